@@ -1,0 +1,1 @@
+"""The PromptIR network and the artifact contract; importing this package loads nothing heavy."""

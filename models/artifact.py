@@ -1,0 +1,116 @@
+"""The manifest: the JSON beside an exported model, written by export, checked by the server before it serves."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+MODEL_FILE = "model.onnx"
+MANIFEST_FILE = "manifest.json"
+FORMAT_VERSION = 1
+"""Raised whenever a field changes its meaning; a reader accepts exactly its own version."""
+
+DEFAULT_ARTIFACT = Path(__file__).resolve().parent / "artifacts" / "promptir-compact"
+
+Name = Annotated[str, Field(min_length=1)]
+Count = Annotated[int, Field(gt=0)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class ArtifactError(ValueError):
+    """An artifact folder that is missing, damaged or of another format; the message is one sentence for an operator."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Parity(_Record):
+    """How far the exported model was from PyTorch on one input of `shape` (N, C, H, W); the signal range is 1."""
+
+    shape: tuple[Count, Count, Count, Count]
+    max_abs_error: Annotated[float, Field(ge=0)]
+
+
+class Manifest(_Record):
+    """What a server must know of an artifact before it trusts it."""
+
+    format_version: int = FORMAT_VERSION
+    name: Name
+    variant: Name
+    input_name: Name
+    output_name: Name
+    input_shape: tuple[Name, Count, Name, Name] = ("n", 3, "h", "w")
+    """A number is fixed, a name is free; the output has the shape of the input."""
+    size_multiple: Count
+    """Height and width must be divisible by this."""
+    precision: Literal["fp32", "mixed"]
+    opset: Count
+    sha256: Sha256
+    """Of the model file."""
+    weights_sha256: Sha256 | None = None
+    """Of the weights file that the model was exported from."""
+    parameters: Count
+    parity: tuple[Parity, ...]
+    exporter: dict[str, str]
+    """Library name -> version that wrote and verified the model."""
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The manifest in `folder`; `ArtifactError` if it is missing, not JSON, of another version or incomplete."""
+        path = folder / MANIFEST_FILE
+        fields = _read_object(path)
+        version = fields.get("format_version")
+        if version != FORMAT_VERSION:
+            raise ArtifactError(f"{path} has format_version {version!r}; this release reads version {FORMAT_VERSION}")
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as error:
+            raise ArtifactError(f"{path} is not a valid manifest: {_first_problem(error)}") from None
+
+    def verify(self, folder: Path) -> None:
+        """Compare the model file in `folder` with the recorded hash; `ArtifactError` names both hashes."""
+        path = folder / MODEL_FILE
+        try:
+            found = sha256_of(path)
+        except OSError as error:
+            raise ArtifactError(f"cannot read the model file {path}: {error.strerror}") from error
+        if found != self.sha256:
+            raise ArtifactError(
+                f"{path} does not match its manifest: expected sha256 {self.sha256}, found {found}; "
+                "export the artifact again or restore the file"
+            )
+
+    def save(self, folder: Path) -> None:
+        """Write the manifest into `folder`, whole or not at all."""
+        partial = folder / f"{MANIFEST_FILE}.partial"
+        partial.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        partial.replace(folder / MANIFEST_FILE)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal; `OSError` if it cannot be read."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_object(path: Path) -> dict[str, object]:
+    if not path.parent.is_dir():
+        raise ArtifactError(f"artifact folder {path.parent} does not exist")
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ArtifactError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:  # not UTF-8 or not JSON
+        raise ArtifactError(f"{path} is not JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise ArtifactError(f"{path} must hold a JSON object, found {type(fields).__name__}")
+    return fields
+
+
+def _first_problem(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in first["loc"])
+    return f"field {field!r}: {first['msg']}"

@@ -1,0 +1,140 @@
+"""The building blocks of a Restormer-like transformer: normalisation, MDTA, GDFN and the two resamplers.
+
+Every convolution is bias-free and every tensor is laid out (N, C, H, W). Attribute names are those of the published
+checkpoints, because they are that file's format. Sources: Restormer (arXiv 2111.09881, sections 3.1 and 3.2), whose
+blocks PromptIR (arXiv 2306.13090, section 3) reuses unchanged.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+L2_NORM_EPSILON = 1e-12
+"""Lower bound of a vector norm before dividing by it, as in the published network."""
+
+
+def conv1x1(in_channels: int, out_channels: int) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, out_channels, kernel_size=1, bias=False)
+
+
+def conv3x3(in_channels: int, out_channels: int, groups: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, groups=groups, bias=False)
+
+
+class ChannelAffine(nn.Module):
+    """Weight and bias of one normalisation, one value a channel; a module of its own because its name is published."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+
+class LayerNorm2d(nn.Module):
+    """LayerNorm over the channels of each pixel, with weight and bias.
+
+    Written as a channels-last `layer_norm` so that exporters recognise one LayerNormalization node.
+    """
+
+    EPSILON = 1e-5
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels  # a constant: the tracer would turn x.shape[1] into a tensor, which layer_norm refuses
+        self.body = ChannelAffine(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pixels = x.permute(0, 2, 3, 1)  # N H W C
+        pixels = F.layer_norm(pixels, (self.channels,), self.body.weight, self.body.bias, self.EPSILON)
+        return pixels.permute(0, 3, 1, 2)  # N C H W
+
+
+class MDTA(nn.Module):
+    """Multi-Dconv head transposed attention: channels attend to channels (Restormer section 3.1).
+
+    The attention map of a head is (C / heads) x (C / heads), so cost grows linearly with the number of pixels. Queries
+    and keys are normalised over all pixels: every output pixel depends on the whole image.
+    """
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        if channels % heads:
+            raise ValueError(f"MDTA needs channels divisible by heads, got {channels} channels and {heads} heads")
+        self.channels = channels
+        self.heads = heads
+        self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
+        self.qkv = conv1x1(channels, channels * 3)
+        self.qkv_dwconv = conv3x3(channels * 3, channels * 3, groups=channels * 3)
+        self.project_out = conv1x1(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mixed = self.qkv_dwconv(self.qkv(x))  # N 3C H W
+        q, k, v = torch.split(mixed, [self.channels] * 3, dim=1)  # constant sizes keep the traced graph static
+        per_head = (x.shape[0], self.heads, self.channels // self.heads, -1)
+        q, k, v = q.reshape(per_head), k.reshape(per_head), v.reshape(per_head)  # N heads c HW
+        # Normalised before the product: in half precision the raw Gram matrix overflows from 512x512 on.
+        logits = l2_normalise(q) @ l2_normalise(k).transpose(-2, -1)  # N heads c c
+        attention = torch.softmax(logits * self.temperature, dim=-1)
+        return self.project_out((attention @ v).reshape(x.shape))
+
+
+def l2_normalise(x: Tensor) -> Tensor:
+    """`x` divided by the L2 norm of its last axis.
+
+    Square, sum, reciprocal root and product instead of `F.normalize`: TensorRT-RTX fails to build the dynamic-shape
+    graph that the latter traces to.
+    """
+    squared_norm = (x * x).sum(dim=-1, keepdim=True)
+    return x * torch.rsqrt(squared_norm.clamp_min(L2_NORM_EPSILON**2))
+
+
+class GDFN(nn.Module):
+    """Gated-Dconv feed-forward network: one half of the hidden channels gates the other (Restormer section 3.2)."""
+
+    def __init__(self, channels: int, expansion: float) -> None:
+        super().__init__()
+        self.hidden = int(channels * expansion)
+        self.project_in = conv1x1(channels, self.hidden * 2)
+        self.dwconv = conv3x3(self.hidden * 2, self.hidden * 2, groups=self.hidden * 2)
+        self.project_out = conv1x1(self.hidden, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, value = torch.split(self.dwconv(self.project_in(x)), [self.hidden] * 2, dim=1)
+        return self.project_out(F.gelu(gate) * value)
+
+
+class TransformerBlock(nn.Module):
+    """MDTA and GDFN, each behind a LayerNorm and inside a residual connection. Shape in is shape out."""
+
+    def __init__(self, channels: int, heads: int, ffn_expansion: float) -> None:
+        super().__init__()
+        self.norm1 = LayerNorm2d(channels)
+        self.attn = MDTA(channels, heads)
+        self.norm2 = LayerNorm2d(channels)
+        self.ffn = GDFN(channels, ffn_expansion)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.norm1(x))
+        return x + self.ffn(self.norm2(x))
+
+
+class Downsample(nn.Module):
+    """(N, C, H, W) -> (N, 2C, H/2, W/2) by a convolution and a pixel-unshuffle; H and W must be even."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(conv3x3(channels, channels // 2), nn.PixelUnshuffle(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x)
+
+
+class Upsample(nn.Module):
+    """(N, C, H, W) -> (N, C/2, 2H, 2W) by a convolution and a pixel-shuffle."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(conv3x3(channels, channels * 2), nn.PixelShuffle(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x)

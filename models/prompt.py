@@ -1,0 +1,43 @@
+"""The prompt block of PromptIR: components weighed by the input, then mixed into the features.
+
+Source: PromptIR (arXiv 2306.13090), section 3.1.1 (generation) and 3.1.2 (interaction).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.layers import TransformerBlock, conv3x3
+
+
+class PromptGeneration(nn.Module):
+    """Prompt Generation Module: features (N, C, H, W) -> prompt (N, prompt_channels, H, W).
+
+    The spatial mean of the features weighs `components` learned maps of `size` x `size`; their mixture is resized to
+    the features' height and width. Because of the mean, every output pixel depends on the whole image.
+    """
+
+    def __init__(self, channels: int, prompt_channels: int, components: int, size: int) -> None:
+        super().__init__()
+        self.prompt_param = nn.Parameter(torch.rand(1, components, prompt_channels, size, size))
+        self.linear_layer = nn.Linear(channels, components)
+        self.conv3x3 = conv3x3(prompt_channels, prompt_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = self.weigh(x)  # N L
+        components = self.prompt_param[0]  # L C s s
+        mixture = (weights @ components.flatten(1)).reshape(-1, *components.shape[1:])  # N C s s
+        resized = F.interpolate(mixture, x.shape[-2:], mode="bilinear")  # N C H W
+        return self.conv3x3(resized)
+
+    def weigh(self, x: Tensor) -> Tensor:
+        """The weight of each component, (N, components), each row summing to one."""
+        return torch.softmax(self.linear_layer(x.mean(dim=(-2, -1))), dim=1)
+
+
+def interact(x: Tensor, prompt: Tensor, block: TransformerBlock, reduce: nn.Conv2d) -> Tensor:
+    """Prompt Interaction Module: features and prompt, concatenated, pass one transformer block and are projected.
+
+    A function over two modules of the network, because the published names put them there side by side.
+    """
+    return reduce(block(torch.cat([x, prompt], dim=1)))

@@ -1,0 +1,142 @@
+"""The network against the published one, its variants and its promises to the server."""
+
+import json
+import math
+import zlib
+from dataclasses import FrozenInstanceError, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from models.checkpoint import shapes_of
+from models.promptir import SIZE_MULTIPLE, VARIANTS, PromptIR, PromptIRConfig
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+GOLDEN_TOLERANCE = 1e-4
+BATCH_TOLERANCE = 1e-5
+
+
+def drawn_weight(name: str, shape: tuple[int, ...]) -> Tensor:
+    """The weight that tests/golden/README.md prescribes for the parameter `name`."""
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    n = rng.standard_normal(shape)
+    if name.endswith("temperature") or (".norm" in name and name.endswith("weight")):
+        weight = 1 + 0.1 * n
+    elif name.endswith("bias"):
+        weight = 0.05 * n
+    elif "prompt_param" in name:
+        weight = rng.random(shape)
+    else:
+        weight = n * 0.7 / math.sqrt(math.prod(shape[1:]))
+    return torch.from_numpy(weight.astype(np.float32))
+
+
+def drawn_network(config: PromptIRConfig) -> PromptIR:
+    with torch.device("meta"):
+        network = PromptIR(config)
+    weights = {name: drawn_weight(name, shape) for name, shape in shapes_of(config).items()}
+    network.load_state_dict(weights, assign=True)
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def tiny() -> PromptIR:
+    return drawn_network(PromptIRConfig.named("promptir-tiny"))
+
+
+def test_the_published_weights_would_give_the_published_answer() -> None:
+    golden = np.load(GOLDEN / "promptir_1x64x64.npz")
+    network = drawn_network(PromptIRConfig.named("promptir"))
+    with torch.inference_mode():
+        restored = network(torch.from_numpy(golden["image"])).numpy()
+    assert np.abs(restored - golden["restored"]).max() < GOLDEN_TOLERANCE
+
+
+def test_parameter_names_and_shapes_are_the_published_ones() -> None:
+    published = json.loads((GOLDEN / "state_dict_keys.json").read_text())
+    assert len(published) == 548
+    assert shapes_of(PromptIRConfig.named("promptir")) == {name: tuple(shape) for name, shape in published.items()}
+
+
+@pytest.mark.parametrize(
+    ("variant", "values"), [("promptir", 35_592_263), ("promptir-compact", 2_169_646), ("promptir-tiny", 345_878)]
+)
+def test_every_variant_has_its_size(variant: str, values: int) -> None:
+    assert sum(math.prod(shape) for shape in shapes_of(PromptIRConfig.named(variant)).values()) == values
+
+
+def test_every_variant_has_its_size_tested() -> None:
+    assert set(VARIANTS) == {"promptir", "promptir-compact", "promptir-tiny"}
+
+
+def test_leaving_out_the_unused_convolutions_leaves_out_only_those() -> None:
+    with_them = shapes_of(PromptIRConfig.named("promptir"))
+    without = shapes_of(replace(PromptIRConfig.named("promptir"), unused_convolutions=False))
+    assert len(with_them) - len(without) == 6
+    assert without.items() <= with_them.items()
+
+
+def test_an_unknown_variant_is_answered_with_those_there_are() -> None:
+    with pytest.raises(ValueError, match="'promptir-xxl'; known variants: promptir, promptir-compact, promptir-tiny"):
+        PromptIRConfig.named("promptir-xxl")
+
+
+def test_a_configuration_cannot_be_changed() -> None:
+    with pytest.raises(FrozenInstanceError):
+        PromptIRConfig.named("promptir").dim = 1  # type: ignore[misc]
+
+
+def test_heads_that_do_not_divide_the_channels_are_refused() -> None:
+    with pytest.raises(ValueError, match="8 channels and 3 heads"):
+        PromptIR(replace(PromptIRConfig.named("promptir-tiny"), heads=(3, 2, 4, 8)))
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (8, 40), (48, 24)])
+def test_the_answer_has_the_shape_of_the_image(tiny: PromptIR, height: int, width: int) -> None:
+    with torch.inference_mode():
+        assert tiny(torch.rand(2, 3, height, width)).shape == (2, 3, height, width)
+
+
+def test_the_size_multiple_is_what_the_network_needs(tiny: PromptIR) -> None:
+    with torch.inference_mode(), pytest.raises(RuntimeError, match="divisible"):
+        tiny(torch.rand(1, 3, SIZE_MULTIPLE, SIZE_MULTIPLE + SIZE_MULTIPLE // 2))
+
+
+def test_a_mixed_batch_equals_single_runs(tiny: PromptIR) -> None:
+    images = torch.cat([torch.rand(1, 3, 24, 32), torch.zeros(1, 3, 24, 32), torch.rand(1, 3, 24, 32) * 0.1 + 0.9])
+    with torch.inference_mode():
+        together = tiny(images)
+        alone = torch.cat([tiny(image[None]) for image in images])
+    torch.testing.assert_close(together, alone, atol=BATCH_TOLERANCE, rtol=0)
+
+
+def test_the_order_of_a_batch_does_not_matter(tiny: PromptIR) -> None:
+    images = torch.rand(3, 3, 16, 16)
+    with torch.inference_mode():
+        torch.testing.assert_close(tiny(images.flip(0)), tiny(images).flip(0), atol=BATCH_TOLERANCE, rtol=0)
+
+
+def test_a_silent_output_convolution_returns_the_image() -> None:
+    network = drawn_network(PromptIRConfig.named("promptir-tiny"))
+    image = torch.rand(1, 3, 16, 16)
+    with torch.inference_mode():
+        network.output.weight.zero_()
+        assert torch.equal(network(image), image)
+
+
+def test_one_changed_pixel_changes_the_far_corner(tiny: PromptIR) -> None:
+    image = torch.rand(1, 3, 128, 128)
+    changed = image.clone()
+    changed[..., :8, :8] = 1 - changed[..., :8, :8]
+    with torch.inference_mode():
+        difference = (tiny(image) - tiny(changed)).abs()
+    assert difference[..., -8:, -8:].max() > 0
+
+
+def test_training_reaches_every_parameter() -> None:
+    network = PromptIR(PromptIRConfig.named("promptir-tiny"))
+    network(torch.rand(1, 3, 16, 16)).square().sum().backward()
+    assert [name for name, parameter in network.named_parameters() if parameter.grad is None] == []
