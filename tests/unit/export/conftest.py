@@ -1,0 +1,43 @@
+"""One small network and the artifact exported from it, made once for all tests of the export."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from export.to_onnx import export_onnx
+from models.artifact import Manifest
+from models.promptir import PromptIR, PromptIRConfig
+
+VARIANT = "promptir-tiny"
+
+
+@pytest.fixture(scope="session")
+def network() -> PromptIR:
+    torch.manual_seed(0)
+    network = PromptIR(PromptIRConfig.named(VARIANT)).eval()
+    with torch.inference_mode():
+        for parameter in network.parameters():  # initial ones and zeros would hide a lost weight or bias
+            parameter += 0.1 * torch.randn_like(parameter)
+    return network
+
+
+@pytest.fixture(scope="session")
+def weights(network: PromptIR, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "weights.safetensors"
+    save_file(network.state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def artifact(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The artifact folder; only to be read."""
+    folder = tmp_path_factory.mktemp("export") / "artifact"
+    export_onnx(weights, VARIANT, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def manifest(artifact: Path) -> Manifest:
+    return Manifest.load(artifact)

@@ -1,0 +1,86 @@
+"""The command line of the export: progress, one-sentence errors and exit codes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from export.cli import main
+from models.artifact import Manifest
+
+
+def arguments(weights: Path, output: Path, variant: str = "promptir-tiny") -> list[str]:
+    return ["onnx", "--weights", str(weights), "--variant", variant, "--output", str(output)]
+
+
+def refusal(capfd: pytest.CaptureFixture[str], *command: str) -> str:
+    """The last line on stderr of a command that fails, after checking that it is fit for a user."""
+    assert main(command) == 1
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert "Traceback" not in captured.err
+    last = captured.err.splitlines()[-1]
+    assert last.startswith("promptir-export: ")
+    return last
+
+
+def test_a_clean_export_says_what_it_does_on_stderr_and_what_it_made_on_stdout(
+    weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "artifact"
+    assert main([*arguments(weights, folder), "--opset", "18"]) == 0
+    captured = capfd.readouterr()
+    assert captured.out.startswith(f"{folder}: promptir-tiny, 345878 parameters, max abs error ")
+    assert captured.out.count("\n") == 1
+    progress = captured.err.splitlines()
+    assert [line.split()[0] for line in progress] == ["loading", "tracing", "simplifying", *["verified"] * 5]
+    assert Manifest.load(folder).opset == 18
+
+
+def test_weights_of_another_variant_get_one_sentence(
+    weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    sentence = refusal(capfd, *arguments(weights, tmp_path / "artifact", "promptir-compact"))
+    assert "patch_embed.proj.weight has shape (8, 3, 3, 3), the network has (16, 3, 3, 3)" in sentence
+    assert sentence.endswith("the file holds a promptir-tiny network")
+
+
+def test_an_unknown_variant_gets_the_names_there_are(
+    weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    sentence = refusal(capfd, *arguments(weights, tmp_path / "artifact", "promptir-xxl"))
+    assert "unknown PromptIR variant 'promptir-xxl'; known variants: promptir, promptir-compact" in sentence
+
+
+def test_a_missing_weights_file_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    sentence = refusal(capfd, *arguments(tmp_path / "none.pt", tmp_path / "artifact"))
+    assert sentence.endswith("none.pt does not exist")
+
+
+def test_an_output_that_cannot_be_written_is_named(
+    weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert "file" in refusal(capfd, *arguments(weights, tmp_path / "file" / "artifact"))
+
+
+def test_a_missing_library_is_named_with_the_extras_to_install(
+    weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "export.to_onnx")
+    monkeypatch.setitem(sys.modules, "onnxslim", None)
+    sentence = refusal(capfd, *arguments(weights, tmp_path / "artifact"))
+    assert sentence == "promptir-export: onnxslim is not installed; install the extras 'export' and 'cpu' (or 'gpu')"
+
+
+def test_a_command_is_required(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([])
+    assert "usage: promptir-export" in capsys.readouterr().err
+
+
+def test_help_does_not_load_torch() -> None:
+    code = "import sys, export.cli, models.artifact; export.cli._parser().format_help(); print('torch' in sys.modules)"
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert finished.stdout == "False\n"

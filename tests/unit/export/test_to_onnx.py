@@ -1,0 +1,126 @@
+"""The exported model: what it computes, what it looks like and what its manifest says."""
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from export.shapes import TRACE_SHAPE, VERIFICATION_SHAPES
+from export.to_onnx import DEFAULT_OPSET, export_onnx
+from models.artifact import MANIFEST_FILE, MODEL_FILE, ArtifactError, Manifest, sha256_of
+from models.checkpoint import CheckpointError
+from models.layers import LayerNorm2d
+from models.promptir import PromptIR
+
+PARITY = 1e-5
+NEW_SHAPES = [(1, 3, 24, 136), (4, 3, 16, 16), (2, 3, 56, 8), (1, 3, 128, 88)]
+
+
+@pytest.fixture(scope="module")
+def graph(artifact: Path) -> onnx.GraphProto:
+    return onnx.load(artifact / MODEL_FILE).graph
+
+
+@pytest.mark.parametrize("shape", NEW_SHAPES)
+def test_the_model_agrees_with_pytorch_at_shapes_it_was_never_tried_with(
+    network: PromptIR, artifact: Path, manifest: Manifest, shape: tuple[int, ...]
+) -> None:
+    assert shape not in (*VERIFICATION_SHAPES, TRACE_SHAPE)
+    session = onnxruntime.InferenceSession(artifact / MODEL_FILE, providers=["CPUExecutionProvider"])
+    image = np.random.default_rng(1).random(shape, dtype=np.float32)
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(image)).numpy()
+    (found,) = session.run([manifest.output_name], {manifest.input_name: image})
+    assert np.abs(found - expected).max() < PARITY
+
+
+def test_the_model_declares_the_axes_of_the_manifest(manifest: Manifest, graph: onnx.GraphProto) -> None:
+    for value, name in ((graph.input[0], manifest.input_name), (graph.output[0], "restored")):
+        dimensions = [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
+        assert value.name == name
+        assert tuple(dimensions) == manifest.input_shape == ("n", 3, "h", "w")
+        assert value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+
+
+def test_the_graph_is_clean(network: PromptIR, graph: onnx.GraphProto) -> None:
+    operators = Counter(node.op_type for node in graph.node)
+    norms = sum(isinstance(module, LayerNorm2d) for module in network.modules())
+    assert operators["LayerNormalization"] == norms
+    assert operators["If"] == operators["Loop"] == operators["Expand"] == operators["Tile"] == 0
+
+
+def test_the_model_file_does_not_tell_where_it_was_made(artifact: Path) -> None:
+    content = (artifact / MODEL_FILE).read_bytes()
+    assert b".py" not in content
+    assert str(artifact.parent).encode() not in content
+
+
+def test_the_folder_holds_the_model_and_the_manifest_only(artifact: Path) -> None:
+    assert {path.name for path in artifact.iterdir()} == {MODEL_FILE, MANIFEST_FILE}
+    assert not list(artifact.parent.glob(".*"))
+
+
+def test_the_written_manifest_is_the_returned_one_and_fits_its_model(artifact: Path, manifest: Manifest) -> None:
+    manifest = Manifest.load(artifact)
+    assert manifest == manifest
+    manifest.verify(artifact)
+
+
+def test_the_manifest_describes_the_export(weights: Path, manifest: Manifest) -> None:
+    manifest = manifest
+    assert (manifest.name, manifest.variant, manifest.precision) == ("artifact", "promptir-tiny", "fp32")
+    assert (manifest.opset, manifest.size_multiple, manifest.parameters) == (DEFAULT_OPSET, 8, 345_878)
+    assert manifest.weights_sha256 == sha256_of(weights)
+    assert set(manifest.exporter) == {"torch", "onnx", "onnxruntime", "onnxslim"}
+    assert manifest.exporter["torch"] == torch.__version__
+
+
+def test_parity_was_measured_where_mistakes_of_a_tracer_show(manifest: Manifest) -> None:
+    shapes = [entry.shape for entry in manifest.parity]
+    assert len(shapes) >= 4
+    assert TRACE_SHAPE not in shapes
+    assert any(shape[0] > 1 for shape in shapes)
+    assert any(shape[2] > shape[3] for shape in shapes)
+    assert any(shape[2] < shape[3] for shape in shapes)
+    assert all(entry.max_abs_error < PARITY for entry in manifest.parity)
+
+
+def test_a_tampered_model_is_refused(artifact: Path, manifest: Manifest, tmp_path: Path) -> None:
+    folder = shutil.copytree(artifact, tmp_path / "tampered")
+    content = bytearray((folder / MODEL_FILE).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / MODEL_FILE).write_bytes(content)
+    with pytest.raises(ArtifactError, match="does not match its manifest"):
+        Manifest.load(folder).verify(folder)
+
+
+def test_the_same_weights_give_the_same_model_at_another_time(
+    weights: Path, manifest: Manifest, tmp_path: Path
+) -> None:
+    again = export_onnx(weights, "promptir-tiny", tmp_path / "artifact")
+    assert again == manifest
+
+
+def test_weights_of_another_variant_write_nothing(weights: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="the file holds a promptir-tiny network"):
+        export_onnx(weights, "promptir-compact", tmp_path / "artifact")
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_that_are_not_numbers_write_nothing(network: PromptIR, tmp_path: Path) -> None:
+    state = network.state_dict()
+    torch.save(state | {"output.weight": torch.full_like(state["output.weight"], torch.nan)}, tmp_path / "nan.pt")
+    with pytest.raises(ValueError, match="is off by nan"):
+        export_onnx(tmp_path / "nan.pt", "promptir-tiny", tmp_path / "artifact")
+    assert [path.name for path in tmp_path.iterdir()] == ["nan.pt"]
+
+
+@pytest.mark.parametrize("opset", [16, 21])
+def test_an_opset_that_cannot_be_exported_is_refused(weights: Path, tmp_path: Path, opset: int) -> None:
+    with pytest.raises(ValueError, match=rf"opset {opset} cannot be exported; choose one of 17, 18, 19, 20"):
+        export_onnx(weights, "promptir-tiny", tmp_path / "artifact", opset)

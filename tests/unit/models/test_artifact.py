@@ -1,0 +1,122 @@
+"""The manifest: what it refuses and that it survives the disk."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from models.artifact import MANIFEST_FILE, MODEL_FILE, ArtifactError, Manifest, Parity, sha256_of
+
+MODEL_BYTES = b"not really a model"
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Manifest:
+    (tmp_path / MODEL_FILE).write_bytes(MODEL_BYTES)
+    manifest = Manifest(
+        name="promptir-tiny",
+        variant="promptir-tiny",
+        input_name="image",
+        output_name="restored",
+        size_multiple=8,
+        precision="fp32",
+        opset=17,
+        sha256=sha256_of(tmp_path / MODEL_FILE),
+        parameters=345_878,
+        parity=(Parity(shape=(1, 3, 64, 64), max_abs_error=1.5e-7),),
+        exporter={"torch": "2.13.0"},
+    )
+    manifest.save(tmp_path)
+    return manifest
+
+
+def edit(folder: Path, **changes: object) -> None:
+    path = folder / MANIFEST_FILE
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_a_saved_manifest_loads_as_it_was(manifest: Manifest, tmp_path: Path) -> None:
+    assert Manifest.load(tmp_path) == manifest
+
+
+def test_saving_leaves_no_file_but_the_manifest(manifest: Manifest, tmp_path: Path) -> None:
+    assert {path.name for path in tmp_path.iterdir()} == {MODEL_FILE, MANIFEST_FILE}
+
+
+def test_the_model_file_it_was_written_for_is_accepted(manifest: Manifest, tmp_path: Path) -> None:
+    manifest.verify(tmp_path)
+
+
+def test_a_changed_model_file_is_refused_with_both_hashes(manifest: Manifest, tmp_path: Path) -> None:
+    (tmp_path / MODEL_FILE).write_bytes(MODEL_BYTES + b"!")
+    with pytest.raises(ArtifactError) as refusal:
+        manifest.verify(tmp_path)
+    message = str(refusal.value)
+    assert str(tmp_path / MODEL_FILE) in message
+    assert manifest.sha256 in message
+    assert sha256_of(tmp_path / MODEL_FILE) in message
+
+
+def test_a_missing_model_file_is_refused(manifest: Manifest, tmp_path: Path) -> None:
+    (tmp_path / MODEL_FILE).unlink()
+    with pytest.raises(ArtifactError, match=r"cannot read the model file .*model\.onnx"):
+        manifest.verify(tmp_path)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="nowhere does not exist"):
+        Manifest.load(tmp_path / "nowhere")
+
+
+def test_a_missing_manifest_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"cannot read .*manifest\.json: No such file"):
+        Manifest.load(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00"])
+def test_what_is_not_json_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / MANIFEST_FILE).write_bytes(content)
+    with pytest.raises(ArtifactError, match="is not JSON"):
+        Manifest.load(tmp_path)
+
+
+def test_json_that_is_no_object_is_refused(tmp_path: Path) -> None:
+    (tmp_path / MANIFEST_FILE).write_text("[1, 2]")
+    with pytest.raises(ArtifactError, match="must hold a JSON object, found list"):
+        Manifest.load(tmp_path)
+
+
+def test_a_missing_field_is_named(manifest: Manifest, tmp_path: Path) -> None:
+    path = tmp_path / MANIFEST_FILE
+    fields = json.loads(path.read_text())
+    del fields["sha256"]
+    path.write_text(json.dumps(fields))
+    with pytest.raises(ArtifactError, match="field 'sha256': Field required"):
+        Manifest.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("surprise", 1),
+        ("sha256", "abc"),
+        ("precision", "int4"),
+        ("size_multiple", 0),
+        ("parameters", "many"),
+        ("parity", [{"shape": [1, 3, 8], "max_abs_error": 0}]),
+        ("parity", [{"shape": [1, 3, 8, 8], "max_abs_error": -1}]),
+    ],
+)
+def test_a_wrong_field_is_named(manifest: Manifest, tmp_path: Path, field: str, value: object) -> None:
+    edit(tmp_path, **{field: value})
+    with pytest.raises(ArtifactError, match=f"is not a valid manifest: field '{field}"):
+        Manifest.load(tmp_path)
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None])
+def test_another_format_version_is_refused_before_its_fields_are_read(
+    manifest: Manifest, tmp_path: Path, version: object
+) -> None:
+    edit(tmp_path, format_version=version, surprise=1)
+    with pytest.raises(ArtifactError, match=r"format_version .*; this release reads version 1"):
+        Manifest.load(tmp_path)
