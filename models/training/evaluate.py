@@ -1,0 +1,105 @@
+"""Evaluation: PSNR and SSIM of a network over folders of images, by the paper's convention.
+
+Both measures are scikit-image's, on RGB in [0, 1] with the output clipped and not rounded.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from tqdm import tqdm
+
+from models.promptir import SIZE_MULTIPLE
+from models.training.dataset import DatasetError, photo_paths, read_photo
+from models.training.degradations import EVALUATION, Image
+
+Network = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Score:
+    """Mean PSNR (dB) and SSIM over one set, of the degraded input and of the restored output."""
+
+    name: str
+    images: int
+    input_psnr: float
+    psnr: float
+    input_ssim: float
+    ssim: float
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@torch.inference_mode()
+def restore(network: Network, image: Image) -> Image:
+    """Restore one image (H, W, 3) of any size: reflect-padded to the network's multiple, run, cropped, clipped."""
+    height, width = image.shape[:2]
+    tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
+    padded = F.pad(tensor, (0, -width % SIZE_MULTIPLE, 0, -height % SIZE_MULTIPLE), mode="reflect")
+    device = next(network.parameters()).device if isinstance(network, torch.nn.Module) else torch.device("cpu")
+    restored = network(padded.to(device)).float().cpu()[0, :, :height, :width].clamp(0, 1)
+    return np.ascontiguousarray(restored.numpy().transpose(1, 2, 0))
+
+
+def evaluate_clean(network: Network, folder: Path, seed: int) -> Iterator[Score]:
+    """One score per degradation, each made on the clean images of `folder` with a seed fixed by image and `seed`."""
+    clean = [read_photo(path).astype(np.float32) / np.float32(255.0) for path in photo_paths(folder)]
+    for kind, degrade in EVALUATION.items():
+        pairs = ((degrade(image, np.random.default_rng((seed, index))), image) for index, image in enumerate(clean))
+        yield _score(network, f"{folder.name} {kind}", pairs, len(clean))
+
+
+def evaluate_pairs(network: Network, folder: Path) -> Score:
+    """The score over `folder/input` and `folder/target`.
+
+    An input belongs to the target of the same name, or to the one whose name it begins with before the first `_`
+    (RESIDE's naming). `DatasetError` when there is none or the sizes differ.
+    """
+    targets = {path.stem: path for path in photo_paths(folder / "target")}
+    inputs = photo_paths(folder / "input")
+
+    def pairs() -> Iterator[tuple[Image, Image]]:
+        for path in inputs:
+            target = targets.get(path.stem) or targets.get(path.stem.split("_")[0])
+            if target is None:
+                raise DatasetError(f"{path} has no image of its name in {folder / 'target'}")
+            degraded, clean = (read_photo(side).astype(np.float32) / np.float32(255.0) for side in (path, target))
+            if degraded.shape != clean.shape:
+                raise DatasetError(f"{path} is {degraded.shape} and its target {clean.shape}")
+            yield degraded, clean
+
+    return _score(network, folder.name, pairs(), len(inputs))
+
+
+def _score(network: Network, name: str, pairs: Iterable[tuple[Image, Image]], count: int) -> Score:
+    rows = []
+    for degraded, clean in tqdm(pairs, name, total=count, leave=False):
+        restored = restore(network, degraded)
+        rows.append((_psnr(clean, degraded), _psnr(clean, restored), _ssim(clean, degraded), _ssim(clean, restored)))
+    input_psnr, psnr, input_ssim, ssim = (float(value) for value in np.mean(rows, axis=0))
+    return Score(name, len(rows), input_psnr, psnr, input_ssim, ssim)
+
+
+def _psnr(clean: Image, image: Image) -> float:
+    return float(peak_signal_noise_ratio(clean, image, data_range=1.0))
+
+
+def _ssim(clean: Image, image: Image) -> float:
+    return float(structural_similarity(clean, image, data_range=1.0, channel_axis=2))
+
+
+def format_table(scores: list[Score]) -> str:
+    """The scores as a Markdown table."""
+    lines = ["| set | images | input PSNR / SSIM | restored PSNR / SSIM | gain dB |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {score.name} | {score.images} | {score.input_psnr:.2f} / {score.input_ssim:.3f} "
+        f"| {score.psnr:.2f} / {score.ssim:.3f} | {score.psnr - score.input_psnr:+.2f} |"
+        for score in scores
+    ]
+    return "\n".join(lines)
