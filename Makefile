@@ -1,0 +1,48 @@
+# serve and test are complete by themselves on a fresh machine; they need Python 3.11 or newer with venv, and nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARTIFACT := models/artifacts/promptir-compact
+
+.PHONY: serve test check format export bench pictures clean
+
+serve: $(VENV)/.serve ## start the server with the shipped model on http://127.0.0.1:8000
+	exec $(BIN)/promptir serve
+
+test: check ## everything CI runs
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.develop ## lint, formatting, types and import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.develop
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+export: $(VENV)/.develop ## write the shipped ONNX file again from the shipped weights
+	$(BIN)/promptir-export onnx --weights $(ARTIFACT)/weights.safetensors --variant promptir-compact --output $(ARTIFACT)
+
+bench: $(VENV)/.develop ## what the server adds to a request, measured here and now
+	$(BIN)/python loadtests/overhead.py
+
+pictures: $(VENV)/.develop ## make the README's before/after picture again, with the server itself
+	$(BIN)/python docs/before_after.py
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; point PYTHON at one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.serve: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[cpu]"
+	touch $@
+
+$(VENV)/.develop: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[cpu,export,train,dev]"
+	touch $@ $(VENV)/.serve
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
