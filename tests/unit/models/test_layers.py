@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers import GDFN, MDTA, Downsample, LayerNorm2d, TransformerBlock, Upsample, l2_normalise
+from models.layers import GDFN, MDTA, Downsample, LayerNorm2d, TransformerBlock, Upsample, conv1x1, l2_normalise
 
 EXACT = 1e-5
 """FP32 sums of a few thousand numbers in another order stay within this."""
@@ -188,3 +188,11 @@ def test_upsampling_doubles_the_sides_and_halves_the_channels() -> None:
 def test_an_odd_side_cannot_be_halved() -> None:
     with pytest.raises(RuntimeError, match="divisible"):
         Downsample(8)(torch.randn(1, 8, 5, 6))
+
+
+def test_a_pointwise_convolution_is_the_same_function_in_training_and_in_evaluation() -> None:
+    convolution = conv1x1(5, 7)
+    x = torch.rand(2, 5, 6, 4)
+    trained = convolution.train()(x)
+    assert trained.shape == (2, 7, 6, 4)
+    torch.testing.assert_close(trained, convolution.eval()(x), atol=1e-6, rtol=0)

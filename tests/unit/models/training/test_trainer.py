@@ -9,7 +9,7 @@ import torch
 
 from models.promptir import PromptIRConfig
 from models.training.dataset import Mix, PatchDataset
-from models.training.trainer import Progress, Schedule, Stage, Trainer, TrainingError
+from models.training.trainer import Progress, Schedule, Stage, Trainer, TrainingError, balanced_l1
 
 TINY = PromptIRConfig.named("promptir-tiny")
 SHORT = Schedule(steps=6, stages=(Stage(0.5, 16, 2), Stage(1.0, 24, 1)), warmup_steps=2)
@@ -57,7 +57,7 @@ def test_training_lowers_the_loss_on_noise() -> None:
     trainer = Trainer(TINY, schedule, only_noise, "cpu", mixed_precision=False)
     losses: list[float] = []
     trainer.fit(lambda progress: losses.append(progress.loss))
-    assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:5])
+    assert np.mean(losses[-10:]) < 0.75 * np.mean(losses[:5])
 
 
 def test_the_average_follows_the_weights() -> None:
@@ -120,3 +120,22 @@ def test_mixed_precision_trains_too() -> None:
     trainer.fit(lambda progress: losses.append(progress.loss))
     assert np.isfinite(losses).all()
     assert all(parameter.dtype == torch.float32 for parameter in trainer.network.parameters())
+
+
+def test_training_starts_from_the_unchanged_image() -> None:
+    image = torch.rand(1, 3, 16, 24)
+    assert torch.equal(make_trainer().ema(image), image)
+
+
+def test_an_image_with_a_large_error_counts_more_but_less_than_in_proportion() -> None:
+    target = torch.zeros(2, 3, 8, 8)
+    restored = torch.stack([torch.full((3, 8, 8), 0.01), torch.full((3, 8, 8), 0.16)]).requires_grad_()
+    balanced_l1(restored, target).backward()
+    light, heavy = restored.grad.abs().mean(dim=(1, 2, 3))
+    assert light / heavy == pytest.approx(4.0, rel=0.01), "the root of the sixteenfold error"
+
+
+def test_a_perfect_restoration_gives_a_bounded_gradient() -> None:
+    restored = torch.zeros(1, 3, 8, 8, requires_grad=True)
+    balanced_l1(restored, torch.zeros(1, 3, 8, 8)).backward()
+    assert torch.isfinite(restored.grad).all()
