@@ -1,0 +1,1 @@
+"""The server: bytes of a photo in, bytes of its restored copy out."""

@@ -1,0 +1,17 @@
+"""The chooser: which backend runs, imported only when it is chosen."""
+
+from server.backends.base import Backend
+from server.settings import BackendSettings
+
+
+def create(settings: BackendSettings, max_batch: int) -> Backend:
+    """Return the backend that the settings name, not started."""
+    match settings.backend:
+        case "simulated":
+            from server.backends.simulated import SimulatedBackend
+
+            return SimulatedBackend(settings.simulated_base_ms, settings.simulated_ms_per_megapixel, max_batch)
+        case "onnx":
+            from server.backends.onnx_runtime import OnnxBackend
+
+            return OnnxBackend(settings.artifact, settings.threads, max_batch)

@@ -1,0 +1,48 @@
+"""The Backend protocol: an array in, an array out, blocking."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.float32]
+"""float32 RGB in [0, 1]: (3, H, W) for one tile, (N, 3, H, W) for a batch."""
+
+
+@dataclass(frozen=True)
+class BackendInfo:
+    """What a started backend says about itself."""
+
+    backend: str
+    device: str
+    artifact: str
+    precision: str
+    size_multiple: int
+    max_batch: int
+
+
+class Backend(Protocol):
+    """One runtime on one device.
+
+    It is used from one thread only, which calls `start`, then `run` any number of times, then `stop`. There is no
+    asyncio, HTTP or queue inside.
+    """
+
+    def start(self) -> BackendInfo:
+        """Load everything a run needs.
+
+        Raises BackendUnavailable with a sentence that says what to do; nothing stays loaded then.
+        """
+        ...
+
+    def run(self, batch: Pixels) -> Pixels:
+        """Restore (N, 3, H, W) into a fresh array of the same shape; H and W are multiples of `size_multiple`.
+
+        Raises BackendError; the backend stays usable afterwards.
+        """
+        ...
+
+    def stop(self) -> None:
+        """Release the device; safe to call twice and without `start`."""
+        ...

@@ -1,0 +1,118 @@
+"""The Job: one tile that waits for its answer."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+
+from server.backends.base import Pixels
+from server.errors import WrongOutput
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The answer to one job: output (3, H, W), seconds it waited, seconds its run took, jobs in that run."""
+
+    output: Pixels
+    queue_s: float
+    inference_s: float
+    batch_size: int
+
+
+# Identity, not equality: two jobs with equal pixels are still two jobs.
+@dataclass(eq=False, slots=True)
+class Job:
+    """A tile (3, H, W), the future of its answer, and its times in seconds on the batcher's clock."""
+
+    pixels: Pixels
+    future: asyncio.Future[Completion]
+    enqueued_at: float
+    deadline: float | None = None
+    taken: bool = False
+    """Whether it left the queue inside a batch; from then on device time is spent on it."""
+
+    @property
+    def shape(self) -> Shape:
+        return self.pixels.shape
+
+    @property
+    def pixel_count(self) -> int:
+        """H * W."""
+        return int(self.pixels.shape[-2] * self.pixels.shape[-1])
+
+    def expired(self, now: float) -> bool:
+        return self.deadline is not None and self.deadline <= now
+
+
+Outcome = Completion | Exception
+
+
+@dataclass(eq=False, slots=True)
+class Batch:
+    """Jobs of one shape that run together, and the moment they left the queue."""
+
+    jobs: Sequence[Job]
+    taken_at: float
+
+    @property
+    def pixel_count(self) -> int:
+        """N * H * W."""
+        return len(self.jobs) * self.jobs[0].pixel_count
+
+    def stack(self) -> Pixels:
+        """Return the input (N, 3, H, W): one copy, or a view where the batch is a single job."""
+        if len(self.jobs) == 1:
+            return self.jobs[0].pixels[np.newaxis]
+        return np.stack([job.pixels for job in self.jobs])
+
+    def outcomes(self, output: Pixels, started_at: float, inference_s: float) -> list[Outcome]:
+        """Pair each job with its part of `output`, a view of it; an image with a NaN or infinity gets WrongOutput.
+
+        Raises WrongOutput if `output` is not float32 (N, 3, H, W): then no part can be trusted to be anyone's.
+        """
+        expected = (len(self.jobs), *self.jobs[0].shape)
+        if not isinstance(output, np.ndarray) or output.dtype != np.float32 or output.shape != expected:
+            found = f"{output.dtype} {output.shape}" if isinstance(output, np.ndarray) else type(output).__name__
+            raise WrongOutput(f"the run answered with {found} instead of float32 {expected}")
+        return [
+            Completion(output[index], started_at - job.enqueued_at, inference_s, len(self.jobs))
+            if finite
+            else WrongOutput("the restored image has values that are not finite")
+            for index, (job, finite) in enumerate(zip(self.jobs, finite_images(output), strict=True))
+        ]
+
+
+def finite_images(output: Pixels) -> list[bool]:
+    """Tell for each image of (N, C, H, W) whether all its values are finite."""
+    # A sum is finite only if every term is. One pass without a temporary; einsum sums several times as fast as sum().
+    sums = np.einsum("np->n", output.reshape(len(output), -1))
+    return [bool(finite) for finite in np.isfinite(sums)]
+
+
+def settle_soon(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> None:
+    """End every job from any thread, with one callback on the loop for all of them."""
+    if not jobs:
+        return
+    # A closed loop has nobody left who could wait for an answer.
+    with suppress(RuntimeError):
+        jobs[0].future.get_loop().call_soon_threadsafe(settle, jobs, outcomes)
+
+
+def fail_soon(jobs: Sequence[Job], error: Callable[[], Exception]) -> None:
+    """End every job with its own instance of an error: a raised exception carries its own traceback."""
+    settle_soon(jobs, [error() for _ in jobs])
+
+
+def settle(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> None:
+    """End every job, on the loop; one that has ended already (cancelled, given up at the stop) stays as it is."""
+    for job, outcome in zip(jobs, outcomes, strict=True):
+        if job.future.done():
+            continue
+        if isinstance(outcome, Completion):
+            job.future.set_result(outcome)
+        else:
+            job.future.set_exception(outcome)

@@ -1,0 +1,154 @@
+"""The error tree of the server.
+
+PromptIRServeError
+├── InvalidRequest             the request itself is malformed (multipart without the field `file`, a bad parameter)
+├── InvalidImage
+│   ├── EmptyUpload            no bytes at all
+│   ├── UnsupportedImage       not an image, or a format the codec does not read
+│   ├── UndecodableImage       an image that breaks while it is decoded
+│   └── ImageTooLarge          too many bytes, pixels, or too long a side
+├── Refused                    nothing wrong with the request; not now
+│   ├── QueueFull              knows the seconds until there is room
+│   ├── Draining               the server is stopping
+│   └── NotReady               the server is starting, or has no healthy backend
+├── DeadlineExceeded           the caller's deadline passed before the job ran
+└── BackendError               the backend failed a run
+    ├── BackendLost            the thread that owns the backend is gone or does not answer
+    ├── WrongOutput            a run answered with the wrong count, shape or type, or with non-finite values
+    └── BackendUnavailable     start-up only: library missing, artifact mismatch, provider missing
+
+Each class carries `slug` (the problem type) and `title`; the HTTP status of each is one table in the API.
+"""
+# ruff: noqa: N818 - the names say what happened; "Error" ends only the two that are families of faults
+
+from typing import ClassVar
+
+
+class PromptIRServeError(Exception):
+    """Root of the tree.
+
+    `detail` is a sentence for the client. `extensions` are further members of the RFC 9457 problem document,
+    for example `allowed_formats` or `max_image_pixels`.
+    """
+
+    slug: ClassVar[str] = "internal-error"
+    title: ClassVar[str] = "Internal error"
+
+    def __init__(self, detail: str, **extensions: object) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.extensions = extensions
+
+
+class InvalidRequest(PromptIRServeError):
+    """The request is malformed before any image is looked at."""
+
+    slug = "invalid-request"
+    title = "Invalid request"
+
+
+class InvalidImage(PromptIRServeError):
+    """The upload cannot be restored, whatever the load."""
+
+    slug = "invalid-image"
+    title = "Invalid image"
+
+
+class EmptyUpload(InvalidImage):
+    """The upload has no bytes."""
+
+    slug = "empty-upload"
+    title = "Empty upload"
+
+
+class UnsupportedImage(InvalidImage):
+    """The bytes are no image of a format the server reads."""
+
+    slug = "unsupported-image"
+    title = "Unsupported image"
+
+
+class UndecodableImage(InvalidImage):
+    """The format is known, but the data is truncated or corrupt."""
+
+    slug = "undecodable-image"
+    title = "Undecodable image"
+
+
+class ImageTooLarge(InvalidImage):
+    """The upload exceeds the limit on bytes, pixels or side."""
+
+    slug = "image-too-large"
+    title = "Image too large"
+
+
+class Refused(PromptIRServeError):
+    """The request is fine, but is not taken now.
+
+    `retry_after_s` is the predicted number of seconds until it would be, where that is known.
+    """
+
+    slug = "refused"
+    title = "Refused"
+    retry_after_s: float | None = None
+
+
+class QueueFull(Refused):
+    """The queue has no room; `retry_after_s` predicts when it will."""
+
+    slug = "queue-full"
+    title = "Queue full"
+    retry_after_s: float
+
+    def __init__(self, detail: str, retry_after_s: float, **extensions: object) -> None:
+        super().__init__(detail, **extensions)
+        self.retry_after_s = retry_after_s
+
+
+class Draining(Refused):
+    """The server finishes what it accepted and takes nothing new."""
+
+    slug = "draining"
+    title = "Draining"
+
+
+class NotReady(Refused):
+    """No backend is ready to run."""
+
+    slug = "not-ready"
+    title = "Not ready"
+
+
+class DeadlineExceeded(PromptIRServeError):
+    """The deadline passed while the job was waiting."""
+
+    slug = "deadline-exceeded"
+    title = "Deadline exceeded"
+
+
+class BackendError(PromptIRServeError):
+    """The backend failed a run; the image is not to blame as far as the server knows."""
+
+    slug = "backend-error"
+    title = "Backend error"
+
+
+class BackendLost(BackendError):
+    """The worker thread ended or did not answer in time, so the run has no result."""
+
+    slug = "backend-lost"
+    title = "Backend lost"
+
+
+class WrongOutput(BackendError):
+    """The run ended with an output that must not be sent."""
+
+    slug = "wrong-output"
+    title = "Wrong output"
+
+
+class BackendUnavailable(BackendError):
+    """The backend cannot start; the detail says what to do about it."""
+
+    slug = "backend-unavailable"
+    title = "Backend unavailable"

@@ -1,0 +1,91 @@
+"""The metrics: every Prometheus series of the server, on an injected registry."""
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+
+Stage = Literal["decode", "queue", "inference", "encode", "total"]
+DropReason = Literal["cancelled", "expired", "abandoned"]
+
+# From one millisecond (a decode of a thumbnail) to a minute (a large photo on a CPU).
+STAGE_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+BATCH_SIZE_BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
+
+
+class Metrics:
+    """All series, prefix `promptir_`, in base units.
+
+    Who reports what: the restorer the stages, once per request (queue and inference from the Completion); the API
+    the requests and refusals that happen before the queue; the batcher refusals and dropped jobs; the worker batch
+    sizes, busy seconds and non-finite outputs. Safe to use from any thread.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        stages = Histogram(
+            "promptir_stage_duration_seconds",
+            "Seconds a request spent in each stage",
+            ["stage"],
+            buckets=STAGE_BUCKETS_S,
+            registry=registry,
+        )
+        # Children are looked up once: labels() takes a lock and hashes on every call.
+        self._stages = {stage: stages.labels(stage) for stage in get_args(Stage)}
+        self._requests = Counter(
+            "promptir_requests",
+            "Requests answered, by HTTP status and outcome",
+            ["status", "outcome"],
+            registry=registry,
+        )
+        self._batch_size = Histogram(
+            "promptir_batch_size", "Jobs per run", buckets=BATCH_SIZE_BUCKETS, registry=registry
+        )
+        self._queue_jobs = Gauge("promptir_queue_jobs", "Jobs that wait", registry=registry)
+        self._queue_pixels = Gauge("promptir_queue_pixels", "Pixels that wait", registry=registry)
+        self._refusals = Counter(
+            "promptir_refusals", "Requests refused before they were queued", ["reason"], registry=registry
+        )
+        self._dropped = Counter(
+            "promptir_dropped_jobs",
+            "Queued jobs without a delivered result: cancelled or expired while waiting, abandoned during their run",
+            ["reason"],
+            registry=registry,
+        )
+        for reason in get_args(DropReason):
+            self._dropped.labels(reason)
+        self._busy = Counter("promptir_device_busy_seconds", "Seconds the device spent in runs", registry=registry)
+        self._non_finite = Counter(
+            "promptir_non_finite_outputs", "Outputs withheld because of a NaN or infinity", registry=registry
+        )
+        self._backend = Info("promptir_backend", "The backend that runs", registry=registry)
+
+    def observe_stage(self, stage: Stage, seconds: float) -> None:
+        self._stages[stage].observe(seconds)
+
+    def count_request(self, status: int, outcome: str) -> None:
+        """Count one answered request; `outcome` is `restored`, an error's slug, or `client-closed`."""
+        self._requests.labels(str(status), outcome).inc()
+
+    def count_refusal(self, reason: str) -> None:
+        """Count one refusal; `reason` is the slug of the error."""
+        self._refusals.labels(reason).inc()
+
+    def count_dropped(self, reason: DropReason) -> None:
+        self._dropped.labels(reason).inc()
+
+    def count_non_finite(self, outputs: int) -> None:
+        self._non_finite.inc(outputs)
+
+    def observe_run(self, batch_size: int, seconds: float) -> None:
+        """Record one run of the device, failed or not."""
+        self._batch_size.observe(batch_size)
+        self._busy.inc(seconds)
+
+    def watch_queue(self, jobs: Callable[[], float], pixels: Callable[[], float]) -> None:
+        """Read the depth of the queue when scraped: exact, and free for the request path."""
+        self._queue_jobs.set_function(jobs)
+        self._queue_pixels.set_function(pixels)
+
+    def set_backend(self, backend: str, device: str, artifact: str, precision: str) -> None:
+        self._backend.info({"backend": backend, "device": device, "artifact": artifact, "precision": precision})

@@ -1,0 +1,153 @@
+"""The Settings tree, read once from the environment."""
+
+import difflib
+import os
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from models.artifact import DEFAULT_ARTIFACT
+
+PREFIX = "PROMPTIR_"
+TOP = ""
+# 2**31 - 1 elements of a tensor over the 510 channels of the widest one, rounded down to a power of two.
+MAX_RUN_PIXELS = 4_194_304
+
+
+class SettingsError(ValueError):
+    """A setting is unknown or has a bad value; the message names each one as the environment spells it."""
+
+
+class _Group(BaseModel):
+    """Constructors stay pure: only `Settings.from_environment` looks at the environment."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class HttpSettings(_Group):
+    """Where and how long the server answers."""
+
+    host: str = Field(default="127.0.0.1", description="Loopback unless asked: the server has no authentication.")
+    port: int = Field(default=8000, ge=0, le=65535, description="TCP port; 0 takes a free one.")
+    drain_timeout_s: float = Field(
+        default=30.0, ge=0, description="How long accepted work may go on after SIGTERM before it is failed."
+    )
+
+
+class LimitSettings(_Group):
+    """What an upload may be, checked before anything is decoded."""
+
+    max_upload_bytes: int = Field(
+        default=64 * 2**20, gt=0, description="Holds a 16-bit PNG of the largest image; bounds memory per connection."
+    )
+    max_image_pixels: int = Field(
+        default=2_097_152, gt=0, description="Width times height; a CPU run needs about 3 GB per megapixel."
+    )
+    max_image_side: int = Field(
+        default=8192, gt=0, description="A very thin image grows up to eightfold when it is padded."
+    )
+    max_run_pixels: int = Field(
+        default=2_097_152, gt=0, le=MAX_RUN_PIXELS, description="Pixels of all images of one run together."
+    )
+
+    @model_validator(mode="after")
+    def _an_image_fits_a_run(self) -> Self:
+        if self.max_image_pixels > self.max_run_pixels:
+            raise ValueError(
+                f"{PREFIX}MAX_IMAGE_PIXELS ({self.max_image_pixels}) must not exceed "
+                f"{PREFIX}MAX_RUN_PIXELS ({self.max_run_pixels}): an image runs in one piece"
+            )
+        return self
+
+
+class BatchingSettings(_Group):
+    """How much may wait and how much runs together."""
+
+    max_batch: int = Field(
+        default=8, ge=1, description="Images of one run; more gain little once the device is busy, and cost memory."
+    )
+    max_queued_jobs: int = Field(
+        default=128, ge=1, description="Beyond it the wait would outlast a client's patience: refused with 429."
+    )
+    max_queued_pixels: int = Field(
+        default=67_108_864, ge=1, description="Bounds the memory of what waits: 12 bytes per pixel."
+    )
+
+
+class BackendSettings(_Group):
+    """What runs the network."""
+
+    backend: Literal["onnx", "simulated"] = Field(
+        default="onnx", description="`simulated` is an identity with a known duration, for load tests."
+    )
+    artifact: Path = Field(default=DEFAULT_ARTIFACT, description="Folder with model.onnx and manifest.json.")
+    threads: int = Field(default=0, ge=0, description="Threads of one run; 0 takes one per physical core.")
+    simulated_base_ms: float = Field(default=2.0, ge=0, description="Fixed milliseconds of a simulated run.")
+    simulated_ms_per_megapixel: float = Field(
+        default=20.0, ge=0, description="Milliseconds a simulated run takes for each megapixel of its batch."
+    )
+
+
+class Settings(_Group):
+    """Every knob of the server; passed down in parts."""
+
+    http: HttpSettings = Field(default_factory=HttpSettings)
+    limits: LimitSettings = Field(default_factory=LimitSettings)
+    batching: BatchingSettings = Field(default_factory=BatchingSettings)
+    backend: BackendSettings = Field(default_factory=BackendSettings)
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="INFO writes one line per request."
+    )
+
+    @classmethod
+    def from_environment(cls, overrides: Mapping[str, object] | None = None) -> Self:
+        """Read `PROMPTIR_<FIELD>` for every field of every group.
+
+        `overrides` has flat field names (`{"port": 9000}`) and wins; None there, and an empty variable, count as not
+        given. Raises SettingsError for a bad value and for an unknown name.
+        """
+        values: dict[str, object] = {
+            name.removeprefix(PREFIX): value
+            for name, value in os.environ.items()
+            if name.startswith(PREFIX) and value != ""
+        }
+        values.update({name.upper(): value for name, value in (overrides or {}).items() if value is not None})
+        known = environment_names()
+        if unknown := sorted(values.keys() - known.keys()):
+            raise SettingsError("; ".join(_unknown(name, known) for name in unknown))
+        branches: defaultdict[str, dict[str, object]] = defaultdict(dict)
+        for name, value in values.items():
+            group, field = known[name]
+            branches[group][field] = value
+        top = branches.pop(TOP, {})
+        try:
+            return cls.model_validate({**branches, **top})
+        except ValidationError as error:
+            raise SettingsError("; ".join(_complaint(entry) for entry in error.errors())) from None
+
+
+def environment_names() -> dict[str, tuple[str, str]]:
+    """Return each variable without its prefix, with the group and field it sets (group TOP: Settings itself)."""
+    names: dict[str, tuple[str, str]] = {}
+    for outer, info in Settings.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, _Group):
+            names.update({field.upper(): (outer, field) for field in info.annotation.model_fields})
+        else:
+            names[outer.upper()] = (TOP, outer)
+    return names
+
+
+def _unknown(name: str, known: Mapping[str, object]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {PREFIX}{close[0]}?" if close else ""
+    return f"{PREFIX}{name} is not a setting{hint}"
+
+
+def _complaint(entry: ErrorDetails) -> str:
+    if entry["type"] == "value_error":  # a validator over several fields names them itself
+        return entry["msg"].removeprefix("Value error, ")
+    return f"{PREFIX}{str(entry['loc'][-1]).upper()}={entry['input']}: {entry['msg']}"

@@ -1,0 +1,202 @@
+"""Tests of the ONNX Runtime backend, on small models of known behaviour."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.artifact import MODEL_FILE, Manifest, Parity, sha256_of
+from server.backends.onnx_runtime import OnnxBackend
+from server.errors import BackendError, BackendUnavailable
+
+onnx = pytest.importorskip("onnx", reason="writes its models with onnx")
+pytest.importorskip("onnxruntime", reason="runs its models with onnxruntime")
+
+Make = Callable[..., Path]
+IDENTITY_KERNEL = np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1)
+FREE = ("n", 3, "h", "w")
+
+
+def _model(input_name: str, output_name: str, shape: tuple[Any, ...], element: int, kernel: np.ndarray) -> bytes:
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(element)
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Conv", [input_name, "kernel"], [output_name])],
+        "identity",
+        [onnx.helper.make_tensor_value_info(input_name, element, shape)],
+        [onnx.helper.make_tensor_value_info(output_name, element, (shape[0], len(kernel), *shape[2:]))],
+        [onnx.numpy_helper.from_array(kernel.astype(dtype), "kernel")],
+    )
+    opset = onnx.helper.make_opsetid("", 17)
+    serialized: bytes = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=9).SerializeToString()
+    return serialized
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """Write an artifact whose manifest says input, output and (n, 3, h, w), whatever the model in it is."""
+
+    def artifact(
+        input_name: str = "input",
+        output_name: str = "output",
+        shape: tuple[Any, ...] = FREE,
+        element: int = onnx.TensorProto.FLOAT,
+        kernel: np.ndarray = IDENTITY_KERNEL,
+        content: bytes | None = None,
+    ) -> Path:
+        model = tmp_path / MODEL_FILE
+        model.write_bytes(_model(input_name, output_name, shape, element, kernel) if content is None else content)
+        manifest = Manifest(
+            name="identity",
+            variant="none",
+            input_name="input",
+            output_name="output",
+            input_shape=FREE,
+            size_multiple=8,
+            precision="fp32",
+            opset=17,
+            sha256=sha256_of(model),
+            parameters=9,
+            parity=(Parity(shape=(1, 3, 8, 8), max_abs_error=0.0),),
+            exporter={"onnx": onnx.__version__},
+        )
+        manifest.save(tmp_path)
+        return tmp_path
+
+    return artifact
+
+
+def _wide_model(channels: int) -> bytes:
+    """An identity whose middle has so many channels that a run's memory can be seen in the process."""
+    there = np.zeros((channels, 3, 1, 1), np.float32)
+    there[:3] = IDENTITY_KERNEL
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("Conv", ["input", "there"], ["middle"]),
+            onnx.helper.make_node("Conv", ["middle", "back"], ["output"]),
+        ],
+        "wide",
+        [onnx.helper.make_tensor_value_info("input", onnx.TensorProto.FLOAT, FREE)],
+        [onnx.helper.make_tensor_value_info("output", onnx.TensorProto.FLOAT, FREE)],
+        [
+            onnx.numpy_helper.from_array(there, "there"),
+            onnx.numpy_helper.from_array(np.ascontiguousarray(there.transpose(1, 0, 2, 3)), "back"),
+        ],
+    )
+    opset = onnx.helper.make_opsetid("", 17)
+    serialized: bytes = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=9).SerializeToString()
+    return serialized
+
+
+def _resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _started(artifact: Path) -> OnnxBackend:
+    backend = OnnxBackend(artifact, threads=1, max_batch=4)
+    backend.start()
+    return backend
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 8, 8), (3, 3, 16, 8), (2, 3, 8, 40)])
+def test_it_runs_any_batch_and_size(make: Make, shape: tuple[int, ...]) -> None:
+    batch = np.random.default_rng(1).random(shape, np.float32)
+    output = _started(make()).run(batch)
+    assert output.dtype == np.float32
+    np.testing.assert_allclose(output, batch, atol=1e-6)
+
+
+def test_it_says_what_it_serves(make: Make) -> None:
+    info = OnnxBackend(make(), threads=1, max_batch=4).start()
+    assert (info.backend, info.device, info.artifact, info.precision) == ("onnx", "cpu", "identity", "fp32")
+    assert (info.size_multiple, info.max_batch) == (8, 4)
+
+
+def test_a_missing_artifact_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BackendUnavailable, match="nowhere"):
+        OnnxBackend(tmp_path / "nowhere", threads=1, max_batch=1).start()
+
+
+def test_a_model_that_was_changed_is_refused(make: Make) -> None:
+    artifact = make()
+    with (artifact / MODEL_FILE).open("ab") as model:
+        model.write(b"\0")
+    with pytest.raises(BackendUnavailable, match="sha256"):
+        _started(artifact)
+
+
+def test_a_file_that_is_no_model_is_refused(make: Make) -> None:
+    with pytest.raises(BackendUnavailable, match="onnxruntime cannot load"):
+        _started(make(content=b"not a model"))
+
+
+@pytest.mark.parametrize(
+    ("difference", "words"),
+    [
+        ({"input_name": "image"}, r"inputs are \['image'\], its manifest says \['input'\]"),
+        ({"output_name": "image"}, r"outputs are \['image'\], its manifest says \['output'\]"),
+        ({"shape": ("n", 3, 64, "w")}, r"input has shape \['n', 3, 64, 'w'\]"),
+        ({"shape": (1, 3, "h", "w")}, r"input has shape \[1, 3, 'h', 'w'\]"),
+        ({"shape": ("n", 3, "h")}, r"input has shape \['n', 3, 'h'\]"),
+        ({"shape": ("n", "c", "h", "w")}, r"input has shape \['n', 'c', 'h', 'w'\]"),
+        ({"kernel": np.zeros((4, 3, 1, 1))}, r"output has shape \['n', 4, 'h', 'w'\]"),
+        ({"element": onnx.TensorProto.FLOAT16}, r"input is tensor\(float16\)"),
+    ],
+    ids=["input name", "output name", "fixed height", "fixed batch", "rank", "free channels", "channels out", "type"],
+)
+def test_a_session_unlike_its_manifest_is_refused(make: Make, difference: dict[str, Any], words: str) -> None:
+    if difference.get("shape") == ("n", 3, "h"):
+        difference["kernel"] = np.zeros((3, 3, 1))
+    with pytest.raises(BackendUnavailable, match=words):
+        _started(make(**difference))
+
+
+def test_a_run_that_fails_is_a_backend_error_and_the_next_one_goes_well(make: Make) -> None:
+    backend = _started(make())
+    with pytest.raises(BackendError, match=r"\(1, 4, 8, 8\)"):
+        backend.run(np.zeros((1, 4, 8, 8), np.float32))
+    assert backend.run(np.ones((1, 3, 8, 8), np.float32)).shape == (1, 3, 8, 8)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the resident memory from /proc")
+def test_the_memory_of_a_large_run_is_given_back_by_the_next_small_one(make: Make) -> None:
+    channels, side = 64, 512
+    backend = _started(make(content=_wide_model(channels)))
+    backend.run(np.zeros((1, 3, 8, 8), np.float32))  # the warm-up: onnxruntime keeps what the first run took
+    backend.run(np.zeros((1, 3, side, side), np.float32))
+    after_large = _resident_bytes()
+    backend.run(np.zeros((1, 3, 8, 8), np.float32))
+    middle_bytes = channels * side * side * 4
+    assert after_large - _resident_bytes() > middle_bytes / 2
+
+
+def test_without_a_start_or_after_the_stop_it_does_not_run(make: Make) -> None:
+    backend = OnnxBackend(make(), threads=1, max_batch=1)
+    backend.stop()
+    for _ in range(2):
+        with pytest.raises(BackendError, match="not started"):
+            backend.run(np.zeros((1, 3, 8, 8), np.float32))
+        backend.start()
+        backend.stop()
+
+
+def test_a_missing_onnxruntime_names_the_extras(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(BackendUnavailable, match="extra `cpu`, or `gpu`"):
+        _started(make())
+
+
+def test_two_distributions_in_each_others_way_are_named(
+    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    site = tmp_path_factory.mktemp("site")
+    for name in ("onnxruntime", "onnxruntime-gpu"):
+        folder = site / f"{name.replace('-', '_')}-1.0.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    monkeypatch.syspath_prepend(site)
+    with pytest.raises(BackendUnavailable, match="both installed"):
+        _started(make())

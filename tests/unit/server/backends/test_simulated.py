@@ -1,0 +1,65 @@
+"""Tests of the simulated backend."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from server.backends.base import Pixels
+from server.backends.simulated import SimulatedBackend
+from server.errors import BackendError
+
+
+def _batch(count: int = 1, height: int = 8, width: int = 8) -> Pixels:
+    return np.random.default_rng(1).random((count, 3, height, width), np.float32)
+
+
+def test_it_answers_with_a_copy_of_its_input() -> None:
+    batch = _batch(2)
+    output = SimulatedBackend(0, 0, max_batch=2).run(batch)
+    assert np.array_equal(output, batch)
+    assert not np.shares_memory(output, batch)
+
+
+def test_its_duration_grows_with_all_pixels_of_the_batch() -> None:
+    backend = SimulatedBackend(base_ms=2, ms_per_megapixel=10, max_batch=8)
+    assert backend.duration_s((1, 3, 1000, 500)) == pytest.approx(0.007)
+    assert backend.duration_s((4, 3, 1000, 500)) == pytest.approx(0.022)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 8, 9), (1, 3, 12, 8), (1, 4, 8, 8), (3, 8, 8)])
+def test_it_refuses_a_shape_that_the_network_cannot_take(shape: tuple[int, ...]) -> None:
+    with pytest.raises(BackendError, match="multiples of 8"):
+        SimulatedBackend(0, 0, max_batch=1).run(np.zeros(shape, np.float32))
+
+
+def test_it_refuses_more_than_its_largest_batch() -> None:
+    with pytest.raises(BackendError, match="a batch of 3 exceeds the largest batch of 2"):
+        SimulatedBackend(0, 0, max_batch=2).run(_batch(3))
+
+
+def test_it_refuses_a_second_run_while_one_runs() -> None:
+    entered, release = threading.Event(), threading.Event()
+
+    class Observed(np.ndarray):  # type: ignore[type-arg]
+        """Says when it is copied, which is when a run has begun, and holds it there."""
+
+        def copy(self, order: str = "C") -> Pixels:  # type: ignore[override]
+            entered.set()
+            assert release.wait(10)
+            return np.array(self)
+
+    backend = SimulatedBackend(0, 0, max_batch=1)
+    first = threading.Thread(target=backend.run, args=(_batch().view(Observed),), daemon=True)
+    first.start()
+    assert entered.wait(10)
+    with pytest.raises(BackendError, match="while one was running"):
+        backend.run(_batch())
+    release.set()
+    first.join(10)
+    assert backend.run(_batch()).shape == (1, 3, 8, 8)
+
+
+def test_it_says_what_it_is() -> None:
+    info = SimulatedBackend(0, 0, max_batch=5).start()
+    assert (info.backend, info.size_multiple, info.max_batch) == ("simulated", 8, 5)

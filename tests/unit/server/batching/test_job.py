@@ -1,0 +1,126 @@
+"""Tests of jobs and batches."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from server.backends.base import Pixels
+from server.batching.job import Batch, Completion, Job, fail_soon, finite_images, settle, settle_soon
+from server.errors import BackendLost, WrongOutput
+
+Tile = Callable[..., Pixels]
+Play = Callable[..., Any]
+
+
+def _jobs(*tiles: Pixels) -> list[Job]:
+    loop = asyncio.get_running_loop()
+    return [Job(pixels, loop.create_future(), enqueued_at=float(index)) for index, pixels in enumerate(tiles)]
+
+
+def test_a_batch_of_one_is_stacked_without_a_copy(play: Play, tile: Tile) -> None:
+    async def scenario() -> None:
+        (job,) = _jobs(tile(8, 16))
+        stacked = Batch([job], 0.0).stack()
+        assert stacked.shape == (1, 3, 8, 16)
+        assert np.shares_memory(stacked, job.pixels)
+
+    play(scenario())
+
+
+def test_each_job_gets_its_own_part_and_its_own_wait(play: Play, tile: Tile) -> None:
+    async def scenario() -> None:
+        batch = Batch(_jobs(tile(value=1), tile(value=2)), 0.0)
+        first, second = batch.outcomes(batch.stack(), started_at=5.0, inference_s=0.25)
+        assert isinstance(first, Completion)
+        assert isinstance(second, Completion)
+        assert (first.output == 1).all()
+        assert (second.output == 2).all()
+        assert (first.queue_s, second.queue_s) == (5.0, 4.0)
+        assert (first.inference_s, first.batch_size) == (0.25, 2)
+
+    play(scenario())
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
+def test_a_value_that_is_not_finite_fails_only_its_image(play: Play, tile: Tile, poison: float) -> None:
+    async def scenario() -> None:
+        batch = Batch(_jobs(tile(), tile(), tile()), 0.0)
+        output = batch.stack()
+        output[1, 2, 7, 7] = poison
+        kinds = [type(outcome) for outcome in batch.outcomes(output, 0.0, 0.0)]
+        assert kinds == [Completion, WrongOutput, Completion]
+
+    play(scenario())
+
+
+def test_infinities_of_both_signs_do_not_cancel_out() -> None:
+    output = np.zeros((2, 3, 8, 8), np.float32)
+    output[0, 0, 0, :2] = np.inf, -np.inf
+    assert finite_images(output) == [False, True]
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        np.zeros((1, 3, 8, 8), np.float32),
+        np.zeros((3, 3, 8, 8), np.float32),
+        np.zeros((2, 3, 8, 16), np.float32),
+        np.zeros((2, 3, 8, 8), np.float64),
+        [1.0],
+        None,
+    ],
+)
+def test_a_wrong_count_shape_or_type_is_nobodys_answer(play: Play, tile: Tile, output: Any) -> None:
+    async def scenario() -> None:
+        with pytest.raises(WrongOutput, match=r"instead of float32 \(2, 3, 8, 8\)"):
+            Batch(_jobs(tile(), tile()), 0.0).outcomes(output, 0.0, 0.0)
+
+    play(scenario())
+
+
+def test_the_first_end_of_a_job_counts(play: Play, tile: Tile) -> None:
+    async def scenario() -> None:
+        ended, cancelled = _jobs(tile(), tile())
+        answer = Completion(tile(), 0.0, 0.0, 1)
+        settle([ended], [answer])
+        cancelled.future.cancel()
+        settle([ended, cancelled], [BackendLost("late"), BackendLost("late")])
+        assert await ended.future is answer
+        assert cancelled.future.cancelled()
+
+    play(scenario())
+
+
+def test_each_failed_job_gets_its_own_exception(play: Play, tile: Tile) -> None:
+    async def scenario() -> None:
+        jobs = _jobs(tile(), tile())
+        fail_soon(jobs, lambda: BackendLost("gone"))
+        one, other = await asyncio.gather(*(job.future for job in jobs), return_exceptions=True)
+        assert isinstance(one, BackendLost)
+        assert isinstance(other, BackendLost)
+        assert one is not other
+
+    play(scenario())
+
+
+def test_settling_on_a_closed_loop_is_harmless(play: Play, tile: Tile) -> None:
+    async def scenario() -> list[Job]:
+        return _jobs(tile())
+
+    jobs = play(scenario())
+    settle_soon(jobs, [BackendLost("nobody waits")])
+    assert not jobs[0].future.done()
+
+
+def test_a_deadline_is_passed_at_its_very_moment(play: Play, tile: Tile) -> None:
+    async def scenario() -> None:
+        (job,) = _jobs(tile())
+        assert not job.expired(1e9)
+        job.deadline = 5.0
+        assert not job.expired(4.999)
+        assert job.expired(5.0)
+
+    play(scenario())

@@ -1,0 +1,118 @@
+"""Tests of the Settings tree."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from models.artifact import DEFAULT_ARTIFACT
+from server.settings import (
+    MAX_RUN_PIXELS,
+    BatchingSettings,
+    LimitSettings,
+    Settings,
+    SettingsError,
+    environment_names,
+)
+
+MOST_KNOBS = 25
+
+
+@pytest.fixture(autouse=True)
+def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in environment_names():
+        monkeypatch.delenv(f"PROMPTIR_{name}", raising=False)
+
+
+def test_an_empty_environment_gives_the_defaults() -> None:
+    assert Settings.from_environment() == Settings()
+    assert Settings().backend.artifact == DEFAULT_ARTIFACT
+
+
+def test_each_group_reads_its_flat_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "HOST": "0.0.0.0",  # noqa: S104
+        "PORT": "9000",
+        "MAX_BATCH": "3",
+        "BACKEND": "simulated",
+        "SIMULATED_BASE_MS": "1.5",
+        "SIMULATED_MS_PER_MEGAPIXEL": "7",
+        "ARTIFACT": "some/folder",
+        "MAX_IMAGE_PIXELS": "1000",
+        "LOG_LEVEL": "WARNING",
+    }.items():
+        monkeypatch.setenv(f"PROMPTIR_{name}", value)
+    settings = Settings.from_environment()
+    assert (settings.http.host, settings.http.port) == ("0.0.0.0", 9000)  # noqa: S104
+    assert settings.batching.max_batch == 3
+    assert settings.backend.backend == "simulated"
+    assert (settings.backend.simulated_base_ms, settings.backend.simulated_ms_per_megapixel) == (1.5, 7.0)
+    assert settings.backend.artifact == Path("some/folder")
+    assert settings.limits.max_image_pixels == 1000
+    assert settings.log_level == "WARNING"
+
+
+def test_an_override_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMPTIR_PORT", "9000")
+    assert Settings.from_environment({"port": 9001}).http.port == 9001
+
+
+def test_an_override_of_none_and_an_empty_variable_count_as_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMPTIR_PORT", "9000")
+    monkeypatch.setenv("PROMPTIR_MAX_BATCH", "")
+    settings = Settings.from_environment({"port": None})
+    assert settings.http.port == 9000
+    assert settings.batching.max_batch == BatchingSettings().max_batch
+
+
+def test_every_bad_value_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMPTIR_PORT", "http")
+    monkeypatch.setenv("PROMPTIR_BACKEND", "abacus")
+    with pytest.raises(SettingsError, match=r"PROMPTIR_PORT=http: .*; PROMPTIR_BACKEND=abacus: .*'simulated'"):
+        Settings.from_environment()
+
+
+def test_an_unknown_name_is_refused_with_the_nearest_known_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMPTIR_MAXBATCH", "3")
+    with pytest.raises(SettingsError, match=r"PROMPTIR_MAXBATCH is not a setting; did you mean PROMPTIR_MAX_BATCH\?"):
+        Settings.from_environment()
+
+
+def test_an_unknown_override_is_refused() -> None:
+    with pytest.raises(SettingsError, match="PROMPTIR_COLOUR is not a setting"):
+        Settings.from_environment({"colour": "blue"})
+
+
+def test_constructors_do_not_look_at_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMPTIR_PORT", "9000")
+    assert Settings().http.port != 9000
+
+
+def test_an_image_must_fit_a_run() -> None:
+    with pytest.raises(SettingsError, match=r"PROMPTIR_MAX_IMAGE_PIXELS \(2000\) must not exceed PROMPTIR_MAX_RUN_"):
+        Settings.from_environment({"max_image_pixels": 2000, "max_run_pixels": 1000})
+
+
+def test_a_run_cannot_exceed_what_a_tensor_can_index() -> None:
+    with pytest.raises(ValidationError):
+        LimitSettings(max_run_pixels=MAX_RUN_PIXELS + 1)
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValidationError):
+        Settings().http.port = 1  # type: ignore[misc]
+
+
+def test_every_knob_has_a_reason_and_there_are_few() -> None:
+    names = environment_names()
+    assert len(names) <= MOST_KNOBS
+    for group, field in names.values():
+        model = type(getattr(Settings(), group)) if group else Settings
+        assert model.model_fields[field].description, field
+
+
+def test_flat_names_do_not_collide() -> None:
+    fields = [
+        name for group in ("http", "limits", "batching", "backend") for name in getattr(Settings(), group).model_dump()
+    ]
+    assert len(fields) == len(set(fields))
