@@ -1,0 +1,1 @@
+"""The HTTP front: what the network sees of the server."""

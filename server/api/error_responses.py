@@ -1,0 +1,144 @@
+"""Error responses: the one table from errors to HTTP, and the problem documents made from it."""
+
+import http
+import math
+from collections.abc import Mapping
+from typing import Any, cast
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from server import errors, logs
+from server.api import request_context
+from server.errors import PromptIRServeError
+
+MEDIA_TYPE = "application/problem+json"
+CLIENT_CLOSED_REQUEST = 499  # nginx's: nobody reads it, but logs and metrics do
+
+STATUS: Mapping[type[PromptIRServeError], int] = {
+    errors.InvalidRequest: 400,
+    errors.EmptyUpload: 400,
+    errors.ImageTooLarge: 413,
+    errors.UnsupportedImage: 415,
+    errors.UndecodableImage: 422,
+    errors.InvalidImage: 422,
+    errors.QueueFull: 429,
+    errors.BackendError: 500,
+    errors.Draining: 503,
+    errors.NotReady: 503,
+    errors.Refused: 503,
+    errors.DeadlineExceeded: 504,
+    PromptIRServeError: 500,
+}
+"""A class that is not listed has the status of the nearest listed one above it."""
+
+
+def status_of(kind: type[PromptIRServeError]) -> int:
+    """The HTTP status of an error class."""
+    return next(STATUS[ancestor] for ancestor in kind.__mro__ if ancestor in STATUS)
+
+
+def openapi_responses(*kinds: type[PromptIRServeError]) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI's `responses` of a route that can raise these errors; the schema is `Problem`, by reference."""
+    responses: dict[int | str, dict[str, Any]] = {}
+    for kind in kinds:
+        status = status_of(kind)
+        meaning = f"**{kind.title}** (`{_type_of(kind.slug)}`). {(kind.__doc__ or '').strip().splitlines()[0]}"
+        if status in responses:
+            responses[status]["description"] += f"\n\n{meaning}"
+            continue
+        responses[status] = {
+            "description": meaning,
+            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+        if issubclass(kind, errors.QueueFull):
+            responses[status]["headers"] = {
+                "Retry-After": {"description": "Predicted seconds until there is room.", "schema": {"type": "integer"}}
+            }
+    return responses
+
+
+def install(app: FastAPI) -> None:
+    """Give every error that a route or the router raises the one form; the rest is `unexpected`."""
+    app.add_exception_handler(PromptIRServeError, _on_own_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid_parameters)
+    app.add_exception_handler(HTTPException, _on_router_error)
+    app.add_exception_handler(ClientDisconnect, _on_client_gone)
+
+
+def unexpected(request: Request) -> Response:
+    """The answer to an exception that nobody foresaw: 500, without a word about the inside."""
+    detail = "The server failed in a way it did not foresee. The log has the cause under this request's id."
+    return _problem(request, 500, PromptIRServeError.slug, PromptIRServeError.title, detail)
+
+
+async def _on_own_error(request: Request, error: Exception) -> Response:
+    error = cast(PromptIRServeError, error)
+    extensions = dict(error.extensions)
+    headers = {}
+    retry_after_s = error.retry_after_s if isinstance(error, errors.Refused) else None
+    if retry_after_s is not None:
+        # Whole seconds, rounded up: a client that comes back early is only refused again.
+        headers["Retry-After"] = str(max(1, math.ceil(retry_after_s)))
+        extensions["retry_after_s"] = max(1, math.ceil(retry_after_s))
+    return _problem(request, status_of(type(error)), error.slug, error.title, error.detail, headers, extensions)
+
+
+async def _on_invalid_parameters(request: Request, error: Exception) -> Response:
+    error = cast(RequestValidationError, error)
+    faults = [
+        {"in": str(fault["loc"][0]), "name": ".".join(map(str, fault["loc"][1:])), "message": fault["msg"]}
+        for fault in error.errors()
+    ]
+    detail = "; ".join(f"{fault['in']} parameter {fault['name']}: {fault['message']}" for fault in faults)
+    kind = errors.InvalidRequest
+    return _problem(request, status_of(kind), kind.slug, kind.title, detail, extensions={"errors": faults})
+
+
+async def _on_router_error(request: Request, error: Exception) -> Response:
+    error = cast(HTTPException, error)
+    title = http.HTTPStatus(error.status_code).phrase
+    slug = title.lower().replace(" ", "-")
+    path = request.url.path
+    extensions: dict[str, object] = {}
+    detail = str(error.detail)
+    if error.status_code == http.HTTPStatus.NOT_FOUND:
+        detail = f"There is nothing at {path}; the API is described at /docs."
+    elif error.status_code == http.HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = (error.headers or {}).get("Allow", "")
+        detail = f"{path} does not take {request.method}; it takes {allowed}."
+        extensions["allowed_methods"] = [method.strip() for method in allowed.split(",")]
+    return _problem(request, error.status_code, slug, title, detail, error.headers, extensions)
+
+
+async def _on_client_gone(request: Request, error: Exception) -> Response:
+    request_context.note_outcome(request.scope, "client-closed")
+    return Response(status_code=CLIENT_CLOSED_REQUEST)
+
+
+def _problem(
+    request: Request,
+    status: int,
+    slug: str,
+    title: str,
+    detail: str,
+    headers: Mapping[str, str] | None = None,
+    extensions: Mapping[str, object] | None = None,
+) -> Response:
+    request_context.note_outcome(request.scope, slug)
+    members: dict[str, object] = {
+        "type": _type_of(slug),
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "instance": f"urn:promptir:request:{logs.request_id.get()}",
+    }
+    document = members | dict(extensions or {}) | members  # in this order, and no extension replaces a member
+    return JSONResponse(document, status, headers, MEDIA_TYPE)
+
+
+def _type_of(slug: str) -> str:
+    return f"urn:promptir:problem:{slug}"

@@ -1,0 +1,73 @@
+"""Schemas: the JSON documents of the API."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from server.imaging.codec import OutputFormat
+from server.imaging.header import SUPPORTED_FORMATS
+from server.restorer import Status
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details; further members say what is allowed, such as `max_image_pixels`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(
+        description="Which problem it is, stable over releases.", examples=["urn:promptir:problem:queue-full"]
+    )
+    title: str = Field(description="The problem in a few words, the same at each occurrence.", examples=["Queue full"])
+    status: int = Field(description="The HTTP status.", examples=[429])
+    detail: str = Field(description="This occurrence in a sentence.")
+    instance: str = Field(description="This occurrence as a URI, from the request id.")
+
+
+class Health(BaseModel):
+    """Liveness: the process answers."""
+
+    status: Literal["alive"] = "alive"
+
+
+class Readiness(BaseModel):
+    """Whether restorations are taken."""
+
+    status: Status
+
+
+class Model(BaseModel):
+    """The network that runs, and where."""
+
+    artifact: str
+    precision: str
+    backend: str
+    device: str
+
+
+class Limits(BaseModel):
+    """What an upload may be."""
+
+    max_upload_bytes: int
+    max_image_pixels: int
+    max_image_side: int
+    input_formats: list[str] = list(SUPPORTED_FORMATS)
+    output_formats: list[str] = [output.value for output in OutputFormat]
+
+
+class ServiceDescription(BaseModel):
+    """What the service is; `model` is null until the backend has started."""
+
+    name: str = "PromptIR Serve"
+    description: str = "Blind image restoration: noise, rain and haze, found and removed by one network."
+    version: str
+    status: Status
+    model: Model | None
+    limits: Limits
+    links: dict[str, str] = {
+        "restore": "/restore",
+        "documentation": "/docs",
+        "openapi": "/openapi.json",
+        "liveness": "/healthz",
+        "readiness": "/readyz",
+        "metrics": "/metrics",
+    }

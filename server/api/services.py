@@ -1,0 +1,28 @@
+"""Services: what the routes work with."""
+
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from server.metrics import Metrics
+from server.restorer import Restorer
+from server.settings import LimitSettings
+
+
+@dataclass(frozen=True)
+class Services:
+    """Made once by the composition root and found by every route as `app.state.services`."""
+
+    restorer: Restorer
+    metrics: Metrics
+    limits: LimitSettings
+    version: str
+
+
+async def _services(request: Request) -> Services:
+    # async, because FastAPI sends a plain function through its thread pool at each request.
+    return cast(Services, request.app.state.services)
+
+
+InjectedServices = Annotated[Services, Depends(_services)]

@@ -1,0 +1,34 @@
+"""The command line: `promptir serve | restore`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from server.app import version
+from server.cli import restore, serve
+from server.errors import PromptIRServeError
+from server.settings import SettingsError
+
+INTERRUPTED = 130  # the shells' convention: 128 + SIGINT
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code. What the user can mend is one sentence on stderr, not a traceback."""
+    arguments = _parser().parse_args(argv)
+    try:
+        code: int = arguments.run(arguments)
+    except (SettingsError, PromptIRServeError, OSError) as error:
+        print(f"promptir: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="promptir", description="Blind image restoration.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version()}")
+    commands = parser.add_subparsers(required=True, metavar="command")
+    serve.add_command(commands)
+    restore.add_command(commands)
+    return parser

@@ -1,0 +1,102 @@
+"""`promptir serve`: the HTTP server, from the open port to the end of the drain."""
+
+import argparse
+import logging
+import signal
+import socket
+import time
+from types import FrameType
+from typing import Any
+
+import uvicorn
+
+from server import logs
+from server.app import create_app
+from server.cli.settings_flags import add_settings, settings_from
+from server.errors import BackendUnavailable
+from server.restorer import Restorer
+from server.settings import TOP, HttpSettings
+
+log = logging.getLogger(__name__)
+
+# A proxy keeps idle connections for about a minute; the side that closes first races with the next request.
+KEEP_ALIVE_S = 75
+# After the drain only the last bytes of responses are still on their way.
+CLOSE_CONNECTIONS_S = 5
+
+
+def add_command(commands: Any) -> None:
+    """Add `serve` to the command line."""
+    parser: argparse.ArgumentParser = commands.add_parser("serve", help="serve restorations over HTTP")
+    add_settings(parser, {TOP, "http", "limits", "batching", "backend"})
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until SIGTERM or SIGINT; raises OSError or BackendUnavailable with a sentence if it cannot start."""
+    settings = settings_from(arguments)
+    listener = _listen(settings.http)
+    app = create_app(settings)
+    restorer: Restorer = app.state.services.restorer
+    config = uvicorn.Config(
+        app,
+        log_config=logs.config(settings.log_level),
+        access_log=False,  # the request context logs each request, with more to say
+        server_header=False,
+        ws="none",
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=CLOSE_CONNECTIONS_S,
+    )
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    host, port = listener.getsockname()[:2]
+    log.info("listening", extra={"host": host, "port": port})
+    DrainingServer(config, restorer, settings.http.drain_timeout_s).run(sockets=[listener])
+    if restorer.failure is not None:
+        raise BackendUnavailable(str(restorer.failure))
+    log.info("stopped")
+    return 0
+
+
+class DrainingServer(uvicorn.Server):
+    """uvicorn that keeps listening while it drains, so that readiness can be seen to be gone.
+
+    The first SIGTERM or SIGINT starts the drain, a second one ends it. It also stops if the backend cannot start.
+    """
+
+    def __init__(self, config: uvicorn.Config, restorer: Restorer, drain_timeout_s: float) -> None:
+        super().__init__(config)
+        self._restorer = restorer
+        self._drain_timeout_s = drain_timeout_s
+        self._drain_until: float | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Start the drain; uvicorn would close the port at once and end the process by the signal."""
+        if self._drain_until is not None:
+            self._drain_until = time.monotonic()
+            return
+        self._restorer.drain()
+        self._drain_until = time.monotonic() + self._drain_timeout_s
+        log.info("draining", extra={"signal": signal.Signals(sig).name, "active": self._restorer.active})
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second: whether to stop now."""
+        if await super().on_tick(counter) or self._restorer.failure is not None:
+            return True
+        if self._drain_until is None:
+            return False
+        return self._restorer.active == 0 or time.monotonic() >= self._drain_until
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop the backend first: whoever is still waiting gets an answer before the connections close."""
+        left_s = 0.0 if self._drain_until is None else max(0.0, self._drain_until - time.monotonic())
+        await self._restorer.stop(left_s)
+        await super().shutdown(sockets)
+
+
+def _listen(http: HttpSettings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in http.host else socket.AF_INET
+    try:
+        return socket.create_server((http.host, http.port), family=family)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OSError(f"cannot listen on {http.host} port {http.port}: {reason}") from error

@@ -1,0 +1,38 @@
+"""Settings flags: every setting as a command line flag that overrides its environment variable."""
+
+import argparse
+from collections.abc import Collection
+
+from pydantic import BaseModel
+
+from server.settings import PREFIX, TOP, Settings, environment_names
+
+_DEST = "setting_"
+
+
+def add_settings(parser: argparse.ArgumentParser, groups: Collection[str]) -> None:
+    """Add a flag per setting of the named groups; the settings themselves check the values."""
+    flags = parser.add_argument_group("settings", f"each also as an environment variable {PREFIX}<NAME>")
+    for name, (group, field) in environment_names().items():
+        if group not in groups:
+            continue
+        model = Settings if group == TOP else _group_model(group)
+        flags.add_argument(
+            f"--{field.replace('_', '-')}",
+            dest=_DEST + name.lower(),
+            metavar="VALUE",
+            help=(model.model_fields[field].description or "").replace("%", "%%"),
+        )
+
+
+def settings_from(arguments: argparse.Namespace) -> Settings:
+    """Read the settings of the environment, overridden by the flags that were given; raises SettingsError."""
+    given = {name.removeprefix(_DEST): value for name, value in vars(arguments).items() if name.startswith(_DEST)}
+    return Settings.from_environment(given)
+
+
+def _group_model(group: str) -> type[BaseModel]:
+    model = Settings.model_fields[group].annotation
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        raise TypeError(f"{group} is no group of settings")
+    return model

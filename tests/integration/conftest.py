@@ -1,0 +1,160 @@
+"""Real servers in their own process, and images to send them."""
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import cv2
+import httpx
+import numpy as np
+import pytest
+
+WAIT_S = 30.0
+POLL_S = 0.02
+
+Image = Callable[..., bytes]
+
+
+class RunningServer:
+    """`promptir serve` on a free port of this machine: its address, its log lines and its end."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.lines: list[dict[str, Any]] = []
+        self._addresses: queue.Queue[str] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self.url = self._addresses.get(timeout=WAIT_S)
+        self.client = httpx.Client(base_url=self.url, timeout=WAIT_S)
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            record = json.loads(line) if line.startswith("{") else {"message": line, "level": "NOT JSON"}
+            self.lines.append(record)
+            if record["message"] == "listening":
+                self._addresses.put(f"http://{record['host']}:{record['port']}")
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Poll until the condition holds."""
+        give_up = time.monotonic() + WAIT_S
+        while not condition():
+            assert time.monotonic() < give_up, "it did not happen in time"
+            time.sleep(POLL_S)
+
+    def until_ready(self) -> "RunningServer":
+        self.until(lambda: self.client.get("/readyz").status_code == 200)
+        return self
+
+    def metric(self, name: str) -> float:
+        """The value of one series, by its full name with labels; 0 where it does not exist yet."""
+        for line in self.client.get("/metrics").text.splitlines():
+            if line.startswith(f"{name} "):
+                return float(line.rsplit(" ", 1)[1])
+        return 0.0
+
+    def terminate(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+
+    def wait(self) -> int:
+        """The exit code; every log line has been read by then."""
+        code = self.process.wait(WAIT_S)
+        self._reader.join(WAIT_S)
+        return code
+
+    def stop(self) -> None:
+        self.client.close()
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self._reader.join(WAIT_S)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+
+
+Start = Callable[..., RunningServer]
+
+
+def environment(**settings: object) -> dict[str, str]:
+    """This process's environment with the given settings and no other."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PROMPTIR_")}
+    return {**inherited, "OMP_NUM_THREADS": "1"} | {f"PROMPTIR_{name}".upper(): str(v) for name, v in settings.items()}
+
+
+@contextmanager
+def running_server(**settings: object) -> Iterator[RunningServer]:
+    settings = {"backend": "simulated", "simulated_base_ms": 1, "simulated_ms_per_megapixel": 1, "port": 0} | settings
+    process = subprocess.Popen(
+        [sys.executable, "-m", "server.cli", "serve"],
+        env=environment(**settings),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    server = RunningServer(process)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def session_start() -> Iterator[Start]:
+    """Start a server with the given settings, not necessarily ready; it ends with the session."""
+    with ExitStack() as servers:
+        yield lambda **settings: servers.enter_context(running_server(**settings))
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start a server with the given settings, not necessarily ready; it ends with the test."""
+    with ExitStack() as servers:
+        yield lambda **settings: servers.enter_context(running_server(**settings))
+
+
+@pytest.fixture(scope="session")
+def server(session_start: Start) -> RunningServer:
+    """A quick server that is ready; shared, so that no test may stop it."""
+    return session_start().until_ready()
+
+
+@pytest.fixture
+def png() -> Image:
+    """A PNG of noise: (height, width, channels) samples from a seed."""
+
+    def encoded(height: int, width: int, channels: int = 3, seed: int = 0, dtype: type = np.uint8) -> bytes:
+        top = np.iinfo(dtype).max
+        samples = np.random.default_rng(seed).integers(0, top, (height, width, channels), dtype, endpoint=True)
+        return cv2.imencode(".png", samples)[1].tobytes()
+
+    return encoded
+
+
+@pytest.fixture
+def samples() -> Callable[[bytes], np.ndarray]:
+    """Decode an image to its samples as they are in the file."""
+    return lambda data: cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+
+
+@pytest.fixture
+def command() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `promptir` with arguments and settings to its end."""
+
+    def run(*arguments: object, **settings: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "server.cli", *map(str, arguments)],
+            env=environment(**settings),
+            capture_output=True,
+            text=True,
+            timeout=WAIT_S,
+            check=False,
+        )
+
+    return run

@@ -1,0 +1,58 @@
+"""Many clients at once, and clients that leave."""
+
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+Image = Callable[..., bytes]
+Samples = Callable[[bytes], np.ndarray]
+SHAPES = [(1, 1, 3), (7, 5, 3), (13, 250, 1), (64, 64, 4), (64, 64, 3), (65, 64, 3), (16, 8, 3)]
+REQUESTS = 140
+CLIENTS = 16
+
+
+def test_everyone_gets_their_own_image_back(start: Any, png: Image, samples: Samples) -> None:
+    server = start(max_queued_jobs=1000).until_ready()
+
+    def send(number: int) -> tuple[bytes, bytes]:
+        data = png(*SHAPES[number % len(SHAPES)], seed=number)
+        response = server.client.post("/restore", content=data, headers={"Content-Type": "image/png"})
+        assert response.status_code == 200, response.text
+        return data, response.content
+
+    with ThreadPoolExecutor(CLIENTS) as clients:
+        answers = list(clients.map(send, range(REQUESTS)))
+    for sent, received in answers:
+        np.testing.assert_array_equal(samples(received), samples(sent))
+    # Equal shapes that waited together ran together.
+    assert server.metric("promptir_batch_size_count") < REQUESTS
+
+
+def test_a_client_that_leaves_while_queued_takes_its_job_along(start: Any, png: Image) -> None:
+    server = start(simulated_base_ms=1200, max_batch=1).until_ready()
+    data = png(8, 8)
+    with ThreadPoolExecutor(1) as sender:
+        first = sender.submit(server.client.post, "/restore", content=data)
+        leaving = [_send(server.url, data) for _ in range(3)]
+        server.until(lambda: server.metric("promptir_queue_jobs") == 3)  # one more runs
+        for connection in leaving:
+            connection.close()
+        server.until(lambda: server.metric("promptir_queue_jobs") == 0)
+        assert first.result().status_code == 200
+    dropped = server.metric('promptir_dropped_jobs_total{reason="cancelled"}')
+    abandoned = server.metric('promptir_dropped_jobs_total{reason="abandoned"}')
+    assert dropped >= 2
+    assert dropped + abandoned == 3
+    server.until(lambda: server.metric('promptir_requests_total{outcome="client-closed",status="499"}') == 3)
+
+
+def _send(url: str, data: bytes) -> socket.socket:
+    """Send a whole request and leave the answer unread."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    connection = socket.create_connection((host, int(port)))
+    head = f"POST /restore HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(data)}\r\n\r\n"
+    connection.sendall(head.encode() + data)
+    return connection

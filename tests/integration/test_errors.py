@@ -1,0 +1,213 @@
+"""Every error of the table, through a real server."""
+
+import io
+import socket
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import cv2
+import httpx
+import numpy as np
+import PIL.Image
+import pytest
+
+Image = Callable[..., bytes]
+PNG = {"Content-Type": "image/png"}
+MAX_BYTES = 50_000
+
+
+def assert_problem(response: httpx.Response, status: int, slug: str) -> dict[str, Any]:
+    """The response is this problem, in the one form; returns its document."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    document: dict[str, Any] = response.json()
+    assert list(document)[:5] == ["type", "title", "status", "detail", "instance"]
+    assert document["type"] == f"urn:promptir:problem:{slug}"
+    assert document["status"] == status
+    assert document["title"]
+    assert document["detail"]
+    assert document["instance"].endswith(response.headers["x-request-id"])
+    return document
+
+
+@pytest.fixture(scope="module")
+def strict(session_start: Any) -> Any:
+    """A server with small limits."""
+    limits = {"max_upload_bytes": MAX_BYTES, "max_image_pixels": 10_000, "max_image_side": 500}
+    return session_start(**limits).until_ready()
+
+
+def chunks_of(data: bytes) -> Iterator[bytes]:
+    """Without a Content-Length."""
+    for at in range(0, len(data), 1000):
+        yield data[at : at + 1000]
+
+
+def test_an_empty_body_is_400(server: Any) -> None:
+    for body in ({}, {"content": b"", "headers": PNG}, {"content": chunks_of(b""), "headers": PNG}):
+        assert_problem(server.client.post("/restore", **body), 400, "empty-upload")
+    assert_problem(server.client.post("/restore", files={"file": ("a.png", b"")}), 400, "empty-upload")
+
+
+def test_a_form_without_the_file_is_400(server: Any, png: Image) -> None:
+    for form in ({"files": {"image": ("a.png", png(8, 8))}}, {"files": {"file": (None, b"text")}}):
+        document = assert_problem(server.client.post("/restore", **form), 400, "invalid-request")
+        assert document["expected_field"] == "file"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("multipart/form-data", b"anything"),
+        ("multipart/form-data; boundary=x", b"no boundary in here"),
+        ("multipart/form-data; boundary=x", b"--x\r\nContent-Disposition: form-data\r\n\r\nno name\r\n--x--\r\n"),
+        ("multipart/form-data; boundary=x; charset=undefined", b'--x\r\nContent-Disposition: form-data; name="f"'),
+        (
+            "multipart/form-data; boundary=x; charset=undefined",
+            b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n\r\n--x--\r\n',
+        ),
+        (
+            "multipart/form-data; boundary=x",
+            b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nx',
+        ),
+    ],
+)
+def test_a_broken_form_is_400(content_type: str, body: bytes, server: Any) -> None:
+    response = server.client.post("/restore", content=body, headers={"Content-Type": content_type})
+    assert_problem(response, 400, "invalid-request")
+
+
+def test_two_files_are_400(server: Any, png: Image) -> None:
+    files = [("file", ("a.png", png(8, 8))), ("file", ("b.png", png(8, 8)))]
+    assert_problem(server.client.post("/restore", files=files), 400, "invalid-request")
+
+
+def test_bad_parameters_are_400_and_named(server: Any, png: Image) -> None:
+    for parameters, headers, name in (
+        ({"format": "gif"}, {}, "format"),
+        ({"quality": 0}, {}, "quality"),
+        ({"quality": "best"}, {}, "quality"),
+        ({}, {"X-Deadline-Ms": "-5"}, "X-Deadline-Ms"),
+    ):
+        response = server.client.post("/restore", params=parameters, content=png(8, 8), headers=PNG | headers)
+        document = assert_problem(response, 400, "invalid-request")
+        assert document["errors"][0]["name"].lower() == name.lower()
+
+
+def test_too_many_bytes_are_413_however_they_are_sent(strict: Any) -> None:
+    large = b"\x89PNG\r\n\x1a\n" + bytes(3 * MAX_BYTES)
+    for body in (
+        {"content": large, "headers": PNG},
+        {"content": chunks_of(large), "headers": PNG},
+        {"files": {"file": ("large.png", large)}},
+        {"files": {"file": ("just.png", large[: MAX_BYTES + 1])}},
+    ):
+        document = assert_problem(strict.client.post("/restore", **body), 413, "image-too-large")
+        assert document["max_upload_bytes"] == MAX_BYTES
+    assert strict.client.get("/readyz").status_code == 200
+
+
+def test_a_declared_length_over_the_limit_is_413_before_a_byte_is_sent(strict: Any) -> None:
+    host, _, port = strict.url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        head = f"POST /restore HTTP/1.1\r\nHost: {host}\r\nContent-Length: {10 * MAX_BYTES}\r\n\r\n"
+        connection.sendall(head.encode())
+        assert connection.recv(100).startswith(b"HTTP/1.1 413 ")
+
+
+def png_that_says(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(("width", "height", "limit"), [(200, 200, "max_image_pixels"), (501, 1, "max_image_side")])
+def test_too_many_pixels_or_too_long_a_side_is_413(width: int, height: int, limit: str, strict: Any) -> None:
+    response = strict.client.post("/restore", content=png_that_says(width, height), headers=PNG)
+    document = assert_problem(response, 413, "image-too-large")
+    assert limit in document
+    assert f"{width} x {height}" in document["detail"]
+
+
+def animated() -> bytes:
+    file = io.BytesIO()
+    frames = [PIL.Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames[0].save(file, "WEBP", save_all=True, append_images=frames[1:])
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("body", [b"hello", b"GIF89a" + bytes(99), bytes(1000), b"<svg/>", animated()])
+def test_what_is_no_still_image_is_415(body: bytes, server: Any) -> None:
+    document = assert_problem(server.client.post("/restore", content=body, headers=PNG), 415, "unsupported-image")
+    if not body.startswith(b"RIFF"):
+        assert "PNG" in document["allowed_formats"]
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain", "application/x-www-form-urlencoded"])
+def test_another_content_type_is_415(content_type: str, server: Any, png: Image) -> None:
+    response = server.client.post("/restore", content=png(8, 8), headers={"Content-Type": content_type})
+    assert "multipart/form-data" in assert_problem(response, 415, "unsupported-image")["allowed_content_types"]
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tiff", ".bmp"])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
+def test_a_truncated_image_is_422(suffix: str, share: float, server: Any) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    data = cv2.imencode(suffix, noise)[1].tobytes()
+    response = server.client.post("/restore", content=data[: int(len(data) * share)], headers=PNG)
+    assert_problem(response, 422, "undecodable-image")
+
+
+def test_bad_uploads_leave_nothing_in_the_log_but_their_own_lines(start: Any, png: Image) -> None:
+    server = start().until_ready()
+    bodies = [
+        png(64, 64)[:-30],
+        b"\x89PNG\r\n\x1a\n",
+        b"II*\0" + bytes(40),
+        b"II*\0\x08\0\0\0\xff\xff",
+        b"\xff\xd8\xff",
+    ]
+    for body in bodies:
+        assert 400 <= server.client.post("/restore", content=body, headers=PNG).status_code < 500
+    server.terminate()
+    assert server.wait() == 0
+    assert [line["message"] for line in server.lines if line["message"] != "request"] == [
+        "listening",
+        "ready",
+        "draining",
+        "stopped",
+    ]
+
+
+def test_a_full_queue_is_429_and_says_when_to_come_back(start: Any, png: Image) -> None:
+    server = start(simulated_base_ms=700, max_batch=1, max_queued_jobs=1).until_ready()
+    with ThreadPoolExecutor(6) as senders:
+        responses = list(senders.map(lambda _: server.client.post("/restore", content=png(8, 8)), range(6)))
+    refused = [response for response in responses if response.status_code != 200]
+    assert 1 <= len(refused) < 6
+    for response in refused:
+        document = assert_problem(response, 429, "queue-full")
+        assert int(response.headers["retry-after"]) == document["retry_after_s"] >= 1
+    assert server.metric('promptir_refusals_total{reason="queue-full"}') == len(refused)
+
+
+def test_a_deadline_that_passes_in_the_queue_is_504(start: Any, png: Image) -> None:
+    server = start(simulated_base_ms=500, max_batch=1).until_ready()
+    with ThreadPoolExecutor(2) as senders:
+        earlier = [senders.submit(server.client.post, "/restore", content=png(8, 8)) for _ in range(2)]
+        server.until(lambda: server.metric("promptir_queue_jobs") == 1)  # one runs, one waits
+        late = server.client.post("/restore", content=png(8, 8), headers={"X-Deadline-Ms": "50"})
+        assert [response.result().status_code for response in earlier] == [200, 200]
+    assert_problem(late, 504, "deadline-exceeded")
+
+
+def test_an_unknown_path_is_404_and_a_wrong_method_405(server: Any) -> None:
+    assert_problem(server.client.get("/nothing/here"), 404, "not-found")
+    response = server.client.get("/restore")
+    assert assert_problem(response, 405, "method-not-allowed")["allowed_methods"] == ["POST"]
+    assert response.headers["allow"] == "POST"

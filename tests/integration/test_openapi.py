@@ -1,0 +1,45 @@
+"""The OpenAPI document of a real server."""
+
+from typing import Any
+
+
+def test_restore_lists_every_response_it_can_give(server: Any) -> None:
+    document = server.client.get("/openapi.json").json()
+    responses = document["paths"]["/restore"]["post"]["responses"]
+    assert sorted(responses) == ["200", "400", "413", "415", "422", "429", "500", "503", "504"]
+    assert sorted(responses["200"]["content"]) == ["image/jpeg", "image/png", "image/webp"]
+    for status, response in responses.items():
+        if status != "200":
+            content = response["content"]
+            assert content == {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+
+
+def test_the_problem_schema_is_there_and_true(server: Any) -> None:
+    document = server.client.get("/openapi.json").json()
+    schema = document["components"]["schemas"]["Problem"]
+    problem = server.client.get("/nothing").json()
+    assert set(schema["required"]) == {"type", "title", "status", "detail", "instance"} <= set(problem)
+
+
+def test_the_body_may_be_a_form_or_raw_bytes(server: Any) -> None:
+    document = server.client.get("/openapi.json").json()
+    body = document["paths"]["/restore"]["post"]["requestBody"]
+    assert sorted(body["content"]) == ["application/octet-stream", "image/*", "multipart/form-data"]
+    assert body["content"]["multipart/form-data"]["schema"]["required"] == ["file"]
+
+
+def test_every_reference_leads_somewhere_and_every_route_is_described(server: Any) -> None:
+    document = server.client.get("/openapi.json").json()
+    assert sorted(document["paths"]) == ["/", "/healthz", "/metrics", "/readyz", "/restore"]
+    for reference in _references(document):
+        assert reference.removeprefix("#/components/schemas/") in document["components"]["schemas"]
+    assert "503" in document["paths"]["/readyz"]["get"]["responses"]
+
+
+def _references(node: Any) -> list[str]:
+    if isinstance(node, dict):
+        own = [node["$ref"]] if isinstance(node.get("$ref"), str) else []
+        return own + [found for child in node.values() for found in _references(child)]
+    if isinstance(node, list):
+        return [found for child in node for found in _references(child)]
+    return []

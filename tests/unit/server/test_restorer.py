@@ -1,0 +1,174 @@
+"""Tests of the Restorer, on the real batcher, worker and simulated backend."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+
+import cv2
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from server.app import create_restorer
+from server.backends.base import BackendInfo, Pixels
+from server.backends.simulated import SimulatedBackend
+from server.errors import BackendUnavailable, Draining, InvalidImage, NotReady
+from server.imaging.codec import OutputFormat
+from server.metrics import Metrics
+from server.restorer import Restorer, Status
+from server.settings import Settings
+
+SETTINGS = Settings()
+FOREVER_S = 60.0
+
+
+class GatedBackend(SimulatedBackend):
+    """A simulated backend whose runs, after the warm-up, wait until the gate is opened."""
+
+    def __init__(self) -> None:
+        super().__init__(base_ms=0.0, ms_per_megapixel=0.0, max_batch=8)
+        self.gate = threading.Event()
+        self.gate.set()
+        self.running = threading.Event()
+
+    def run(self, batch: Pixels) -> Pixels:
+        self.running.set()
+        self.gate.wait()
+        return super().run(batch)
+
+
+class BrokenBackend(SimulatedBackend):
+    """A backend that cannot start."""
+
+    def __init__(self) -> None:
+        super().__init__(base_ms=0.0, ms_per_megapixel=0.0, max_batch=8)
+
+    def start(self) -> BackendInfo:
+        raise BackendUnavailable("no such device; plug one in")
+
+
+def png(height: int, width: int) -> bytes:
+    samples = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return cv2.imencode(".png", samples)[1].tobytes()
+
+
+def play(
+    scene: Callable[[Restorer], Awaitable[None]],
+    backend: SimulatedBackend | None = None,
+    metrics: Metrics | None = None,
+) -> Metrics:
+    """Run a scene with a restorer that is stopped afterwards; returns its metrics."""
+    metrics = metrics or Metrics(CollectorRegistry())
+    restorer = create_restorer(SETTINGS, metrics, backend or GatedBackend())
+
+    async def run() -> None:
+        try:
+            await scene(restorer)
+        finally:
+            await restorer.stop(FOREVER_S)
+
+    asyncio.run(run())
+    return metrics
+
+
+def test_an_image_comes_back_in_its_size_with_its_pixels_and_its_timings() -> None:
+    async def scene(restorer: Restorer) -> None:
+        await restorer.start()
+        with restorer.accepted():
+            restored = await restorer.restore(png(13, 250), OutputFormat.PNG, 90)
+        assert (restored.width, restored.height) == (250, 13)
+        source = cv2.imdecode(np.frombuffer(png(13, 250), np.uint8), cv2.IMREAD_UNCHANGED)
+        result = cv2.imdecode(np.frombuffer(restored.data, np.uint8), cv2.IMREAD_UNCHANGED)
+        np.testing.assert_array_equal(result, source)
+        assert restored.timings.batch_size == 1
+        assert min(restored.timings.decode_s, restored.timings.inference_s, restored.timings.encode_s) > 0
+
+    registry = play(scene).registry
+    for stage in ("decode", "queue", "inference", "encode", "total"):
+        assert registry.get_sample_value("promptir_stage_duration_seconds_count", {"stage": stage}) == 1
+
+
+def test_the_life_is_starting_then_ready_then_draining() -> None:
+    async def scene(restorer: Restorer) -> None:
+        assert restorer.status is Status.STARTING
+        with pytest.raises(NotReady), restorer.accepted():
+            pass
+        await restorer.start()
+        assert restorer.status is Status.READY
+        restorer.drain()
+        assert restorer.status is Status.DRAINING
+        with pytest.raises(Draining), restorer.accepted():
+            pass
+
+    registry = play(scene).registry
+    for reason in ("not-ready", "draining"):
+        assert registry.get_sample_value("promptir_refusals_total", {"reason": reason}) == 1
+
+
+def test_a_backend_that_cannot_start_is_a_failure_that_is_kept() -> None:
+    async def scene(restorer: Restorer) -> None:
+        with pytest.raises(BackendUnavailable, match="plug one in"):
+            await restorer.start()
+        assert restorer.status is Status.FAILED
+        assert "plug one in" in str(restorer.failure)
+
+    play(scene, BrokenBackend())
+
+
+def test_what_was_accepted_before_a_drain_is_restored() -> None:
+    async def scene(restorer: Restorer) -> None:
+        await restorer.start()
+        with restorer.accepted():
+            restorer.drain()  # while the upload is still being read
+            assert restorer.active == 1
+            restored = await restorer.restore(png(8, 8), OutputFormat.PNG, 90)
+        assert restored.width == 8
+        assert restorer.active == 0
+
+    play(scene)
+
+
+def test_a_bad_image_reaches_no_backend_and_leaves_nothing_active() -> None:
+    backend = GatedBackend()
+
+    async def scene(restorer: Restorer) -> None:
+        await restorer.start()
+        backend.running.clear()
+        with pytest.raises(InvalidImage), restorer.accepted():
+            await restorer.restore(b"no image", OutputFormat.PNG, 90)
+        assert restorer.active == 0
+        assert not backend.running.is_set()
+
+    play(scene, backend)
+
+
+def test_cancelling_a_restoration_that_waits_takes_its_job_out_of_the_queue() -> None:
+    backend = GatedBackend()
+    metrics = Metrics(CollectorRegistry())
+
+    async def scene(restorer: Restorer) -> None:
+        await restorer.start()
+        backend.gate.clear()
+        backend.running.clear()
+        first = asyncio.create_task(restorer.restore(png(8, 8), OutputFormat.PNG, 90))
+        await asyncio.to_thread(backend.running.wait)
+        second = asyncio.create_task(restorer.restore(png(8, 8), OutputFormat.PNG, 90))
+        while metrics.registry.get_sample_value("promptir_queue_jobs") == 0:  # noqa: ASYNC110 - there is no event
+            await asyncio.sleep(0)
+        second.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await second
+        assert metrics.registry.get_sample_value("promptir_queue_jobs") == 0
+        backend.gate.set()
+        assert (await first).width == 8
+
+    play(scene, backend, metrics)
+    assert metrics.registry.get_sample_value("promptir_dropped_jobs_total", {"reason": "cancelled"}) == 1
+
+
+def test_stopping_twice_is_stopping_once() -> None:
+    async def scene(restorer: Restorer) -> None:
+        await restorer.start()
+        await restorer.stop(FOREVER_S)
+
+    play(scene)
