@@ -1,0 +1,73 @@
+"""The model that ships, served as a user gets it, restores a real photo it was never trained on."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from models.artifact import DEFAULT_ARTIFACT, MODEL_FILE, Manifest
+from models.training import degradations
+
+PHOTO = Path(__file__).parent.parent / "photos" / "pier.jpg"
+LARGEST_MODEL_BYTES = 12 * 2**20
+LARGEST_PARITY_ERROR = 1e-4
+
+# What the shipped weights must gain over their input on this crop, in dB; they gain about 2 dB more.
+LEAST_GAIN = {"noise15": 4.0, "noise25": 6.0, "noise50": 9.0, "rain": 3.0, "haze": 1.0}
+
+
+@pytest.fixture(scope="module")
+def shipped(session_start: Callable[..., Any]) -> Any:
+    return session_start(backend="onnx").until_ready()
+
+
+@pytest.fixture(scope="module")
+def clean() -> np.ndarray:
+    """A detailed part of the photo, of a size that is no multiple of 8."""
+    pixels = cv2.imread(str(PHOTO), cv2.IMREAD_COLOR_RGB)[70:250, 60:330]
+    return pixels.astype(np.float32) / 255
+
+
+@pytest.mark.parametrize("kind", sorted(LEAST_GAIN))
+def test_a_degraded_photo_comes_back_closer_to_the_clean_one(kind: str, shipped: Any, clean: np.ndarray) -> None:
+    degraded = degradations.EVALUATION[kind](clean, np.random.default_rng(3))
+    response = shipped.client.post("/restore", content=encoded(degraded), headers={"Content-Type": "image/png"})
+    assert response.status_code == 200, response.text
+    restored = decoded(response.content)
+    assert restored.shape == clean.shape
+    assert psnr(clean, restored) - psnr(clean, degraded) > LEAST_GAIN[kind]
+
+
+def test_the_command_line_restores_the_photo_too(
+    command: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, clean: np.ndarray
+) -> None:
+    degraded = degradations.noise(25)(clean, np.random.default_rng(3))
+    (tmp_path / "noisy.png").write_bytes(encoded(degraded))
+    ended = command("restore", tmp_path / "noisy.png", tmp_path / "restored.png")
+    assert ended.returncode == 0, ended.stderr
+    restored = decoded((tmp_path / "restored.png").read_bytes())
+    assert psnr(clean, restored) - psnr(clean, degraded) > LEAST_GAIN["noise25"]
+
+
+def test_the_artifact_matches_its_manifest_and_its_promises() -> None:
+    manifest = Manifest.load(DEFAULT_ARTIFACT)
+    manifest.verify(DEFAULT_ARTIFACT)
+    assert (DEFAULT_ARTIFACT / MODEL_FILE).stat().st_size <= LARGEST_MODEL_BYTES
+    assert len(manifest.parity) >= 4
+    assert max(entry.max_abs_error for entry in manifest.parity) <= LARGEST_PARITY_ERROR
+
+
+def encoded(image: np.ndarray) -> bytes:
+    return cv2.imencode(".png", np.rint(image[..., ::-1] * 255).astype(np.uint8))[1].tobytes()
+
+
+def decoded(data: bytes) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB).astype(np.float32) / 255
+
+
+def psnr(clean: np.ndarray, image: np.ndarray) -> float:
+    return float(-10 * np.log10(np.mean((clean - image) ** 2)))
