@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import astuple
 from pathlib import Path
 
 import torch
@@ -12,7 +13,15 @@ from tqdm import tqdm
 
 from models.checkpoint import CheckpointError, load_network, load_weights
 from models.promptir import VARIANTS, PromptIRConfig
-from models.training.dataset import DatasetError, PatchDataset, photo_paths, read_photo, validation_set
+from models.training.dataset import (
+    DatasetError,
+    Mix,
+    PatchDataset,
+    ValidationSets,
+    photo_paths,
+    read_photo,
+    validation_set,
+)
 from models.training.evaluate import evaluate_clean, evaluate_pairs, format_table
 from models.training.trainer import CHECKPOINT_FILE, Progress, Schedule, Stage, Trainer, TrainingError
 
@@ -44,7 +53,11 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--output", type=Path, required=True, help="folder of the run; an unfinished run there resumes")
     fit.add_argument("--variant", choices=sorted(VARIANTS), default="promptir-compact")
     fit.add_argument("--steps", type=int, required=True)
+    fit.add_argument("--until", type=int, metavar="STEP", help="stop there; called again without it, the run goes on")
     fit.add_argument("--stages", type=_stage, nargs="+", default=defaults.stages, metavar="UNTIL:PATCHxBATCH")
+    fit.add_argument(
+        "--mix", type=float, nargs=4, default=astuple(defaults.mix), metavar=("NOISE", "IN_BETWEEN", "RAIN", "HAZE")
+    )
     fit.add_argument("--learning-rate", type=float, default=defaults.learning_rate)
     fit.add_argument("--warmup-steps", type=int, default=defaults.warmup_steps)
     fit.add_argument("--ema-decay", type=float, default=defaults.ema_decay)
@@ -89,10 +102,11 @@ def _fit(options: argparse.Namespace) -> int:
         learning_rate=options.learning_rate,
         warmup_steps=options.warmup_steps,
         ema_decay=options.ema_decay,
+        mix=Mix(*options.mix),
         seed=options.seed,
     )
     config = PromptIRConfig.named(options.variant)
-    dataset = PatchDataset([read_photo(path) for path in training], options.seed)
+    dataset = PatchDataset([read_photo(path) for path in training], options.seed, schedule.mix)
     sets = validation_set([read_photo(path) for path in held_out], VALIDATION_PATCH, options.seed)
     trainer = Trainer(config, schedule, dataset, options.device, options.precision == "bf16")
     if (options.output / CHECKPOINT_FILE).exists():
@@ -100,12 +114,12 @@ def _fit(options: argparse.Namespace) -> int:
         print(f"resuming {options.output} at step {trainer.step}", file=sys.stderr)
     elif options.init:
         trainer.start_from(load_weights(options.init, config).state_dict)
-    _run(trainer, sets, options.output, options.validate_every)
+    _run(trainer, sets, options.output, options.validate_every, options.until)
     return 0
 
 
-def _run(trainer: Trainer, sets: dict, output: Path, validate_every: int) -> None:  # type: ignore[type-arg]
-    steps = trainer.schedule.steps
+def _run(trainer: Trainer, sets: ValidationSets, output: Path, validate_every: int, until: int | None) -> None:
+    steps = trainer.schedule.steps if until is None else min(until, trainer.schedule.steps)
     with tqdm(total=steps, initial=trainer.step, unit="step", smoothing=0.02) as bar:
 
         def on_step(progress: Progress) -> None:
@@ -120,7 +134,7 @@ def _run(trainer: Trainer, sets: dict, output: Path, validate_every: int) -> Non
             with (output / HISTORY_FILE).open("a", encoding="utf-8") as history:
                 history.write(json.dumps({"step": progress.step, "loss": progress.loss, "psnr": scores}) + "\n")
 
-        trainer.fit(on_step)
+        trainer.fit(on_step, until)
 
 
 def _evaluate(options: argparse.Namespace) -> int:

@@ -1,7 +1,8 @@
 """PatchDataset: clean photos in memory, and batches of degraded and clean patches drawn from them."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import cv2
@@ -22,6 +23,9 @@ NOISE_LEVEL_ODDS = (0.45, 0.33, 0.22)
 IN_BETWEEN_SIGMA = (0.0, 55.0)
 """Range of the noise levels in between, so that the network knows more than three and leaves a clean photo alone."""
 
+ValidationSets = dict[str, tuple[Image, Image]]
+"""The degraded and the clean images, both (N, 3, H, W), by degradation."""
+
 
 class DatasetError(ValueError):
     """The folder holds no photo that can be used; the message names it."""
@@ -29,16 +33,20 @@ class DatasetError(ValueError):
 
 @dataclass(frozen=True)
 class Mix:
-    """How often each degradation is drawn; the shares sum to one."""
+    """How often each degradation is drawn; `ValueError` unless the shares sum to one."""
 
     noise: float = 0.5
     in_between_noise: float = 0.15
     rain: float = 0.175
     haze: float = 0.175
 
+    def __post_init__(self) -> None:
+        shares = astuple(self)
+        if min(shares) < 0 or not math.isclose(sum(shares), 1.0, abs_tol=1e-6):
+            raise ValueError(f"the shares of a mix are not negative and sum to one, not {shares}")
+
     def draw(self, rng: np.random.Generator) -> Degrade:
-        shares = [self.noise, self.in_between_noise, self.rain, self.haze]
-        kind = rng.choice(len(shares), p=shares)
+        kind = rng.choice(4, p=astuple(self))
         if kind == 0:
             return degradations.noise(float(rng.choice(degradations.NOISE_LEVELS, p=NOISE_LEVEL_ODDS)))
         if kind == 1:
@@ -108,7 +116,7 @@ def _pyramid(photo: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
     return levels
 
 
-def validation_set(photos: Sequence[NDArray[np.uint8]], patch: int, seed: int) -> dict[str, tuple[Image, Image]]:
+def validation_set(photos: Sequence[NDArray[np.uint8]], patch: int, seed: int) -> ValidationSets:
     """Degraded and clean centre crops, (N, 3, patch, patch), of each photo by degradation: the same for every run."""
     clean = [_centre_crop(photo, patch) for photo in photos]
     sets = {}

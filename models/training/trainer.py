@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from models.promptir import PromptIR, PromptIRConfig
-from models.training.dataset import PatchDataset
+from models.training.dataset import Mix, PatchDataset
 from models.training.degradations import Image
 
 CHECKPOINT_FILE = "last.pt"
@@ -50,6 +50,7 @@ class Schedule:
     weight_decay: float = 1e-4
     gradient_clip: float = 1.0
     ema_decay: float = 0.999
+    mix: Mix = field(default_factory=Mix)
     seed: int = 0
 
     def stage_at(self, step: int) -> Stage:

@@ -38,6 +38,8 @@ def test_fit_trains_resumes_and_its_weights_evaluate(
 ) -> None:
     run = tmp_path / "run"
     fit = ["fit", str(photos), "--output", str(run), "--steps", "2", "--validate-every", "1", *FIT]
+    assert main([*fit, "--until", "1"]) == 0
+    assert len((run / "history.jsonl").read_text().splitlines()) == 1
     assert main(fit) == 0
     history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
     assert [line["step"] for line in history] == [1, 2]

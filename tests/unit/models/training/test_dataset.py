@@ -86,3 +86,9 @@ def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"not a jpeg")
     with pytest.raises(DatasetError, match=r"broken\.jpg is not an image"):
         read_photo(path)
+
+
+@pytest.mark.parametrize("shares", [(0.5, 0.5, 0.5, 0.5), (1.2, -0.2, 0.0, 0.0)], ids=str)
+def test_a_mix_whose_shares_are_no_shares_is_refused(shares: tuple[float, float, float, float]) -> None:
+    with pytest.raises(ValueError, match="sum to one"):
+        Mix(*shares)
