@@ -24,6 +24,8 @@ from server.restorer import Restorer
 DEFAULT_QUALITY = 95
 # One image is decoded or encoded while another one runs; more would only hold memory.
 IN_FLIGHT = 3
+# All images have ended by then; only after Ctrl-C may a run still be going on.
+RELEASE_TIMEOUT_S = 5.0
 
 _INPUT_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"})
 _OUTPUT_BY_SUFFIX = {
@@ -134,7 +136,7 @@ async def _restore_all(
                 for errand in errands:
                     group.create_task(run_errand(errand))
     finally:
-        await restorer.stop(timeout_s=0.0)
+        await restorer.stop(RELEASE_TIMEOUT_S)
     return sorted(failures, key=lambda failure: failure[0].source)
 
 
