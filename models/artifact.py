@@ -3,7 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -17,6 +17,9 @@ DEFAULT_ARTIFACT = Path(__file__).resolve().parent / "artifacts" / "promptir-com
 Name = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(gt=0)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+Precision = Literal["fp32", "mixed"]
+"""Mixed: float16 but for what the precision table of the export keeps in float32. Images are float32 in both."""
 
 
 class ArtifactError(ValueError):
@@ -32,10 +35,14 @@ class Parity(_Record):
 
     shape: tuple[Count, Count, Count, Count]
     max_abs_error: Annotated[float, Field(ge=0)]
+    psnr_db: float | None = None
+    """Of the worst image of the batch; None in artifacts from before it was measured."""
 
 
 class Manifest(_Record):
     """What a server must know of an artifact before it trusts it."""
+
+    model_file: ClassVar[str] = MODEL_FILE
 
     format_version: int = FORMAT_VERSION
     name: Name
@@ -46,7 +53,7 @@ class Manifest(_Record):
     """A number is fixed, a name is free; the output has the shape of the input."""
     size_multiple: Count
     """Height and width must be divisible by this."""
-    precision: Literal["fp32", "mixed"]
+    precision: Precision
     opset: Count
     sha256: Sha256
     """Of the model file."""
@@ -72,7 +79,7 @@ class Manifest(_Record):
 
     def verify(self, folder: Path) -> None:
         """Compare the model file in `folder` with the recorded hash; `ArtifactError` names both hashes."""
-        path = folder / MODEL_FILE
+        path = folder / self.model_file
         try:
             found = sha256_of(path)
         except OSError as error:

@@ -77,6 +77,14 @@ def load_weights(path: Path, config: PromptIRConfig) -> Weights:
     return Weights(fitted, ignored, absent)
 
 
+def variant_of(path: Path) -> str:
+    """The name of the variant that the weights in `path` belong to; `CheckpointError` if they are of no known one."""
+    variant = _fitting_variant(_unwrap(_find_state_dict(_read(path), path)))
+    if variant is None:
+        raise CheckpointError(f"{path} fits no known variant ({', '.join(sorted(VARIANTS))})")
+    return variant
+
+
 def shapes_of(config: PromptIRConfig) -> Shapes:
     """Name -> shape of every parameter of the network of `config`, in the network's order."""
     with torch.device("meta"):

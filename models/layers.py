@@ -13,6 +13,11 @@ L2_NORM_EPSILON = 1e-12
 """Lower bound of a vector norm before dividing by it, as in the published network."""
 
 
+def widened(x: Tensor) -> Tensor:
+    """`x` in at least float32: the way into an island of `export/precision.py`, and nothing for a float32 network."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 class PointwiseConv(nn.Conv2d):
     """A bias-free 1x1 convolution; in training a matrix product over the pixels, which is a sixth faster on a CPU."""
 
@@ -43,7 +48,7 @@ class ChannelAffine(nn.Module):
 
 
 class LayerNorm2d(nn.Module):
-    """LayerNorm over the channels of each pixel, with weight and bias.
+    """LayerNorm over the channels of each pixel, with weight and bias, in at least float32.
 
     Written as a channels-last `layer_norm` so that exporters recognise one LayerNormalization node.
     """
@@ -56,9 +61,10 @@ class LayerNorm2d(nn.Module):
         self.body = ChannelAffine(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        pixels = x.permute(0, 2, 3, 1)  # N H W C
-        pixels = F.layer_norm(pixels, (self.channels,), self.body.weight, self.body.bias, self.EPSILON)
-        return pixels.permute(0, 3, 1, 2)  # N C H W
+        pixels = widened(x).permute(0, 2, 3, 1)  # N H W C
+        weight, bias = widened(self.body.weight), widened(self.body.bias)
+        pixels = F.layer_norm(pixels, (self.channels,), weight, bias, self.EPSILON)
+        return pixels.permute(0, 3, 1, 2).to(x.dtype)  # N C H W
 
 
 class MDTA(nn.Module):
@@ -86,18 +92,19 @@ class MDTA(nn.Module):
         q, k, v = q.reshape(per_head), k.reshape(per_head), v.reshape(per_head)  # N heads c HW
         # Normalised before the product: in half precision the raw Gram matrix overflows from 512x512 on.
         logits = l2_normalise(q) @ l2_normalise(k).transpose(-2, -1)  # N heads c c
-        attention = torch.softmax(logits * self.temperature, dim=-1)
+        attention = torch.softmax(widened(logits) * widened(self.temperature), dim=-1).to(x.dtype)
         return self.project_out((attention @ v).reshape(x.shape))
 
 
 def l2_normalise(x: Tensor) -> Tensor:
-    """`x` divided by the L2 norm of its last axis.
+    """`x` divided by the L2 norm of its last axis, which is summed in at least float32.
 
     Square, sum, reciprocal root and product instead of `F.normalize`: TensorRT-RTX fails to build the dynamic-shape
     graph that the latter traces to.
     """
-    squared_norm = (x * x).sum(dim=-1, keepdim=True)
-    return x * torch.rsqrt(squared_norm.clamp_min(L2_NORM_EPSILON**2))
+    wide = widened(x)
+    squared_norm = (wide * wide).sum(dim=-1, keepdim=True)
+    return (wide * torch.rsqrt(squared_norm.clamp_min(L2_NORM_EPSILON**2))).to(x.dtype)
 
 
 class GDFN(nn.Module):
@@ -113,6 +120,31 @@ class GDFN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         gate, value = torch.split(self.dwconv(self.project_in(x)), [self.hidden] * 2, dim=1)
         return self.project_out(F.gelu(gate) * value)
+
+    def pad_hidden(self, multiple: int) -> None:
+        """Widen both halves with zero weights to the next multiple of `multiple`; the function stays the same.
+
+        A padded channel is gelu(0) * 0 = 0 before `project_out`, which does not look at it either.
+        """
+        hidden, padding = self.hidden, -self.hidden % multiple
+
+        def padded_halves(weight: Tensor) -> Tensor:
+            halves = weight.reshape(2, hidden, *weight.shape[1:])
+            return F.pad(halves, (0, 0) * (halves.dim() - 2) + (0, padding)).flatten(0, 1)
+
+        self.hidden = hidden + padding
+        _replace_weight(self.project_in, padded_halves(self.project_in.weight))
+        _replace_weight(self.dwconv, padded_halves(self.dwconv.weight))
+        _replace_weight(self.project_out, F.pad(self.project_out.weight, (0, 0, 0, 0, 0, padding)))
+
+
+def _replace_weight(conv: nn.Conv2d, weight: Tensor) -> None:
+    """Give a full or a depthwise convolution a weight of another width."""
+    depthwise = conv.groups > 1
+    conv.out_channels = weight.shape[0]
+    conv.in_channels = conv.out_channels if depthwise else weight.shape[1]
+    conv.groups = conv.out_channels if depthwise else 1
+    conv.weight = nn.Parameter(weight.detach())
 
 
 class TransformerBlock(nn.Module):

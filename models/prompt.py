@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers import TransformerBlock, conv3x3
+from models.layers import TransformerBlock, conv3x3, widened
 
 
 class PromptGeneration(nn.Module):
@@ -32,7 +32,8 @@ class PromptGeneration(nn.Module):
 
     def weigh(self, x: Tensor) -> Tensor:
         """The weight of each component, (N, components), each row summing to one."""
-        return torch.softmax(self.linear_layer(x.mean(dim=(-2, -1))), dim=1)
+        mean = widened(x).mean(dim=(-2, -1)).to(x.dtype)  # N C
+        return torch.softmax(widened(self.linear_layer(mean)), dim=1).to(x.dtype)
 
 
 def interact(x: Tensor, prompt: Tensor, block: TransformerBlock, reduce: nn.Conv2d) -> Tensor:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.layers import Downsample, TransformerBlock, Upsample, conv1x1, conv3x3
+from models.layers import Downsample, TransformerBlock, Upsample, conv1x1, conv3x3, widened
 from models.prompt import PromptGeneration, interact
 
 IMAGE_CHANNELS = 3
@@ -57,7 +57,11 @@ VARIANTS = {
 
 
 class PromptIR(nn.Module):
-    """Blind image restoration: (N, 3, H, W) in [0, 1] -> (N, 3, H, W), not clipped. H and W are multiples of 8."""
+    """Blind image restoration: (N, 3, H, W) in [0, 1] -> (N, 3, H, W), not clipped. H and W are multiples of 8.
+
+    Images are float32 whatever the weights are: a network in half precision casts on the way in and adds its answer
+    to the image in float32 (see `models/precision.py`).
+    """
 
     def __init__(self, config: PromptIRConfig) -> None:
         super().__init__()
@@ -117,7 +121,7 @@ class PromptIR(nn.Module):
         self.reduce_noise_channel_3 = conv1x1(dim * 4 + prompt3 - 64, dim * 4)
 
     def forward(self, image: Tensor) -> Tensor:
-        level1 = self.encoder_level1(self.patch_embed(image))  # N dim H W
+        level1 = self.encoder_level1(self.patch_embed(image.to(self.output.weight.dtype)))  # N dim H W
         level2 = self.encoder_level2(self.down1_2(level1))  # N 2dim H/2 W/2
         level3 = self.encoder_level3(self.down2_3(level2))  # N 4dim H/4 W/4
         latent = self.latent(self.down3_4(level3))  # N 8dim H/8 W/8
@@ -133,7 +137,7 @@ class PromptIR(nn.Module):
         x = interact(x, self.prompt1(x), self.noise_level1, self.reduce_noise_level1)
         x = torch.cat([self.up2_1(x), level1], dim=1)
         x = self.refinement(self.decoder_level1(x))  # N 2dim H W
-        return self.output(x) + image
+        return widened(self.output(x)) + image
 
 
 class PatchEmbedding(nn.Module):

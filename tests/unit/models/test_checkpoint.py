@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from models.checkpoint import UNUSED_CONVOLUTIONS, CheckpointError, load_network, load_weights
+from models.checkpoint import UNUSED_CONVOLUTIONS, CheckpointError, load_network, load_weights, variant_of
 from models.promptir import PromptIR, PromptIRConfig
 
 TINY = PromptIRConfig.named("promptir-tiny")
@@ -196,3 +196,15 @@ def test_a_file_without_a_state_dict_is_refused(content: object, what: str, tmp_
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     assert refusal(tmp_path / "none.pt").endswith("does not exist")
+
+
+def test_a_weights_file_tells_its_variant(state: StateDict, tmp_path: Path) -> None:
+    save_file(state, tmp_path / "weights.safetensors")
+    torch.save({"state_dict": {f"net.{key}": value for key, value in state.items()}}, tmp_path / "published.ckpt")
+    assert [variant_of(path) for path in sorted(tmp_path.iterdir())] == ["promptir-tiny"] * 2
+
+
+def test_weights_of_no_known_variant_are_refused_with_the_known_ones(state: StateDict, tmp_path: Path) -> None:
+    save_file({"output.weight": state["output.weight"]}, tmp_path / "weights.safetensors")
+    with pytest.raises(CheckpointError, match=r"fits no known variant \(promptir, promptir-compact, promptir-tiny\)"):
+        variant_of(tmp_path / "weights.safetensors")

@@ -1,0 +1,147 @@
+"""The plan manifest: the JSON beside a serialized TensorRT plan, written by export, checked before a plan is loaded."""
+
+import math
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from models.artifact import MODEL_FILE, ArtifactError, Count, Manifest, Name, Parity, Sha256
+
+PLAN_FILE = "model.plan"
+PORTABLE = "portable"
+"""The device of a plan that is bound to no device: its kernels are made where it is loaded."""
+AMPERE = (8, 0)
+
+Flavour = Literal["tensorrt", "tensorrt_rtx"]
+"""The import name of the library: Enterprise TensorRT or TensorRT-RTX; neither reads the other's plans."""
+HardwareCompatibility = Literal["none", "ampere_plus", "same_compute_capability"]
+Extent = tuple[Count, Count, Count]
+"""Batch, height, width."""
+LayerTypes = dict[str, dict[str, int]]
+"""Layer type -> type of its first output -> how many of the network's layers are that."""
+
+
+class ShapeOutsideProfiles(ValueError):  # noqa: N818 - named for what happened, like the server's errors
+    """A batch that none of the plan's shape profiles takes; the message is one sentence for an operator."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ShapeProfile(_Record):
+    """The extents (n, h, w) one optimisation profile takes, and the one its kernels are chosen for."""
+
+    min: Extent
+    opt: Extent
+    max: Extent
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if not all(low <= best <= high for low, best, high in zip(self.min, self.opt, self.max, strict=True)):
+            raise ValueError(f"every axis must have min <= opt <= max, found {self}")
+        return self
+
+    def __str__(self) -> str:
+        return ":".join("x".join(map(str, extent)) for extent in (self.min, self.opt, self.max))
+
+    def holds(self, extent: Extent) -> bool:
+        """Whether a batch of this extent may run under the profile."""
+        return all(low <= axis <= high for low, axis, high in zip(self.min, extent, self.max, strict=True))
+
+
+class BuildOptions(_Record):
+    """What the builder was asked for; a None leaves the choice to the library."""
+
+    workspace_mb: Count | None = None
+    optimisation_level: Annotated[int, Field(ge=0, le=5)] | None = None
+    hardware_compatibility: HardwareCompatibility = "none"
+    version_compatible: bool = False
+
+
+class PlanManifest(Manifest):
+    """What a server must know of a plan before it trusts it; what it shares with an ONNX manifest means the same.
+
+    `parity` is the plan's own: empty where it was built on a machine that cannot run it.
+    """
+
+    model_file: ClassVar[str] = PLAN_FILE
+
+    flavour: Flavour
+    tensorrt_version: Name
+    device: Name = PORTABLE
+    compute_capability: Annotated[str, Field(pattern=r"^\d+\.\d+$")] | None = None
+    """Of the device the plan was built on, such as "9.0"; None for a portable plan."""
+    driver: Name | None = None
+    """The newest CUDA version that the driver of the building machine supports."""
+    profiles: Annotated[tuple[ShapeProfile, ...], Field(min_length=1)]
+    options: BuildOptions
+    layer_types: LayerTypes
+    """The audited table of the network that the plan was built from."""
+    onnx_sha256: Sha256
+    """Of the ONNX file that the plan was built from."""
+    onnx_parity: tuple[Parity, ...]
+    """How far that ONNX file was from PyTorch."""
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The plan manifest in `folder`; `ArtifactError` if it is missing, damaged or the manifest of an ONNX file."""
+        if (folder / MODEL_FILE).exists() and not (folder / PLAN_FILE).exists():
+            raise ArtifactError(
+                f"{folder} holds an ONNX artifact and no TensorRT plan; build one with: promptir-export tensorrt"
+            )
+        return super().load(folder)
+
+    def profile_for(self, extent: Extent) -> int:
+        """The index of the profile to run a batch of (n, h, w) under: of those that hold it the nearest optimum.
+
+        `ShapeOutsideProfiles` if none does.
+        """
+        holding = [index for index, profile in enumerate(self.profiles) if profile.holds(extent)]
+        if not holding:
+            ranges = ", ".join(f"{_by(profile.min)} to {_by(profile.max)}" for profile in self.profiles)
+            raise ShapeOutsideProfiles(
+                f"no profile of the plan takes the shape {_by(extent)} (batch x height x width); they take {ranges}"
+            )
+        pixels = math.prod(extent)
+        return min(holding, key=lambda index: abs(math.log(pixels / math.prod(self.profiles[index].opt))))
+
+    def check_runtime(self, flavour: str, version: str, compute_capability: str | None) -> None:
+        """Compare with the library and device at hand; `ArtifactError` says why this plan cannot run there.
+
+        `compute_capability` is that of the device, None if it is not known; a portable plan runs on any that the
+        library supports.
+        """
+        built = f"the plan was built by {self.flavour} {self.tensorrt_version}"
+        if flavour != self.flavour:
+            raise ArtifactError(f"{built} and cannot be read by {flavour} {version}; build it again here")
+        if not self._reads(version):
+            raise ArtifactError(f"{built} and cannot be read by version {version}; build it again here")
+        if self.compute_capability is None or compute_capability is None:
+            return
+        if not self._runs_on(compute_capability):
+            raise ArtifactError(
+                f"the plan was built on {self.device} (compute capability {self.compute_capability}, hardware "
+                f"compatibility {self.options.hardware_compatibility}) and cannot run on compute capability "
+                f"{compute_capability}; build it again here"
+            )
+
+    def _reads(self, version: str) -> bool:
+        built, found = _numbers(self.tensorrt_version), _numbers(version)
+        if self.options.version_compatible:
+            return found[0] == built[0] and found >= built
+        return found == built
+
+    def _runs_on(self, compute_capability: str) -> bool:
+        if self.options.hardware_compatibility == "ampere_plus":
+            return _numbers(compute_capability) >= AMPERE
+        return compute_capability == self.compute_capability
+
+
+def _by(extent: Extent) -> str:
+    return "x".join(map(str, extent))
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
