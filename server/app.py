@@ -20,6 +20,7 @@ from server.api.services import Services
 from server.backends.base import Backend
 from server.batching.batcher import Batcher
 from server.batching.job_queue import JobQueue
+from server.batching.recovery import ParityCheck
 from server.batching.worker import Worker
 from server.imaging import codec
 from server.metrics import Metrics
@@ -41,7 +42,9 @@ def create_restorer(settings: Settings, metrics: Metrics, backend: Backend | Non
         max_run_pixels=settings.limits.max_run_pixels,
     )
     backend = backend or backends.create(settings.backend, batching.max_batch)
-    return Restorer(batcher, Worker(backend, batcher, metrics, clock), settings.limits, metrics, clock)
+    check = ParityCheck(settings.backend.fp32_check_every, settings.backend.fp32_gate_db)
+    worker = Worker(backend, batcher, metrics, clock, check=check)
+    return Restorer(batcher, worker, settings.limits, metrics, clock)
 
 
 def create_app(settings: Settings, backend: Backend | None = None) -> FastAPI:

@@ -13,6 +13,7 @@ PromptIRServeError
 │   └── NotReady               the server is starting, or has no healthy backend
 ├── DeadlineExceeded           the caller's deadline passed before the job ran
 └── BackendError               the backend failed a run
+    ├── DeviceOutOfMemory      a run needs more memory than the device has free
     ├── BackendLost            the thread that owns the backend is gone or does not answer
     ├── WrongOutput            a run answered with the wrong count, shape or type, or with non-finite values
     └── BackendUnavailable     start-up only: library missing, artifact mismatch, provider missing
@@ -131,6 +132,17 @@ class BackendError(PromptIRServeError):
 
     slug = "backend-error"
     title = "Backend error"
+
+
+class DeviceOutOfMemory(BackendError):
+    """The device's memory does not hold the run: as a backend raises it, a smaller run may well succeed.
+
+    A client is told so only where its image failed all by itself. That is no refusal, since the same image will hardly
+    fit later, and 503 would have clients and proxies try it again and again.
+    """
+
+    slug = "device-out-of-memory"
+    title = "Device out of memory"
 
 
 class BackendLost(BackendError):

@@ -7,10 +7,13 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 Stage = Literal["decode", "queue", "inference", "encode", "total"]
 DropReason = Literal["cancelled", "expired", "abandoned"]
+RepeatReason = Literal["non-finite", "below-gate"]
 
 # From one millisecond (a decode of a thumbnail) to a minute (a large photo on a CPU).
 STAGE_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 BATCH_SIZE_BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
+# A broken half-precision run is seen near 30 dB, a sound one between 60 and 90.
+PARITY_BUCKETS_DB = (20, 30, 40, 45, 50, 55, 60, 65, 70, 80, 100)
 
 
 class Metrics:
@@ -18,7 +21,7 @@ class Metrics:
 
     Who reports what: the restorer the stages, once per request (queue and inference from the Completion); the API
     the requests and refusals that happen before the queue; the batcher refusals and dropped jobs; the worker batch
-    sizes, busy seconds and non-finite outputs. Safe to use from any thread.
+    sizes, busy seconds and what it did about runs that went wrong. Safe to use from any thread.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -56,7 +59,26 @@ class Metrics:
             self._dropped.labels(reason)
         self._busy = Counter("promptir_device_busy_seconds", "Seconds the device spent in runs", registry=registry)
         self._non_finite = Counter(
-            "promptir_non_finite_outputs", "Outputs withheld because of a NaN or infinity", registry=registry
+            "promptir_non_finite_outputs", "Outputs of a run that had a NaN or infinity", registry=registry
+        )
+        self._repeats = Counter(
+            "promptir_fp32_repeats", "Images answered from a second run in FP32", ["reason"], registry=registry
+        )
+        for reason in get_args(RepeatReason):
+            self._repeats.labels(reason)
+        self._parity = Histogram(
+            "promptir_parity_db",
+            "PSNR of sampled outputs against FP32",
+            buckets=PARITY_BUCKETS_DB,
+            registry=registry,
+        )
+        self._out_of_memory = Counter(
+            "promptir_out_of_memory_runs", "Runs that did not fit the device's memory", registry=registry
+        )
+        self._ceiling = Gauge(
+            "promptir_run_pixel_ceiling",
+            "Most pixels that are run together since memory ran out; 0 as long as it never did",
+            registry=registry,
         )
         self._backend = Info("promptir_backend", "The backend that runs", registry=registry)
 
@@ -81,6 +103,21 @@ class Metrics:
         """Record one run of the device, failed or not."""
         self._batch_size.observe(batch_size)
         self._busy.inc(seconds)
+
+    def count_repeat(self, reason: RepeatReason) -> None:
+        self._repeats.labels(reason).inc()
+
+    def observe_fp32_run(self, seconds: float) -> None:
+        """Record the seconds of a check or a repeat in FP32."""
+        self._busy.inc(seconds)
+
+    def observe_parity(self, psnr_db: float) -> None:
+        self._parity.observe(psnr_db)
+
+    def count_out_of_memory(self, ceiling_pixels: int) -> None:
+        """Count a run that did not fit, and the ceiling that follows from it."""
+        self._out_of_memory.inc()
+        self._ceiling.set(ceiling_pixels)
 
     def watch_queue(self, jobs: Callable[[], float], pixels: Callable[[], float]) -> None:
         """Read the depth of the queue when scraped: exact, and free for the request path."""

@@ -5,17 +5,17 @@ import os
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from models.artifact import DEFAULT_ARTIFACT
 
 PREFIX = "PROMPTIR_"
 TOP = ""
-# 2**31 - 1 elements of a tensor over the 510 channels of the widest one, rounded down to a power of two.
-MAX_RUN_PIXELS = 4_194_304
+# TensorRT's limit of 2**31 - 1 elements over the 512 channels of the widest tensor.
+MAX_RUN_PIXELS = 4_194_303
 
 
 class SettingsError(ValueError):
@@ -78,14 +78,50 @@ class BatchingSettings(_Group):
     )
 
 
+def _split(value: object) -> object:
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+Provider = Literal["tensorrt", "cuda", "cpu"]
+Providers = Annotated[tuple[Provider, ...], BeforeValidator(_split), Field(min_length=1)]
+
+
 class BackendSettings(_Group):
     """What runs the network."""
 
-    backend: Literal["onnx", "simulated"] = Field(
+    backend: Literal["onnx", "tensorrt", "pytorch", "simulated"] = Field(
         default="onnx", description="`simulated` is an identity with a known duration, for load tests."
     )
-    artifact: Path = Field(default=DEFAULT_ARTIFACT, description="Folder with model.onnx and manifest.json.")
-    threads: int = Field(default=0, ge=0, description="Threads of one run; 0 takes one per physical core.")
+    artifact: Path = Field(
+        default=DEFAULT_ARTIFACT,
+        description="Folder with manifest.json and the model; for `pytorch` a weights file does as well.",
+    )
+    threads: int = Field(default=0, ge=0, description="Threads of one run on the CPU; 0 takes one per physical core.")
+    onnx_providers: Providers = Field(
+        default=("cpu",),
+        description="Of `onnx`, best first, such as tensorrt,cuda,cpu; one that does not load stops the start.",
+    )
+    torch_device: Literal["cpu", "cuda"] = Field(
+        default="cpu", description="Of `pytorch`; asked for, because a silent run on the CPU is a hundred times slower."
+    )
+    torch_precision: Literal["fp32", "fp16", "bf16"] = Field(
+        default="fp32", description="Of `pytorch`; below fp32 the sums over a whole image stay in fp32."
+    )
+    torch_compile: bool = Field(default=False, description="Of `pytorch`: faster runs for a start that takes minutes.")
+    device_cache_bytes: int = Field(
+        default=8 * 2**30,
+        ge=0,
+        description="Device memory kept for shapes seen before (buffers, CUDA graphs); 0 records no graphs.",
+    )
+    cache_folder: Path | None = Field(
+        default=None, description="Where runtimes keep what they compiled; unset, in the artifact folder."
+    )
+    fp32_check_every: int = Field(
+        default=0, ge=0, description="One answer in so many is compared with FP32, which costs a slow run; 0 none."
+    )
+    fp32_gate_db: float = Field(
+        default=50.0, description="PSNR under which a compared answer is replaced: less can show in 8 bits."
+    )
     simulated_base_ms: float = Field(default=2.0, ge=0, description="Fixed milliseconds of a simulated run.")
     simulated_ms_per_megapixel: float = Field(
         default=20.0, ge=0, description="Milliseconds a simulated run takes for each megapixel of its batch."

@@ -31,6 +31,7 @@ STATUS: Mapping[type[PromptIRServeError], int] = {
     errors.NotReady: 503,
     errors.Refused: 503,
     errors.DeadlineExceeded: 504,
+    errors.DeviceOutOfMemory: 507,
     PromptIRServeError: 500,
 }
 """A class that is not listed has the status of the nearest listed one above it."""

@@ -73,6 +73,7 @@ _RESTORED: dict[int | str, dict[str, Any]] = {
         errors.NotReady,
         errors.Draining,
         errors.DeadlineExceeded,
+        errors.DeviceOutOfMemory,
     ),
 )
 async def restore(

@@ -14,4 +14,12 @@ def create(settings: BackendSettings, max_batch: int) -> Backend:
         case "onnx":
             from server.backends.onnx_runtime import OnnxBackend
 
-            return OnnxBackend(settings.artifact, settings.threads, max_batch)
+            return OnnxBackend(settings, max_batch)
+        case "tensorrt":
+            from server.backends.tensorrt_plan import PlanBackend
+
+            return PlanBackend(settings, max_batch)
+        case "pytorch":
+            from server.backends.pytorch import TorchBackend
+
+            return TorchBackend(settings, max_batch)

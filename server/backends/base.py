@@ -20,6 +20,8 @@ class BackendInfo:
     precision: str
     size_multiple: int
     max_batch: int
+    can_repeat_in_fp32: bool = False
+    """Whether the backend is a `RepeatingBackend` now: it runs below FP32 and holds the FP32 network as well."""
 
 
 class Backend(Protocol):
@@ -39,10 +41,19 @@ class Backend(Protocol):
     def run(self, batch: Pixels) -> Pixels:
         """Restore (N, 3, H, W) into a fresh array of the same shape; H and W are multiples of `size_multiple`.
 
-        Raises BackendError; the backend stays usable afterwards.
+        Raises DeviceOutOfMemory where a smaller batch may fit, BackendError for all else; the backend stays usable
+        afterwards.
         """
         ...
 
     def stop(self) -> None:
         """Release the device; safe to call twice and without `start`."""
+        ...
+
+
+class RepeatingBackend(Backend, Protocol):
+    """A backend that can run a batch again in FP32; it says so in `BackendInfo.can_repeat_in_fp32`."""
+
+    def run_fp32(self, batch: Pixels) -> Pixels:
+        """As `run`, in FP32 throughout; slower, and larger on the device."""
         ...

@@ -1,55 +1,72 @@
-"""The ONNX Runtime backend: an exported artifact on the CPU."""
+"""The ONNX Runtime backend: an exported artifact on the CPU, or on an NVIDIA device."""
 
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from models.artifact import MODEL_FILE, ArtifactError, Manifest
 from server.backends.base import BackendInfo, Pixels
-from server.errors import BackendError, BackendUnavailable
+from server.backends.cpu_share import threads_for
+from server.backends.cuda_device import open_device
+from server.errors import BackendError, BackendUnavailable, DeviceOutOfMemory
+from server.settings import BackendSettings, Provider
 
 if TYPE_CHECKING:
     import onnxruntime
 
 DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
-PROVIDER = "CPUExecutionProvider"
+PROVIDER_NAMES: dict[Provider, str] = {
+    "tensorrt": "TensorrtExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "cpu": "CPUExecutionProvider",
+}
+ENGINE_FOLDER = "engines"
 LOG_ERRORS_ONLY = 3
 # A run of at most a half of the pixels that the arena has grown for makes it shrink.
 RELEASE_BELOW = 2
+# onnxruntime has no code or class for it: these are the words of its arenas and of CUDA.
+OUT_OF_MEMORY_WORDS = ("Failed to allocate memory", "out of memory", "bad_alloc", "bad allocation")
 
 
 class OnnxBackend:
-    """Serves the artifact in a folder, after checking the file against its manifest and the session against both."""
+    """Serves the artifact in a folder, after checking the file against its manifest and the session against both.
 
-    def __init__(self, artifact: Path, threads: int, max_batch: int) -> None:
-        self._artifact = artifact
-        self._threads = threads
+    Each provider that is asked for must load. onnxruntime by itself goes on with the CPU, a hundred times slower, and
+    says so in its log only.
+    """
+
+    def __init__(self, settings: BackendSettings, max_batch: int) -> None:
+        self._settings = settings
         self._max_batch = max_batch
         self._session: onnxruntime.InferenceSession | None = None
         self._releasing: onnxruntime.RunOptions | None = None
+        self._ort: Any = None
         self._held_pixels = 0
+        self._device_images: dict[tuple[int, ...], Any] = {}
         self._input = self._output = ""
+
+    @property
+    def _on_device(self) -> bool:
+        return self._settings.onnx_providers[0] != "cpu"
 
     def start(self) -> BackendInfo:
         """Load and check the artifact; BackendUnavailable says what is wrong with it or with the installation."""
+        settings = self._settings
         try:
-            manifest = Manifest.load(self._artifact)
-            manifest.verify(self._artifact)
+            manifest = Manifest.load(settings.artifact)
+            manifest.verify(settings.artifact)
         except ArtifactError as error:
             raise BackendUnavailable(f"the artifact cannot be served: {error}") from error
-        ort = _import_onnxruntime()
-        try:
-            session = ort.InferenceSession(
-                self._artifact / MODEL_FILE, _session_options(ort, self._threads), providers=[PROVIDER]
-            )
-        except Exception as error:  # onnxruntime's exceptions share no base of their own
-            raise BackendUnavailable(f"onnxruntime cannot load {self._artifact / MODEL_FILE}: {error}") from error
+        ort = self._ort = _import_onnxruntime()
+        _check_available(ort, settings.onnx_providers)
+        session = _open_session(ort, settings, manifest)
         _check_session(session, manifest)
-        self._session, self._releasing = session, _releasing_options(ort)
+        self._session, self._releasing = session, None if self._on_device else _releasing_options(ort)
         self._input, self._output = manifest.input_name, manifest.output_name
         return BackendInfo(
             backend="onnx",
-            device="cpu",
+            device=settings.onnx_providers[0],
             artifact=manifest.name,
             precision=manifest.precision,
             size_multiple=manifest.size_multiple,
@@ -57,19 +74,45 @@ class OnnxBackend:
         )
 
     def run(self, batch: Pixels) -> Pixels:
-        """Restore (N, 3, H, W); BackendError where the run fails, caused by onnxruntime's own exception."""
+        """Restore (N, 3, H, W); DeviceOutOfMemory, or BackendError caused by onnxruntime's own exception."""
         if self._session is None:
             raise BackendError("the ONNX Runtime backend is not started")
         try:
+            if self._on_device:
+                return self._run_bound(self._session, batch, "cuda")
             (output,) = self._session.run([self._output], {self._input: batch}, self._options_for(batch))
         except Exception as error:
+            self._device_images.clear()
+            if any(words in str(error) for words in OUT_OF_MEMORY_WORDS):
+                raise DeviceOutOfMemory(f"a batch of shape {batch.shape} does not fit the memory") from error
             raise BackendError(f"onnxruntime failed on a batch of shape {batch.shape}") from error
         return output  # type: ignore[no-any-return]
 
     def stop(self) -> None:
         """Release the session and its memory."""
+        self._device_images.clear()
         self._session = self._releasing = None
         self._held_pixels = 0
+
+    def _run_bound(self, session: Any, batch: Pixels, device: str) -> Pixels:
+        """Run with the input on the device and the output straight into the answer, without copies in between.
+
+        The last shape's input stays allocated: lanes make batches of one shape come one after another.
+        """
+        image = self._device_images.get(batch.shape)
+        if image is None:
+            self._device_images.clear()
+            image = self._ort.OrtValue.ortvalue_from_numpy(batch, device, 0)
+            self._device_images[batch.shape] = image
+        else:
+            image.update_inplace(np.ascontiguousarray(batch))
+        output = np.empty(batch.shape, np.float32)
+        binding = session.io_binding()
+        binding.bind_ortvalue_input(self._input, image)
+        binding.bind_output(self._output, "cpu", 0, np.float32, output.shape, output.ctypes.data)
+        session.run_with_iobinding(binding)
+        binding.synchronize_outputs()
+        return output
 
     def _options_for(self, batch: Pixels) -> "onnxruntime.RunOptions | None":
         """Let memory follow the load: give the arena back once runs have become much smaller than what it holds.
@@ -110,14 +153,84 @@ def _is_installed(distribution: str) -> bool:
     return True
 
 
+def _check_available(ort: Any, providers: tuple[Provider, ...]) -> None:
+    available = ort.get_available_providers()
+    for provider in providers:
+        if PROVIDER_NAMES[provider] not in available:
+            raise BackendUnavailable(
+                f"this onnxruntime {ort.__version__} has no provider {provider}: install this package with the extra "
+                "`gpu` instead of `cpu`, or leave it out of the providers"
+            )
+
+
+def _open_session(ort: Any, settings: BackendSettings, manifest: Manifest) -> Any:
+    model = settings.artifact / MODEL_FILE
+    providers = [
+        (PROVIDER_NAMES[provider], _provider_options(provider, settings, manifest, ort.__version__))
+        for provider in settings.onnx_providers
+    ]
+    try:
+        session = ort.InferenceSession(
+            model,
+            _session_options(ort, settings.threads),
+            providers=providers,
+            enable_fallback=0,  # its retry on the CPU would look like success
+        )
+    except Exception as error:  # onnxruntime's exceptions share no base of their own
+        raise BackendUnavailable(f"onnxruntime cannot load {model}: {error}") from error
+    loaded = session.get_providers()
+    for provider in settings.onnx_providers:
+        if PROVIDER_NAMES[provider] not in loaded:
+            raise BackendUnavailable(
+                f"onnxruntime could not load its provider {provider} and would run on {', '.join(loaded)}: check with "
+                "nvidia-smi that there is a GPU, and that the versions of CUDA, cuDNN and TensorRT are those that "
+                f"onnxruntime {ort.__version__} was built for"
+            )
+    return session
+
+
+def _provider_options(
+    provider: Provider, settings: BackendSettings, manifest: Manifest, version: str
+) -> dict[str, str]:
+    if provider == "cuda":
+        return {
+            "use_tf32": "0",  # FP32 means FP32 here; what may be rounded is in the artifact
+            "cudnn_conv_algo_search": "HEURISTIC",  # the exhaustive default searches anew for each size of a photo
+            "arena_extend_strategy": "kSameAsRequested",  # powers of two would waste up to half of the device
+        }
+    if provider == "tensorrt":
+        folder = settings.cache_folder or settings.artifact / ENGINE_FOLDER
+        folder = folder / engine_key(open_device().name, version, manifest.sha256)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BackendUnavailable(
+                f"engines cannot be kept in {folder} ({error.strerror}): set a cache folder that can be written"
+            ) from error
+        # No FP16 flag: this library would then be free to round the sums that must stay in FP32, and does not say so.
+        return {
+            "trt_engine_cache_enable": "1",
+            "trt_engine_cache_path": str(folder),
+            "trt_timing_cache_enable": "1",
+            "trt_timing_cache_path": str(folder),
+        }
+    return {}
+
+
+def engine_key(device: str, version: str, onnx_sha256: str) -> str:
+    """The name of the folder for engines of one device, one onnxruntime and one ONNX file; safe as a file name."""
+    plain = "".join(character if character.isalnum() else "-" for character in device.lower())
+    return f"{plain}-ort{version}-{onnx_sha256[:16]}"
+
+
 def _session_options(ort: Any, threads: int) -> "onnxruntime.SessionOptions":
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = threads_for(threads)
     options.log_severity_level = LOG_ERRORS_ONLY
-    # A plan of memory is kept for each input shape, so with photos of every size it only grows.
+    # A plan of memory is kept for each input shape, so with photos of every size it only grows; a run is no faster.
     options.enable_mem_pattern = False
-    # Between runs the cores belong to decoding and encoding.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
+    # Threads that spin between operators take a third of the time of whatever else is on their cores.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
 
 

@@ -5,14 +5,15 @@ import logging
 import threading
 import time
 from contextlib import suppress
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 
-from server.backends.base import Backend, BackendInfo
+from server.backends.base import Backend, BackendInfo, RepeatingBackend
 from server.batching.batcher import Batcher, Clock
-from server.batching.job import Batch, Outcome, fail_soon, settle, settle_soon
-from server.errors import BackendError, BackendLost, BackendUnavailable, Draining, WrongOutput
+from server.batching.job import Batch, fail_soon, settle, settle_soon
+from server.batching.recovery import ParityCheck, Recovery
+from server.errors import BackendLost, BackendUnavailable, Draining
 from server.metrics import Metrics
 
 Answer = TypeVar("Answer")
@@ -39,11 +40,21 @@ class Worker:
     in `run` that is no Exception included, the queue closes and every job that waits or runs ends with BackendLost.
     """
 
-    def __init__(self, backend: Backend, batcher: Batcher, metrics: Metrics, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        batcher: Batcher,
+        metrics: Metrics,
+        clock: Clock = time.monotonic,
+        *,
+        check: ParityCheck | None = None,
+    ) -> None:
         self._backend = backend
         self._batcher = batcher
         self._metrics = metrics
         self._clock = clock
+        self._check = check or ParityCheck()
+        self._recovery = Recovery(backend, metrics, self._check, clock)
         self._thread: threading.Thread | None = None
         self._finished: asyncio.Future[None] | None = None
 
@@ -117,6 +128,10 @@ class Worker:
             _post(started, failure)
             return False
         self._batcher.max_batch = min(self._batcher.max_batch, info.max_batch)
+        if info.can_repeat_in_fp32:
+            self._recovery.repeating = cast(RepeatingBackend, self._backend)
+        elif self._check.every:
+            log.warning("answers are not compared with FP32: this backend has no other precision than its own")
         self._metrics.set_backend(info.backend, info.device, info.artifact, info.precision)
         self._batcher.queue.open()
         _post(started, info)
@@ -139,43 +154,18 @@ class Worker:
             del batch  # while it waits, the worker must not keep the last images alive
 
     def _run(self, batch: Batch) -> None:
-        began = self._clock()
-        failed = False
-        outcomes: list[Outcome]
-        try:
-            output = self._backend.run(batch.stack())
-            seconds = self._clock() - began
-            outcomes = batch.outcomes(output, began, seconds)
-        except Exception as error:
-            seconds = self._clock() - began
-            failed = True
-            log.exception("a run failed", extra={"jobs": len(batch.jobs), "shape": batch.jobs[0].shape})
-            outcomes = [_failure(error) for _ in batch.jobs]
-        self._batcher.finished(batch, None if failed else seconds)
-        self._metrics.observe_run(len(batch.jobs), seconds)
-        if not failed:
-            self._report_non_finite(outcomes)
-        settle_soon(batch.jobs, outcomes)
+        ran = self._recovery.run(batch)
+        if (ceiling := self._recovery.ceiling_pixels) is not None:
+            self._batcher.max_run_pixels = min(self._batcher.max_run_pixels, ceiling)
+        self._batcher.finished(batch, ran.seconds)
+        settle_soon(batch.jobs, ran.outcomes)
         self._batcher.queue.release()
-
-    def _report_non_finite(self, outcomes: list[Outcome]) -> None:
-        count = sum(isinstance(outcome, WrongOutput) for outcome in outcomes)
-        if count:
-            self._metrics.count_non_finite(count)
-            log.error("a run gave values that are not finite", extra={"jobs": count})
 
     def _stop_backend(self) -> None:
         try:
             self._backend.stop()
         except Exception:
             log.exception("the backend failed to stop")
-
-
-def _failure(error: Exception) -> BackendError:
-    """Return what a caller is told: the backend's own words, or none of a foreign exception's."""
-    if isinstance(error, BackendError):
-        return type(error)(error.detail)
-    return BackendError("the backend failed while it ran the image")
 
 
 def _post(future: asyncio.Future[Answer], answer: Answer | Exception) -> None:

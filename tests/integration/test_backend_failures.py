@@ -12,7 +12,7 @@ import uvicorn
 from server.app import create_app
 from server.backends.base import Pixels
 from server.backends.simulated import SimulatedBackend
-from server.errors import BackendError
+from server.errors import BackendError, DeviceOutOfMemory
 from server.settings import Settings
 
 WAIT_S = 30.0
@@ -99,6 +99,23 @@ def test_a_run_that_fails_is_500_and_the_next_one_works(
     assert response.json()["type"] == f"urn:promptir:problem:{slug}"
     assert "secret" not in response.text
     backend.failure = None
+    assert restore(client, png).status_code == 200
+
+
+def test_an_image_that_fits_no_memory_is_507_and_a_smaller_one_is_restored(
+    backend: FailingBackend, client: httpx.Client, png: Image
+) -> None:
+    def small_only(batch: Pixels) -> Pixels:
+        if batch.shape[-1] > 8:
+            raise DeviceOutOfMemory("no room")
+        return batch.copy()
+
+    backend.failure = small_only
+    response = client.post("/restore", content=png(8, 24), headers={"Content-Type": "image/png"})
+    assert response.status_code == 507
+    problem = response.json()
+    assert (problem["type"], problem["image_pixels"]) == ("urn:promptir:problem:device-out-of-memory", 192)
+    assert "24x8 pixels does not fit" in problem["detail"]
     assert restore(client, png).status_code == 200
 
 

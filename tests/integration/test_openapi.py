@@ -6,7 +6,7 @@ from typing import Any
 def test_restore_lists_every_response_it_can_give(server: Any) -> None:
     document = server.client.get("/openapi.json").json()
     responses = document["paths"]["/restore"]["post"]["responses"]
-    assert sorted(responses) == ["200", "400", "413", "415", "422", "429", "500", "503", "504"]
+    assert sorted(responses) == ["200", "400", "413", "415", "422", "429", "500", "503", "504", "507"]
     assert sorted(responses["200"]["content"]) == ["image/jpeg", "image/png", "image/webp"]
     for status, response in responses.items():
         if status != "200":

@@ -98,6 +98,13 @@ def test_a_run_cannot_exceed_what_a_tensor_can_index() -> None:
         LimitSettings(max_run_pixels=MAX_RUN_PIXELS + 1)
 
 
+def test_providers_are_a_list_in_the_order_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMPTIR_ONNX_PROVIDERS", "tensorrt, cuda,cpu")
+    assert Settings.from_environment().backend.onnx_providers == ("tensorrt", "cuda", "cpu")
+    with pytest.raises(SettingsError, match="'tensorrt', 'cuda' or 'cpu'"):
+        Settings.from_environment({"onnx_providers": "gpu"})
+
+
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError):
         Settings().http.port = 1  # type: ignore[misc]

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -11,6 +12,13 @@ from server import backends
 from server.settings import BackendSettings
 
 PROJECT = Path(server.__file__).parents[1]
+CHOICES = get_args(BackendSettings.model_fields["backend"].annotation)
+RUNTIME_MODULES = {
+    "simulated": "server.backends.simulated",
+    "onnx": "server.backends.onnx_runtime",
+    "tensorrt": "server.backends.tensorrt_plan",
+    "pytorch": "server.backends.pytorch",
+}
 
 
 def _imported_by(statements: str) -> set[str]:
@@ -20,16 +28,20 @@ def _imported_by(statements: str) -> set[str]:
 
 
 def test_the_settings_choose_the_backend() -> None:
-    simulated = backends.create(BackendSettings(backend="simulated"), max_batch=2)
-    onnx = backends.create(BackendSettings(backend="onnx"), max_batch=2)
-    assert (type(simulated).__name__, type(onnx).__name__) == ("SimulatedBackend", "OnnxBackend")
+    assert {choice: type(backends.create(BackendSettings(backend=choice), 2)).__name__ for choice in CHOICES} == {
+        "simulated": "SimulatedBackend",
+        "onnx": "OnnxBackend",
+        "tensorrt": "PlanBackend",
+        "pytorch": "TorchBackend",
+    }
 
 
-@pytest.mark.parametrize("choice", ["simulated", "onnx"])
+@pytest.mark.parametrize("choice", CHOICES)
 def test_choosing_loads_no_runtime_before_start(choice: str) -> None:
     imported = _imported_by(
         "from server import backends; from server.settings import BackendSettings\n"
         f"backends.create(BackendSettings(backend={choice!r}), 1)"
     )
-    assert not {"onnxruntime", "torch"} & imported
-    assert ("server.backends.onnx_runtime" in imported) == (choice == "onnx")
+    assert not {"onnxruntime", "torch", "tensorrt", "tensorrt_rtx", "cuda"} & imported
+    chosen = {module for module in RUNTIME_MODULES.values() if module in imported}
+    assert chosen == {RUNTIME_MODULES[choice]}

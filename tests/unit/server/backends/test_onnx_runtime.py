@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from models.artifact import MODEL_FILE, Manifest, Parity, sha256_of
-from server.backends.onnx_runtime import OnnxBackend
-from server.errors import BackendError, BackendUnavailable
+from server.backends.onnx_runtime import PROVIDER_NAMES, OnnxBackend, engine_key
+from server.errors import BackendError, BackendUnavailable, DeviceOutOfMemory
+from server.settings import BackendSettings
 
 onnx = pytest.importorskip("onnx", reason="writes its models with onnx")
 pytest.importorskip("onnxruntime", reason="runs its models with onnxruntime")
@@ -96,9 +97,14 @@ def _resident_bytes() -> int:
 
 
 def _started(artifact: Path) -> OnnxBackend:
-    backend = OnnxBackend(artifact, threads=1, max_batch=4)
+    backend = _backend(artifact)
     backend.start()
     return backend
+
+
+def _backend(artifact: Path, *providers: str, **settings: Any) -> OnnxBackend:
+    given = {"onnx_providers": providers} if providers else {}
+    return OnnxBackend(BackendSettings(artifact=artifact, threads=1, **given, **settings), max_batch=4)
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 8, 8), (3, 3, 16, 8), (2, 3, 8, 40)])
@@ -110,14 +116,14 @@ def test_it_runs_any_batch_and_size(make: Make, shape: tuple[int, ...]) -> None:
 
 
 def test_it_says_what_it_serves(make: Make) -> None:
-    info = OnnxBackend(make(), threads=1, max_batch=4).start()
+    info = _backend(make()).start()
     assert (info.backend, info.device, info.artifact, info.precision) == ("onnx", "cpu", "identity", "fp32")
     assert (info.size_multiple, info.max_batch) == (8, 4)
 
 
 def test_a_missing_artifact_is_named(tmp_path: Path) -> None:
     with pytest.raises(BackendUnavailable, match="nowhere"):
-        OnnxBackend(tmp_path / "nowhere", threads=1, max_batch=1).start()
+        _backend(tmp_path / "nowhere").start()
 
 
 def test_a_model_that_was_changed_is_refused(make: Make) -> None:
@@ -174,7 +180,7 @@ def test_the_memory_of_a_large_run_is_given_back_by_the_next_small_one(make: Mak
 
 
 def test_without_a_start_or_after_the_stop_it_does_not_run(make: Make) -> None:
-    backend = OnnxBackend(make(), threads=1, max_batch=1)
+    backend = _backend(make())
     backend.stop()
     for _ in range(2):
         with pytest.raises(BackendError, match="not started"):
@@ -200,3 +206,63 @@ def test_two_distributions_in_each_others_way_are_named(
     monkeypatch.syspath_prepend(site)
     with pytest.raises(BackendUnavailable, match="both installed"):
         _started(make())
+
+
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
+def test_a_provider_that_is_not_installed_is_an_error_and_no_run_on_the_cpu(
+    make: Make, provider: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(BackendUnavailable, match=f"has no provider {provider}: install .* extra `gpu`"):
+        _backend(make(), provider, "cpu").start()
+
+
+def test_a_provider_that_is_installed_but_does_not_load_is_an_error_and_no_run_on_the_cpu(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime
+
+    open_session = onnxruntime.InferenceSession
+
+    def fall_back(model: Path, options: Any, providers: Any, **_: Any) -> Any:
+        assert [name for name, _ in providers] == [PROVIDER_NAMES["cuda"], PROVIDER_NAMES["cpu"]]
+        return open_session(model, options, providers=["CPUExecutionProvider"])  # as onnxruntime does, with a log line
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(PROVIDER_NAMES.values()))
+    monkeypatch.setattr(onnxruntime, "InferenceSession", fall_back)
+    with pytest.raises(BackendUnavailable, match="could not load its provider cuda and would run on CPUExecution"):
+        _backend(make(), "cuda", "cpu").start()
+
+
+@pytest.mark.parametrize("shapes", [[(1, 3, 8, 8)] * 3, [(2, 3, 8, 16), (1, 3, 8, 8), (2, 3, 8, 16)]])
+def test_a_bound_run_answers_like_a_plain_one(make: Make, shapes: list[tuple[int, ...]]) -> None:
+    backend = _started(make())
+    outputs = []
+    for seed, shape in enumerate(shapes):
+        batch = np.random.default_rng(seed).random(shape, np.float32)
+        outputs.append(backend._run_bound(backend._session, batch, "cpu"))
+        np.testing.assert_allclose(outputs[-1], batch, atol=1e-6)
+    # Each answer is its own: a later run does not write into it.
+    np.testing.assert_allclose(outputs[0], np.random.default_rng(0).random(shapes[0], np.float32), atol=1e-6)
+
+
+def test_running_out_of_memory_is_told_apart(make: Make) -> None:
+    class Full:
+        def run(self, *_: Any) -> Any:
+            raise RuntimeError("bfc_arena.cc: Failed to allocate memory for requested buffer of size 1073741824")
+
+    backend = _started(make())
+    backend._session = Full()
+    with pytest.raises(DeviceOutOfMemory, match=r"\(2, 3, 8, 8\)"):
+        backend.run(np.zeros((2, 3, 8, 8), np.float32))
+
+
+def test_engines_are_kept_apart_by_device_version_and_model() -> None:
+    key = engine_key("NVIDIA H100 80GB HBM3", "1.30.0", "ab" * 32)
+    others = [
+        engine_key("NVIDIA L4", "1.30.0", "ab" * 32),
+        engine_key("NVIDIA H100 80GB HBM3", "1.31.0", "ab" * 32),
+        engine_key("NVIDIA H100 80GB HBM3", "1.30.0", "cd" * 32),
+    ]
+    assert key == "nvidia-h100-80gb-hbm3-ort1.30.0-abababababababab"
+    assert len({key, *others}) == 4

@@ -1,0 +1,139 @@
+"""The CudaDevice: memory, copies and graphs of one NVIDIA device, each call of the CUDA runtime checked."""
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from server.backends.base import Pixels
+from server.errors import BackendError, BackendUnavailable, DeviceOutOfMemory
+
+FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True)
+class PinnedArray:
+    """Page-locked host memory: float32 `pixels`, and the address to free it by."""
+
+    pixels: Pixels
+    address: int
+
+
+class CudaDevice:
+    """The first visible device, over the module `cuda.bindings.runtime`.
+
+    Those bindings instead of torch: a machine that serves a plan then needs no torch, which is fifty times their size.
+    """
+
+    def __init__(self, runtime: Any) -> None:
+        self._runtime = runtime
+
+    @property
+    def name(self) -> str:
+        """Such as "NVIDIA H100 80GB HBM3"."""
+        raw = self._properties().name
+        return raw.decode() if isinstance(raw, bytes) else str(raw)
+
+    @property
+    def compute_capability(self) -> str:
+        """Such as "9.0"."""
+        properties = self._properties()
+        return f"{properties.major}.{properties.minor}"
+
+    def new_stream(self) -> int:
+        """A stream that does not wait for the legacy default stream."""
+        return int(self._call("cudaStreamCreateWithFlags", self._runtime.cudaStreamNonBlocking))
+
+    def destroy_stream(self, stream: int) -> None:
+        self._call("cudaStreamDestroy", stream)
+
+    def synchronize(self, stream: int) -> None:
+        """Block until everything in the stream has run; BackendError where any of it failed."""
+        self._call("cudaStreamSynchronize", stream)
+
+    def allocate(self, size: int) -> int:
+        """The address of `size` bytes on the device; DeviceOutOfMemory."""
+        return int(self._call("cudaMalloc", size))
+
+    def free(self, address: int) -> None:
+        self._call("cudaFree", address)
+
+    def allocate_pinned(self, shape: tuple[int, ...]) -> PinnedArray:
+        """A page-locked float32 array; DeviceOutOfMemory."""
+        count = int(np.prod(shape))
+        address = int(self._call("cudaMallocHost", count * FLOAT_BYTES))
+        floats = (ctypes.c_float * count).from_address(address)
+        return PinnedArray(np.ctypeslib.as_array(floats).reshape(shape), address)
+
+    def free_pinned(self, array: PinnedArray) -> None:
+        self._call("cudaFreeHost", array.address)
+
+    def copy_in(self, target: int, source: PinnedArray, stream: int) -> None:
+        """Queue a copy from the host to the device."""
+        kind = self._runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
+        self._call("cudaMemcpyAsync", target, source.address, source.pixels.nbytes, kind, stream)
+
+    def copy_out(self, target: PinnedArray, source: int, stream: int) -> None:
+        """Queue a copy from the device to the host."""
+        kind = self._runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        self._call("cudaMemcpyAsync", target.address, source, target.pixels.nbytes, kind, stream)
+
+    def record(self, stream: int, queue_work: Callable[[], None]) -> Any:
+        """Make a graph of what `queue_work` puts into the stream, without running it."""
+        mode = self._runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        self._call("cudaStreamBeginCapture", stream, mode)
+        try:
+            queue_work()
+        finally:  # a stream left in capture could not be used again
+            graph = self._call("cudaStreamEndCapture", stream)
+        try:
+            return self._call("cudaGraphInstantiate", graph, 0)
+        finally:
+            self._call("cudaGraphDestroy", graph)
+
+    def launch(self, graph: Any, stream: int) -> None:
+        self._call("cudaGraphLaunch", graph, stream)
+
+    def destroy_graph(self, graph: Any) -> None:
+        self._call("cudaGraphExecDestroy", graph)
+
+    def _properties(self) -> Any:
+        return self._call("cudaGetDeviceProperties", 0)
+
+    def _call(self, function: str, *arguments: Any) -> Any:
+        """Call a function of the runtime; its result without the status, which must be success."""
+        status, *results = getattr(self._runtime, function)(*arguments)
+        errors = self._runtime.cudaError_t
+        if status == errors.cudaSuccess:
+            return results[0] if results else None
+        self._runtime.cudaGetLastError()  # or the next call would report this one's failure
+        if status == errors.cudaErrorMemoryAllocation:
+            raise DeviceOutOfMemory("the device has not enough free memory")
+        raise BackendError(f"{function} failed: {self._describe(status)}")
+
+    def _describe(self, status: Any) -> str:
+        _, text = self._runtime.cudaGetErrorString(status)
+        return text.decode() if isinstance(text, bytes) else str(text)
+
+
+def open_device() -> CudaDevice:
+    """Return the first visible device, made current; BackendUnavailable says what is missing."""
+    try:
+        from cuda.bindings import runtime
+    except ImportError as error:
+        raise BackendUnavailable(
+            f"cuda-bindings is not installed or does not load here ({error}): "
+            "install this package with the extra `gpu` or `tensorrt`"
+        ) from error
+    status, count = runtime.cudaGetDeviceCount()
+    if status != runtime.cudaError_t.cudaSuccess or not count:
+        reason = getattr(status, "name", str(status)) if not count else ""
+        raise BackendUnavailable(
+            f"no usable NVIDIA GPU or driver on this machine ({reason}): check with nvidia-smi, "
+            "or serve an ONNX artifact on the CPU"
+        )
+    device = CudaDevice(runtime)
+    device._call("cudaSetDevice", 0)
+    return device

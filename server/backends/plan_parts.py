@@ -1,0 +1,41 @@
+"""Plan parts: how a batch is cut so that each part has a profile of the plan."""
+
+from collections.abc import Sequence
+
+from models.plan_manifest import ShapeOutsideProfiles, ShapeProfile
+
+FLOAT_BYTES = 4
+CHANNELS = 3
+
+
+def counts(profiles: Sequence[ShapeProfile], count: int, height: int, width: int) -> list[int]:
+    """Images of each run, `count` in all, as few runs as the profiles allow.
+
+    Raises ShapeOutsideProfiles where some count of such images cannot be reached.
+    """
+    ranges = [
+        (profile.min[0], profile.max[0])
+        for profile in profiles
+        if profile.min[1] <= height <= profile.max[1] and profile.min[2] <= width <= profile.max[2]
+    ]
+    largest = max((most for _, most in ranges), default=0)
+    parts, left = [], count
+    while left:
+        held = [min(left, most) for least, most in ranges if least <= left]
+        if not held:
+            taken = " or ".join(sorted({str(profile) for profile in profiles}))
+            raise ShapeOutsideProfiles(
+                f"no profile of the plan takes {count} images of {height}x{width} (height x width); it takes {taken}, "
+                f"smallest:best:largest as batch x height x width{f', at most {largest} together' if largest else ''}"
+            )
+        parts.append(max(held))
+        left -= parts[-1]
+    return parts
+
+
+def tensor_bytes(shape: tuple[int, ...]) -> int:
+    """Bytes of a float32 tensor (N, 3, H, W)."""
+    size = FLOAT_BYTES
+    for axis in shape:
+        size *= axis
+    return size

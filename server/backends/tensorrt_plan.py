@@ -1,0 +1,208 @@
+"""The TensorRT backend: a plan folder, run by Enterprise TensorRT or TensorRT-RTX."""
+
+import logging
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from models.artifact import ArtifactError
+from models.plan_manifest import PLAN_FILE, PlanManifest
+from models.tensorrt_faults import creation_fault, import_fault, plan_fault
+from server.backends.base import BackendInfo, Pixels
+from server.backends.cuda_device import CudaDevice, open_device
+from server.backends.plan_runs import PlanRuns
+from server.errors import BackendError, BackendUnavailable, DeviceOutOfMemory
+from server.settings import BackendSettings
+
+log = logging.getLogger(__name__)
+
+RUNTIME_CACHE_FILE = f"{PLAN_FILE}.kernels"
+
+
+class PlanBackend:
+    """Serves a plan after checking it against its manifest, the library and the device.
+
+    There is one execution context a profile. They take turns on one block of scratch memory, since runs are serial.
+    TensorRT-RTX makes its kernels on the device it finds; they are kept beside the plan, or in the cache folder.
+    """
+
+    def __init__(self, settings: BackendSettings, max_batch: int) -> None:
+        self._settings = settings
+        self._max_batch = max_batch
+        self._trt: Any = None
+        self._device: CudaDevice | None = None
+        self._runs: PlanRuns | None = None
+        self._kernels: Any = None
+        self._scratch: int | None = None
+        self._loaded: list[Any] = []
+
+    def start(self) -> BackendInfo:
+        """Load the plan onto the device; BackendUnavailable says what is wrong with either."""
+        try:
+            return self._load()
+        except (ArtifactError, BackendError) as error:
+            with suppress(BackendError):  # a device that failed may fail again, and the first sentence is the cause
+                self.stop()
+            if isinstance(error, BackendUnavailable):
+                raise
+            raise BackendUnavailable(f"the plan cannot be served: {error}") from error
+
+    def run(self, batch: Pixels) -> Pixels:
+        """Restore (N, 3, H, W); DeviceOutOfMemory, or BackendError also where no profile takes the size."""
+        if self._runs is None:
+            raise BackendError("the TensorRT backend is not started")
+        return self._runs.run(batch)
+
+    def stop(self) -> None:
+        """Keep the kernels that were made, then release the device."""
+        self._save_kernels()
+        if self._runs is not None:
+            self._runs.close()
+        self._runs = self._kernels = None
+        self._loaded.clear()  # contexts before the engine, and both before the memory they use
+        if self._device is not None and self._scratch is not None:
+            self._device.free(self._scratch)
+        self._scratch = self._device = None
+
+    def _load(self) -> BackendInfo:
+        folder = self._settings.artifact
+        manifest = PlanManifest.load(folder)
+        manifest.verify(folder)
+        trt = self._trt = _import_tensorrt()
+        manifest.check_runtime(trt.__name__, trt.__version__, None)  # before a device is asked for
+        device = self._device = open_device()
+        manifest.check_runtime(trt.__name__, trt.__version__, device.compute_capability)
+        errors = _error_log(trt)
+        engine = _deserialize(trt, folder / PLAN_FILE, errors, host_code=manifest.options.version_compatible)
+        _check_engine(trt, engine, manifest)
+        contexts = self._contexts(trt, engine, manifest)
+        self._loaded = [contexts, engine]
+        records = not hasattr(trt, "CudaGraphStrategy")
+        self._runs = PlanRuns(manifest, contexts, device, self._settings.device_cache_bytes, records=records)
+        return BackendInfo(
+            backend="tensorrt",
+            device=device.name,
+            artifact=manifest.name,
+            precision=manifest.precision,
+            size_multiple=manifest.size_multiple,
+            max_batch=min(self._max_batch, max(profile.max[0] for profile in manifest.profiles)),
+        )
+
+    def _contexts(self, trt: Any, engine: Any, manifest: PlanManifest) -> list[Any]:
+        """Make one context a profile, all on the same scratch memory, which fits the hungriest profile."""
+        device = self._device
+        if device is None:
+            raise BackendError("the device is not open")
+        size = max(1, engine.device_memory_size_v2)
+        try:
+            self._scratch = device.allocate(size)
+        except DeviceOutOfMemory:
+            raise BackendUnavailable(
+                f"the plan needs {size / 2**30:.1f} GiB for its largest profile, more than the device has free: "
+                "free the device, or build the plan with smaller profiles"
+            ) from None
+        contexts = []
+        stream = device.new_stream()
+        for index in range(len(manifest.profiles)):
+            context = self._new_context(trt, engine)
+            if context is None or not context.set_optimization_profile_async(index, stream):
+                raise BackendUnavailable(f"TensorRT cannot make an execution context for profile {index} of the plan")
+            context.set_device_memory(self._scratch, size)
+            contexts.append(context)
+        device.synchronize(stream)
+        device.destroy_stream(stream)
+        return contexts
+
+    def _new_context(self, trt: Any, engine: Any) -> Any:
+        user_managed = trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        if not hasattr(trt, "CudaGraphStrategy"):
+            return engine.create_execution_context(user_managed)
+        config = engine.create_runtime_config()
+        config.set_execution_context_allocation_strategy(user_managed)
+        # TensorRT-RTX records by itself: a graph of ours would freeze the kernels it falls back on in the beginning.
+        config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+        if self._kernels is None:
+            self._kernels = config.create_runtime_cache()
+            _restore(self._kernels, self._kernels_file())
+        config.set_runtime_cache(self._kernels)
+        return engine.create_execution_context(config)
+
+    def _kernels_file(self) -> Path:
+        return (self._settings.cache_folder or self._settings.artifact) / RUNTIME_CACHE_FILE
+
+    def _save_kernels(self) -> None:
+        if self._kernels is None:
+            return
+        path = self._kernels_file()
+        partial = path.with_name(f"{path.name}.partial")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_bytes(bytes(memoryview(self._kernels.serialize())))
+            partial.replace(path)
+        except (OSError, TypeError) as error:  # TypeError: the library answered None
+            log.warning("compiled kernels are not kept; the next start makes them again", extra={"reason": str(error)})
+
+
+def _import_tensorrt() -> Any:
+    try:
+        try:
+            import tensorrt
+        except ModuleNotFoundError as error:
+            if error.name != "tensorrt":  # it is there, but something that it needs is not
+                raise
+            import tensorrt_rtx as tensorrt
+    except ImportError as error:
+        raise BackendUnavailable(import_fault(error)) from error
+    return tensorrt
+
+
+def _error_log(trt: Any) -> Any:
+    """A logger for the library that keeps its errors as `lines`, to be told with what failed."""
+
+    class ErrorLog(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.lines: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
+                log.error("TensorRT: %s", message)
+                self.lines.append(message)
+
+    return ErrorLog()
+
+
+def _deserialize(trt: Any, plan: Path, errors: Any, *, host_code: bool) -> Any:
+    try:
+        runtime = trt.Runtime(errors)
+    except TypeError as error:
+        raise BackendUnavailable(creation_fault(error)) from error
+    if host_code:  # a version-compatible plan carries code of its own; the file's hash was checked
+        runtime.engine_host_code_allowed = True
+    engine = runtime.deserialize_cuda_engine(plan.read_bytes())
+    if engine is None:
+        raise BackendUnavailable(f"{plan}: {plan_fault(errors.lines)}")
+    return engine
+
+
+def _check_engine(trt: Any, engine: Any, manifest: PlanManifest) -> None:
+    found = {engine.get_tensor_name(index) for index in range(engine.num_io_tensors)}
+    expected = {manifest.input_name, manifest.output_name}
+    if found != expected:
+        raise BackendUnavailable(f"the plan's tensors are {sorted(found)}, its manifest says {sorted(expected)}")
+    for name in sorted(expected):
+        if (dtype := engine.get_tensor_dtype(name)) != trt.float32:
+            raise BackendUnavailable(f"the plan's {name} is {dtype} instead of float32")
+    if engine.num_optimization_profiles != len(manifest.profiles):
+        raise BackendUnavailable(
+            f"the plan has {engine.num_optimization_profiles} profiles, its manifest {len(manifest.profiles)}"
+        )
+
+
+def _restore(kernels: Any, path: Path) -> None:
+    try:
+        blob = path.read_bytes()
+    except OSError:  # the first start here
+        return
+    if not kernels.deserialize(blob):
+        log.info("kernels of another device, driver or version are made again", extra={"file": str(path)})

@@ -1,0 +1,178 @@
+"""The Recovery: a batch run to its end, in smaller runs or in FP32 where the plain run cannot be answered with."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from server.backends.base import Backend, Pixels, RepeatingBackend
+from server.batching.job import Batch, Completion, Job, Outcome
+from server.errors import BackendError, DeviceOutOfMemory, WrongOutput
+from server.metrics import Metrics, RepeatReason
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ParityCheck:
+    """Which answers are compared with FP32 before they are sent, and how near they must be."""
+
+    every: int = 0
+    """One in so many images; 0 compares none."""
+    gate_db: float = 50.0
+    """Least PSNR for a signal range of 1; an image below it is answered from the FP32 run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """The outcome of each job in the batch's order, and the seconds of the plain run, None if it failed."""
+
+    outcomes: list[Outcome]
+    seconds: float | None
+
+
+class Recovery:
+    """Runs batches on a backend; belongs to the worker's thread.
+
+    Out of memory, a batch is run in halves and then one by one, and `ceiling_pixels` says what later batches may hold.
+    An output that is not finite, or that a sampled check finds too far from FP32, is replaced by an FP32 run where
+    the backend has one (`repeating`).
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        metrics: Metrics,
+        check: ParityCheck,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.repeating: RepeatingBackend | None = None
+        self.ceiling_pixels: int | None = None
+        """Pixels (N * H * W) that later runs should not exceed; None as long as memory never ran out."""
+        self._backend = backend
+        self._metrics = metrics
+        self._check = check
+        self._clock = clock
+        self._unchecked = 0
+
+    def run(self, batch: Batch) -> Ran:
+        """Give every job of the batch its answer, or an error of its own; raises nothing that is an Exception."""
+        count = size = len(batch.jobs)
+        outcomes: list[Outcome] = []
+        seconds: float | None = None
+        while len(outcomes) < count:
+            part = Batch(batch.jobs[len(outcomes) : len(outcomes) + size], batch.taken_at)
+            ended, seconds = self._run_once(part)
+            if ended is None and len(part.jobs) > 1:
+                size = math.ceil(count / 2) if size == count else 1
+                continue
+            outcomes += ended or [_does_not_fit(part.jobs[0])]
+        return Ran(outcomes, seconds if size == count else None)
+
+    def _run_once(self, batch: Batch) -> tuple[list[Outcome] | None, float | None]:
+        """Run on the device as one batch: outcomes and seconds, no outcomes out of memory, no seconds if it failed."""
+        began = self._clock()
+        outcomes: list[Outcome] | None = None
+        seconds: float | None = None
+        try:
+            output = self._backend.run(batch.stack())
+            seconds = self._clock() - began
+            outcomes = batch.outcomes(output, began, seconds)
+        except DeviceOutOfMemory as error:
+            self._lower_ceiling(batch)
+            log.warning("a run did not fit the device", extra=_extra(batch) | {"reason": error.detail})
+        except Exception as error:
+            seconds = None
+            log.exception("a run failed", extra=_extra(batch))
+            outcomes = [_failure(error) for _ in batch.jobs]
+        self._metrics.observe_run(len(batch.jobs), self._clock() - began if seconds is None else seconds)
+        # Outside of the except clauses: a live traceback would keep the failed run's arrays on the device.
+        if outcomes is not None and seconds is not None:
+            outcomes = self._repeat_where_needed(batch.jobs, outcomes, began)
+        return outcomes, seconds
+
+    def _lower_ceiling(self, batch: Batch) -> None:
+        # Half of what failed, rounded up to whole images: what is tried next.
+        failed = batch.pixel_count
+        smaller = math.ceil(len(batch.jobs) / 2) * batch.jobs[0].pixel_count if len(batch.jobs) > 1 else failed // 2
+        self.ceiling_pixels = smaller if self.ceiling_pixels is None else min(self.ceiling_pixels, smaller)
+        self._metrics.count_out_of_memory(self.ceiling_pixels)
+
+    def _repeat_where_needed(self, jobs: Sequence[Job], outcomes: list[Outcome], began: float) -> list[Outcome]:
+        broken = sum(isinstance(outcome, WrongOutput) for outcome in outcomes)
+        if broken:
+            self._metrics.count_non_finite(broken)
+            log.error("a run gave values that are not finite", extra={"jobs": broken, "shape": jobs[0].shape})
+        if self.repeating is None:
+            return outcomes
+        return [self._repeated(job, outcome, began) for job, outcome in zip(jobs, outcomes, strict=True)]
+
+    def _repeated(self, job: Job, outcome: Outcome, began: float) -> Outcome:
+        if isinstance(outcome, Completion) and not self._is_sampled():
+            return outcome
+        if job.future.done():  # its caller has left: not worth a slow run
+            return outcome
+        output = self._fp32(job)
+        if output is None:
+            return outcome
+        reason: RepeatReason = "non-finite"
+        if isinstance(outcome, Completion):
+            psnr_db = psnr(outcome.output, output)
+            self._metrics.observe_parity(psnr_db)
+            if psnr_db >= self._check.gate_db:
+                return replace(outcome, inference_s=self._clock() - began)
+            reason = "below-gate"
+            log.error("a run was too far from FP32", extra={"psnr_db": psnr_db, "shape": job.shape})
+        self._metrics.count_repeat(reason)
+        return Completion(output, began - job.enqueued_at, self._clock() - began, 1)
+
+    def _is_sampled(self) -> bool:
+        if not self._check.every:
+            return False
+        self._unchecked = (self._unchecked + 1) % self._check.every
+        return self._unchecked == 0
+
+    def _fp32(self, job: Job) -> Pixels | None:
+        """Run one job in FP32; None where that fails as well."""
+        if self.repeating is None:
+            return None
+        began = self._clock()
+        batch = Batch([job], began)
+        outcome: Outcome | None = None
+        try:
+            output = self.repeating.run_fp32(batch.stack())
+            (outcome,) = batch.outcomes(output, began, 0.0)
+        except Exception:
+            log.exception("a run in FP32 failed", extra=_extra(batch))
+            return None
+        finally:
+            self._metrics.observe_fp32_run(self._clock() - began)
+        return outcome.output if isinstance(outcome, Completion) else None
+
+
+def psnr(found: Pixels, reference: Pixels) -> float:
+    """Peak signal-to-noise ratio in dB for a signal range of 1; infinity for equal arrays."""
+    error = float(np.mean(np.square(found - reference, dtype=np.float64)))
+    return math.inf if error == 0 else -10 * math.log10(error)
+
+
+def _does_not_fit(job: Job) -> DeviceOutOfMemory:
+    height, width = job.shape[-2:]
+    return DeviceOutOfMemory(
+        f"an image of {width}x{height} pixels does not fit the memory that the device has free; send a smaller one",
+        image_pixels=job.pixel_count,
+    )
+
+
+def _failure(error: Exception) -> BackendError:
+    """Return what a caller is told: the backend's own words, or none of a foreign exception's."""
+    if isinstance(error, BackendError):
+        return type(error)(error.detail)
+    return BackendError("the backend failed while it ran the image")
+
+
+def _extra(batch: Batch) -> dict[str, object]:
+    return {"jobs": len(batch.jobs), "shape": batch.jobs[0].shape}

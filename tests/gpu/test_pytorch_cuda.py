@@ -1,0 +1,83 @@
+"""The PyTorch backend on a CUDA device."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from server.backends.base import Pixels
+from server.backends.pytorch import RUNS_BEFORE_RECORDING, TorchBackend
+from server.batching.recovery import psnr
+from server.errors import DeviceOutOfMemory
+from server.settings import BackendSettings
+
+torch = pytest.importorskip("torch", reason="runs the network with torch (extra `pytorch`)")
+pytestmark = pytest.mark.gpu
+
+Photo = Callable[..., Pixels]
+
+
+@contextmanager
+def started(weights: Path, **settings: Any) -> Iterator[TorchBackend]:
+    settings = {"torch_device": "cuda"} | settings
+    backend = TorchBackend(BackendSettings(backend="pytorch", artifact=weights, **settings), max_batch=8)
+    backend.start()
+    try:
+        yield backend
+    finally:
+        backend.stop()
+
+
+@pytest.mark.parametrize(("precision", "gate_db"), [("fp32", 90), ("fp16", 50), ("bf16", 35)])
+@pytest.mark.parametrize("side", [64, 512])
+def test_every_precision_comes_near_the_cpu(
+    weights: Path, photo: Photo, precision: str, gate_db: float, side: int
+) -> None:
+    batch = photo(1, 3, side, side)
+    with started(weights, torch_device="cpu") as backend:
+        reference = backend.run(batch)
+    with started(weights, torch_precision=precision) as backend:
+        for _ in range(RUNS_BEFORE_RECORDING + 2):  # eager, recorded, replayed
+            assert psnr(backend.run(batch), reference) > gate_db
+        if precision != "fp32":
+            assert psnr(backend.run_fp32(batch), reference) > 90
+
+
+def test_a_recorded_shape_answers_for_the_pixels_it_is_given(weights: Path, photo: Photo) -> None:
+    shapes = [(1, 3, 64, 64), (2, 3, 64, 96)]
+    with started(weights) as recorded, started(weights, device_cache_bytes=0) as eager:
+        outputs = []
+        for seed in range(2 * (RUNS_BEFORE_RECORDING + 3)):
+            batch = photo(*shapes[seed % 2], seed=seed)
+            outputs.append((recorded.run(batch), eager.run(batch)))
+        assert recorded._recordings is not None
+        assert len(recorded._recordings._cache) == 2
+        for found, expected in outputs:  # compared at the end: no answer may change under its owner
+            np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_run_that_does_not_fit_gives_its_memory_back_and_a_smaller_one_goes_well(weights: Path, photo: Photo) -> None:
+    with started(weights) as backend:
+        backend.run(photo(1, 3, 64, 64))
+        total = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(2**28 / total)
+        try:
+            with pytest.raises(DeviceOutOfMemory):
+                backend.run(photo(8, 3, 1024, 1024))
+            assert torch.cuda.memory_allocated() < 2**27
+            assert backend.run(photo(1, 3, 64, 64)).shape == (1, 3, 64, 64)
+        finally:
+            torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+def test_recordings_stay_within_their_budget(weights: Path, photo: Photo) -> None:
+    budget = 2**27
+    with started(weights, device_cache_bytes=budget) as backend:
+        for width in (64, 128, 192, 256, 320):
+            for _ in range(RUNS_BEFORE_RECORDING + 1):
+                backend.run(photo(1, 3, 256, width))
+        assert backend._recordings is not None
+        assert backend._recordings._cache.bytes <= budget

@@ -1,0 +1,243 @@
+"""What the backends' tests share: artifacts of one small network, and a CUDA device that is host memory."""
+# ruff: noqa: N801, N802, N815 - the names of the CUDA runtime and of TensorRT are their own
+
+import ctypes
+import enum
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.artifact import Manifest, Parity, sha256_of
+from models.plan_manifest import PlanManifest
+
+VARIANT = "promptir-tiny"
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch = pytest.importorskip("torch", reason="makes its weights with torch (extra `export`)")
+    save_file = pytest.importorskip("safetensors.torch").save_file
+    from models.promptir import PromptIR, PromptIRConfig
+
+    torch.manual_seed(0)
+    network = PromptIR(PromptIRConfig.named(VARIANT))
+    with torch.inference_mode():
+        for parameter in network.parameters():  # initial ones and zeros would hide a lost weight or bias
+            parameter += 0.1 * torch.randn_like(parameter)
+    path: Path = tmp_path_factory.mktemp("tiny") / "weights.safetensors"
+    save_file(network.state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def weights_artifact(tiny_weights: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Make an artifact folder with the tiny weights and no model file; keywords replace fields of its manifest."""
+
+    def make(**fields: object) -> Path:
+        (tmp_path / "weights.safetensors").write_bytes(tiny_weights.read_bytes())
+        known: dict[str, object] = {
+            "name": "tiny",
+            "variant": VARIANT,
+            "input_name": "image",
+            "output_name": "restored",
+            "size_multiple": 8,
+            "precision": "fp32",
+            "opset": 17,
+            "sha256": "0" * 64,
+            "weights_sha256": sha256_of(tiny_weights),
+            "parameters": 1,
+            "parity": (Parity(shape=(1, 3, 8, 8), max_abs_error=0.0),),
+            "exporter": {},
+        }
+        Manifest.model_validate(known | fields).save(tmp_path)
+        return tmp_path
+
+    return make
+
+
+@pytest.fixture
+def plan_manifest() -> Callable[..., PlanManifest]:
+    """Make the manifest of a portable plan; keywords replace its fields."""
+
+    def make(**fields: object) -> PlanManifest:
+        known: dict[str, object] = {
+            "name": "tiny",
+            "variant": VARIANT,
+            "input_name": "image",
+            "output_name": "restored",
+            "size_multiple": 8,
+            "precision": "mixed",
+            "opset": 17,
+            "sha256": "0" * 64,
+            "parameters": 1,
+            "parity": (),
+            "exporter": {},
+            "flavour": "tensorrt_rtx",
+            "tensorrt_version": "1.7.1.116",
+            "profiles": ({"min": (1, 8, 8), "opt": (1, 64, 64), "max": (4, 128, 128)},),
+            "options": {},
+            "layer_types": {},
+            "onnx_sha256": "0" * 64,
+            "onnx_parity": (),
+        }
+        return PlanManifest.model_validate(known | fields)
+
+    return make
+
+
+class CudaInHostMemory:
+    """The functions of `cuda.bindings.runtime` that the server calls, on a device of `room` bytes with one stream."""
+
+    cudaStreamNonBlocking = 1
+
+    class cudaError_t(enum.IntEnum):
+        cudaSuccess = 0
+        cudaErrorInvalidValue = 1
+        cudaErrorMemoryAllocation = 2
+        cudaErrorStreamCaptureUnsupported = 900
+
+    cudaMemcpyKind = enum.IntEnum("cudaMemcpyKind", ["cudaMemcpyHostToDevice", "cudaMemcpyDeviceToHost"])
+    cudaStreamCaptureMode = enum.IntEnum("cudaStreamCaptureMode", ["cudaStreamCaptureModeThreadLocal"])
+
+    def __init__(self, room: int = 2**30) -> None:
+        self.room = room
+        self.on_device: dict[int, Any] = {}
+        self.pinned: dict[int, Any] = {}
+        self.graphs: list[list[Callable[[], None]]] = []
+        self.calls: list[str] = []
+        self.capturing: list[Callable[[], None]] | None = None
+        self.refuse_capture = False
+
+    def __getattribute__(self, name: str) -> Any:
+        if name.startswith("cuda") and name[4].isupper() and name != "cudaStreamNonBlocking":
+            found = object.__getattribute__(self, name)
+            if callable(found) and not isinstance(found, type):
+                object.__getattribute__(self, "calls").append(name)
+        return object.__getattribute__(self, name)
+
+    def enqueue(self, work: Callable[[], None]) -> None:
+        """What a stream does: run the work, or keep it for the graph that is being captured."""
+        if self.capturing is None:
+            work()
+        else:
+            self.capturing.append(work)
+
+    def used(self) -> int:
+        return sum(ctypes.sizeof(block) for block in self.on_device.values())
+
+    def cudaMalloc(self, size: int) -> tuple[int, int | None]:
+        if self.used() + size > self.room:
+            return self.cudaError_t.cudaErrorMemoryAllocation, None
+        block = ctypes.create_string_buffer(size)
+        self.on_device[ctypes.addressof(block)] = block
+        return 0, ctypes.addressof(block)
+
+    def cudaFree(self, address: int) -> tuple[int]:
+        return (0 if self.on_device.pop(address, None) else 1,)
+
+    def cudaMallocHost(self, size: int) -> tuple[int, int]:
+        block = ctypes.create_string_buffer(size)
+        self.pinned[ctypes.addressof(block)] = block
+        return 0, ctypes.addressof(block)
+
+    def cudaFreeHost(self, address: int) -> tuple[int]:
+        return (0 if self.pinned.pop(address, None) else 1,)
+
+    def cudaMemcpyAsync(self, target: int, source: int, size: int, kind: int, stream: int) -> tuple[int]:
+        inward = kind == self.cudaMemcpyKind.cudaMemcpyHostToDevice
+        sides = (self.on_device, self.pinned) if inward else (self.pinned, self.on_device)
+        if target not in sides[0] or source not in sides[1]:
+            return (1,)
+        self.enqueue(lambda: ctypes.memmove(target, source, size) and None)
+        return (0,)
+
+    def cudaStreamCreateWithFlags(self, flags: int) -> tuple[int, int]:
+        return 0, 77
+
+    def cudaStreamDestroy(self, stream: int) -> tuple[int]:
+        return (0,)
+
+    def cudaStreamSynchronize(self, stream: int) -> tuple[int]:
+        return (0,)
+
+    def cudaStreamBeginCapture(self, stream: int, mode: int) -> tuple[int]:
+        if self.refuse_capture:
+            return (900,)
+        self.capturing = []
+        return (0,)
+
+    def cudaStreamEndCapture(self, stream: int) -> tuple[int, Any]:
+        captured, self.capturing = self.capturing, None
+        return 0, captured
+
+    def cudaGraphInstantiate(self, graph: Any, flags: int) -> tuple[int, Any]:
+        self.graphs.append(graph)
+        return 0, graph
+
+    def cudaGraphDestroy(self, graph: Any) -> tuple[int]:
+        return (0,)
+
+    def cudaGraphLaunch(self, graph: Any, stream: int) -> tuple[int]:
+        for work in graph:
+            work()
+        return (0,)
+
+    def cudaGraphExecDestroy(self, graph: Any) -> tuple[int]:
+        self.graphs = [kept for kept in self.graphs if kept is not graph]
+        return (0,)
+
+    def cudaGetLastError(self) -> tuple[int]:
+        return (0,)
+
+    def cudaGetErrorString(self, status: int) -> tuple[int, bytes]:
+        return 0, f"error number {int(status)}".encode()
+
+
+class AddOne:
+    """An execution context that answers its input plus one; `shapes` has what it ran."""
+
+    def __init__(self, cuda: CudaInHostMemory) -> None:
+        self.cuda = cuda
+        self.shapes: list[tuple[int, ...]] = []
+        self.addresses: dict[str, int] = {}
+        self.accepts = True
+        self.works = True
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        self.shape = tuple(shape)
+        return self.accepts
+
+    def set_tensor_address(self, name: str, address: int) -> bool:
+        self.addresses[name] = address
+        return address in self.cuda.on_device
+
+    def execute_async_v3(self, stream: int) -> bool:
+        if not self.works:
+            return False
+        shape, source, target = self.shape, self.addresses["image"], self.addresses["restored"]
+
+        def work() -> None:
+            self.shapes.append(shape)
+            _floats(target, shape)[:] = _floats(source, shape) + 1
+
+        self.cuda.enqueue(work)
+        return True
+
+
+def _floats(address: int, shape: tuple[int, ...]) -> Any:
+    count = int(np.prod(shape))
+    return np.ctypeslib.as_array((ctypes.c_float * count).from_address(address)).reshape(shape)
+
+
+@pytest.fixture
+def cuda() -> CudaInHostMemory:
+    return CudaInHostMemory()
+
+
+@pytest.fixture
+def new_context(cuda: CudaInHostMemory) -> Callable[[], AddOne]:
+    """Make an execution context on the device."""
+    return lambda: AddOne(cuda)

@@ -1,0 +1,44 @@
+"""Tests of the CPU share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from server.backends.cpu_share import threads_for
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight cores, all of them this process's."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+
+
+def quota(folder: Path, text: str) -> Path:
+    file = folder / "cpu.max"
+    file.write_text(text)
+    return file
+
+
+@pytest.mark.usefixtures("machine")
+def test_the_setting_wins(tmp_path: Path) -> None:
+    assert threads_for(3, quota(tmp_path, "100000 100000")) == 3
+
+
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize("text", ["max 100000", "800000 100000", "nonsense", ""])
+def test_a_whole_machine_leaves_the_choice_to_the_runtime(tmp_path: Path, text: str) -> None:
+    assert threads_for(0, quota(tmp_path, text)) == 0
+
+
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize(("text", "threads"), [("250000 100000", 2), ("50000 100000", 1)])
+def test_a_containers_quota_bounds_the_threads(tmp_path: Path, text: str, threads: int) -> None:
+    assert threads_for(0, quota(tmp_path, text)) == threads
+
+
+@pytest.mark.usefixtures("machine")
+def test_an_affinity_mask_bounds_the_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1, 5}, raising=False)
+    assert threads_for(0, tmp_path / "none") == 2

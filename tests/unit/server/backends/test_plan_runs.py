@@ -1,0 +1,187 @@
+"""Tests of the PlanRuns, on a device that is host memory."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.plan_manifest import PlanManifest, ShapeOutsideProfiles, ShapeProfile
+from server.backends.base import Pixels
+from server.backends.cuda_device import CudaDevice
+from server.backends.plan_parts import counts, tensor_bytes
+from server.backends.plan_runs import PlanRuns
+from server.errors import BackendError, DeviceOutOfMemory
+
+SMALL = ShapeProfile(min=(1, 8, 8), opt=(4, 16, 16), max=(4, 32, 32))
+LARGE = ShapeProfile(min=(1, 8, 8), opt=(1, 64, 64), max=(1, 128, 128))
+PAIRS = ShapeProfile(min=(2, 8, 8), opt=(2, 8, 8), max=(2, 64, 64))
+
+MakeRuns = Callable[..., PlanRuns]
+
+
+@pytest.fixture
+def contexts(new_context: Callable[[], Any]) -> list[Any]:
+    return [new_context(), new_context()]
+
+
+@pytest.fixture
+def make(cuda: Any, contexts: list[Any], plan_manifest: Callable[..., PlanManifest]) -> MakeRuns:
+    def runs(max_bytes: int = 2**20, *, records: bool = True) -> PlanRuns:
+        manifest = plan_manifest(profiles=(SMALL, LARGE))
+        return PlanRuns(manifest, contexts, CudaDevice(cuda), max_bytes, records=records)
+
+    return runs
+
+
+def photo(*shape: int, seed: int = 1) -> Pixels:
+    return np.random.default_rng(seed).random(shape, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("profiles", "batch", "expected"),
+    [
+        ((SMALL, LARGE), (4, 16, 16), [4]),
+        ((SMALL, LARGE), (7, 32, 32), [4, 3]),
+        ((SMALL, LARGE), (3, 64, 32), [1, 1, 1]),
+        ((LARGE, PAIRS), (5, 64, 64), [2, 2, 1]),
+        ((PAIRS,), (4, 8, 8), [2, 2]),
+    ],
+)
+def test_a_batch_is_cut_into_as_few_runs_as_the_profiles_allow(
+    profiles: tuple[ShapeProfile, ...], batch: tuple[int, int, int], expected: list[int]
+) -> None:
+    assert counts(profiles, *batch) == expected
+
+
+@pytest.mark.parametrize(
+    ("profiles", "batch", "words"),
+    [
+        ((SMALL, LARGE), (1, 136, 8), "takes 1 images of 136x8 .*1x8x8:1x64x64:1x128x128"),
+        ((PAIRS,), (3, 8, 8), "at most 2 together"),
+    ],
+)
+def test_a_size_outside_every_profile_is_told_with_what_would_fit(
+    profiles: tuple[ShapeProfile, ...], batch: tuple[int, int, int], words: str
+) -> None:
+    with pytest.raises(ShapeOutsideProfiles, match=words):
+        counts(profiles, *batch)
+
+
+def test_the_bytes_of_a_tensor_are_four_a_value() -> None:
+    assert tensor_bytes((2, 3, 512, 256)) == 2 * 3 * 512 * 256 * 4
+
+
+def test_the_answer_is_the_contexts_and_of_its_own_memory(make: MakeRuns) -> None:
+    runs = make()
+    first, second = photo(2, 3, 16, 24), photo(2, 3, 16, 24, seed=2)
+    outputs = [runs.run(first), runs.run(second)]
+    np.testing.assert_array_equal(outputs[0], first + 1)
+    np.testing.assert_array_equal(outputs[1], second + 1)
+
+
+def test_each_part_runs_on_the_context_of_its_profile(make: MakeRuns, contexts: list[Any]) -> None:
+    batch = photo(6, 3, 32, 32)
+    np.testing.assert_array_equal(make().run(batch), batch + 1)
+    assert contexts[0].shapes == [(4, 3, 32, 32), (2, 3, 32, 32)]
+    large = photo(2, 3, 64, 64)
+    np.testing.assert_array_equal(make().run(large), large + 1)
+    assert contexts[1].shapes == [(1, 3, 64, 64)] * 2
+
+
+def test_buffers_are_allocated_once_a_shape(make: MakeRuns, cuda: Any) -> None:
+    runs = make()
+    for seed in range(5):
+        runs.run(photo(1, 3, 8, 8, seed=seed))
+    assert cuda.calls.count("cudaMalloc") == cuda.calls.count("cudaMallocHost") == 2
+
+
+def test_a_shape_is_recorded_after_two_runs_and_replayed_with_new_pixels(
+    make: MakeRuns, cuda: Any, contexts: list[Any]
+) -> None:
+    runs = make()
+    for seed in range(5):
+        batch = photo(1, 3, 8, 8, seed=seed)
+        np.testing.assert_array_equal(runs.run(batch), batch + 1)
+    assert cuda.calls.count("cudaStreamBeginCapture") == 1
+    assert cuda.calls.count("cudaGraphLaunch") == 3
+    assert len(contexts[0].shapes) == 5  # recording runs nothing
+
+
+@pytest.mark.parametrize(("max_bytes", "records"), [(2**20, False), (0, True)])
+def test_nothing_is_recorded_unless_asked(make: MakeRuns, cuda: Any, max_bytes: int, records: bool) -> None:
+    runs = make(max_bytes, records=records)
+    for seed in range(4):
+        batch = photo(1, 3, 8, 8, seed=seed)
+        np.testing.assert_array_equal(runs.run(batch), batch + 1)
+    assert "cudaStreamBeginCapture" not in cuda.calls
+
+
+def test_a_shape_that_cannot_be_recorded_runs_all_the_same_and_is_not_tried_again(make: MakeRuns, cuda: Any) -> None:
+    cuda.refuse_capture = True
+    runs = make()
+    for seed in range(4):
+        batch = photo(1, 3, 8, 8, seed=seed)
+        np.testing.assert_array_equal(runs.run(batch), batch + 1)
+    assert cuda.calls.count("cudaStreamBeginCapture") == 1
+
+
+def test_the_budget_bounds_what_is_kept(make: MakeRuns, cuda: Any) -> None:
+    budget = 3 * 2 * tensor_bytes((1, 3, 8, 8))
+    runs = make(budget)
+    for width in (8, 16, 24, 8, 32):
+        batch = photo(1, 3, 8, width)
+        np.testing.assert_array_equal(runs.run(batch), batch + 1)
+        assert cuda.used() <= budget
+    assert len(cuda.on_device) == len(cuda.pinned)
+
+
+def test_what_is_kept_makes_way_when_the_device_is_full(make: MakeRuns, cuda: Any) -> None:
+    cuda.room = 2 * tensor_bytes((1, 3, 64, 64))
+    runs = make()
+    for _ in range(3):
+        runs.run(photo(1, 3, 8, 8))
+    large = photo(1, 3, 64, 64)
+    np.testing.assert_array_equal(runs.run(large), large + 1)
+    assert cuda.graphs == []
+
+
+def test_what_does_not_fit_an_empty_device_is_out_of_memory_and_leaves_nothing_behind(
+    make: MakeRuns, cuda: Any
+) -> None:
+    cuda.room = tensor_bytes((1, 3, 64, 64)) + 1
+    runs = make()
+    with pytest.raises(DeviceOutOfMemory, match=r"\(1, 3, 64, 64\)"):
+        runs.run(photo(1, 3, 64, 64))
+    assert (cuda.on_device, cuda.pinned) == ({}, {})
+    small = photo(1, 3, 8, 8)
+    np.testing.assert_array_equal(runs.run(small), small + 1)
+
+
+@pytest.mark.parametrize(("attribute", "words"), [("accepts", "refused a batch"), ("works", "failed on a batch")])
+def test_a_context_that_fails_is_a_backend_error_and_the_next_run_goes_well(
+    make: MakeRuns, contexts: list[Any], attribute: str, words: str
+) -> None:
+    runs = make()
+    batch = photo(1, 3, 8, 8)
+    setattr(contexts[0], attribute, False)
+    with pytest.raises(BackendError, match=words):
+        runs.run(batch)
+    setattr(contexts[0], attribute, True)
+    np.testing.assert_array_equal(runs.run(batch), batch + 1)
+
+
+def test_a_size_that_the_plan_does_not_take_is_a_backend_error(make: MakeRuns) -> None:
+    with pytest.raises(BackendError, match="no profile of the plan takes 1 images of 256x8"):
+        make().run(photo(1, 3, 256, 8))
+
+
+def test_closing_gives_everything_back(make: MakeRuns, cuda: Any) -> None:
+    runs = make()
+    for _ in range(4):
+        runs.run(photo(1, 3, 8, 8))
+        runs.run(photo(1, 3, 64, 64))
+    assert len(cuda.graphs) == 2
+    runs.close()
+    assert (cuda.on_device, cuda.pinned, cuda.graphs) == ({}, {}, [])
+    assert cuda.calls.count("cudaStreamDestroy") == 1

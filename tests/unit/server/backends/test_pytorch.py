@@ -1,0 +1,223 @@
+"""Tests of the PyTorch backend on the CPU, with the tiny network."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from server.backends.base import Pixels
+from server.backends.pytorch import TorchBackend, _Recordings
+from server.batching.recovery import psnr
+from server.errors import BackendError, BackendUnavailable, DeviceOutOfMemory
+from server.settings import BackendSettings
+
+torch = pytest.importorskip("torch", reason="runs the network with torch (extra `export`)")
+
+Make = Callable[..., Path]
+
+
+def backend_of(artifact: Path, **settings: Any) -> TorchBackend:
+    return TorchBackend(BackendSettings(backend="pytorch", artifact=artifact, **settings), max_batch=4)
+
+
+def photo(*shape: int) -> Pixels:
+    return np.random.default_rng(3).random(shape, np.float32)
+
+
+@pytest.fixture
+def reference(tiny_weights: Path) -> Callable[[Pixels], Pixels]:
+    """The network itself, as the checkpoint loader gives it."""
+    from models.checkpoint import load_network
+    from models.promptir import PromptIRConfig
+
+    network = load_network(tiny_weights, PromptIRConfig.named("promptir-tiny"))
+
+    def run(batch: Pixels) -> Pixels:
+        with torch.inference_mode():
+            output: Pixels = network(torch.from_numpy(batch)).numpy()
+        return output
+
+    return run
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 8, 8), (3, 3, 16, 40), (2, 3, 64, 24)])
+def test_it_answers_what_the_network_answers(weights_artifact: Make, reference: Any, shape: tuple[int, ...]) -> None:
+    backend = backend_of(weights_artifact())
+    backend.start()
+    batch = photo(*shape)
+    output = backend.run(batch)
+    assert (output.shape, output.dtype, output.flags.c_contiguous) == (shape, np.float32, True)
+    np.testing.assert_allclose(output, reference(batch), atol=1e-5)
+
+
+def test_a_batch_that_may_only_be_read_is_run_and_left_as_it_is(weights_artifact: Make) -> None:
+    backend = backend_of(weights_artifact())
+    backend.start()
+    batch = photo(1, 3, 16, 16)
+    before = batch.copy()
+    batch.setflags(write=False)
+    backend.run(batch)
+    assert np.array_equal(batch, before)
+
+
+def test_it_says_what_it_serves(weights_artifact: Make) -> None:
+    info = backend_of(weights_artifact()).start()
+    assert (info.backend, info.device, info.artifact, info.precision) == ("pytorch", "cpu", "tiny", "fp32")
+    assert (info.size_multiple, info.max_batch, info.can_repeat_in_fp32) == (8, 4, False)
+
+
+@pytest.mark.parametrize(("precision", "at_least_db"), [("fp16", 50), ("bf16", 35)])
+def test_a_lower_precision_comes_near_and_fp32_can_be_had_as_well(
+    weights_artifact: Make, reference: Any, precision: str, at_least_db: float
+) -> None:
+    backend = backend_of(weights_artifact(), torch_precision=precision)
+    info = backend.start()
+    assert (info.precision, info.can_repeat_in_fp32) == (precision, True)
+    batch = photo(1, 3, 32, 32)
+    expected = reference(batch)
+    output = backend.run(batch)
+    assert output.dtype == np.float32
+    assert at_least_db < psnr(output, expected) < 120
+    np.testing.assert_allclose(backend.run_fp32(batch), expected, atol=1e-5)
+
+
+def test_a_checkpoint_by_itself_is_served_under_its_own_name(tiny_weights: Path, reference: Any) -> None:
+    backend = backend_of(tiny_weights)
+    assert backend.start().artifact == "weights"
+    batch = photo(1, 3, 8, 8)
+    np.testing.assert_allclose(backend.run(batch), reference(batch), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"weights_sha256": "1" * 64}, "is not the file that .* was exported from"),
+        ({"variant": "promptir-huge"}, "unknown PromptIR variant 'promptir-huge'"),
+        ({"variant": "promptir-compact"}, "does not fit the network"),
+    ],
+)
+def test_weights_unlike_their_manifest_are_refused(weights_artifact: Make, fields: dict[str, str], words: str) -> None:
+    with pytest.raises(BackendUnavailable, match=words):
+        backend_of(weights_artifact(**fields)).start()
+
+
+def test_an_artifact_without_weights_is_named(weights_artifact: Make) -> None:
+    artifact = weights_artifact()
+    (artifact / "weights.safetensors").unlink()
+    with pytest.raises(BackendUnavailable, match=r"has no weights\.safetensors"):
+        backend_of(artifact).start()
+
+
+def test_an_artifact_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BackendUnavailable, match="nowhere"):
+        backend_of(tmp_path / "nowhere").start()
+
+
+def test_a_missing_torch_names_the_extra(weights_artifact: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(BackendUnavailable, match="extra `pytorch`"):
+        backend_of(weights_artifact()).start()
+
+
+def test_cuda_that_is_asked_for_and_not_there_is_an_error(
+    weights_artifact: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    with pytest.raises(BackendUnavailable, match="no usable NVIDIA GPU or driver for CUDA 13"):
+        backend_of(weights_artifact(), torch_device="cuda").start()
+    monkeypatch.setattr(torch.version, "cuda", None)
+    with pytest.raises(BackendUnavailable, match="has no CUDA"):
+        backend_of(weights_artifact(), torch_device="cuda").start()
+
+
+def test_running_out_of_memory_is_told_apart_and_the_next_run_goes_well(
+    weights_artifact: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = backend_of(weights_artifact())
+    backend.start()
+
+    def fail(_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backend, "_network", fail)
+        with pytest.raises(DeviceOutOfMemory, match=r"\(2, 3, 8, 8\)") as caught:
+            backend.run(photo(2, 3, 8, 8))
+        # What holds the failed run's frames would hold its tensors on the device.
+        assert caught.value.__cause__ is None
+        assert caught.value.__context__ is None
+    assert backend.run(photo(1, 3, 8, 8)).shape == (1, 3, 8, 8)
+
+
+def test_another_failure_is_a_backend_error_and_the_next_run_goes_well(weights_artifact: Make) -> None:
+    backend = backend_of(weights_artifact())
+    backend.start()
+    with pytest.raises(BackendError, match=r"\(1, 4, 8, 8\)") as caught:
+        backend.run(photo(1, 4, 8, 8))
+    assert not isinstance(caught.value, DeviceOutOfMemory)
+    assert backend.run(photo(1, 3, 8, 8)).shape == (1, 3, 8, 8)
+
+
+def test_without_a_start_or_after_the_stop_it_does_not_run(weights_artifact: Make) -> None:
+    backend = backend_of(weights_artifact())
+    backend.stop()
+    for _ in range(2):
+        with pytest.raises(BackendError, match="not started"):
+            backend.run(photo(1, 3, 8, 8))
+        backend.start()
+        backend.stop()
+
+
+class GraphsOfNothing:
+    """As much of torch as a recording asks for; a graph that fails to record where `failing` says so."""
+
+    class CUDAGraph:
+        replays = 0
+
+        def replay(self) -> None:
+            self.replays += 1
+
+    def __init__(self) -> None:
+        self.cuda = self
+        self.failing = False
+        self.recorded: list[Any] = []
+
+    def memory_reserved(self) -> int:
+        return 100 * len(self.recorded)
+
+    def graph(self, graph: Any) -> Any:
+        if self.failing:
+            raise torch.OutOfMemoryError("no room for a graph")
+        self.recorded.append(graph)
+        return torch.inference_mode()
+
+
+def test_a_shape_is_recorded_on_its_third_run_and_replayed_from_then_on() -> None:
+    device = GraphsOfNothing()
+    runs: list[int] = []
+    recordings = _Recordings(device, lambda image: runs.append(1) or image, max_bytes=150)  # type: ignore[arg-type,func-returns-value]
+    for value in range(5):
+        output = recordings.run(torch.full((1, 3, 8, 8), float(value)))
+        assert (output == value).all()
+    assert len(runs) == 3
+    assert [graph.replays for graph in device.recorded] == [3]
+
+
+def test_a_shape_that_cannot_be_recorded_runs_all_the_same() -> None:
+    device = GraphsOfNothing()
+    device.failing = True
+    recordings = _Recordings(device, lambda image: image + 1, max_bytes=150)  # type: ignore[arg-type]
+    for _ in range(5):
+        assert (recordings.run(torch.zeros(1, 3, 8, 8)) == 1).all()
+
+
+def test_a_recording_over_the_budget_is_dropped_and_not_tried_again() -> None:
+    device = GraphsOfNothing()
+    recordings = _Recordings(device, lambda image: image + 1, max_bytes=99)  # type: ignore[arg-type]
+    for _ in range(5):
+        assert (recordings.run(torch.zeros(1, 3, 8, 8)) == 1).all()
+    assert len(device.recorded) == 1
