@@ -5,9 +5,15 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+
+from export.onnx_command import add_onnx_command
+from export.tensorrt_command import add_tensorrt_command
+from export.verify_command import add_verify_command
 
 PROGRAM = "promptir-export"
+COMMANDS = (add_onnx_command, add_tensorrt_command, add_verify_command)
+"""Each declares one subcommand and sets its `run`, which imports what is heavy."""
+
 REPORTING_PACKAGES = ("export", "models")
 
 
@@ -16,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     with _progress_on_stderr():
         try:
-            _export_onnx(options)
+            options.run(options)
         except ModuleNotFoundError as error:
             return _fail(f"{error.name} is not installed; install the extras 'export' and 'cpu' (or 'gpu')")
         except (ValueError, OSError) as error:
@@ -29,20 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(PROGRAM, description="Turn trained weights into artifacts that the server loads.")
     commands = parser.add_subparsers(title="commands", required=True)
-    onnx = commands.add_parser("onnx", help="write an ONNX artifact folder, verified against PyTorch")
-    onnx.add_argument("--weights", type=Path, required=True, metavar="FILE", help=".ckpt, .pt, .pth or .safetensors")
-    onnx.add_argument("--variant", required=True, metavar="NAME", help="the network's size, such as promptir-compact")
-    onnx.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="created, or replaced when verified")
-    onnx.add_argument("--opset", type=int, help="ONNX opset, 17 to 20; left out, the proven one")
+    for add_command in COMMANDS:
+        add_command(commands)
     return parser
-
-
-def _export_onnx(options: argparse.Namespace) -> None:
-    from export.to_onnx import DEFAULT_OPSET, export_onnx  # here, so that --help and usage errors wait for no torch
-
-    manifest = export_onnx(options.weights, options.variant, options.output, options.opset or DEFAULT_OPSET)
-    worst = max(entry.max_abs_error for entry in manifest.parity)
-    print(f"{options.output}: {manifest.variant}, {manifest.parameters} parameters, max abs error {worst:.1e}")
 
 
 def _fail(sentence: str) -> int:

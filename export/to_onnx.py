@@ -11,11 +11,13 @@ import onnxruntime
 import onnxslim
 import torch
 
+from export.precision import check_precision
 from export.shapes import TRACE_SHAPE
 from export.staging import staged
-from export.verify import verify
-from models.artifact import MODEL_FILE, Manifest, sha256_of
+from export.verify import GATES, verify
+from models.artifact import MODEL_FILE, Manifest, Precision, sha256_of
 from models.checkpoint import load_network
+from models.precision import aligned, to_mixed
 from models.promptir import SIZE_MULTIPLE, PromptIR, PromptIRConfig
 
 INPUT_NAME = "image"
@@ -29,11 +31,14 @@ DEFAULT_OPSET = 17
 logger = logging.getLogger(__name__)
 
 
-def export_onnx(weights: Path, variant: str, output: Path, opset: int = DEFAULT_OPSET) -> Manifest:
+def export_onnx(
+    weights: Path, variant: str, output: Path, opset: int = DEFAULT_OPSET, precision: Precision = "fp32"
+) -> Manifest:
     """Write the artifact folder `output` from the `variant` network with the weights in `weights`.
 
-    The folder appears only once the model file agrees with PyTorch at every verification shape. `ValueError` for an
-    unknown variant or opset, and its subclasses `CheckpointError`, `ParityError` and `OutputFolderError`.
+    The folder appears only once the model file passes the gate of its precision against float32 PyTorch at every
+    verification shape and, if mixed, keeps the precision table. `ValueError` for an unknown variant or opset, and its
+    subclasses `CheckpointError`, `ParityError`, `PrecisionError` and `OutputFolderError`.
     """
     if opset not in OPSETS:
         raise ValueError(f"opset {opset} cannot be exported; choose one of {', '.join(map(str, OPSETS))}")
@@ -42,22 +47,24 @@ def export_onnx(weights: Path, variant: str, output: Path, opset: int = DEFAULT_
     network = load_network(weights, config)
     with staged(output) as staging:
         model = staging / MODEL_FILE
-        logger.info("tracing %s at opset %d", variant, opset)
-        trace(network, model, opset)
+        logger.info("tracing %s in %s precision at opset %d", variant, precision, opset)
+        trace(to_mixed(network) if precision == "mixed" else aligned(network), model, opset)
         logger.info("simplifying the graph")
         simplify(model)
+        if precision == "mixed":
+            check_precision(onnx.load(model))
         manifest = Manifest(
             name=output.resolve().name,
             variant=variant,
             input_name=INPUT_NAME,
             output_name=OUTPUT_NAME,
             size_multiple=SIZE_MULTIPLE,
-            precision="fp32",
+            precision=precision,
             opset=opset,
             sha256=sha256_of(model),
             weights_sha256=sha256_of(weights),
             parameters=sum(parameter.numel() for parameter in network.parameters()),
-            parity=verify(network, model),
+            parity=verify(network, model, GATES[precision]),
             exporter={library.__name__: library.__version__ for library in (torch, onnx, onnxruntime, onnxslim)},
         )
         manifest.save(staging)

@@ -1,23 +1,24 @@
 """Parity: how far an exported model is from the PyTorch network it came from."""
 
 import logging
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import onnxruntime
 import torch
-from numpy.typing import NDArray
 
-from export.shapes import VERIFICATION_SHAPES, Shape
-from models.artifact import Parity
+from export.comparison import Comparison, Pixels, compare
+from export.samples import Sample, noise_samples
+from models.artifact import MODEL_FILE, Manifest, Parity, Precision
 from models.promptir import PromptIR
 
-FP32_TOLERANCE = 1e-4
-"""Largest accepted absolute difference, for a signal range of 1; a sound export stays below 1e-5."""
-
-INPUT_SEED = 20240101
 WARNINGS_AND_ERRORS_OFF = 3
 """ONNX Runtime's log level: its remarks on the graph are not for the person who exports."""
+
+Candidate = Callable[[Pixels], Pixels]
+"""A loaded model of any runtime: a batch (N, 3, H, W) in, its answer out."""
 
 logger = logging.getLogger(__name__)
 
@@ -26,30 +27,95 @@ class ParityError(ValueError):
     """An exported model that does not compute what the network computes; the message is one sentence for a user."""
 
 
-def verify(network: PromptIR, model: Path, tolerance: float = FP32_TOLERANCE) -> tuple[Parity, ...]:
-    """Run `network` and the ONNX file `model` on every verification shape.
+@dataclass(frozen=True)
+class Gate:
+    """What an exported model must reach on every sample; values that are not finite never pass."""
 
-    `ParityError` names the first shape whose outputs differ by more than `tolerance`, are not finite or have another
-    shape.
+    max_abs_error: float = math.inf
+    min_psnr_db: float = -math.inf
+
+    def complaint(self, found: Comparison) -> str | None:
+        """What is wrong with `found`, to be read after "the model"; None if it passes."""
+        # Written so that NaN fails every comparison.
+        if math.isfinite(self.max_abs_error) and not found.max_abs_error <= self.max_abs_error:
+            return f"is off by {found.max_abs_error:.3g}; the tolerance is {self.max_abs_error:.0e}"
+        if not found.psnr_db >= self.min_psnr_db:
+            return f"reaches {found.psnr_db:.1f} dB against float32; the gate is {self.min_psnr_db:.0f} dB"
+        if found.non_finite:
+            return f"gives {found.non_finite} values that are not finite"
+        return None
+
+
+GATES: dict[Precision, Gate] = {
+    "fp32": Gate(max_abs_error=1e-4),  # a sound export stays below 1e-5
+    "mixed": Gate(min_psnr_db=50.0),  # 40 dB above the error that a viewer sees; a sound export is at 70 to 85
+}
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One sample's comparison."""
+
+    sample: str
+    shape: tuple[int, ...]
+    comparison: Comparison
+
+
+def verify(network: PromptIR, model: Path, gate: Gate = GATES["fp32"]) -> tuple[Parity, ...]:
+    """Run float32 `network` and the ONNX file `model` on every verification shape.
+
+    `ParityError` names the first shape whose answer does not pass `gate` or has another shape.
     """
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = WARNINGS_AND_ERRORS_OFF
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     parity = []
-    for shape in VERIFICATION_SHAPES:
-        error = _max_abs_error(network, session, shape)
-        logger.info("verified %s: max abs error %.1e", "x".join(map(str, shape)), error)
-        if not error <= tolerance:  # written so that NaN fails too
-            raise ParityError(f"the exported model is off by {error:.3g} at {shape}; the tolerance is {tolerance:.0e}")
-        parity.append(Parity(shape=shape, max_abs_error=error))
+    for measured in measure(network, open_onnx(model), noise_samples()):
+        found, shape = measured.comparison, measured.shape
+        logger.info("verified %s: max abs error %.1e, %.1f dB", shape_name(shape), found.max_abs_error, found.psnr_db)
+        if complaint := gate.complaint(found):
+            raise ParityError(f"the exported model {complaint}, with an input of {shape_name(shape)}")
+        parity.append(Parity(shape=shape, max_abs_error=found.max_abs_error, psnr_db=found.psnr_db))
     return tuple(parity)
 
 
-def _max_abs_error(network: PromptIR, session: onnxruntime.InferenceSession, shape: Shape) -> float:
-    image = np.random.default_rng(INPUT_SEED).random(shape, dtype=np.float32)
-    with torch.inference_mode():
-        expected: NDArray[np.float32] = network(torch.from_numpy(image)).numpy()
-    (found,) = session.run(None, {session.get_inputs()[0].name: image})
-    if found.shape != shape:
-        raise ParityError(f"the exported model answers {shape} with shape {found.shape}")
-    return float(np.abs(found - expected).max())
+def measure(network: PromptIR, candidate: Candidate, samples: Iterable[Sample]) -> Iterator[Measurement]:
+    """Compare `candidate` with float32 `network` on each sample, as soon as it is asked for."""
+    for sample in samples:
+        with torch.inference_mode():
+            expected: Pixels = network(torch.from_numpy(sample.pixels)).numpy()
+        found = candidate(sample.pixels)
+        shape = sample.pixels.shape
+        if found.shape != shape:
+            raise ParityError(f"the exported model answers {shape_name(shape)} with {shape_name(found.shape)}")
+        yield Measurement(sample.name, shape, compare(found, expected))
+
+
+def open_artifact(folder: Path) -> tuple[Manifest, Candidate]:
+    """The checked manifest of the artifact in `folder`, and its model, loaded; `ValueError` says what is wrong."""
+    manifest = Manifest.load(folder)
+    opener = OPENERS.get(manifest.model_file)
+    if opener is None:
+        raise ValueError(f"{folder} holds {manifest.model_file}, which cannot be run here")
+    manifest.verify(folder)
+    return manifest, opener(folder / manifest.model_file)
+
+
+def open_onnx(model: Path) -> Candidate:
+    """The ONNX file `model` on the CPU."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = WARNINGS_AND_ERRORS_OFF
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+
+    def run(batch: Pixels) -> Pixels:
+        answer: Pixels = session.run(None, {name: batch})[0]
+        return answer
+
+    return run
+
+
+OPENERS: dict[str, Callable[[Path], Candidate]] = {MODEL_FILE: open_onnx}
+"""Model file of an artifact -> what loads it; a runtime that needs a device adds itself here."""
+
+
+def shape_name(shape: tuple[int, ...]) -> str:
+    """A shape as it is shown, such as 1x3x64x64."""
+    return "x".join(map(str, shape))

@@ -41,3 +41,11 @@ def artifact(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def manifest(artifact: Path) -> Manifest:
     return Manifest.load(artifact)
+
+
+@pytest.fixture(scope="session")
+def mixed_artifact(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the same network in mixed precision; only to be read."""
+    folder = tmp_path_factory.mktemp("export") / "mixed"
+    export_onnx(weights, VARIANT, folder, precision="mixed")
+    return folder

@@ -1,13 +1,17 @@
 """The command line of the export: progress, one-sentence errors and exit codes."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
 
 from export.cli import main
 from models.artifact import Manifest
+from models.promptir import PromptIR
 
 
 def arguments(weights: Path, output: Path, variant: str = "promptir-tiny") -> list[str]:
@@ -84,3 +88,63 @@ def test_help_does_not_load_torch() -> None:
     code = "import sys, export.cli, models.artifact; export.cli._parser().format_help(); print('torch' in sys.modules)"
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert finished.stdout == "False\n"
+
+
+def test_a_mixed_export_says_so_in_its_manifest(mixed_artifact: Path) -> None:
+    assert Manifest.load(mixed_artifact).precision == "mixed"
+
+
+def test_a_precision_that_does_not_exist_is_wrong_usage(weights: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([*arguments(weights, tmp_path / "artifact"), "--precision", "int8"])
+
+
+def test_verify_prints_a_line_for_each_run_and_writes_them_as_json(
+    weights: Path, mixed_artifact: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (40, 24), (200, 100, 50)).save(tmp_path / "photo.png")
+    report = tmp_path / "report.json"
+    command = ["verify", str(mixed_artifact), "--weights", str(weights), "--photos", str(tmp_path)]
+    assert main([*command, "--json", str(report), "--emulate", "16"]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    runs = ["model.onnx"] * 7 + ["emulated"] * 2
+    assert [line.split()[0] for line in lines] == ["mixed:", "run", *runs]
+    assert all(line.endswith(" ok") for line in lines[2:])
+    content = json.loads(report.read_text())
+    assert content["passed"] is True
+    assert content["gate"] == {"min_psnr_db": 50.0}
+    assert len(content["rows"]) == len(runs)
+    photo = content["rows"][5]
+    assert (photo["run"], photo["input"], photo["shape"]) == ("model.onnx", "photo.png", [1, 3, 24, 40])
+    assert photo["psnr_db"] > 50
+    assert (photo["non_finite"], photo["complaint"], photo["overflows"]) == (0, None, {})
+    assert [row["run"] for row in content["rows"][-2:]] == ["emulated naive", "emulated islands"]
+
+
+def test_verify_fails_with_the_weights_of_another_model_and_still_reports(
+    network: PromptIR, artifact: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    state = network.state_dict()
+    torch.save(state | {"output.weight": torch.full_like(state["output.weight"], torch.nan)}, tmp_path / "nan.pt")
+    report = tmp_path / "report.json"
+    command = ["verify", str(artifact), "--weights", str(tmp_path / "nan.pt"), "--json", str(report)]
+    assert main(command) == 1
+    captured = capfd.readouterr()
+    assert captured.out.count("FAILS") == 5
+    assert captured.err.splitlines()[-1].startswith("promptir-export: 5 of 5 runs fail: on noise, model.onnx is off by")
+    content = json.loads(report.read_text())
+    assert content["passed"] is False
+    assert content["rows"][0]["max_abs_error"] is None
+
+
+def test_verify_refuses_a_side_that_the_network_cannot_take(
+    weights: Path, artifact: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify", str(artifact), "--weights", str(weights), "--emulate", "12"]) == 1
+    assert capfd.readouterr().err.splitlines()[-1].endswith("takes sides that are multiples of 8, not 12")
+
+
+def test_verify_names_a_folder_that_holds_no_artifact(
+    weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert "nowhere does not exist" in refusal(capfd, "verify", str(tmp_path / "nowhere"), "--weights", str(weights))

@@ -6,6 +6,7 @@ import pytest
 
 from export.staging import OutputFolderError, staged
 from models.artifact import MANIFEST_FILE, MODEL_FILE
+from models.plan_manifest import PLAN_FILE
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -80,3 +81,21 @@ def test_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "artifact").write_text("photos")
     with pytest.raises(OutputFolderError, match="is a file"), staged(tmp_path / "artifact"):
         pytest.fail("the block must not run")
+
+
+def test_a_plan_does_not_take_the_place_of_an_onnx_model(tmp_path: Path) -> None:
+    folder = tmp_path / "artifact"
+    folder.mkdir()
+    write_artifact(folder, "old")
+    with pytest.raises(OutputFolderError, match="must not replace; name another folder"), staged(folder, PLAN_FILE):
+        pytest.fail("the block must not run")
+    assert contents(folder) == {MODEL_FILE: "old", MANIFEST_FILE: "old"}
+
+
+def test_a_plan_takes_the_place_of_an_earlier_plan(tmp_path: Path) -> None:
+    folder = tmp_path / "plan"
+    for word in ("old", "new"):
+        with staged(folder, PLAN_FILE) as staging:
+            (staging / PLAN_FILE).write_text(word)
+            (staging / MANIFEST_FILE).write_text(word)
+    assert contents(tmp_path) == {f"plan/{PLAN_FILE}": "new", f"plan/{MANIFEST_FILE}": "new"}

@@ -1,5 +1,6 @@
 """The exported model: what it computes, what it looks like and what its manifest says."""
 
+import math
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -10,15 +11,17 @@ import onnxruntime
 import pytest
 import torch
 
+from export.samples import noise_samples
 from export.shapes import TRACE_SHAPE, VERIFICATION_SHAPES
 from export.to_onnx import DEFAULT_OPSET, export_onnx
+from export.verify import measure, open_onnx
 from models.artifact import MANIFEST_FILE, MODEL_FILE, ArtifactError, Manifest, sha256_of
 from models.checkpoint import CheckpointError
 from models.layers import LayerNorm2d
 from models.promptir import PromptIR
 
 PARITY = 1e-5
-NEW_SHAPES = [(1, 3, 24, 136), (4, 3, 16, 16), (2, 3, 56, 8), (1, 3, 128, 88)]
+NEW_SHAPES = ((1, 3, 24, 136), (4, 3, 16, 16), (2, 3, 56, 8), (1, 3, 128, 88))
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +40,35 @@ def test_the_model_agrees_with_pytorch_at_shapes_it_was_never_tried_with(
         expected = network(torch.from_numpy(image)).numpy()
     (found,) = session.run([manifest.output_name], {manifest.input_name: image})
     assert np.abs(found - expected).max() < PARITY
+
+
+def test_the_mixed_model_agrees_with_float32_pytorch_to_sixty_decibels(network: PromptIR, mixed_artifact: Path) -> None:
+    mixed = Manifest.load(mixed_artifact)
+    assert mixed.precision == "mixed"
+    assert (mixed.input_name, mixed.output_name) == ("image", "restored")
+    for measured in measure(network, open_onnx(mixed_artifact / MODEL_FILE), noise_samples(NEW_SHAPES)):
+        assert measured.comparison.psnr_db > 60
+    assert all(entry.psnr_db is not None and entry.psnr_db > 60 for entry in mixed.parity)
+
+
+def test_the_mixed_model_takes_and_gives_float32_and_is_half_as_large(artifact: Path, mixed_artifact: Path) -> None:
+    graph = onnx.load(mixed_artifact / MODEL_FILE).graph
+    for value in (graph.input[0], graph.output[0]):
+        assert value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    widest_norm = 96
+    large = [tensor.data_type for tensor in graph.initializer if math.prod(tensor.dims) > widest_norm]
+    assert set(large) == {onnx.TensorProto.FLOAT16}
+    assert (mixed_artifact / MODEL_FILE).stat().st_size < 0.65 * (artifact / MODEL_FILE).stat().st_size
+
+
+@pytest.mark.parametrize("folder", ["artifact", "mixed_artifact"])
+def test_every_depthwise_convolution_has_a_width_of_eights(folder: str, request: pytest.FixtureRequest) -> None:
+    graph = onnx.load(request.getfixturevalue(folder) / MODEL_FILE).graph
+    weights = {tensor.name: tensor.dims for tensor in graph.initializer}
+    shapes = [weights[node.input[1]] for node in graph.node if node.op_type == "Conv"]
+    depthwise = [shape[0] for shape in shapes if shape[1] == 1]
+    assert len(depthwise) == 22
+    assert [width for width in depthwise if width % 8] == []
 
 
 def test_the_model_declares_the_axes_of_the_manifest(manifest: Manifest, graph: onnx.GraphProto) -> None:

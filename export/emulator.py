@@ -1,0 +1,106 @@
+"""An emulator of half precision: a network run with every operator's output rounded through float16.
+
+ONNX Runtime has hardly any half kernels for a CPU: it computes a half model in float32 between casts and shows no
+overflow. Here whatever a GPU would keep in half is kept in half between any two operators, which is harsher than a
+runtime that fuses them.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from export.comparison import Comparison, compare
+from models.precision import to_mixed
+from models.promptir import PromptIR
+
+Form = Literal["naive", "islands"]
+"""Everything in half, as a converter or `.half()` would have it, or the mixed network that is exported."""
+FORMS: tuple[Form, ...] = ("naive", "islands")
+
+
+@dataclass(frozen=True)
+class Emulation:
+    """One emulated run against float32."""
+
+    form: Form
+    shape: tuple[int, ...]
+    comparison: Comparison
+    overflows: dict[str, int]
+    """Operator -> how many of its calls gave a value that is not finite."""
+
+
+def emulate(network: PromptIR, image: Tensor) -> list[Emulation]:
+    """Run float32 `network` on `image` (N, 3, H, W) as it is and in each emulated form, all on the CPU."""
+    with torch.no_grad():  # inference mode would hide the steps of composed operators from the emulator
+        expected = network(image).numpy()
+        mixed = to_mixed(network, torch.float16)
+        emulations = []
+        for form in FORMS:
+            rounding = HalfRounding(islands=form == "islands")
+            with rounding:
+                found = mixed(image)
+            comparison = compare(found.numpy(), expected)
+            emulations.append(Emulation(form, tuple(image.shape), comparison, dict(rounding.overflows)))
+    return emulations
+
+
+class HalfRounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Computes in float32 and stores in half: each operator of a half network, and unless `islands` every other too.
+
+    Without islands a LayerNorm is rounded after each of its steps: mean, square, sum, root. The L2 norms of this
+    network are written as such steps anyway.
+    """
+
+    def __init__(self, *, islands: bool) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._islands = islands
+        self.overflows: Counter[str] = Counter()
+
+    def __torch_dispatch__(
+        self,
+        func: Any,  # a torch operator, which torch does not type
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func.is_view:
+            return func(*args, **kwargs)
+        name = func.overloadpacket.__name__
+        if name == "native_layer_norm" and not self._islands:
+            return self._layer_norm_by_steps(*args)
+        inputs = [leaf.dtype for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        stored = kwargs.get("dtype") or (torch.float16 if torch.float16 in inputs else torch.float32)
+        if name != "_to_copy":  # casts are run as they are
+            args = tree_map_only(Tensor, torch.Tensor.float, args)
+        return tree_map_only(Tensor, lambda result: self._store(result, stored, name), func(*args, **kwargs))
+
+    def _store(self, result: Tensor, dtype: torch.dtype, operator: str) -> Tensor:
+        half = dtype == torch.float16 or not self._islands
+        rounded = result.half() if half else result
+        low, high = torch.aminmax(rounded)
+        if not (math.isfinite(low) and math.isfinite(high)):
+            self.overflows[operator] += 1
+        return rounded.to(dtype)
+
+    def _layer_norm_by_steps(
+        self, x: Tensor, shape: list[int], weight: Tensor, bias: Tensor, epsilon: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        def step(compute: Callable[..., Tensor], *operands: Any) -> Tensor:
+            return self._store(compute(*operands), torch.float32, "native_layer_norm")
+
+        axes = tuple(range(-len(shape), 0))
+        mean = step(torch.mean, x, axes, True)
+        centred = step(torch.sub, x, mean)
+        total = step(torch.sum, step(torch.square, centred), axes, True)
+        variance = step(torch.div, total, math.prod(shape))
+        inverse = step(torch.rsqrt, step(torch.add, variance, epsilon))
+        normalised = step(torch.mul, centred, inverse)
+        return step(torch.add, step(torch.mul, normalised, weight), bias), mean, inverse

@@ -1,0 +1,162 @@
+"""The plan builder: one TensorRT build, from an ONNX file to a serialized plan."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from export.build_log import create_build_log
+from export.build_progress import BuildProgress, create_progress_monitor
+from models.artifact import Manifest
+from models.plan_manifest import BuildOptions, ShapeProfile
+from models.promptir import IMAGE_CHANNELS
+from models.tensorrt_faults import creation_fault, device_fault, plan_fault
+
+MEBIBYTE = 2**20
+SHOWN_ERRORS = 3
+IO_DTYPE = "FLOAT"
+IO_SHAPE = (-1, IMAGE_CHANNELS, -1, -1)
+"""Batch, height and width are free; the casts to half precision are inside."""
+
+logger = logging.getLogger(__name__)
+
+
+class BuildError(ValueError):
+    """A plan that cannot be built; the message is one sentence for a user."""
+
+
+class PlanBuilder:
+    """Parses one ONNX file and builds it with the library `trt`, Enterprise TensorRT or TensorRT-RTX alike.
+
+    `start` creates the builder, `parse` and `build` follow in this order. The network is strongly typed: precision
+    lives in the ONNX file and the builder may not change it.
+    """
+
+    def __init__(self, trt: Any) -> None:
+        self._trt = trt
+        self._failures: list[str] = []
+        self._log: Any = None
+        self._builder: Any = None
+        self._network: Any = None
+
+    def start(self) -> None:
+        """Create the builder; `BuildError` where there is no GPU or driver and this library needs one."""
+        self._log = create_build_log(self._trt, self._failures)
+        try:
+            self._builder = self._trt.Builder(self._log)
+        except TypeError as error:
+            raise BuildError(creation_fault(error)) from error
+
+    def parse(self, model: Path, manifest: Manifest) -> Any:
+        """The `INetworkDefinition` of the ONNX file `model`, after holding its inputs and outputs against `manifest`.
+
+        `BuildError` names the nodes that TensorRT does not take, or the tensor that is not as the manifest says.
+        """
+        trt = self._trt
+        strongly_typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)  # implied from 11.0 on
+        network = self._builder.create_network(strongly_typed)
+        parser = trt.OnnxParser(network, self._log)
+        if not parser.parse_from_file(str(model)):
+            errors = [_parser_error(parser.get_error(index)) for index in range(parser.num_errors)]
+            raise BuildError(f"TensorRT cannot parse {model}: {_shown(errors or self._failures)}")
+        _check_tensors("input", [network.get_input(i) for i in range(network.num_inputs)], manifest.input_name)
+        _check_tensors("output", [network.get_output(i) for i in range(network.num_outputs)], manifest.output_name)
+        self._network = network
+        return network
+
+    def build(
+        self,
+        input_name: str,
+        profiles: Sequence[ShapeProfile],
+        options: BuildOptions,
+        timing_cache: Path | None,
+        progress: BuildProgress,
+    ) -> Any:
+        """The serialized plan, a buffer; `BuildError` says what the builder refused, Ctrl-C raises KeyboardInterrupt.
+
+        Tactic timings are read from the file `timing_cache`, if it fits this library and device, and written back.
+        """
+        config = self._configured(options)
+        for profile in profiles:
+            config.add_optimization_profile(self._shape_profile(input_name, profile))
+        cache = self._timings(config, timing_cache) if timing_cache else None
+        monitor = create_progress_monitor(self._trt, progress)  # named: the library holds no reference to it
+        config.progress_monitor = monitor
+        self._failures.clear()
+        with progress.cancelled_by_interrupt():
+            plan = self._builder.build_serialized_network(self._network, config)
+        if plan is None:
+            raise BuildError(
+                device_fault(self._failures) or f"TensorRT cannot build the plan: {_shown(self._failures)}"
+            )
+        if timing_cache and cache is not None:
+            _write_whole(timing_cache, cache.serialize())
+        return plan
+
+    def check_loads(self, plan: Any, options: BuildOptions) -> None:
+        """Load a plan on the device it was built for; `BuildError` says why that does not work."""
+        self._failures.clear()
+        try:
+            runtime = self._trt.Runtime(self._log)
+        except TypeError as error:
+            raise BuildError(creation_fault(error)) from error
+        if options.version_compatible:  # such a plan carries a runtime of its own, and this one was made right here
+            runtime.engine_host_code_allowed = True
+        engine = runtime.deserialize_cuda_engine(plan)
+        if engine is None:  # the library raises nothing here
+            raise BuildError(plan_fault(self._failures))
+
+    def _configured(self, options: BuildOptions) -> Any:
+        trt = self._trt
+        config = self._builder.create_builder_config()
+        if options.workspace_mb is not None:
+            config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mb * MEBIBYTE)
+        if options.optimisation_level is not None:
+            config.builder_optimization_level = options.optimisation_level
+        if options.hardware_compatibility != "none":
+            level = getattr(trt.HardwareCompatibilityLevel, options.hardware_compatibility.upper())
+            config.hardware_compatibility_level = level
+        if options.version_compatible:
+            config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+        return config
+
+    def _shape_profile(self, input_name: str, profile: ShapeProfile) -> Any:
+        shapes = [(n, IMAGE_CHANNELS, h, w) for n, h, w in (profile.min, profile.opt, profile.max)]
+        created = self._builder.create_optimization_profile()
+        created.set_shape(input_name, *shapes)
+        return created
+
+    def _timings(self, config: Any, path: Path) -> Any:
+        kept = path.read_bytes() if path.exists() else b""
+        cache = config.create_timing_cache(kept)
+        if cache is not None and config.set_timing_cache(cache, ignore_mismatch=False):
+            return cache
+        logger.warning("%s is of another TensorRT or device; starting an empty timing cache", path)
+        cache = config.create_timing_cache(b"")
+        config.set_timing_cache(cache, ignore_mismatch=False)
+        return cache
+
+
+def _parser_error(error: Any) -> str:
+    node, code, reason = error.node_name(), error.code().name, error.desc()
+    return f"node {node!r} ({error.node_operator()}), {code}: {reason}" if node else f"{code}: {reason}"
+
+
+def _check_tensors(kind: str, tensors: Sequence[Any], name: str) -> None:
+    names = [tensor.name for tensor in tensors]
+    if names != [name]:
+        raise BuildError(f"the model's {kind}s are {names}, its manifest says [{name!r}]")
+    dtype, shape = tensors[0].dtype.name, tuple(tensors[0].shape)
+    if (dtype, shape) != (IO_DTYPE, IO_SHAPE):
+        raise BuildError(f"the model's {kind} is {dtype} {shape} instead of {IO_DTYPE} {IO_SHAPE}")
+
+
+def _shown(errors: Sequence[str]) -> str:
+    return "; ".join(errors[:SHOWN_ERRORS]) or "it gave no reason"
+
+
+def _write_whole(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_bytes(content)
+    partial.replace(path)

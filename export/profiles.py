@@ -1,0 +1,111 @@
+"""Shape profiles: the extents that a plan is built for, within what TensorRT can index."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from onnx import shape_inference
+from pydantic import ValidationError
+
+from models.plan_manifest import Extent, ShapeProfile
+from models.promptir import IMAGE_CHANNELS, SIZE_MULTIPLE
+
+ELEMENT_LIMIT = 2**31 - 1
+"""The most elements one TensorRT tensor may have; the builder accepts profiles beyond it and runs then fail."""
+
+DEFAULT_PROFILES = (
+    ShapeProfile(min=(1, 8, 8), opt=(4, 256, 256), max=(8, 512, 512)),
+    ShapeProfile(min=(1, 8, 8), opt=(1, 1024, 1024), max=(1, 2040, 2048)),
+)
+"""Small images in batches, large ones alone; the second ends one step of 8 short of what no longer fits the limit."""
+
+
+class ProfileError(ValueError):
+    """A shape profile that no plan can be built for; the message is one sentence for a user."""
+
+
+@dataclass(frozen=True)
+class WidestTensor:
+    """The tensor of a graph that has the most elements at some extent."""
+
+    name: str
+    shape: tuple[int, ...]
+
+    @property
+    def elements(self) -> int:
+        return math.prod(self.shape)
+
+
+def parse_profile(text: str) -> ShapeProfile:
+    """MIN:OPT:MAX with extents written NxHxW, such as `1x64x64:1x512x512:4x512x512`; `ProfileError` otherwise."""
+    try:
+        low, best, high = (tuple(int(axis) for axis in extent.split("x")) for extent in text.split(":"))
+        return ShapeProfile.model_validate({"min": low, "opt": best, "max": high})
+    except ValidationError as error:
+        raise ProfileError(f"profile {text!r}: {error.errors()[0]['msg']}") from None
+    except ValueError:
+        raise ProfileError(
+            f"profile {text!r} is not MIN:OPT:MAX with each written batch x height x width, "
+            "such as 1x64x64:1x512x512:4x512x512"
+        ) from None
+
+
+def check_profiles(model: Path, profiles: Sequence[ShapeProfile], size_multiple: int = SIZE_MULTIPLE) -> None:
+    """Refuse profiles that the graph in `model` cannot run; `ProfileError` says the largest allowed shape."""
+    if not profiles:
+        raise ProfileError("a plan needs at least one shape profile")
+    graph = onnx.load(model)
+    for profile in profiles:
+        for extent in (profile.min, profile.opt, profile.max):
+            if any(side % size_multiple for side in extent[1:]):
+                raise ProfileError(f"profile {profile}: height and width must be multiples of {size_multiple}")
+        _check_elements(profile, widest_tensor(graph, profile.max), size_multiple)
+
+
+def widest_tensor(graph: onnx.ModelProto, extent: Extent) -> WidestTensor:
+    """The tensor of `graph` with the most elements when its input is (n, 3, h, w); `graph` is left as it is.
+
+    `ProfileError` if the size of any tensor cannot be inferred, because that one could be the widest.
+    """
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(graph)
+    batch, height, width = extent
+    axes = fixed.graph.input[0].type.tensor_type.shape.dim
+    for axis, size in zip(axes, (batch, IMAGE_CHANNELS, height, width), strict=True):
+        axis.dim_value = size
+    for output in fixed.graph.output:
+        output.type.tensor_type.ClearField("shape")  # its free axes would hide what is inferred
+    inferred = shape_inference.infer_shapes(fixed, strict_mode=True, data_prop=True).graph
+    shapes = {value.name: _fixed_shape(value) for value in (*inferred.value_info, *inferred.output)}
+    names = [name for node in inferred.node for name in node.output if name]
+    unknown = [name for name in names if shapes.get(name) is None]
+    if unknown:
+        raise ProfileError(f"the size of tensor {unknown[0]!r} does not follow from the input's, so no limit is known")
+    candidates = (WidestTensor(name, shape) for name in names if (shape := shapes[name]) is not None)
+    return max(candidates, key=lambda tensor: tensor.elements)
+
+
+def _fixed_shape(value: onnx.ValueInfoProto) -> tuple[int, ...] | None:
+    if not value.type.tensor_type.HasField("shape"):
+        return None
+    axes = value.type.tensor_type.shape.dim
+    return tuple(axis.dim_value for axis in axes) if all(axis.HasField("dim_value") for axis in axes) else None
+
+
+def _check_elements(profile: ShapeProfile, widest: WidestTensor, size_multiple: int) -> None:
+    if widest.elements <= ELEMENT_LIMIT:
+        return
+    batch, height, width = profile.max
+    # What is widest at this size grows with the pixels: features at full resolution do, prompts and attention do not.
+    allowed_pixels = ELEMENT_LIMIT * math.prod(profile.max) // widest.elements
+    side = math.isqrt(allowed_pixels // batch) // size_multiple * size_multiple
+    allowed = [f"{batch}x{side}x{side}"]
+    if allowed_batch := allowed_pixels // (height * width):
+        allowed.append(f"{allowed_batch}x{height}x{width}")
+    raise ProfileError(
+        f"profile {profile} is too large: tensor {widest.name!r} of {'x'.join(map(str, widest.shape))} has "
+        f"{widest.elements:,} elements and TensorRT indexes at most {ELEMENT_LIMIT:,}; "
+        f"the largest allowed shape is {' or '.join(allowed)}"
+    )

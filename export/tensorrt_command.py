@@ -1,0 +1,65 @@
+"""The command `promptir-export tensorrt`: an ONNX artifact becomes a TensorRT plan."""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+from models.plan_manifest import HardwareCompatibility, LayerTypes
+
+MEGABYTE = 10**6
+
+
+def add_tensorrt_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Declare `tensorrt` and its options."""
+    command = commands.add_parser("tensorrt", help="build a TensorRT plan folder from an ONNX artifact folder")
+    command.add_argument("--onnx", type=Path, required=True, metavar="ARTIFACT", help="folder with model.onnx")
+    command.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="created, or replaced when built")
+    command.add_argument(
+        "--profile",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="MIN:OPT:MAX",
+        help="shapes to build for, each batch x height x width, such as 1x64x64:1x512x512:4x512x512; the server picks "
+        "the fitting one for each batch; left out: small images in batches and large ones alone",
+    )
+    command.add_argument("--workspace-mb", type=int, metavar="MB", help="scratch memory a kernel may use on the device")
+    command.add_argument("--timing-cache", type=Path, metavar="FILE", help="kept between builds to make them faster")
+    command.add_argument("--optimisation-level", type=int, metavar="0-5", help="how long to search for fast kernels")
+    command.add_argument(
+        "--hardware-compatibility",
+        choices=get_args(HardwareCompatibility),
+        default="none",
+        help="other GPUs the plan may run on, at some cost in speed (default: none)",
+    )
+    command.add_argument("--version-compatible", action="store_true", help="newer TensorRT of this major may run it")
+    command.set_defaults(run=_export_tensorrt)
+
+
+def _export_tensorrt(options: argparse.Namespace) -> None:
+    # here, so that --help and usage errors wait for no torch
+    from export.profiles import DEFAULT_PROFILES, parse_profile
+    from export.to_tensorrt import build_options, export_plan
+
+    profiles = tuple(parse_profile(text) for text in options.profile) or DEFAULT_PROFILES
+    asked = build_options(
+        workspace_mb=options.workspace_mb,
+        optimisation_level=options.optimisation_level,
+        hardware_compatibility=options.hardware_compatibility,
+        version_compatible=options.version_compatible,
+    )
+    manifest = export_plan(options.onnx, options.output, profiles, asked, options.timing_cache)
+    for line in _layer_lines(manifest.layer_types):
+        print(line)
+    megabytes = (options.output / manifest.model_file).stat().st_size / MEGABYTE
+    print(
+        f"{options.output}: {manifest.variant}, {manifest.precision}, {manifest.flavour} {manifest.tensorrt_version}, "
+        f"{manifest.device}, {len(profiles)} profiles, {megabytes:.1f} MB"
+    )
+
+
+def _layer_lines(table: LayerTypes) -> Iterator[str]:
+    width = max(map(len, table))
+    for layer_type, counts in table.items():
+        yield f"{layer_type:<{width}}  {', '.join(f'{count} {dtype}' for dtype, count in counts.items())}"

@@ -1,0 +1,125 @@
+"""Mixed-precision plans of the real networks, built by TensorRT-RTX on a machine without a GPU."""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tensorrt_rtx
+import torch
+from safetensors.torch import save_file
+
+from export.layer_audit import audit, check_layer_types
+from export.plan_builder import PlanBuilder
+from export.precision import PrecisionError, expected_by_layer
+from export.to_onnx import DEFAULT_OPSET, export_onnx, simplify, trace
+from export.to_tensorrt import export_plan
+from models.artifact import MODEL_FILE, Manifest
+from models.layers import MDTA, LayerNorm2d
+from models.plan_manifest import PLAN_FILE, PlanManifest, ShapeProfile
+from models.prompt import PromptGeneration
+from models.promptir import PromptIR, PromptIRConfig
+
+PROFILES = (
+    ShapeProfile(min=(1, 8, 8), opt=(4, 256, 256), max=(8, 512, 512)),
+    ShapeProfile(min=(1, 64, 64), opt=(1, 1024, 1024), max=(1, 2040, 2048)),
+)
+NORMALISED = 2
+"""Queries and keys."""
+
+
+@dataclass
+class Export:
+    """A network and what was exported from it."""
+
+    network: PromptIR
+    artifact: Path
+    parsed: Any
+    """An `INetworkDefinition`, valid as long as its builder."""
+    builder: PlanBuilder
+
+    def count(self, kind: type[torch.nn.Module]) -> int:
+        return sum(isinstance(module, kind) for module in self.network.modules())
+
+
+def export(variant: str, precision: str, folder: Path) -> Export:
+    torch.manual_seed(0)
+    network = PromptIR(PromptIRConfig.named(variant)).eval()
+    save_file(network.state_dict(), folder / "weights.safetensors")
+    artifact = folder / precision
+    export_onnx(folder / "weights.safetensors", variant, artifact, precision=precision)
+    builder = PlanBuilder(tensorrt_rtx)
+    builder.start()
+    parsed = builder.parse(artifact / MODEL_FILE, Manifest.load(artifact))
+    return Export(network, artifact, parsed, builder)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        "promptir-compact",
+        pytest.param("promptir", marks=pytest.mark.slow),
+    ],
+)
+def mixed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Export:
+    return export(request.param, "mixed", tmp_path_factory.mktemp("mixed"))
+
+
+@pytest.fixture(scope="module")
+def fp32(tmp_path_factory: pytest.TempPathFactory) -> Export:
+    return export("promptir-tiny", "fp32", tmp_path_factory.mktemp("fp32"))
+
+
+def test_every_layer_has_the_type_of_the_precision_table(mixed: Export) -> None:
+    table = audit(mixed.parsed)
+    assert {layer_type: set(table[layer_type]) for layer_type in expected_by_layer()} == {
+        layer_type: {dtype} for layer_type, dtype in expected_by_layer().items()
+    }
+    blocks, prompts = mixed.count(MDTA), mixed.count(PromptGeneration)
+    assert table["NORMALIZATION"] == {"FLOAT": mixed.count(LayerNorm2d)}
+    assert table["SOFTMAX"] == {"FLOAT": blocks + prompts}
+    assert table["REDUCE"] == {"FLOAT": NORMALISED * blocks + prompts}
+
+
+def test_images_go_in_and_come_out_in_float32_at_any_shape(mixed: Export) -> None:
+    assert (mixed.parsed.num_inputs, mixed.parsed.num_outputs) == (1, 1)
+    for tensor, name in ((mixed.parsed.get_input(0), "image"), (mixed.parsed.get_output(0), "restored")):
+        assert (tensor.name, tensor.dtype, tuple(tensor.shape)) == (name, tensorrt_rtx.float32, (-1, 3, -1, -1))
+
+
+def test_the_network_is_strongly_typed(mixed: Export) -> None:
+    assert mixed.parsed.get_flag(tensorrt_rtx.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+
+
+def test_a_plan_with_dynamic_profiles_is_built_without_a_gpu(mixed: Export, tmp_path: Path) -> None:
+    folder = tmp_path / "plan"
+    manifest = export_plan(mixed.artifact, folder, PROFILES)
+    PlanManifest.load(folder).verify(folder)
+    assert (manifest.precision, manifest.flavour, manifest.device) == ("mixed", "tensorrt_rtx", "portable")
+    assert manifest.layer_types == audit(mixed.parsed)
+    assert manifest.profiles == PROFILES
+    weights = (mixed.artifact / MODEL_FILE).stat().st_size
+    assert (folder / PLAN_FILE).stat().st_size > weights / 2
+
+
+def test_an_fp32_network_is_parsed_in_fp32_and_does_not_pass_for_mixed(fp32: Export) -> None:
+    table = audit(fp32.parsed)
+    check_layer_types(table, "fp32")
+    with pytest.raises(PrecisionError, match="CONVOLUTION must be HALF"):
+        check_layer_types(table, "mixed")
+
+
+def test_a_network_in_half_precision_without_islands_does_not_pass(
+    fp32: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("models.layers", "models.prompt", "models.promptir"):
+        monkeypatch.setattr(f"{module}.widened", lambda x: x)
+    model = tmp_path / MODEL_FILE
+    trace(copy.deepcopy(fp32.network).half(), model, DEFAULT_OPSET)
+    simplify(model)
+    builder = PlanBuilder(tensorrt_rtx)
+    builder.start()
+    table = audit(builder.parse(model, Manifest.load(fp32.artifact)))
+    with pytest.raises(PrecisionError, match="NORMALIZATION must be FLOAT, found 22 HALF"):
+        check_layer_types(table, "mixed")
