@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARTIFACT := models/artifacts/promptir-compact
 
-.PHONY: serve test check format export bench pictures clean
+.PHONY: serve test test-slow check format export bench gpu-report pictures clean
 
 serve: $(VENV)/.serve ## start the server with the shipped model on http://127.0.0.1:8000
 	exec $(BIN)/promptir serve
 
 test: check ## everything CI runs
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/.develop ## the paper's variant through export and TensorRT: minutes, and gigabytes of memory
+	$(BIN)/python -m pytest -m slow
 
 check: $(VENV)/.develop ## lint, formatting, types and import contracts
 	$(BIN)/ruff check .
@@ -27,6 +30,9 @@ export: $(VENV)/.develop ## write the shipped ONNX file again from the shipped w
 
 bench: $(VENV)/.develop ## what the server adds to a request, measured here and now
 	$(BIN)/python loadtests/overhead.py
+
+gpu-report: ## time the network on the NVIDIA GPU at hand; takes the Python whose torch sees it, PYTHON=...
+	$(PYTHON) loadtests/gpu_report.py
 
 pictures: $(VENV)/.develop ## make the README's before/after picture again, with the server itself
 	$(BIN)/python docs/before_after.py
