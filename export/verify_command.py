@@ -124,8 +124,9 @@ def _emulated(network: "PromptIR", sides: Sequence[int], photos: Path | None, ga
 
 
 def _square(side: int, photos: Path | None) -> "Sample":
-    from export.samples import noise_samples, photo_paths, square_photo
+    from export.samples import noise_samples, square_photo
     from models.promptir import IMAGE_CHANNELS, SIZE_MULTIPLE
+    from models.training.dataset import photo_paths
 
     if side < SIZE_MULTIPLE or side % SIZE_MULTIPLE:
         raise ValueError(f"the emulator takes sides that are multiples of {SIZE_MULTIPLE}, not {side}")
