@@ -22,6 +22,8 @@ class BackendInfo:
     max_batch: int
     can_repeat_in_fp32: bool = False
     """Whether the backend is a `RepeatingBackend` now: it runs below FP32 and holds the FP32 network as well."""
+    can_begin_ahead: bool = False
+    """Whether the backend is a `PipelinedBackend`."""
 
 
 class Backend(Protocol):
@@ -56,4 +58,27 @@ class RepeatingBackend(Backend, Protocol):
 
     def run_fp32(self, batch: Pixels) -> Pixels:
         """As `run`, in FP32 throughout; slower, and larger on the device."""
+        ...
+
+
+class Pending(Protocol):
+    """A batch that a backend was given, and whose run goes on by itself."""
+
+    def result(self) -> Pixels:
+        """Block until the run has ended, and answer or raise as `run`; called once."""
+        ...
+
+
+class PipelinedBackend(Backend, Protocol):
+    """A backend that takes the next batch while one runs; it says so in `BackendInfo.can_begin_ahead`.
+
+    The runs themselves follow one another; only what surrounds them overlaps. `run(batch)` is `begin(batch).result()`.
+    """
+
+    def begin(self, batch: Pixels) -> Pending:
+        """Start a run, or put it behind the one that goes on; at most two are begun at a time.
+
+        The array must not change until the result. Raises as `run`; what was begun before is not harmed then. `stop`
+        gives up what has no result yet.
+        """
         ...

@@ -53,6 +53,25 @@ class CudaDevice:
         """Block until everything in the stream has run; BackendError where any of it failed."""
         self._call("cudaStreamSynchronize", stream)
 
+    def new_event(self) -> int:
+        """A mark in a stream that others can wait for; nothing is recorded in it yet."""
+        return int(self._call("cudaEventCreateWithFlags", self._runtime.cudaEventDisableTiming))
+
+    def destroy_event(self, event: int) -> None:
+        self._call("cudaEventDestroy", event)
+
+    def mark(self, event: int, stream: int) -> None:
+        """Let the event happen once everything that is in the stream by now has run."""
+        self._call("cudaEventRecord", event, stream)
+
+    def hold(self, stream: int, event: int) -> None:
+        """Let what enters the stream from now on wait for the event."""
+        self._call("cudaStreamWaitEvent", stream, event, 0)
+
+    def wait(self, event: int) -> None:
+        """Block until the event; BackendError where anything before it failed."""
+        self._call("cudaEventSynchronize", event)
+
     def allocate(self, size: int) -> int:
         """The address of `size` bytes on the device; DeviceOutOfMemory."""
         return int(self._call("cudaMalloc", size))

@@ -1,7 +1,8 @@
-"""The PlanRuns: batches run on the execution contexts of a plan, in buffers kept for shapes seen before."""
+"""The PlanRuns: batches run on the execution contexts of a plan, copied in and out beside the runs of others."""
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,37 +10,24 @@ import numpy as np
 
 from models.plan_manifest import PlanManifest, ShapeOutsideProfiles
 from server.backends.base import Pixels
-from server.backends.cuda_device import CudaDevice, PinnedArray
-from server.backends.plan_parts import counts, tensor_bytes
-from server.backends.shape_cache import ShapeCache
-from server.errors import BackendError, DeviceOutOfMemory
+from server.backends.cuda_device import CudaDevice
+from server.backends.plan_parts import counts
+from server.backends.plan_slots import PlanSlots, Slot
+from server.errors import BackendError
 
 log = logging.getLogger(__name__)
 
 # The library settles its own state for a shape in the first runs, which a recording must not hold.
 RUNS_BEFORE_RECORDING = 2
-# Each shape also holds page-locked memory of the host, and its graph some thousand kernel nodes.
-MOST_SHAPES = 32
-
-
-@dataclass(eq=False)
-class Buffers:
-    """What a shape needs on both sides, and its graph once it was recorded."""
-
-    shape: tuple[int, ...]
-    image: PinnedArray
-    answer: PinnedArray
-    device_image: int
-    device_answer: int
-    runs: int = 0
-    graph: Any = None
 
 
 class PlanRuns:
     """Runs any batch that the plan's profiles take, cut into parts where none takes it whole; from one thread.
 
-    `contexts` are the library's execution contexts, one a profile in the manifest's order. With `records`, a shape
-    that comes again is replayed as one CUDA graph: both copies and everything between them.
+    `contexts` are the library's execution contexts, one a profile in the manifest's order. Runs are serial in one
+    stream, since they share scratch memory; copies in and copies out have a stream each, and events tie a batch's
+    three steps together. With `records`, the run of a slot that comes again is replayed as one CUDA graph, which
+    holds no copy, so that the copies of one batch are free to overlap the graph of the other.
     """
 
     def __init__(
@@ -49,107 +37,114 @@ class PlanRuns:
         self._contexts = contexts
         self._device = device
         self._records = records and max_bytes > 0
-        self._kept: ShapeCache[Buffers] = ShapeCache(max_bytes, MOST_SHAPES, runs_before=0)
-        self._stream = device.new_stream()
+        self._slots = PlanSlots(device, max_bytes)
+        self._in, self._stream, self._out = (device.new_stream() for _ in range(3))
+        self._told: dict[int, tuple[int, ...]] = {}
 
     def run(self, batch: Pixels) -> Pixels:
         """Restore (N, 3, H, W) into a fresh array; BackendError names the sizes that the plan takes."""
+        return self.begin(batch).result()
+
+    def begin(self, batch: Pixels) -> "_PlanRun":
+        """Put the first part of a batch behind what the device does; the others follow when the result is asked for."""
         try:
             parts = counts(self._manifest.profiles, len(batch), *batch.shape[2:])
         except ShapeOutsideProfiles as error:
             raise BackendError(str(error)) from error
-        output = np.empty(batch.shape, np.float32)
-        start = 0
-        for count in parts:
-            self._run_part(batch[start : start + count], output[start : start + count])
-            start += count
-        return output
+        first = self.put(batch[: parts[0]], within_budget=self._slots.any_lent)
+        return _PlanRun(self, batch, parts, first)
 
     def close(self) -> None:
-        """Give everything back."""
-        for buffers in self._kept.clear():
-            self._free(buffers)
-        self._device.destroy_stream(self._stream)
+        """Give everything back, what was begun and not ended as well."""
+        self._drain()
+        self._slots.close()
+        for stream in (self._in, self._stream, self._out):
+            self._device.destroy_stream(stream)
 
-    def _run_part(self, batch: Pixels, output: Pixels) -> None:
-        buffers = self._kept.get(batch.shape) or self._prepare(batch.shape)
-        kept = self._kept.get(batch.shape) is buffers
+    def put(self, batch: Pixels, *, within_budget: bool = False) -> Slot:
+        """Queue a batch that a profile takes whole."""
+        slot = self._slots.lend(batch.shape, within_budget=within_budget)
+        device = self._device
         try:
-            np.copyto(buffers.image.pixels, batch)
-            if buffers.graph is None:
-                self._queue(buffers)
+            np.copyto(slot.image.pixels, batch)
+            device.copy_in(slot.device_image, slot.image, self._in)
+            device.mark(slot.copied_in, self._in)
+            device.hold(self._stream, slot.copied_in)
+            if slot.graph is None:
+                self._queue(slot)
             else:
-                self._device.launch(buffers.graph, self._stream)
-            self._device.synchronize(self._stream)
-            np.copyto(output, buffers.answer.pixels)
-            buffers.runs += 1
-            if self._records and kept and buffers.runs == RUNS_BEFORE_RECORDING:
-                self._record(buffers)
-        finally:
-            if not kept:
-                self._free(buffers)
+                device.launch(slot.graph, self._stream)
+            device.mark(slot.ran, self._stream)
+            device.hold(self._out, slot.ran)
+            device.copy_out(slot.answer, slot.device_answer, self._out)
+            device.mark(slot.copied_out, self._out)
+        except BaseException:
+            self._drain()  # the device may use the slot already
+            self._slots.give_back(slot)
+            raise
+        return slot
 
-    def _queue(self, buffers: Buffers) -> None:
-        """Put the copy in, the run and the copy out into the stream."""
-        manifest, device, stream = self._manifest, self._device, self._stream
-        count, _, height, width = buffers.shape
-        context = self._contexts[manifest.profile_for((count, height, width))]
+    def fetch(self, slot: Slot, output: Pixels) -> None:
+        """Wait for a batch that was queued, and copy its answer into `output`."""
+        try:
+            self._device.wait(slot.copied_out)
+            np.copyto(output, slot.answer.pixels)
+            slot.runs += 1
+            if self._records and slot.kept and slot.runs == RUNS_BEFORE_RECORDING:
+                self._record(slot)
+        finally:
+            self._slots.give_back(slot)
+
+    def _queue(self, slot: Slot) -> None:
+        """Put the run into its stream."""
+        manifest = self._manifest
+        count, _, height, width = slot.shape
+        index = manifest.profile_for((count, height, width))
+        context = self._contexts[index]
+        # Addresses may change while the context's last run goes on; nothing says that of its shapes.
+        if self._told.get(index, slot.shape) != slot.shape:
+            self._device.synchronize(self._stream)
+        self._told[index] = slot.shape
         accepted = (
-            context.set_input_shape(manifest.input_name, buffers.shape)
-            and context.set_tensor_address(manifest.input_name, buffers.device_image)
-            and context.set_tensor_address(manifest.output_name, buffers.device_answer)
+            context.set_input_shape(manifest.input_name, slot.shape)
+            and context.set_tensor_address(manifest.input_name, slot.device_image)
+            and context.set_tensor_address(manifest.output_name, slot.device_answer)
         )
         if not accepted:
-            raise BackendError(f"TensorRT refused a batch of shape {buffers.shape}, which a profile of the plan takes")
-        device.copy_in(buffers.device_image, buffers.image, stream)
-        if not context.execute_async_v3(stream):
-            raise BackendError(f"TensorRT failed on a batch of shape {buffers.shape}; the log has its own words")
-        device.copy_out(buffers.answer, buffers.device_answer, stream)
+            raise BackendError(f"TensorRT refused a batch of shape {slot.shape}, which a profile of the plan takes")
+        if not context.execute_async_v3(self._stream):
+            raise BackendError(f"TensorRT failed on a batch of shape {slot.shape}; the log has its own words")
 
-    def _record(self, buffers: Buffers) -> None:
+    def _record(self, slot: Slot) -> None:
         try:
-            buffers.graph = self._device.record(self._stream, lambda: self._queue(buffers))
+            self._device.synchronize(self._stream)  # which must not happen during the recording
+            self._told.clear()
+            slot.graph = self._device.record(self._stream, lambda: self._queue(slot))
         except BackendError as error:  # it runs without; `runs` moves on, so this was the only try
-            log.warning(
-                "a shape cannot be recorded as a CUDA graph", extra={"shape": buffers.shape, "reason": str(error)}
-            )
+            log.warning("a shape cannot be recorded as a CUDA graph", extra={"shape": slot.shape, "reason": str(error)})
 
-    def _prepare(self, shape: tuple[int, ...]) -> Buffers:
-        """Allocate for a shape, for keeping if the budget holds it; DeviceOutOfMemory once nothing is kept any more."""
-        size = 2 * tensor_bytes(shape)
-        for buffers in self._kept.make_room(size):
-            self._free(buffers)
-        prepared = self._allocate(shape)
-        if prepared is None:
-            for buffers in self._kept.clear():
-                self._free(buffers)
-            prepared = self._allocate(shape)
-        if prepared is None:
-            raise DeviceOutOfMemory(f"the buffers of a batch of shape {shape} do not fit the device's memory")
-        self._kept.put(shape, prepared, size)
-        return prepared
+    def _drain(self) -> None:
+        for stream in (self._in, self._stream, self._out):
+            with suppress(BackendError):  # whose run failed is told by its own event
+                self._device.synchronize(stream)
 
-    def _allocate(self, shape: tuple[int, ...]) -> Buffers | None:
-        """All four buffers, or none of them."""
-        device, size = self._device, tensor_bytes(shape)
-        arrays: list[PinnedArray] = []
-        addresses: list[int] = []
-        try:
-            for _ in range(2):
-                addresses.append(device.allocate(size))
-                arrays.append(device.allocate_pinned(shape))
-        except DeviceOutOfMemory:
-            self._free_all(arrays, addresses)
-            return None
-        return Buffers(shape, arrays[0], arrays[1], addresses[0], addresses[1])
 
-    def _free(self, buffers: Buffers) -> None:
-        if buffers.graph is not None:
-            self._device.destroy_graph(buffers.graph)
-        self._free_all([buffers.image, buffers.answer], [buffers.device_image, buffers.device_answer])
+@dataclass(eq=False, slots=True)
+class _PlanRun:
+    """A batch whose first part was queued."""
 
-    def _free_all(self, arrays: Sequence[PinnedArray], addresses: Sequence[int]) -> None:
-        for array in arrays:
-            self._device.free_pinned(array)
-        for address in addresses:
-            self._device.free(address)
+    runs: PlanRuns
+    batch: Pixels
+    parts: list[int]
+    first: Slot
+
+    def result(self) -> Pixels:
+        """Wait for the first part, then run the others one by one: at most one slot a batch is in use."""
+        output = np.empty(self.batch.shape, np.float32)
+        slot, start = self.first, 0
+        for count in self.parts:
+            if start:
+                slot = self.runs.put(self.batch[start : start + count])
+            self.runs.fetch(slot, output[start : start + count])
+            start += count
+        return output

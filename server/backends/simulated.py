@@ -2,24 +2,31 @@
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
-from server.backends.base import BackendInfo, Pixels
+from server.backends.base import BackendInfo, Pending, Pixels
 from server.errors import BackendError
 
 SIZE_MULTIPLE = 8
+MOST_BEGUN = 2
 
 
 class SimulatedBackend:
     """Behaves like a device: one run at a time, a duration by the pixels of the batch, a largest batch.
 
-    A run takes base_ms + ms_per_megapixel * N * H * W / 1e6 milliseconds of wall time and answers with a copy.
+    A run takes base_ms + ms_per_megapixel * N * H * W / 1e6 milliseconds of wall time and answers with a copy. One
+    that is begun while another goes on starts where that one ends.
     """
 
     def __init__(self, base_ms: float, ms_per_megapixel: float, max_batch: int) -> None:
         self._base_ms = base_ms
         self._ms_per_megapixel = ms_per_megapixel
         self._max_batch = max_batch
-        self._device = threading.Lock()
+        self._caller = threading.Lock()
+        self._begun = 0
+        self._free_at = 0.0
 
     def start(self) -> BackendInfo:
         return BackendInfo(
@@ -29,25 +36,18 @@ class SimulatedBackend:
             precision="fp32",
             size_multiple=SIZE_MULTIPLE,
             max_batch=self._max_batch,
+            can_begin_ahead=True,
         )
 
     def run(self, batch: Pixels) -> Pixels:
         """Return a copy of (N, 3, H, W); BackendError for what a real device would refuse."""
-        began = time.perf_counter()
-        if batch.ndim != 4 or batch.shape[1] != 3 or batch.shape[2] % SIZE_MULTIPLE or batch.shape[3] % SIZE_MULTIPLE:
-            raise BackendError(f"a batch is (N, 3, H, W) with sides of multiples of {SIZE_MULTIPLE}, not {batch.shape}")
-        if len(batch) > self._max_batch:
-            raise BackendError(f"a batch of {len(batch)} exceeds the largest batch of {self._max_batch}")
-        if not self._device.acquire(blocking=False):
-            raise BackendError("a second run began while one was running")
-        try:
-            output = batch.copy()
-            remaining_s = began + self.duration_s(batch.shape) - time.perf_counter()
-            if remaining_s > 0:
-                time.sleep(remaining_s)
-        finally:
-            self._device.release()
-        return output
+        with self._one_caller():
+            return self._finish(self._begin(batch))
+
+    def begin(self, batch: Pixels) -> Pending:
+        """Put a run behind the one that goes on, if any; BackendError as `run`, and for a third run."""
+        with self._one_caller():
+            return self._begin(batch)
 
     def duration_s(self, shape: tuple[int, ...]) -> float:
         """Seconds that a run of (N, 3, H, W) takes."""
@@ -55,4 +55,46 @@ class SimulatedBackend:
         return (self._base_ms + self._ms_per_megapixel * megapixels) / 1e3
 
     def stop(self) -> None:
-        pass
+        self._begun = 0
+
+    def _begin(self, batch: Pixels) -> "_SimulatedRun":
+        began = time.perf_counter()
+        if batch.ndim != 4 or batch.shape[1] != 3 or batch.shape[2] % SIZE_MULTIPLE or batch.shape[3] % SIZE_MULTIPLE:
+            raise BackendError(f"a batch is (N, 3, H, W) with sides of multiples of {SIZE_MULTIPLE}, not {batch.shape}")
+        if len(batch) > self._max_batch:
+            raise BackendError(f"a batch of {len(batch)} exceeds the largest batch of {self._max_batch}")
+        if self._begun == MOST_BEGUN:
+            raise BackendError(f"another run was begun while {MOST_BEGUN} were")
+        output = batch.copy()
+        self._free_at = max(began, self._free_at) + self.duration_s(batch.shape)
+        self._begun += 1
+        return _SimulatedRun(self, output, self._free_at)
+
+    def _finish(self, run: "_SimulatedRun") -> Pixels:
+        remaining_s = run.ends_at - time.perf_counter()
+        if remaining_s > 0:
+            time.sleep(remaining_s)
+        self._begun -= 1
+        return run.output
+
+    @contextmanager
+    def _one_caller(self) -> Iterator[None]:
+        if not self._caller.acquire(blocking=False):
+            raise BackendError("a second run began while one was running")
+        try:
+            yield
+        finally:
+            self._caller.release()
+
+
+@dataclass(frozen=True, slots=True)
+class _SimulatedRun:
+    """A copy of the input, and when the device has it ready, in seconds of time.perf_counter."""
+
+    device: SimulatedBackend
+    output: Pixels
+    ends_at: float
+
+    def result(self) -> Pixels:
+        with self.device._one_caller():
+            return self.device._finish(self)

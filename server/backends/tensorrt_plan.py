@@ -8,7 +8,7 @@ from typing import Any
 from models.artifact import ArtifactError
 from models.plan_manifest import PLAN_FILE, PlanManifest
 from models.tensorrt_faults import creation_fault, import_fault, plan_fault
-from server.backends.base import BackendInfo, Pixels
+from server.backends.base import BackendInfo, Pending, Pixels
 from server.backends.cuda_device import CudaDevice, open_device
 from server.backends.plan_runs import PlanRuns
 from server.errors import BackendError, BackendUnavailable, DeviceOutOfMemory
@@ -53,6 +53,12 @@ class PlanBackend:
             raise BackendError("the TensorRT backend is not started")
         return self._runs.run(batch)
 
+    def begin(self, batch: Pixels) -> Pending:
+        """As `run`, up to the moment where the device works by itself; its copies overlap the run before."""
+        if self._runs is None:
+            raise BackendError("the TensorRT backend is not started")
+        return self._runs.begin(batch)
+
     def stop(self) -> None:
         """Keep the kernels that were made, then release the device."""
         self._save_kernels()
@@ -86,6 +92,7 @@ class PlanBackend:
             precision=manifest.precision,
             size_multiple=manifest.size_multiple,
             max_batch=min(self._max_batch, max(profile.max[0] for profile in manifest.profiles)),
+            can_begin_ahead=True,
         )
 
     def _contexts(self, trt: Any, engine: Any, manifest: PlanManifest) -> list[Any]:

@@ -24,8 +24,8 @@ MIN_RETRY_AFTER_S = 1.0
 class Batcher:
     """Greedy: whenever the worker asks, the oldest job and its lane mates are the next batch; there is no timer.
 
-    It runs nothing. `submit` belongs to the event loop, `poll`, `next_batch` and `finished` to the worker's thread.
-    Deadlines are seconds on `clock`.
+    It runs nothing. `submit` belongs to the event loop, `poll`, `next_batch`, `expire` and `finished` to the worker's
+    thread. Deadlines are seconds on `clock`.
     """
 
     def __init__(
@@ -43,7 +43,8 @@ class Batcher:
         self.cost_model = CostModel()
         self._metrics = metrics
         self._clock = clock
-        self._running: Batch | None = None
+        self._running: tuple[Batch, ...] = ()
+        self._run_began = 0.0
         metrics.watch_queue(jobs=lambda: queue.jobs, pixels=lambda: queue.pixels)
 
     async def submit(self, pixels: Pixels, deadline: float | None = None) -> Completion:
@@ -77,31 +78,50 @@ class Batcher:
                 return batch
         return None
 
-    def poll(self) -> Batch | None:
-        """Return the batch to run now, or None if no job is left to run; expired jobs end here."""
+    def poll(self, *, only_full: bool = False) -> Batch | None:
+        """Return the batch to run now, or None if no job is left to run; expired jobs end here.
+
+        With `only_full` it returns that batch only if waiting longer could not make it larger: one to begin while
+        another runs. Where a batch is one image by the settings, that is never.
+        """
+        if only_full and self.max_batch == 1:  # it is asked for one at a time, and what waits can still be taken back
+            return None
         now = self._clock()
-        taken = self.queue.take(self.max_batch, self.max_run_pixels, now)
-        if taken.expired:
-            fail_soon(taken.expired, lambda: DeadlineExceeded("the deadline passed while the image waited"))
+        taken = self.queue.take(self.max_batch, self.max_run_pixels, now, only_full=only_full)
+        self._expire(taken.expired)
+        self.queue.release(taken.expired)
         if not taken.jobs:
             return None
-        self._running = Batch(taken.jobs, now)
-        return self._running
+        batch = Batch(taken.jobs, now)
+        if not self._running:
+            self._run_began = now
+        self._running += (batch,)
+        return batch
+
+    def expire(self, batch: Batch) -> None:
+        """End those jobs of a batch taken early whose deadline has passed by now, where its run can start."""
+        now = self._clock()
+        self._expire([job for job in batch.jobs if job.expired(now)])
 
     def finished(self, batch: Batch, seconds: float | None) -> None:
         """Learn that a run took `seconds`; None if it failed, because failing fast says nothing about the next run."""
-        self._running = None
+        self._running = tuple(other for other in self._running if other is not batch)
+        self._run_began = self._clock()
         if seconds is not None:
             self.cost_model.observe(batch.pixel_count, seconds)
 
     def seconds_until_room(self, pixels: int) -> float:
-        """Predict when a refused job of `pixels` would fit: after the present run, and the runs of what must leave."""
+        """Predict when a refused job of `pixels` would fit: after the present runs, and the runs of what must leave."""
         running, seconds = self._running, 0.0
-        if running is not None:
-            elapsed = self._clock() - running.taken_at
-            seconds = max(0.0, self.cost_model.predict(running.pixel_count) - elapsed)
+        if running:
+            elapsed = self._clock() - self._run_began
+            seconds = max(0.0, self.cost_model.predict(running[0].pixel_count) - elapsed)
+            seconds += sum(self.cost_model.predict(batch.pixel_count) for batch in running[1:])
         excess = max(0, self.queue.pixels + pixels - self.queue.max_pixels)
         return max(MIN_RETRY_AFTER_S, seconds + self.cost_model.predict(excess))
+
+    def _expire(self, jobs: list[Job]) -> None:
+        fail_soon(jobs, lambda: DeadlineExceeded("the deadline passed while the image waited"))
 
     def _admit(self, job: Job) -> None:
         try:

@@ -2,8 +2,9 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 
 from server.batching.job import Job, Shape
 from server.errors import NotReady, PromptIRServeError
@@ -36,7 +37,7 @@ class JobQueue:
         self._lanes: dict[Shape, deque[Job]] = {}
         self._jobs = 0
         self._pixels = 0
-        self._running: list[Job] = []
+        self._running: dict[Job, None] = {}
         self._refusal: Refusal | None = _starting
         self._closed = False
         self._changed = threading.Condition()
@@ -105,30 +106,37 @@ class JobQueue:
                 self._changed.wait()
             return True
 
-    def take(self, max_jobs: int, max_pixels: int, now: float) -> Taken:
+    def take(self, max_jobs: int, max_pixels: int, now: float, *, only_full: bool = False) -> Taken:
         """Remove the oldest job's lane mates, oldest first: at most `max_jobs` of at most `max_pixels` together.
 
         The first job goes whatever its size. Jobs whose caller has left are dropped on the way, and those whose
-        deadline has passed are set apart. Does not block; nothing may be left to run.
+        deadline has passed are set apart. Does not block; nothing may be left to run. With `only_full` nothing is
+        removed unless no further job could go with those that are left to run.
         """
         taken = Taken()
         with self._changed:
             while self._lanes and not taken.jobs:
                 # A lane is never empty, so its head is its oldest job.
                 lane = min(self._lanes.values(), key=lambda lane: lane[0].enqueued_at)
-                self._take_from(lane, taken, max_jobs, max_pixels, now)
+                room = max(1, min(max_jobs, max_pixels // lane[0].pixel_count))
+                if only_full and not _has(lane, room, now):
+                    break
+                self._take_from(lane, taken, room, now)
             # Under the same lock, so that no moment exists in which a job is neither waiting nor running.
-            self._running = taken.jobs + taken.expired
+            self._running |= dict.fromkeys(taken.jobs + taken.expired)
         return taken
 
     @property
     def running(self) -> list[Job]:
-        """The jobs of the last take, until `release`."""
-        return self._running
+        """The jobs that were taken, until `release`."""
+        with self._changed:
+            return list(self._running)
 
-    def release(self) -> None:
-        """Forget the jobs of the last take: each has its end."""
-        self._running = []
+    def release(self, jobs: Iterable[Job] | None = None) -> None:
+        """Forget jobs that were taken, all of them by default: each has its end."""
+        with self._changed:
+            for job in list(self._running) if jobs is None else jobs:
+                self._running.pop(job, None)
 
     def clear(self) -> list[Job]:
         """Remove and return everything that waits."""
@@ -138,8 +146,7 @@ class JobQueue:
             self._jobs = self._pixels = 0
             return jobs
 
-    def _take_from(self, lane: deque[Job], taken: Taken, max_jobs: int, max_pixels: int, now: float) -> None:
-        room = max(1, min(max_jobs, max_pixels // lane[0].pixel_count))
+    def _take_from(self, lane: deque[Job], taken: Taken, room: int, now: float) -> None:
         while lane and len(taken.jobs) < room:
             job = lane.popleft()
             self._removed(job)
@@ -156,3 +163,9 @@ class JobQueue:
         self._pixels -= job.pixel_count
         if not self._lanes[job.shape]:
             del self._lanes[job.shape]
+
+
+def _has(lane: deque[Job], count: int, now: float) -> bool:
+    """Whether at least `count` jobs of the lane are left to run."""
+    left = (job for job in lane if not job.future.done() and not job.expired(now))
+    return sum(1 for _ in islice(left, count)) == count

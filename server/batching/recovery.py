@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from server.backends.base import Backend, Pixels, RepeatingBackend
+from server.backends.base import Pixels, RepeatingBackend
 from server.batching.job import Batch, Completion, Job, Outcome
+from server.batching.pipeline import NextFull, Pipeline
 from server.errors import BackendError, DeviceOutOfMemory, WrongOutput
 from server.metrics import Metrics, RepeatReason
 
@@ -32,10 +33,12 @@ class Ran:
 
     outcomes: list[Outcome]
     seconds: float | None
+    ahead: Batch | None = None
+    """The batch taken while this one ran, which must be run next."""
 
 
 class Recovery:
-    """Runs batches on a backend; belongs to the worker's thread.
+    """Runs batches through the pipeline; belongs to the worker's thread.
 
     Out of memory, a batch is run in halves and then one by one, and `ceiling_pixels` says what later batches may hold.
     An output that is not finite, or that a sampled check finds too far from FP32, is replaced by an FP32 run where
@@ -44,7 +47,7 @@ class Recovery:
 
     def __init__(
         self,
-        backend: Backend,
+        pipeline: Pipeline,
         metrics: Metrics,
         check: ParityCheck,
         clock: Callable[[], float] = time.monotonic,
@@ -52,35 +55,43 @@ class Recovery:
         self.repeating: RepeatingBackend | None = None
         self.ceiling_pixels: int | None = None
         """Pixels (N * H * W) that later runs should not exceed; None as long as memory never ran out."""
-        self._backend = backend
+        self._pipeline = pipeline
         self._metrics = metrics
         self._check = check
         self._clock = clock
         self._unchecked = 0
 
-    def run(self, batch: Batch) -> Ran:
-        """Give every job of the batch its answer, or an error of its own; raises nothing that is an Exception."""
+    def run(self, batch: Batch, next_full: NextFull) -> Ran:
+        """Give every job of the batch its answer, or an error of its own; raises nothing that is an Exception.
+
+        What `next_full` returns while the batch runs is begun behind it.
+        """
         count = size = len(batch.jobs)
         outcomes: list[Outcome] = []
         seconds: float | None = None
+        begins_ahead: NextFull | None = next_full
         while len(outcomes) < count:
             part = Batch(batch.jobs[len(outcomes) : len(outcomes) + size], batch.taken_at)
-            ended, seconds = self._run_once(part)
+            ended, seconds = self._run_once(batch if size == count else part, begins_ahead)
             if ended is None and len(part.jobs) > 1:
                 size = math.ceil(count / 2) if size == count else 1
+                self._pipeline.wait_ahead()  # beside it less would fit
+                begins_ahead = None
                 continue
             outcomes += ended or [_does_not_fit(part.jobs[0])]
-        return Ran(outcomes, seconds if size == count else None)
+        return Ran(outcomes, seconds if size == count else None, self._pipeline.ahead)
 
-    def _run_once(self, batch: Batch) -> tuple[list[Outcome] | None, float | None]:
+    def _run_once(self, batch: Batch, next_full: NextFull | None) -> tuple[list[Outcome] | None, float | None]:
         """Run on the device as one batch: outcomes and seconds, no outcomes out of memory, no seconds if it failed."""
-        began = self._clock()
         outcomes: list[Outcome] | None = None
         seconds: float | None = None
+        self._pipeline.begin(batch)
+        if next_full is not None:
+            self._pipeline.begin_ahead(next_full)  # outside of the try: a fault of the queue is no fault of this run
         try:
-            output = self._backend.run(batch.stack())
-            seconds = self._clock() - began
-            outcomes = batch.outcomes(output, began, seconds)
+            output = self._pipeline.result()
+            seconds = self._pipeline.seconds
+            outcomes = batch.outcomes(output, self._pipeline.began, seconds)
         except DeviceOutOfMemory as error:
             self._lower_ceiling(batch)
             log.warning("a run did not fit the device", extra=_extra(batch) | {"reason": error.detail})
@@ -88,7 +99,8 @@ class Recovery:
             seconds = None
             log.exception("a run failed", extra=_extra(batch))
             outcomes = [_failure(error) for _ in batch.jobs]
-        self._metrics.observe_run(len(batch.jobs), self._clock() - began if seconds is None else seconds)
+        began = self._pipeline.began
+        self._metrics.observe_run(len(batch.jobs), self._pipeline.seconds)
         # Outside of the except clauses: a live traceback would keep the failed run's arrays on the device.
         if outcomes is not None and seconds is not None:
             outcomes = self._repeat_where_needed(batch.jobs, outcomes, began)
@@ -139,6 +151,7 @@ class Recovery:
         """Run one job in FP32; None where that fails as well."""
         if self.repeating is None:
             return None
+        self._pipeline.wait_ahead()
         began = self._clock()
         batch = Batch([job], began)
         outcome: Outcome | None = None

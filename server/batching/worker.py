@@ -9,9 +9,10 @@ from typing import TypeVar, cast
 
 import numpy as np
 
-from server.backends.base import Backend, BackendInfo, RepeatingBackend
+from server.backends.base import Backend, BackendInfo, PipelinedBackend, RepeatingBackend
 from server.batching.batcher import Batcher, Clock
 from server.batching.job import Batch, fail_soon, settle, settle_soon
+from server.batching.pipeline import Pipeline
 from server.batching.recovery import ParityCheck, Recovery
 from server.errors import BackendLost, BackendUnavailable, Draining
 from server.metrics import Metrics
@@ -36,6 +37,8 @@ def _lost() -> BackendLost:
 class Worker:
     """Pulls batches from the batcher, runs them, and ends every job of each.
 
+    A backend that can is given the next batch while one runs, if that batch is full by then and would not gain by
+    waiting.
     `start` and `stop` belong to the event loop that the jobs' callers run on. Whatever ends the thread, an error
     in `run` that is no Exception included, the queue closes and every job that waits or runs ends with BackendLost.
     """
@@ -54,7 +57,8 @@ class Worker:
         self._metrics = metrics
         self._clock = clock
         self._check = check or ParityCheck()
-        self._recovery = Recovery(backend, metrics, self._check, clock)
+        self._pipeline = Pipeline(backend, clock)
+        self._recovery = Recovery(self._pipeline, metrics, self._check, clock)
         self._thread: threading.Thread | None = None
         self._finished: asyncio.Future[None] | None = None
 
@@ -132,6 +136,8 @@ class Worker:
             self._recovery.repeating = cast(RepeatingBackend, self._backend)
         elif self._check.every:
             log.warning("answers are not compared with FP32: this backend has no other precision than its own")
+        if info.can_begin_ahead:
+            self._pipeline.pipelined = cast(PipelinedBackend, self._backend)
         self._metrics.set_backend(info.backend, info.device, info.artifact, info.precision)
         self._batcher.queue.open()
         _post(started, info)
@@ -149,17 +155,22 @@ class Worker:
         self._batcher.cost_model.observe(side * side, seconds)
 
     def _serve(self) -> None:
-        while (batch := self._batcher.next_batch()) is not None:
-            self._run(batch)
+        ahead: Batch | None = None
+        while (batch := ahead or self._batcher.next_batch()) is not None:
+            ahead = self._run(batch)
             del batch  # while it waits, the worker must not keep the last images alive
 
-    def _run(self, batch: Batch) -> None:
-        ran = self._recovery.run(batch)
+    def _run(self, batch: Batch) -> Batch | None:
+        """Run a batch to its end; return the one that was taken meanwhile and is next."""
+        ran = self._recovery.run(batch, next_full=lambda: self._batcher.poll(only_full=True))
         if (ceiling := self._recovery.ceiling_pixels) is not None:
             self._batcher.max_run_pixels = min(self._batcher.max_run_pixels, ceiling)
         self._batcher.finished(batch, ran.seconds)
         settle_soon(batch.jobs, ran.outcomes)
-        self._batcher.queue.release()
+        self._batcher.queue.release(batch.jobs)
+        if ran.ahead is not None:
+            self._batcher.expire(ran.ahead)
+        return ran.ahead
 
     def _stop_backend(self) -> None:
         try:

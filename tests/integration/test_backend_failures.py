@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import httpx
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import uvicorn
 
 from server.app import create_app
-from server.backends.base import Pixels
+from server.backends.base import BackendInfo, Pixels
 from server.backends.simulated import SimulatedBackend
 from server.errors import BackendError, DeviceOutOfMemory
 from server.settings import Settings
@@ -26,6 +27,9 @@ class FailingBackend(SimulatedBackend):
     def __init__(self) -> None:
         super().__init__(base_ms=0.0, ms_per_megapixel=0.0, max_batch=4)
         self.failure: Callable[[Pixels], Pixels] | None = None
+
+    def start(self) -> BackendInfo:
+        return replace(super().start(), can_begin_ahead=False)  # all runs must go through the one below
 
     def run(self, batch: Pixels) -> Pixels:
         return self.failure(batch) if self.failure else super().run(batch)

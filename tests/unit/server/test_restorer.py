@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -30,6 +31,9 @@ class GatedBackend(SimulatedBackend):
         self.gate = threading.Event()
         self.gate.set()
         self.running = threading.Event()
+
+    def start(self) -> BackendInfo:
+        return replace(super().start(), can_begin_ahead=False)  # all runs must go through the gate below
 
     def run(self, batch: Pixels) -> Pixels:
         self.running.set()

@@ -89,8 +89,12 @@ def plan_manifest() -> Callable[..., PlanManifest]:
 
 
 class CudaInHostMemory:
-    """The functions of `cuda.bindings.runtime` that the server calls, on a device of `room` bytes with one stream."""
+    """The functions of `cuda.bindings.runtime` that the server calls, on a device of `room` bytes.
 
+    A stream does nothing until it is waited for, and then only what it must: a missing event gives wrong pixels.
+    """
+
+    cudaEventDisableTiming = 2
     cudaStreamNonBlocking = 1
 
     class cudaError_t(enum.IntEnum):
@@ -110,20 +114,26 @@ class CudaInHostMemory:
         self.calls: list[str] = []
         self.capturing: list[Callable[[], None]] | None = None
         self.refuse_capture = False
+        self.streams: dict[int, list[Any]] = {}
+        self.events: dict[int, tuple[int, object] | None] = {}
 
     def __getattribute__(self, name: str) -> Any:
-        if name.startswith("cuda") and name[4].isupper() and name != "cudaStreamNonBlocking":
+        if name.startswith("cuda") and name[4].isupper():
             found = object.__getattribute__(self, name)
             if callable(found) and not isinstance(found, type):
                 object.__getattribute__(self, "calls").append(name)
         return object.__getattribute__(self, name)
 
-    def enqueue(self, work: Callable[[], None]) -> None:
-        """What a stream does: run the work, or keep it for the graph that is being captured."""
-        if self.capturing is None:
-            work()
-        else:
-            self.capturing.append(work)
+    def enqueue(self, work: Callable[[], None], stream: int) -> None:
+        """Keep the work for later, or for the graph that is being captured."""
+        (self.streams[stream] if self.capturing is None else self.capturing).append(work)
+
+    def work_off(self, stream: int, until: object = None) -> None:
+        """Do what is in a stream up to a mark; a part of it that waits for another stream makes that one work."""
+        queue = self.streams[stream]
+        while queue and (until is None or until in queue):
+            if callable(step := queue.pop(0)):
+                step()
 
     def used(self) -> int:
         return sum(ctypes.sizeof(block) for block in self.on_device.values())
@@ -131,11 +141,13 @@ class CudaInHostMemory:
     def cudaMalloc(self, size: int) -> tuple[int, int | None]:
         if self.used() + size > self.room:
             return self.cudaError_t.cudaErrorMemoryAllocation, None
-        block = ctypes.create_string_buffer(size)
+        block = ctypes.create_string_buffer(b"\xff" * size, size)  # NaN
         self.on_device[ctypes.addressof(block)] = block
         return 0, ctypes.addressof(block)
 
     def cudaFree(self, address: int) -> tuple[int]:
+        for stream in self.streams:  # as the real one does
+            self.work_off(stream)
         return (0 if self.on_device.pop(address, None) else 1,)
 
     def cudaMallocHost(self, size: int) -> tuple[int, int]:
@@ -151,16 +163,43 @@ class CudaInHostMemory:
         sides = (self.on_device, self.pinned) if inward else (self.pinned, self.on_device)
         if target not in sides[0] or source not in sides[1]:
             return (1,)
-        self.enqueue(lambda: ctypes.memmove(target, source, size) and None)
+        self.enqueue(lambda: ctypes.memmove(target, source, size) and None, stream)
         return (0,)
 
     def cudaStreamCreateWithFlags(self, flags: int) -> tuple[int, int]:
-        return 0, 77
+        self.streams[77 + len(self.streams)] = []
+        return 0, 76 + len(self.streams)
 
     def cudaStreamDestroy(self, stream: int) -> tuple[int]:
         return (0,)
 
     def cudaStreamSynchronize(self, stream: int) -> tuple[int]:
+        self.work_off(stream)
+        return (0,)
+
+    def cudaEventCreateWithFlags(self, flags: int) -> tuple[int, int]:
+        event = max(self.events, default=0) + 1
+        self.events[event] = None
+        return 0, event
+
+    def cudaEventDestroy(self, event: int) -> tuple[int]:
+        del self.events[event]
+        return (0,)
+
+    def cudaEventRecord(self, event: int, stream: int) -> tuple[int]:
+        mark = object()
+        self.streams[stream].append(mark)
+        self.events[event] = (stream, mark)
+        return (0,)
+
+    def cudaEventSynchronize(self, event: int) -> tuple[int]:
+        if recorded := self.events[event]:
+            self.work_off(*recorded)
+        return (0,)
+
+    def cudaStreamWaitEvent(self, stream: int, event: int, flags: int) -> tuple[int]:
+        if recorded := self.events[event]:
+            self.streams[stream].append(lambda: self.work_off(*recorded))
         return (0,)
 
     def cudaStreamBeginCapture(self, stream: int, mode: int) -> tuple[int]:
@@ -181,8 +220,7 @@ class CudaInHostMemory:
         return (0,)
 
     def cudaGraphLaunch(self, graph: Any, stream: int) -> tuple[int]:
-        for work in graph:
-            work()
+        self.streams[stream] += graph
         return (0,)
 
     def cudaGraphExecDestroy(self, graph: Any) -> tuple[int]:
@@ -223,7 +261,7 @@ class AddOne:
             self.shapes.append(shape)
             _floats(target, shape)[:] = _floats(source, shape) + 1
 
-        self.cuda.enqueue(work)
+        self.cuda.enqueue(work, stream)
         return True
 
 

@@ -63,3 +63,23 @@ def test_it_refuses_a_second_run_while_one_runs() -> None:
 def test_it_says_what_it_is() -> None:
     info = SimulatedBackend(0, 0, max_batch=5).start()
     assert (info.backend, info.size_multiple, info.max_batch) == ("simulated", 8, 5)
+
+
+def test_a_run_begun_behind_another_starts_where_that_one_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        now[0] += seconds
+
+    monkeypatch.setattr("server.backends.simulated.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("server.backends.simulated.time.sleep", sleep)
+    backend = SimulatedBackend(base_ms=2000, ms_per_megapixel=0, max_batch=2)
+    first, second = backend.begin(_batch(1)), backend.begin(_batch(2))
+    with pytest.raises(BackendError, match="another run was begun while 2 were"):
+        backend.begin(_batch())
+    assert (len(first.result()), len(second.result())) == (1, 2)
+    assert slept == pytest.approx([2, 2])
+    backend.run(_batch())
+    assert now[0] == pytest.approx(106)

@@ -244,8 +244,8 @@ def test_a_fault_between_the_queue_and_the_run_still_ends_every_job(
     batcher, worker = build(ScriptedBackend())
     take = batcher.queue.take
 
-    def take_and_fail(*arguments: Any) -> Any:
-        take(*arguments)
+    def take_and_fail(*arguments: Any, **options: Any) -> Any:
+        take(*arguments, **options)
         raise RuntimeError("a bug")
 
     async def scenario() -> None:

@@ -1,0 +1,128 @@
+"""The PlanSlots: staging memory for the batches of a plan, kept for shapes seen before."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from server.backends.cuda_device import CudaDevice, PinnedArray
+from server.backends.plan_parts import tensor_bytes
+from server.backends.shape_cache import ShapeCache
+from server.errors import DeviceOutOfMemory
+
+SLOTS_A_SHAPE = 2
+# Each slot also holds page-locked memory of the host, and its graph some thousand kernel nodes.
+MOST_SLOTS = 64
+
+
+@dataclass(eq=False)
+class Slot:
+    """What one batch of a shape needs on both sides, and the graph of its run once that was recorded."""
+
+    shape: tuple[int, ...]
+    image: PinnedArray
+    answer: PinnedArray
+    device_image: int
+    device_answer: int
+    copied_in: int
+    ran: int
+    copied_out: int
+    runs: int = 0
+    graph: Any = None
+    busy: bool = False
+    kept: bool = False
+
+
+class PlanSlots:
+    """Lends slots; each shape has two, so that one is filled and emptied while the other one runs.
+
+    What is kept is within `max_bytes` on the device. A slot that has to go while it is lent goes when it is back:
+    freeing waits for everything on the device.
+    """
+
+    def __init__(self, device: CudaDevice, max_bytes: int) -> None:
+        self._device = device
+        self._kept: ShapeCache[Slot] = ShapeCache(max_bytes, MOST_SLOTS, runs_before=0)
+        self._max_bytes = max_bytes
+        self._lent: list[Slot] = []
+
+    @property
+    def any_lent(self) -> bool:
+        return bool(self._lent)
+
+    def lend(self, shape: tuple[int, ...], *, within_budget: bool) -> Slot:
+        """A slot that nothing uses; DeviceOutOfMemory once nothing is kept any more that could make way.
+
+        With `within_budget` also where the slot could not be kept beside those that are lent.
+        """
+        keys = [(*shape, number) for number in range(SLOTS_A_SHAPE)]
+        free = [slot for slot in map(self._kept.get, keys) if slot is not None and not slot.busy]
+        if free:
+            slot = free[0]
+        else:
+            lent_bytes = sum(2 * tensor_bytes(slot.shape) for slot in self._lent)
+            if within_budget and lent_bytes + 2 * tensor_bytes(shape) > self._max_bytes:
+                raise DeviceOutOfMemory("the memory for staging does not hold this batch beside the one that runs")
+            slot = self._prepare(shape, next((key for key in keys if self._kept.get(key) is None), keys[-1]))
+        slot.busy = True
+        self._lent.append(slot)
+        return slot
+
+    def give_back(self, slot: Slot) -> None:
+        """Take a slot back that nothing on the device uses any more."""
+        slot.busy = False
+        self._lent.remove(slot)
+        if not slot.kept:
+            self._free(slot)
+
+    def close(self) -> None:
+        """Free everything, lent or not; the device must have nothing left to do."""
+        self._let_go(self._kept.clear())
+        for slot in list(self._lent):
+            self.give_back(slot)
+
+    def _prepare(self, shape: tuple[int, ...], key: tuple[int, ...]) -> Slot:
+        size = 2 * tensor_bytes(shape)
+        self._let_go(self._kept.make_room(size))
+        slot = self._allocate(shape)
+        if slot is None:
+            self._let_go(self._kept.clear())
+            slot = self._allocate(shape)
+        if slot is None:
+            raise DeviceOutOfMemory(f"the buffers of a batch of shape {shape} do not fit the device's memory")
+        if self._kept.get(key) is None:  # three lent at a time: the third is not kept
+            slot.kept = slot not in self._kept.put(key, slot, size)
+        return slot
+
+    def _let_go(self, slots: Sequence[Slot]) -> None:
+        for slot in slots:
+            slot.kept = False
+            if not slot.busy:
+                self._free(slot)
+
+    def _allocate(self, shape: tuple[int, ...]) -> Slot | None:
+        """All four buffers, or none of them."""
+        device, size = self._device, tensor_bytes(shape)
+        arrays: list[PinnedArray] = []
+        addresses: list[int] = []
+        try:
+            for _ in range(2):
+                addresses.append(device.allocate(size))
+                arrays.append(device.allocate_pinned(shape))
+        except DeviceOutOfMemory:
+            self._free_all(arrays, addresses)
+            return None
+        copied_in, ran, copied_out = (device.new_event() for _ in range(3))
+        return Slot(shape, arrays[0], arrays[1], addresses[0], addresses[1], copied_in, ran, copied_out)
+
+    def _free(self, slot: Slot) -> None:
+        if slot.graph is not None:
+            self._device.destroy_graph(slot.graph)
+        for event in (slot.copied_in, slot.ran, slot.copied_out):
+            self._device.destroy_event(event)
+        self._free_all([slot.image, slot.answer], [slot.device_image, slot.device_answer])
+
+    def _free_all(self, arrays: Sequence[PinnedArray], addresses: Sequence[int]) -> None:
+        for array in arrays:
+            self._device.free_pinned(array)
+        for address in addresses:
+            self._device.free(address)
