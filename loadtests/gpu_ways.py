@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.precision import to_mixed
-from models.promptir import PromptIR
+from models.promptir import PromptIR, channels_last
 
 Run = Callable[[], Tensor]
 """One run on the input it was built for."""
@@ -126,13 +126,6 @@ def onnx_runtime(provider: str, folder: Path) -> Callable[[PromptIR, Tensor], Ru
         return run
 
     return build
-
-
-def channels_last(network: PromptIR) -> PromptIR:
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):  # alone: the prompts have five axes
-            module.to(memory_format=torch.channels_last)
-    return network
 
 
 @contextmanager

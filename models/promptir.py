@@ -140,6 +140,14 @@ class PromptIR(nn.Module):
         return widened(self.output(x)) + image
 
 
+def channels_last(network: PromptIR) -> PromptIR:
+    """Lay out the convolution weights of `network` channels last, in place: faster on CPUs and tensor cores alike."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):  # alone: the prompts have five axes, and no such layout
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
+
+
 class PatchEmbedding(nn.Module):
     """Image (N, 3, H, W) -> overlapping 3x3 embeddings (N, dim, H, W)."""
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.promptir import PromptIR, PromptIRConfig
+from models.promptir import PromptIR, PromptIRConfig, channels_last
 from models.training.dataset import Mix, PatchDataset
 from models.training.degradations import Image
 
@@ -212,14 +212,6 @@ def begin_as_identity(network: PromptIR) -> None:
     for name, parameter in network.named_parameters():
         if name.endswith("project_out.weight") or name == "output.weight":
             torch.nn.init.zeros_(parameter)
-
-
-def channels_last(network: PromptIR) -> PromptIR:
-    """Lay out convolution weights channels last, which trains faster; the 5-d prompts have no such layout."""
-    for module in network.modules():
-        if isinstance(module, torch.nn.Conv2d):
-            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network
 
 
 def _plain(value: Any) -> Any:

@@ -60,8 +60,8 @@ class TorchBackend:
             torch.backends.cuda.matmul.allow_tf32 = False
         mixed = settings.torch_precision != "fp32"
         try:
-            self._fp32_network = _placed(torch, network, settings) if mixed else None
-            self._network = _placed(torch, _mixed(torch, network, settings) if mixed else network, settings)
+            self._fp32_network = _placed(network, settings) if mixed else None
+            self._network = _placed(_mixed(torch, network, settings) if mixed else network, settings)
         except torch.OutOfMemoryError as error:
             self.stop()
             raise BackendUnavailable(
@@ -230,9 +230,7 @@ def _mixed(torch: Any, network: Any, settings: BackendSettings) -> Any:
     return to_mixed(network, {"fp16": torch.float16, "bf16": torch.bfloat16}[settings.torch_precision])
 
 
-def _placed(torch: Any, network: Any, settings: BackendSettings) -> Any:
-    network = network.to(settings.torch_device)
-    for module in network.modules():
-        if isinstance(module, torch.nn.Conv2d):  # alone: the prompt parameter has five axes
-            module.to(memory_format=torch.channels_last)
-    return network
+def _placed(network: Any, settings: BackendSettings) -> Any:
+    from models.promptir import channels_last
+
+    return channels_last(network.to(settings.torch_device))
