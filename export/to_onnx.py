@@ -17,7 +17,7 @@ from export.staging import staged
 from export.verify import GATES, verify
 from models.artifact import MODEL_FILE, Manifest, Precision, sha256_of
 from models.checkpoint import load_network
-from models.precision import aligned, to_mixed
+from models.precision import to_float32, to_mixed
 from models.promptir import SIZE_MULTIPLE, PromptIR, PromptIRConfig
 
 INPUT_NAME = "image"
@@ -48,7 +48,7 @@ def export_onnx(
     with staged(output) as staging:
         model = staging / MODEL_FILE
         logger.info("tracing %s in %s precision at opset %d", variant, precision, opset)
-        trace(to_mixed(network) if precision == "mixed" else aligned(network), model, opset)
+        trace(to_mixed(network) if precision == "mixed" else to_float32(network), model, opset)
         logger.info("simplifying the graph")
         simplify(model)
         if precision == "mixed":

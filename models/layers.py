@@ -84,6 +84,7 @@ class MDTA(nn.Module):
         self.qkv = conv1x1(channels, channels * 3)
         self.qkv_dwconv = conv3x3(channels * 3, channels * 3, groups=channels * 3)
         self.project_out = conv1x1(channels, channels)
+        self.merges_projection = False
 
     def forward(self, x: Tensor) -> Tensor:
         mixed = self.qkv_dwconv(self.qkv(x))  # N 3C H W
@@ -93,7 +94,17 @@ class MDTA(nn.Module):
         # Normalised before the product: in half precision the raw Gram matrix overflows from 512x512 on.
         logits = l2_normalise(q) @ l2_normalise(k).transpose(-2, -1)  # N heads c c
         attention = torch.softmax(widened(logits) * widened(self.temperature), dim=-1).to(x.dtype)
+        if self.merges_projection:
+            return (self._merged(attention) @ v.flatten(1, 2)).reshape(x.shape)
         return self.project_out((attention @ v).reshape(x.shape))
+
+    def _merged(self, attention: Tensor) -> Tensor:
+        """The weight of `project_out` times the attention of each head: one matrix an image for the step from v on.
+
+        The same product in another order: (W blockdiag(A)) v for W (blockdiag(A) v).
+        """
+        by_head = self.project_out.weight.reshape(self.channels, self.heads, -1).transpose(0, 1)  # heads C c
+        return (by_head @ attention).transpose(1, 2).flatten(2)  # N C C
 
 
 def l2_normalise(x: Tensor) -> Tensor:

@@ -24,6 +24,19 @@ def aligned(network: PromptIR) -> PromptIR:
     return network
 
 
+def to_float32(network: PromptIR) -> PromptIR:
+    """An aligned copy of `network` that multiplies the projection of each attention into its matrix, in float32.
+
+    As accurate as the layers one by one, and TensorRT-RTX builds this graph but not the other one; docs/export.md has
+    the figures.
+    """
+    network = aligned(network)
+    for module in network.modules():
+        if isinstance(module, MDTA):
+            module.merges_projection = True
+    return network
+
+
 def to_mixed(network: PromptIR, dtype: torch.dtype = torch.float16) -> PromptIR:
     """An aligned copy of `network` that computes in `dtype` but for the float32 islands in its forward pass.
 

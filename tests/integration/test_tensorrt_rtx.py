@@ -10,6 +10,7 @@ import tensorrt_rtx
 import torch
 from safetensors.torch import save_file
 
+from export.device import find_device
 from export.layer_audit import audit, check_layer_types
 from export.plan_builder import PlanBuilder
 from export.precision import PrecisionError, expected_by_layer
@@ -20,6 +21,7 @@ from models.layers import MDTA, LayerNorm2d
 from models.plan_manifest import PLAN_FILE, PlanManifest, ShapeProfile
 from models.prompt import PromptGeneration
 from models.promptir import PromptIR, PromptIRConfig
+from models.tensorrt_faults import NO_USABLE_DEVICE
 
 PROFILES = (
     ShapeProfile(min=(1, 8, 8), opt=(4, 256, 256), max=(8, 512, 512)),
@@ -101,6 +103,17 @@ def test_a_plan_with_dynamic_profiles_is_built_without_a_gpu(mixed: Export, tmp_
     assert manifest.profiles == PROFILES
     weights = (mixed.artifact / MODEL_FILE).stat().st_size
     assert (folder / PLAN_FILE).stat().st_size > weights / 2
+
+
+def test_an_fp32_plan_is_built_without_a_gpu_too_and_says_that_it_was_not_measured(
+    fp32: Export, tmp_path: Path
+) -> None:
+    manifest = export_plan(fp32.artifact, tmp_path / "plan", PROFILES)
+    assert manifest.precision == "fp32"
+    assert manifest.layer_types["CONVOLUTION"].keys() == {"FLOAT"}
+    PlanManifest.load(tmp_path / "plan").verify(tmp_path / "plan")
+    if find_device() is None:
+        assert manifest.parity_unmeasured == NO_USABLE_DEVICE
 
 
 def test_an_fp32_network_is_parsed_in_fp32_and_does_not_pass_for_mixed(fp32: Export) -> None:

@@ -14,7 +14,7 @@ import torch
 from export.samples import noise_samples
 from export.shapes import TRACE_SHAPE, VERIFICATION_SHAPES
 from export.to_onnx import DEFAULT_OPSET, export_onnx
-from export.verify import measure, open_onnx
+from export.verify import Model, measure, open_onnx
 from models.artifact import MANIFEST_FILE, MODEL_FILE, ArtifactError, Manifest, sha256_of
 from models.checkpoint import CheckpointError
 from models.layers import LayerNorm2d
@@ -46,7 +46,8 @@ def test_the_mixed_model_agrees_with_float32_pytorch_to_sixty_decibels(network: 
     mixed = Manifest.load(mixed_artifact)
     assert mixed.precision == "mixed"
     assert (mixed.input_name, mixed.output_name) == ("image", "restored")
-    for measured in measure(network, open_onnx(mixed_artifact / MODEL_FILE), noise_samples(NEW_SHAPES)):
+    model = Model("mixed", open_onnx(mixed_artifact / MODEL_FILE))
+    for measured in measure(network, [model], noise_samples(NEW_SHAPES)):
         assert measured.comparison.psnr_db > 60
     assert all(entry.psnr_db is not None and entry.psnr_db > 60 for entry in mixed.parity)
 

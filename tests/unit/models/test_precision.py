@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from models.layers import GDFN, MDTA, LayerNorm2d, l2_normalise
-from models.precision import MIXED_DTYPES, aligned, to_mixed
+from models.precision import MIXED_DTYPES, aligned, to_float32, to_mixed
 from models.prompt import PromptGeneration
 from models.promptir import PromptIR, PromptIRConfig
 
@@ -51,6 +51,25 @@ def test_an_aligned_network_computes_the_same_and_leaves_the_original_alone(netw
     assert torch.equal(network(image), before)
     assert list(wide.state_dict()) == names
     assert all(module.hidden % 8 == 0 for module in wide.modules() if isinstance(module, GDFN))
+
+
+@pytest.mark.parametrize(("channels", "heads"), [(8, 1), (24, 4)])
+def test_a_projection_that_is_merged_into_the_attention_gives_the_same_answer(channels: int, heads: int) -> None:
+    attention, x = MDTA(channels, heads), torch.randn(3, channels, 6, 10)
+    apart = attention(x)
+    attention.merges_projection = True
+    torch.testing.assert_close(attention(x), apart, atol=PADDING_TOLERANCE, rtol=0)
+
+
+def test_the_exported_float32_form_has_no_projection_by_itself_and_leaves_the_original_alone(network: PromptIR) -> None:
+    image = torch.rand(2, 3, 24, 40)
+    before = network(image)
+    exported = to_float32(network)
+    for module in exported.modules():
+        if isinstance(module, MDTA):
+            module.project_out.forward = pytest.fail  # it must be read, and never run
+    assert (exported(image) - before).abs().max() <= PADDING_TOLERANCE
+    assert torch.equal(network(image), before)
 
 
 @pytest.mark.parametrize(("dtype", "decibels"), [(torch.float16, 70), (torch.bfloat16, 50)])

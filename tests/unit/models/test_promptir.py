@@ -2,54 +2,38 @@
 
 import json
 import math
-import zlib
+from collections.abc import Callable
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from models.checkpoint import shapes_of
+from models.precision import aligned, to_float32
 from models.promptir import SIZE_MULTIPLE, VARIANTS, PromptIR, PromptIRConfig
+
+Draw = Callable[[str], PromptIR]
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 GOLDEN_TOLERANCE = 1e-4
 BATCH_TOLERANCE = 1e-5
 
 
-def drawn_weight(name: str, shape: tuple[int, ...]) -> Tensor:
-    """The weight that tests/golden/README.md prescribes for the parameter `name`."""
-    rng = np.random.default_rng(zlib.crc32(name.encode()))
-    n = rng.standard_normal(shape)
-    if name.endswith("temperature") or (".norm" in name and name.endswith("weight")):
-        weight = 1 + 0.1 * n
-    elif name.endswith("bias"):
-        weight = 0.05 * n
-    elif "prompt_param" in name:
-        weight = rng.random(shape)
-    else:
-        weight = n * 0.7 / math.sqrt(math.prod(shape[1:]))
-    return torch.from_numpy(weight.astype(np.float32))
-
-
-def drawn_network(config: PromptIRConfig) -> PromptIR:
-    with torch.device("meta"):
-        network = PromptIR(config)
-    weights = {name: drawn_weight(name, shape) for name, shape in shapes_of(config).items()}
-    network.load_state_dict(weights, assign=True)
-    return network.eval()
-
-
 @pytest.fixture(scope="module")
-def tiny() -> PromptIR:
-    return drawn_network(PromptIRConfig.named("promptir-tiny"))
+def tiny(drawn_network: Draw) -> PromptIR:
+    return drawn_network("promptir-tiny")
 
 
-def test_the_published_weights_would_give_the_published_answer() -> None:
+@pytest.mark.parametrize(
+    "form", [lambda network: network, aligned, to_float32], ids=["as it is", "aligned", "exported"]
+)
+def test_the_published_weights_would_give_the_published_answer(
+    drawn_network: Draw, form: Callable[[PromptIR], PromptIR]
+) -> None:
     golden = np.load(GOLDEN / "promptir_1x64x64.npz")
-    network = drawn_network(PromptIRConfig.named("promptir"))
+    network = form(drawn_network("promptir"))
     with torch.inference_mode():
         restored = network(torch.from_numpy(golden["image"])).numpy()
     assert np.abs(restored - golden["restored"]).max() < GOLDEN_TOLERANCE
@@ -119,8 +103,8 @@ def test_the_order_of_a_batch_does_not_matter(tiny: PromptIR) -> None:
         torch.testing.assert_close(tiny(images.flip(0)), tiny(images).flip(0), atol=BATCH_TOLERANCE, rtol=0)
 
 
-def test_a_silent_output_convolution_returns_the_image() -> None:
-    network = drawn_network(PromptIRConfig.named("promptir-tiny"))
+def test_a_silent_output_convolution_returns_the_image(drawn_network: Draw) -> None:
+    network = drawn_network("promptir-tiny")
     image = torch.rand(1, 3, 16, 16)
     with torch.inference_mode():
         network.output.weight.zero_()

@@ -1,0 +1,45 @@
+"""The golden network: weights that anyone can draw from the parameters' names, with activations like trained ones."""
+
+import math
+import zlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+if TYPE_CHECKING:
+    from models.promptir import PromptIR
+
+
+def drawn_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The weight that tests/golden/README.md prescribes for the parameter `name`."""
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    n = rng.standard_normal(shape)
+    if name.endswith("temperature") or (".norm" in name and name.endswith("weight")):
+        weight = 1 + 0.1 * n
+    elif name.endswith("bias"):
+        weight = 0.05 * n
+    elif "prompt_param" in name:
+        weight = rng.random(shape)
+    else:
+        weight = n * 0.7 / math.sqrt(math.prod(shape[1:]))
+    return weight.astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def drawn_network() -> "Callable[[str], PromptIR]":
+    """Make the network of a variant with the golden weights."""
+    torch = pytest.importorskip("torch", reason="makes the network with torch (extra `export`)")
+    from models.checkpoint import shapes_of
+    from models.promptir import PromptIR, PromptIRConfig
+
+    def draw(variant: str) -> PromptIR:
+        config = PromptIRConfig.named(variant)
+        with torch.device("meta"):
+            network = PromptIR(config)
+        weights = {name: torch.from_numpy(drawn_weight(name, shape)) for name, shape in shapes_of(config).items()}
+        network.load_state_dict(weights, assign=True)
+        return network.eval()
+
+    return draw
