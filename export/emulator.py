@@ -7,7 +7,7 @@ runtime that fuses them.
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,6 +24,11 @@ Form = Literal["naive", "islands"]
 """Everything in half, as a converter or `.half()` would have it, or the mixed network that is exported."""
 FORMS: tuple[Form, ...] = ("naive", "islands")
 
+HALF_ROUNDS_TO_INFINITY = 65520.0
+"""The least number that half stores as infinity: midway from its largest, 65504, to the next there would be."""
+CHUNK = 2**20
+"""Values that are rounded together: few enough to stay in the processor's cache."""
+
 
 @dataclass(frozen=True)
 class Emulation:
@@ -36,19 +41,20 @@ class Emulation:
     """Operator -> how many of its calls gave a value that is not finite."""
 
 
-def emulate(network: PromptIR, image: Tensor) -> list[Emulation]:
-    """Run float32 `network` on `image` (N, 3, H, W) as it is and in each emulated form, all on the CPU."""
-    with torch.no_grad():  # inference mode would hide the steps of composed operators from the emulator
-        expected = network(image).numpy()
-        mixed = to_mixed(network, torch.float16)
-        emulations = []
-        for form in FORMS:
-            rounding = HalfRounding(islands=form == "islands")
-            with rounding:
-                found = mixed(image)
-            comparison = compare(found.numpy(), expected)
-            emulations.append(Emulation(form, tuple(image.shape), comparison, dict(rounding.overflows)))
-    return emulations
+@torch.no_grad()  # inference mode would hide the steps of composed operators from the emulator
+def emulate(network: PromptIR, image: Tensor, forms: Sequence[Form] = FORMS) -> Iterator[Emulation]:
+    """Run float32 `network` on `image` (N, 3, H, W) as it is and in each emulated form, all on the CPU.
+
+    Features are freed as soon as the next operator has them, so the peak is that of the widest layer in float32.
+    """
+    expected = network(image).numpy()
+    mixed = to_mixed(network, torch.float16)
+    for form in forms:
+        rounding = HalfRounding(islands=form == "islands")
+        with rounding:
+            found = mixed(image)
+        comparison = compare(found.numpy(), expected)
+        yield Emulation(form, tuple(image.shape), comparison, dict(rounding.overflows))
 
 
 class HalfRounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -80,15 +86,19 @@ class HalfRounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
         stored = kwargs.get("dtype") or (torch.float16 if torch.float16 in inputs else torch.float32)
         if name != "_to_copy":  # casts are run as they are
             args = tree_map_only(Tensor, torch.Tensor.float, args)
-        return tree_map_only(Tensor, lambda result: self._store(result, stored, name), func(*args, **kwargs))
+        results = func(*args, **kwargs)
+        del args  # a megapixel's features in float32 are gigabytes, and the copies are not needed for the rounding
+        return tree_map_only(Tensor, lambda result: self._store(result, stored, name), results)
 
     def _store(self, result: Tensor, dtype: torch.dtype, operator: str) -> Tensor:
         half = dtype == torch.float16 or not self._islands
-        rounded = result.half() if half else result
-        low, high = torch.aminmax(rounded)
-        if not (math.isfinite(low) and math.isfinite(high)):
+        low, high = torch.aminmax(result)
+        limit = HALF_ROUNDS_TO_INFINITY if half else math.inf
+        if not (-limit < low and high < limit):  # written so that NaN is counted, too
             self.overflows[operator] += 1
-        return rounded.to(dtype)
+        if dtype == torch.float16:
+            return result.half()
+        return _rounded_in_place(result) if half else result
 
     def _layer_norm_by_steps(
         self, x: Tensor, shape: list[int], weight: Tensor, bias: Tensor, epsilon: float
@@ -104,3 +114,10 @@ class HalfRounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
         inverse = step(torch.rsqrt, step(torch.add, variance, epsilon))
         normalised = step(torch.mul, centred, inverse)
         return step(torch.add, step(torch.mul, normalised, weight), bias), mean, inverse
+
+
+def _rounded_in_place(x: Tensor) -> Tensor:
+    """Float32 `x` rounded through half where it lies."""
+    for chunk in torch.split(x.view(-1), CHUNK) if x.is_contiguous() else (x,):
+        chunk.copy_(chunk.half())
+    return x

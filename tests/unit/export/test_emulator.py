@@ -1,5 +1,8 @@
 """The emulator of half precision: the overflow that it finds, and that the exported form is free of it."""
 
+from collections.abc import Callable
+
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -40,6 +43,18 @@ def test_naive_half_overflows_at_512_and_the_exported_form_does_not() -> None:
 
     assert GATES["mixed"].complaint(islands.comparison) is None
     assert islands.comparison.psnr_db > 60
+    assert islands.overflows == {}
+
+
+@pytest.mark.slow  # many minutes and gigabytes
+@pytest.mark.parametrize("side", [512, 1024])
+def test_the_papers_network_overflows_in_naive_half_and_not_as_exported(
+    drawn_network: Callable[[str], PromptIR], side: int
+) -> None:
+    naive, islands = emulate(drawn_network("promptir"), picture(side))
+    assert GATES["mixed"].complaint(naive.comparison) is not None
+    assert sum(naive.overflows.values()) > 0
+    assert GATES["mixed"].complaint(islands.comparison) is None
     assert islands.overflows == {}
 
 
