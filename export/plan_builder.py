@@ -7,10 +7,11 @@ from typing import Any
 
 from export.build_log import create_build_log
 from export.build_progress import BuildProgress, create_progress_monitor
+from export.plan_model import PlanRunError, load_engine
 from models.artifact import Manifest
 from models.plan_manifest import BuildOptions, ShapeProfile
 from models.promptir import IMAGE_CHANNELS
-from models.tensorrt_faults import creation_fault, device_fault, plan_fault
+from models.tensorrt_faults import creation_fault, device_fault
 
 MEBIBYTE = 2**20
 SHOWN_ERRORS = 3
@@ -97,18 +98,14 @@ class PlanBuilder:
         """Load a plan on the device it was built for; `BuildError` says why that does not work."""
         self._failures.clear()
         try:
-            runtime = self._trt.Runtime(self._log)
-        except TypeError as error:
-            raise BuildError(creation_fault(error)) from error
-        if options.version_compatible:  # such a plan carries a runtime of its own, and this one was made right here
-            runtime.engine_host_code_allowed = True
-        engine = runtime.deserialize_cuda_engine(plan)
-        if engine is None:  # the library raises nothing here
-            raise BuildError(plan_fault(self._failures))
+            load_engine(self._trt, plan, options, self._failures)
+        except PlanRunError as error:
+            raise BuildError(str(error)) from error
 
     def _configured(self, options: BuildOptions) -> Any:
         trt = self._trt
         config = self._builder.create_builder_config()
+        config.clear_flag(trt.BuilderFlag.TF32)  # on by default; it would round float32 products to ten bits
         if options.workspace_mb is not None:
             config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mb * MEBIBYTE)
         if options.optimisation_level is not None:

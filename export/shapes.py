@@ -1,5 +1,8 @@
 """The input shapes (N, 3, H, W) that an export is traced and verified with."""
 
+from collections.abc import Sequence
+
+from models.plan_manifest import Extent, ShapeProfile
 from models.promptir import IMAGE_CHANNELS, SIZE_MULTIPLE
 
 Shape = tuple[int, int, int, int]
@@ -15,3 +18,16 @@ VERIFICATION_SHAPES: tuple[Shape, ...] = (
     (1, IMAGE_CHANNELS, 72, 200),
 )
 """None is the traced one; batches of one and more, square, tall and wide."""
+
+
+def shapes_within(profiles: Sequence[ShapeProfile]) -> tuple[Shape, ...]:
+    """The verification shapes that a profile takes, then the smallest of each and the one it is best at, each once."""
+    held = [shape for shape in VERIFICATION_SHAPES if any(profile.holds(extent_of(shape)) for profile in profiles)]
+    extents = [extent for profile in profiles for extent in (profile.min, profile.opt)]
+    return tuple(dict.fromkeys([*held, *((n, IMAGE_CHANNELS, h, w) for n, h, w in extents)]))
+
+
+def extent_of(shape: tuple[int, ...]) -> Extent:
+    """Batch, height and width of (N, 3, H, W)."""
+    count, _, height, width = shape
+    return count, height, width

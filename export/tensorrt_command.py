@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
-from models.plan_manifest import HardwareCompatibility, LayerTypes
+from models.plan_manifest import HardwareCompatibility, LayerTypes, PlanManifest
 
 MEGABYTE = 10**6
 
@@ -15,6 +15,13 @@ def add_tensorrt_command(commands: "argparse._SubParsersAction[argparse.Argument
     command = commands.add_parser("tensorrt", help="build a TensorRT plan folder from an ONNX artifact folder")
     command.add_argument("--onnx", type=Path, required=True, metavar="ARTIFACT", help="folder with model.onnx")
     command.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="created, or replaced when built")
+    command.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="what the ONNX artifact was made from, to measure the plan's parity on the GPU; left out, "
+        "weights.safetensors in ARTIFACT if there is one",
+    )
     command.add_argument(
         "--profile",
         nargs="+",
@@ -49,7 +56,7 @@ def _export_tensorrt(options: argparse.Namespace) -> None:
         hardware_compatibility=options.hardware_compatibility,
         version_compatible=options.version_compatible,
     )
-    manifest = export_plan(options.onnx, options.output, profiles, asked, options.timing_cache)
+    manifest = export_plan(options.onnx, options.output, profiles, asked, options.timing_cache, options.weights)
     for line in _layer_lines(manifest.layer_types):
         print(line)
     megabytes = (options.output / manifest.model_file).stat().st_size / MEGABYTE
@@ -57,6 +64,15 @@ def _export_tensorrt(options: argparse.Namespace) -> None:
         f"{options.output}: {manifest.variant}, {manifest.precision}, {manifest.flavour} {manifest.tensorrt_version}, "
         f"{manifest.device}, {len(profiles)} profiles, {megabytes:.1f} MB"
     )
+    print(_parity_line(manifest))
+
+
+def _parity_line(manifest: PlanManifest) -> str:
+    if manifest.parity_unmeasured:
+        return f"parity not measured: {manifest.parity_unmeasured}"
+    worst = max(manifest.parity, key=lambda entry: entry.max_abs_error)
+    shape = "x".join(map(str, worst.shape))
+    return f"parity with float32 PyTorch: max abs error {worst.max_abs_error:.1e}, {worst.psnr_db:.1f} dB, at {shape}"
 
 
 def _layer_lines(table: LayerTypes) -> Iterator[str]:

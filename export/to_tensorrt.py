@@ -4,7 +4,6 @@ import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -12,20 +11,18 @@ from export.build_progress import BuildProgress
 from export.device import Device, find_device
 from export.layer_audit import audit, check_layer_types
 from export.plan_builder import BuildError, PlanBuilder
+from export.plan_parity import find_weights, with_parity
 from export.profiles import DEFAULT_PROFILES, check_profiles
 from export.staging import staged
+from export.tensorrt_library import load_tensorrt, makes_portable_plans
 from models.artifact import MODEL_FILE, ArtifactError, Manifest, sha256_of
 from models.plan_manifest import PLAN_FILE, BuildOptions, PlanManifest, ShapeProfile
-from models.tensorrt_faults import NO_USABLE_DEVICE, import_fault
+from models.tensorrt_faults import NO_USABLE_DEVICE
 
 DEFAULT_OPTIONS = BuildOptions()
 NOT_CARRIED_OVER = {"name", "sha256", "parity", "exporter"}
 
 logger = logging.getLogger(__name__)
-
-
-class TensorRTUnavailable(ValueError):  # noqa: N818 - named for what happened, like the server's errors
-    """A machine that TensorRT does not load on; the message is one sentence for a user."""
 
 
 def build_options(**fields: object) -> BuildOptions:
@@ -37,47 +34,27 @@ def build_options(**fields: object) -> BuildOptions:
         raise BuildError(f"build option {first['loc'][0]} = {first['input']}: {first['msg']}") from None
 
 
-def load_tensorrt() -> Any:
-    """The module `tensorrt`, or `tensorrt_rtx` where that is not installed; `TensorRTUnavailable` without either.
-
-    An Enterprise installation that is there but broken is an error: its user did not ask for a plan of the other
-    library, which no Enterprise runtime reads.
-    """
-    try:
-        try:
-            import tensorrt
-        except ModuleNotFoundError as error:
-            if error.name != "tensorrt":
-                raise
-            import tensorrt_rtx as tensorrt
-    except ImportError as error:
-        raise TensorRTUnavailable(import_fault(error)) from error
-    return tensorrt
-
-
-def makes_portable_plans(trt: Any) -> bool:
-    """Whether plans of this library run on every GPU it supports: TensorRT-RTX makes kernels where a plan is loaded."""
-    return hasattr(trt, "ComputeCapability")
-
-
 def export_plan(
     artifact: Path,
     output: Path,
     profiles: Sequence[ShapeProfile] = DEFAULT_PROFILES,
     options: BuildOptions = DEFAULT_OPTIONS,
     timing_cache: Path | None = None,
+    weights: Path | None = None,
 ) -> PlanManifest:
     """Write the plan folder `output` from the ONNX artifact in the folder `artifact`.
 
-    The folder appears only once the parsed network has passed the layer audit and the plan is built. `ValueError`
-    subclasses, each with one sentence: `TensorRTUnavailable`, `ArtifactError` for an ONNX file that does not match its
-    manifest, `ProfileError`, `PrecisionError`, `BuildError` and `OutputFolderError`.
+    The folder appears only once the parsed network has passed the layer audit, the plan is built and, with a GPU and
+    the `weights` at hand, it passes the gate of its precision. `ValueError` subclasses, each with one sentence:
+    `TensorRTUnavailable`, `ArtifactError` for a file that does not match its manifest, `ProfileError`,
+    `PrecisionError`, `BuildError`, `ParityError` and `OutputFolderError`.
     """
     trt = load_tensorrt()
     portable = makes_portable_plans(trt)
     _check_options(portable, options, timing_cache)
     device = None if portable else _required_device()
     manifest = _verified_manifest(artifact)
+    weights = find_weights(artifact, manifest, weights)
     model = artifact / MODEL_FILE
     check_profiles(model, profiles, manifest.size_multiple)
     with staged(output, PLAN_FILE) as staging:
@@ -98,6 +75,7 @@ def export_plan(
             name=output.resolve().name,
             sha256=sha256_of(staging / PLAN_FILE),
             parity=(),
+            parity_unmeasured="not yet",
             exporter=manifest.exporter | {trt.__name__: trt.__version__},
             flavour="tensorrt_rtx" if portable else "tensorrt",
             tensorrt_version=trt.__version__,
@@ -108,6 +86,7 @@ def export_plan(
             onnx_sha256=manifest.sha256,
             onnx_parity=manifest.parity,
         )
+        plan_manifest = with_parity(plan_manifest, staging, weights)
         plan_manifest.save(staging)
     return plan_manifest
 

@@ -1,8 +1,8 @@
-"""Parity: how far an exported model is from the PyTorch network it came from."""
+"""Parity: how far exported models are from the PyTorch network they came from."""
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,15 +10,18 @@ import onnxruntime
 import torch
 
 from export.comparison import Comparison, Pixels, compare
+from export.plan_model import open_plan
 from export.samples import Sample, noise_samples
+from export.shapes import extent_of
 from models.artifact import MODEL_FILE, Manifest, Parity, Precision
+from models.plan_manifest import PLAN_FILE, PlanManifest, ShapeProfile
 from models.promptir import PromptIR
 
 WARNINGS_AND_ERRORS_OFF = 3
 """ONNX Runtime's log level: its remarks on the graph are not for the person who exports."""
 
 Candidate = Callable[[Pixels], Pixels]
-"""A loaded model of any runtime: a batch (N, 3, H, W) in, its answer out."""
+"""What runs a model, on any runtime: a batch (N, 3, H, W) in, its answer out, blocking."""
 
 logger = logging.getLogger(__name__)
 
@@ -53,21 +56,40 @@ GATES: dict[Precision, Gate] = {
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """One sample's comparison."""
+class Model:
+    """A loaded model: its name in a report, what runs it, and the profiles it is bound to; none takes every shape."""
 
+    name: str
+    run: Candidate
+    profiles: tuple[ShapeProfile, ...] = ()
+
+    def takes(self, shape: tuple[int, ...]) -> bool:
+        """Whether it runs a batch (N, 3, H, W)."""
+        return not self.profiles or any(profile.holds(extent_of(shape)) for profile in self.profiles)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One model's comparison on one sample."""
+
+    model: Model
     sample: str
     shape: tuple[int, ...]
     comparison: Comparison
 
 
 def verify(network: PromptIR, model: Path, gate: Gate = GATES["fp32"]) -> tuple[Parity, ...]:
-    """Run float32 `network` and the ONNX file `model` on every verification shape.
+    """Run float32 `network` and the ONNX file `model` on every verification shape; see `parity_of`."""
+    return parity_of(network, Model(MODEL_FILE, open_onnx(model)), noise_samples(), gate)
+
+
+def parity_of(network: PromptIR, model: Model, samples: Iterable[Sample], gate: Gate) -> tuple[Parity, ...]:
+    """Run float32 `network` and `model` on every sample.
 
     `ParityError` names the first shape whose answer does not pass `gate` or has another shape.
     """
     parity = []
-    for measured in measure(network, open_onnx(model), noise_samples()):
+    for measured in measure(network, [model], samples):
         found, shape = measured.comparison, measured.shape
         logger.info("verified %s: max abs error %.1e, %.1f dB", shape_name(shape), found.max_abs_error, found.psnr_db)
         if complaint := gate.complaint(found):
@@ -76,26 +98,35 @@ def verify(network: PromptIR, model: Path, gate: Gate = GATES["fp32"]) -> tuple[
     return tuple(parity)
 
 
-def measure(network: PromptIR, candidate: Candidate, samples: Iterable[Sample]) -> Iterator[Measurement]:
-    """Compare `candidate` with float32 `network` on each sample, as soon as it is asked for."""
+def measure(network: PromptIR, models: Sequence[Model], samples: Iterable[Sample]) -> Iterator[Measurement]:
+    """Compare each model with float32 `network` on each sample that it takes, as soon as it is asked for."""
     for sample in samples:
+        shape = sample.pixels.shape
+        taking = [model for model in models if model.takes(shape)]
+        if not taking:
+            logger.info("skipped %s: no profile takes %s", sample.name, shape_name(shape))
+            continue
         with torch.inference_mode():
             expected: Pixels = network(torch.from_numpy(sample.pixels)).numpy()
-        found = candidate(sample.pixels)
-        shape = sample.pixels.shape
-        if found.shape != shape:
-            raise ParityError(f"the exported model answers {shape_name(shape)} with {shape_name(found.shape)}")
-        yield Measurement(sample.name, shape, compare(found, expected))
+        for model in taking:
+            found = model.run(sample.pixels)
+            if found.shape != shape:
+                raise ParityError(f"the exported model answers {shape_name(shape)} with {shape_name(found.shape)}")
+            yield Measurement(model, sample.name, shape, compare(found, expected))
 
 
-def open_artifact(folder: Path) -> tuple[Manifest, Candidate]:
-    """The checked manifest of the artifact in `folder`, and its model, loaded; `ValueError` says what is wrong."""
+def open_artifact(folder: Path) -> tuple[Manifest, Model]:
+    """The checked manifest of the artifact in `folder`, and its model, loaded; `ValueError` says what is wrong.
+
+    An ONNX file runs on the CPU, a plan on the first visible GPU.
+    """
+    if (folder / PLAN_FILE).exists():
+        plan = PlanManifest.load(folder)
+        plan.verify(folder)
+        return plan, Model(f"{plan.precision} {PLAN_FILE}", open_plan(folder, plan), plan.profiles)
     manifest = Manifest.load(folder)
-    opener = OPENERS.get(manifest.model_file)
-    if opener is None:
-        raise ValueError(f"{folder} holds {manifest.model_file}, which cannot be run here")
     manifest.verify(folder)
-    return manifest, opener(folder / manifest.model_file)
+    return manifest, Model(f"{manifest.precision} {MODEL_FILE}", open_onnx(folder / MODEL_FILE))
 
 
 def open_onnx(model: Path) -> Candidate:
@@ -110,10 +141,6 @@ def open_onnx(model: Path) -> Candidate:
         return answer
 
     return run
-
-
-OPENERS: dict[str, Callable[[Path], Candidate]] = {MODEL_FILE: open_onnx}
-"""Model file of an artifact -> what loads it; a runtime that needs a device adds itself here."""
 
 
 def shape_name(shape: tuple[int, ...]) -> str:

@@ -1,4 +1,4 @@
-"""The command `promptir-export verify`: parity of an artifact, as a table and as JSON."""
+"""The command `promptir-export verify`: parity of artifacts, as a table and as JSON."""
 
 import argparse
 import json
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # --help and usage errors must not wait for torch
     from export.comparison import Comparison
     from export.samples import Sample
-    from export.verify import Candidate, Gate
+    from export.verify import Gate, Model
     from models.artifact import Manifest
     from models.promptir import PromptIR
 
@@ -21,9 +21,15 @@ COLUMNS = "{run:<18} {input:<22} {shape:<14} {error:>11} {psnr:>9} {non_finite:>
 
 def add_verify_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Declare `verify` and its options."""
-    command = commands.add_parser("verify", help="compare an artifact with float32 PyTorch and hold it to its gate")
-    command.add_argument("artifact", type=Path, metavar="ARTIFACT", help="folder with the model and manifest.json")
-    command.add_argument("--weights", type=Path, required=True, metavar="FILE", help="what the artifact was made from")
+    command = commands.add_parser("verify", help="compare artifacts with float32 PyTorch and hold each to its gate")
+    command.add_argument(
+        "artifacts",
+        type=Path,
+        nargs="+",
+        metavar="ARTIFACT",
+        help="folder with an ONNX file or a plan and its manifest.json; several of one network make one table",
+    )
+    command.add_argument("--weights", type=Path, required=True, metavar="FILE", help="what they were made from")
     command.add_argument("--photos", type=Path, metavar="FOLDER", help="photos to run beside noise, cut to 512x512")
     command.add_argument("--json", type=Path, metavar="FILE", help="write the table there, too")
     command.add_argument(
@@ -71,41 +77,76 @@ class Row:
         return fields
 
 
+@dataclass(frozen=True)
+class Subject:
+    """One artifact of the report."""
+
+    manifest: "Manifest"
+    model: "Model"
+    gate: "Gate"
+
+    def record(self) -> dict[str, Any]:
+        manifest = self.manifest
+        return {
+            "run": self.model.name,
+            "artifact": manifest.name,
+            "precision": manifest.precision,
+            "sha256": manifest.sha256,
+            "gate": {name: value for name, value in vars(self.gate).items() if math.isfinite(value)},
+        }
+
+
 def _verify(options: argparse.Namespace) -> None:
-    from export.verify import GATES, ParityError, open_artifact
+    from export.verify import GATES, ParityError
     from models.checkpoint import load_network
     from models.promptir import PromptIRConfig
 
-    manifest, candidate = open_artifact(options.artifact)
-    network = load_network(options.weights, PromptIRConfig.named(manifest.variant))
-    print(f"{manifest.name}: {manifest.variant}, {manifest.precision}, {manifest.model_file} against float32 PyTorch")
+    subjects = _opened(options.artifacts)
+    variant = subjects[0].manifest.variant
+    network = load_network(options.weights, PromptIRConfig.named(variant))
+    for subject in subjects:
+        print(f"{subject.manifest.name}: {variant}, {subject.model.name} against float32 PyTorch")
     header = {"run": "run", "input": "input", "shape": "shape", "error": "max abs", "psnr": "PSNR"}
     print(COLUMNS.format(**header, non_finite="non-finite", result="gate"))
     rows = []
     for row in chain(
-        _measured(network, candidate, options.photos, GATES[manifest.precision], manifest.model_file),
+        _measured(network, subjects, options.photos),
         _emulated(network, options.emulate, options.photos, GATES["mixed"]),
     ):
         print(row.line(), flush=True)
         rows.append(row)
     if options.json:
-        report = _report(manifest, GATES[manifest.precision], rows)
+        report = _report(variant, subjects, rows)
         options.json.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     if failed := [row for row in rows if row.complaint]:
         first = failed[0]
         raise ParityError(f"{len(failed)} of {len(rows)} runs fail: on {first.input}, {first.run} {first.complaint}")
 
 
-def _measured(
-    network: "PromptIR", candidate: "Candidate", photos: Path | None, gate: "Gate", model_file: str
-) -> Iterator[Row]:
+def _opened(folders: Sequence[Path]) -> list[Subject]:
+    from export.verify import GATES, open_artifact
+
+    subjects = [Subject(manifest, model, GATES[manifest.precision]) for manifest, model in map(open_artifact, folders)]
+    variants = sorted({subject.manifest.variant for subject in subjects})
+    if len(variants) > 1:
+        raise ValueError(f"artifacts of {' and '.join(variants)} cannot share a table; verify each by itself")
+    return subjects
+
+
+def _measured(network: "PromptIR", subjects: Sequence[Subject], photos: Path | None) -> Iterator[Row]:
     from export.samples import noise_samples, photo_samples
+    from export.shapes import VERIFICATION_SHAPES, shapes_within
     from export.verify import measure
 
-    samples = chain(noise_samples(), photo_samples(photos) if photos else ())
-    for measured in measure(network, candidate, samples):
-        found = measured.comparison
-        yield Row(model_file, measured.sample, measured.shape, found, gate.complaint(found))
+    gates = {subject.model: subject.gate for subject in subjects}
+    profiles = [profile for model in gates for profile in model.profiles]
+    shapes = shapes_within(profiles)
+    if not all(model.profiles for model in gates):
+        shapes = tuple(dict.fromkeys((*VERIFICATION_SHAPES, *shapes)))
+    samples = chain(noise_samples(shapes), photo_samples(photos) if photos else ())
+    for measured in measure(network, list(gates), samples):
+        found, model = measured.comparison, measured.model
+        yield Row(model.name, measured.sample, measured.shape, found, gates[model].complaint(found))
 
 
 def _emulated(network: "PromptIR", sides: Sequence[int], photos: Path | None, gate: "Gate") -> Iterator[Row]:
@@ -135,13 +176,10 @@ def _square(side: int, photos: Path | None) -> "Sample":
     return next(noise_samples(((1, IMAGE_CHANNELS, side, side),)))
 
 
-def _report(manifest: "Manifest", gate: "Gate", rows: list[Row]) -> dict[str, Any]:
+def _report(variant: str, subjects: Sequence[Subject], rows: list[Row]) -> dict[str, Any]:
     return {
-        "artifact": manifest.name,
-        "variant": manifest.variant,
-        "precision": manifest.precision,
-        "sha256": manifest.sha256,
-        "gate": {name: value for name, value in vars(gate).items() if math.isfinite(value)},
+        "variant": variant,
+        "artifacts": [subject.record() for subject in subjects],
         "passed": not any(row.complaint for row in rows),
         "rows": [row.record() for row in rows],
     }

@@ -63,7 +63,7 @@ class BuildOptions(_Record):
 class PlanManifest(Manifest):
     """What a server must know of a plan before it trusts it; what it shares with an ONNX manifest means the same.
 
-    `parity` is the plan's own: empty where it was built on a machine that cannot run it.
+    `parity` is the plan's own; where it could not be measured it is empty and `parity_unmeasured` says why.
     """
 
     model_file: ClassVar[str] = PLAN_FILE
@@ -83,6 +83,14 @@ class PlanManifest(Manifest):
     """Of the ONNX file that the plan was built from."""
     onnx_parity: tuple[Parity, ...]
     """How far that ONNX file was from PyTorch."""
+    parity_unmeasured: Name | None = None
+    """Why `parity` is empty, one sentence, such as that the plan was built on a machine that cannot run it."""
+
+    @model_validator(mode="after")
+    def _parity_or_a_reason(self) -> Self:
+        if bool(self.parity) == bool(self.parity_unmeasured):
+            raise ValueError("a plan's manifest has its parity or the reason why it was not measured; build it again")
+        return self
 
     @classmethod
     def load(cls, folder: Path) -> Self:

@@ -1,6 +1,7 @@
 """The command line of the export: progress, one-sentence errors and exit codes."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 
 from export.cli import main
+from export.shapes import VERIFICATION_SHAPES
 from models.artifact import Manifest
 from models.promptir import PromptIR
 
@@ -107,18 +109,41 @@ def test_verify_prints_a_line_for_each_run_and_writes_them_as_json(
     command = ["verify", str(mixed_artifact), "--weights", str(weights), "--photos", str(tmp_path)]
     assert main([*command, "--json", str(report), "--emulate", "16"]) == 0
     lines = capfd.readouterr().out.splitlines()
-    runs = ["model.onnx"] * 7 + ["emulated"] * 2
+    runs = ["mixed"] * 7 + ["emulated"] * 2
     assert [line.split()[0] for line in lines] == ["mixed:", "run", *runs]
     assert all(line.endswith(" ok") for line in lines[2:])
     content = json.loads(report.read_text())
     assert content["passed"] is True
-    assert content["gate"] == {"min_psnr_db": 50.0}
+    (described,) = content["artifacts"]
+    assert (described["artifact"], described["gate"]) == ("mixed", {"min_psnr_db": 50.0})
     assert len(content["rows"]) == len(runs)
     photo = content["rows"][5]
-    assert (photo["run"], photo["input"], photo["shape"]) == ("model.onnx", "photo.png", [1, 3, 24, 40])
+    assert (photo["run"], photo["input"], photo["shape"]) == ("mixed model.onnx", "photo.png", [1, 3, 24, 40])
     assert photo["psnr_db"] > 50
     assert (photo["non_finite"], photo["complaint"], photo["overflows"]) == (0, None, {})
     assert [row["run"] for row in content["rows"][-2:]] == ["emulated naive", "emulated islands"]
+
+
+def test_verify_makes_one_table_of_several_artifacts_each_held_to_its_own_gate(
+    weights: Path, artifact: Path, mixed_artifact: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    report = tmp_path / "report.json"
+    assert main(["verify", str(artifact), str(mixed_artifact), "--weights", str(weights), "--json", str(report)]) == 0
+    content = json.loads(report.read_text())
+    gates = {described["run"]: described["gate"] for described in content["artifacts"]}
+    assert gates == {"fp32 model.onnx": {"max_abs_error": 1e-4}, "mixed model.onnx": {"min_psnr_db": 50.0}}
+    shapes = [tuple(row["shape"]) for row in content["rows"] if row["run"] == "mixed model.onnx"]
+    assert shapes == [tuple(row["shape"]) for row in content["rows"] if row["run"] == "fp32 model.onnx"]
+    assert tuple(shapes) == VERIFICATION_SHAPES
+
+
+def test_verify_refuses_artifacts_of_different_networks(
+    artifact: Path, weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    other = shutil.copytree(artifact, tmp_path / "other")
+    Manifest.load(artifact).model_copy(update={"variant": "promptir"}).save(other)
+    sentence = refusal(capfd, "verify", str(artifact), str(other), "--weights", str(weights))
+    assert sentence.endswith("artifacts of promptir and promptir-tiny cannot share a table; verify each by itself")
 
 
 def test_verify_fails_with_the_weights_of_another_model_and_still_reports(
@@ -131,7 +156,9 @@ def test_verify_fails_with_the_weights_of_another_model_and_still_reports(
     assert main(command) == 1
     captured = capfd.readouterr()
     assert captured.out.count("FAILS") == 5
-    assert captured.err.splitlines()[-1].startswith("promptir-export: 5 of 5 runs fail: on noise, model.onnx is off by")
+    assert captured.err.splitlines()[-1].startswith(
+        "promptir-export: 5 of 5 runs fail: on noise, fp32 model.onnx is off by"
+    )
     content = json.loads(report.read_text())
     assert content["passed"] is False
     assert content["rows"][0]["max_abs_error"] is None

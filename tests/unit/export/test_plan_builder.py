@@ -41,13 +41,16 @@ class Config:
     progress_monitor = None
 
     def __init__(self) -> None:
-        self.flags: list[str] = []
+        self.flags: list[str] = ["tf32"]  # as the real ones
         self.pools: dict[str, int] = {}
         self.profiles: list[list[tuple[object, ...]]] = []
         self.timings: TimingCache | None = None
 
     def set_flag(self, flag: str) -> None:
         self.flags.append(flag)
+
+    def clear_flag(self, flag: str) -> None:
+        self.flags.remove(flag)
 
     def set_memory_pool_limit(self, pool: str, size: int) -> None:
         self.pools[pool] = size
@@ -86,6 +89,7 @@ class Library:
         WORKSPACE = "workspace"
 
     class BuilderFlag:
+        TF32 = "tf32"
         VERSION_COMPATIBLE = "version compatible"
 
     HardwareCompatibilityLevel = Level
@@ -119,7 +123,7 @@ def build(library: Library, options: BuildOptions | None = None, timing_cache: P
     return plan
 
 
-def test_a_plain_build_leaves_every_choice_to_the_library() -> None:
+def test_a_plain_build_leaves_every_choice_but_tf32_to_the_library() -> None:
     library = Library()
     assert build(library) == b"plan"
     config = library.config

@@ -9,6 +9,7 @@ import pytest
 import tensorrt_rtx
 from onnx import TensorProto, helper
 
+from export import plan_model
 from export.build_progress import BuildProgress
 from export.cli import main
 from export.device import find_device
@@ -16,9 +17,11 @@ from export.plan_builder import BuildError, PlanBuilder
 from export.precision import PrecisionError
 from export.profiles import ProfileError
 from export.staging import OutputFolderError
-from export.to_tensorrt import TensorRTUnavailable, build_options, export_plan, load_tensorrt
+from export.tensorrt_library import TensorRTUnavailable, load_tensorrt
+from export.to_tensorrt import build_options, export_plan
 from models.artifact import MANIFEST_FILE, MODEL_FILE, ArtifactError, Manifest, sha256_of
 from models.plan_manifest import PLAN_FILE, BuildOptions, PlanManifest, ShapeProfile
+from models.tensorrt_faults import NO_USABLE_DEVICE
 
 PROFILES = (
     ShapeProfile(min=(1, 8, 8), opt=(4, 64, 64), max=(8, 128, 128)),
@@ -87,10 +90,30 @@ def test_the_manifest_says_what_was_built_from_what_and_for_where(make_artifact:
     assert (manifest.flavour, manifest.tensorrt_version) == ("tensorrt_rtx", tensorrt_rtx.__version__)
     assert (manifest.device, manifest.compute_capability) == ("portable", None)
     assert (manifest.onnx_sha256, manifest.onnx_parity) == (source.sha256, source.parity)
-    assert manifest.parity == ()
     assert manifest.profiles == PROFILES
     assert manifest.layer_types["CONVOLUTION"] == {"FLOAT": 1}
     assert manifest.exporter == source.exporter | {"tensorrt_rtx": tensorrt_rtx.__version__}
+
+
+def test_without_a_gpu_the_manifest_says_why_it_has_no_parity(
+    make_artifact: MakeArtifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_model, "find_device", lambda: None)
+    export_plan(make_artifact(a_model()), tmp_path / "plan", PROFILES)
+    manifest = PlanManifest.load(tmp_path / "plan")
+    assert manifest.parity == ()
+    assert manifest.parity_unmeasured == NO_USABLE_DEVICE
+
+
+def test_weights_of_another_export_are_refused_before_anything_is_built(
+    make_artifact: MakeArtifact, tmp_path: Path
+) -> None:
+    artifact = make_artifact(a_model(), weights_sha256="0" * 64)
+    (artifact / "weights.safetensors").write_bytes(b"others")
+    with pytest.raises(ArtifactError, match=r"is not the file that .* was exported from"):
+        export_plan(artifact, tmp_path / "plan", PROFILES)
+    with pytest.raises(ArtifactError, match="nowhere does not exist"):
+        export_plan(artifact, tmp_path / "plan", PROFILES, weights=tmp_path / "nowhere")
 
 
 def test_without_any_tensorrt_the_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,10 +270,11 @@ def test_the_command_prints_the_layer_table_and_one_line_about_the_plan(
     command = ["tensorrt", "--onnx", str(make_artifact(a_model())), "--output", str(output)]
     assert main([*command, "--profile", "1x8x8:1x64x64:2x64x64", "1x8x8:1x128x128:1x128x128"]) == 0
     captured = capfd.readouterr()
-    *table, last = captured.out.splitlines()
+    *table, last, parity = captured.out.splitlines()
     assert [line.split() for line in table if "CONV" in line] == [["CONVOLUTION", "1", "FLOAT"]]
     version = tensorrt_rtx.__version__
     assert last.startswith(f"{output}: two-layers, fp32, tensorrt_rtx {version}, portable, 2 profiles, 0.")
+    assert parity.startswith("parity not measured: ")
     assert [line.split()[0] for line in captured.err.splitlines()] == ["parsing", "building", "built"]
 
 

@@ -12,7 +12,7 @@ import torch
 from export.comparison import EXACT_DB, Comparison, Pixels, compare
 from export.samples import noise_samples
 from export.shapes import VERIFICATION_SHAPES
-from export.verify import GATES, Gate, ParityError, measure, open_artifact, verify
+from export.verify import GATES, Gate, Model, ParityError, measure, open_artifact, verify
 from models.artifact import MODEL_FILE, ArtifactError, Precision
 from models.promptir import PromptIR
 
@@ -75,8 +75,8 @@ def test_a_candidate_of_any_runtime_can_be_measured(network: PromptIR) -> None:
         with torch.inference_mode():
             return network(torch.from_numpy(batch)).numpy() - np.float32(0.25)
 
-    (measured,) = measure(network, darker, noise_samples(((2, 3, 16, 24),)))
-    assert measured.shape == (2, 3, 16, 24)
+    (measured,) = measure(network, [Model("darker", darker)], noise_samples(((2, 3, 16, 24),)))
+    assert (measured.model.name, measured.shape) == ("darker", (2, 3, 16, 24))
     assert measured.comparison.max_abs_error == pytest.approx(0.25, abs=1e-6)
 
 

@@ -38,6 +38,7 @@ def a_manifest(folder: Path, **fields: object) -> PlanManifest:
             "layer_types": {"CONVOLUTION": {"HALF": 82}},
             "onnx_sha256": "0" * 64,
             "onnx_parity": (),
+            "parity_unmeasured": "not a real plan",
             **fields,
         }
     )
@@ -48,6 +49,19 @@ def test_a_saved_manifest_is_the_one_that_is_loaded(tmp_path: Path) -> None:
     manifest.save(tmp_path)
     assert PlanManifest.load(tmp_path) == manifest
     manifest.verify(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"parity_unmeasured": None},
+        {"parity": ({"shape": (1, 3, 8, 8), "max_abs_error": 1e-3, "psnr_db": 70.0},)},
+    ],
+    ids=["neither", "both"],
+)
+def test_a_plan_has_its_parity_or_the_reason_why_it_has_none(tmp_path: Path, fields: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match="has its parity or the reason why it was not measured"):
+        a_manifest(tmp_path, **fields)
 
 
 def test_a_changed_plan_is_refused(tmp_path: Path) -> None:

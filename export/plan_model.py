@@ -1,0 +1,100 @@
+"""The plan model: a TensorRT plan on the GPU at hand, one blocking run at a time, to compare it with its network."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from export.build_log import create_build_log
+from export.comparison import Pixels
+from export.device import find_device
+from export.tensorrt_library import load_tensorrt
+from models.plan_manifest import PLAN_FILE, BuildOptions, PlanManifest
+from models.tensorrt_faults import NO_USABLE_DEVICE, creation_fault, plan_fault
+
+
+class PlanRunError(ValueError):
+    """A plan that cannot be run here, or whose run failed; the message is one sentence for a user."""
+
+
+class PlanModel:
+    """Runs batches on one execution context; torch, which the comparison needs anyway, holds their memory.
+
+    The server's own backend is made for throughput and belongs to the server; this one has nothing to be wrong with.
+    """
+
+    def __init__(self, manifest: PlanManifest, context: Any, device: torch.device, said: Sequence[str] = ()) -> None:
+        self._manifest = manifest
+        self._context = context
+        self._device = device
+        self._said = said
+
+    def __call__(self, batch: Pixels) -> Pixels:
+        """Restore (N, 3, H, W); `PlanRunError` where TensorRT fails, `ShapeOutsideProfiles` where no profile does."""
+        answer: Pixels = self.restore(torch.from_numpy(batch).to(self._device)).cpu().numpy()
+        return answer
+
+    def restore(self, image: Tensor) -> Tensor:
+        """As a call, from a contiguous float32 tensor on the device to one there, queued behind torch's own work."""
+        manifest, context = self._manifest, self._context
+        count, _, height, width = shape = tuple(image.shape)
+        profile = manifest.profile_for((count, height, width))
+        answer = torch.empty_like(image)
+        stream = torch.cuda.current_stream().cuda_stream if self._device.type == "cuda" else 0
+        ran = (
+            context.set_optimization_profile_async(profile, stream)
+            and context.set_input_shape(manifest.input_name, shape)
+            and context.set_tensor_address(manifest.input_name, image.data_ptr())
+            and context.set_tensor_address(manifest.output_name, answer.data_ptr())
+            and context.execute_async_v3(stream)
+        )
+        if not ran:
+            raise PlanRunError(f"TensorRT failed on a batch of {'x'.join(map(str, shape))}: {_reason(self._said)}")
+        return answer
+
+
+def open_plan(folder: Path, manifest: PlanManifest) -> PlanModel:
+    """The plan in `folder` on the first visible GPU.
+
+    `PlanRunError` where there is none or the plan does not load there, `TensorRTUnavailable`, and `ArtifactError` for a
+    plan of another version or device.
+    """
+    trt = load_tensorrt()
+    device = find_device()
+    if device is None:
+        raise PlanRunError(NO_USABLE_DEVICE)
+    manifest.check_runtime(trt.__name__, trt.__version__, device.compute_capability)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # an old driver, which the sentence covers as well
+        if not torch.cuda.is_available():
+            raise PlanRunError(
+                f"torch {torch.__version__} cannot use the {device.name}; install a build for its driver"
+            )
+    said: list[str] = []
+    engine = load_engine(trt, (folder / PLAN_FILE).read_bytes(), manifest.options, said)
+    context = engine.create_execution_context()
+    if context is None:
+        raise PlanRunError(f"TensorRT cannot run the plan on the {device.name}: {_reason(said)}")
+    return PlanModel(manifest, context, torch.device("cuda"), said)
+
+
+def load_engine(trt: Any, plan: Any, options: BuildOptions, said: list[str]) -> Any:
+    """The engine that a serialized plan becomes, its library's errors appended to `said`; `PlanRunError`."""
+    log = create_build_log(trt, said)
+    try:
+        runtime = trt.Runtime(log)
+    except TypeError as error:
+        raise PlanRunError(creation_fault(error)) from error
+    if options.version_compatible:  # such a plan carries a runtime of its own, and its hash was checked or it is new
+        runtime.engine_host_code_allowed = True
+    engine = runtime.deserialize_cuda_engine(plan)
+    if engine is None:  # the library raises nothing here
+        raise PlanRunError(plan_fault(said))
+    return engine
+
+
+def _reason(said: Sequence[str]) -> str:
+    return "; ".join(said) or "it gave no reason"

@@ -1,0 +1,60 @@
+"""The plan parity: how far a built plan is from its PyTorch network, or why nobody knows."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from export.plan_model import PlanRunError, open_plan
+from export.samples import noise_samples
+from export.shapes import shapes_within
+from export.tensorrt_library import TensorRTUnavailable
+from export.verify import GATES, Candidate, Model, parity_of
+from models.artifact import ArtifactError, Manifest, sha256_of
+from models.checkpoint import load_network
+from models.plan_manifest import PlanManifest
+from models.promptir import PromptIRConfig
+
+WEIGHTS_FILE = "weights.safetensors"
+"""What the shipped artifact has beside its model."""
+NO_WEIGHTS = "no weights were at hand to compare with; name them with --weights"
+
+OpenPlan = Callable[[Path, PlanManifest], Candidate]
+
+logger = logging.getLogger(__name__)
+
+
+def find_weights(artifact: Path, manifest: Manifest, named: Path | None) -> Path | None:
+    """The weights that the ONNX `artifact` was exported from: those named, or what lies in its folder; None without.
+
+    `ArtifactError` if they are others.
+    """
+    weights = named or artifact / WEIGHTS_FILE
+    if not weights.is_file():
+        if named is None:
+            return None
+        raise ArtifactError(f"weights file {weights} does not exist")
+    if manifest.weights_sha256 not in (None, sha256_of(weights)):
+        raise ArtifactError(f"{weights} is not the file that {artifact} was exported from (its sha256 differs)")
+    return weights
+
+
+def with_parity(
+    manifest: PlanManifest, folder: Path, weights: Path | None, open_plan: OpenPlan = open_plan
+) -> PlanManifest:
+    """`manifest` of the plan in `folder` with the parity that was measured, or with the sentence why it was not.
+
+    On every noise sample that a profile takes, its smallest and its best extent among them; `ParityError` if the plan
+    misses the gate of its precision.
+    """
+    try:
+        plan = open_plan(folder, manifest)
+        if weights is None:
+            raise PlanRunError(NO_WEIGHTS)
+    except (PlanRunError, TensorRTUnavailable, ArtifactError) as error:
+        return manifest.model_copy(update={"parity": (), "parity_unmeasured": str(error)})
+    logger.info("loading %s", weights)
+    network = load_network(weights, PromptIRConfig.named(manifest.variant))
+    model = Model(manifest.model_file, plan, manifest.profiles)
+    samples = noise_samples(shapes_within(manifest.profiles))
+    parity = parity_of(network, model, samples, GATES[manifest.precision])
+    return manifest.model_copy(update={"parity": parity, "parity_unmeasured": None})
