@@ -14,7 +14,8 @@ PromptIRServeError
 ├── DeadlineExceeded           the caller's deadline passed before the job ran
 └── BackendError               the backend failed a run
     ├── DeviceOutOfMemory      a run needs more memory than the device has free
-    ├── BackendLost            the thread that owns the backend is gone or does not answer
+    ├── UnsupportedSize        the backend takes no image of this size
+    ├── BackendLost            the backend's thread or device is gone, or does not answer
     ├── WrongOutput            a run answered with the wrong count, shape or type, or with non-finite values
     └── BackendUnavailable     start-up only: library missing, artifact mismatch, provider missing
 
@@ -145,8 +146,18 @@ class DeviceOutOfMemory(BackendError):
     title = "Device out of memory"
 
 
+class UnsupportedSize(BackendError):
+    """The backend takes no image of this size; `allowed_sizes` lists what it takes.
+
+    Only a run finds out, since no one else knows what the artifact was built for; yet it is the client who can help.
+    """
+
+    slug = "unsupported-size"
+    title = "Unsupported size"
+
+
 class BackendLost(BackendError):
-    """The worker thread ended or did not answer in time, so the run has no result."""
+    """The worker thread ended or did not answer in time, or its device failed for good, so the run has no result."""
 
     slug = "backend-lost"
     title = "Backend lost"

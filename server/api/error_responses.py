@@ -26,6 +26,7 @@ STATUS: Mapping[type[PromptIRServeError], int] = {
     errors.UndecodableImage: 422,
     errors.InvalidImage: 422,
     errors.QueueFull: 429,
+    errors.UnsupportedSize: 422,
     errors.BackendError: 500,
     errors.Draining: 503,
     errors.NotReady: 503,

@@ -8,9 +8,14 @@ from typing import Any
 import numpy as np
 
 from server.backends.base import Pixels
-from server.errors import BackendError, BackendUnavailable, DeviceOutOfMemory
+from server.errors import BackendError, BackendLost, BackendUnavailable, DeviceOutOfMemory
 
 FLOAT_BYTES = 4
+# Values of cudaError_t after which every further call of the process fails alike, so that it must be started anew
+# (CUDA runtime API, "Data types used by CUDA Runtime"): 226 contained, 700 illegal address, 702 launch timeout,
+# 710 assert, 714 stack, 715 instruction, 716 misaligned, 717 address space, 718 program counter, 719 launch failure,
+# 721 tensor memory, 810 MPS, 911 external device. 214 and 220, uncorrectable ECC and NVLink, end the context as well.
+STICKY_ERRORS = frozenset({214, 220, 226, 700, 702, 710, 714, 715, 716, 717, 718, 719, 721, 810, 911})
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,7 @@ class PinnedArray:
 
 
 class CudaDevice:
-    """The first visible device, over the module `cuda.bindings.runtime`.
+    """The first visible device, over the module `cuda.bindings.runtime`; any call raises BackendLost once it is lost.
 
     Those bindings instead of torch: a machine that serves a plan then needs no torch, which is fifty times their size.
     """
@@ -48,6 +53,10 @@ class CudaDevice:
 
     def destroy_stream(self, stream: int) -> None:
         self._call("cudaStreamDestroy", stream)
+
+    def check(self) -> None:
+        """Block until the device has nothing to do; BackendLost where it can do nothing any more."""
+        self._call("cudaDeviceSynchronize")
 
     def synchronize(self, stream: int) -> None:
         """Block until everything in the stream has run; BackendError where any of it failed."""
@@ -130,6 +139,8 @@ class CudaDevice:
         self._runtime.cudaGetLastError()  # or the next call would report this one's failure
         if status == errors.cudaErrorMemoryAllocation:
             raise DeviceOutOfMemory("the device has not enough free memory")
+        if int(status) in STICKY_ERRORS:
+            raise BackendLost(f"the device failed and needs a new process ({function}: {self._describe(status)})")
         raise BackendError(f"{function} failed: {self._describe(status)}")
 
     def _describe(self, status: Any) -> str:

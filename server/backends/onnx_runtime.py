@@ -9,7 +9,7 @@ from models.artifact import MODEL_FILE, ArtifactError, Manifest
 from server.backends.base import BackendInfo, Pixels
 from server.backends.cpu_share import threads_for
 from server.backends.cuda_device import open_device
-from server.errors import BackendError, BackendUnavailable, DeviceOutOfMemory
+from server.errors import BackendError, BackendLost, BackendUnavailable, DeviceOutOfMemory
 from server.settings import BackendSettings, Provider
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class OnnxBackend:
         )
 
     def run(self, batch: Pixels) -> Pixels:
-        """Restore (N, 3, H, W); DeviceOutOfMemory, or BackendError caused by onnxruntime's own exception."""
+        """Restore (N, 3, H, W); DeviceOutOfMemory, BackendLost, or BackendError caused by onnxruntime's exception."""
         if self._session is None:
             raise BackendError("the ONNX Runtime backend is not started")
         try:
@@ -85,6 +85,8 @@ class OnnxBackend:
             self._device_images.clear()
             if any(words in str(error) for words in OUT_OF_MEMORY_WORDS):
                 raise DeviceOutOfMemory(f"a batch of shape {batch.shape} does not fit the memory") from error
+            if self._on_device:
+                _check_device()
             raise BackendError(f"onnxruntime failed on a batch of shape {batch.shape}") from error
         return output  # type: ignore[no-any-return]
 
@@ -221,6 +223,16 @@ def engine_key(device: str, version: str, onnx_sha256: str) -> str:
     """The name of the folder for engines of one device, one onnxruntime and one ONNX file; safe as a file name."""
     plain = "".join(character if character.isalnum() else "-" for character in device.lower())
     return f"{plain}-ort{version}-{onnx_sha256[:16]}"
+
+
+def _check_device() -> None:
+    """Raise BackendLost where CUDA itself says that the device is: onnxruntime's exceptions carry no code."""
+    try:
+        open_device().check()
+    except BackendLost:
+        raise
+    except BackendError:  # no more is known than that the run failed
+        return
 
 
 def _session_options(ort: Any, threads: int) -> "onnxruntime.SessionOptions":

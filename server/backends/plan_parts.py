@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from models.plan_manifest import ShapeOutsideProfiles, ShapeProfile
+from server.errors import UnsupportedSize
 
 FLOAT_BYTES = 4
 CHANNELS = 3
@@ -31,6 +32,27 @@ def counts(profiles: Sequence[ShapeProfile], count: int, height: int, width: int
         parts.append(max(held))
         left -= parts[-1]
     return parts
+
+
+def allowed_sizes(profiles: Sequence[ShapeProfile]) -> list[dict[str, int]]:
+    """The ranges of width and height that the profiles take, each once, in pixels."""
+    ranges = {(profile.min[2], profile.min[1], profile.max[2], profile.max[1]) for profile in profiles}
+    names = ("min_width", "min_height", "max_width", "max_height")
+    return [dict(zip(names, limits, strict=True)) for limits in sorted(ranges)]
+
+
+def check_size(profiles: Sequence[ShapeProfile], height: int, width: int) -> None:
+    """Raises UnsupportedSize where no profile takes such an image, however many of them."""
+    sizes = allowed_sizes(profiles)
+    for size in sizes:
+        if size["min_width"] <= width <= size["max_width"] and size["min_height"] <= height <= size["max_height"]:
+            return
+    ranges = " or ".join("{min_width}x{min_height} to {max_width}x{max_height}".format_map(size) for size in sizes)
+    raise UnsupportedSize(
+        f"an image of {width}x{height} pixels, rounded up to whole steps of the network, is outside the sizes that "
+        f"this server's model was built for: {ranges} (width x height)",
+        allowed_sizes=sizes,
+    )
 
 
 def tensor_bytes(shape: tuple[int, ...]) -> int:

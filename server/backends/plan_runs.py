@@ -11,7 +11,7 @@ import numpy as np
 from models.plan_manifest import PlanManifest, ShapeOutsideProfiles
 from server.backends.base import Pixels
 from server.backends.cuda_device import CudaDevice
-from server.backends.plan_parts import counts
+from server.backends.plan_parts import check_size, counts
 from server.backends.plan_slots import PlanSlots, Slot
 from server.errors import BackendError
 
@@ -42,11 +42,12 @@ class PlanRuns:
         self._told: dict[int, tuple[int, ...]] = {}
 
     def run(self, batch: Pixels) -> Pixels:
-        """Restore (N, 3, H, W) into a fresh array; BackendError names the sizes that the plan takes."""
+        """Restore (N, 3, H, W) into a fresh array; UnsupportedSize names the sizes that the plan takes."""
         return self.begin(batch).result()
 
     def begin(self, batch: Pixels) -> "_PlanRun":
         """Put the first part of a batch behind what the device does; the others follow when the result is asked for."""
+        check_size(self._manifest.profiles, *batch.shape[2:])
         try:
             parts = counts(self._manifest.profiles, len(batch), *batch.shape[2:])
         except ShapeOutsideProfiles as error:
@@ -113,6 +114,7 @@ class PlanRuns:
         if not accepted:
             raise BackendError(f"TensorRT refused a batch of shape {slot.shape}, which a profile of the plan takes")
         if not context.execute_async_v3(self._stream):
+            self._device.synchronize(self._stream)  # raises what is wrong with the device, if anything
             raise BackendError(f"TensorRT failed on a batch of shape {slot.shape}; the log has its own words")
 
     def _record(self, slot: Slot) -> None:

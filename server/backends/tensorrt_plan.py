@@ -48,7 +48,7 @@ class PlanBackend:
             raise BackendUnavailable(f"the plan cannot be served: {error}") from error
 
     def run(self, batch: Pixels) -> Pixels:
-        """Restore (N, 3, H, W); DeviceOutOfMemory, or BackendError also where no profile takes the size."""
+        """Restore (N, 3, H, W); UnsupportedSize, DeviceOutOfMemory, BackendLost, or BackendError for all else."""
         if self._runs is None:
             raise BackendError("the TensorRT backend is not started")
         return self._runs.run(batch)
@@ -62,13 +62,15 @@ class PlanBackend:
     def stop(self) -> None:
         """Keep the kernels that were made, then release the device."""
         self._save_kernels()
-        if self._runs is not None:
-            self._runs.close()
-        self._runs = self._kernels = None
-        self._loaded.clear()  # contexts before the engine, and both before the memory they use
-        if self._device is not None and self._scratch is not None:
-            self._device.free(self._scratch)
-        self._scratch = self._device = None
+        runs, device, scratch = self._runs, self._device, self._scratch
+        self._runs = self._kernels = self._device = self._scratch = None
+        try:
+            if runs is not None:
+                runs.close()
+        finally:  # a lost device gives nothing back, and is let go all the same
+            self._loaded.clear()  # contexts before the engine, and both before the memory they use
+            if device is not None and scratch is not None:
+                device.free(scratch)
 
     def _load(self) -> BackendInfo:
         folder = self._settings.artifact

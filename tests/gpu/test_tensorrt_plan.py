@@ -10,7 +10,7 @@ from server.backends.base import Pixels
 from server.backends.onnx_runtime import OnnxBackend
 from server.backends.tensorrt_plan import PlanBackend
 from server.batching.recovery import psnr
-from server.errors import BackendError
+from server.errors import UnsupportedSize
 from server.settings import BackendSettings
 
 to_onnx = pytest.importorskip("export.to_onnx", reason="exports its model (extra `export`)")
@@ -57,6 +57,6 @@ def test_a_plan_answers_like_the_onnx_file_on_both_profiles_and_when_replayed(
 def test_a_size_outside_the_profiles_is_an_error_and_the_next_run_goes_well(
     backend: PlanBackend, photo: Callable[..., Pixels]
 ) -> None:
-    with pytest.raises(BackendError, match="no profile of the plan takes"):
+    with pytest.raises(UnsupportedSize, match="outside the sizes that this server's model was built for"):
         backend.run(photo(1, 3, 520, 512))
     assert backend.run(photo(1, 3, 64, 64)).shape == (1, 3, 64, 64)

@@ -82,6 +82,7 @@ def plan_manifest() -> Callable[..., PlanManifest]:
             "layer_types": {},
             "onnx_sha256": "0" * 64,
             "onnx_parity": (),
+            "parity_unmeasured": "made for a test",
         }
         return PlanManifest.model_validate(known | fields)
 
@@ -114,6 +115,7 @@ class CudaInHostMemory:
         self.calls: list[str] = []
         self.capturing: list[Callable[[], None]] | None = None
         self.refuse_capture = False
+        self.fault = 0
         self.streams: dict[int, list[Any]] = {}
         self.events: dict[int, tuple[int, object] | None] = {}
 
@@ -175,7 +177,12 @@ class CudaInHostMemory:
 
     def cudaStreamSynchronize(self, stream: int) -> tuple[int]:
         self.work_off(stream)
-        return (0,)
+        return (self.fault,)
+
+    def cudaDeviceSynchronize(self) -> tuple[int]:
+        for stream in self.streams:
+            self.work_off(stream)
+        return (self.fault,)
 
     def cudaEventCreateWithFlags(self, flags: int) -> tuple[int, int]:
         event = max(self.events, default=0) + 1
@@ -195,7 +202,7 @@ class CudaInHostMemory:
     def cudaEventSynchronize(self, event: int) -> tuple[int]:
         if recorded := self.events[event]:
             self.work_off(*recorded)
-        return (0,)
+        return (self.fault,)
 
     def cudaStreamWaitEvent(self, stream: int, event: int, flags: int) -> tuple[int]:
         if recorded := self.events[event]:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from models.artifact import MODEL_FILE, Manifest, Parity, sha256_of
+from server.backends.cuda_device import CudaDevice
 from server.backends.onnx_runtime import PROVIDER_NAMES, OnnxBackend, engine_key
-from server.errors import BackendError, BackendUnavailable, DeviceOutOfMemory
+from server.errors import BackendError, BackendLost, BackendUnavailable, DeviceOutOfMemory
 from server.settings import BackendSettings
 
 onnx = pytest.importorskip("onnx", reason="writes its models with onnx")
@@ -270,6 +271,20 @@ def test_running_out_of_memory_is_told_apart(make: Make) -> None:
     backend._session = Full()
     with pytest.raises(DeviceOutOfMemory, match=r"\(2, 3, 8, 8\)"):
         backend.run(np.zeros((2, 3, 8, 8), np.float32))
+
+
+@pytest.mark.parametrize(("fault", "kind"), [(700, BackendLost), (1, BackendError), (0, BackendError)])
+def test_a_device_that_failed_for_good_is_told_from_a_run_that_failed(
+    make: Make, cuda: Any, monkeypatch: pytest.MonkeyPatch, fault: int, kind: type[BackendError]
+) -> None:
+    cuda.fault = fault
+    backend = _started(make())
+    monkeypatch.setattr(OnnxBackend, "_on_device", True)
+    monkeypatch.setattr(backend, "_run_bound", lambda *_: 1 / 0)  # onnxruntime's exceptions have no codes
+    monkeypatch.setattr("server.backends.onnx_runtime.open_device", lambda: CudaDevice(cuda))
+    with pytest.raises(BackendError) as caught:
+        backend.run(np.zeros((1, 3, 8, 8), np.float32))
+    assert type(caught.value) is kind
 
 
 def test_engines_are_kept_apart_by_device_version_and_model() -> None:

@@ -11,7 +11,7 @@ from server.backends.base import Pixels
 from server.backends.cuda_device import CudaDevice
 from server.backends.plan_parts import counts, tensor_bytes
 from server.backends.plan_runs import PlanRuns
-from server.errors import BackendError, DeviceOutOfMemory
+from server.errors import BackendError, BackendLost, DeviceOutOfMemory, UnsupportedSize
 
 SMALL = ShapeProfile(min=(1, 8, 8), opt=(4, 16, 16), max=(4, 32, 32))
 LARGE = ShapeProfile(min=(1, 8, 8), opt=(1, 64, 64), max=(1, 128, 128))
@@ -171,9 +171,40 @@ def test_a_context_that_fails_is_a_backend_error_and_the_next_run_goes_well(
     np.testing.assert_array_equal(runs.run(batch), batch + 1)
 
 
-def test_a_size_that_the_plan_does_not_take_is_a_backend_error(make: MakeRuns) -> None:
-    with pytest.raises(BackendError, match="no profile of the plan takes 1 images of 256x8"):
+def test_a_size_outside_every_profile_is_told_with_the_sizes_that_are_taken(make: MakeRuns) -> None:
+    with pytest.raises(UnsupportedSize, match=r"image of 8x256 pixels.*: 8x8 to 32x32 or 8x8 to 128x128") as caught:
         make().run(photo(1, 3, 256, 8))
+    small, large = caught.value.extensions["allowed_sizes"]
+    assert small == {"min_width": 8, "min_height": 8, "max_width": 32, "max_height": 32}
+    assert large["max_height"] == 128
+
+
+def test_a_count_that_no_profile_takes_is_the_plans_fault_and_not_the_clients(
+    cuda: Any, contexts: list[Any], plan_manifest: Callable[..., PlanManifest]
+) -> None:
+    runs = PlanRuns(plan_manifest(profiles=(PAIRS,)), contexts, CudaDevice(cuda), 2**20, records=True)
+    with pytest.raises(BackendError, match="takes 3 images of 8x8") as caught:
+        runs.run(photo(3, 3, 8, 8))
+    assert not isinstance(caught.value, UnsupportedSize)
+
+
+def test_a_device_that_failed_for_good_is_lost_and_not_only_the_run(
+    make: MakeRuns, cuda: Any, contexts: list[Any]
+) -> None:
+    runs = make()
+    runs.run(photo(1, 3, 8, 8))
+    contexts[0].works = False
+    cuda.fault = 700
+    for _ in range(2):
+        with pytest.raises(BackendLost, match="needs a new process"):
+            runs.run(photo(1, 3, 8, 8))
+
+
+def test_a_device_that_fails_while_it_runs_is_lost_where_the_result_is_asked_for(make: MakeRuns, cuda: Any) -> None:
+    pending = make().begin(photo(1, 3, 8, 8))
+    cuda.fault = 719
+    with pytest.raises(BackendLost, match="error number 719"):
+        pending.result()
 
 
 def test_closing_gives_everything_back(make: MakeRuns, cuda: Any) -> None:
