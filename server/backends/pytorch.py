@@ -2,31 +2,32 @@
 
 import logging
 import warnings
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from models.artifact import ArtifactError, Manifest, sha256_of
-from server.backends.base import BackendInfo, Pixels
+from server.backends.base import BackendInfo, Pending, Pixels
 from server.backends.cpu_share import threads_for
-from server.backends.shape_cache import ShapeCache
-from server.errors import BackendError, BackendUnavailable, DeviceOutOfMemory
+from server.backends.cuda_device import STICKY_ERRORS
+from server.backends.torch_recordings import Recordings
+from server.errors import BackendError, BackendLost, BackendUnavailable, DeviceOutOfMemory
 from server.settings import BackendSettings
 
 if TYPE_CHECKING:
     import torch
 
+Answer = TypeVar("Answer")
+
 log = logging.getLogger(__name__)
 
 WEIGHTS_FILE = "weights.safetensors"
 SIZE_MULTIPLE = 8
-# The first runs of a shape choose algorithms and fill caches, which must not happen inside a recording.
-RUNS_BEFORE_RECORDING = 2
-# Each holds some thousand kernel nodes on the device, whatever its tensors take.
-MOST_RECORDINGS = 32
 CUDA_OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation, where it comes from a library under torch
 
 
@@ -34,7 +35,7 @@ class TorchBackend:
     """Serves the weights of an artifact folder, or a checkpoint, in eager or compiled PyTorch.
 
     Below FP32 it holds the network twice, so that a run can be repeated in FP32. On CUDA a shape that comes again is
-    recorded as a CUDA graph.
+    recorded as a CUDA graph, and the copies of one batch overlap the run of another.
     """
 
     def __init__(self, settings: BackendSettings, max_batch: int) -> None:
@@ -43,7 +44,8 @@ class TorchBackend:
         self._torch: Any = None
         self._network: Any = None
         self._fp32_network: Any = None
-        self._recordings: _Recordings | None = None
+        self._recordings: Recordings | None = None
+        self._copies: _Copies | None = None
 
     def start(self) -> BackendInfo:
         """Load the weights onto the device; BackendUnavailable says what is missing or does not fit."""
@@ -70,7 +72,8 @@ class TorchBackend:
         if settings.torch_compile:
             self._network = torch.compile(self._network, dynamic=True)
         if on_cuda:
-            self._recordings = _Recordings(torch, self._network, settings.device_cache_bytes)
+            self._recordings = Recordings(torch, self._network, settings.device_cache_bytes)
+            self._copies = _Copies(torch)
         self._torch = torch
         return BackendInfo(
             backend="pytorch",
@@ -80,101 +83,120 @@ class TorchBackend:
             size_multiple=SIZE_MULTIPLE,
             max_batch=self._max_batch,
             can_repeat_in_fp32=mixed,
+            can_begin_ahead=on_cuda,
         )
 
     def run(self, batch: Pixels) -> Pixels:
-        """Restore (N, 3, H, W); DeviceOutOfMemory, or BackendError caused by torch's own exception."""
-        return self._guarded(self._network if self._recordings is None else self._recordings.run, batch)
+        """Restore (N, 3, H, W); DeviceOutOfMemory, BackendLost, or BackendError caused by torch's own exception."""
+        return self.begin(batch).result()
 
     def run_fp32(self, batch: Pixels) -> Pixels:
         """As `run`, in FP32; only where the precision is another."""
-        return self._guarded(self._fp32_network, batch)
+        return self._begin(self._fp32_network, batch).result()
+
+    def begin(self, batch: Pixels) -> Pending:
+        """As `run`, up to the moment where the device works by itself; on the CPU that is the whole run."""
+        return self._begin(self._network if self._recordings is None else self._recordings.run, batch)
 
     def stop(self) -> None:
         """Release the weights, the recordings and the memory that torch keeps."""
-        self._network = self._fp32_network = self._recordings = None
+        if self._copies is not None:
+            with suppress(Exception):  # a lost device; any other has to end what is begun before its graphs can go
+                self._torch.cuda.synchronize()
+        self._network = self._fp32_network = self._recordings = self._copies = None
         self._release_memory()
         self._torch = None
 
-    def _guarded(self, network: Any, batch: Pixels) -> Pixels:
+    def _begin(self, network: Any, batch: Pixels) -> "_TorchRun":
         if self._torch is None or network is None:
             raise BackendError("the PyTorch backend is not started")
-        out_of_memory = self._torch.OutOfMemoryError
-        try:
+
+        def begin() -> _TorchRun:
             with self._torch.inference_mode():
-                return self._compute(network, batch)
+                image = self._torch.from_numpy(np.require(batch, requirements="W"))
+                if self._copies is None:
+                    return _TorchRun(self, network(image).contiguous(), batch.shape)
+                return _TorchRun(self, *self._copies.around(network, image))
+
+        return self._guarded(begin, batch.shape)
+
+    def _guarded(self, step: Callable[[], Answer], shape: tuple[int, ...]) -> Answer:
+        """What a step of a run gives; its failure as an error of the server."""
+        torch = self._torch
+        try:
+            return step()
         except Exception as error:
-            if not isinstance(error, out_of_memory) and getattr(error, "error_code", None) != CUDA_OUT_OF_MEMORY:
-                raise BackendError(f"torch failed on a batch of shape {batch.shape}") from error
+            code = getattr(error, "error_code", None)
+            if not isinstance(error, torch.OutOfMemoryError) and code != CUDA_OUT_OF_MEMORY:
+                self._raise_if_lost(error)
+                raise BackendError(f"torch failed on a batch of shape {shape}") from error
         # Only here is the traceback gone, and with it the last hold on the failed run's tensors.
         if self._recordings is not None:
+            torch.cuda.synchronize()  # another run may still replay what is dropped
             self._recordings.clear()
         self._release_memory()
-        raise DeviceOutOfMemory(f"a batch of shape {batch.shape} does not fit the device's memory")
+        raise DeviceOutOfMemory(f"a batch of shape {shape} does not fit the device's memory")
 
-    def _compute(self, network: Any, batch: Pixels) -> Pixels:
-        torch = self._torch
-        image = torch.from_numpy(np.require(batch, requirements="W"))
-        if self._settings.torch_device == "cpu":
-            return network(image).contiguous().numpy()  # type: ignore[no-any-return]
-        # Page-locked memory, which torch keeps and hands out again, lets the copy engines run at full speed.
-        image = torch.empty(image.shape, pin_memory=True).copy_(image).to("cuda", non_blocking=True)
-        output = network(image)
-        answer = torch.empty(output.shape, dtype=output.dtype, pin_memory=True).copy_(output, non_blocking=True)
-        torch.cuda.current_stream().synchronize()
-        return answer.numpy()  # type: ignore[no-any-return]
+    def _raise_if_lost(self, error: Exception) -> None:
+        """Raise BackendLost where the device can do nothing any more; libraries under torch do not say so."""
+        if self._copies is None:
+            return
+        try:
+            self._torch.cuda.synchronize()
+        except Exception as sticky:
+            if getattr(sticky, "error_code", None) in STICKY_ERRORS:
+                raise BackendLost(f"the device failed and needs a new process ({_first_line(sticky)})") from error
 
     def _release_memory(self) -> None:
         if self._torch is not None and self._torch.cuda.is_initialized():
             self._torch.cuda.empty_cache()
 
 
-@dataclass(frozen=True)
-class _Recording:
-    graph: "torch.cuda.CUDAGraph"
-    image: "torch.Tensor"
-    output: "torch.Tensor"
+@dataclass(eq=False, slots=True)
+class _TorchRun:
+    """A batch that was given to the network: where its answer will be, and what tells that it is there."""
+
+    backend: TorchBackend
+    answer: "torch.Tensor"
+    shape: tuple[int, ...]
+    arrived: "torch.cuda.Event | None" = None
+
+    def result(self) -> Pixels:
+        if self.arrived is not None:
+            self.backend._guarded(self.arrived.synchronize, self.shape)
+        return self.answer.numpy()
 
 
-class _Recordings:
-    """CUDA graphs of a network, one a shape, each with its own memory so that dropping one gives it all back."""
+class _Copies:
+    """Copies beside the runs: a stream for those to the device and one for those from it, ordered by waits."""
 
-    def __init__(self, torch: ModuleType, network: Any, max_bytes: int) -> None:
+    def __init__(self, torch: ModuleType) -> None:
         self._torch: Any = torch
-        self._network = network
-        self._cache: ShapeCache[_Recording] = ShapeCache(max_bytes, MOST_RECORDINGS, RUNS_BEFORE_RECORDING)
+        self._in, self._out = torch.cuda.Stream(), torch.cuda.Stream()
 
-    def run(self, image: "torch.Tensor") -> Any:
-        """Answer for (N, 3, H, W) on the device; the answer is overwritten by the next run of its shape."""
-        shape = tuple(image.shape)
-        recording = self._cache.get(shape)
-        if recording is None and self._cache.is_due(shape):
-            recording = self._record(image)
-        if recording is None:
-            return self._network(image)
-        recording.image.copy_(image)
-        recording.graph.replay()
-        return recording.output
+    def around(self, network: Any, image: "torch.Tensor") -> tuple[Any, tuple[int, ...], Any]:
+        """Queue copy, run and copy of an image on the host: the answer's memory, its shape, and its arrival."""
+        cuda = self._torch.cuda
+        runs = cuda.current_stream()
+        # Page-locked memory, which torch keeps and hands out again once the device is done with it.
+        staged = self._torch.empty(image.shape, pin_memory=True).copy_(image)
+        with cuda.stream(self._in):
+            on_device = staged.to("cuda", non_blocking=True)
+        runs.wait_stream(self._in)
+        on_device.record_stream(runs)  # or its memory could be given to the next copy in while the run reads it
+        output = network(on_device)
+        self._out.wait_stream(runs)
+        answer = self._torch.empty(output.shape, dtype=output.dtype, pin_memory=True)
+        with cuda.stream(self._out):
+            answer.copy_(output, non_blocking=True)
+        output.record_stream(self._out)
+        arrived = cuda.Event()
+        arrived.record(self._out)
+        return answer, tuple(image.shape), arrived
 
-    def clear(self) -> None:
-        """Drop every recording and its memory."""
-        self._cache.clear()
 
-    def _record(self, image: "torch.Tensor") -> _Recording | None:
-        """Record a run of this shape; None where it cannot be recorded, or takes more memory than the budget."""
-        torch, shape = self._torch, tuple(image.shape)
-        before = torch.cuda.memory_reserved()
-        try:
-            graph, static = torch.cuda.CUDAGraph(), image.clone()
-            with torch.cuda.graph(graph):
-                output = self._network(static)
-        except RuntimeError as error:  # out of memory too; the run itself may well go on without a graph
-            log.warning("a shape cannot be recorded as a CUDA graph", extra={"shape": shape, "reason": str(error)})
-            self._cache.refuse(shape)
-            return None
-        recording = _Recording(graph, static, output)
-        self._cache.put(shape, recording, max(0, torch.cuda.memory_reserved() - before))
-        return self._cache.get(shape)
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _import_torch() -> Any:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from server.backends.base import Pixels
-from server.backends.pytorch import RUNS_BEFORE_RECORDING, TorchBackend
+from server.backends.pytorch import TorchBackend
+from server.backends.torch_recordings import RUNS_BEFORE_RECORDING
 from server.batching.recovery import psnr
 from server.errors import DeviceOutOfMemory
 from server.settings import BackendSettings
@@ -57,6 +58,24 @@ def test_a_recorded_shape_answers_for_the_pixels_it_is_given(weights: Path, phot
         assert len(recorded._recordings._cache) == 2
         for found, expected in outputs:  # compared at the end: no answer may change under its owner
             np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("device_cache_bytes", [0, 2**30], ids=["eager", "recorded"])
+def test_each_of_two_begun_batches_gets_its_own_answer(weights: Path, photo: Photo, device_cache_bytes: int) -> None:
+    shapes = [(1, 3, 64, 64), (1, 3, 64, 64), (4, 3, 256, 256)]
+    batches = [photo(*shapes[seed % 3], seed=seed) for seed in range(18)]
+    with started(weights, torch_device="cpu") as reference:
+        expected = [reference.run(batch) for batch in batches]
+    with started(weights, device_cache_bytes=device_cache_bytes) as backend:
+        found = []
+        pending = backend.begin(batches[0])
+        for batch in batches[1:]:
+            behind = backend.begin(batch)
+            found.append(pending.result())
+            pending = behind
+        found.append(pending.result())
+    for answer, wanted in zip(found, expected, strict=True):
+        assert psnr(answer, wanted) > 90
 
 
 def test_a_run_that_does_not_fit_gives_its_memory_back_and_a_smaller_one_goes_well(weights: Path, photo: Photo) -> None:

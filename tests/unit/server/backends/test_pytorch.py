@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from server.backends.base import Pixels
-from server.backends.pytorch import TorchBackend, _Recordings
+from server.backends.pytorch import TorchBackend
 from server.batching.recovery import psnr
-from server.errors import BackendError, BackendUnavailable, DeviceOutOfMemory
+from server.errors import BackendError, BackendLost, BackendUnavailable, DeviceOutOfMemory
 from server.settings import BackendSettings
 
 torch = pytest.importorskip("torch", reason="runs the network with torch (extra `export`)")
@@ -172,52 +172,33 @@ def test_without_a_start_or_after_the_stop_it_does_not_run(weights_artifact: Mak
         backend.stop()
 
 
-class GraphsOfNothing:
-    """As much of torch as a recording asks for; a graph that fails to record where `failing` says so."""
-
-    class CUDAGraph:
-        replays = 0
-
-        def replay(self) -> None:
-            self.replays += 1
-
-    def __init__(self) -> None:
-        self.cuda = self
-        self.failing = False
-        self.recorded: list[Any] = []
-
-    def memory_reserved(self) -> int:
-        return 100 * len(self.recorded)
-
-    def graph(self, graph: Any) -> Any:
-        if self.failing:
-            raise torch.OutOfMemoryError("no room for a graph")
-        self.recorded.append(graph)
-        return torch.inference_mode()
+def test_a_run_that_is_begun_answers_like_a_plain_one_and_the_cpu_claims_no_more(weights_artifact: Make) -> None:
+    backend = backend_of(weights_artifact())
+    assert not backend.start().can_begin_ahead
+    batches = [photo(1, 3, 8, 8), photo(2, 3, 16, 8)]
+    pending = [backend.begin(batch) for batch in batches]
+    for run, batch in zip(pending, batches, strict=True):
+        np.testing.assert_array_equal(run.result(), backend.run(batch))
 
 
-def test_a_shape_is_recorded_on_its_third_run_and_replayed_from_then_on() -> None:
-    device = GraphsOfNothing()
-    runs: list[int] = []
-    recordings = _Recordings(device, lambda image: runs.append(1) or image, max_bytes=150)  # type: ignore[arg-type,func-returns-value]
-    for value in range(5):
-        output = recordings.run(torch.full((1, 3, 8, 8), float(value)))
-        assert (output == value).all()
-    assert len(runs) == 3
-    assert [graph.replays for graph in device.recorded] == [3]
+@pytest.mark.parametrize(
+    ("code", "kind"), [(700, BackendLost), (719, BackendLost), (1, BackendError), (None, BackendError)]
+)
+def test_a_device_that_failed_for_good_is_told_from_a_run_that_failed(
+    weights_artifact: Make, monkeypatch: pytest.MonkeyPatch, code: int | None, kind: type[BackendError]
+) -> None:
+    class FaultError(RuntimeError):
+        error_code = code
 
+    def synchronize() -> None:
+        if code is not None:
+            raise FaultError("CUDA error: an illegal memory access was encountered\nadvice of several lines")
 
-def test_a_shape_that_cannot_be_recorded_runs_all_the_same() -> None:
-    device = GraphsOfNothing()
-    device.failing = True
-    recordings = _Recordings(device, lambda image: image + 1, max_bytes=150)  # type: ignore[arg-type]
-    for _ in range(5):
-        assert (recordings.run(torch.zeros(1, 3, 8, 8)) == 1).all()
-
-
-def test_a_recording_over_the_budget_is_dropped_and_not_tried_again() -> None:
-    device = GraphsOfNothing()
-    recordings = _Recordings(device, lambda image: image + 1, max_bytes=99)  # type: ignore[arg-type]
-    for _ in range(5):
-        assert (recordings.run(torch.zeros(1, 3, 8, 8)) == 1).all()
-    assert len(device.recorded) == 1
+    backend = backend_of(weights_artifact())
+    backend.start()
+    monkeypatch.setattr(backend, "_copies", object())  # as on CUDA, where a library under torch gives no code
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+    with pytest.raises(BackendError) as caught:
+        backend.run(photo(1, 3, 8, 8))
+    assert type(caught.value) is kind
+    assert "advice" not in caught.value.detail

@@ -1,0 +1,63 @@
+"""The Recordings: CUDA graphs of a torch network, kept for shapes that come again."""
+
+import logging
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from server.backends.shape_cache import ShapeCache
+
+log = logging.getLogger(__name__)
+
+# The first runs of a shape choose algorithms and fill caches, which must not happen inside a recording.
+RUNS_BEFORE_RECORDING = 2
+# Each holds some thousand kernel nodes on the device, whatever its tensors take.
+MOST_RECORDINGS = 32
+
+
+@dataclass(frozen=True)
+class _Recording:
+    graph: Any
+    image: Any
+    output: Any
+
+
+class Recordings:
+    """CUDA graphs of a network, one a shape, each with its own memory so that dropping one gives it all back."""
+
+    def __init__(self, torch: ModuleType, network: Any, max_bytes: int) -> None:
+        self._torch: Any = torch
+        self._network = network
+        self._cache: ShapeCache[_Recording] = ShapeCache(max_bytes, MOST_RECORDINGS, RUNS_BEFORE_RECORDING)
+
+    def run(self, image: Any) -> Any:
+        """Answer for (N, 3, H, W) on the device, in memory of its own."""
+        shape = tuple(image.shape)
+        recording = self._cache.get(shape)
+        if recording is None and self._cache.is_due(shape):
+            recording = self._record(image)
+        if recording is None:
+            return self._network(image)
+        recording.image.copy_(image)
+        recording.graph.replay()
+        return recording.output.clone()  # the next replay overwrites it, maybe before it is copied out
+
+    def clear(self) -> None:
+        """Drop every recording and its memory."""
+        self._cache.clear()
+
+    def _record(self, image: Any) -> _Recording | None:
+        """Record a run of this shape; None where it cannot be recorded, or takes more memory than the budget."""
+        torch, shape = self._torch, tuple(image.shape)
+        before = torch.cuda.memory_reserved()
+        try:
+            graph, static = torch.cuda.CUDAGraph(), image.clone()
+            with torch.cuda.graph(graph):
+                output = self._network(static)
+        except RuntimeError as error:  # out of memory too; the run itself may well go on without a graph
+            log.warning("a shape cannot be recorded as a CUDA graph", extra={"shape": shape, "reason": str(error)})
+            self._cache.refuse(shape)
+            return None
+        recording = _Recording(graph, static, output)
+        self._cache.put(shape, recording, max(0, torch.cuda.memory_reserved() - before))
+        return self._cache.get(shape)
