@@ -126,6 +126,9 @@ class BackendSettings(_Group):
     simulated_ms_per_megapixel: float = Field(
         default=20.0, ge=0, description="Milliseconds a simulated run takes for each megapixel of its batch."
     )
+    simulated_run_log: Path | None = Field(
+        default=None, description="A file for each simulated run as a CSV line: what the device did, told by itself."
+    )
 
 
 class Settings(_Group):

@@ -10,7 +10,12 @@ def create(settings: BackendSettings, max_batch: int) -> Backend:
         case "simulated":
             from server.backends.simulated import SimulatedBackend
 
-            return SimulatedBackend(settings.simulated_base_ms, settings.simulated_ms_per_megapixel, max_batch)
+            return SimulatedBackend(
+                settings.simulated_base_ms,
+                settings.simulated_ms_per_megapixel,
+                max_batch,
+                run_log=settings.simulated_run_log,
+            )
         case "onnx":
             from server.backends.onnx_runtime import OnnxBackend
 

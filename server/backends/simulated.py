@@ -5,12 +5,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
 
 from server.backends.base import BackendInfo, Pending, Pixels
-from server.errors import BackendError
+from server.errors import BackendError, BackendUnavailable
 
 SIZE_MULTIPLE = 8
 MOST_BEGUN = 2
+RUN_LOG_HEADER = "start,end,images,pixels\n"
 
 
 class SimulatedBackend:
@@ -18,17 +21,25 @@ class SimulatedBackend:
 
     A run takes base_ms + ms_per_megapixel * N * H * W / 1e6 milliseconds of wall time and answers with a copy. One
     that is begun while another goes on starts where that one ends.
+
+    With `run_log` every run that has ended is a line `start,end,images,pixels` at the end of that file: when the device
+    was busy, in seconds of time.perf_counter (one clock for all processes of a machine on Linux), and the images and
+    the pixels of its batch. Each line is out before the result is.
     """
 
-    def __init__(self, base_ms: float, ms_per_megapixel: float, max_batch: int) -> None:
+    def __init__(self, base_ms: float, ms_per_megapixel: float, max_batch: int, *, run_log: Path | None = None) -> None:
         self._base_ms = base_ms
         self._ms_per_megapixel = ms_per_megapixel
         self._max_batch = max_batch
+        self._run_log = run_log
+        self._lines: TextIO | None = None
         self._caller = threading.Lock()
         self._begun = 0
         self._free_at = 0.0
 
     def start(self) -> BackendInfo:
+        if self._run_log is not None and self._lines is None:
+            self._lines = _open_log(self._run_log)
         return BackendInfo(
             backend="simulated",
             device="simulated",
@@ -56,6 +67,9 @@ class SimulatedBackend:
 
     def stop(self) -> None:
         self._begun = 0
+        if self._lines is not None:
+            self._lines.close()
+            self._lines = None
 
     def _begin(self, batch: Pixels) -> "_SimulatedRun":
         began = time.perf_counter()
@@ -66,15 +80,19 @@ class SimulatedBackend:
         if self._begun == MOST_BEGUN:
             raise BackendError(f"another run was begun while {MOST_BEGUN} were")
         output = batch.copy()
-        self._free_at = max(began, self._free_at) + self.duration_s(batch.shape)
+        starts_at = max(began, self._free_at)
+        self._free_at = starts_at + self.duration_s(batch.shape)
         self._begun += 1
-        return _SimulatedRun(self, output, self._free_at)
+        return _SimulatedRun(self, output, starts_at, self._free_at)
 
     def _finish(self, run: "_SimulatedRun") -> Pixels:
         remaining_s = run.ends_at - time.perf_counter()
         if remaining_s > 0:
             time.sleep(remaining_s)
         self._begun -= 1
+        if self._lines is not None:
+            images, _, height, width = run.output.shape
+            self._lines.write(f"{run.starts_at:.6f},{run.ends_at:.6f},{images},{images * height * width}\n")
         return run.output
 
     @contextmanager
@@ -89,12 +107,24 @@ class SimulatedBackend:
 
 @dataclass(frozen=True, slots=True)
 class _SimulatedRun:
-    """A copy of the input, and when the device has it ready, in seconds of time.perf_counter."""
+    """A copy of the input, and when the device begins it and has it ready, in seconds of time.perf_counter."""
 
     device: SimulatedBackend
     output: Pixels
+    starts_at: float
     ends_at: float
 
     def result(self) -> Pixels:
         with self.device._one_caller():
             return self.device._finish(self)
+
+
+def _open_log(path: Path) -> TextIO:
+    # Line by line, in append mode: another process may read it meanwhile, and several devices may share it.
+    try:
+        lines = path.open("a", buffering=1, encoding="ascii")
+    except OSError as error:
+        raise BackendUnavailable(f"the log of simulated runs cannot be written: {error}") from error
+    if lines.tell() == 0:
+        lines.write(RUN_LOG_HEADER)
+    return lines

@@ -1,13 +1,14 @@
 """Tests of the simulated backend."""
 
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from server.backends.base import Pixels
 from server.backends.simulated import SimulatedBackend
-from server.errors import BackendError
+from server.errors import BackendError, BackendUnavailable
 
 
 def _batch(count: int = 1, height: int = 8, width: int = 8) -> Pixels:
@@ -83,3 +84,43 @@ def test_a_run_begun_behind_another_starts_where_that_one_ends(monkeypatch: pyte
     assert slept == pytest.approx([2, 2])
     backend.run(_batch())
     assert now[0] == pytest.approx(106)
+
+
+def test_every_run_is_logged_at_its_end_for_another_process_to_read(tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    backend = SimulatedBackend(base_ms=2, ms_per_megapixel=0, max_batch=4, run_log=path)
+    backend.start()
+    assert path.read_text() == "start,end,images,pixels\n"
+    first, second = backend.begin(_batch(3)), backend.begin(_batch(1, 16))
+    first.result()
+    assert len(path.read_text().splitlines()) == 2  # read while it is open, so it was flushed
+    second.result()
+    rows = [line.split(",") for line in path.read_text().splitlines()[1:]]
+    assert [row[2:] for row in rows] == [["3", "192"], ["1", "128"]]
+    (began, ended), (next_began, next_ended) = ([float(value) for value in row[:2]] for row in rows)
+    assert ended - began == pytest.approx(0.002, abs=2e-6)
+    assert next_began == ended  # it was begun behind the first
+    assert next_ended - next_began == pytest.approx(0.002, abs=2e-6)
+    backend.stop()
+
+
+def test_a_log_is_continued_after_a_restart_and_by_a_second_device(tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    one, other = (SimulatedBackend(0, 0, max_batch=1, run_log=path) for _ in range(2))
+    one.start()
+    other.start()
+    one.run(_batch())
+    one.stop()
+    one.start()
+    other.run(_batch())
+    one.run(_batch())
+    one.stop()
+    other.stop()
+    lines = path.read_text().splitlines()
+    assert len(lines) == 4
+    assert lines.count("start,end,images,pixels") == 1
+
+
+def test_a_log_that_cannot_be_written_stops_the_start(tmp_path: Path) -> None:
+    with pytest.raises(BackendUnavailable, match="log of simulated runs"):
+        SimulatedBackend(0, 0, max_batch=1, run_log=tmp_path / "missing" / "runs.csv").start()
