@@ -1,11 +1,11 @@
-"""The command line: `promptir serve | restore`."""
+"""The command line: `promptir serve | restore | bench`."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 
 from server.app import version
-from server.cli import restore, serve
+from server.cli import bench, restore, serve
 from server.errors import PromptIRServeError
 from server.settings import SettingsError
 
@@ -31,4 +31,5 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
     serve.add_command(commands)
     restore.add_command(commands)
+    bench.add_command(commands)
     return parser

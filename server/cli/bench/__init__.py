@@ -1,0 +1,165 @@
+"""`promptir bench`: load on a server, and what became of it."""
+
+import argparse
+import asyncio
+import json
+import resource
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+from server.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from server.cli.bench.load import Load
+    from server.cli.bench.summary import Summary
+
+DEFAULT_PATH = "/restore"
+DEFAULT_CLIENTS = 8
+
+
+def add_command(commands: Any) -> None:
+    """Add `bench` to the command line."""
+    parser: argparse.ArgumentParser = commands.add_parser("bench", help="measure a server under load")
+    parser.add_argument("url", help=f"what takes a POST of an image; without a path, {DEFAULT_PATH}")
+    loop = parser.add_mutually_exclusive_group()
+    loop.add_argument("--clients", type=_count, metavar="N", help="closed loop: one request after the other each (8)")
+    loop.add_argument("--rate", type=_positive, metavar="R", help="open loop: R requests a second, whatever comes back")
+    parser.add_argument("--arrivals", choices=("poisson", "even"), default="poisson", help="of the open loop (poisson)")
+    images = parser.add_mutually_exclusive_group()
+    images.add_argument(
+        "--sizes",
+        default="256",
+        metavar="LIST",
+        help="images to make, as SIDE|WIDTHxHEIGHT[.FORMAT][:WEIGHT],... such as 64:3,96,640x480.jpeg:0.5 (256)",
+    )
+    images.add_argument("--images", type=Path, metavar="FOLDER", help="send the images of a folder in turns instead")
+    parser.add_argument("--format", choices=("png", "jpeg", "webp"), default="png", help="of images made (png)")
+    parser.add_argument("--form", metavar="FIELD", help="send a form with the image in this field, not the bare image")
+    parser.add_argument("--seconds", type=_positive, default=10.0, metavar="S", help="measured time (10)")
+    parser.add_argument("--warm-up", type=_not_negative, default=1.0, metavar="S", help="load before that (1)")
+    parser.add_argument("--timeout", type=_positive, default=60.0, metavar="S", help="longest wait for an answer (60)")
+    parser.add_argument("--deadline-ms", type=_count, metavar="MS", help="report goodput: what was restored in time")
+    parser.add_argument("--send-deadline", action="store_true", help="tell the server: X-Deadline-Ms")
+    parser.add_argument("--priority", choices=("interactive", "batch"), help="tell the server: X-Priority")
+    parser.add_argument("--header", action="append", default=[], metavar="'NAME: VALUE'", help="one more; repeatable")
+    parser.add_argument("--seed", type=int, default=0, help="of the images, their order and the arrivals (0)")
+    parser.add_argument("--run-log", type=Path, metavar="FILE", help="of a simulated device: simulated_run_log")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Apply the load and print the table; 1 if nothing was restored. Raises InvalidRequest for a load that cannot be.
+
+    What only this command needs is imported here: the server must start without it.
+    """
+    try:
+        from server.cli.bench import report
+    except ModuleNotFoundError as error:
+        raise InvalidRequest(
+            f"bench needs the package {error.name}: pip install 'promptir-serve[bench]' brings it"
+        ) from error
+    url = address(arguments.url)
+    headers = _headers(arguments)
+    load = _load(arguments)
+    _allow_many_connections()
+    with _runner() as runner:
+        summary = runner.run(_measure(arguments, url, headers, load))
+    how = f"{load.clients} clients" if load.rate is None else f"{load.rate:g} requests a second, {load.arrivals}"
+    print(f"{url}: {how}\nuploads: {', '.join(kind.name for kind in load.kinds)}\n\n{report.as_table(summary)}")
+    if arguments.json is not None:
+        given = {name: str(value) if isinstance(value, Path) else value for name, value in vars(arguments).items()}
+        given.pop("run")
+        figures = {"arguments": given, **report.as_json(summary)}
+        arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
+    return 0 if summary.latency_ms is not None else 1
+
+
+def address(url: str) -> str:
+    """The URL to POST to; raises InvalidRequest where it is none."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise InvalidRequest(f"{url} is no address: write http://HOST:PORT")
+    return urlunsplit(parts._replace(path=DEFAULT_PATH)) if parts.path in ("", "/") else url
+
+
+async def _measure(arguments: argparse.Namespace, url: str, headers: dict[str, str], load: "Load") -> "Summary":
+    from server.cli.bench.load import apply
+    from server.cli.bench.probes import MetricsProbe
+    from server.cli.bench.run_log import read_run_log
+    from server.cli.bench.sender import Sender
+    from server.cli.bench.summary import summarise
+
+    async with Sender(url, headers, arguments.form, arguments.timeout) as sender:
+        metrics = MetricsProbe(sender, url)
+        recording = await apply(load, sender, [metrics])
+    log = arguments.run_log
+    device = metrics.device() if log is None else read_run_log(log, *recording.window)
+    return summarise(load, recording, deadline_ms=arguments.deadline_ms, device=device, server=metrics.server())
+
+
+def _load(arguments: argparse.Namespace) -> "Load":
+    from server.cli.bench.load import Load
+    from server.cli.bench.uploads import kind_of_folder, kinds_of_sizes
+
+    if arguments.images is not None:
+        kinds = [kind_of_folder(arguments.images)]
+    else:
+        kinds = kinds_of_sizes(arguments.sizes, arguments.format, arguments.seed)
+    clients = arguments.clients or DEFAULT_CLIENTS if arguments.rate is None else None
+    return Load(
+        kinds, arguments.seconds, arguments.warm_up, clients, arguments.rate, arguments.arrivals, arguments.seed
+    )
+
+
+def _headers(arguments: argparse.Namespace) -> dict[str, str]:
+    headers = {}
+    for header in arguments.header:
+        name, colon, value = header.partition(":")
+        if not (name.strip() and colon):
+            raise InvalidRequest(f"{header!r} is no header: write 'NAME: VALUE'")
+        headers[name.strip()] = value.strip()
+    if arguments.send_deadline:
+        if arguments.deadline_ms is None:
+            raise InvalidRequest("--send-deadline sends what --deadline-ms says, and that is missing")
+        headers["X-Deadline-Ms"] = str(arguments.deadline_ms)
+    if arguments.priority is not None:
+        headers["X-Priority"] = arguments.priority
+    return headers
+
+
+def _runner() -> asyncio.Runner:
+    try:
+        import uvloop
+    except ModuleNotFoundError:  # not on every platform; the figures tell what the client itself cost
+        return asyncio.Runner()
+    return asyncio.Runner(loop_factory=uvloop.new_event_loop)
+
+
+def _allow_many_connections() -> None:
+    # An open loop holds as many as wait; the usual soft limit of 1024 would be measured instead of the server.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError("must be above 0")
+    return value
+
+
+def _not_negative(text: str) -> float:
+    value = float(text)
+    if not value >= 0:
+        raise argparse.ArgumentTypeError("must not be below 0")
+    return value

@@ -1,0 +1,24 @@
+"""Arrivals: when the requests of an open loop are due."""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pattern = Literal["poisson", "even"]
+
+
+def due_offsets(rate: float, seconds: float, pattern: Pattern, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Seconds after the start at which requests are due, ascending and below `seconds`, `rate` a second on average.
+
+    `poisson` draws independent exponential gaps, as many clients that know nothing of one another produce; `even`
+    spaces them equally.
+    """
+    if pattern == "even":
+        return np.arange(0, seconds, 1 / rate)
+    offsets = np.empty(0)
+    while not len(offsets) or offsets[-1] < seconds:
+        last = offsets[-1] if len(offsets) else 0.0
+        gaps = rng.exponential(1 / rate, max(16, int(rate * seconds)))
+        offsets = np.concatenate([offsets, last + np.cumsum(gaps)])
+    return offsets[offsets < seconds]

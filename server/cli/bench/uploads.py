@@ -1,0 +1,119 @@
+"""Uploads: the images that a load sends, made or read before it starts."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from server.errors import InvalidRequest
+
+FORMATS = ("png", "jpeg", "webp")
+# Different images of one size, so that neither side profits from a cache; large ones are slow to make.
+VARIANTS = 4
+LARGE_PIXELS = 1_000_000
+
+_MEDIA_TYPES = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".webp": "image/webp",
+    ".tif": "image/tiff",
+    ".tiff": "image/tiff",
+    ".bmp": "image/bmp",
+}
+_SIZE = re.compile(r"(\d+)(?:x(\d+))?(?:\.(png|jpeg|webp))?(?::(\d+(?:\.\d+)?))?")
+_QUALITY_FLAG = {"jpeg": cv2.IMWRITE_JPEG_QUALITY, "webp": cv2.IMWRITE_WEBP_QUALITY}
+_SCENE_CELLS = 9
+_NOISE_LEVELS = 6.0
+_QUALITY = 90
+
+
+@dataclass(frozen=True)
+class Body:
+    """One encoded image, and its media type."""
+
+    data: bytes
+    media_type: str
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Images that are reported together; `weight` is their share of the requests, relative to the other kinds."""
+
+    name: str
+    bodies: tuple[Body, ...]
+    weight: float = 1.0
+
+
+def kinds_of_sizes(sizes: str, default_format: str, seed: int) -> list[Kind]:
+    """Make the kinds of `SIDE|WIDTHxHEIGHT[.FORMAT][:WEIGHT],...`; raises InvalidRequest for another spelling."""
+    kinds = []
+    for part in sizes.split(","):
+        match = _SIZE.fullmatch(part.strip())
+        if match is None:
+            raise InvalidRequest(
+                f"{part.strip()!r} is no size: write 64 or 640x480, then .png, .jpeg or .webp and :WEIGHT if you like"
+            )
+        width, height = int(match[1]), int(match[2] or match[1])
+        weight = float(match[4] or 1)
+        if not (width and height and weight):
+            raise InvalidRequest(f"{part.strip()!r}: a side and a weight are above 0")
+        kinds.append(make_kind(width, height, match[3] or default_format, weight, seed))
+    return kinds
+
+
+def make_kind(width: int, height: int, image_format: str, weight: float = 1.0, seed: int = 0) -> Kind:
+    """Make photo-like images of one size; `image_format` is one of FORMATS."""
+    count = 1 if width * height > LARGE_PIXELS else VARIANTS
+    suffix = f".{image_format}"
+    options = [] if image_format == "png" else [_QUALITY_FLAG[image_format], _QUALITY]
+    bodies = []
+    for variant in range(count):
+        written, data = cv2.imencode(suffix, _photo_like(width, height, seed * VARIANTS + variant), options)
+        if not written:
+            raise InvalidRequest(f"{width} x {height} pixels cannot be written as {image_format}")
+        bodies.append(Body(bytes(data), _MEDIA_TYPES[suffix]))
+    return Kind(f"{width}x{height} {image_format}", tuple(bodies), weight)
+
+
+def kind_of_folder(folder: Path) -> Kind:
+    """Read every image below a folder, in the order of their paths; raises InvalidRequest if there is none."""
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _MEDIA_TYPES and path.is_file())
+    if not paths:
+        raise InvalidRequest(f"{folder} holds no image ({', '.join(_MEDIA_TYPES)})")
+    bodies = tuple(Body(path.read_bytes(), _MEDIA_TYPES[path.suffix.lower()]) for path in paths)
+    return Kind(f"{len(bodies)} files of {folder.name or folder}", bodies)
+
+
+class Sequencer:
+    """Says which image is next: kinds drawn by their weights from a seed, the images of a kind in turns."""
+
+    def __init__(self, kinds: Sequence[Kind], rng: np.random.Generator) -> None:
+        self.kinds = tuple(kinds)
+        weights = np.array([kind.weight for kind in kinds])
+        self._bounds = np.cumsum(weights / weights.sum())
+        self._rng = rng
+        self._sent = [0] * len(kinds)
+
+    def next(self) -> tuple[int, Body]:
+        """The index of the next kind, and the image to send."""
+        drawn = int(np.searchsorted(self._bounds, self._rng.random(), side="right"))
+        kind = min(drawn, len(self.kinds) - 1)  # the bounds may end a rounding error below one
+        bodies = self.kinds[kind].bodies
+        body = bodies[self._sent[kind] % len(bodies)]
+        self._sent[kind] += 1
+        return kind, body
+
+
+def _photo_like(width: int, height: int, seed: int) -> NDArray[np.uint8]:
+    """A smooth scene with a little noise, (H, W, 3): it compresses about as a photo does."""
+    rng = np.random.default_rng(seed)
+    cells = rng.integers(0, 256, (_SCENE_CELLS, _SCENE_CELLS, 3), dtype=np.uint8)
+    scene = np.asarray(cv2.resize(cells, (width, height), interpolation=cv2.INTER_CUBIC))
+    noise = rng.standard_normal(scene.shape, np.float32) * _NOISE_LEVELS
+    samples: NDArray[np.uint8] = np.clip(scene + noise, 0, 255).astype(np.uint8)
+    return samples

@@ -1,0 +1,98 @@
+"""Tests of sending: who sends when, and what becomes of what fails."""
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from server.cli.bench.load import PACER, PAUSE_AFTER_FAILURE_S, Load, apply
+from server.cli.bench.sender import Answer
+from server.cli.bench.uploads import Body, Kind
+
+KINDS = [Kind("8x8 png", (Body(b"image", "image/png"),))]
+
+
+class Answering:
+    """Stands in for a Sender: answers after a turn of the loop, or once `hold` requests are open at once."""
+
+    def __init__(self, outcome: str = "200", hold: int = 0) -> None:
+        self.open = self.most_open = 0
+        self._outcome = outcome
+        self._hold = hold
+        self.first, self._reached = asyncio.Event(), asyncio.Event()
+
+    async def send(self, kind: int, body: Body, intended_at: float) -> Answer:
+        sent_at = time.perf_counter()
+        self.first.set()
+        self.open += 1
+        self.most_open = max(self.most_open, self.open)
+        if self.open >= self._hold:
+            self._reached.set()
+        await asyncio.sleep(0)
+        await self._reached.wait()
+        self.open -= 1
+        return Answer(kind, intended_at, sent_at, time.perf_counter(), self._outcome, answered=True)
+
+
+class Recorder:
+    """A probe that remembers when it was called."""
+
+    def __init__(self) -> None:
+        self.calls: list[float] = []
+
+    async def begin(self) -> None:
+        self.calls.append(time.perf_counter())
+
+    end = begin
+
+
+def test_a_closed_loop_has_one_request_of_each_client_open() -> None:
+    sender = Answering()
+    recording = asyncio.run(apply(Load(KINDS, 0.05, 0.01, clients=3), sender))  # type: ignore[arg-type]
+    assert sender.most_open == 3
+    assert len(recording.answers) > 3
+    assert all(answer.intended_at < recording.window[1] for answer in recording.answers)
+
+
+def test_a_refused_client_pauses() -> None:
+    load = Load(KINDS, 10 * PAUSE_AFTER_FAILURE_S, 0.0, clients=2)
+    recording = asyncio.run(apply(load, Answering("429 queue-full")))  # type: ignore[arg-type]
+    assert 2 <= len(recording.answers) <= 2 * 10
+
+
+def test_an_open_loop_sends_what_is_due_though_nothing_was_answered_yet() -> None:
+    load = Load(KINDS, 0.1, 0.0, rate=200, arrivals="even")
+    sender = Answering(hold=20)  # the first is answered after the last was sent
+    recording = asyncio.run(apply(load, sender))  # type: ignore[arg-type]
+    assert (sender.most_open, len(recording.answers)) == (20, 20)
+
+
+def test_requests_are_due_as_the_schedule_says_and_never_sent_before() -> None:
+    load = Load(KINDS, 0.1, 0.0, rate=100, arrivals="even")
+    recording = asyncio.run(apply(load, Answering()))  # type: ignore[arg-type]
+    began = recording.window[0]
+    due = sorted(answer.intended_at - began for answer in recording.answers)
+    assert due == pytest.approx([number / 100 for number in range(10)])
+    assert all(answer.lateness_s >= 0 for answer in recording.answers)
+
+
+def test_probes_are_read_at_both_ends_of_the_window() -> None:
+    probe = Recorder()
+    recording = asyncio.run(apply(Load(KINDS, 0.03, 0.02, clients=1), Answering(), [probe]))  # type: ignore[arg-type]
+    begin, end = probe.calls
+    assert recording.window[0] <= begin < recording.window[1] <= end
+
+
+def test_a_load_that_is_cancelled_ends_with_its_pacer() -> None:
+    async def run() -> None:
+        load = Load(KINDS, 1000, 0.0, rate=0.002, arrivals="even")
+        sender = Answering()
+        sending = asyncio.create_task(apply(load, sender))  # type: ignore[arg-type]
+        await sender.first.wait()  # so the pacer runs, and waits for the second
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+
+    asyncio.run(run())
+    assert PACER not in {thread.name for thread in threading.enumerate()}
