@@ -28,8 +28,8 @@ format: $(VENV)/.develop
 export: $(VENV)/.develop ## write the shipped ONNX file again from the shipped weights
 	$(BIN)/promptir-export onnx --weights $(ARTIFACT)/weights.safetensors --variant promptir-compact --output $(ARTIFACT)
 
-bench: $(VENV)/.develop ## what the server adds to a request, measured here and now
-	$(BIN)/python loadtests/overhead.py
+bench: $(VENV)/.develop ## the server and a reference batcher under the same loads, with a simulated device: four minutes
+	$(BIN)/python loadtests/scheduler_bench.py
 
 gpu-report: ## time the network on the NVIDIA GPU at hand; takes the Python whose torch sees it, PYTHON=...
 	$(PYTHON) loadtests/gpu_report.py

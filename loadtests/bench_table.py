@@ -1,0 +1,138 @@
+"""Bench table: our figures next to the reference's and the aims."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bench_rows import Figure, Row, Trial
+
+
+@dataclass(frozen=True)
+class Line:
+    """One figure: of ours, of the reference, and whether ours meets the aim."""
+
+    row: str
+    title: str
+    figure: str
+    unit: str
+    ours: float | None
+    reference: float | None
+    aim: str
+    met: bool | None
+    others: tuple[float, ...]
+    """What other processes took of the machine while ours, and while the reference was measured."""
+
+    @property
+    def ratio(self) -> float | None:
+        """Ours over the reference."""
+        return self.ours / self.reference if self.ours is not None and self.reference else None
+
+    def as_json(self) -> dict[str, Any]:
+        """All fields, and the ratio."""
+        return {**asdict(self), "ratio": self.ratio}
+
+    def __str__(self) -> str:
+        cells = (_text(self.ours, self.unit), _text(self.reference, self.unit), _text(self.ratio, "x"))
+        met = {True: "yes", False: "NO", None: ""}[self.met]
+        others = ", ".join(f"{share:.0%}" for share in self.others)
+        name = f"{self.title}: {self.figure}"
+        return _row(name, cells, self.aim, met, others)
+
+
+def lines_of(row: Row, trials: Mapping[str, Trial]) -> list[Line]:
+    """The lines of a row that was measured."""
+    lines = []
+    others = tuple(trial.others_share for trial in trials.values())
+    for figure in row.figures:
+        ours = figure.of(row, trials["ours"])
+        reference = figure.of(row, trials["reference"]) if "reference" in trials else None
+        aim, met = _judged(figure, ours, reference)
+        lines.append(Line(row.name, row.title, figure.name, figure.unit, ours, reference, aim, met, others))
+    return lines
+
+
+def markdown(report: Mapping[str, Any], table: Sequence[Line], notes: Sequence[str]) -> str:
+    """The table with where it was measured, and what there is to doubt."""
+    where = report["provenance"]
+    late = where["late_wake_ups_ms"]
+    changes = " with uncommitted changes" if where["uncommitted_changes"] else ""
+    head = [
+        f"{where['date']}, {where['cpu']}, {where['usable_cores']} cores, Python {where['python']}, "
+        f"commit {where['commit'][:12]}{changes}.",
+        f"Before the first row: load average {where['load_average_1_min']:.2f}, a sleep of 1 ms ended "
+        f"{late['p50']:.2f} ms late (p99 {late['p99']:.2f}).",
+        "Column others: what other processes took of all cores while ours, and while the reference was measured.",
+        "",
+    ]
+    names = _row("", ("ours", "reference", "ratio"), "aim", "met", "others")
+    rule = "| --- | ---: | ---: | ---: | --- | --- | --- |"
+    body = [names, rule, *map(str, table), ""] if table else []
+    return "\n".join([*head, *body, *_of_echo(report), *_of_scenarios(report), *(f"- {note}" for note in notes)]) + "\n"
+
+
+def _row(name: str, cells: Sequence[str], aim: str, met: str, others: str) -> str:
+    return f"| {name:<58} | {' | '.join(f'{cell:>10}' for cell in cells)} | {aim:<15} | {met:<3} | {others:<8} |"
+
+
+def _judged(figure: Figure, ours: float | None, reference: float | None) -> tuple[str, bool | None]:
+    if figure.at_most is not None:
+        return f"at most {figure.at_most:g} {figure.unit}", ours is not None and ours <= figure.at_most
+    if figure.at_least is not None:
+        return f"at least {figure.at_least:g} {figure.unit}", ours is not None and ours >= figure.at_least
+    if figure.ratio_at_least is not None:
+        met = ours is not None and bool(reference) and ours >= figure.ratio_at_least * (reference or 0)
+        return f"at least {figure.ratio_at_least:g} x", met
+    return "", None
+
+
+def _of_echo(report: Mapping[str, Any]) -> list[str]:
+    if "echo" not in report:
+        return []
+    lone, crowd, paced = (report["echo"][name] for name in ("lone", "crowd", "paced"))
+    return [
+        f"The load generator on a server that only echoes: 1 client p50 {lone['latency_ms']['p50']:.2f} ms, "
+        f"32 clients {crowd['throughput_per_s']:.0f}/s at {crowd['client_cpu_ms_per_request']:.2f} ms of its own CPU a "
+        f"request, {paced['offered_per_s']:.0f}/s Poisson p50 {paced['latency_ms']['p50']:.2f} ms, "
+        f"p99 {paced['latency_ms']['p99']:.2f} ms, "
+        f"sent {paced['lateness_ms']['p50']:.2f} ms late (p99 {paced['lateness_ms']['p99']:.2f}).",
+        "",
+    ]
+
+
+def _of_scenarios(report: Mapping[str, Any]) -> list[str]:
+    lines = []
+    if (overload := report.get("overload")) is not None:
+        memory, refusals = overload["memory_mb"], overload["summary"]["refusal_ms"]
+        told = f"refusals p50 {refusals['p50']:.1f} ms, p99 {refusals['p99']:.1f} ms, " if refusals else ""
+        lines.append(
+            f"Overload: {overload['offered_per_s']:.0f}/s offered for {overload['summary']['seconds']:.0f} s, restored "
+            f"{overload['restored_per_s']:.1f}/s, in time {overload['goodput_per_s']:.1f}/s, which is "
+            f"{overload['goodput_of_capacity']:.1%} of what {overload['capacity_per_s']:.1f}/s 32 clients reached; "
+            f"longest wait {overload['longest_wait_in_queue_ms'] or 0:.0f} ms of {overload['bound_ms']}; "
+            f"{told}memory {memory['settled_min']:.0f} to {memory['settled_max']:.0f} MB "
+            f"({overload['memory_growth_mb_per_min']:+.1f} MB a minute); "
+            f"others took {overload['others_share_of_cores']:.0%} of the cores."
+        )
+    if (drain := report.get("drain")) is not None:
+        lines.append(
+            f"Drain: sent before SIGTERM {drain['sent_before_sigterm']}, of these in flight "
+            f"{drain['in_flight_at_sigterm']}, after it {drain['sent_after_sigterm']}; the device ran "
+            f"{drain['images_run_by_device']} images and {drain['images_restored_for_clients']} were received; "
+            f"exit code {drain['exit_code']} after {drain['seconds_from_sigterm_to_exit']:.2f} s."
+        )
+    if (leavers := report.get("leavers")) is not None:
+        lines.append(
+            f"Leavers: {leavers['left_before_their_answer']} left, {leavers['taken_out_of_the_queue']} of them were "
+            f"taken out of the queue and {leavers['left_during_their_run']} left during their run; the device ran "
+            f"{leavers['images_run_by_device']} images; those who stayed: {leavers['outcomes_of_those_who_stay']}."
+        )
+    if (devices := report.get("devices")) is not None:
+        times = ", ".join(f"{count}: {factor:.2f} x" for count, factor in devices["times_that_of_one"].items())
+        lines.append(f"Throughput by simulated devices, of that of one: {times}.")
+    return [*lines, ""] if lines else []
+
+
+def _text(value: float | None, unit: str) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if not unit else f"{value:.2f} {unit}"

@@ -1,0 +1,180 @@
+"""Peers: the servers that are measured side by side, each a process of its own."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent
+ROOT = FOLDER.parent
+MAX_BATCH = 8
+READY_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 45.0
+POLL_S = 0.05
+
+
+@dataclass(frozen=True)
+class SimulatedDevice:
+    """A device whose run of n images takes base_ms + ms_per_megapixel * n * megapixels; at most MAX_BATCH a run."""
+
+    base_ms: float
+    ms_per_megapixel: float
+
+    def run_ms(self, images: int, pixels: int) -> float:
+        """Milliseconds of a run of so many images of so many pixels each."""
+        return self.base_ms + self.ms_per_megapixel * images * pixels / 1e6
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One running server."""
+
+    name: str
+    url: str
+    process: subprocess.Popen[bytes]
+    run_log: Path | None = None
+
+    def cpu_s(self) -> float:
+        """Processor time of the process until now, all threads."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # proc(5): utime and stime
+
+    def resident_mb(self) -> float:
+        """Memory of the process, in 10**6 bytes."""
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+    def terminate(self) -> None:
+        """Send SIGTERM and return at once."""
+        self.process.send_signal(signal.SIGTERM)
+
+    def stop(self) -> int:
+        """Send SIGTERM, wait for the end and return the exit code; kills what does not end."""
+        self.terminate()
+        try:
+            return self.process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+
+@dataclass(frozen=True)
+class Use:
+    """Processor time until a moment of time.perf_counter: of a peer, of this process, and of the whole machine."""
+
+    read_at: float
+    peer_s: float
+    client_s: float
+    machine_s: float
+
+
+@dataclass
+class ProcessProbe:
+    """Processor time and memory of a peer over the measured window, and what others took meanwhile."""
+
+    peer: Peer
+    began: Use | None = None
+    ended: Use | None = None
+    resident_mb: float = 0.0
+
+    async def begin(self) -> None:
+        self.began = self._use()
+
+    async def end(self) -> None:
+        self.ended = self._use()
+        self.resident_mb = self.peer.resident_mb()
+
+    def window(self) -> tuple[Use, Use]:
+        """What was read at both ends; raises RuntimeError before that."""
+        if self.began is None or self.ended is None:
+            raise RuntimeError("the window has not ended")
+        return self.began, self.ended
+
+    def others_share(self) -> float:
+        """The part of all cores that neither the peer nor this process used but somebody did."""
+        began, ended = self.window()
+        ours_s = ended.peer_s - began.peer_s + ended.client_s - began.client_s
+        cores_s = (ended.read_at - began.read_at) * (os.cpu_count() or 1)
+        return max(0.0, ended.machine_s - began.machine_s - ours_s) / cores_s
+
+    def _use(self) -> Use:
+        return Use(time.perf_counter(), self.peer.cpu_s(), time.process_time(), _machine_busy_s())
+
+
+@contextmanager
+def promptir(device: SimulatedDevice, run_log: Path, **settings: object) -> Iterator[Peer]:
+    """Our server with the simulated device, all other settings as shipped unless given."""
+    given = {
+        "backend": "simulated",
+        "simulated_base_ms": device.base_ms,
+        "simulated_ms_per_megapixel": device.ms_per_megapixel,
+        "simulated_run_log": run_log,
+        "max_batch": MAX_BATCH,
+        **settings,
+    }
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PROMPTIR_")}
+    environment = inherited | {f"PROMPTIR_{name.upper()}": str(value) for name, value in given.items()}
+    with _running("ours", ["-m", "server.cli", "serve", "--port"], [], environment, run_log) as peer:
+        yield peer
+
+
+@contextmanager
+def reference(device: SimulatedDevice) -> Iterator[Peer]:
+    """The reference batcher with the same device."""
+    cost = ["--base-ms", str(device.base_ms), "--ms-per-megapixel", str(device.ms_per_megapixel)]
+    script = [str(FOLDER / "reference_batcher.py"), "--port"]
+    with _running("reference", script, [*cost, "--max-batch", str(MAX_BATCH)], dict(os.environ)) as peer:
+        yield peer
+
+
+@contextmanager
+def echo() -> Iterator[Peer]:
+    """A server that answers with what it was sent."""
+    with _running("echo", [str(FOLDER / "echo_server.py")], [], dict(os.environ)) as peer:
+        yield peer
+
+
+def _machine_busy_s() -> float:
+    # proc(5): user nice system idle iowait irq softirq steal; what a host takes from a virtual machine is lost as well.
+    user, nice, system, _, _, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def _running(
+    name: str, before_port: list[str], after_port: list[str], environment: dict[str, str], run_log: Path | None = None
+) -> Iterator[Peer]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {**environment, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, *before_port, str(port), *after_port]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    peer = Peer(name, f"http://127.0.0.1:{port}", process, run_log)
+    try:
+        _wait_until_ready(peer)
+        yield peer
+    finally:
+        if process.poll() is None:
+            peer.stop()
+
+
+def _wait_until_ready(peer: Peer) -> None:
+    give_up = time.monotonic() + READY_TIMEOUT_S
+    while time.monotonic() < give_up and peer.process.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{peer.url}/readyz", timeout=1) as answer:  # noqa: S310 - an address of ours
+                if answer.status == 200:
+                    return
+        except (urllib.error.URLError, TimeoutError, ConnectionError):
+            pass
+        time.sleep(POLL_S)
+    raise RuntimeError(f"{peer.name} was not ready after {READY_TIMEOUT_S:.0f} s, or ended before")
