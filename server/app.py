@@ -10,18 +10,23 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
+from starlette.routing import Route
 
 from server import backends
 from server.api import error_responses
 from server.api.request_context import RequestContext
+from server.api.restore_document import restore_document
+from server.api.restore_route import METHOD, PATH, RestoreRoute
 from server.api.routes import router
 from server.api.schemas import Problem
 from server.api.services import Services
-from server.backends.base import Backend
 from server.batching.batcher import Batcher
+from server.batching.cost_model import CostModel
+from server.batching.device import Device
 from server.batching.job_queue import JobQueue
+from server.batching.pool import WorkerPool
 from server.batching.recovery import ParityCheck
-from server.batching.worker import Worker
+from server.batching.worker import NewBackend, Worker
 from server.imaging import codec
 from server.metrics import Metrics
 from server.restorer import Restorer
@@ -30,34 +35,36 @@ from server.settings import Settings
 DESCRIPTION = "Blind image restoration: one network finds and removes noise, rain and haze."
 
 
-def create_restorer(settings: Settings, metrics: Metrics, backend: Backend | None = None) -> Restorer:
-    """Wire the use case, not started; `backend` takes the place of the one that the settings name."""
-    batching = settings.batching
+def create_restorer(settings: Settings, metrics: Metrics, new_backend: NewBackend | None = None) -> Restorer:
+    """Wire the use case, not started; `new_backend` makes other backends than the one that the settings name."""
+    batching, devices = settings.batching, settings.backend.device_names
     clock = time.monotonic
-    batcher = Batcher(
-        JobQueue(batching.max_queued_jobs, batching.max_queued_pixels),
-        batching.max_batch,
-        metrics,
-        clock,
-        max_run_pixels=settings.limits.max_run_pixels,
-    )
-    backend = backend or backends.create(settings.backend, batching.max_batch)
+    batcher = Batcher(JobQueue(batching.max_queued_pixels), metrics, clock, max_backlog_s=batching.max_backlog_ms / 1e3)
     check = ParityCheck(settings.backend.fp32_check_every, settings.backend.fp32_gate_db)
-    worker = Worker(backend, batcher, metrics, clock, check=check)
-    return Restorer(batcher, worker, settings.limits, metrics, clock)
+    costs = {name: CostModel() for name in devices}
+
+    def new_worker(name: str) -> Worker:
+        # What a run costs is the same after a rebuild.
+        device = Device(name, batching.max_batch, settings.limits.max_run_pixels, costs[name])
+        backend = new_backend(name) if new_backend else backends.create(settings.backend, batching.max_batch, name)
+        timeout_s = settings.backend.run_timeout_s
+        return Worker(device, backend, batcher, metrics, clock, check=check, run_timeout_s=timeout_s)
+
+    workers = WorkerPool(devices, new_worker, batcher, metrics, clock)
+    return Restorer(batcher, workers, settings.limits, metrics, clock)
 
 
-def create_app(settings: Settings, backend: Backend | None = None) -> FastAPI:
+def create_app(settings: Settings, new_backend: NewBackend | None = None) -> FastAPI:
     """Wire the service as an ASGI application; its lifespan starts and stops it.
 
-    The port opens before the backend is warm: until then `/healthz` answers and `/readyz` says 503. A backend that
+    The port opens before the first device is warm: until then `/healthz` answers and `/readyz` says 503. A device that
     cannot start leaves its error in `app.state.services.restorer.failure`.
     """
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     metrics = Metrics(registry)
-    restorer = create_restorer(settings, metrics, backend)
+    restorer = create_restorer(settings, metrics, new_backend)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -70,9 +77,13 @@ def create_app(settings: Settings, backend: Backend | None = None) -> FastAPI:
             await starting
 
     app = FastAPI(title="PromptIR Serve", description=DESCRIPTION, version=version(), lifespan=lifespan)
-    app.state.services = Services(restorer, metrics, settings.limits, version())
-    app.add_middleware(RequestContext, metrics=metrics, on_crash=error_responses.unexpected)
+    app.state.services = services = Services(restorer, metrics, settings.limits, version())
+    restore = RestoreRoute(services)
+    app.add_middleware(
+        RequestContext, metrics=metrics, on_crash=error_responses.unexpected, direct={(METHOD, PATH): restore}
+    )
     error_responses.install(app)
+    app.router.routes.insert(0, Route(PATH, restore, methods=[METHOD], include_in_schema=False))
     app.include_router(router)
     _document_problems(app)
     return app
@@ -90,7 +101,8 @@ def _document_problems(app: FastAPI) -> None:
     # FastAPI offers a response model under application/json only, so the routes refer to a schema that is put here.
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+            routes = [restore_document(), *app.routes]
+            schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=routes)
             schema["components"]["schemas"]["Problem"] = Problem.model_json_schema()
             app.openapi_schema = schema
         return app.openapi_schema

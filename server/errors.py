@@ -9,6 +9,7 @@ PromptIRServeError
 │   └── ImageTooLarge          too many bytes, pixels, or too long a side
 ├── Refused                    nothing wrong with the request; not now
 │   ├── QueueFull              knows the seconds until there is room
+│   │   └── DeadlineUnmet      what waits ahead leaves too little time; later it would not
 │   ├── Draining               the server is stopping
 │   └── NotReady               the server is starting, or has no healthy backend
 ├── DeadlineExceeded           the caller's deadline passed before the job ran
@@ -105,6 +106,13 @@ class QueueFull(Refused):
     def __init__(self, detail: str, retry_after_s: float, **extensions: object) -> None:
         super().__init__(detail, **extensions)
         self.retry_after_s = retry_after_s
+
+
+class DeadlineUnmet(QueueFull):
+    """What was admitted before would outlast the deadline; `retry_after_s` predicts when it would not."""
+
+    slug = "deadline-unmet"
+    title = "Deadline cannot be met"
 
 
 class Draining(Refused):

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,6 +45,11 @@ class LimitSettings(_Group):
     max_upload_bytes: int = Field(
         default=64 * 2**20, gt=0, description="Holds a 16-bit PNG of the largest image; bounds memory per connection."
     )
+    max_uploads_bytes: int = Field(
+        default=512 * 2**20,
+        gt=0,
+        description="Of all uploads being read or decoded; beyond it 429. Never less than one upload may have.",
+    )
     max_image_pixels: int = Field(
         default=2_097_152, gt=0, description="Width times height; a CPU run needs about 3 GB per megapixel."
     )
@@ -70,8 +76,10 @@ class BatchingSettings(_Group):
     max_batch: int = Field(
         default=8, ge=1, description="Images of one run; more gain little once the device is busy, and cost memory."
     )
-    max_queued_jobs: int = Field(
-        default=128, ge=1, description="Beyond it the wait would outlast a client's patience: refused with 429."
+    max_backlog_ms: float = Field(
+        default=30_000.0,
+        gt=0,
+        description="Predicted time until all that was admitted is done; beyond it 429, because nobody waits longer.",
     )
     max_queued_pixels: int = Field(
         default=67_108_864, ge=1, description="Bounds the memory of what waits: 12 bytes per pixel."
@@ -84,6 +92,16 @@ def _split(value: object) -> object:
 
 Provider = Literal["tensorrt", "cuda", "cpu"]
 Providers = Annotated[tuple[Provider, ...], BeforeValidator(_split), Field(min_length=1)]
+Devices = Annotated[tuple[str, ...], BeforeValidator(_split)]
+
+_CPU, _CUDA = r"cpu(:\d+)?", r"cuda:\d+"
+# What the names of a backend's devices look like, and the same in words.
+_DEVICE_NAMES = {
+    "onnx": (f"{_CPU}|{_CUDA}", "cpu, cpu:N or cuda:N"),
+    "pytorch": (f"{_CPU}|{_CUDA}", "cpu, cpu:N or cuda:N"),
+    "tensorrt": (_CUDA, "cuda:N"),
+    "simulated": (r"[\w.:-]+", "any names of letters, digits and :"),
+}
 
 
 class BackendSettings(_Group):
@@ -96,13 +114,23 @@ class BackendSettings(_Group):
         default=DEFAULT_ARTIFACT,
         description="Folder with manifest.json and the model; for `pytorch` a weights file does as well.",
     )
-    threads: int = Field(default=0, ge=0, description="Threads of one run on the CPU; 0 takes one per physical core.")
+    devices: Devices = Field(
+        default=(),
+        description="Where to run, a worker each: cuda:0,cuda:1 or cpu; unset the CPU, or the first GPU where "
+        "the backend or its providers need one.",
+    )
+    threads: int = Field(
+        default=0, ge=0, description="Threads of one run on the CPU; 0 divides the cores among the CPU devices."
+    )
+    run_timeout_s: float = Field(
+        default=300.0,
+        gt=0,
+        description="A run that takes longer, and ten times what was predicted, has hung: its device is lost. "
+        "Raise it where a runtime compiles for new sizes during a run.",
+    )
     onnx_providers: Providers = Field(
         default=("cpu",),
         description="Of `onnx`, best first, such as tensorrt,cuda,cpu; one that does not load stops the start.",
-    )
-    torch_device: Literal["cpu", "cuda"] = Field(
-        default="cpu", description="Of `pytorch`; asked for, because a silent run on the CPU is a hundred times slower."
     )
     torch_precision: Literal["fp32", "fp16", "bf16"] = Field(
         default="fp32", description="Of `pytorch`; below fp32 the sums over a whole image stay in fp32."
@@ -129,6 +157,29 @@ class BackendSettings(_Group):
     simulated_run_log: Path | None = Field(
         default=None, description="A file for each simulated run as a CSV line: what the device did, told by itself."
     )
+
+    @property
+    def device_names(self) -> tuple[str, ...]:
+        """The devices that were asked for, or the one that the backend takes by itself."""
+        if self.devices:
+            return self.devices
+        alone = {"onnx": "cpu", "pytorch": "cpu", "tensorrt": "cuda:0", "simulated": "sim:0"}[self.backend]
+        return ("cuda:0",) if self.backend == "onnx" and self.onnx_providers[0] != "cpu" else (alone,)
+
+    @model_validator(mode="after")
+    def _the_backend_can_use_the_devices(self) -> Self:
+        pattern, words = _DEVICE_NAMES[self.backend]
+        for device in self.devices:
+            if not re.fullmatch(pattern, device):
+                raise ValueError(f"{PREFIX}DEVICES={device}: the devices of {self.backend} are {words}")
+            if self.devices.count(device) > 1:
+                raise ValueError(f"{PREFIX}DEVICES={device}: a device is named once")
+            if self.backend == "onnx" and device.startswith("cuda") and self.onnx_providers[0] == "cpu":
+                raise ValueError(
+                    f"{PREFIX}DEVICES={device}: onnx runs on it with a provider for it, "
+                    f"such as {PREFIX}ONNX_PROVIDERS=cuda,cpu"
+                )
+        return self
 
 
 class Settings(_Group):

@@ -64,6 +64,10 @@ class RepeatingBackend(Backend, Protocol):
 class Pending(Protocol):
     """A batch that a backend was given, and whose run goes on by itself."""
 
+    def wait(self, seconds: float) -> None:
+        """Return when the run has ended, or after `seconds`; how it ended is told by `result`."""
+        ...
+
     def result(self) -> Pixels:
         """Block until the run has ended, and answer or raise as `run`; called once."""
         ...

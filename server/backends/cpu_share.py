@@ -6,8 +6,10 @@ from pathlib import Path
 CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
-def threads_for(asked: int, quota_file: Path = CGROUP_QUOTA) -> int:
+def threads_for(asked: int, quota_file: Path = CGROUP_QUOTA, *, workers: int = 1) -> int:
     """Threads for one run: those asked for; else the cores of this process's share; 0 where all are its own.
+
+    `workers` that run side by side divide the cores among them.
 
     A runtime left to itself (0) takes one a physical core of the whole machine, whatever an affinity mask or a
     container's quota says: measured with twice the threads of the cores at hand, a run takes up to 1.8 times as long.
@@ -21,6 +23,8 @@ def threads_for(asked: int, quota_file: Path = CGROUP_QUOTA) -> int:
     quota = _quota(quota_file)
     if quota is not None:
         share = min(share, max(1, int(quota)))
+    if workers > 1:
+        return max(1, share // workers)
     return share if share < machine else 0
 
 

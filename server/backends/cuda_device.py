@@ -13,9 +13,10 @@ from server.errors import BackendError, BackendLost, BackendUnavailable, DeviceO
 FLOAT_BYTES = 4
 # Values of cudaError_t after which every further call of the process fails alike, so that it must be started anew
 # (CUDA runtime API, "Data types used by CUDA Runtime"): 226 contained, 700 illegal address, 702 launch timeout,
-# 710 assert, 714 stack, 715 instruction, 716 misaligned, 717 address space, 718 program counter, 719 launch failure,
-# 721 tensor memory, 810 MPS, 911 external device. 214 and 220, uncorrectable ECC and NVLink, end the context as well.
-STICKY_ERRORS = frozenset({214, 220, 226, 700, 702, 710, 714, 715, 716, 717, 718, 719, 721, 810, 911})
+# 709 context gone, 710 assert, 714 stack, 715 instruction, 716 misaligned, 717 address space, 718 program counter,
+# 719 launch failure, 721 tensor memory, 810 MPS, 911 external device. 214 and 220, uncorrectable ECC and NVLink, end
+# the context as well.
+STICKY_FAULTS = frozenset({214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721, 810, 911})
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,15 @@ class PinnedArray:
 
 
 class CudaDevice:
-    """The first visible device, over the module `cuda.bindings.runtime`; any call raises BackendLost once it is lost.
+    """One visible device, over the module `cuda.bindings.runtime`; every call raises BackendLost once it is lost.
 
     Those bindings instead of torch: a machine that serves a plan then needs no torch, which is fifty times their size.
+    CUDA's current device is a property of a thread: this object belongs to the thread that opened it.
     """
 
-    def __init__(self, runtime: Any) -> None:
+    def __init__(self, runtime: Any, index: int = 0) -> None:
         self._runtime = runtime
+        self._index = index
 
     @property
     def name(self) -> str:
@@ -80,6 +83,11 @@ class CudaDevice:
     def wait(self, event: int) -> None:
         """Block until the event; BackendError where anything before it failed."""
         self._call("cudaEventSynchronize", event)
+
+    def has_happened(self, event: int) -> bool:
+        """Whether everything before the event has run, without waiting for it."""
+        (status,) = self._runtime.cudaEventQuery(event)
+        return bool(status != self._runtime.cudaError_t.cudaErrorNotReady)
 
     def allocate(self, size: int) -> int:
         """The address of `size` bytes on the device; DeviceOutOfMemory."""
@@ -128,7 +136,7 @@ class CudaDevice:
         self._call("cudaGraphExecDestroy", graph)
 
     def _properties(self) -> Any:
-        return self._call("cudaGetDeviceProperties", 0)
+        return self._call("cudaGetDeviceProperties", self._index)
 
     def _call(self, function: str, *arguments: Any) -> Any:
         """Call a function of the runtime; its result without the status, which must be success."""
@@ -139,8 +147,8 @@ class CudaDevice:
         self._runtime.cudaGetLastError()  # or the next call would report this one's failure
         if status == errors.cudaErrorMemoryAllocation:
             raise DeviceOutOfMemory("the device has not enough free memory")
-        if int(status) in STICKY_ERRORS:
-            raise BackendLost(f"the device failed and needs a new process ({function}: {self._describe(status)})")
+        if int(status) in STICKY_FAULTS:
+            raise BackendLost(f"cuda:{self._index} is lost: {function} failed: {self._describe(status)}")
         raise BackendError(f"{function} failed: {self._describe(status)}")
 
     def _describe(self, status: Any) -> str:
@@ -148,8 +156,14 @@ class CudaDevice:
         return text.decode() if isinstance(text, bytes) else str(text)
 
 
-def open_device() -> CudaDevice:
-    """Return the first visible device, made current; BackendUnavailable says what is missing."""
+def cuda_index(device: str) -> int | None:
+    """The N of `cuda:N`; None for a device that is no GPU."""
+    kind, _, index = device.partition(":")
+    return int(index) if kind == "cuda" else None
+
+
+def open_device(index: int = 0) -> CudaDevice:
+    """Return a visible device, made current in this thread; BackendUnavailable says what is missing."""
     try:
         from cuda.bindings import runtime
     except ImportError as error:
@@ -164,6 +178,8 @@ def open_device() -> CudaDevice:
             f"no usable NVIDIA GPU or driver on this machine ({reason}): check with nvidia-smi, "
             "or serve an ONNX artifact on the CPU"
         )
-    device = CudaDevice(runtime)
-    device._call("cudaSetDevice", 0)
+    if index >= count:
+        raise BackendUnavailable(f"there is no cuda:{index}: the last of this machine's GPUs is cuda:{count - 1}")
+    device = CudaDevice(runtime, index)
+    device._call("cudaSetDevice", index)
     return device

@@ -8,7 +8,7 @@ import numpy as np
 from models.artifact import MODEL_FILE, ArtifactError, Manifest
 from server.backends.base import BackendInfo, Pixels
 from server.backends.cpu_share import threads_for
-from server.backends.cuda_device import open_device
+from server.backends.cuda_device import cuda_index, open_device
 from server.errors import BackendError, BackendLost, BackendUnavailable, DeviceOutOfMemory
 from server.settings import BackendSettings, Provider
 
@@ -36,9 +36,11 @@ class OnnxBackend:
     says so in its log only.
     """
 
-    def __init__(self, settings: BackendSettings, max_batch: int) -> None:
+    def __init__(self, settings: BackendSettings, max_batch: int, device: str | None = None) -> None:
         self._settings = settings
         self._max_batch = max_batch
+        self._index = cuda_index(device or settings.device_names[0])
+        self._providers: tuple[Provider, ...] = ("cpu",) if self._index is None else settings.onnx_providers
         self._session: onnxruntime.InferenceSession | None = None
         self._releasing: onnxruntime.RunOptions | None = None
         self._ort: Any = None
@@ -48,7 +50,7 @@ class OnnxBackend:
 
     @property
     def _on_device(self) -> bool:
-        return self._settings.onnx_providers[0] != "cpu"
+        return self._index is not None
 
     def start(self) -> BackendInfo:
         """Load and check the artifact; BackendUnavailable says what is wrong with it or with the installation."""
@@ -59,14 +61,14 @@ class OnnxBackend:
         except ArtifactError as error:
             raise BackendUnavailable(f"the artifact cannot be served: {error}") from error
         ort = self._ort = _import_onnxruntime()
-        _check_available(ort, settings.onnx_providers)
-        session = _open_session(ort, settings, manifest)
+        _check_available(ort, self._providers)
+        session = _open_session(ort, settings, manifest, self._providers, self._index)
         _check_session(session, manifest)
         self._session, self._releasing = session, None if self._on_device else _releasing_options(ort)
         self._input, self._output = manifest.input_name, manifest.output_name
         return BackendInfo(
             backend="onnx",
-            device=settings.onnx_providers[0],
+            device="cpu" if self._index is None else f"cuda:{self._index} ({self._providers[0]})",
             artifact=manifest.name,
             precision=manifest.precision,
             size_multiple=manifest.size_multiple,
@@ -86,7 +88,7 @@ class OnnxBackend:
             if any(words in str(error) for words in OUT_OF_MEMORY_WORDS):
                 raise DeviceOutOfMemory(f"a batch of shape {batch.shape} does not fit the memory") from error
             if self._on_device:
-                _check_device()
+                _check_device(self._index)
             raise BackendError(f"onnxruntime failed on a batch of shape {batch.shape}") from error
         return output  # type: ignore[no-any-return]
 
@@ -104,7 +106,7 @@ class OnnxBackend:
         image = self._device_images.get(batch.shape)
         if image is None:
             self._device_images.clear()
-            image = self._ort.OrtValue.ortvalue_from_numpy(batch, device, 0)
+            image = self._ort.OrtValue.ortvalue_from_numpy(batch, device, self._index or 0)
             self._device_images[batch.shape] = image
         else:
             image.update_inplace(np.ascontiguousarray(batch))
@@ -165,44 +167,51 @@ def _check_available(ort: Any, providers: tuple[Provider, ...]) -> None:
             )
 
 
-def _open_session(ort: Any, settings: BackendSettings, manifest: Manifest) -> Any:
+def _open_session(
+    ort: Any, settings: BackendSettings, manifest: Manifest, providers: tuple[Provider, ...], index: int | None
+) -> Any:
     model = settings.artifact / MODEL_FILE
-    providers = [
-        (PROVIDER_NAMES[provider], _provider_options(provider, settings, manifest, ort.__version__))
-        for provider in settings.onnx_providers
+    version = ort.__version__
+    options = [
+        (PROVIDER_NAMES[provider], _provider_options(provider, settings, manifest, version, index or 0))
+        for provider in providers
     ]
+    workers = sum(cuda_index(device) is None for device in settings.device_names)
     try:
         session = ort.InferenceSession(
             model,
-            _session_options(ort, settings.threads),
-            providers=providers,
+            _session_options(ort, threads_for(settings.threads, workers=workers)),
+            providers=options,
             enable_fallback=0,  # its retry on the CPU would look like success
         )
     except Exception as error:  # onnxruntime's exceptions share no base of their own
         raise BackendUnavailable(f"onnxruntime cannot load {model}: {error}") from error
     loaded = session.get_providers()
-    for provider in settings.onnx_providers:
+    for provider in providers:
         if PROVIDER_NAMES[provider] not in loaded:
             raise BackendUnavailable(
                 f"onnxruntime could not load its provider {provider} and would run on {', '.join(loaded)}: check with "
                 "nvidia-smi that there is a GPU, and that the versions of CUDA, cuDNN and TensorRT are those that "
-                f"onnxruntime {ort.__version__} was built for"
+                f"onnxruntime {version} was built for"
             )
     return session
 
 
 def _provider_options(
-    provider: Provider, settings: BackendSettings, manifest: Manifest, version: str
+    provider: Provider, settings: BackendSettings, manifest: Manifest, version: str, index: int
 ) -> dict[str, str]:
     if provider == "cuda":
         return {
+            "device_id": str(index),
             "use_tf32": "0",  # FP32 means FP32 here; what may be rounded is in the artifact
             "cudnn_conv_algo_search": "HEURISTIC",  # the exhaustive default searches anew for each size of a photo
             "arena_extend_strategy": "kSameAsRequested",  # powers of two would waste up to half of the device
         }
     if provider == "tensorrt":
         folder = settings.cache_folder or settings.artifact / ENGINE_FOLDER
-        folder = folder / engine_key(open_device().name, version, manifest.sha256)
+        folder = folder / engine_key(open_device(index).name, version, manifest.sha256)
+        if index:  # two sessions would write the same files
+            folder = folder / f"cuda-{index}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -211,6 +220,7 @@ def _provider_options(
             ) from error
         # No FP16 flag: this library would then be free to round the sums that must stay in FP32, and does not say so.
         return {
+            "device_id": str(index),
             "trt_engine_cache_enable": "1",
             "trt_engine_cache_path": str(folder),
             "trt_timing_cache_enable": "1",
@@ -225,10 +235,10 @@ def engine_key(device: str, version: str, onnx_sha256: str) -> str:
     return f"{plain}-ort{version}-{onnx_sha256[:16]}"
 
 
-def _check_device() -> None:
+def _check_device(index: int | None) -> None:
     """Raise BackendLost where CUDA itself says that the device is: onnxruntime's exceptions carry no code."""
     try:
-        open_device().check()
+        open_device(index or 0).check()
     except BackendLost:
         raise
     except BackendError:  # no more is known than that the run failed
@@ -237,7 +247,7 @@ def _check_device() -> None:
 
 def _session_options(ort: Any, threads: int) -> "onnxruntime.SessionOptions":
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads_for(threads)
+    options.intra_op_num_threads = threads
     options.log_severity_level = LOG_ERRORS_ONLY
     # A plan of memory is kept for each input shape, so with photos of every size it only grows; a run is no faster.
     options.enable_mem_pattern = False

@@ -1,6 +1,7 @@
 """The PlanRuns: batches run on the execution contexts of a plan, copied in and out beside the runs of others."""
 
 import logging
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ log = logging.getLogger(__name__)
 
 # The library settles its own state for a shape in the first runs, which a recording must not hold.
 RUNS_BEFORE_RECORDING = 2
+# How often an event is asked for; CUDA has no wait with a bound.
+QUERY_S = 0.0003
 
 
 class PlanRuns:
@@ -85,6 +88,12 @@ class PlanRuns:
             raise
         return slot
 
+    def wait(self, slot: Slot, seconds: float) -> None:
+        """Return when a batch that was queued has run, well or not, or after `seconds`."""
+        give_up = time.monotonic() + seconds
+        while (left_s := give_up - time.monotonic()) > 0 and not self._device.has_happened(slot.copied_out):
+            time.sleep(min(QUERY_S, left_s))
+
     def fetch(self, slot: Slot, output: Pixels) -> None:
         """Wait for a batch that was queued, and copy its answer into `output`."""
         try:
@@ -139,6 +148,10 @@ class _PlanRun:
     batch: Pixels
     parts: list[int]
     first: Slot
+
+    def wait(self, seconds: float) -> None:
+        """Return when the first part has run, or after `seconds`."""
+        self.runs.wait(self.first, seconds)
 
     def result(self) -> Pixels:
         """Wait for the first part, then run the others one by one: at most one slot a batch is in use."""

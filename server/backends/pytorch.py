@@ -1,6 +1,7 @@
 """The PyTorch backend: the network itself, on the CPU or on a CUDA device."""
 
 import logging
+import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,7 +15,7 @@ import numpy as np
 from models.artifact import ArtifactError, Manifest, sha256_of
 from server.backends.base import BackendInfo, Pending, Pixels
 from server.backends.cpu_share import threads_for
-from server.backends.cuda_device import STICKY_ERRORS
+from server.backends.cuda_device import STICKY_FAULTS, cuda_index
 from server.backends.torch_recordings import Recordings
 from server.errors import BackendError, BackendLost, BackendUnavailable, DeviceOutOfMemory
 from server.settings import BackendSettings
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 WEIGHTS_FILE = "weights.safetensors"
 SIZE_MULTIPLE = 8
+# Between two looks at a run that goes on; CUDA can only wait without a limit.
+QUERY_S = 0.0002
 CUDA_OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation, where it comes from a library under torch
 
 
@@ -38,9 +41,10 @@ class TorchBackend:
     recorded as a CUDA graph, and the copies of one batch overlap the run of another.
     """
 
-    def __init__(self, settings: BackendSettings, max_batch: int) -> None:
+    def __init__(self, settings: BackendSettings, max_batch: int, device: str | None = None) -> None:
         self._settings = settings
         self._max_batch = max_batch
+        self._index = cuda_index(device or settings.device_names[0])
         self._torch: Any = None
         self._network: Any = None
         self._fp32_network: Any = None
@@ -51,19 +55,23 @@ class TorchBackend:
         """Load the weights onto the device; BackendUnavailable says what is missing or does not fit."""
         torch = _import_torch()
         settings = self._settings
-        _check_device(torch, settings.torch_device)
+        on_cuda = self._index is not None
+        if self._index is not None:
+            _check_cuda(torch, self._index)
+            torch.cuda.set_device(self._index)  # of this thread, which is the one that runs
         name, network = _load(settings.artifact)
-        if threads := threads_for(settings.threads):
+        workers = sum(cuda_index(name) is None for name in settings.device_names)
+        if threads := threads_for(settings.threads, workers=workers):
             torch.set_num_threads(threads)
-        on_cuda = settings.torch_device == "cuda"
         if on_cuda:
             # FP32 is the reference here: TF32 would round it to ten bits.
             torch.backends.cudnn.allow_tf32 = False
             torch.backends.cuda.matmul.allow_tf32 = False
         mixed = settings.torch_precision != "fp32"
         try:
-            self._fp32_network = _placed(network, settings) if mixed else None
-            self._network = _placed(_mixed(torch, network, settings) if mixed else network, settings)
+            place = "cuda" if on_cuda else "cpu"
+            self._fp32_network = _placed(network, place) if mixed else None
+            self._network = _placed(_mixed(torch, network, settings) if mixed else network, place)
         except torch.OutOfMemoryError as error:
             self.stop()
             raise BackendUnavailable(
@@ -126,8 +134,7 @@ class TorchBackend:
         try:
             return step()
         except Exception as error:
-            code = getattr(error, "error_code", None)
-            if not isinstance(error, torch.OutOfMemoryError) and code != CUDA_OUT_OF_MEMORY:
+            if not isinstance(error, torch.OutOfMemoryError) and _code(error) != CUDA_OUT_OF_MEMORY:
                 self._raise_if_lost(error)
                 raise BackendError(f"torch failed on a batch of shape {shape}") from error
         # Only here is the traceback gone, and with it the last hold on the failed run's tensors.
@@ -139,13 +146,14 @@ class TorchBackend:
 
     def _raise_if_lost(self, error: Exception) -> None:
         """Raise BackendLost where the device can do nothing any more; libraries under torch do not say so."""
-        if self._copies is None:
-            return
-        try:
-            self._torch.cuda.synchronize()
-        except Exception as sticky:
-            if getattr(sticky, "error_code", None) in STICKY_ERRORS:
-                raise BackendLost(f"the device failed and needs a new process ({_first_line(sticky)})") from error
+        sticky = error
+        if _code(error) not in STICKY_FAULTS and self._copies is not None:
+            try:
+                self._torch.cuda.synchronize()
+            except Exception as later:
+                sticky = later
+        if _code(sticky) in STICKY_FAULTS:
+            raise BackendLost(f"cuda:{self._index} is lost: {_first_line(sticky)}") from error
 
     def _release_memory(self) -> None:
         if self._torch is not None and self._torch.cuda.is_initialized():
@@ -160,6 +168,19 @@ class _TorchRun:
     answer: "torch.Tensor"
     shape: tuple[int, ...]
     arrived: "torch.cuda.Event | None" = None
+
+    def wait(self, seconds: float) -> None:
+        """Return when the answer is there, or after `seconds`."""
+        give_up = time.monotonic() + seconds
+        while self.arrived is not None and (left_s := give_up - time.monotonic()) > 0 and not self._has_arrived():
+            time.sleep(min(QUERY_S, left_s))
+
+    def _has_arrived(self) -> bool:
+        try:
+            arrived: Any = self.arrived
+            return arrived is None or bool(arrived.query())
+        except Exception:  # the run failed, which `result` tells
+            return True
 
     def result(self) -> Pixels:
         if self.arrived is not None:
@@ -195,6 +216,11 @@ class _Copies:
         return answer, tuple(image.shape), arrived
 
 
+def _code(error: Exception) -> int | None:
+    """The cudaError_t of an exception of torch, if it has one."""
+    return getattr(error, "error_code", None)
+
+
 def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0]
 
@@ -210,13 +236,13 @@ def _import_torch() -> Any:
     return torch
 
 
-def _check_device(torch: Any, device: str) -> None:
-    if device == "cpu":
-        return
+def _check_cuda(torch: Any, index: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # an old driver, which the error below says as well
         usable = torch.cuda.is_available()
     if usable:
+        if index >= (count := torch.cuda.device_count()):
+            raise BackendUnavailable(f"there is no cuda:{index}: the last of this machine's GPUs is cuda:{count - 1}")
         return
     if torch.version.cuda is None:
         raise BackendUnavailable(
@@ -252,7 +278,7 @@ def _mixed(torch: Any, network: Any, settings: BackendSettings) -> Any:
     return to_mixed(network, {"fp16": torch.float16, "bf16": torch.bfloat16}[settings.torch_precision])
 
 
-def _placed(network: Any, settings: BackendSettings) -> Any:
+def _placed(network: Any, place: str) -> Any:
     from models.promptir import channels_last
 
-    return channels_last(network.to(settings.torch_device))
+    return channels_last(network.to(place))

@@ -27,10 +27,19 @@ class SimulatedBackend:
     the pixels of its batch. Each line is out before the result is.
     """
 
-    def __init__(self, base_ms: float, ms_per_megapixel: float, max_batch: int, *, run_log: Path | None = None) -> None:
+    def __init__(
+        self,
+        base_ms: float,
+        ms_per_megapixel: float,
+        max_batch: int,
+        *,
+        device: str = "simulated",
+        run_log: Path | None = None,
+    ) -> None:
         self._base_ms = base_ms
         self._ms_per_megapixel = ms_per_megapixel
         self._max_batch = max_batch
+        self._device = device
         self._run_log = run_log
         self._lines: TextIO | None = None
         self._caller = threading.Lock()
@@ -42,7 +51,7 @@ class SimulatedBackend:
             self._lines = _open_log(self._run_log)
         return BackendInfo(
             backend="simulated",
-            device="simulated",
+            device=self._device,
             artifact="identity",
             precision="fp32",
             size_multiple=SIZE_MULTIPLE,
@@ -67,6 +76,7 @@ class SimulatedBackend:
 
     def stop(self) -> None:
         self._begun = 0
+        self._free_at = 0.0
         if self._lines is not None:
             self._lines.close()
             self._lines = None
@@ -113,6 +123,11 @@ class _SimulatedRun:
     output: Pixels
     starts_at: float
     ends_at: float
+
+    def wait(self, seconds: float) -> None:
+        remaining_s = min(seconds, self.ends_at - time.perf_counter())
+        if remaining_s > 0:
+            time.sleep(remaining_s)
 
     def result(self) -> Pixels:
         with self.device._one_caller():

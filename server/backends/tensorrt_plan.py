@@ -9,7 +9,7 @@ from models.artifact import ArtifactError
 from models.plan_manifest import PLAN_FILE, PlanManifest
 from models.tensorrt_faults import creation_fault, import_fault, plan_fault
 from server.backends.base import BackendInfo, Pending, Pixels
-from server.backends.cuda_device import CudaDevice, open_device
+from server.backends.cuda_device import CudaDevice, cuda_index, open_device
 from server.backends.plan_runs import PlanRuns
 from server.errors import BackendError, BackendUnavailable, DeviceOutOfMemory
 from server.settings import BackendSettings
@@ -26,9 +26,10 @@ class PlanBackend:
     TensorRT-RTX makes its kernels on the device it finds; they are kept beside the plan, or in the cache folder.
     """
 
-    def __init__(self, settings: BackendSettings, max_batch: int) -> None:
+    def __init__(self, settings: BackendSettings, max_batch: int, device: str | None = None) -> None:
         self._settings = settings
         self._max_batch = max_batch
+        self._index = cuda_index(device or settings.device_names[0]) or 0
         self._trt: Any = None
         self._device: CudaDevice | None = None
         self._runs: PlanRuns | None = None
@@ -78,7 +79,7 @@ class PlanBackend:
         manifest.verify(folder)
         trt = self._trt = _import_tensorrt()
         manifest.check_runtime(trt.__name__, trt.__version__, None)  # before a device is asked for
-        device = self._device = open_device()
+        device = self._device = open_device(self._index)
         manifest.check_runtime(trt.__name__, trt.__version__, device.compute_capability)
         errors = _error_log(trt)
         engine = _deserialize(trt, folder / PLAN_FILE, errors, host_code=manifest.options.version_compatible)
@@ -143,7 +144,7 @@ class PlanBackend:
         if self._kernels is None:
             return
         path = self._kernels_file()
-        partial = path.with_name(f"{path.name}.partial")
+        partial = path.with_name(f"{path.name}.{self._index}.partial")  # the devices share the file
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             partial.write_bytes(bytes(memoryview(self._kernels.serialize())))

@@ -29,6 +29,8 @@ class Recordings:
         self._torch: Any = torch
         self._network = network
         self._cache: ShapeCache[_Recording] = ShapeCache(max_bytes, MOST_RECORDINGS, RUNS_BEFORE_RECORDING)
+        # Of this device: the stream that torch would take by itself belongs to the first device that recorded.
+        self._stream = self._torch.cuda.Stream()
 
     def run(self, image: Any) -> Any:
         """Answer for (N, 3, H, W) on the device, in memory of its own."""
@@ -52,7 +54,8 @@ class Recordings:
         before = torch.cuda.memory_reserved()
         try:
             graph, static = torch.cuda.CUDAGraph(), image.clone()
-            with torch.cuda.graph(graph):
+            # Other devices' threads allocate meanwhile, which torch's default forbids to the whole process.
+            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                 output = self._network(static)
         except RuntimeError as error:  # out of memory too; the run itself may well go on without a graph
             log.warning("a shape cannot be recorded as a CUDA graph", extra={"shape": shape, "reason": str(error)})

@@ -1,63 +1,109 @@
-"""The Batcher: decides when waiting jobs become a batch."""
+"""The Batcher: decides when waiting jobs become a batch, and on which device."""
 
 import asyncio
+import math
+import threading
 import time
 from collections.abc import Callable
 
 import numpy as np
 
 from server.backends.base import Pixels
-from server.batching.cost_model import CostModel
-from server.batching.job import Batch, Completion, Job, fail_soon
+from server.batching import backlog, choice, placement
+from server.batching.admission import Admission
+from server.batching.choice import Choice
+from server.batching.device import Device, Pause
+from server.batching.job import Batch, Canvas, Completion, Job, Priority, fail_soon
 from server.batching.job_queue import JobQueue
-from server.errors import DeadlineExceeded, QueueFull, Refused
+from server.batching.returns import Returns
+from server.batching.snapshot import Snapshot, device_state, lane_state
+from server.errors import DeadlineExceeded, NotReady, Refused
 from server.metrics import Metrics
-from server.settings import MAX_RUN_PIXELS
 
 Clock = Callable[[], float]
 """Seconds that only go forward."""
 
-# A client told to come back sooner would mostly be told so again.
-MIN_RETRY_AFTER_S = 1.0
-
 
 class Batcher:
-    """Greedy: whenever the worker asks, the oldest job and its lane mates are the next batch; there is no timer.
+    """Greedy: whenever a device asks, the lane that `choice` picks is its next batch, as full as it is.
 
-    It runs nothing. `submit` belongs to the event loop, `poll`, `next_batch`, `expire` and `finished` to the worker's
-    thread. Deadlines are seconds on `clock`.
+    It waits for a fuller one only where answered clients are expected back at once, and leaves work to another device
+    only where that one is done earlier. It runs nothing. `submit` and `admit` belong to the event loop; `poll`,
+    `next_batch`, `expire` and `finished` to the thread of the device. Deadlines are seconds on `clock`.
     """
 
     def __init__(
         self,
         queue: JobQueue,
-        max_batch: int,
         metrics: Metrics,
         clock: Clock = time.monotonic,
         *,
-        max_run_pixels: int = MAX_RUN_PIXELS,
+        max_backlog_s: float = math.inf,
     ) -> None:
         self.queue = queue
-        self.max_batch = max_batch
-        self.max_run_pixels = max_run_pixels
-        self.cost_model = CostModel()
+        self.devices: dict[str, Device] = {}
+        """Those that take work now, by name."""
+        self._admission = Admission(queue, self.devices, max_backlog_s)
         self._metrics = metrics
         self._clock = clock
-        self._running: tuple[Batch, ...] = ()
-        self._run_began = 0.0
-        metrics.watch_queue(jobs=lambda: queue.jobs, pixels=lambda: queue.pixels)
+        self._returns = Returns()
+        self._runs_since_batch = 0
+        queue.on_close = self._wake_all
+        metrics.watch_queue(lambda: queue.jobs, lambda: queue.pixels, self.backlog_s)
 
-    async def submit(self, pixels: Pixels, deadline: float | None = None) -> Completion:
+    def join(self, device: Device) -> None:
+        """Give work to a device that is warmed up, from now on; the first one opens the queue."""
+        with self.queue.lock:
+            device.wake = threading.Condition(self.queue.lock)
+            self.devices[device.name] = device
+            for lane in self.queue.lanes:
+                device.price(lane.canvas, len(lane.classes[0]), len(lane))
+            self.queue.open()
+        self._metrics.watch_cost_model(device.name, lambda: device.cost_model.relative_error)
+
+    def leave(self, device: Device) -> list[Job]:
+        """Give no more work to a device that is lost or stops; returns the jobs that were on it, for the caller to end.
+
+        Without any device further jobs are refused with NotReady; what waits stays.
+        """
+        with self.queue.lock:
+            if self.devices.get(device.name) is not device:
+                return []
+            del self.devices[device.name]
+            if not self.devices:
+                self.queue.pause(lambda: NotReady("the server has no working backend at the moment"))
+            device.running = ()
+            self._wake_all()
+            device.wake.notify_all()
+            return self.queue.release_from(device.name)
+
+    def admit(
+        self, height: int, width: int, deadline: float | None = None, priority: Priority = Priority.INTERACTIVE
+    ) -> None:
+        """Refuse early: raise what `submit` of a tile (3, height, width) would raise at once; takes nothing."""
+        try:
+            with self.queue.lock:
+                self._admission.check(Canvas(height, width), deadline, priority, self._clock())
+        except (Refused, DeadlineExceeded) as error:
+            self._metrics.count_refusal(error.slug)
+            raise
+
+    async def submit(
+        self, pixels: Pixels, deadline: float | None = None, priority: Priority = Priority.INTERACTIVE
+    ) -> Completion:
         """Wait for the restored copy of one tile: float32 (3, H, W), H and W multiples of the backend's size multiple.
 
-        Raises QueueFull, NotReady or Draining at once; DeadlineExceeded where the deadline passes before the run;
-        BackendError where the run fails. Cancelling the caller takes the job out of the queue; a run that has begun
-        goes on without it. The array must not change until then.
+        Raises QueueFull (DeadlineUnmet where the backlog leaves too little time), NotReady or Draining at once;
+        DeadlineExceeded where the deadline passes before the run, or no run could keep it; BackendError where the run
+        fails. Cancelling the caller takes the job out of the queue; a run that has begun goes on without it. The
+        array must not change until then.
         """
         if pixels.dtype != np.float32 or pixels.ndim != 3 or pixels.shape[0] != 3:  # it would fail its lane mates
             raise ValueError(f"a tile is float32 (3, H, W), not {pixels.dtype} {pixels.shape}")
-        job = Job(pixels, asyncio.get_running_loop().create_future(), self._clock(), deadline)
-        self._admit(job)
+        loop = asyncio.get_running_loop()
+        job = Job(pixels, loop.create_future(), self._clock(), deadline, priority)
+        self.enqueue(job)
+        timer = None if deadline is None else loop.call_later(deadline - job.enqueued_at, self._expire_waiting, job)
         # Counted here, where the caller is told, so that a job which expires as its caller leaves counts once.
         try:
             return await job.future
@@ -65,73 +111,156 @@ class Batcher:
             self._metrics.count_dropped("expired")
             raise
         except asyncio.CancelledError:
-            self.queue.discard(job)
+            self.withdraw(job)
             self._metrics.count_dropped("abandoned" if job.taken else "cancelled")
             if job.future.done() and not job.future.cancelled():
                 job.future.exception()  # ended in the same turn of the loop: mark an error as seen
             raise
+        finally:
+            if timer is not None:
+                timer.cancel()
 
-    def next_batch(self) -> Batch | None:
-        """Block until there is a batch to run; None once the queue is closed and empty."""
-        while self.queue.wait():
-            if (batch := self.poll()) is not None:
-                return batch
-        return None
+    def enqueue(self, job: Job) -> None:
+        """Put a new job into the queue and wake a device for it; raises what `submit` raises at once."""
+        canvas = job.canvas
+        try:
+            with self.queue.lock:
+                self._returns.arrived(canvas, job.enqueued_at)
+                self._admission.check(canvas, job.deadline, job.priority, job.enqueued_at)
+                self.queue.offer(job)  # has room: it was checked under this lock
+                self._price(canvas)
+                self._wake_for(job)
+        except (Refused, DeadlineExceeded) as error:
+            self._metrics.count_refusal(error.slug)
+            raise
 
-    def poll(self, *, only_full: bool = False) -> Batch | None:
-        """Return the batch to run now, or None if no job is left to run; expired jobs end here.
+    def withdraw(self, job: Job) -> bool:
+        """Take a job out of the queue; False if it has left already."""
+        with self.queue.lock:
+            discarded = self.queue.discard(job)
+            self._price(job.canvas)
+            return discarded
 
-        With `only_full` it returns that batch only if waiting longer could not make it larger: one to begin while
-        another runs. Where a batch is one image by the settings, that is never.
+    def next_batch(self, device: Device) -> Batch | None:
+        """Block until `device` has a batch to run; None once the queue is closed and empty, or the device has left."""
+        with self.queue.lock:
+            while self.devices.get(device.name) is device:
+                if (batch := self.poll(device)) is not None:
+                    return batch
+                if self.queue.closed and not self.queue.jobs:
+                    break
+                pause = device.poll_at - self._clock()
+                device.wake.wait(None if math.isinf(pause) else max(0.0, pause))
+            return None
+
+    def poll(self, device: Device, *, only_full: bool = False) -> Batch | None:
+        """Return the batch that `device` runs now, or None where there is none or a wait pays; expired jobs end here.
+
+        After None, `device.poll_at` says when to ask again even if nothing changes. With `only_full` it returns a batch
+        only if waiting longer could not make it larger: one to begin while another runs. Where a batch is one image by
+        the settings, that is never.
         """
-        if only_full and self.max_batch == 1:  # it is asked for one at a time, and what waits can still be taken back
+        if only_full and device.max_batch == 1:  # it is asked for one at a time, and what waits can still be taken back
             return None
-        now = self._clock()
-        taken = self.queue.take(self.max_batch, self.max_run_pixels, now, only_full=only_full)
-        self._expire(taken.expired)
-        self.queue.release(taken.expired)
-        if not taken.jobs:
+        with self.queue.lock:
+            now = self._clock()
+            while (run := self._next_run(device, now, only_full)) is not None:
+                taken = self.queue.take(run.lane, run.count, now, device.name, batch_first=run.batch_first)
+                self._price(run.lane.canvas)
+                self._expire(taken.expired)
+                self.queue.release(taken.expired)
+                if taken.jobs:
+                    batch = Batch(taken.jobs, now)
+                    device.began(batch, now)
+                    self._runs_since_batch = (
+                        0 if taken.jobs[0].priority is Priority.BATCH else self._runs_since_batch + 1
+                    )
+                    if self.queue.jobs:
+                        self._wake_idle(besides=device)
+                    return batch
             return None
-        batch = Batch(taken.jobs, now)
-        if not self._running:
-            self._run_began = now
-        self._running += (batch,)
-        return batch
 
     def expire(self, batch: Batch) -> None:
         """End those jobs of a batch taken early whose deadline has passed by now, where its run can start."""
         now = self._clock()
         self._expire([job for job in batch.jobs if job.expired(now)])
 
-    def finished(self, batch: Batch, seconds: float | None) -> None:
+    def finished(self, device: Device, batch: Batch, seconds: float | None) -> None:
         """Learn that a run took `seconds`; None if it failed, because failing fast says nothing about the next run."""
-        self._running = tuple(other for other in self._running if other is not batch)
-        self._run_began = self._clock()
-        if seconds is not None:
-            self.cost_model.observe(batch.pixel_count, seconds)
+        with self.queue.lock:
+            now = self._clock()
+            if seconds is not None:
+                device.cost_model.observe(batch.canvas, len(batch.jobs), seconds)
+            device.ended(batch, now)
+            self._returns.answered(batch.canvas, len(batch.jobs), now)
 
-    def seconds_until_room(self, pixels: int) -> float:
-        """Predict when a refused job of `pixels` would fit: after the present runs, and the runs of what must leave."""
-        running, seconds = self._running, 0.0
-        if running:
-            elapsed = self._clock() - self._run_began
-            seconds = max(0.0, self.cost_model.predict(running[0].pixel_count) - elapsed)
-            seconds += sum(self.cost_model.predict(batch.pixel_count) for batch in running[1:])
-        excess = max(0, self.queue.pixels + pixels - self.queue.max_pixels)
-        return max(MIN_RETRY_AFTER_S, seconds + self.cost_model.predict(excess))
+    def snapshot(self) -> Snapshot:
+        """What waits and runs now, for `GET /v1/scheduler`."""
+        with self.queue.lock:
+            now = self._clock()
+            return Snapshot(
+                self.backlog_s() * 1e3,
+                self._admission.max_backlog_s * 1e3,
+                tuple(lane_state(lane, now) for lane in self.queue.lanes),
+                tuple(device_state(device, now) for device in self.devices.values()),
+            )
+
+    def backlog_s(self) -> float:
+        """Predicted seconds until all that was admitted is done."""
+        with self.queue.lock:
+            return backlog.drain_s(self.devices.values(), Priority.BATCH, self._clock())
+
+    def _next_run(self, device: Device, now: float, only_full: bool) -> Choice | None:
+        """What the device runs next; None, and when to ask again, if it should run nothing now."""
+        lanes, batch_share = self.queue.lanes, self._runs_since_batch >= choice.BATCH_SHARE_RUNS
+        if only_full:
+            return placement.next_full_run(lanes, device, now, batch_share=batch_share)
+        others = [other for other in self.devices.values() if other is not device]
+        run = placement.next_run(lanes, device, others, self._returns, now, batch_share=batch_share)
+        if not isinstance(run, Pause):
+            device.paused(None, now)
+            return run
+        device.paused(run, now)
+        self._wake_idle(besides=device)
+        return None
 
     def _expire(self, jobs: list[Job]) -> None:
         fail_soon(jobs, lambda: DeadlineExceeded("the deadline passed while the image waited"))
 
-    def _admit(self, job: Job) -> None:
-        try:
-            if job.expired(job.enqueued_at):
-                raise DeadlineExceeded("the deadline had passed before the image was queued")
-            if not self.queue.offer(job):
-                raise QueueFull(
-                    f"{self.queue.jobs} images wait already",
-                    retry_after_s=self.seconds_until_room(job.pixel_count),
-                )
-        except (Refused, DeadlineExceeded) as error:
-            self._metrics.count_refusal(error.slug)
-            raise
+    def _expire_waiting(self, job: Job) -> None:
+        """End a job at its deadline, on the loop, if it still waits."""
+        if job.expired(self._clock()) and self.withdraw(job) and not job.future.done():
+            job.future.set_exception(DeadlineExceeded("the deadline passed while the image waited"))
+
+    def _price(self, canvas: Canvas) -> None:
+        lane = self.queue.lane(canvas)
+        interactive, total = (0, 0) if lane is None else (len(lane.classes[0]), len(lane))
+        for device in self.devices.values():
+            device.price(canvas, interactive, total)
+
+    def _wake_for(self, job: Job) -> None:
+        """Wake the idle device that would end a new job first, unless it waits for more of them."""
+        idle = [device for device in self.devices.values() if not device.running]
+        if not idle:
+            return
+        canvas = job.canvas
+        device = idle[0] if len(idle) == 1 else min(idle, key=lambda device: device.predict(canvas, 1))
+        pause = device.pause
+        if pause is not None and pause.canvas == canvas and job.deadline is None:
+            lane = self.queue.lane(canvas)
+            if lane is not None and len(lane) < pause.jobs:
+                return
+        device.wake.notify()
+
+    def _wake_idle(self, besides: Device) -> None:
+        """Wake the other idle devices, because there is work left for them.
+
+        One in a pause knows of it; and two that leave a job to a third would wake each other without end.
+        """
+        for device in self.devices.values():
+            if device is not besides and device.is_idle and device.pause is None:
+                device.wake.notify()
+
+    def _wake_all(self) -> None:
+        for device in self.devices.values():
+            device.wake.notify_all()

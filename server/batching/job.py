@@ -3,14 +3,41 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 
 from server.backends.base import Pixels
 from server.errors import WrongOutput
 
-Shape = tuple[int, ...]
+
+class Priority(IntEnum):
+    """The class of a job; the lower number goes first."""
+
+    INTERACTIVE = 0
+    BATCH = 1
+
+
+# A lone odd size waits at most so long plus the run that goes on, whatever the load of other sizes. Long against the
+# runs of a busy device (tens of milliseconds), so that few are broken up; short against a person's patience.
+STARVATION_S = 0.25
+# The batch class yields to the interactive one, but for this long only: see `choice`.
+BATCH_PATIENCE_S = 10.0
+PATIENCE_S = (STARVATION_S, BATCH_PATIENCE_S)
+"""By priority."""
+
+
+class Canvas(NamedTuple):
+    """What the jobs of one lane have in common: the (height, width) that each image of their run has."""
+
+    height: int
+    width: int
+
+    @property
+    def pixels(self) -> int:
+        return self.height * self.width
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +59,27 @@ class Job:
     future: asyncio.Future[Completion]
     enqueued_at: float
     deadline: float | None = None
+    """When the answer must be there."""
+    priority: Priority = Priority.INTERACTIVE
     taken: bool = False
     """Whether it left the queue inside a batch; from then on device time is spent on it."""
+    canvas: Canvas = field(init=False)
+    due: float = field(init=False)
+    """The deadline, or the time by which it would go first in its class for having waited so long."""
+
+    def __post_init__(self) -> None:
+        shape = self.pixels.shape
+        self.canvas = Canvas(shape[1], shape[2])
+        self.due = self.enqueued_at + PATIENCE_S[self.priority] if self.deadline is None else self.deadline
 
     @property
-    def shape(self) -> Shape:
+    def shape(self) -> tuple[int, ...]:
         return self.pixels.shape
 
     @property
     def pixel_count(self) -> int:
         """H * W."""
-        return int(self.pixels.shape[-2] * self.pixels.shape[-1])
+        return self.canvas.height * self.canvas.width
 
     def expired(self, now: float) -> bool:
         return self.deadline is not None and self.deadline <= now
@@ -57,6 +94,10 @@ class Batch:
 
     jobs: Sequence[Job]
     taken_at: float
+
+    @property
+    def canvas(self) -> Canvas:
+        return self.jobs[0].canvas
 
     @property
     def pixel_count(self) -> int:

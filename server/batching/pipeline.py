@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from server.backends.base import Backend, Pending, PipelinedBackend, Pixels
 from server.batching.job import Batch
-from server.errors import BackendError, DeviceOutOfMemory
+from server.errors import BackendError, BackendLost, DeviceOutOfMemory
 
 log = logging.getLogger(__name__)
 
-NextFull = Callable[[], Batch | None]
-"""Take the next batch from the queue if it is full."""
+NextBatch = Callable[[Callable[[float], None]], Batch | None]
+"""Take the next batch from the queue, perhaps after a wait for the run that goes on, of so many seconds at most."""
 
 
 @dataclass(eq=False, slots=True)
@@ -41,15 +41,16 @@ class _Run:
 class Pipeline:
     """Begins batches, waits for them, and times each run from where it could start; belongs to the worker's thread.
 
-    For each batch it is `begin`, perhaps `begin_ahead`, and `result`. Only `result` raises what the backend raised.
-    A batch that cannot be begun behind another is begun when its turn comes, alone on the device.
+    For each batch it is `begin`, perhaps `begin_ahead`, and `result`. Only `result` raises what the backend raised,
+    but that BackendLost is raised at once. A batch that cannot be begun early is begun when its turn comes, alone on
+    the device.
     """
 
     def __init__(self, backend: Backend, clock: Callable[[], float]) -> None:
         self.pipelined: PipelinedBackend | None = None
         """The backend, if it can begin a batch while another runs."""
         self.ahead: Batch | None = None
-        """The batch taken while another ran, until its turn comes."""
+        """The batch that was begun early, until its turn comes."""
         self.began = 0.0
         """When the last run could start, in seconds on `clock`: not before the end of the run before it."""
         self.seconds = 0.0
@@ -74,24 +75,37 @@ class Pipeline:
             run.error = error
             self._end(run)
 
-    def begin_ahead(self, next_full: NextFull) -> None:
-        """While the run goes on, begin a further batch if `next_full` has one; what that raises is raised here."""
+    def begin_ahead(self, next_batch: NextBatch) -> None:
+        """While the run goes on, begin a further batch if `next_batch` has one; what that raises is raised here."""
         run = self._run
-        if self.pipelined is None or run is None or run.pending is None or (batch := next_full()) is None:
+        if self.pipelined is None or run is None or run.pending is None:
             return
+        if (batch := next_batch(run.pending.wait)) is not None:
+            self.begin_early(batch)
+
+    def begin_early(self, batch: Batch) -> None:
+        """Begin a batch before its turn: behind the run that goes on, if one does."""
         self.ahead = batch
-        behind = _Run(batch.pixel_count, self._clock())
-        pixels = run.pixels + behind.pixels
-        if pixels > self._most_pixels:
+        early = _Run(batch.pixel_count, self._clock())
+        beside = 0 if self._run is None else self._run.pixels
+        if beside and beside + early.pixels > self._most_pixels:
             return
         try:
-            behind.pending = self._put(batch)
-            self._behind = behind
-        except DeviceOutOfMemory as error:
-            self._most_pixels = pixels - 1
-            log.warning("two batches did not fit the device together", extra={"pixels": pixels, "reason": error.detail})
-        except Exception:
-            log.warning("a batch did not begin behind another; it is tried again alone", exc_info=True)
+            early.pending = self._put(batch)
+            self._behind = early
+        except BackendLost:
+            raise
+        except Exception as error:
+            if not beside:  # nothing would be better when its turn comes
+                early.error, self._behind = error, early
+                self._end(early)
+            elif isinstance(error, DeviceOutOfMemory):
+                pixels = beside + early.pixels
+                self._most_pixels = pixels - 1
+                reason = {"pixels": pixels, "reason": error.detail}
+                log.warning("two batches did not fit the device together", extra=reason)
+            else:
+                log.warning("a batch did not begin behind another; it is tried again alone", exc_info=True)
 
     def result(self) -> Pixels:
         """Wait for the run: its answer, or what the backend raised; `began` and `seconds` are right in both cases."""
@@ -133,6 +147,9 @@ class _Blocking:
 
     backend: Backend
     pixels: Pixels
+
+    def wait(self, seconds: float) -> None:
+        """It does not go on by itself."""
 
     def result(self) -> Pixels:
         return self.backend.run(self.pixels)

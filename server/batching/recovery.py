@@ -10,8 +10,8 @@ import numpy as np
 
 from server.backends.base import Pixels, RepeatingBackend
 from server.batching.job import Batch, Completion, Job, Outcome
-from server.batching.pipeline import NextFull, Pipeline
-from server.errors import BackendError, DeviceOutOfMemory, WrongOutput
+from server.batching.pipeline import NextBatch, Pipeline
+from server.errors import BackendError, BackendLost, DeviceOutOfMemory, WrongOutput
 from server.metrics import Metrics, RepeatReason
 
 log = logging.getLogger(__name__)
@@ -51,25 +51,28 @@ class Recovery:
         metrics: Metrics,
         check: ParityCheck,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        device: str = "0",
     ) -> None:
         self.repeating: RepeatingBackend | None = None
         self.ceiling_pixels: int | None = None
         """Pixels (N * H * W) that later runs should not exceed; None as long as memory never ran out."""
         self._pipeline = pipeline
         self._metrics = metrics
+        self._device = device
         self._check = check
         self._clock = clock
         self._unchecked = 0
 
-    def run(self, batch: Batch, next_full: NextFull) -> Ran:
-        """Give every job of the batch its answer, or an error of its own; raises nothing that is an Exception.
+    def run(self, batch: Batch, next_batch: NextBatch) -> Ran:
+        """Give every job of the batch its answer, or an error of its own; raises BackendLost and no other error of it.
 
-        What `next_full` returns while the batch runs is begun behind it.
+        What `next_batch` returns while the batch runs is begun behind it.
         """
         count = size = len(batch.jobs)
         outcomes: list[Outcome] = []
         seconds: float | None = None
-        begins_ahead: NextFull | None = next_full
+        begins_ahead: NextBatch | None = next_batch
         while len(outcomes) < count:
             part = Batch(batch.jobs[len(outcomes) : len(outcomes) + size], batch.taken_at)
             ended, seconds = self._run_once(batch if size == count else part, begins_ahead)
@@ -81,13 +84,13 @@ class Recovery:
             outcomes += ended or [_does_not_fit(part.jobs[0])]
         return Ran(outcomes, seconds if size == count else None, self._pipeline.ahead)
 
-    def _run_once(self, batch: Batch, next_full: NextFull | None) -> tuple[list[Outcome] | None, float | None]:
+    def _run_once(self, batch: Batch, next_batch: NextBatch | None) -> tuple[list[Outcome] | None, float | None]:
         """Run on the device as one batch: outcomes and seconds, no outcomes out of memory, no seconds if it failed."""
         outcomes: list[Outcome] | None = None
         seconds: float | None = None
         self._pipeline.begin(batch)
-        if next_full is not None:
-            self._pipeline.begin_ahead(next_full)  # outside of the try: a fault of the queue is no fault of this run
+        if next_batch is not None:
+            self._pipeline.begin_ahead(next_batch)  # outside of the try: a fault of the queue is no fault of this run
         try:
             output = self._pipeline.result()
             seconds = self._pipeline.seconds
@@ -95,12 +98,14 @@ class Recovery:
         except DeviceOutOfMemory as error:
             self._lower_ceiling(batch)
             log.warning("a run did not fit the device", extra=_extra(batch) | {"reason": error.detail})
+        except BackendLost:
+            raise
         except Exception as error:
             seconds = None
             log.exception("a run failed", extra=_extra(batch))
             outcomes = [_failure(error) for _ in batch.jobs]
         began = self._pipeline.began
-        self._metrics.observe_run(len(batch.jobs), self._pipeline.seconds)
+        self._metrics.observe_run(len(batch.jobs), self._pipeline.seconds, self._device)
         # Outside of the except clauses: a live traceback would keep the failed run's arrays on the device.
         if outcomes is not None and seconds is not None:
             outcomes = self._repeat_where_needed(batch.jobs, outcomes, began)
@@ -158,11 +163,13 @@ class Recovery:
         try:
             output = self.repeating.run_fp32(batch.stack())
             (outcome,) = batch.outcomes(output, began, 0.0)
+        except BackendLost:
+            raise
         except Exception:
             log.exception("a run in FP32 failed", extra=_extra(batch))
             return None
         finally:
-            self._metrics.observe_fp32_run(self._clock() - began)
+            self._metrics.observe_fp32_run(self._clock() - began, self._device)
         return outcome.output if isinstance(outcome, Completion) else None
 
 

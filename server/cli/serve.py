@@ -1,7 +1,9 @@
 """`promptir serve`: the HTTP server, from the open port to the end of the drain."""
 
 import argparse
+import gc
 import logging
+import os
 import signal
 import socket
 import time
@@ -11,6 +13,7 @@ from typing import Any
 import uvicorn
 
 from server import logs
+from server.api.protocol import OneWriteProtocol
 from server.app import create_app
 from server.cli.settings_flags import add_settings, settings_from
 from server.errors import BackendUnavailable
@@ -21,6 +24,8 @@ log = logging.getLogger(__name__)
 
 # A proxy keeps idle connections for about a minute; the side that closes first races with the next request.
 KEEP_ALIVE_S = 75
+# The shells' convention for a process that a signal ended.
+SIGNALLED = 128
 # After the drain only the last bytes of responses are still on their way.
 CLOSE_CONNECTIONS_S = 5
 
@@ -33,13 +38,17 @@ def add_command(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until SIGTERM or SIGINT; raises OSError or BackendUnavailable with a sentence if it cannot start."""
+    """Serve until SIGTERM or SIGINT, and 0 after the drain; a second one ends the process at once, with 143 or 130.
+
+    Raises OSError or BackendUnavailable with a sentence if it cannot start, or has lost its devices for good.
+    """
     settings = settings_from(arguments)
     listener = _listen(settings.http)
     app = create_app(settings)
     restorer: Restorer = app.state.services.restorer
     config = uvicorn.Config(
         app,
+        http=OneWriteProtocol,
         log_config=logs.config(settings.log_level),
         access_log=False,  # the request context logs each request, with more to say
         server_header=False,
@@ -49,6 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
     )
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     host, port = listener.getsockname()[:2]
+    logs.quicken()
+    gc.freeze()  # what the start made stays for good: no collection need walk it again
     log.info("listening", extra={"host": host, "port": port})
     DrainingServer(config, restorer, settings.http.drain_timeout_s).run(sockets=[listener])
     if restorer.failure is not None:
@@ -60,7 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
 class DrainingServer(uvicorn.Server):
     """uvicorn that keeps listening while it drains, so that readiness can be seen to be gone.
 
-    The first SIGTERM or SIGINT starts the drain, a second one ends it. It also stops if the backend cannot start.
+    The first SIGTERM or SIGINT starts the drain, a second one ends the process. A pool of devices that has failed is
+    drained as well: one device that did not start must not cut off what another one runs.
     """
 
     def __init__(self, config: uvicorn.Config, restorer: Restorer, drain_timeout_s: float) -> None:
@@ -68,20 +80,28 @@ class DrainingServer(uvicorn.Server):
         self._restorer = restorer
         self._drain_timeout_s = drain_timeout_s
         self._drain_until: float | None = None
+        self._signalled = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Start the drain; uvicorn would close the port at once and end the process by the signal."""
-        if self._drain_until is not None:
-            self._drain_until = time.monotonic()
-            return
-        self._restorer.drain()
-        self._drain_until = time.monotonic() + self._drain_timeout_s
+        if self._signalled:
+            # Not by the signal itself, which has no effect on the first process of a container.
+            os._exit(SIGNALLED + sig)
+        self._signalled = True
         log.info("draining", extra={"signal": signal.Signals(sig).name, "active": self._restorer.active})
+        self._drain()
+
+    def _drain(self) -> None:
+        if self._drain_until is None:
+            self._restorer.drain()
+            self._drain_until = time.monotonic() + self._drain_timeout_s
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second: whether to stop now."""
-        if await super().on_tick(counter) or self._restorer.failure is not None:
+        if await super().on_tick(counter):
             return True
+        if self._restorer.failure is not None:
+            self._drain()
         if self._drain_until is None:
             return False
         return self._restorer.active == 0 or time.monotonic() >= self._drain_until

@@ -23,7 +23,7 @@ Photo = Callable[..., Pixels]
 
 @contextmanager
 def started(weights: Path, **settings: Any) -> Iterator[TorchBackend]:
-    settings = {"torch_device": "cuda"} | settings
+    settings = {"devices": ("cuda:0",)} | settings
     backend = TorchBackend(BackendSettings(backend="pytorch", artifact=weights, **settings), max_batch=8)
     backend.start()
     try:
@@ -38,7 +38,7 @@ def test_every_precision_comes_near_the_cpu(
     weights: Path, photo: Photo, precision: str, gate_db: float, side: int
 ) -> None:
     batch = photo(1, 3, side, side)
-    with started(weights, torch_device="cpu") as backend:
+    with started(weights, devices=("cpu",)) as backend:
         reference = backend.run(batch)
     with started(weights, torch_precision=precision) as backend:
         for _ in range(RUNS_BEFORE_RECORDING + 2):  # eager, recorded, replayed

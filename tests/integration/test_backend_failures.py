@@ -1,7 +1,9 @@
 """What clients see when the backend fails: a real server in a thread, with a backend that does."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -13,31 +15,55 @@ import uvicorn
 from server.app import create_app
 from server.backends.base import BackendInfo, Pixels
 from server.backends.simulated import SimulatedBackend
-from server.errors import BackendError, DeviceOutOfMemory
+from server.errors import BackendError, BackendLost, BackendUnavailable, DeviceOutOfMemory
 from server.settings import Settings
 
 WAIT_S = 30.0
+# The sides of the warm-up's canvases begin here; what these tests send is smaller.
+WARM_UP_SIDE = 32
 
 Image = Callable[..., bytes]
+
+
+class Faults:
+    """Makes the backends of a server, and tells all of them what goes wrong."""
+
+    def __init__(self) -> None:
+        self.failure: Callable[[Pixels], Pixels] | None = None
+        self.start_error: BackendUnavailable | None = None
+        self.made: list[FailingBackend] = []
+
+    def new_backend(self, device: str) -> "FailingBackend":
+        self.made.append(FailingBackend(self))
+        return self.made[-1]
 
 
 class FailingBackend(SimulatedBackend):
     """A backend whose runs, after the warm-up, do what they are told."""
 
-    def __init__(self) -> None:
+    def __init__(self, faults: Faults) -> None:
         super().__init__(base_ms=0.0, ms_per_megapixel=0.0, max_batch=4)
-        self.failure: Callable[[Pixels], Pixels] | None = None
+        self.faults = faults
+        self.stopped = threading.Event()
 
     def start(self) -> BackendInfo:
+        if self.faults.start_error is not None:
+            raise self.faults.start_error
         return replace(super().start(), can_begin_ahead=False)  # all runs must go through the one below
 
     def run(self, batch: Pixels) -> Pixels:
-        return self.failure(batch) if self.failure else super().run(batch)
+        if self.faults.failure is None or batch.shape[-1] >= WARM_UP_SIDE:
+            return super().run(batch)
+        return self.faults.failure(batch)
+
+    def stop(self) -> None:
+        super().stop()
+        self.stopped.set()
 
 
 @contextmanager
-def serving(backend: FailingBackend) -> Iterator[httpx.Client]:
-    app = create_app(Settings(), backend)
+def serving(faults: Faults, **backend: object) -> Iterator[httpx.Client]:
+    app = create_app(Settings.from_environment({"backend": "simulated", **backend}), faults.new_backend)
 
     @app.get("/crash")
     async def crash() -> None:
@@ -63,13 +89,13 @@ def serving(backend: FailingBackend) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-def backend() -> FailingBackend:
-    return FailingBackend()
+def faults() -> Faults:
+    return Faults()
 
 
 @pytest.fixture
-def client(backend: FailingBackend) -> Iterator[httpx.Client]:
-    with serving(backend) as client:
+def client(faults: Faults) -> Iterator[httpx.Client]:
+    with serving(faults) as client:
         yield client
 
 
@@ -94,27 +120,27 @@ def restore(client: httpx.Client, png: Image) -> httpx.Response:
     ],
 )
 def test_a_run_that_fails_is_500_and_the_next_one_works(
-    failure: Callable[[Pixels], Pixels], slug: str, backend: FailingBackend, client: httpx.Client, png: Image
+    failure: Callable[[Pixels], Pixels], slug: str, faults: Faults, client: httpx.Client, png: Image
 ) -> None:
-    backend.failure = failure
+    faults.failure = failure
     response = restore(client, png)
     assert response.status_code == 500
     assert response.headers["content-type"] == "application/problem+json"
     assert response.json()["type"] == f"urn:promptir:problem:{slug}"
     assert "secret" not in response.text
-    backend.failure = None
+    faults.failure = None
     assert restore(client, png).status_code == 200
 
 
 def test_an_image_that_fits_no_memory_is_507_and_a_smaller_one_is_restored(
-    backend: FailingBackend, client: httpx.Client, png: Image
+    faults: Faults, client: httpx.Client, png: Image
 ) -> None:
     def small_only(batch: Pixels) -> Pixels:
         if batch.shape[-1] > 8:
             raise DeviceOutOfMemory("no room")
         return batch.copy()
 
-    backend.failure = small_only
+    faults.failure = small_only
     response = client.post("/restore", content=png(8, 24), headers={"Content-Type": "image/png"})
     assert response.status_code == 507
     problem = response.json()
@@ -123,17 +149,109 @@ def test_an_image_that_fits_no_memory_is_507_and_a_smaller_one_is_restored(
     assert restore(client, png).status_code == 200
 
 
-def test_a_backend_that_is_lost_makes_the_service_unready(
-    backend: FailingBackend, client: httpx.Client, png: Image
+def until_ready(client: httpx.Client) -> None:
+    give_up = time.monotonic() + WAIT_S
+    while client.get("/readyz").status_code != 200:
+        assert time.monotonic() < give_up, "it did not become ready again"
+        time.sleep(0.01)
+
+
+def slug_of(response: httpx.Response) -> str:
+    return str(response.json()["type"]).removeprefix("urn:promptir:problem:")
+
+
+def metric(client: httpx.Client, name: str) -> float:
+    return next(
+        float(line.rsplit(" ", 1)[1])
+        for line in client.get("/metrics").text.splitlines()
+        if line.startswith(f"{name} ")
+    )
+
+
+@pytest.mark.parametrize("error", [SystemExit(), BackendLost("CUDA error 700")])
+def test_a_backend_that_is_lost_makes_the_service_unready_until_it_is_started_again(
+    error: BaseException, faults: Faults, client: httpx.Client, png: Image
 ) -> None:
-    backend.failure = raises(SystemExit())
+    faults.failure = raises(error)
+    faults.start_error = BackendUnavailable("the device is busy")
     response = restore(client, png)
-    assert (response.status_code, response.json()["type"]) == (500, "urn:promptir:problem:backend-lost")
+    assert (response.status_code, slug_of(response)) == (500, "backend-lost")
+    assert "sent again" in response.json()["detail"]
+    assert "CUDA" not in response.text
     readiness = client.get("/readyz")
     assert (readiness.status_code, readiness.json()) == (503, {"status": "failed"})
     refusal = restore(client, png)
-    assert (refusal.status_code, refusal.json()["type"]) == (503, "urn:promptir:problem:not-ready")
+    assert (refusal.status_code, slug_of(refusal)) == (503, "not-ready")
     assert client.get("/healthz").status_code == 200
+    faults.failure = faults.start_error = None
+    until_ready(client)
+    assert restore(client, png).status_code == 200
+    assert metric(client, 'promptir_device_rebuilds_total{device="sim:0"}') == 1
+    condition = 'promptir_device_condition{device="sim:0",promptir_device_condition="ready"}'
+    assert metric(client, condition) == 1
+    assert all(backend.stopped.is_set() for backend in faults.made[:-1])
+
+
+def test_what_waits_behind_a_run_that_loses_its_backend_is_restored_by_the_next_one(faults: Faults, png: Image) -> None:
+    entered, go_on = threading.Event(), threading.Event()
+
+    def hold_and_die(batch: Pixels) -> Pixels:
+        entered.set()
+        assert go_on.wait(WAIT_S)
+        faults.failure = None
+        raise BackendLost("gone")
+
+    faults.failure = hold_and_die
+    with serving(faults) as client, ThreadPoolExecutor(3) as senders:
+        running = senders.submit(restore, client, png)
+        assert entered.wait(WAIT_S)
+        waiting = [senders.submit(restore, client, png) for _ in range(2)]
+        while metric(client, "promptir_queue_jobs") < 2:
+            time.sleep(0.01)
+        go_on.set()
+        assert slug_of(running.result()) == "backend-lost"
+        assert [response.result().status_code for response in waiting] == [200, 200]
+
+
+def test_a_run_that_hangs_is_answered_and_the_service_goes_on_with_a_fresh_backend(faults: Faults, png: Image) -> None:
+    come_back = threading.Event()
+
+    def hang(batch: Pixels) -> Pixels:
+        faults.failure = None
+        assert come_back.wait(WAIT_S)
+        return batch.copy()
+
+    faults.failure = hang
+    with serving(faults, run_timeout_s=0.3) as client:
+        response = restore(client, png)
+        assert (response.status_code, slug_of(response)) == (500, "backend-lost")
+        until_ready(client)
+        assert restore(client, png).status_code == 200
+        come_back.set()
+        assert faults.made[0].stopped.wait(WAIT_S)
+        assert restore(client, png).status_code == 200
+
+
+def test_with_two_devices_the_loss_of_one_leaves_the_service_ready(faults: Faults, png: Image) -> None:
+    losses: list[int] = []
+
+    def die_once(batch: Pixels) -> Pixels:
+        losses.append(1)
+        faults.failure = None
+        faults.start_error = BackendUnavailable("it does not come back")
+        raise BackendLost("gone")
+
+    with serving(faults, devices="sim:0,sim:1") as client:
+        conditions = 'promptir_device_condition{device="sim:%d",promptir_device_condition="ready"}'
+        while sum(metric(client, conditions % number) for number in range(2)) < 2:
+            time.sleep(0.01)
+        faults.failure = die_once
+        assert slug_of(restore(client, png)) == "backend-lost"
+        for _ in range(10):
+            assert client.get("/readyz").status_code == 200
+            assert restore(client, png).status_code == 200
+        assert sum(metric(client, conditions % number) for number in range(2)) == 1
+    assert losses == [1]
 
 
 def test_an_exception_nobody_foresaw_is_500_without_internals_and_logged_with_the_request_id(

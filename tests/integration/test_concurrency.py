@@ -15,7 +15,7 @@ CLIENTS = 16
 
 
 def test_everyone_gets_their_own_image_back(start: Any, png: Image, samples: Samples) -> None:
-    server = start(max_queued_jobs=1000).until_ready()
+    server = start().until_ready()
 
     def send(number: int) -> tuple[bytes, bytes]:
         data = png(*SHAPES[number % len(SHAPES)], seed=number)

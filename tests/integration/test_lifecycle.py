@@ -74,18 +74,30 @@ def test_work_that_outlasts_the_drain_is_answered_and_not_dropped(start: Any, pn
     assert server.wait() == 0
 
 
-def test_a_second_signal_ends_the_drain(start: Any, png: Image) -> None:
+@pytest.mark.parametrize(("signal_name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_a_second_signal_ends_the_process_at_once(signal_name: str, code: int, start: Any, png: Image) -> None:
     server = start(simulated_base_ms=1000, max_batch=1).until_ready()
     with ThreadPoolExecutor(2) as senders:
         accepted = [senders.submit(server.client.post, "/restore", content=png(8, 8)) for _ in range(2)]
         server.until(lambda: server.metric("promptir_queue_jobs") == 1)
-        server.terminate()
+        server.process.send_signal(getattr(signal, signal_name))
         server.until(lambda: server.client.get("/readyz").status_code == 503)
-        server.terminate()
-        types = sorted(response.result().json()["type"].rsplit(":", 1)[1] for response in accepted)
-    assert types == ["backend-lost", "draining"]
-    assert server.wait() == 0
+        server.process.send_signal(getattr(signal, signal_name))
+        assert server.wait() == code
+        assert isinstance(accepted[1].exception(), httpx.HTTPError)
     assert not [line for line in server.lines if line["level"] not in ("INFO", "WARNING")]
+
+
+def test_several_devices_serve_and_drain(start: Any, png: Image) -> None:
+    server = start(simulated_base_ms=700, devices="sim:0,sim:1").until_ready()
+    ready = 'promptir_device_condition{device="sim:%d",promptir_device_condition="ready"}'
+    server.until(lambda: all(server.metric(ready % number) == 1 for number in range(2)))
+    with ThreadPoolExecutor(6) as senders:
+        accepted = [senders.submit(server.client.post, "/restore", content=png(8, 8 * n)) for n in range(1, 7)]
+        server.until(lambda: server.metric("promptir_queue_jobs") == 4)  # two run, and all six were admitted
+        server.terminate()
+        assert [response.result().status_code for response in accepted] == [200] * 6
+    assert server.wait() == 0
 
 
 def test_an_idle_server_stops_even_with_open_connections(start: Any) -> None:
@@ -122,6 +134,15 @@ def test_a_bad_setting_is_said_in_one_sentence(command: Command) -> None:
 def test_a_missing_artifact_is_said_in_one_sentence(command: Command, tmp_path: Path) -> None:
     finished = command("serve", "--artifact", tmp_path / "nothing", "--port", 0)
     assert_one_sentence(finished, "nothing")
+
+
+def test_a_device_that_the_backend_cannot_use_is_said_in_one_sentence(command: Command) -> None:
+    assert_one_sentence(command("serve", "--devices", "gpu7"), "PROMPTIR_DEVICES=gpu7", "cuda:N")
+
+
+def test_a_device_that_is_not_there_is_named_and_no_smaller_pool_serves(command: Command) -> None:
+    finished = command("serve", "--port", 0, "--devices", "cpu,cuda:7", "--onnx-providers", "cuda,cpu")
+    assert_one_sentence(finished, "cuda:7", "provider cuda")
 
 
 def test_a_flag_overrides_the_environment(command: Command) -> None:

@@ -36,17 +36,21 @@ def test_stages_share_one_histogram_from_a_millisecond_to_a_minute(registry: Col
 
 def test_queue_depth_is_read_when_scraped(registry: CollectorRegistry) -> None:
     depth = {"jobs": 0, "pixels": 0}
-    Metrics(registry).watch_queue(jobs=lambda: depth["jobs"], pixels=lambda: depth["pixels"])
+    metrics = Metrics(registry)
+    metrics.watch_queue(lambda: depth["jobs"], lambda: depth["pixels"], lambda: depth["jobs"] / 4)
+    metrics.watch_cost_model("cuda:0", lambda: 0.05)
     depth.update(jobs=3, pixels=12288)
+    assert registry.get_sample_value("promptir_backlog_seconds") == 0.75
+    assert registry.get_sample_value("promptir_cost_model_relative_error", {"device": "cuda:0"}) == 0.05
     assert registry.get_sample_value("promptir_queue_jobs") == 3
     assert registry.get_sample_value("promptir_queue_pixels") == 12288
 
 
 def test_a_run_counts_its_size_and_its_busy_seconds(registry: CollectorRegistry) -> None:
     metrics = Metrics(registry)
-    metrics.observe_run(4, 0.5)
-    metrics.observe_run(2, 0.25)
-    assert registry.get_sample_value("promptir_device_busy_seconds_total") == 0.75
+    metrics.observe_run(4, 0.5, "cuda:0")
+    metrics.observe_run(2, 0.25, "cuda:0")
+    assert registry.get_sample_value("promptir_device_busy_seconds_total", {"device": "cuda:0"}) == 0.75
     assert registry.get_sample_value("promptir_batch_size_sum") == 6
     assert registry.get_sample_value("promptir_batch_size_bucket", {"le": "2.0"}) == 1
 
@@ -64,3 +68,26 @@ def test_the_backend_says_what_it_is(registry: CollectorRegistry) -> None:
     Metrics(registry).set_backend("simulated", "simulated", "identity", "fp32")
     line = 'promptir_backend_info{artifact="identity",backend="simulated",device="simulated",precision="fp32"} 1.0'
     assert line in generate_latest(registry).decode()
+
+
+def test_a_device_is_in_one_condition_at_a_time_and_its_rebuilds_are_there_from_the_start() -> None:
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+
+    def conditions(device: str) -> list[str]:
+        return [
+            sample.labels["promptir_device_condition"]
+            for metric in registry.collect()
+            for sample in metric.samples
+            if sample.name == "promptir_device_condition" and sample.labels["device"] == device and sample.value == 1
+        ]
+
+    metrics.set_device_condition("cuda:0", "ready")
+    metrics.set_device_condition("cuda:1", "starting")
+    metrics.set_device_condition("cuda:0", "lost")
+    assert (conditions("cuda:0"), conditions("cuda:1")) == (["lost"], ["starting"])
+    metrics.count_rebuild("cuda:0")
+    rebuilds = [
+        registry.get_sample_value("promptir_device_rebuilds_total", {"device": f"cuda:{index}"}) for index in range(2)
+    ]
+    assert rebuilds == [1, 0]

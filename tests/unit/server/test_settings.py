@@ -15,7 +15,7 @@ from server.settings import (
     environment_names,
 )
 
-MOST_KNOBS = 25
+MOST_KNOBS = 27
 
 
 @pytest.fixture(autouse=True)
@@ -103,6 +103,39 @@ def test_providers_are_a_list_in_the_order_asked_for(monkeypatch: pytest.MonkeyP
     assert Settings.from_environment().backend.onnx_providers == ("tensorrt", "cuda", "cpu")
     with pytest.raises(SettingsError, match="'tensorrt', 'cuda' or 'cpu'"):
         Settings.from_environment({"onnx_providers": "gpu"})
+
+
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        ({}, ("cpu",)),
+        ({"onnx_providers": "cuda,cpu"}, ("cuda:0",)),
+        ({"backend": "pytorch"}, ("cpu",)),
+        ({"backend": "tensorrt"}, ("cuda:0",)),
+        ({"backend": "tensorrt", "devices": "cuda:1, cuda:0"}, ("cuda:1", "cuda:0")),
+        ({"backend": "pytorch", "devices": "cuda:0,cpu"}, ("cuda:0", "cpu")),
+        ({"backend": "simulated", "devices": "sim:0,left"}, ("sim:0", "left")),
+    ],
+)
+def test_devices_are_those_asked_for_or_the_backends_own(settings: dict[str, str], names: tuple[str, ...]) -> None:
+    assert Settings.from_environment(settings).backend.device_names == names
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"devices": "gpu0"}, r"PROMPTIR_DEVICES=gpu0: the devices of onnx are cpu, cpu:N or cuda:N"),
+        ({"backend": "tensorrt", "devices": "cuda:0,cpu"}, r"PROMPTIR_DEVICES=cpu: the devices of tensorrt are cuda:N"),
+        ({"backend": "simulated", "devices": "a b"}, "the devices of simulated are any names"),
+        ({"backend": "pytorch", "devices": "cpu,cpu"}, "PROMPTIR_DEVICES=cpu: a device is named once"),
+        ({"devices": "cuda:0"}, "PROMPTIR_DEVICES=cuda:0: onnx runs on it with a provider .*ONNX_PROVIDERS=cuda,cpu"),
+    ],
+)
+def test_a_device_that_the_backend_cannot_use_is_refused_with_those_it_can(
+    settings: dict[str, str], words: str
+) -> None:
+    with pytest.raises(SettingsError, match=words):
+        Settings.from_environment(settings)
 
 
 def test_settings_are_frozen() -> None:

@@ -102,6 +102,7 @@ class CudaInHostMemory:
         cudaSuccess = 0
         cudaErrorInvalidValue = 1
         cudaErrorMemoryAllocation = 2
+        cudaErrorNotReady = 600
         cudaErrorStreamCaptureUnsupported = 900
 
     cudaMemcpyKind = enum.IntEnum("cudaMemcpyKind", ["cudaMemcpyHostToDevice", "cudaMemcpyDeviceToHost"])
@@ -113,6 +114,7 @@ class CudaInHostMemory:
         self.pinned: dict[int, Any] = {}
         self.graphs: list[list[Callable[[], None]]] = []
         self.calls: list[str] = []
+        self.queries = 0
         self.capturing: list[Callable[[], None]] | None = None
         self.refuse_capture = False
         self.fault = 0
@@ -203,6 +205,13 @@ class CudaInHostMemory:
         if recorded := self.events[event]:
             self.work_off(*recorded)
         return (self.fault,)
+
+    def cudaEventQuery(self, event: int) -> tuple[int]:
+        self.queries += 1
+        recorded = self.events[event]
+        if recorded is None or recorded[1] not in self.streams[recorded[0]]:
+            return (self.cudaError_t.cudaSuccess,)
+        return (self.cudaError_t.cudaErrorNotReady,)
 
     def cudaStreamWaitEvent(self, stream: int, event: int, flags: int) -> tuple[int]:
         if recorded := self.events[event]:

@@ -39,6 +39,12 @@ def test_a_containers_quota_bounds_the_threads(tmp_path: Path, text: str, thread
 
 
 @pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize(("workers", "text", "threads"), [(2, "max 100000", 4), (3, "400000 100000", 1), (9, "", 1)])
+def test_workers_side_by_side_divide_the_cores(tmp_path: Path, workers: int, text: str, threads: int) -> None:
+    assert threads_for(0, quota(tmp_path, text), workers=workers) == threads
+
+
+@pytest.mark.usefixtures("machine")
 def test_an_affinity_mask_bounds_the_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1, 5}, raising=False)
     assert threads_for(0, tmp_path / "none") == 2

@@ -36,6 +36,12 @@ def test_the_settings_choose_the_backend() -> None:
     }
 
 
+def test_a_backend_is_made_for_a_device_or_for_the_first_one() -> None:
+    settings = BackendSettings(backend="simulated", devices=("left", "right"))
+    assert backends.create(settings, 2, "right").start().device == "right"
+    assert backends.create(settings, 2).start().device == "left"
+
+
 @pytest.mark.parametrize("choice", CHOICES)
 def test_choosing_loads_no_runtime_before_start(choice: str) -> None:
     imported = _imported_by(

@@ -99,9 +99,9 @@ def _started(artifact: Path) -> OnnxBackend:
     return backend
 
 
-def _backend(artifact: Path, *providers: str, **settings: Any) -> OnnxBackend:
-    given = {"onnx_providers": providers} if providers else {}
-    return OnnxBackend(BackendSettings(artifact=artifact, threads=1, **given, **settings), max_batch=4)
+def _backend(artifact: Path, *providers: str, device: str | None = None, **settings: Any) -> OnnxBackend:
+    given = {"threads": 1} | ({"onnx_providers": providers} if providers else {}) | settings
+    return OnnxBackend(BackendSettings(artifact=artifact, **given), max_batch=4, device=device)
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 8, 8), (3, 3, 16, 8), (2, 3, 8, 40)])
@@ -273,6 +273,26 @@ def test_running_out_of_memory_is_told_apart(make: Make) -> None:
         backend.run(np.zeros((2, 3, 8, 8), np.float32))
 
 
+def test_a_session_is_opened_for_its_own_device(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime
+
+    opened: list[tuple[int, list[tuple[str, str | None]]]] = []
+
+    def open_session(model: Path, options: Any, providers: Any, **_: Any) -> Any:
+        asked = [(name, options.get("device_id")) for name, options in providers]
+        opened.append((options.intra_op_num_threads, asked))
+        raise RuntimeError("enough")
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(PROVIDER_NAMES.values()))
+    monkeypatch.setattr(onnxruntime, "InferenceSession", open_session)
+    settings = {"devices": ("cuda:0", "cuda:1", "cpu"), "threads": 3}
+    for device in ("cuda:1", "cpu"):
+        with pytest.raises(BackendUnavailable, match="enough"):
+            _backend(make(), "cuda", "cpu", device=device, **settings).start()
+    cuda, cpu = PROVIDER_NAMES["cuda"], PROVIDER_NAMES["cpu"]
+    assert opened == [(3, [(cuda, "1"), (cpu, None)]), (3, [(cpu, None)])]
+
+
 @pytest.mark.parametrize(("fault", "kind"), [(700, BackendLost), (1, BackendError), (0, BackendError)])
 def test_a_device_that_failed_for_good_is_told_from_a_run_that_failed(
     make: Make, cuda: Any, monkeypatch: pytest.MonkeyPatch, fault: int, kind: type[BackendError]
@@ -281,7 +301,7 @@ def test_a_device_that_failed_for_good_is_told_from_a_run_that_failed(
     backend = _started(make())
     monkeypatch.setattr(OnnxBackend, "_on_device", True)
     monkeypatch.setattr(backend, "_run_bound", lambda *_: 1 / 0)  # onnxruntime's exceptions have no codes
-    monkeypatch.setattr("server.backends.onnx_runtime.open_device", lambda: CudaDevice(cuda))
+    monkeypatch.setattr("server.backends.onnx_runtime.open_device", lambda index: CudaDevice(cuda, index))
     with pytest.raises(BackendError) as caught:
         backend.run(np.zeros((1, 3, 8, 8), np.float32))
     assert type(caught.value) is kind

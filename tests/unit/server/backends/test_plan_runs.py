@@ -196,7 +196,7 @@ def test_a_device_that_failed_for_good_is_lost_and_not_only_the_run(
     contexts[0].works = False
     cuda.fault = 700
     for _ in range(2):
-        with pytest.raises(BackendLost, match="needs a new process"):
+        with pytest.raises(BackendLost, match="is lost"):
             runs.run(photo(1, 3, 8, 8))
 
 
@@ -217,3 +217,26 @@ def test_closing_gives_everything_back(make: MakeRuns, cuda: Any) -> None:
     assert (cuda.on_device, cuda.pinned, cuda.graphs) == ({}, {}, [])
     assert cuda.calls.count("cudaStreamDestroy") == len(cuda.streams)
     assert cuda.events == {}
+
+
+@pytest.mark.parametrize("ends_after", [3, None])
+def test_a_wait_is_over_with_the_run_or_with_its_time(
+    make: MakeRuns, cuda: Any, monkeypatch: pytest.MonkeyPatch, ends_after: int | None
+) -> None:
+    now = [100.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+        if cuda.queries == ends_after:
+            for stream in cuda.streams:
+                cuda.work_off(stream)
+
+    monkeypatch.setattr("server.backends.plan_runs.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("server.backends.plan_runs.time.sleep", sleep)
+    batch = photo(2, 3, 16, 16)
+    pending = make().begin(batch)
+    pending.wait(-1.0)
+    assert (now[0], cuda.queries) == (100.0, 0)
+    pending.wait(0.5)
+    assert now[0] < 100.01 if ends_after else now[0] == pytest.approx(100.5)
+    assert pending.result().shape == batch.shape

@@ -19,8 +19,8 @@ torch = pytest.importorskip("torch", reason="runs the network with torch (extra 
 Make = Callable[..., Path]
 
 
-def backend_of(artifact: Path, **settings: Any) -> TorchBackend:
-    return TorchBackend(BackendSettings(backend="pytorch", artifact=artifact, **settings), max_batch=4)
+def backend_of(artifact: Path, device: str | None = None, **settings: Any) -> TorchBackend:
+    return TorchBackend(BackendSettings(backend="pytorch", artifact=artifact, **settings), max_batch=4, device=device)
 
 
 def photo(*shape: int) -> Pixels:
@@ -128,10 +128,10 @@ def test_cuda_that_is_asked_for_and_not_there_is_an_error(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     with pytest.raises(BackendUnavailable, match="no usable NVIDIA GPU or driver for CUDA 13"):
-        backend_of(weights_artifact(), torch_device="cuda").start()
+        backend_of(weights_artifact(), devices=("cuda:0",)).start()
     monkeypatch.setattr(torch.version, "cuda", None)
     with pytest.raises(BackendUnavailable, match="has no CUDA"):
-        backend_of(weights_artifact(), torch_device="cuda").start()
+        backend_of(weights_artifact(), devices=("cuda:0",)).start()
 
 
 def test_running_out_of_memory_is_told_apart_and_the_next_run_goes_well(
@@ -160,6 +160,29 @@ def test_another_failure_is_a_backend_error_and_the_next_run_goes_well(weights_a
         backend.run(photo(1, 4, 8, 8))
     assert not isinstance(caught.value, DeviceOutOfMemory)
     assert backend.run(photo(1, 3, 8, 8)).shape == (1, 3, 8, 8)
+
+
+def test_a_fault_that_leaves_no_context_to_run_on_is_the_loss_of_the_backend(
+    weights_artifact: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = backend_of(weights_artifact())
+    backend.start()
+
+    def fail(_: Any) -> Any:
+        error = torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+        error.error_code = 700
+        raise error
+
+    monkeypatch.setattr(backend, "_network", fail)
+    with pytest.raises(BackendLost, match="is lost: CUDA error: an illegal memory access"):
+        backend.run(photo(1, 3, 8, 8))
+
+
+def test_a_gpu_that_is_not_there_is_named(weights_artifact: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(BackendUnavailable, match="there is no cuda:3: the last of this machine's GPUs is cuda:1"):
+        backend_of(weights_artifact(), devices=("cuda:0", "cuda:3"), device="cuda:3").start()
 
 
 def test_without_a_start_or_after_the_stop_it_does_not_run(weights_artifact: Make) -> None:

@@ -86,6 +86,20 @@ def test_a_run_begun_behind_another_starts_where_that_one_ends(monkeypatch: pyte
     assert now[0] == pytest.approx(106)
 
 
+def test_a_wait_is_over_with_the_run_or_with_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("server.backends.simulated.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("server.backends.simulated.time.sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    run = SimulatedBackend(base_ms=2000, ms_per_megapixel=0, max_batch=2).begin(_batch())
+    run.wait(-1.0)
+    run.wait(0.5)
+    assert now[0] == pytest.approx(100.5)
+    run.wait(10.0)
+    assert now[0] == pytest.approx(102)
+    run.result()
+    assert now[0] == pytest.approx(102)
+
+
 def test_every_run_is_logged_at_its_end_for_another_process_to_read(tmp_path: Path) -> None:
     path = tmp_path / "runs.csv"
     backend = SimulatedBackend(base_ms=2, ms_per_megapixel=0, max_batch=4, run_log=path)

@@ -26,7 +26,11 @@ class GraphsOfNothing:
     def memory_reserved(self) -> int:
         return 100 * len(self.recorded)
 
-    def graph(self, graph: Any) -> Any:
+    def Stream(self) -> str:  # noqa: N802 - torch's own name
+        return "a stream of this device"
+
+    def graph(self, graph: Any, stream: str, capture_error_mode: str) -> Any:
+        assert (stream, capture_error_mode) == ("a stream of this device", "thread_local")
         if self.failing:
             raise torch.OutOfMemoryError("no room for a graph")
         self.recorded.append(graph)

@@ -1,4 +1,4 @@
-"""Tests of the Pipeline, through the real Worker: full batches begun while another one runs."""
+"""Tests of the Pipeline, through a pool of one real Worker: full batches begun while another one runs."""
 
 import asyncio
 import threading
@@ -13,11 +13,9 @@ from prometheus_client import CollectorRegistry
 from server.backends.base import BackendInfo, Pixels
 from server.batching.batcher import Batcher
 from server.batching.job import Completion
-from server.batching.job_queue import JobQueue
+from server.batching.pool import WorkerPool
 from server.batching.recovery import ParityCheck
-from server.batching.worker import Worker
 from server.errors import BackendError, BackendLost, DeadlineExceeded, DeviceOutOfMemory
-from server.metrics import Metrics
 
 Tile = Callable[..., Pixels]
 Play = Callable[..., Any]
@@ -27,7 +25,8 @@ RUN_S = 1.0
 
 
 class DeepDevice:
-    """Adds 1; a run takes a second of the clock after the one before. `log` has each begin and each end in order.
+    """Adds 1; a run takes a second of the clock after the one before. `log` has each begin and each end in order,
+    `waits` how many of them were before each wait for the end of a run.
 
     `faults` are raised in the places they are named for, once; `hold` keeps results from coming.
     """
@@ -36,6 +35,7 @@ class DeepDevice:
         self.clock = clock
         self.repeats = repeats
         self.log: list[str] = []
+        self.waits: list[int] = []
         self.faults: dict[str, BaseException] = {}
         self.free_at = 0.0
         self.begun = 0
@@ -77,6 +77,10 @@ class DeepRun:
     batch: Pixels
     ends_at: float
 
+    def wait(self, seconds: float) -> None:
+        """Seconds of the manual clock, which only results advance: over at once."""
+        self.device.waits.append(len(self.device.log))
+
     def result(self) -> Pixels:
         device = self.device
         device.inside.set()
@@ -94,7 +98,7 @@ def device(clock: Any) -> DeepDevice:
 
 
 @pytest.fixture
-def serve(metrics: Metrics, clock: Any, play: Play, tile: Tile) -> Callable[..., list[Any]]:
+def serve(build: Any, clock: Any, play: Play, tile: Tile) -> Callable[..., list[Any]]:
     """Let `count` tiles wait behind a run of one other tile, then let the device go on; return their ends."""
 
     def serve(
@@ -103,15 +107,13 @@ def serve(metrics: Metrics, clock: Any, play: Play, tile: Tile) -> Callable[...,
         *,
         deadlines: dict[int, float] | None = None,
         check: ParityCheck | None = None,
-        meanwhile: Callable[[Batcher, Worker, list[Any]], Any] | None = None,
+        meanwhile: Callable[[Batcher, WorkerPool, list[Any]], Any] | None = None,
         max_run_pixels: int = 10**9,
     ) -> list[Any]:
-        queue = JobQueue(max_jobs=100, max_pixels=10**9)
-        batcher = Batcher(queue, MAX_BATCH, metrics, clock, max_run_pixels=max_run_pixels)
-        worker = Worker(device, batcher, metrics, clock, check=check)
+        batcher, pool = build(lambda _: device, clock=clock, check=check, max_run_pixels=max_run_pixels)
 
         async def scenario() -> list[Any]:
-            await worker.start()
+            await pool.start()
             device.released.clear()
             first = asyncio.create_task(batcher.submit(tile(16, 16)))
             assert await asyncio.to_thread(device.inside.wait, PATIENCE_S)
@@ -120,12 +122,12 @@ def serve(metrics: Metrics, clock: Any, play: Play, tile: Tile) -> Callable[...,
             jobs = [asyncio.create_task(batcher.submit(tile, due.get(n))) for n, tile in enumerate(tiles)]
             await asyncio.sleep(0)
             if meanwhile is not None:
-                await meanwhile(batcher, worker, jobs)
+                await meanwhile(batcher, pool, jobs)
             device.released.set()
             ends = await asyncio.gather(*jobs, return_exceptions=True)
             await asyncio.gather(first, return_exceptions=True)
-            await worker.stop(PATIENCE_S)
-            assert queue.running == []
+            await pool.stop(PATIENCE_S)
+            assert batcher.queue.running == []
             return ends
 
         return play(scenario())  # type: ignore[no-any-return]
@@ -141,13 +143,14 @@ def assert_right(ends: list[Any], first: int = 0) -> None:
     assert [float(end.output[0, 0, 0]) for end in ends] == [first + n + 1 for n in range(len(ends))]
 
 
-def test_a_full_batch_is_begun_before_the_one_that_runs_ends_and_one_that_is_not_full_waits(
+def test_a_full_batch_is_begun_at_once_behind_the_one_that_runs_and_another_after_a_wait_for_its_end(
     serve: Any, device: DeepDevice
 ) -> None:
     ends = serve(device, 11)
     assert_right(ends)
     assert [end.batch_size for end in ends] == [4] * 8 + [3] * 3
-    assert device.log == ["begin 1", "end 1", "begin 4", "begin 4", "end 4", "end 4", "begin 3", "end 3", "stop"]
+    assert device.log == ["begin 1", "end 1", "begin 4", "begin 4", "end 4", "begin 3", "end 4", "end 3", "stop"]
+    assert device.waits == [1, 5, 7]  # none before the second full one
 
 
 def test_at_most_two_are_begun_at_a_time_and_a_batch_is_full_as_well_where_its_pixels_are(
@@ -155,14 +158,14 @@ def test_at_most_two_are_begun_at_a_time_and_a_batch_is_full_as_well_where_its_p
 ) -> None:
     assert_right(serve(device, 7, max_run_pixels=2 * 64))
     between = ["begin 2", "end 2"]
-    assert device.log == ["begin 1", "end 1", "begin 2", *between * 2, "end 2", "begin 1", "end 1", "stop"]
+    assert device.log == ["begin 1", "end 1", "begin 2", *between * 2, "begin 1", "end 2", "end 1", "stop"]
 
 
 def test_every_second_of_the_device_counts_once(serve: Any, device: DeepDevice, registry: CollectorRegistry) -> None:
     ends = serve(device, 12)
     assert [end.inference_s for end in ends] == [RUN_S] * 12
     assert [end.queue_s for end in ends] == [RUN_S] * 4 + [2 * RUN_S] * 4 + [3 * RUN_S] * 4
-    assert registry.get_sample_value("promptir_device_busy_seconds_total") == 4 * RUN_S
+    assert registry.get_sample_value("promptir_device_busy_seconds_total", {"device": "test"}) == 4 * RUN_S
     assert registry.get_sample_value("promptir_batch_size_count") == 4
 
 
@@ -199,7 +202,7 @@ def test_a_batch_is_split_once_the_one_behind_it_has_run(
     assert_right(serve(device, 8))
     halves = ["begin 2", "end 2"] * 2
     assert device.log[2:] == ["begin 4", "begin 4", "end 4", "end 4", *halves, "stop"]
-    assert registry.get_sample_value("promptir_device_busy_seconds_total") == 5 * RUN_S
+    assert registry.get_sample_value("promptir_device_busy_seconds_total", {"device": "test"}) == 5 * RUN_S
 
 
 def test_an_image_is_run_in_fp32_once_the_one_behind_it_has_run(serve: Any, clock: Any) -> None:
@@ -209,44 +212,47 @@ def test_an_image_is_run_in_fp32_once_the_one_behind_it_has_run(serve: Any, cloc
 
 
 @pytest.mark.parametrize("place", ["begin 4 #1", "begin 4 #2", "end 4 #1", "end 4 #2"])
-def test_when_the_thread_dies_with_two_begun_every_job_ends(serve: Any, device: DeepDevice, place: str) -> None:
-    device.faults[place] = SystemExit(1)
+@pytest.mark.parametrize("error", [SystemExit(1), BackendLost("the context is gone")])
+def test_when_the_device_is_lost_with_two_begun_their_jobs_end_and_the_others_run_later(
+    serve: Any, device: DeepDevice, place: str, error: BaseException
+) -> None:
+    device.faults[place] = error
     ends = serve(device, 11)
-    done = 4 if place == "end 4 #2" else 0
-    assert kinds(ends) == [Completion] * done + [BackendLost] * (11 - done)
-    assert device.log[-1] == "stop"
+    first, last = {"begin 4 #1": (0, 4), "end 4 #2": (4, 11)}.get(place, (0, 8))
+    assert kinds(ends) == [Completion] * first + [BackendLost] * (last - first) + [Completion] * (11 - last)
+    assert device.log.count("stop") == (1 if last == 11 else 2)  # where nothing waits, the stop needs no new start
 
 
 def test_a_fault_of_the_queue_while_a_batch_runs_ends_every_job(
     serve: Any, device: DeepDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    take = JobQueue.take
+    poll = Batcher.poll
 
-    def take_and_fail(*arguments: Any, only_full: bool) -> Any:
-        taken = take(*arguments, only_full=only_full)
-        if only_full and len(device.log) > 2:
+    def poll_and_fail(*arguments: Any, only_full: bool = False) -> Any:
+        batch = poll(*arguments, only_full=only_full)
+        if only_full and batch is not None:
+            monkeypatch.undo()
             raise RuntimeError("a bug")
-        return taken
+        return batch
 
-    monkeypatch.setattr(JobQueue, "take", take_and_fail)
-    assert kinds(serve(device, 9)) == [BackendLost] * 9
+    monkeypatch.setattr(Batcher, "poll", poll_and_fail)
+    assert kinds(serve(device, 9)) == [BackendLost] * 8 + [Completion]
 
 
 def test_a_drain_finishes_both_and_what_waits(serve: Any, device: DeepDevice) -> None:
-    async def drain(batcher: Batcher, worker: Worker, jobs: list[Any]) -> None:
-        worker.drain()
+    async def drain(batcher: Batcher, pool: WorkerPool, jobs: list[Any]) -> None:
+        pool.drain()
 
     assert_right(serve(device, 9, meanwhile=drain))
 
 
 def test_a_stop_that_runs_out_of_time_ends_the_jobs_of_both(
-    device: DeepDevice, metrics: Metrics, clock: Any, play: Play, tile: Tile
+    build: Any, device: DeepDevice, clock: Any, play: Play, tile: Tile
 ) -> None:
-    batcher = Batcher(JobQueue(max_jobs=100, max_pixels=10**9), 2, metrics, clock)
-    worker = Worker(device, batcher, metrics, clock)
+    batcher, pool = build(lambda _: device, clock=clock, max_batch=2)
 
     async def scenario() -> None:
-        await worker.start()
+        await pool.start()
         device.released.clear()
         blocker = asyncio.create_task(batcher.submit(tile()))
         assert await asyncio.to_thread(device.inside.wait, PATIENCE_S)
@@ -258,11 +264,11 @@ def test_a_stop_that_runs_out_of_time_ends_the_jobs_of_both(
         await blocker
         assert await asyncio.to_thread(device.inside.wait, PATIENCE_S)
         assert device.begun == 2
-        await worker.stop(timeout_s=0)
+        await pool.stop(timeout_s=0)
         assert kinds(await asyncio.gather(*jobs, return_exceptions=True)) == [BackendLost] * 4
         device.during = lambda: None
         device.released.set()
-        await worker.stop(PATIENCE_S)
+        await pool.stop(PATIENCE_S)
 
     play(scenario())
 
@@ -278,10 +284,10 @@ def test_a_deadline_that_passes_before_a_run_could_start_holds_for_a_batch_begun
 
 
 def test_jobs_that_are_cancelled_or_late_do_not_make_a_batch_full(serve: Any, device: DeepDevice, clock: Any) -> None:
-    async def leave(batcher: Batcher, worker: Worker, jobs: list[Any]) -> None:
+    async def leave(batcher: Batcher, pool: WorkerPool, jobs: list[Any]) -> None:
         jobs[6].cancel()
         await asyncio.sleep(0)
 
     ends = serve(device, 9, deadlines={7: clock.now + 0.5 * RUN_S}, meanwhile=leave)
     assert kinds(ends[6:8]) == [asyncio.CancelledError, DeadlineExceeded]
-    assert device.log[2:] == ["begin 4", "end 4", "begin 3", "end 3", "stop"]
+    assert device.log[2:] == ["begin 4", "begin 3", "end 4", "end 3", "stop"]

@@ -12,18 +12,18 @@ from prometheus_client import CollectorRegistry
 
 from server.backends.base import BackendInfo, Pixels
 from server.batching.batcher import Batcher
+from server.batching.cost_model import CostModel
 from server.batching.job import Completion
-from server.batching.job_queue import JobQueue
 from server.batching.recovery import ParityCheck, psnr
-from server.batching.worker import WARM_UP_RUNS, Worker
-from server.errors import BackendError, DeviceOutOfMemory, WrongOutput
-from server.metrics import Metrics
+from server.errors import BackendError, BackendLost, DeviceOutOfMemory, WrongOutput
 
 Tile = Callable[..., Pixels]
 Play = Callable[..., Any]
 PATIENCE_S = 10.0
 MAX_BATCH = 8
 TILE_PIXELS = 64
+# The sides of the warm-up's canvases begin here.
+WARM_UP_SIDE = 32
 
 
 class SmallDevice:
@@ -44,9 +44,9 @@ class SmallDevice:
         return BackendInfo("small", "test", "none", "fp16", 8, MAX_BATCH, can_repeat_in_fp32=self.repeats)
 
     def run(self, batch: Pixels) -> Pixels:
-        self.counts.append(len(batch))
-        if len(self.counts) <= WARM_UP_RUNS:
+        if batch.shape[-1] >= WARM_UP_SIDE:
             return batch.copy()
+        self.counts.append(len(batch))
         self.inside.set()
         assert self.released.wait(PATIENCE_S)
         if batch.size // 3 > self.room:
@@ -64,8 +64,8 @@ class SmallDevice:
 
     @property
     def runs(self) -> list[int]:
-        """Images in each run, without the warm-up and the run that `together` begins with."""
-        return self.counts[WARM_UP_RUNS + 1 :]
+        """Images in each run, without the run that `together` begins with."""
+        return self.counts[1:]
 
 
 async def together(device: SmallDevice, batcher: Batcher, tiles: list[Pixels]) -> list[Any]:
@@ -82,21 +82,20 @@ async def together(device: SmallDevice, batcher: Batcher, tiles: list[Pixels]) -
 
 
 @pytest.fixture
-def serve(metrics: Metrics, play: Play) -> Callable[..., tuple[list[Any], Batcher]]:
-    """Start a worker on the device, submit the tiles as one batch, stop."""
+def serve(build: Any, play: Play) -> Callable[..., list[Any]]:
+    """Start a pool on the device, submit the tiles as one batch, stop."""
 
-    def serve(device: SmallDevice, tiles: list[Pixels], check: ParityCheck | None = None) -> tuple[list[Any], Batcher]:
-        batcher = Batcher(JobQueue(max_jobs=100, max_pixels=10**9), MAX_BATCH, metrics)
-        worker = Worker(device, batcher, metrics, check=check)
+    def serve(device: SmallDevice, tiles: list[Pixels], check: ParityCheck | None = None) -> list[Any]:
+        batcher, pool = build(lambda _: device, max_batch=MAX_BATCH, check=check)
 
         async def scenario() -> list[Any]:
-            await worker.start()
+            await pool.start()
             ends = await together(device, batcher, tiles)
-            assert worker.ready
-            await worker.stop(PATIENCE_S)
+            assert pool.ready
+            await pool.stop(PATIENCE_S)
             return ends
 
-        return play(scenario()), batcher
+        return play(scenario())  # type: ignore[no-any-return]
 
     return serve
 
@@ -110,36 +109,34 @@ def values(ends: list[Any]) -> list[float]:
     [(8, [8], None), (7, [8, 4, 4], 4), (4, [8, 4, 4], 4), (3, [8, 4] + [1] * 8, 2), (1, [8, 4] + [1] * 8, 2)],
 )
 def test_a_batch_that_does_not_fit_runs_in_halves_and_then_one_by_one(
-    serve: Any, tile: Tile, room: int, runs: list[int], ceiling: int | None
+    serve: Any, tile: Tile, registry: CollectorRegistry, room: int, runs: list[int], ceiling: int | None
 ) -> None:
     device = SmallDevice(room * TILE_PIXELS)
-    ends, batcher = serve(device, [tile(value=value) for value in range(8)])
+    ends = serve(device, [tile(value=value) for value in range(8)])
     assert values(ends) == list(range(1, 9))
     assert device.runs == runs
-    if ceiling is not None:
-        assert batcher.max_run_pixels == ceiling * TILE_PIXELS
+    assert registry.get_sample_value("promptir_run_pixel_ceiling") == (ceiling or 0) * TILE_PIXELS
 
 
 def test_an_odd_batch_splits_without_losing_an_image(serve: Any, tile: Tile) -> None:
     device = SmallDevice(3 * TILE_PIXELS)
-    ends, _ = serve(device, [tile(value=value) for value in range(5)])
+    ends = serve(device, [tile(value=value) for value in range(5)])
     assert values(ends) == [1, 2, 3, 4, 5]
     assert device.runs == [5, 3, 2]
 
 
 def test_later_batches_are_no_larger_than_what_fitted(
-    metrics: Metrics, play: Play, tile: Tile, registry: CollectorRegistry
+    build: Any, play: Play, tile: Tile, registry: CollectorRegistry
 ) -> None:
     device = SmallDevice(2 * TILE_PIXELS)
-    batcher = Batcher(JobQueue(max_jobs=100, max_pixels=10**9), MAX_BATCH, metrics)
-    worker = Worker(device, batcher, metrics)
+    batcher, pool = build(lambda _: device, max_batch=MAX_BATCH)
 
     async def scenario() -> None:
-        await worker.start()
+        await pool.start()
         for _ in range(3):
             ends = await together(device, batcher, [tile(value=value) for value in range(4)])
             assert values(ends) == [1, 2, 3, 4]
-        await worker.stop(PATIENCE_S)
+        await pool.stop(PATIENCE_S)
 
     play(scenario())
     assert device.runs == [4, 2, 2, 1, 2, 2, 1, 2, 2]
@@ -149,7 +146,7 @@ def test_later_batches_are_no_larger_than_what_fitted(
 
 def test_an_image_that_does_not_fit_alone_is_told_so_and_its_size(serve: Any, tile: Tile) -> None:
     device = SmallDevice(TILE_PIXELS - 1)
-    ends, _ = serve(device, [tile(8, 8), tile(8, 8)])
+    ends = serve(device, [tile(8, 8), tile(8, 8)])
     for end in ends:
         assert isinstance(end, DeviceOutOfMemory)
         assert "8x8 pixels does not fit" in end.detail
@@ -165,16 +162,19 @@ def test_a_part_that_fails_otherwise_fails_only_its_own_images(serve: Any, tile:
 
     device = SmallDevice(4 * TILE_PIXELS)
     device.spoil = refuse_four
-    ends, _ = serve(device, [tile(value=value) for value in range(8)])
+    ends = serve(device, [tile(value=value) for value in range(8)])
     assert values(ends[:4]) == [1, 2, 3, 4]
     assert [type(end) for end in ends[4:]] == [BackendError] * 4
 
 
-def test_a_run_that_had_to_be_split_says_nothing_about_the_cost_of_later_ones(serve: Any, tile: Tile) -> None:
-    device = SmallDevice(2 * TILE_PIXELS)
-    _, batcher = serve(device, [tile()] * 4)
-    # The warm-up and the run in front of the batch.
-    assert len(batcher.cost_model._runs) == 2
+def test_a_run_that_had_to_be_split_says_nothing_about_the_cost_of_later_ones(
+    serve: Any, tile: Tile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learnt: list[tuple[int, int]] = []
+    monkeypatch.setattr(CostModel, "observe", lambda model, canvas, count, seconds: learnt.append(tuple(canvas)))
+    serve(SmallDevice(2 * TILE_PIXELS), [tile()] * 4)
+    assert (1, 1) in learnt  # the run in front of the batch
+    assert (8, 8) not in learnt
 
 
 def poison(*indices: int) -> Callable[[Pixels], Pixels]:
@@ -192,7 +192,7 @@ def test_an_output_that_is_not_finite_is_counted_and_run_again_in_fp32(
 ) -> None:
     device = SmallDevice(repeats=True)
     device.spoil = poison(1, 3)
-    ends, _ = serve(device, [tile(value=value) for value in range(4)])
+    ends = serve(device, [tile(value=value) for value in range(4)])
     assert values(ends) == [1, 2, 3, 4]
     assert all(np.isfinite(end.output).all() for end in ends)
     assert device.fp32_values == [1, 3]
@@ -206,15 +206,31 @@ def test_what_cannot_be_repeated_is_withheld(serve: Any, tile: Tile, failure: Ex
     device = SmallDevice(repeats=failure is not None)
     device.fp32_error = failure
     device.spoil = poison(0)
-    ends, _ = serve(device, [tile(), tile()])
+    ends = serve(device, [tile(), tile()])
     assert [type(end) for end in ends] == [WrongOutput, Completion]
     assert "not finite" in str(ends[0])
+
+
+def test_a_device_that_is_lost_while_it_repeats_ends_the_jobs_of_its_batch(build: Any, play: Play, tile: Tile) -> None:
+    device = SmallDevice(repeats=True)
+    device.fp32_error = BackendLost("the context is gone")
+    batcher, pool = build(lambda _: device)
+
+    async def scenario() -> None:
+        await pool.start()
+        device.spoil = poison(0)
+        with pytest.raises(BackendLost) as caught:
+            await batcher.submit(tile())
+        assert "context" not in str(caught.value)
+        await pool.stop(PATIENCE_S)
+
+    play(scenario())
 
 
 def test_a_sampled_answer_under_the_gate_comes_from_fp32(serve: Any, tile: Tile, registry: CollectorRegistry) -> None:
     device = SmallDevice(repeats=True)
     device.spoil = lambda output: output + np.float32(0.1)  # 20 dB, on every image
-    ends, _ = serve(device, [tile(value=value) for value in range(4)], ParityCheck(every=2, gate_db=50))
+    ends = serve(device, [tile(value=value) for value in range(4)], ParityCheck(every=2, gate_db=50))
     sampled = [value for value, end in enumerate(ends) if end.output[0, 0, 0] == value + 1]
     assert len(sampled) == 2
     assert set(sampled) <= set(device.fp32_values)
@@ -225,7 +241,7 @@ def test_a_sampled_answer_under_the_gate_comes_from_fp32(serve: Any, tile: Tile,
 def test_a_sampled_answer_above_the_gate_is_sent_as_it_is(serve: Any, tile: Tile, registry: CollectorRegistry) -> None:
     device = SmallDevice(repeats=True)
     device.spoil = lambda output: output + np.float32(1e-3)  # 60 dB
-    ends, _ = serve(device, [tile(value=1)] * 2, ParityCheck(every=1, gate_db=50))
+    ends = serve(device, [tile(value=1)] * 2, ParityCheck(every=1, gate_db=50))
     assert values(ends) == pytest.approx([2.001, 2.001])
     assert [end.batch_size for end in ends] == [2, 2]
     assert registry.get_sample_value("promptir_fp32_repeats_total", {"reason": "below-gate"}) == 0
@@ -235,14 +251,14 @@ def test_a_sampled_answer_above_the_gate_is_sent_as_it_is(serve: Any, tile: Tile
 def test_a_check_that_fails_does_not_cost_the_answer(serve: Any, tile: Tile) -> None:
     device = SmallDevice(repeats=True)
     device.fp32_error = DeviceOutOfMemory("FP32 takes twice the memory")
-    ends, _ = serve(device, [tile(value=1)], ParityCheck(every=1))
+    ends = serve(device, [tile(value=1)], ParityCheck(every=1))
     assert values(ends) == [2]
 
 
 def test_a_check_that_the_backend_cannot_make_is_said_at_the_start(
     serve: Any, tile: Tile, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ends, _ = serve(SmallDevice(repeats=False), [tile(value=1)], ParityCheck(every=1))
+    ends = serve(SmallDevice(repeats=False), [tile(value=1)], ParityCheck(every=1))
     assert values(ends) == [2]
     assert "not compared with FP32" in caplog.text
 

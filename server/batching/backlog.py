@@ -1,0 +1,44 @@
+"""The Backlog: predicted seconds until what was admitted is done."""
+
+from collections.abc import Collection
+
+from server.batching.device import Device
+from server.batching.job import Canvas, Priority
+
+
+def drain_s(devices: Collection[Device], priority: Priority, now: float) -> float:
+    """Seconds until all jobs of `priority` and above are done, the devices sharing the work.
+
+    An interactive job is not delayed by the batch class, except by what runs, so that class does not count for it.
+    """
+    return _shared([(device.remaining_s(now), device.work_s[priority]) for device in devices])
+
+
+def answered_s(devices: Collection[Device], canvas: Canvas, waiting: int, priority: Priority, now: float) -> float:
+    """Seconds until a further job of `canvas` would be answered if it went last; `waiting` of it are there already.
+
+    Whoever is admitted with time to go last can be answered in time by earliest deadline first, whatever comes later,
+    because each later one is admitted by the same rule.
+    """
+    parts, soonest = [], float("inf")
+    for device in devices:
+        remaining = device.remaining_s(now)
+        parts.append((remaining, device.work_with(canvas, waiting + 1, priority)))
+        soonest = min(soonest, remaining + device.predict(canvas, 1))
+    return max(_shared(parts), soonest) if parts else 0.0
+
+
+def _shared(parts: list[tuple[float, float]]) -> float:
+    """When devices end that share work like a fluid: each is busy for some seconds, and would need some for it all."""
+    if len(parts) == 1:
+        return parts[0][0] + max(0.0, parts[0][1])
+    free, rate, end = 0.0, 0.0, 0.0
+    for remaining, work in sorted(parts):
+        if work <= 0:
+            return max(end, remaining)
+        if rate and remaining >= end:  # by then the others are done
+            break
+        free += remaining / work
+        rate += 1 / work
+        end = (1 + free) / rate
+    return end
