@@ -13,11 +13,13 @@ from typing import TypeVar
 
 from server.backends.base import BackendInfo, Pixels
 from server.batching.batcher import Batcher, Clock
-from server.batching.worker import Worker
+from server.batching.job import Priority
+from server.batching.pool import WorkerPool
+from server.batching.snapshot import Snapshot
 from server.errors import Draining, NotReady, Refused
 from server.imaging import codec, tiling
 from server.imaging.codec import Image, OutputFormat
-from server.imaging.header import probe
+from server.imaging.header import peek, probe
 from server.imaging.tiling import Tile
 from server.metrics import Metrics
 from server.settings import LimitSettings
@@ -26,6 +28,10 @@ log = logging.getLogger(__name__)
 
 # More would only take turns: the codecs keep a core busy, and the backend wants the others.
 MAX_CODEC_THREADS = 4
+# Up to here the way to a thread and back costs more than it takes off the event loop (docs/scheduling.md). Many
+# chunks make a small file slow to read, hence the bytes.
+INLINE_PIXELS = 128 * 128
+INLINE_BYTES = 64 * 1024
 
 T = TypeVar("T")
 
@@ -61,24 +67,33 @@ class Restored:
     timings: Timings
 
 
-@dataclass(frozen=True)
-class _Opened:
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A decoded image, its tile and the tile's pixels, padded: (3, padded_height, padded_width)."""
+
     image: Image
     tile: Tile
-    pixels: Pixels  # the tile, padded: (3, padded_height, padded_width)
+    pixels: Pixels
+    began: float
+    decode_s: float
 
 
 class Restorer:
-    """Decode, cut, submit, crop, encode; codecs run in a small pool of threads, the loop only waits.
+    """Decode, cut, submit, crop, encode; codecs run in a small pool of threads, but for small images on the loop.
 
     `start`, `restore` and `stop` belong to one event loop.
     """
 
     def __init__(
-        self, batcher: Batcher, worker: Worker, limits: LimitSettings, metrics: Metrics, clock: Clock = time.monotonic
+        self,
+        batcher: Batcher,
+        workers: WorkerPool,
+        limits: LimitSettings,
+        metrics: Metrics,
+        clock: Clock = time.monotonic,
     ) -> None:
         self._batcher = batcher
-        self._worker = worker
+        self._workers = workers
         self._limits = limits
         self._metrics = metrics
         self._clock = clock
@@ -86,7 +101,6 @@ class Restorer:
         self._stopped = False
         self._codec_threads: ThreadPoolExecutor | None = None
         self.info: BackendInfo | None = None
-        self.failure: Exception | None = None
         self.active = 0
         """Requests that were accepted and have not ended."""
 
@@ -96,17 +110,18 @@ class Restorer:
             return Status.DRAINING
         if self.info is None and self.failure is None:
             return Status.STARTING
-        return Status.READY if self._worker.ready else Status.FAILED
+        return Status.READY if self._workers.ready else Status.FAILED
+
+    @property
+    def failure(self) -> Exception | None:
+        """Why it takes no requests any more, for good."""
+        return self._workers.failure
 
     async def start(self) -> None:
-        """Load and warm up the backend; what stops it is raised, and kept as `failure`."""
+        """Start the devices, up to the first that is warm; what stops it is raised, and kept as `failure`."""
         threads = min(MAX_CODEC_THREADS, os.cpu_count() or 1)
         self._codec_threads = ThreadPoolExecutor(threads, thread_name_prefix="promptir-codec")
-        try:
-            self.info = await self._worker.start()
-        except Exception as error:
-            self.failure = error
-            raise
+        self.info = await self._workers.start()
         log.info("ready", extra=vars(self.info))
 
     def drain(self) -> None:
@@ -119,7 +134,7 @@ class Restorer:
         if self._stopped:
             return
         self._stopped = True
-        await self._worker.stop(timeout_s)
+        await self._workers.stop(timeout_s)
         if self._codec_threads is not None:
             self._codec_threads.shutdown(wait=False, cancel_futures=True)
 
@@ -137,36 +152,70 @@ class Restorer:
         finally:
             self.active -= 1
 
-    async def restore(
-        self, data: bytes, output: OutputFormat, quality: int, patience_s: float | None = None
-    ) -> Restored:
-        """Restore one encoded image of an accepted request.
+    def deadline_in(self, patience_s: float | None) -> float | None:
+        """The moment, on the clock of all deadlines, that is `patience_s` seconds from now; None without one."""
+        return None if patience_s is None else self._clock() + patience_s
 
-        Raises InvalidImage for what cannot be read, QueueFull, DeadlineExceeded if the run has not begun within
-        `patience_s` seconds, BackendError. Cancelling it takes its job out of the queue.
-        """
+    def admit(self, height: int, width: int, deadline: float | None, priority: Priority) -> None:
+        """Refuse an image before it is decoded, or even there: raises what `finish` would raise at once."""
+        if self.info is None:
+            raise _refusal(Status.STARTING)
+        (tile,) = tiling.plan(height, width, self.info.size_multiple)
+        self._batcher.admit(tile.padded_height, tile.padded_width, deadline, priority)
+
+    def snapshot(self) -> Snapshot:
+        """What waits and runs now, and what runs are predicted to cost."""
+        return self._batcher.snapshot()
+
+    async def restore(self, data: bytes, output: OutputFormat, quality: int) -> Restored:
+        """`open` and `finish` in one, without a deadline."""
+        return await self.finish(await self.open(data), output, quality)
+
+    async def open(self, data: bytes) -> Opened:
+        """Decode one image of an accepted request; raises InvalidImage for what cannot be read."""
         if self.info is None:
             raise _refusal(Status.STARTING)
         began, multiple = self._clock(), self.info.size_multiple
-        deadline = None if patience_s is None else began + patience_s
-        opened = await self._in_codec_thread(lambda: self._open(data, multiple))
-        decoded = self._clock()
-        completion = await self._batcher.submit(opened.pixels, deadline)
+        size = peek(data, self._limits)
+        quick = size is not None and size[0] * size[1] <= INLINE_PIXELS and len(data) <= INLINE_BYTES
+        image, tile, pixels = (
+            self._decode(data, multiple) if quick else await self._in_codec_thread(lambda: self._decode(data, multiple))
+        )
+        return Opened(image, tile, pixels, began, self._clock() - began)
+
+    async def finish(
+        self,
+        opened: Opened,
+        output: OutputFormat,
+        quality: int,
+        deadline: float | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+    ) -> Restored:
+        """Restore and encode what was opened.
+
+        Raises QueueFull, DeadlineExceeded, BackendError. Cancelling it takes its job out of the queue.
+        """
+        completion = await self._batcher.submit(opened.pixels, deadline, priority)
         completed = self._clock()
         restored = tiling.crop(completion.output, opened.tile)
-        encoded = await self._in_codec_thread(lambda: codec.encode(opened.image, restored, output, quality))
+        quick = opened.tile.height * opened.tile.width <= INLINE_PIXELS and output is not OutputFormat.WEBP
+        encoded = (
+            codec.encode(opened.image, restored, output, quality)
+            if quick
+            else await self._in_codec_thread(lambda: codec.encode(opened.image, restored, output, quality))
+        )
         ended = self._clock()
         timings = Timings(
-            decoded - began, completion.queue_s, completion.inference_s, ended - completed, completion.batch_size
+            opened.decode_s, completion.queue_s, completion.inference_s, ended - completed, completion.batch_size
         )
-        self._observe(timings, ended - began)
+        self._observe(timings, ended - opened.began)
         return Restored(encoded, output, opened.tile.width, opened.tile.height, timings)
 
-    def _open(self, data: bytes, multiple: int) -> _Opened:
+    def _decode(self, data: bytes, multiple: int) -> tuple[Image, Tile, Pixels]:
         header = probe(data, self._limits)
         image = codec.decode(data, header)
         (tile,) = tiling.plan(header.height, header.width, multiple)
-        return _Opened(image, tile, tiling.cut(image.pixels, tile))
+        return image, tile, tiling.cut(image.pixels, tile)
 
     async def _in_codec_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._codec_threads, work)

@@ -10,9 +10,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import Scope
 
 from server import errors, logs
-from server.api import request_context
+from server.api import options, request_context
 from server.errors import PromptIRServeError
 
 MEDIA_TYPE = "application/problem+json"
@@ -74,11 +75,11 @@ def install(app: FastAPI) -> None:
 def unexpected(request: Request) -> Response:
     """The answer to an exception that nobody foresaw: 500, without a word about the inside."""
     detail = "The server failed in a way it did not foresee. The log has the cause under this request's id."
-    return _problem(request, 500, PromptIRServeError.slug, PromptIRServeError.title, detail)
+    return _problem(request.scope, 500, PromptIRServeError.slug, PromptIRServeError.title, detail)
 
 
-async def _on_own_error(request: Request, error: Exception) -> Response:
-    error = cast(PromptIRServeError, error)
+def answer(scope: Scope, error: PromptIRServeError) -> Response:
+    """The problem document of an error of the tree."""
     extensions = dict(error.extensions)
     headers = {}
     retry_after_s = error.retry_after_s if isinstance(error, errors.Refused) else None
@@ -86,18 +87,25 @@ async def _on_own_error(request: Request, error: Exception) -> Response:
         # Whole seconds, rounded up: a client that comes back early is only refused again.
         headers["Retry-After"] = str(max(1, math.ceil(retry_after_s)))
         extensions["retry_after_s"] = max(1, math.ceil(retry_after_s))
-    return _problem(request, status_of(type(error)), error.slug, error.title, error.detail, headers, extensions)
+    return _problem(scope, status_of(type(error)), error.slug, error.title, error.detail, headers, extensions)
+
+
+def client_gone(scope: Scope) -> Response:
+    """What ends a request whose client has left; nobody reads it."""
+    request_context.note_outcome(scope, "client-closed")
+    return Response(status_code=CLIENT_CLOSED_REQUEST)
+
+
+async def _on_own_error(request: Request, error: Exception) -> Response:
+    return answer(request.scope, cast(PromptIRServeError, error))
 
 
 async def _on_invalid_parameters(request: Request, error: Exception) -> Response:
-    error = cast(RequestValidationError, error)
     faults = [
         {"in": str(fault["loc"][0]), "name": ".".join(map(str, fault["loc"][1:])), "message": fault["msg"]}
-        for fault in error.errors()
+        for fault in cast(RequestValidationError, error).errors()
     ]
-    detail = "; ".join(f"{fault['in']} parameter {fault['name']}: {fault['message']}" for fault in faults)
-    kind = errors.InvalidRequest
-    return _problem(request, status_of(kind), kind.slug, kind.title, detail, extensions={"errors": faults})
+    return answer(request.scope, options.invalid_parameters(faults))
 
 
 async def _on_router_error(request: Request, error: Exception) -> Response:
@@ -113,16 +121,15 @@ async def _on_router_error(request: Request, error: Exception) -> Response:
         allowed = (error.headers or {}).get("Allow", "")
         detail = f"{path} does not take {request.method}; it takes {allowed}."
         extensions["allowed_methods"] = [method.strip() for method in allowed.split(",")]
-    return _problem(request, error.status_code, slug, title, detail, error.headers, extensions)
+    return _problem(request.scope, error.status_code, slug, title, detail, error.headers, extensions)
 
 
 async def _on_client_gone(request: Request, error: Exception) -> Response:
-    request_context.note_outcome(request.scope, "client-closed")
-    return Response(status_code=CLIENT_CLOSED_REQUEST)
+    return client_gone(request.scope)
 
 
 def _problem(
-    request: Request,
+    scope: Scope,
     status: int,
     slug: str,
     title: str,
@@ -130,7 +137,7 @@ def _problem(
     headers: Mapping[str, str] | None = None,
     extensions: Mapping[str, object] | None = None,
 ) -> Response:
-    request_context.note_outcome(request.scope, slug)
+    request_context.note_outcome(scope, slug)
     members: dict[str, object] = {
         "type": _type_of(slug),
         "title": title,

@@ -54,6 +54,59 @@ class Limits(BaseModel):
     output_formats: list[str] = [output.value for output in OutputFormat]
 
 
+class SchedulerLane(BaseModel):
+    """Images of one padded size that wait; only equal sizes share a run."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    height: int
+    width: int
+    jobs: int
+    pixels: int
+    oldest_wait_ms: float
+    interactive: int = Field(description="Jobs of this priority; with `batch` they are all `jobs`.")
+    batch: int
+
+
+class SchedulerCost(BaseModel):
+    """What a run of n images of one padded size is predicted to take: `fixed_ms + n * per_image_ms`."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    height: int
+    width: int
+    fixed_ms: float
+    per_image_ms: float
+    runs: int = Field(description="Runs that it was fitted to.")
+
+
+class SchedulerDevice(BaseModel):
+    """A device that takes work."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    name: str
+    max_batch: int
+    max_run_pixels: int
+    running: list[tuple[int, int, int]] = Field(
+        description="Height, width and number of images of its runs, the present one first."
+    )
+    remaining_ms: float = Field(description="Predicted, of what runs.")
+    cost_error: float = Field(description="Mean of |predicted - measured| / measured over the last runs.")
+    costs: list[SchedulerCost]
+
+
+class Scheduler(BaseModel):
+    """What waits and runs now, and what runs are predicted to cost."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    backlog_ms: float = Field(description="Predicted time until all that was admitted is done.")
+    max_backlog_ms: float = Field(description="Beyond it requests are refused with 429.")
+    lanes: list[SchedulerLane]
+    devices: list[SchedulerDevice]
+
+
 class ServiceDescription(BaseModel):
     """What the service is; `model` is null until the backend has started."""
 
@@ -70,4 +123,5 @@ class ServiceDescription(BaseModel):
         "liveness": "/healthz",
         "readiness": "/readyz",
         "metrics": "/metrics",
+        "scheduler": "/v1/scheduler",
     }

@@ -1,23 +1,24 @@
 """Upload: the image bytes of a request, read within the limits."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from fastapi import Request
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
+from server.api.body import Body
+from server.api.form import FIELD, FormFile
+from server.errors import EmptyUpload, UnsupportedImage
 
-from server.errors import EmptyUpload, ImageTooLarge, InvalidRequest, UnsupportedImage
-
-FIELD = "file"
 BINARY_TYPES = ("image/*", "application/octet-stream")
+
+Look = Callable[[bytes], bool]
+"""Is shown the first bytes of the file; refuses it by raising, or says whether it has seen enough."""
 
 # Boundaries, part headers and small fields that a form may have around the file.
 _FORM_ALLOWANCE_BYTES = 64 * 1024
-_MAX_FORM_FIELDS = 16
+# A photo says its size within its first kilobytes, unless a long profile or preview stands before it.
+_LAST_LOOK_BYTES = 256 * 1024
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Upload:
     """The bytes of one file, and the name its sender gave it."""
 
@@ -25,22 +26,23 @@ class Upload:
     filename: str | None
 
 
-async def read_upload(request: Request, max_bytes: int) -> Upload:
-    """Read the file of a request, from the form field `file` or as the raw body.
+async def read_upload(headers: Mapping[bytes, bytes], body: Body, look: Look) -> Upload:
+    """Read the file of a request, from the form field `file` or as the raw body; `look` may refuse it on the way.
 
-    The limit is enforced on Content-Length at once and while the chunks arrive. Raises EmptyUpload, ImageTooLarge,
-    UnsupportedImage (a content type that is neither), InvalidRequest (a broken form or one without the file).
+    Raises EmptyUpload, ImageTooLarge, UnsupportedImage (a content type that is neither), InvalidRequest (a broken form
+    or one without the file), QueueFull (too much is being read), ClientDisconnect.
     """
-    if request.headers.get("content-length") == "0":
+    if body.declared_bytes == 0:
         raise EmptyUpload("The request has no body: send the bytes of one image.")
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if content_type == "multipart/form-data":
-        upload = await _read_form(request, max_bytes)
-    elif content_type.startswith("image/") or content_type in ("", "application/octet-stream"):
-        upload = Upload(b"".join([chunk async for chunk in _limited(request, max_bytes, max_bytes)]), None)
+    content_type = headers.get(b"content-type", b"").decode("latin-1")
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        upload = await _read_form(FormFile(content_type), body, look)
+    elif kind.startswith("image/") or kind in ("", "application/octet-stream"):
+        upload = await _read_raw(body, look)
     else:
         raise UnsupportedImage(
-            f"Content-Type {content_type} is not taken: send the image as the body with its own type, for example "
+            f"Content-Type {kind} is not taken: send the image as the body with its own type, for example "
             f"image/png, or as the field `{FIELD}` of a form.",
             allowed_content_types=[*BINARY_TYPES, "multipart/form-data"],
         )
@@ -49,41 +51,44 @@ async def read_upload(request: Request, max_bytes: int) -> Upload:
     return upload
 
 
-async def _read_form(request: Request, max_bytes: int) -> Upload:
-    body_limit = max_bytes + _FORM_ALLOWANCE_BYTES
-    parser = MultiPartParser(
-        request.headers, _limited(request, body_limit, max_bytes), max_files=1, max_fields=_MAX_FORM_FIELDS
-    )
-    parser.spool_max_size = body_limit  # the file stays in memory: it never touches the disk
-    try:
-        form = await parser.parse()
-    except MultiPartException as error:
-        raise InvalidRequest(f"The form cannot be read: {error.message}") from error
-    except ValueError as error:  # a charset that decodes nothing, for one
-        raise InvalidRequest("The form cannot be read: its headers are broken.") from error
-    try:
-        field = form.get(FIELD)
-        if not isinstance(field, UploadFile):
-            raise InvalidRequest(f"The form has no file in the field `{FIELD}`.", expected_field=FIELD)
-        data = await field.read()
-        if len(data) > max_bytes:
-            raise _too_large(max_bytes)
-        return Upload(data, field.filename)
-    finally:
-        await form.close()
+async def _read_raw(body: Body, look: Look) -> Upload:
+    start = _Start(look)
+    parts = [await body.chunk()]
+    size = len(parts[0])
+    start.show(parts, size)
+    while not body.ended:
+        parts.append(await body.chunk())
+        size += len(parts[-1])
+        start.show(parts, size)
+    return Upload(_joined(parts), None)
 
 
-async def _limited(request: Request, body_limit: int, max_bytes: int) -> AsyncGenerator[bytes, None]:
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > body_limit:
-        raise _too_large(max_bytes)
-    received = 0
-    async for chunk in request.stream():
-        received += len(chunk)
-        if received > body_limit:
-            raise _too_large(max_bytes)
-        yield chunk
+async def _read_form(form: FormFile, body: Body, look: Look) -> Upload:
+    max_bytes = body.limit_bytes
+    body.limit_bytes += _FORM_ALLOWANCE_BYTES
+    start = _Start(look)
+    while not body.ended:
+        form.feed(await body.chunk())
+        if form.size > max_bytes:
+            raise body.too_large()
+        start.show(form.parts, form.size)
+    form.finish()
+    return Upload(_joined(form.parts), form.filename)
 
 
-def _too_large(max_bytes: int) -> ImageTooLarge:
-    return ImageTooLarge(f"The upload is larger than the {max_bytes} bytes that are taken.", max_upload_bytes=max_bytes)
+class _Start:
+    """Shows the beginning of a file while it arrives: at once, and whenever twice as much is there."""
+
+    def __init__(self, look: Look) -> None:
+        self._look = look
+        self._next_bytes = 1
+
+    def show(self, parts: list[bytes], size: int) -> None:
+        if not 0 < self._next_bytes <= size:
+            return
+        enough = self._look(_joined(parts))
+        self._next_bytes = 0 if enough or size >= _LAST_LOOK_BYTES else 2 * size
+
+
+def _joined(parts: list[bytes]) -> bytes:
+    return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -8,6 +8,7 @@ from typing import Any
 from PIL import BmpImagePlugin, ExifTags, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
 from server.errors import EmptyUpload, ImageTooLarge, UndecodableImage, UnsupportedImage
+from server.imaging.dimensions import dimensions
 from server.imaging.png_writer import SIGNATURE as PNG_SIGNATURE
 from server.settings import LimitSettings
 
@@ -21,10 +22,18 @@ _PARSERS: dict[str, Callable[[io.BytesIO], Image.Image]] = {
     "BMP": BmpImagePlugin.BmpImageFile,
 }
 SUPPORTED_FORMATS = tuple(_PARSERS)
+_SIGNATURES: tuple[tuple[str, bytes | tuple[bytes, ...]], ...] = (
+    ("PNG", PNG_SIGNATURE),
+    ("JPEG", b"\xff\xd8\xff"),
+    ("WebP", b"RIFF"),
+    ("TIFF", (b"II*\0", b"MM\0*")),
+    ("BMP", b"BM"),
+)
 
 _GREY_MODES = frozenset({"1", "L", "LA", "I;16", "I;16B", "I;16L", "I;16N", "I"})
 _ALPHA_MODES = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 _TIFF_MODES = frozenset({"1", "L", "P", "RGB", "RGBA", "I;16", "I;16B"})
+_LONGEST_SIGNATURE = 12  # WebP's
 _PROFILE_SPACE = slice(16, 20)  # ICC.1:2022, 7.2: the colour space of the data
 
 
@@ -39,6 +48,19 @@ class Header:
     has_alpha: bool
     orientation: int  # EXIF 1..8, still to be applied to the decoded pixels
     icc_profile: bytes | None
+
+
+def peek(start: bytes, limits: LimitSettings) -> tuple[int, int] | None:
+    """(height, width) before orientation, as soon as the first bytes of an upload tell; None until then.
+
+    Raises what `probe` will raise anyhow: UnsupportedImage, ImageTooLarge, UndecodableImage. Costs microseconds.
+    """
+    if len(start) < _LONGEST_SIGNATURE:
+        return None
+    size = dimensions(_format_of(start), start)
+    if size is not None:
+        _hold_against(*size, limits)
+    return size
 
 
 def probe(data: bytes, limits: LimitSettings) -> Header:
@@ -62,20 +84,14 @@ def probe(data: bytes, limits: LimitSettings) -> Header:
     except Exception as error:  # parsers meet hostile bytes, and whatever they raise means the same
         raise UndecodableImage(f"The upload begins like a {name} file but its header cannot be read.") from error
     header = _describe(name, image, data)
-    _hold_against(header, limits)
+    _hold_against(header.height, header.width, limits)
     _refuse_unreadable_kinds(name, image)
     return header
 
 
 def _format_of(data: bytes) -> str:
-    for name, matches in (
-        ("JPEG", data.startswith(b"\xff\xd8\xff")),
-        ("PNG", data.startswith(PNG_SIGNATURE)),
-        ("WebP", data.startswith(b"RIFF") and data[8:12] == b"WEBP"),
-        ("TIFF", data.startswith((b"II*\0", b"MM\0*"))),
-        ("BMP", data.startswith(b"BM")),
-    ):
-        if matches:
+    for name, signature in _SIGNATURES:
+        if data.startswith(signature) and (name != "WebP" or data[8:12] == b"WEBP"):
             return name
     kinds = ", ".join(SUPPORTED_FORMATS)
     raise UnsupportedImage(
@@ -100,18 +116,17 @@ def _describe(name: str, image: Image.Image, data: bytes) -> Header:
     )
 
 
-def _hold_against(header: Header, limits: LimitSettings) -> None:
-    if header.width < 1 or header.height < 1:
-        raise UndecodableImage(f"The image says it is {header.width} x {header.height} pixels.")
-    if max(header.width, header.height) > limits.max_image_side:
+def _hold_against(height: int, width: int, limits: LimitSettings) -> None:
+    if width < 1 or height < 1:
+        raise UndecodableImage(f"The image says it is {width} x {height} pixels.")
+    if max(width, height) > limits.max_image_side:
         raise ImageTooLarge(
-            f"The image is {header.width} x {header.height}; a side may have at most {limits.max_image_side} pixels.",
+            f"The image is {width} x {height}; a side may have at most {limits.max_image_side} pixels.",
             max_image_side=limits.max_image_side,
         )
-    if header.width * header.height > limits.max_image_pixels:
+    if width * height > limits.max_image_pixels:
         raise ImageTooLarge(
-            f"The image is {header.width} x {header.height}, {header.width * header.height} pixels; "
-            f"at most {limits.max_image_pixels} are taken.",
+            f"The image is {width} x {height}, {width * height} pixels; at most {limits.max_image_pixels} are taken.",
             max_image_pixels=limits.max_image_pixels,
         )
 

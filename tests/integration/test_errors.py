@@ -50,6 +50,9 @@ def test_an_empty_body_is_400(server: Any) -> None:
     for body in ({}, {"content": b"", "headers": PNG}, {"content": chunks_of(b""), "headers": PNG}):
         assert_problem(server.client.post("/restore", **body), 400, "empty-upload")
     assert_problem(server.client.post("/restore", files={"file": ("a.png", b"")}), 400, "empty-upload")
+    strange = {"Content-Type": "multipart/form-data; boundary=x; charset=undefined"}
+    form = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n\r\n--x--\r\n'
+    assert_problem(server.client.post("/restore", content=form, headers=strange), 400, "empty-upload")
 
 
 def test_a_form_without_the_file_is_400(server: Any, png: Image) -> None:
@@ -65,10 +68,6 @@ def test_a_form_without_the_file_is_400(server: Any, png: Image) -> None:
         ("multipart/form-data; boundary=x", b"no boundary in here"),
         ("multipart/form-data; boundary=x", b"--x\r\nContent-Disposition: form-data\r\n\r\nno name\r\n--x--\r\n"),
         ("multipart/form-data; boundary=x; charset=undefined", b'--x\r\nContent-Disposition: form-data; name="f"'),
-        (
-            "multipart/form-data; boundary=x; charset=undefined",
-            b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n\r\n--x--\r\n',
-        ),
         (
             "multipart/form-data; boundary=x",
             b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nx',
@@ -91,6 +90,8 @@ def test_bad_parameters_are_400_and_named(server: Any, png: Image) -> None:
         ({"quality": 0}, {}, "quality"),
         ({"quality": "best"}, {}, "quality"),
         ({}, {"X-Deadline-Ms": "-5"}, "X-Deadline-Ms"),
+        ({}, {"X-Deadline-Ms": "soon"}, "X-Deadline-Ms"),
+        ({}, {"X-Priority": "urgent"}, "X-Priority"),
     ):
         response = server.client.post("/restore", params=parameters, content=png(8, 8), headers=PNG | headers)
         document = assert_problem(response, 400, "invalid-request")
@@ -185,9 +186,10 @@ def test_bad_uploads_leave_nothing_in_the_log_but_their_own_lines(start: Any, pn
 
 
 def test_a_full_queue_is_429_and_says_when_to_come_back(start: Any, png: Image) -> None:
-    server = start(simulated_base_ms=700, max_batch=1, max_queued_jobs=1).until_ready()
+    server = start(simulated_base_ms=700, max_batch=1, max_backlog_ms=1000).until_ready()
     with ThreadPoolExecutor(6) as senders:
-        responses = list(senders.map(lambda _: server.client.post("/restore", content=png(8, 8)), range(6)))
+        # As large as the warm-up runs, so that the cost is known.
+        responses = list(senders.map(lambda _: server.client.post("/restore", content=png(64, 64)), range(6)))
     refused = [response for response in responses if response.status_code != 200]
     assert 1 <= len(refused) < 6
     for response in refused:
@@ -196,14 +198,20 @@ def test_a_full_queue_is_429_and_says_when_to_come_back(start: Any, png: Image) 
     assert server.metric('promptir_refusals_total{reason="queue-full"}') == len(refused)
 
 
-def test_a_deadline_that_passes_in_the_queue_is_504(start: Any, png: Image) -> None:
-    server = start(simulated_base_ms=500, max_batch=1).until_ready()
+def test_a_deadline_that_what_waits_ahead_would_break_is_429_and_one_that_no_run_can_keep_is_504(
+    start: Any, png: Image
+) -> None:
+    server = start(simulated_base_ms=800, max_batch=1).until_ready()
+    data = png(64, 64)  # as large as the warm-up runs, so that the cost is known
     with ThreadPoolExecutor(2) as senders:
-        earlier = [senders.submit(server.client.post, "/restore", content=png(8, 8)) for _ in range(2)]
+        earlier = [senders.submit(server.client.post, "/restore", content=data) for _ in range(2)]
         server.until(lambda: server.metric("promptir_queue_jobs") == 1)  # one runs, one waits
-        late = server.client.post("/restore", content=png(8, 8), headers={"X-Deadline-Ms": "50"})
+        later = server.client.post("/restore", content=data, headers={"X-Deadline-Ms": "1000"})
+        never = server.client.post("/restore", content=data, headers={"X-Deadline-Ms": "50"})
         assert [response.result().status_code for response in earlier] == [200, 200]
-    assert_problem(late, 504, "deadline-exceeded")
+    document = assert_problem(later, 429, "deadline-unmet")
+    assert int(later.headers["retry-after"]) == document["retry_after_s"] >= 1
+    assert_problem(never, 504, "deadline-exceeded")
 
 
 def test_an_unknown_path_is_404_and_a_wrong_method_405(server: Any) -> None:

@@ -28,9 +28,25 @@ def test_the_body_may_be_a_form_or_raw_bytes(server: Any) -> None:
     assert body["content"]["multipart/form-data"]["schema"]["required"] == ["file"]
 
 
+def test_the_parameters_of_restore_are_the_ones_that_are_checked(server: Any) -> None:
+    document = server.client.get("/openapi.json").json()
+    parameters = {
+        (parameter["in"], parameter["name"]): parameter
+        for parameter in document["paths"]["/restore"]["post"]["parameters"]
+    }
+    assert sorted(parameters) == [
+        ("header", "X-Deadline-Ms"),
+        ("header", "X-Priority"),
+        ("query", "format"),
+        ("query", "quality"),
+    ]
+    assert parameters["header", "X-Priority"]["schema"]["enum"] == ["interactive", "batch"]
+    assert not any(parameter["required"] for parameter in parameters.values())
+
+
 def test_every_reference_leads_somewhere_and_every_route_is_described(server: Any) -> None:
     document = server.client.get("/openapi.json").json()
-    assert sorted(document["paths"]) == ["/", "/healthz", "/metrics", "/readyz", "/restore"]
+    assert sorted(document["paths"]) == ["/", "/healthz", "/metrics", "/readyz", "/restore", "/v1/scheduler"]
     for reference in _references(document):
         assert reference.removeprefix("#/components/schemas/") in document["components"]["schemas"]
     assert "503" in document["paths"]["/readyz"]["get"]["responses"]

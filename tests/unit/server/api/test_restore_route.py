@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.api.routes import _disposition
+from server.api.restore_route import _disposition
 from server.imaging.codec import OutputFormat
 
 

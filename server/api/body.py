@@ -1,0 +1,90 @@
+"""Body: the bytes of a request as they arrive."""
+
+import asyncio
+from contextlib import suppress
+
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
+
+from server.errors import ImageTooLarge, QueueFull
+
+# A client that was told so waits about as long as the uploads before it take.
+RETRY_AFTER_S = 1.0
+# What is still to come is read and dropped for so long, so that a client that sends before it listens gets its answer.
+LINGER_S = 10.0
+
+
+class UploadRoom:
+    """Counts the bytes of all uploads that are being read, over all connections, and refuses beyond `max_bytes`."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.used_bytes = 0
+
+    def take(self, count: int) -> None:
+        """Raises QueueFull if there is no room."""
+        if self.used_bytes + count > self.max_bytes:
+            raise QueueFull(
+                "Too many bytes of other uploads are being read.",
+                retry_after_s=RETRY_AFTER_S,
+                max_uploads_bytes=self.max_bytes,
+            )
+        self.used_bytes += count
+
+    def give_back(self, count: int) -> None:
+        self.used_bytes -= count
+
+
+class Body:
+    """Reads one request's body in chunks; at most `limit_bytes` of it, which is the caller's to set before it reads.
+
+    `declared_bytes` is its Content-Length, None where it has none.
+    """
+
+    def __init__(self, receive: Receive, declared_bytes: int | None, max_upload_bytes: int, room: UploadRoom) -> None:
+        self.declared_bytes = declared_bytes
+        self.limit_bytes = max_upload_bytes
+        self.ended = False
+        """Whether all of it was taken off the connection."""
+        self._receive = receive
+        self._max_upload_bytes = max_upload_bytes
+        self._room = room
+        self._read_bytes = 0
+        self._taken_bytes = 0
+
+    async def chunk(self) -> bytes:
+        """The next bytes, perhaps none; raises ImageTooLarge, QueueFull, ClientDisconnect."""
+        if self.declared_bytes is not None and self.declared_bytes > self.limit_bytes:
+            raise self.too_large()
+        chunk = await self._next()
+        if self._read_bytes > self.limit_bytes:
+            raise self.too_large()
+        self._room.take(len(chunk))
+        self._taken_bytes += len(chunk)
+        return chunk
+
+    def release(self) -> None:
+        """Give its room back: the bytes are no longer held, or no longer counted here."""
+        self._room.give_back(self._taken_bytes)
+        self._taken_bytes = 0
+
+    async def discard(self) -> None:
+        """Read and drop what is still to come, as much as an upload may have, for a bounded time."""
+        with suppress(TimeoutError, ClientDisconnect):
+            async with asyncio.timeout(LINGER_S):
+                until = self._read_bytes + self._max_upload_bytes
+                while not self.ended and self._read_bytes < until:
+                    await self._next()
+
+    def too_large(self) -> ImageTooLarge:
+        limit = self._max_upload_bytes
+        return ImageTooLarge(f"The upload is larger than the {limit} bytes that are taken.", max_upload_bytes=limit)
+
+    async def _next(self) -> bytes:
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        self.ended = not message.get("more_body", False)
+        chunk: bytes = message.get("body", b"")
+        self._read_bytes += len(chunk)
+        return chunk

@@ -1,0 +1,81 @@
+"""Restore document: what OpenAPI says about `POST /restore`, which no framework route answers."""
+
+from typing import Annotated, Any
+
+from fastapi import Header, Query, Response
+from fastapi.routing import APIRoute
+
+from server import errors
+from server.api.error_responses import openapi_responses
+from server.api.form import FIELD
+from server.api.options import RestoreHeaders, RestoreQuery
+from server.api.restore_route import METHOD, PATH
+from server.api.upload import BINARY_TYPES
+from server.imaging.codec import OutputFormat
+
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_REQUEST_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "One still image, raw or as a form: JPEG, PNG, WebP, TIFF or BMP.",
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": [FIELD],
+                    "properties": {FIELD: _BINARY["schema"]},
+                }
+            },
+            **dict.fromkeys(BINARY_TYPES, _BINARY),
+        },
+    }
+}
+_RESTORED: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The restored image, exactly as wide and high as the upload (its orientation applied).",
+        "content": {output.media_type: _BINARY for output in OutputFormat},
+        "headers": {
+            "X-Request-ID": {"description": "The id in the log.", "schema": {"type": "string"}},
+            "Server-Timing": {
+                "description": "Milliseconds of decode, queue, inference, encode and total.",
+                "schema": {"type": "string"},
+            },
+            "Content-Disposition": {"description": "A file name for the result.", "schema": {"type": "string"}},
+        },
+    }
+}
+
+
+def restore_document() -> APIRoute:
+    """A route for FastAPI's generator only; its parameters are the models that the real route checks with."""
+    return APIRoute(
+        PATH,
+        _restore,
+        methods=[METHOD],
+        summary="Restore an image",
+        operation_id="restore",
+        response_class=Response,
+        openapi_extra=_REQUEST_BODY,
+        responses=_RESTORED
+        | openapi_responses(
+            errors.InvalidRequest,
+            errors.EmptyUpload,
+            errors.ImageTooLarge,
+            errors.UnsupportedImage,
+            errors.UndecodableImage,
+            errors.QueueFull,
+            errors.DeadlineUnmet,
+            errors.BackendError,
+            errors.NotReady,
+            errors.Draining,
+            errors.DeadlineExceeded,
+            errors.DeviceOutOfMemory,
+        ),
+    )
+
+
+def _restore(query: Annotated[RestoreQuery, Query()], urgency: Annotated[RestoreHeaders, Header()]) -> None:
+    """Noise, rain or haze is found and removed; the answer has exactly the upload's width and height.
+
+    Alpha, grey, and in PNG 16 bits per channel, stay as they are.
+    """

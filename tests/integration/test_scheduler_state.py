@@ -1,0 +1,82 @@
+"""GET /v1/scheduler and the headers that say how urgent a request is."""
+
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+Image = Callable[..., bytes]
+
+
+def test_an_idle_server_has_devices_and_nothing_that_waits(server: Any, png: Image) -> None:
+    server.client.post("/restore", content=png(16, 24))
+    state = server.client.get("/v1/scheduler").json()
+    assert state["lanes"] == []
+    assert state["backlog_ms"] == 0
+    assert state["max_backlog_ms"] > 0
+    (device,) = state["devices"]
+    assert device["running"] == []
+    assert device["max_batch"] >= 1
+    assert any((cost["height"], cost["width"]) == (16, 24) for cost in device["costs"])
+
+
+def test_what_waits_shows_by_size_and_priority(start: Any, png: Image) -> None:
+    server = start(simulated_base_ms=1500, max_batch=1).until_ready()
+    small, wide = png(8, 8), png(8, 24)
+    with ThreadPoolExecutor(4) as senders:
+        sent = [senders.submit(server.client.post, "/restore", content=small)]
+        server.until(lambda: any(device["running"] for device in server.client.get("/v1/scheduler").json()["devices"]))
+        sent += [
+            senders.submit(server.client.post, "/restore", content=data, headers={"X-Priority": priority})
+            for data, priority in ((wide, "batch"), (wide, "interactive"))
+        ]
+        seen: list[dict[str, Any]] = []
+
+        def both_wait() -> bool:
+            seen.append(server.client.get("/v1/scheduler").json())
+            return sum(lane["jobs"] for lane in seen[-1]["lanes"]) == 2
+
+        server.until(both_wait)
+        state = seen[-1]
+        (lane,) = state["lanes"]
+        assert (lane["height"], lane["width"], lane["jobs"], lane["pixels"]) == (8, 24, 2, 2 * 8 * 24)
+        assert (lane["interactive"], lane["batch"]) == (1, 1)
+        assert lane["oldest_wait_ms"] > 0
+        assert state["backlog_ms"] > 0
+        assert state["devices"][0]["running"] == [[8, 8, 1]]
+        assert [answer.result().status_code for answer in sent] == [200, 200, 200]
+
+
+def test_interactive_requests_overtake_batch_ones(start: Any, png: Image) -> None:
+    server = start(simulated_base_ms=300, max_batch=1).until_ready()
+    ended: list[str] = []
+
+    def send(priority: str) -> None:
+        response = server.client.post("/restore", content=png(8, 8), headers={"X-Priority": priority})
+        assert response.status_code == 200
+        ended.append(priority)
+
+    with ThreadPoolExecutor(4) as senders:
+        sent = [senders.submit(send, "batch") for _ in range(3)]
+        server.until(lambda: server.metric("promptir_queue_jobs") == 2)  # one runs
+        sent.append(senders.submit(send, "interactive"))
+        for answer in sent:
+            answer.result()
+    assert ended.index("interactive") < 3
+
+
+def test_a_client_that_leaves_during_a_run_changes_nothing_for_the_others(start: Any, png: Image) -> None:
+    server = start(simulated_base_ms=1500, max_batch=4).until_ready()
+    data = png(8, 8)
+    host, _, port = server.url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port))) as leaving, ThreadPoolExecutor(3) as senders:
+        first = senders.submit(server.client.post, "/restore", content=data)
+        server.until(lambda: any(device["running"] for device in server.client.get("/v1/scheduler").json()["devices"]))
+        leaving.sendall(f"POST /restore HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data)
+        others = [senders.submit(server.client.post, "/restore", content=data) for _ in range(2)]
+        assert first.result().status_code == 200
+        server.until(lambda: server.metric("promptir_queue_jobs") == 0)  # the three of them run
+        leaving.close()
+        assert [other.result().status_code for other in others] == [200, 200]
+    server.until(lambda: server.metric('promptir_dropped_jobs_total{reason="abandoned"}') == 1)
+    assert server.metric('promptir_dropped_jobs_total{reason="cancelled"}') == 0
