@@ -62,6 +62,7 @@ class OnnxBackend:
             raise BackendUnavailable(f"the artifact cannot be served: {error}") from error
         ort = self._ort = _import_onnxruntime()
         _check_available(ort, self._providers)
+        _load_cuda_libraries(ort, self._providers)
         session = _open_session(ort, settings, manifest, self._providers, self._index)
         _check_session(session, manifest)
         self._session, self._releasing = session, None if self._on_device else _releasing_options(ort)
@@ -165,6 +166,12 @@ def _check_available(ort: Any, providers: tuple[Provider, ...]) -> None:
                 f"this onnxruntime {ort.__version__} has no provider {provider}: install this package with the extra "
                 "`gpu` instead of `cpu`, or leave it out of the providers"
             )
+
+
+def _load_cuda_libraries(ort: Any, providers: tuple[Provider, ...]) -> None:
+    """Load those of NVIDIA's wheels, where they are: the providers have no path of their own to them."""
+    if providers != ("cpu",) and hasattr(ort, "preload_dlls"):  # since 1.21
+        ort.preload_dlls()
 
 
 def _open_session(

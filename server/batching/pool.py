@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 PATIENCE_S = 20.0
 """How long jobs wait for a device while there is none: long enough for a few tries to start one again."""
-# In a row, on every device: two minutes or more. A process that CUDA gave up needs to be replaced as a whole.
+# In a row, on every device: a minute or more. A process that CUDA gave up needs to be replaced as a whole.
 MOST_FAILED_STARTS = 8
 
 

@@ -64,7 +64,7 @@ def test_a_recorded_shape_answers_for_the_pixels_it_is_given(weights: Path, phot
 def test_each_of_two_begun_batches_gets_its_own_answer(weights: Path, photo: Photo, device_cache_bytes: int) -> None:
     shapes = [(1, 3, 64, 64), (1, 3, 64, 64), (4, 3, 256, 256)]
     batches = [photo(*shapes[seed % 3], seed=seed) for seed in range(18)]
-    with started(weights, torch_device="cpu") as reference:
+    with started(weights, devices=("cpu",)) as reference:
         expected = [reference.run(batch) for batch in batches]
     with started(weights, device_cache_bytes=device_cache_bytes) as backend:
         found = []

@@ -250,6 +250,39 @@ def test_a_provider_that_is_installed_but_does_not_load_is_an_error_and_no_run_o
         _backend(make(), "cuda", "cpu").start()
 
 
+@pytest.mark.parametrize(
+    ("device", "steps"), [("cuda:0", ["libraries", "session"]), ("cpu", ["session"])], ids=["cuda", "cpu"]
+)
+def test_the_libraries_of_cuda_are_loaded_before_a_session_that_needs_them(
+    make: Make, monkeypatch: pytest.MonkeyPatch, device: str, steps: list[str]
+) -> None:
+    import onnxruntime
+
+    taken: list[str] = []
+
+    def open_session(*_: Any, **__: Any) -> Any:
+        taken.append("session")
+        raise RuntimeError("enough")
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(PROVIDER_NAMES.values()))
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: taken.append("libraries"))
+    monkeypatch.setattr(onnxruntime, "InferenceSession", open_session)
+    with pytest.raises(BackendUnavailable, match="enough"):
+        _backend(make(), "cuda", "cpu", device=device).start()
+    assert taken == steps
+
+
+def test_an_onnxruntime_that_cannot_load_them_is_left_to_find_them(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime
+
+    open_session = onnxruntime.InferenceSession
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(PROVIDER_NAMES.values()))
+    monkeypatch.delattr(onnxruntime, "preload_dlls")
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda model, options, **_: open_session(model, options))
+    with pytest.raises(BackendUnavailable, match="could not load its provider cuda"):
+        _backend(make(), "cuda", "cpu").start()
+
+
 @pytest.mark.parametrize("shapes", [[(1, 3, 8, 8)] * 3, [(2, 3, 8, 16), (1, 3, 8, 8), (2, 3, 8, 16)]])
 def test_a_bound_run_answers_like_a_plain_one(make: Make, shapes: list[tuple[int, ...]]) -> None:
     backend = _started(make())
