@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARTIFACT := models/artifacts/promptir-compact
 
-.PHONY: serve test test-slow check format export bench gpu-report pictures clean
+.PHONY: serve test test-slow check format export bench gpu-report pictures lock monitoring image image-proof clean
 
 serve: $(VENV)/.serve ## start the server with the shipped model on http://127.0.0.1:8000
 	exec $(BIN)/promptir serve
@@ -36,6 +36,18 @@ gpu-report: ## time the network on the NVIDIA GPU at hand; takes the Python whos
 
 pictures: $(VENV)/.develop ## make the README's before/after picture again, with the server itself
 	$(BIN)/python docs/before_after.py
+
+lock: ## pin the packages of the images again, by version and hash; needs uv, ARGS=--upgrade takes newer ones
+	docker/lock.sh $(ARGS)
+
+monitoring: $(VENV)/.develop ## write the PrometheusRule and the table of metrics again
+	$(BIN)/python docs/operations_tables.py
+
+image: ## the CPU image promptir:cpu, with Docker
+	docker build -f docker/Dockerfile --target serve-cpu -t promptir:cpu .
+
+image-proof: ## build and run that image without Docker: as root on Debian, with buildah and debootstrap
+	docker/build_proof.sh
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

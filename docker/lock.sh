@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Write docker/locks again: every package of each image, pinned by version and hash, and no address of an index.
+# UV=... names the uv to take; arguments go to it, such as --upgrade.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+locks=docker/locks
+lock() { # output, then what uv is asked for
+    local output=$1
+    shift
+    "${UV:-uv}" pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+        --no-header --no-annotate --output-file "$locks/$output" "$@"
+}
+# Build tools are asked for by the project itself, in [build-system].
+python3 -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' |
+    lock build.txt "$@" -
+lock cpu.txt "$@" --extra cpu pyproject.toml
+lock gpu.txt "$@" --extra gpu pyproject.toml
+lock export.txt "$@" --extra export --extra cpu pyproject.toml
+# One flavour is put on top of either image, so what they share must be the same in all three.
+for flavour in tensorrt tensorrt-rtx; do
+    echo "$flavour" | lock "$flavour.txt" "$@" --constraint "$locks/gpu.txt" --constraint "$locks/export.txt" -
+done

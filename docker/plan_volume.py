@@ -1,0 +1,151 @@
+"""The plan volume: a folder for each GPU and TensorRT version, which `export` fills and `serve` chooses from."""
+
+import argparse
+import importlib
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from export.device import find_device
+from models.artifact import DEFAULT_ARTIFACT, ArtifactError, Manifest
+from models.plan_manifest import PORTABLE, PlanManifest
+
+WEIGHTS_FILE = "weights.safetensors"
+MIXED_SUFFIX = "mixed"
+CHOSEN_BY_USER = "PROMPTIR_BACKEND"
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What a plan is bound to: the library, its version and the GPU (compute capability None where there is none)."""
+
+    flavour: str
+    version: str
+    device: str = PORTABLE
+    compute_capability: str | None = None
+
+    @property
+    def key(self) -> Path:
+        """The folder of the volume that holds plans for exactly this, such as nvidia-h100-sm90/tensorrt-11.4."""
+        # a plan of TensorRT-RTX runs on every GPU it supports
+        bound = self.flavour == "tensorrt" and self.compute_capability is not None
+        device = f"{_slug(self.device)}-sm{_slug(self.compute_capability or '')}" if bound else PORTABLE
+        return Path(device) / f"{_slug(self.flavour)}-{_slug(self.version)}"
+
+
+def find_runtime() -> Runtime | None:
+    """TensorRT, else TensorRT-RTX, on the first GPU; None where neither is installed."""
+    for flavour in ("tensorrt", "tensorrt_rtx"):
+        try:
+            version = importlib.import_module(flavour).__version__
+        except ImportError:
+            continue
+        device = find_device()
+        if device is None:
+            return Runtime(flavour, version)
+        return Runtime(flavour, version, device.name, device.compute_capability)
+    return None
+
+
+def usable_plan(plans: Path, runtime: Runtime, artifact: Manifest) -> Path | None:
+    """The folder of a whole and verified plan of this artifact's network for this runtime; None where there is none.
+
+    Verified means that its parity was measured on a GPU: the export keeps no plan that misses the gate.
+    """
+    folder = plans / runtime.key / artifact.variant
+    try:
+        manifest = PlanManifest.load(folder)
+        manifest.check_runtime(runtime.flavour, runtime.version, runtime.compute_capability)
+        manifest.verify(folder)
+    except ArtifactError:
+        return None
+    if not manifest.parity:
+        _say(f"the plan in {folder} is not verified: {manifest.parity_unmeasured}")
+        return None
+    return folder if manifest.weights_sha256 == artifact.weights_sha256 else None
+
+
+def export(plans: Path, artifact: Path, profiles: Sequence[str]) -> int:
+    """Build and verify the plan for this GPU unless the volume has it; 0 once it does, else the code of what failed.
+
+    Without a GPU it builds nothing, though TensorRT-RTX could: no server would take a plan that nobody has measured.
+    """
+    runtime = find_runtime()
+    if runtime is None:
+        return _fail("TensorRT is not installed; build the image with --build-arg TENSORRT=tensorrt")
+    if runtime.compute_capability is None:
+        return _fail("there is no GPU to measure a plan on, and one that is not measured is not served")
+    manifest = Manifest.load(artifact)
+    if (found := usable_plan(plans, runtime, manifest)) is not None:
+        print(f"{found} is there already")
+        return 0
+    folder = plans / runtime.key
+    mixed = folder / f"{manifest.variant}-{MIXED_SUFFIX}"
+    weights = ["--weights", artifact / WEIGHTS_FILE]
+    onnx = ["onnx", *weights, "--variant", manifest.variant, "--precision", "mixed"]
+    build = ["tensorrt", "--onnx", mixed, *weights, "--output", folder / manifest.variant]
+    if profiles:
+        build += ["--profile", *profiles]
+    for step in ([*onnx, "--output", mixed], build):
+        finished = subprocess.run(["promptir-export", *map(str, step)], check=False)  # noqa: S603, S607
+        if finished.returncode:
+            return finished.returncode
+    if usable_plan(plans, runtime, manifest) is None:  # torch may not know the GPU, and then nothing was measured
+        return _fail("a plan was built that no server would take")
+    return 0
+
+
+def serving(plans: Path, artifact: Path, environment: Mapping[str, str]) -> dict[str, str]:
+    """The settings to serve with: the verified plan of this GPU if the volume has it, else ONNX Runtime on CUDA.
+
+    A backend that the user has named stays. Without a GPU it is CUDA too, which then does not start and says why.
+    """
+    if environment.get(CHOSEN_BY_USER):
+        return {}
+    runtime = find_runtime()
+    on_gpu = runtime is not None and runtime.compute_capability is not None
+    plan = usable_plan(plans, runtime, Manifest.load(artifact)) if on_gpu else None
+    if plan is None:
+        return {CHOSEN_BY_USER: "onnx", "PROMPTIR_ONNX_PROVIDERS": "cuda"}
+    return {CHOSEN_BY_USER: "tensorrt", "PROMPTIR_ARTIFACT": str(plan)}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`export`, or any command of `promptir`, which takes the place of this process."""
+    parser = argparse.ArgumentParser("plan_volume", description=__doc__)
+    parser.add_argument("--plans", type=Path, required=True, metavar="FOLDER", help="where the volume is mounted")
+    parser.add_argument("--profile", action="append", default=[], metavar="MIN:OPT:MAX", help="shapes to build for")
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="export, or a command of promptir, such as serve")
+    options = parser.parse_args(argv)
+    artifact = Path(os.environ.get("PROMPTIR_ARTIFACT") or DEFAULT_ARTIFACT)
+    command = options.command or ["serve"]
+    try:
+        if command == ["export"]:
+            return export(options.plans, artifact, options.profile)
+        chosen = serving(options.plans, artifact, os.environ) if command[0] == "serve" else {}
+    except ArtifactError as error:
+        return _fail(str(error))
+    for name, value in chosen.items():
+        print(f"{name}={value}", file=sys.stderr)
+    return os.execvpe("promptir", ["promptir", *command], {**os.environ, **chosen})  # noqa: S606, S607
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")
+
+
+def _say(sentence: str) -> None:
+    print(f"plan_volume: {sentence}", file=sys.stderr)
+
+
+def _fail(sentence: str) -> int:
+    _say(sentence)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
