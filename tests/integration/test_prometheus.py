@@ -1,0 +1,167 @@
+"""A real Prometheus that scrapes a real server: what rules and dashboard ask for is there."""
+
+import json
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+PROJECT = Path(__file__).resolve().parents[2]
+MONITORING = PROJECT / "docker" / "monitoring"
+PHOTO = PROJECT / "tests" / "photos" / "pier.jpg"
+WAIT_S = 60.0
+POLL_S = 0.2
+RANGE = "10s"
+"""Takes the place of the dashboard's own range; ten scrapes at the interval below."""
+
+# An idle and healthy server refuses nothing and compares nothing with FP32.
+QUIET = ("promptir_refusals_total", "promptir_parity_db_bucket")
+
+
+class Prometheus:
+    """A running Prometheus: what it answers to PromQL."""
+
+    def __init__(self, client: httpx.Client) -> None:
+        self.client = client
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        answer = self.client.get("/api/v1/query", params={"query": expression}).json()
+        assert answer["status"] == "success", (expression, answer)
+        found: list[dict[str, Any]] = answer["data"]["result"]
+        return found
+
+    def until(self, expression: str) -> list[dict[str, Any]]:
+        """Poll until the expression has a sample that is a number."""
+        give_up = time.monotonic() + WAIT_S
+        while not (found := [series for series in self.query(expression) if series["value"][1] != "NaN"]):
+            assert time.monotonic() < give_up, f"{expression} has no sample"
+            time.sleep(POLL_S)
+        return found
+
+
+def configuration(server: Any, folder: Path) -> Path:
+    """The configuration of compose with another target and a quicker pace, and the rules as they are."""
+    config = yaml.safe_load((MONITORING / "prometheus.yml").read_text())
+    config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    config.pop("alerting")
+    (job,) = (job for job in config["scrape_configs"] if job["job_name"] == "promptir")
+    job.pop("dns_sd_configs")
+    job["static_configs"] = [{"targets": [server.url.removeprefix("http://")]}]
+    config["scrape_configs"] = [job]
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+    shutil.copy(MONITORING / "rules.yml", folder)
+    return folder / "prometheus.yml"
+
+
+@pytest.fixture(scope="module")
+def watched(session_start: Any) -> Any:
+    """A server of its own: what happens to it here is in its metrics for good."""
+    return session_start().until_ready()
+
+
+@pytest.fixture(scope="module")
+def prometheus(watched: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    if shutil.which("prometheus") is None:
+        pytest.skip("needs prometheus (Debian: prometheus)")
+    folder = tmp_path_factory.mktemp("prometheus")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [
+        "prometheus",
+        f"--config.file={configuration(watched, folder)}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--log.level=error",
+    ]
+    with (folder / "log").open("w") as log, subprocess.Popen(command, stderr=log, cwd=folder) as process:
+        try:
+            url = ready(f"http://127.0.0.1:{port}", process, folder / "log")
+            with httpx.Client(base_url=url, timeout=WAIT_S) as client:
+                yield Prometheus(client)
+        finally:
+            process.terminate()
+
+
+def ready(url: str, process: subprocess.Popen[bytes], log: Path) -> str:
+    give_up = time.monotonic() + WAIT_S
+    while time.monotonic() < give_up:
+        assert process.poll() is None, log.read_text()
+        try:
+            if httpx.get(f"{url}/-/ready").status_code == 200:
+                return url
+        except httpx.TransportError:
+            pass
+        time.sleep(POLL_S)
+    raise AssertionError(log.read_text())
+
+
+@pytest.fixture(scope="module")
+def traffic(watched: Any, prometheus: Prometheus) -> None:
+    """Requests of each kind, a scrape between them: a rate needs two."""
+    prometheus.until('up{job="promptir"} == 1')
+    for _ in range(2):
+        before = watched.metric("promptir_batch_size_count")
+        for _ in range(5):
+            assert watched.client.post("/restore", content=PHOTO.read_bytes()).status_code == 200
+        assert watched.client.post("/restore", content=b"not an image").status_code == 415
+        assert watched.metric("promptir_batch_size_count") > before
+        total = watched.metric("promptir_batch_size_sum")
+        prometheus.until(f"promptir_batch_size_sum == {total}")
+
+
+def dashboard_queries() -> list[str]:
+    dashboard = json.loads((PROJECT / "k8s" / "monitoring" / "dashboard.json").read_text())
+    expressions = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
+    return [text.replace("$__rate_interval", RANGE).replace("$instance", ".*") for text in expressions]
+
+
+@pytest.mark.usefixtures("traffic")
+def test_every_query_of_the_dashboard_has_series(prometheus: Prometheus) -> None:
+    queries = dashboard_queries()
+    lively = [expression for expression in queries if not any(name in expression for name in QUIET)]
+    assert len(queries) - len(lively) == len(QUIET) + 1  # two quantiles of the parity
+    for expression in lively:
+        for series in prometheus.until(expression):
+            assert float(series["value"][1]) >= 0, expression
+
+
+@pytest.mark.usefixtures("traffic")
+def test_the_quiet_queries_of_the_dashboard_are_understood(prometheus: Prometheus) -> None:
+    for expression in dashboard_queries():
+        prometheus.query(expression)
+
+
+@pytest.mark.usefixtures("traffic")
+def test_the_recorded_objectives_are_met_by_a_healthy_server(prometheus: Prometheus) -> None:
+    (errors,) = prometheus.until("promptir:error_ratio:rate5m")
+    assert float(errors["value"][1]) == 0
+    (slow,) = prometheus.until("promptir:slow_ratio:rate5m")
+    assert float(slow["value"][1]) == 0
+    (busy,) = prometheus.until("promptir:device_busy_ratio:rate5m")
+    assert 0 < float(busy["value"][1]) < 1
+
+
+@pytest.mark.usefixtures("traffic")
+def test_no_alert_fires_on_a_healthy_server(prometheus: Prometheus) -> None:
+    groups = prometheus.client.get("/api/v1/rules", params={"type": "alert"}).json()["data"]["groups"]
+    rules = [rule for group in groups for rule in group["rules"]]
+    assert len(rules) > 10
+    assert [(rule["name"], rule.get("lastError")) for rule in rules if rule["health"] == "err"] == []
+    assert [rule["name"] for rule in rules if rule["state"] != "inactive"] == []
+
+
+@pytest.mark.usefixtures("traffic")
+def test_the_page_of_metrics_passes_promtool(watched: Any) -> None:
+    page = watched.client.get("/metrics").content
+    if shutil.which("promtool") is None:
+        pytest.skip("needs promtool (Debian: prometheus)")
+    checked = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True, check=False)
+    complaints = [line for line in checked.stderr.decode().splitlines() if line.startswith("promptir_")]
+    assert complaints == []
