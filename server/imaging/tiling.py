@@ -1,10 +1,31 @@
 """Tile: one network-shaped crop of an image and where it belongs."""
 
+import itertools
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from server.backends.base import Pixels
+from server.errors import InvalidRequest
+
+Weights = NDArray[np.float32]
+
+DEFAULT_TILE = 512
+"""Longest side of a tile unless asked for. docs/tiling.md has the table it was chosen from."""
+DEFAULT_OVERLAP = 32
+"""Pixels that neighbours share at least, from the same table."""
+SMALLEST_TILE = 64
+"""Below it a tile is mostly overlap, and too little of the photo for the network's sums over all pixels."""
+SIDES_PER_MULTIPLE = 4
+"""Sides of tiles are multiples of this many network multiples: photos of many sizes then share few shapes, so lanes."""
+TILES_PER_OVERLAP = 4
+"""The overlap is at most this part of a tile, which keeps the two seams of a tile apart."""
+WEIGHT_STEPS = 1024
+"""Weights are multiples of 1 / 1024: they, their products and their sums are then exact in float32."""
 
 
 @dataclass(frozen=True)
@@ -19,33 +40,190 @@ class Tile:
     padded_width: int
 
     @property
+    def rows(self) -> slice:
+        return slice(self.top, self.top + self.height)
+
+    @property
+    def columns(self) -> slice:
+        return slice(self.left, self.left + self.width)
+
+    @property
     def padded_pixels(self) -> int:
         """What the run holds, in pixels."""
         return self.padded_height * self.padded_width
 
 
-def plan(height: int, width: int, multiple: int) -> list[Tile]:
-    """Tiles that cover a height x width image, each side a multiple of `multiple`.
+@dataclass(frozen=True)
+class Span:
+    """A stretch of one axis that the same one or two neighbouring tiles cover, `[start, stop)` in image pixels."""
 
-    One tile for now. It is padded before batching and never again, because the network's attention and prompts
-    are sums over all pixels: any other padding changes every output pixel.
+    start: int
+    stop: int
+    first: int
+    last: int
+
+    @property
+    def tiles(self) -> range:
+        return range(self.first, self.last + 1)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One side of an image of `length` pixels, cut into equal stretches of `side` that begin at `starts`.
+
+    Neighbours are blended in the middle of what they share, over `feather` pixels.
     """
-    return [Tile(0, 0, height, width, _round_up(height, multiple), _round_up(width, multiple))]
+
+    length: int
+    side: int
+    starts: tuple[int, ...]
+    feather: int
+
+    @cached_property
+    def spans(self) -> tuple[Span, ...]:
+        """The whole axis in order: tile 0 alone, seam of 0 and 1, tile 1 alone, ...; empty stretches are left out."""
+        edges = [0]
+        for start, following in itertools.pairwise(self.starts):
+            seam = (following + start + self.side - self.feather) // 2
+            edges += [seam, seam + self.feather]
+        edges.append(self.length)
+        pairs = itertools.pairwise(edges)
+        spans = (Span(a, min(b, self.length), k // 2, (k + 1) // 2) for k, (a, b) in enumerate(pairs))
+        return tuple(span for span in spans if span.start < span.stop)
+
+    def weights(self, span: Span, index: int) -> Weights:
+        """The share of tile `index` in the pixels of `span`; over the tiles of a span the shares sum to exactly 1."""
+        if span.first == span.last:
+            return np.ones(span.stop - span.start, np.float32)
+        position = np.arange(span.stop - span.start, dtype=np.float32)
+        rising = np.round((position + 0.5) * (WEIGHT_STEPS / self.feather)) / np.float32(WEIGHT_STEPS)
+        return np.asarray(rising if index == span.last else 1 - rising, np.float32)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The equal tiles of one image, row by row: iterate over it for the tiles."""
+
+    vertical: Axis
+    horizontal: Axis
+
+    def __len__(self) -> int:
+        return len(self.vertical.starts) * len(self.horizontal.starts)
+
+    def __iter__(self) -> Iterator[Tile]:
+        for top in self.vertical.starts:
+            for left in self.horizontal.starts:
+                yield Tile(
+                    top,
+                    left,
+                    min(self.vertical.side, self.vertical.length - top),
+                    min(self.horizontal.side, self.horizontal.length - left),
+                    self.vertical.side,
+                    self.horizontal.side,
+                )
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether one run covers the image, so that the answer is the network's own for the whole frame."""
+        return len(self) == 1
+
+    @property
+    def tile_shape(self) -> tuple[int, int]:
+        """(height, width) of every tile, padded."""
+        return self.vertical.side, self.horizontal.side
+
+    @property
+    def height(self) -> int:
+        return self.vertical.length
+
+    @property
+    def width(self) -> int:
+        return self.horizontal.length
+
+
+def plan(
+    height: int,
+    width: int,
+    multiple: int,
+    max_pixels: int | None = None,
+    tile: int | None = None,
+    overlap: int | None = None,
+) -> Grid:
+    """Cut a height x width image into equal tiles whose sides are multiples of `multiple`.
+
+    An image of at most `max_pixels` (padded; None: no bound) is one tile, unless `tile` asks for smaller ones. Tiles
+    have sides of at most `tile`, else of DEFAULT_TILE, and hold at most `max_pixels`. Neighbours share at least
+    `overlap` pixels. The padding is decided here and never again, because the network's attention and prompts are sums
+    over all pixels: any other padding changes every output pixel. Raises InvalidRequest for a `tile` or an `overlap`
+    that cannot be had.
+    """
+    side = _tile_side(tile, multiple, max_pixels)
+    overlap = _overlap(overlap, side, multiple)
+    padded = _round_up(height, multiple), _round_up(width, multiple)
+    if tile is None and (max_pixels is None or padded[0] * padded[1] <= max_pixels):
+        side = max(padded)
+    return Grid(_axis(height, multiple, side, overlap), _axis(width, multiple, side, overlap))
 
 
 def cut(pixels: Pixels, tile: Tile) -> Pixels:
-    """Cut a tile out of (3, H, W) pixels and reflect-pad it at the bottom and right; works from 1 x 1 up."""
-    crop = pixels[:, tile.top : tile.top + tile.height, tile.left : tile.left + tile.width]
+    """Cut a tile out of (3, H, W) pixels and pad it: see `pad`."""
+    return pad(pixels[:, tile.rows, tile.columns], tile)
+
+
+def pad(pixels: Pixels, tile: Tile) -> Pixels:
+    """Reflect-pad a tile's own (3, height, width) pixels at the bottom and right; works from 1 x 1 up."""
     below, beside = tile.padded_height - tile.height, tile.padded_width - tile.width
     if below == 0 and beside == 0:
-        return np.ascontiguousarray(crop)
+        return np.ascontiguousarray(pixels)
     # A side shorter than its padding is reflected repeatedly, a side of one pixel is repeated: numpy does both.
-    return np.pad(crop, ((0, 0), (0, below), (0, beside)), mode="reflect")
+    return np.pad(pixels, ((0, 0), (0, below), (0, beside)), mode="reflect")
 
 
 def crop(restored: Pixels, tile: Tile) -> Pixels:
     """Take the padding off a restored (3, padded_height, padded_width) tile: a (3, height, width) view."""
     return restored[:, : tile.height, : tile.width]
+
+
+def tile_sides(multiple: int, max_pixels: int | None = None) -> tuple[int, int | None, int]:
+    """What `tile` may be: the smallest, the largest (None: no bound) and the step between them."""
+    step = SIDES_PER_MULTIPLE * multiple
+    smallest = _round_up(SMALLEST_TILE, step)
+    return smallest, None if max_pixels is None else max(smallest, math.isqrt(max_pixels) // step * step), step
+
+
+def _tile_side(tile: int | None, multiple: int, max_pixels: int | None) -> int:
+    smallest, largest, step = tile_sides(multiple, max_pixels)
+    if tile is None:
+        return max(smallest, DEFAULT_TILE if largest is None else min(DEFAULT_TILE, largest))
+    if tile < smallest or tile % step or (largest is not None and tile > largest):
+        upper = "" if largest is None else f" to {largest}"
+        raise InvalidRequest(f"tile must be a multiple of {step} from {smallest}{upper}, not {tile}.")
+    return tile
+
+
+def _overlap(overlap: int | None, side: int, multiple: int) -> int:
+    largest = side // TILES_PER_OVERLAP
+    if overlap is None:
+        return min(DEFAULT_OVERLAP, largest)
+    if not 0 <= overlap <= largest:
+        raise InvalidRequest(f"overlap must be from 0 to {largest}, a quarter of the tile, not {overlap}.")
+    return _round_up(overlap, multiple)
+
+
+def _axis(length: int, multiple: int, side: int, overlap: int) -> Axis:
+    """As few stretches as `side` allows, made as short as still covers, and spread evenly.
+
+    All numbers are multiples of the network's: its halvings then fall on the pixels they fall on in the whole frame.
+    """
+    padded = _round_up(length, multiple)
+    if padded <= side:
+        return Axis(length, padded, (0,), 0)
+    count = math.ceil((padded - overlap) / (side - overlap))
+    fitting = math.ceil((padded + (count - 1) * overlap) / count)
+    side = min(side, _round_up(fitting, SIDES_PER_MULTIPLE * multiple))
+    steps = (padded - side) // multiple
+    starts = tuple(index * steps // (count - 1) * multiple for index in range(count))
+    return Axis(length, side, starts, overlap)
 
 
 def _round_up(side: int, multiple: int) -> int:

@@ -1,0 +1,98 @@
+"""The Assembly: restored tiles on their way to one image."""
+
+from threading import Lock
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from server.backends.base import Pixels
+from server.imaging.tiling import Axis, Grid, Span, Tile
+
+Samples = NDArray[np.uint8] | NDArray[np.uint16]
+SampleType = np.dtype[np.uint8] | np.dtype[np.uint16]
+Cell = tuple[Span, Span]
+"""The rows and columns of a rectangle that the same tiles cover: one, two at a seam, four where seams cross."""
+
+
+class Assembly:
+    """Blends the tiles of a grid, in whatever order they come, into (3, H, W) RGB samples.
+
+    What one tile covers alone is written at once; only seams are held in float32, until the last of their tiles has
+    come. So there is never a float32 copy of the image: with tiles in order, what waits is one row of seams. The result
+    is the same to the bit for every order. `is_grey` makes (1, H, W): the mean of the three planes, which differ a
+    little, carries the least noise.
+    """
+
+    def __init__(self, grid: Grid, dtype: SampleType, is_grey: bool = False) -> None:
+        self._grid = grid
+        self._is_grey = is_grey
+        self._missing = {(tile.top, tile.left) for tile in grid}
+        self._seams: dict[Cell, dict[tuple[int, int], Pixels]] = {}
+        self._lock = Lock()
+        self._samples: Samples = np.empty((1 if is_grey else 3, grid.height, grid.width), dtype)
+
+    @property
+    def missing(self) -> int:
+        """Tiles that have not come."""
+        return len(self._missing)
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory of seams that wait for a tile."""
+        return sum(part.nbytes for parts in self._seams.values() for part in parts.values())
+
+    @property
+    def samples(self) -> Samples:
+        """The whole image; RuntimeError while a tile is missing."""
+        if self._missing:
+            raise RuntimeError(f"{len(self._missing)} of {len(self._grid)} tiles have not come")
+        return self._samples
+
+    @property
+    def planes(self) -> tuple[Samples, ...]:
+        """The same as views, each (H, W)."""
+        return tuple(self.samples)
+
+    def add(self, tile: Tile, restored: Pixels) -> None:
+        """Take the restored pixels of a tile, (3, padded_height, padded_width), each tile once; from any thread.
+
+        Values out of [0, 1] are clipped after blending.
+        """
+        with self._lock:
+            self._missing.remove((tile.top, tile.left))  # KeyError: not of this grid, or here already
+            vertical, horizontal = self._grid.vertical, self._grid.horizontal
+            row, column = vertical.starts.index(tile.top), horizontal.starts.index(tile.left)
+            for rows in _spans_of(vertical, row):
+                for columns in _spans_of(horizontal, column):
+                    part = restored[
+                        :,
+                        rows.start - tile.top : rows.stop - tile.top,
+                        columns.start - tile.left : columns.stop - tile.left,
+                    ]
+                    if len(rows.tiles) * len(columns.tiles) > 1:
+                        weights = np.outer(vertical.weights(rows, row), horizontal.weights(columns, column))
+                        self._add_to_seam((rows, columns), (row, column), part * weights)
+                    else:
+                        self._write((rows, columns), part)
+
+    def _add_to_seam(self, cell: Cell, index: tuple[int, int], part: Pixels) -> None:
+        parts = self._seams.setdefault(cell, {})
+        parts[index] = part
+        if len(parts) == len(cell[0].tiles) * len(cell[1].tiles):
+            del self._seams[cell]
+            # Summed in the order of the grid: floating-point sums depend on it.
+            self._write(cell, np.sum([parts[place] for place in sorted(parts)], axis=0, dtype=np.float32))
+
+    def _write(self, cell: Cell, pixels: Pixels) -> None:
+        rows, columns = cell
+        target = self._samples[:, rows.start : rows.stop, columns.start : columns.stop]
+        planes = pixels.mean(axis=0, keepdims=True, dtype=np.float32) if self._is_grey else pixels
+        depth, full = (cv2.CV_8U, 255.0) if self._samples.dtype == np.uint8 else (cv2.CV_16U, 65535.0)
+        for plane, samples in zip(planes, target, strict=True):
+            # OpenCV's one-pass scale, round and saturate.
+            samples[:] = cv2.addWeighted(plane, full, plane, 0.0, 0.0, dtype=depth)
+
+
+def _spans_of(axis: Axis, index: int) -> list[Span]:
+    return [span for span in axis.spans if index in span.tiles]

@@ -1,0 +1,64 @@
+"""Colour profile: what the numbers of an image mean (ICC.1:2022), and their conversion to sRGB."""
+
+import io
+from typing import Any
+
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+
+GREY, RGB, CMYK = b"GRAY", b"RGB ", b"CMYK"
+
+_SIZE, _SPACE, _SIGNATURE = slice(0, 4), slice(16, 20), slice(36, 40)  # section 7.2
+_LEAST_BYTES = 132
+_MODES = {GREY: "L", RGB: "RGB", CMYK: "CMYK"}
+
+Bytes8 = NDArray[np.uint8]
+
+
+def fits(profile: bytes | None, space: bytes) -> bool:
+    """Whether the bytes are a whole profile of a colour space: GREY, RGB or CMYK."""
+    return (
+        profile is not None
+        and len(profile) >= _LEAST_BYTES
+        and int.from_bytes(profile[_SIZE], "big") == len(profile)
+        and profile[_SIGNATURE] == b"acsp"
+        and profile[_SPACE] == space
+    )
+
+
+def to_srgb(planes: tuple[Bytes8, ...], profile: bytes) -> tuple[Bytes8, ...] | None:
+    """Convert one grey or three RGB planes to three sRGB ones; None if the profile is broken.
+
+    An sRGB profile changes nothing. The conversion is relative colorimetric with black point compensation: colours
+    that both spaces have stay what they are.
+    """
+    image = PIL.Image.merge("RGB", [PIL.Image.fromarray(plane) for plane in planes]) if len(planes) == 3 else None
+    return _converted(image or PIL.Image.fromarray(planes[0]), profile)
+
+
+def inks_as_rgb(inks: PIL.Image.Image, profile: bytes | None) -> tuple[Bytes8, ...]:
+    """Convert CMYK to three sRGB planes: through its profile, or without one as the plain complement."""
+    if profile is not None and fits(profile, CMYK) and (converted := _converted(inks, profile)):
+        return converted
+    return _planes(inks.convert("RGB"))
+
+
+def _converted(image: PIL.Image.Image, profile: bytes) -> tuple[Bytes8, ...] | None:
+    cms: Any
+    from PIL import ImageCms as cms  # noqa: N813 - a library that few uploads need
+
+    try:
+        source = cms.ImageCmsProfile(io.BytesIO(profile))
+        if "sRGB" in cms.getProfileDescription(source) and image.mode == "RGB":
+            return _planes(image)
+        intent, flags = cms.Intent.RELATIVE_COLORIMETRIC, cms.Flags.BLACKPOINTCOMPENSATION
+        target = cms.createProfile("sRGB")
+        transform = cms.buildTransform(source, target, image.mode, "RGB", intent, flags)
+        return _planes(cms.applyTransform(image, transform))
+    except (cms.PyCMSError, OSError, ValueError):
+        return None
+
+
+def _planes(image: PIL.Image.Image) -> tuple[Bytes8, ...]:
+    return tuple(np.asarray(band) for band in image.split())

@@ -1,0 +1,80 @@
+"""Container: what the modules of the file formats have in common."""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from server.errors import ImageTooLarge, UndecodableImage
+from server.imaging.metadata import Metadata
+
+Samples = NDArray[np.uint8] | NDArray[np.uint16]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says about itself: its format, its size and what must survive the round trip.
+
+    A container reads the size as stored; `probe` answers the size as shown, the orientation applied.
+    """
+
+    format: str
+    width: int
+    height: int
+    is_grey: bool
+    has_alpha: bool
+    depth: int = 8
+    """Bits of a sample; more than 8 are decoded to 16."""
+    frames: int = 1
+    orientation: int = 1
+    """EXIF 1..8, still to be applied to the decoded pixels."""
+    metadata: Metadata = field(default_factory=Metadata)
+    """As in the file, the profile and the EXIF perhaps broken."""
+
+
+class Planes(NamedTuple):
+    """Decoded samples as stored: one (H, W) grey plane, or red, green and blue, and the alpha."""
+
+    colour: tuple[Samples, ...]
+    alpha: Samples | None
+
+
+class Container(Protocol):
+    """A module that reads one format; both functions raise InvalidImage and nothing else for hostile bytes."""
+
+    def read_header(self, data: bytes, max_metadata_bytes: int) -> Header:
+        """Read sizes and metadata, no pixel; the time is bounded whatever the bytes."""
+
+    def decode(self, data: bytes, header: Header) -> Planes:
+        """Decode the pixels, not turned."""
+
+
+def metadata_within(kind: str, size: int, max_metadata_bytes: int) -> None:
+    """Raise ImageTooLarge if a profile, EXIF or XMP is larger than the limit."""
+    if size > max_metadata_bytes:
+        raise ImageTooLarge(
+            f"The image carries more than {max_metadata_bytes} bytes of {kind}: remove it, or send less.",
+            max_metadata_bytes=max_metadata_bytes,
+        )
+
+
+def decode_with_opencv(data: bytes, header: Header) -> Samples:
+    """(H, W) grey or (H, W, 3 or 4) BGR samples of 8 or 16 bits; raises UndecodableImage."""
+    try:
+        samples: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise UndecodableImage(f"The {header.format} is damaged and cannot be decoded.") from error
+    if samples is None or samples.dtype not in (np.uint8, np.uint16):
+        raise UndecodableImage(f"The {header.format} is cut off or damaged and cannot be decoded.")
+    return samples  # type: ignore[no-any-return]  # OpenCV's stubs do not know the sample type
+
+
+def planes_of(samples: Samples, header: Header) -> Planes:
+    """Take OpenCV's samples apart; what the header does not promise (a spare alpha, equal channels) is left out."""
+    if samples.ndim == 2:
+        return Planes((samples,), None)
+    blue, green, red, *alpha = cv2.split(samples)
+    colour = (green,) if header.is_grey else (red, green, blue)
+    return Planes(colour, alpha[0] if alpha and header.has_alpha else None)

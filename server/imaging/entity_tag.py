@@ -1,0 +1,31 @@
+"""Entity tag: a name for an answer before it is made (RFC 9110, section 8.8.3)."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+
+_LISTED = re.compile(r'(?:W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
+_DIGITS = 32
+
+
+def entity_tag(data: bytes, options: Mapping[str, object], model: str) -> str:
+    """Name the restoration of an upload's bytes with these options by this model, such as `W/"5f1c..."`.
+
+    It is made of what goes in and not of the pixels that come out, so a repeated request is recognised before it costs
+    a decode or a run. It is weak because a run in another batch may differ in its last bit. SHA-256 and no newer hash,
+    since processors have instructions for it. `options` are those that shape the answer, as JSON can hold them; `model`
+    is whatever changes with the artifact, such as its hash and precision.
+    """
+    digest = hashlib.sha256(json.dumps([model, options], sort_keys=True).encode() + b"\0")
+    digest.update(data)
+    return f'W/"{digest.hexdigest()[:_DIGITS]}"'
+
+
+def is_listed(tag: str, if_none_match: str | None) -> bool:
+    """Whether an If-None-Match header names the tag, by the weak comparison (RFC 9110, section 13.1.2)."""
+    if if_none_match is None:
+        return False
+    if if_none_match.strip() == "*":
+        return True
+    return tag.removeprefix("W/").strip('"') in _LISTED.findall(if_none_match)

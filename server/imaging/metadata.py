@@ -1,0 +1,28 @@
+"""Metadata: what a file carries beside its pixels."""
+
+from dataclasses import dataclass, replace
+
+from server.imaging import exif
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """The colour profile, EXIF (from its TIFF header on) and XMP, byte for byte."""
+
+    icc_profile: bytes | None = None
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    colour_chunks: tuple[tuple[bytes, bytes], ...] = ()
+    """PNG's other words about colour (gAMA, cHRM, sRGB, cICP): kind and body."""
+
+    def upright(self) -> "Metadata":
+        """The same for an image that has been turned as EXIF asked; broken EXIF is left out."""
+        return replace(self, exif=exif.upright(self.exif), xmp=exif.upright_xmp(self.xmp))
+
+    def without_notes(self) -> "Metadata":
+        """Only what the colours need: neither EXIF, with its place and time, nor XMP."""
+        return replace(self, exif=None, xmp=None)
+
+    def without_colour(self) -> "Metadata":
+        """The same for an image in sRGB."""
+        return replace(self, icc_profile=None, colour_chunks=())

@@ -1,0 +1,63 @@
+"""The Report: what the network saw in an image, and how much it changed."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from server.imaging.assembly import Samples
+
+ROWS_AT_ONCE = 256
+
+PromptWeights = tuple[tuple[float, ...], ...]
+"""For each decoder level, from coarse to fine, the share of each learnt prompt component; a level sums to 1."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """The size of a change, in fractions of the full range of the samples; `psnr_db` is infinite for none."""
+
+    mean_abs: float
+    max_abs: float
+    psnr_db: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is told about one restoration; `prompt_weights` is None where the artifact does not answer with them.
+
+    The weights are numbers without names: docs/tiling.md has what they do and do not tell about a photo.
+    """
+
+    change: Change
+    prompt_weights: PromptWeights | None = None
+
+
+def measure_change(before: Sequence[Samples], after: Sequence[Samples]) -> Change:
+    """Compare planes of samples, each (H, W), of the same shapes and type, a band of rows at a time."""
+    if [(plane.dtype, plane.shape) for plane in before] != [(plane.dtype, plane.shape) for plane in after]:
+        raise ValueError("planes of other sizes, types or number cannot be compared")
+    full = np.iinfo(before[0].dtype).max
+    absolute = squares = largest = 0.0
+    for old, new in zip(before, after, strict=True):
+        for top in range(0, len(old), ROWS_AT_ONCE):
+            rows = slice(top, top + ROWS_AT_ONCE)
+            difference = np.subtract(new[rows], old[rows], dtype=np.float32)
+            absolute += float(np.abs(difference).sum(dtype=np.float64))
+            squares += float(np.square(difference).sum(dtype=np.float64))
+            largest = max(largest, float(np.abs(difference).max()))
+    samples = sum(plane.size for plane in before)
+    mean_square = squares / samples / full**2
+    return Change(
+        mean_abs=absolute / samples / full,
+        max_abs=largest / full,
+        psnr_db=-10 * math.log10(mean_square) if mean_square else math.inf,
+    )
+
+
+def mean_weights(tiles: Sequence[NDArray[np.float32]]) -> PromptWeights:
+    """The prompt weights of an image from those of its equal tiles, each (levels, components)."""
+    levels = np.stack(tiles).mean(axis=0, dtype=np.float64)
+    return tuple(tuple(level) for level in levels.tolist())

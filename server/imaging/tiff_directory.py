@@ -1,0 +1,106 @@
+"""TIFF directory: the tags of a TIFF file or of an EXIF block, read within bounds and written (TIFF 6.0, section 2)."""
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+SHORT, LONG = 3, 4
+HEADERS = {b"II*\0": "<", b"MM\0*": ">"}
+
+_VALUE_BYTES = {1: 1, 2: 1, SHORT: 2, LONG: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+_INTEGERS = {1: "B", SHORT: "H", LONG: "I", 13: "I"}
+_ENTRY = 12
+_INLINE = 4
+_MOST_ENTRIES = 1024  # cameras write about a hundred; every entry costs time before a limit can be checked
+
+
+class BrokenDirectoryError(ValueError):
+    """The bytes are no directory, or point outside the data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One tag: `kind` is its TIFF field type, `raw` its values in the byte order of its directory."""
+
+    tag: int
+    kind: int
+    count: int
+    raw: bytes
+    at: int = -1
+    """Where `raw` was found."""
+
+
+@dataclass(frozen=True)
+class Directory:
+    """The tags of one directory; `order` is '<' or '>', `next_offset` 0 if no other directory follows."""
+
+    order: str
+    entries: dict[int, Entry] = field(default_factory=dict)
+    next_offset: int = 0
+    next_at: int = -1
+
+    def integers(self, tag: int) -> tuple[int, ...]:
+        """The values of an unsigned integer tag; empty if it is absent or of another type."""
+        entry = self.entries.get(tag)
+        if entry is None or entry.kind not in _INTEGERS:
+            return ()
+        return struct.unpack(f"{self.order}{entry.count}{_INTEGERS[entry.kind]}", entry.raw)
+
+    def integer(self, tag: int, default: int) -> int:
+        """The first value of an unsigned integer tag."""
+        return next(iter(self.integers(tag)), default)
+
+
+def read_first(data: bytes) -> Directory:
+    """Read the first directory of a TIFF file or EXIF block; raises BrokenDirectoryError."""
+    order = HEADERS.get(data[:4])
+    if order is None or len(data) < 8:
+        raise BrokenDirectoryError("there is no TIFF header")
+    return read(data, struct.unpack_from(f"{order}I", data, 4)[0], order)
+
+
+def read(data: bytes, offset: int, order: str) -> Directory:
+    """Read the directory at `offset`; raises BrokenDirectoryError.
+
+    No tag may come twice, because readers differ in which one counts, and all values together may not exceed the data:
+    overlapping ones would let a small file fill the memory.
+    """
+    if offset < 8 or offset + 2 > len(data):
+        raise BrokenDirectoryError("a directory lies outside the data")
+    count = struct.unpack_from(f"{order}H", data, offset)[0]
+    end = offset + 2 + count * _ENTRY
+    if not 0 < count <= _MOST_ENTRIES or end > len(data):
+        raise BrokenDirectoryError("a directory is empty, too long or cut off")
+    entries: dict[int, Entry] = {}
+    held = 0
+    for at in range(offset + 2, end, _ENTRY):
+        tag, kind, values = struct.unpack_from(f"{order}HHI", data, at)
+        size = _VALUE_BYTES.get(kind, 0) * values
+        start = at + 8 if size <= _INLINE else struct.unpack_from(f"{order}I", data, at + 8)[0]
+        held += size
+        if tag in entries or start + size > len(data) or held > len(data):
+            raise BrokenDirectoryError(f"tag {tag} comes twice, or points outside the data")
+        entries[tag] = Entry(tag, kind, values, data[start : start + size], start)
+    # The last directory of an EXIF block is often cut off before the pointer to a next one.
+    following = struct.unpack_from(f"{order}I", data, end)[0] if end + 4 <= len(data) else 0
+    return Directory(order, entries, following, end)
+
+
+def integer_entry(order: str, tag: int, kind: int, *values: int) -> Entry:
+    """An entry of unsigned integers, `kind` SHORT or LONG."""
+    return Entry(tag, kind, len(values), struct.pack(f"{order}{len(values)}{_INTEGERS[kind]}", *values))
+
+
+def write(order: str, entries: Iterable[Entry], at: int) -> bytes:
+    """A directory for the even offset `at`, its longer values behind it, and no next one; of even length."""
+    ordered = sorted(entries, key=lambda entry: entry.tag)
+    fields, values = bytearray(struct.pack(f"{order}H", len(ordered))), bytearray()
+    values_at = at + 2 + len(ordered) * _ENTRY + 4
+    for entry in ordered:
+        fields += struct.pack(f"{order}HHI", entry.tag, entry.kind, entry.count)
+        if len(entry.raw) <= _INLINE:
+            fields += entry.raw.ljust(_INLINE, b"\0")
+            continue
+        fields += struct.pack(f"{order}I", values_at + len(values))
+        values += entry.raw + b"\0" * (len(entry.raw) % 2)
+    return bytes(fields + b"\0" * 4 + values)

@@ -1,0 +1,287 @@
+"""Malformed images: hostile and broken files, made on the spot; `python malformed.py FOLDER` writes them."""
+
+import io
+import struct
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+SIDE = 32
+
+
+def corpus() -> dict[str, bytes]:
+    """Every file by its name, which says what is wrong with it."""
+    files: dict[str, bytes] = {}
+    for make in (_cut_files, _pngs, _png_bombs, _jpegs, _webps, _tiffs, _others):
+        for name, data in make():
+            assert name not in files, name
+            files[name] = data
+    return files
+
+
+def chunk(kind: bytes, body: bytes, checksum: int | None = None) -> bytes:
+    """A PNG chunk, with a right checksum unless another is given."""
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", checksum or zlib.crc32(kind + body))
+
+
+def png(width: int, height: int, pixels: bytes, *extra: bytes, depth: int = 8, colour: int = 2) -> bytes:
+    """A PNG of the given raw rows, with further chunks before its pixels."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+    return SIGNATURE + header + b"".join(extra) + chunk(b"IDAT", zlib.compress(pixels, 9)) + chunk(b"IEND", b"")
+
+
+def tiff(*entries: tuple[int, int, int, int], order: str = "<", following: int = 0, body: bytes = b"") -> bytes:
+    """A TIFF whose first directory has these (tag, type, count, value or offset) entries; the body stands at 8."""
+    at = 8 + len(body)
+    fields = b"".join(struct.pack(f"{order}HHII", *entry) for entry in sorted(entries))
+    magic = b"II*\0" if order == "<" else b"MM\0*"
+    head = magic + struct.pack(f"{order}I", at) + body
+    return head + struct.pack(f"{order}H", len(entries)) + fields + struct.pack(f"{order}I", following)
+
+
+def layout(width: int, height: int, size: int, *more: tuple[int, int, int, int]) -> list[tuple[int, int, int, int]]:
+    """The entries of an uncompressed grey TIFF whose pixels stand at 8."""
+    entries = {256: (4, width), 257: (4, height), 258: (3, 8), 259: (3, 1), 262: (3, 1), 273: (4, 8), 277: (3, 1)}
+    entries |= {278: (4, height), 279: (4, size)}
+    listed = [(tag, kind, 1, value) for tag, (kind, value) in entries.items() if tag not in {one[0] for one in more}]
+    return [*listed, *more]
+
+
+def photo(kind: str, mode: str = "RGB", **options: Any) -> bytes:
+    """A small noisy image as Pillow writes it."""
+    noise = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    PIL.Image.fromarray(noise).convert(mode).save(file, kind, **options)
+    return file.getvalue()
+
+
+def exif_of_overlapping_tags() -> bytes:
+    """EXIF whose thousands of tags all claim the same long value: 600 MB, if each is copied."""
+    count, shared = 4000, 150_000
+    at = 8 + 2 + 12 * count + 4
+    fields = b"".join(struct.pack("<HHII", 0xC000 + number, 7, shared, at) for number in range(count))
+    return b"II*\0\x08\0\0\0" + struct.pack("<H", count) + fields + bytes(4 + shared)
+
+
+def _cut_files() -> Iterator[tuple[str, bytes]]:
+    whole = {
+        "png": (photo("PNG"), (7, 8, 11, 16, 20, 29, 33, 41, 60, -12, -5)),
+        "jpeg": (photo("JPEG"), (2, 3, 4, 12, 20, 22, 60, 160, 180, 330, 620, -200)),
+        "webp": (photo("WEBP"), (11, 12, 16, 20, 24, 30, -50)),
+        "tiff": (photo("TIFF"), (3, 4, 7, 8, 9, 12, 100, -20)),
+        "bmp": (photo("BMP"), (2, 10, 14, 18, 26, 40, 54, -20)),
+        "avif": (photo("AVIF"), (11, 12, 20, 32, 40, 100, 200, 280, -20)),
+    }
+    for kind, (data, places) in whole.items():
+        for place in places:
+            yield f"cut-at-{place}.{kind}", data[:place]
+
+
+def _pngs() -> Iterator[tuple[str, bytes]]:
+    rows = bytes((1 + 3 * 4) * 4)
+    good = png(4, 4, rows)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 4, 8, 2, 0, 0, 0))
+    pixels = chunk(b"IDAT", zlib.compress(rows))
+    end = chunk(b"IEND", b"")
+    yield "wrong-header-crc.png", SIGNATURE + chunk(b"IHDR", header[8:21], 1) + pixels + end
+    yield "wrong-pixel-crc.png", SIGNATURE + header + chunk(b"IDAT", zlib.compress(rows), 1) + end
+    yield "no-pixels.png", SIGNATURE + header + end
+    yield "no-header.png", SIGNATURE + pixels + end
+    yield (
+        "two-headers.png",
+        SIGNATURE + header + chunk(b"IHDR", struct.pack(">IIBBBBB", 9000, 9000, 8, 2, 0, 0, 0)) + (pixels + end),
+    )
+    yield "second-header-first-pixels.png", SIGNATURE + header + pixels + header + pixels + end
+    yield "zero-wide.png", png(0, 4, rows)
+    yield "two-billion-high.png", png(1, 2**31 - 1, rows)
+    yield "one-by-65535.png", png(1, 65_535, bytes(4 * 65_535))
+    yield "depth-3.png", png(4, 4, rows, depth=3)
+    yield "colour-type-5.png", png(4, 4, rows, colour=5)
+    yield "too-few-pixels.png", png(64, 64, rows)
+    yield "too-many-pixels.png", png(4, 4, rows * 100_000)
+    yield "palette-missing.png", png(4, 4, bytes(20), colour=3)
+    yield "palette-of-7-bytes.png", png(4, 4, bytes(20), chunk(b"PLTE", bytes(7)), colour=3)
+    yield "palette-too-short.png", png(4, 4, b"\0\xff\xff\xff\xff" * 4, chunk(b"PLTE", bytes(3)), colour=3)
+    yield "transparency-too-long.png", png(4, 4, rows, chunk(b"tRNS", bytes(300)))
+    yield "transparency-empty.png", png(4, 4, bytes(20), chunk(b"tRNS", b""), colour=0)
+    yield "filter-99.png", png(4, 4, b"\x63" + rows[1:])
+    yield "chunk-longer-than-file.png", good.replace(b"\0\0\0\x0dIHDR", b"\x7f\xff\xff\xffIHDR")
+    yield "million-chunks.png", SIGNATURE + header + chunk(b"tEXt", b"") * 1_000_000 + pixels + end
+    yield "frames-of-apng.png", png(4, 4, rows, chunk(b"acTL", struct.pack(">II", 2**31, 0)))
+    yield "zero-frames-of-apng.png", png(4, 4, rows, chunk(b"acTL", bytes(8)))
+    yield "huge-exif.png", png(4, 4, rows, chunk(b"eXIf", b"II*\0\x08\0\0\0" + bytes(8 * 2**20)))
+    yield "overlapping-exif.png", png(4, 4, rows, chunk(b"eXIf", exif_of_overlapping_tags()))
+    yield "exif-that-points-to-itself.png", png(4, 4, rows, chunk(b"eXIf", tiff((0x8769, 4, 1, 8), following=8)))
+    yield "exif-that-points-outside.png", png(4, 4, rows, chunk(b"eXIf", tiff((0x8769, 4, 1, 10**6))))
+    yield "profile-of-noise.png", png(4, 4, rows, chunk(b"iCCP", b"icc\0\0" + zlib.compress(bytes(range(256)) * 4)))
+    yield "profile-that-holds-itself.png", png(4, 4, rows, chunk(b"iCCP", b"icc\0\0" + zlib.compress(_recursive_icc())))
+
+
+def _png_bombs() -> Iterator[tuple[str, bytes]]:
+    rows = bytes((1 + 3 * 4) * 4)
+    squeezer = zlib.compressobj(9)
+    flat = b"".join(squeezer.compress(bytes(1_000_000)) for _ in range(200)) + squeezer.flush()
+    yield (
+        "bomb-40000x40000.png",
+        SIGNATURE
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", 40_000, 40_000, 1, 0, 0, 0, 0))
+        + (chunk(b"IDAT", flat) + chunk(b"IEND", b"")),
+    )
+    yield "bomb-in-text.png", png(4, 4, rows, chunk(b"zTXt", b"Comment\0\0" + flat))
+    yield "bombs-in-texts.png", png(4, 4, rows, *[chunk(b"zTXt", b"Comment\0\0" + flat)] * 20)
+    yield "bomb-in-profile.png", png(4, 4, rows, chunk(b"iCCP", b"icc\0\0" + flat))
+    yield "bomb-in-xmp.png", png(4, 4, rows, chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + flat))
+    yield "bomb-in-pixels.png", SIGNATURE + png(4, 4, rows)[8:33] + chunk(b"IDAT", flat) + chunk(b"IEND", b"")
+
+
+def _recursive_icc() -> bytes:
+    # An A2B0 tag of the multi-process kind whose one element is the tag itself.
+    tags = struct.pack(">I4sII", 1, b"A2B0", 144, 200)
+    body = b"mpet" + bytes(4) + struct.pack(">HHI", 3, 3, 1) + struct.pack(">II", 0, 200)
+    head = struct.pack(">I4sI4s4s4s", 344, b"lcms", 0x04400000, b"mntr", b"RGB ", b"XYZ ") + bytes(12) + b"acsp"
+    return (head.ljust(128, b"\0") + tags + body).ljust(344, b"\0")
+
+
+def _segment(marker: int, body: bytes) -> bytes:
+    return struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body
+
+
+def _jpegs() -> Iterator[tuple[str, bytes]]:
+    good = photo("JPEG")
+    frame = good.index(b"\xff\xc0")
+    scan = good.index(b"\xff\xda")
+    sized: Callable[[int, int], bytes] = lambda h, w: good[: frame + 5] + struct.pack(">HH", h, w) + good[frame + 9 :]  # noqa: E731
+    yield "65535x65535.jpeg", sized(65_535, 65_535)
+    yield "one-by-65535.jpeg", sized(65_535, 1)
+    yield "zero-high.jpeg", sized(0, 32)
+    yield "larger-than-its-data.jpeg", sized(1024, 1024)
+    yield "smaller-than-its-data.jpeg", sized(8, 8)
+    yield "two-frames.jpeg", good[:frame] + sized(9000, 9000)[frame : frame + 19] + good[frame:]
+    yield "second-frame-after-scan.jpeg", good[:-2] + sized(60_000, 60_000)[frame : frame + 19] + good[scan:]
+    yield "no-tables.jpeg", good[:2] + good[frame:]
+    yield "twelve-bits.jpeg", good[: frame + 4] + b"\x0c" + good[frame + 5 :]
+    yield "five-components.jpeg", good[: frame + 9] + b"\x05" + good[frame + 10 :]
+    yield "component-samples-0x0.jpeg", good[: frame + 11] + b"\0" + good[frame + 12 :]
+    yield "lossless.jpeg", good[:frame] + b"\xff\xc3" + good[frame + 2 :]
+    yield "million-segments.jpeg", good[:2] + _segment(0xE5, b"") * 1_000_000 + good[2:]
+    yield "fill-bytes.jpeg", good[:2] + b"\xff" * 4_000_000 + good[2:]
+    yield "garbage-after-start.jpeg", good[:3] + bytes(1000) + good[3:]
+    yield "segment-of-length-1.jpeg", good[:2] + b"\xff\xe1\0\x01" + good[2:]
+    exif = b"Exif\0\0" + exif_of_overlapping_tags()
+    yield "overlapping-exif.jpeg", good[:2] + _segment(0xE1, exif[:65_000]) + good[2:]
+    yield "exif-of-noise.jpeg", good[:2] + _segment(0xE1, b"Exif\0\0" + bytes(range(256)) * 200) + good[2:]
+    pieces = b"".join(_segment(0xE2, b"ICC_PROFILE\0" + bytes((n, 200)) + bytes(65_000)) for n in range(1, 201))
+    yield "profile-of-13-megabytes.jpeg", good[:2] + pieces + good[2:]
+    yield "profile-piece-0-of-0.jpeg", good[:2] + _segment(0xE2, b"ICC_PROFILE\0\0\0" + bytes(200)) + good[2:]
+    progressive = photo("JPEG", progressive=True)
+    last = progressive.rindex(b"\xff\xda")
+    yield "ten-thousand-scans.jpeg", progressive[:-2] + progressive[last:-2] * 10_000 + b"\xff\xd9"
+    yield "cmyk-cut.jpeg", photo("JPEG", "CMYK")[:-200]
+    yield "cmyk-with-broken-profile.jpeg", photo("JPEG", "CMYK", icc_profile=_recursive_icc().replace(b"RGB ", b"CMYK"))
+
+
+def _riff(*chunks: tuple[bytes, bytes]) -> bytes:
+    body = b"".join(kind + struct.pack("<I", len(data)) + data + bytes(len(data) % 2) for kind, data in chunks)
+    return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
+
+
+def _canvas(width: int, height: int, flags: int = 0) -> tuple[bytes, bytes]:
+    return b"VP8X", bytes((flags, 0, 0, 0)) + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+
+
+def _webps() -> Iterator[tuple[str, bytes]]:
+    good = photo("WEBP")
+    frame = (b"VP8 ", good[20:])
+    yield "canvas-16384x16384.webp", _riff(_canvas(2**14, 2**14), frame)
+    yield "canvas-without-frame.webp", _riff(_canvas(32, 32))
+    yield "canvas-of-3-bytes.webp", _riff((b"VP8X", b"\0\0\0"), frame)
+    yield "animation-of-0-frames.webp", _riff(_canvas(32, 32, 2), (b"ANIM", bytes(6)))
+    yield "animation-of-garbage.webp", _riff(_canvas(32, 32, 2), (b"ANIM", bytes(6)), (b"ANMF", bytes(40)))
+    yield "ten-thousand-chunks.webp", _riff(*[(b"JUNK", b"")] * 10_000, frame)
+    yield "lossless-16384x16384.webp", _riff((b"VP8L", b"\x2f\xff\xff\xff\x0f" + bytes(20)))
+    yield "alpha-of-garbage.webp", _riff(_canvas(32, 32, 0x10), (b"ALPH", b"\x01" + bytes(9)), frame)
+    yield "huge-profile.webp", _riff(_canvas(32, 32, 0x20), (b"ICCP", bytes(8 * 2**20)), frame)
+    yield "overlapping-exif.webp", _riff(_canvas(32, 32, 8), frame, (b"EXIF", exif_of_overlapping_tags()))
+    yield "length-of-4-gigabytes.webp", good[:4] + b"\xff\xff\xff\xff" + good[8:]
+
+
+def _tiffs() -> Iterator[tuple[str, bytes]]:
+    grey = bytes(range(16))
+    yield "sides-of-4-billion.tiff", tiff(*layout(2**32 - 1, 2**32 - 1, 16), body=grey)
+    yield "one-by-65535.tiff", tiff(*layout(1, 65_535, 16), body=grey)
+    yield "zero-wide.tiff", tiff(*layout(0, 4, 16), body=grey)
+    yield "no-tags.tiff", tiff()
+    yield "no-pixels.tiff", tiff(*(entry for entry in layout(4, 4, 16) if entry[0] not in (273, 279)), body=grey)
+    yield "strip-outside.tiff", tiff(*layout(4, 4, 16, (273, 4, 1, 10**6)), body=grey)
+    yield "strip-of-4-gigabytes.tiff", tiff(*layout(4, 4, 2**32 - 1), body=grey)
+    yield "strip-too-short.tiff", tiff(*layout(1024, 1024, 16), body=grey)
+    yield "width-twice.tiff", tiff(*layout(4, 4, 16), (256, 4, 1, 9000), body=grey)
+    yield "page-that-is-itself.tiff", tiff(*layout(4, 4, 16), following=24, body=grey)
+    yield "page-outside.tiff", tiff(*layout(4, 4, 16), following=2**31, body=grey)
+    yield "bits-of-33.tiff", tiff(*layout(4, 4, 16, (258, 3, 1, 33)), body=grey)
+    yield "samples-of-floats.tiff", tiff(*layout(2, 2, 16, (258, 3, 1, 32), (339, 3, 1, 3)), body=grey)
+    yield "compression-65000.tiff", tiff(*layout(4, 4, 16, (259, 3, 1, 65_000)), body=grey)
+    yield "lzw-of-garbage.tiff", tiff(*layout(4, 4, 16, (259, 3, 1, 5)), body=grey)
+    yield "deflate-of-garbage.tiff", tiff(*layout(4, 4, 16, (259, 3, 1, 8)), body=grey)
+    yield "jpeg-of-garbage.tiff", tiff(*layout(4, 4, 16, (259, 3, 1, 7)), body=grey)
+    yield "fax-of-garbage.tiff", tiff(*layout(4, 4, 16, (259, 3, 1, 4), (258, 3, 1, 1)), body=grey)
+    yield "tile-2-to-the-31.tiff", tiff(*layout(4, 4, 16), *((tag, 4, 1, 2**31) for tag in (322, 323)), body=grey)
+    yield "hundred-channels.tiff", tiff(*layout(4, 4, 16, (277, 3, 1, 100)), body=grey)
+    yield "sixteen-bits-too-short.tiff", tiff(*layout(4, 4, 16, (258, 3, 1, 16)), body=grey)
+    yield (
+        "sixteen-bits-planar.tiff",
+        tiff(*layout(2, 2, 16, (258, 3, 1, 16), (262, 3, 1, 2), (277, 3, 1, 3), (284, 3, 1, 2)), body=grey),
+    )
+    yield (
+        "values-overlap.tiff",
+        tiff(*layout(4, 4, 16), *((60_000 + n, 7, 2**16, 8) for n in range(900)), body=(grey + bytes(2**16))),
+    )
+    yield "directory-of-65535.tiff", b"II*\0\x08\0\0\0\xff\xff" + bytes(65_535 * 12)
+    yield "count-of-4-billion.tiff", tiff(*layout(4, 4, 16), (700, 4, 2**32 - 1, 8), body=grey)
+    yield "exif-that-is-the-file.tiff", tiff(*layout(4, 4, 16), (0x8769, 4, 1, 24), body=grey)
+    yield "big-endian-in-little.tiff", b"II*\0" + tiff(*layout(4, 4, 16), order=">", body=grey)[4:]
+    yield "bigtiff.tiff", b"II+\0\x08\0\0\0" + bytes(100)
+
+
+def _others() -> Iterator[tuple[str, bytes]]:
+    bmp = photo("BMP")
+    avif = photo("AVIF")
+    size = avif.index(b"ispe") + 8
+    yield "sides-of-2-billion.bmp", bmp[:18] + struct.pack("<ii", 2**31 - 1, 2**31 - 1) + bmp[26:]
+    yield "zero-wide.bmp", bmp[:18] + bytes(4) + bmp[22:]
+    yield "height-of-minus-2-billion.bmp", bmp[:22] + struct.pack("<i", -(2**31)) + bmp[26:]
+    yield "pixels-outside.bmp", bmp[:10] + struct.pack("<I", 2**31) + bmp[14:]
+    yield "bits-of-7.bmp", bmp[:28] + struct.pack("<H", 7) + bmp[30:]
+    yield "runs-of-garbage.bmp", bmp[:28] + struct.pack("<HI", 8, 1) + bmp[34:]
+    yield "sides-of-4-billion.avif", avif[:size] + b"\xff" * 8 + avif[size + 8 :]
+    yield "larger-than-its-data.avif", avif[:size] + struct.pack(">II", 1024, 1024) + avif[size + 8 :]
+    yield "no-boxes.avif", avif[:32] + bytes(300)
+    yield "meta-of-4-gigabytes.avif", avif[:32] + b"\xff\xff\xff\xff" + avif[36:]
+    yield "brand-only.heic", b"\0\0\0\x18ftypheic" + bytes(100)
+    frames = [PIL.Image.new("RGB", (8, 8), colour) for colour in ("red", "green")]
+    for kind in ("GIF", "WEBP", "PNG", "TIFF", "AVIF"):
+        file = io.BytesIO()
+        frames[0].save(file, kind, save_all=True, append_images=frames[1:])
+        yield f"two-frames.{kind.lower()}", file.getvalue()
+    yield "text.jpg", b"This is no picture at all."
+    yield "web-page.png", b"<!doctype html><title>404</title>"
+    yield "picture-of-lines.svg", b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>"
+    yield "archive.png", b"PK\3\4" + bytes(100)
+    yield "png-called.jpg", photo("PNG")
+    yield "jpeg-behind-a-png-signature.png", SIGNATURE + photo("JPEG")
+    yield "empty.png", b""
+    yield "one-byte.jpg", b"\xff"
+    yield "zeros.bmp", bytes(1000)
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in corpus().items():
+        (folder / name).write_bytes(data)
