@@ -1,0 +1,1 @@
+"""Long work: restorations that are stored, run later and kept for a while."""

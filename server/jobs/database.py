@@ -1,0 +1,189 @@
+"""The Database: the rows of the jobs in SQLite, and nothing of what they mean."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from server.errors import JobsUnavailable
+from server.jobs.record import Answer, Order, Problem, Record, State
+
+VERSION = 1
+_ANSWER = TypeAdapter(Answer)
+_TABLE = """
+CREATE TABLE IF NOT EXISTS jobs (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    state TEXT NOT NULL,
+    starts INTEGER NOT NULL DEFAULT 0,
+    bytes INTEGER NOT NULL,
+    options TEXT NOT NULL,
+    filename TEXT,
+    pixels INTEGER NOT NULL,
+    result_bytes INTEGER NOT NULL,
+    deadline_at REAL,
+    created_at REAL NOT NULL,
+    expires_at REAL,
+    problem TEXT,
+    answer TEXT
+);
+CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, number, bytes);
+CREATE INDEX IF NOT EXISTS jobs_by_expiry ON jobs (expires_at) WHERE expires_at IS NOT NULL;
+"""
+_COLUMNS = (
+    "id, number, state, options, filename, pixels, result_bytes, deadline_at, starts, created_at, expires_at, "
+    "problem, answer"
+)
+
+
+class Database:
+    """One connection, for one thread at a time. Write-ahead log, and each commit is on the disk when it returns."""
+
+    def __init__(self, path: Path) -> None:
+        # Autocommit: `transaction` alone decides what belongs together.
+        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.execute("PRAGMA synchronous = FULL")
+        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        if version > VERSION:
+            self._connection.close()
+            raise JobsUnavailable(f"{path} was written by a newer version of the server: give it another jobs folder.")
+        self._connection.executescript(_TABLE)
+        self._connection.execute(f"PRAGMA user_version = {VERSION}")
+
+    def close(self) -> None:
+        self._connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All of the block or, where it raises, nothing of it."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+
+    def insert(self, id_: str, order: Order, used_bytes: int, created_at: float) -> Record:
+        """Add a queued job."""
+        number = self._connection.execute(
+            "INSERT INTO jobs (id, state, bytes, options, filename, pixels, result_bytes, deadline_at, created_at) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                id_,
+                State.QUEUED,
+                used_bytes,
+                order.options,
+                order.filename,
+                order.pixels,
+                order.result_bytes,
+                order.deadline_at,
+                created_at,
+            ),
+        ).lastrowid
+        return Record(id_, number or 0, State.QUEUED, order, 0, created_at)
+
+    def find(self, id_: str) -> Record | None:
+        row = self._connection.execute(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (id_,)).fetchone()  # noqa: S608
+        return None if row is None else _record(row)
+
+    def oldest(self, state: State) -> Record | None:
+        query = f"SELECT {_COLUMNS} FROM jobs WHERE state = ? ORDER BY number LIMIT 1"  # noqa: S608
+        row = self._connection.execute(query, (state,)).fetchone()
+        return None if row is None else _record(row)
+
+    def ids(self, *states: State) -> set[str]:
+        marks = ", ".join("?" * len(states))
+        query = f"SELECT id FROM jobs WHERE state IN ({marks})"  # noqa: S608
+        return {id_ for (id_,) in self._connection.execute(query, states)}
+
+    def pixels_ahead(self, number: int) -> int:
+        """Pixels of all queued jobs that came before this one."""
+        query = "SELECT COALESCE(SUM(pixels), 0) FROM jobs WHERE state = ? AND number < ?"
+        (pixels,) = self._connection.execute(query, (State.QUEUED, number)).fetchone()
+        return int(pixels)
+
+    def begin(self, id_: str) -> None:
+        self._connection.execute("UPDATE jobs SET state = ?, starts = starts + 1 WHERE id = ?", (State.RUNNING, id_))
+
+    def put_back(self, id_: str, *, counted: bool) -> None:
+        """Queue a running job again, as if it had not begun unless `counted`."""
+        self._connection.execute(
+            "UPDATE jobs SET state = ?, starts = starts - ? WHERE id = ? AND state = ?",
+            (State.QUEUED, int(not counted), id_, State.RUNNING),
+        )
+
+    def queue_all_running(self) -> None:
+        """Queue again what ran when the server ended; that it had begun stays counted."""
+        self._connection.execute("UPDATE jobs SET state = ? WHERE state = ?", (State.QUEUED, State.RUNNING))
+
+    def end(
+        self,
+        id_: str,
+        state: State,
+        used_bytes: int,
+        expires_at: float,
+        *,
+        answer: Answer | None = None,
+        problem: Problem | None = None,
+    ) -> bool:
+        """Give an unfinished job its final state; False where it is gone or has one."""
+        told = None if answer is None else _ANSWER.dump_json(answer).decode()
+        why = None if problem is None else json.dumps(problem)
+        changed = self._connection.execute(
+            "UPDATE jobs SET state = ?, bytes = ?, expires_at = ?, answer = ?, problem = ? "
+            "WHERE id = ? AND state IN (?, ?)",
+            (state, used_bytes, expires_at, told, why, id_, *_UNFINISHED),
+        ).rowcount
+        return changed == 1
+
+    def expire(self, now: float) -> list[str]:
+        """Mark what was kept until now; returns the ids."""
+        query = "UPDATE jobs SET state = ?, bytes = 0 WHERE expires_at <= ? AND state <> ? RETURNING id"
+        return [id_ for (id_,) in self._connection.execute(query, (State.EXPIRED, now, State.EXPIRED)).fetchall()]
+
+    def forget(self, expired_before: float, most: int) -> None:
+        """Delete the records that expired before a moment, and the oldest of more than `most`."""
+        self._connection.execute(
+            "DELETE FROM jobs WHERE state = ? AND (expires_at <= ? OR number <= "
+            "(SELECT number FROM jobs WHERE state = ? ORDER BY number DESC LIMIT 1 OFFSET ?))",
+            (State.EXPIRED, expired_before, State.EXPIRED, most),
+        )
+
+    def delete(self, id_: str) -> None:
+        self._connection.execute("DELETE FROM jobs WHERE id = ?", (id_,))
+
+    def totals(self) -> dict[State, tuple[int, int]]:
+        """(jobs, bytes) of each state."""
+        rows = self._connection.execute("SELECT state, COUNT(*), SUM(bytes) FROM jobs GROUP BY state")
+        return {State(state): (count, used) for state, count, used in rows}
+
+    def next_expiry(self) -> float | None:
+        (moment,) = self._connection.execute(
+            "SELECT MIN(expires_at) FROM jobs WHERE expires_at IS NOT NULL AND state <> ?", (State.EXPIRED,)
+        ).fetchone()
+        return None if moment is None else float(moment)
+
+
+_UNFINISHED = (State.QUEUED, State.RUNNING)
+
+
+def _record(row: tuple[Any, ...]) -> Record:
+    id_, number, state, *order, starts, created_at, expires_at, problem, answer = row
+    return Record(
+        id_,
+        number,
+        State(state),
+        Order(*order),
+        starts,
+        created_at,
+        expires_at,
+        None if problem is None else json.loads(problem),
+        None if answer is None else _ANSWER.validate_json(answer),
+    )

@@ -1,0 +1,258 @@
+"""The Runner: takes stored jobs one after the other and has them restored."""
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+from typing import Protocol
+
+from server.batching.job import Priority
+from server.errors import (
+    BackendLost,
+    DeadlineExceeded,
+    JobInterrupted,
+    PromptIRServeError,
+    QueueFull,
+    Refused,
+    UndecodableImage,
+)
+from server.jobs.bell import Bell
+from server.jobs.pace import Pace
+from server.jobs.record import Answer, Problem, Record
+from server.jobs.run import Run
+from server.jobs.store import Store
+from server.jobs.store_thread import StoreThread
+from server.restoration import Progress, Restored, RestoreOptions
+from server.restorer import Status
+
+log = logging.getLogger(__name__)
+
+CONCURRENT = 2
+"""One job is decoded or encoded while the other keeps the device busy; a photo of 24 megapixels takes a gigabyte."""
+MOST_STARTS = 5
+"""A job that was running at so many ends of the process, or losses of a device, is likely their cause."""
+POLL_S = 0.25
+"""Between looks at a service that is not ready."""
+SWEEP_S = 60.0
+"""Between removals of what has expired, where nothing else happens."""
+LONGEST_PAUSE_S = 5.0
+"""After a refusal; what was predicted may be over sooner."""
+
+ProblemOf = Callable[[PromptIRServeError, str], Problem]
+"""The problem document of an error, for an instance (a URI)."""
+
+
+Describe = Callable[[Restored], dict[str, object]]
+"""The document of a restoration that has a report."""
+
+
+class Restores(Protocol):
+    """What the runner needs of the Restorer."""
+
+    @property
+    def status(self) -> Status: ...
+
+    def accepted(self) -> AbstractContextManager[None]: ...
+
+    def deadline_in(self, patience_s: float | None) -> float | None: ...
+
+    async def restore(
+        self,
+        data: bytes,
+        options: RestoreOptions,
+        *,
+        deadline: float | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+        progress: Progress | None = None,
+    ) -> Restored: ...
+
+
+class Runner:
+    """At most `CONCURRENT` jobs run, in the order they came, as long as the service is ready.
+
+    What a drain or a lost device interrupts goes back into the queue; every other error is the job's own and ends it.
+    Belongs to one event loop.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        thread: StoreThread,
+        restorer: Restores,
+        problem_of: ProblemOf,
+        describe: Describe,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.runs: dict[str, Run] = {}
+        """By id, what runs now."""
+        self.bell = Bell()
+        self.pace = Pace()
+        self.closing = False
+        self._store = store
+        self._thread = thread
+        self._restorer = restorer
+        self._problem_of = problem_of
+        self._describe = describe
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._news = asyncio.Event()
+        self._not_before = -math.inf
+        self._unsettled: set[str] = set()
+        self._loop: asyncio.Task[None] | None = None
+
+    @property
+    def draining(self) -> bool:
+        """Whether no further job begins before the next start of the server."""
+        return self.closing or self._restorer.status is Status.DRAINING
+
+    def start(self) -> None:
+        """Begin to take jobs."""
+        self._loop = asyncio.create_task(self._serve())
+
+    async def stop(self) -> None:
+        """Begin no more jobs and put back those that run."""
+        self.closing = True
+        self._news.set()
+        if self._loop is not None:
+            await self._loop
+        runs = list(self.runs.values())
+        for run in runs:
+            run.task.cancel()
+        await asyncio.gather(*(run.task for run in runs), return_exceptions=True)
+
+    def wake(self) -> None:
+        """There is a new job."""
+        self._news.set()
+
+    def withdraw(self, id_: str) -> None:
+        """Stop a job that the store has as cancelled: its tiles leave the queue."""
+        if (run := self.runs.get(id_)) is not None:
+            run.withdrawn = True
+            run.task.cancel()
+        self.bell.ring(id_)
+
+    def left_s(self, run: Run) -> float | None:
+        """Seconds that a job which runs still takes, predicted."""
+        return self.pace.left(run.record.order.pixels, run.done, run.total, self._clock() - run.began)
+
+    async def _serve(self) -> None:
+        while not self.closing:
+            self._news.clear()
+            try:
+                pause_s = await self._fill()
+            except Exception:  # a full disk, most likely: what is stored stays so
+                log.exception("the jobs cannot be read or written")
+                pause_s = LONGEST_PAUSE_S
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), pause_s)
+
+    async def _fill(self) -> float:
+        """Begin what can begin; returns the seconds after which to look again."""
+        for id_ in list(self._unsettled):
+            await self._thread.run(self._store.put_back, id_, counted=True)
+            self._unsettled.discard(id_)
+        await self._thread.run(self._store.expire)
+        while len(self.runs) < CONCURRENT and not self.closing:
+            if self._restorer.status is not Status.READY:
+                return POLL_S
+            if (wait_s := self._not_before - self._clock()) > 0:
+                return wait_s
+            begun = await self._thread.run(self._store.begin_next)
+            if begun is None:
+                break
+            self._launch(*begun)
+        return SWEEP_S
+
+    def _launch(self, record: Record, upload: bytes | None) -> None:
+        # The task begins in a later turn of the loop, when it is in `runs`; cancelled before, it never does.
+        task = asyncio.create_task(self._run(record, upload))
+        run = self.runs[record.id] = Run(record, task, self._clock())
+        task.add_done_callback(lambda _: self._leave(run))
+        self.bell.ring(record.id)
+
+    def _leave(self, run: Run) -> None:
+        id_ = run.record.id
+        if self.runs.get(id_) is run:  # it may have been put back and begun again
+            del self.runs[id_]
+        self.bell.ring(id_)
+        self._news.set()
+
+    async def _run(self, record: Record, upload: bytes | None) -> None:
+        run = self.runs[record.id]
+        try:
+            await self._settle(run, upload)
+        except asyncio.CancelledError:
+            if not run.withdrawn:
+                await self._thread.run(self._store.put_back, record.id)
+        except Exception:
+            log.exception("the end of a job cannot be stored: it will run again", extra={"job": record.id})
+            self._unsettled.add(record.id)
+
+    async def _settle(self, run: Run, upload: bytes | None) -> None:
+        """Restore a job and store how it ended."""
+        id_ = run.record.id
+        try:
+            stored = await self._finish(run, upload)
+            seconds = self._clock() - run.began
+            self.pace.observe(run.record.order.pixels, seconds)
+            log.info("job done", extra={"job": id_, "stored": stored, "duration_s": round(seconds, 3)})
+        except Refused:
+            self._not_before = self._clock() + POLL_S
+            await self._thread.run(self._store.put_back, id_)
+        except PromptIRServeError as error:
+            if self._restorer.status is Status.DRAINING:
+                await self._thread.run(self._store.put_back, id_)
+            elif isinstance(error, BackendLost):
+                await self._thread.run(self._store.put_back, id_, counted=True)
+            else:
+                await self._fail(id_, error)
+        except Exception:
+            log.exception("a job failed unexpectedly", extra={"job": id_})
+            await self._fail(id_, PromptIRServeError("The server failed in a way it did not foresee. The log has why."))
+
+    async def _finish(self, run: Run, upload: bytes | None) -> bool:
+        """Restore a job and store its result, however often the queue has no room for it."""
+        while True:
+            try:
+                with self._restorer.accepted():
+                    restored = await self._restore(run, upload)
+                    return await self._thread.run(
+                        self._store.finish, run.record.id, restored.data, self._answer(restored)
+                    )
+            except QueueFull as refusal:
+                pause_s = min(refusal.retry_after_s, LONGEST_PAUSE_S)
+            await asyncio.sleep(pause_s)
+
+    async def _restore(self, run: Run, upload: bytes | None) -> Restored:
+        order = run.record.order
+        if run.record.starts > MOST_STARTS:
+            raise JobInterrupted(f"The job was begun {MOST_STARTS} times, and each time the server or a device ended.")
+        if upload is None:
+            raise UndecodableImage("The stored upload cannot be read any more.")
+        patience_s = None if order.deadline_at is None else order.deadline_at - self._wall_clock()
+        if patience_s is not None and patience_s <= 0:
+            raise DeadlineExceeded("the deadline passed while the job waited")
+
+        def progress(done: int, total: int) -> None:
+            run.done, run.total = done, total
+            self.bell.ring(run.record.id)
+
+        return await self._restorer.restore(
+            upload,
+            order.restore_options,
+            deadline=self._restorer.deadline_in(patience_s),
+            priority=Priority.BATCH,
+            progress=progress,
+        )
+
+    async def _fail(self, id_: str, error: PromptIRServeError) -> None:
+        problem = self._problem_of(error, f"urn:promptir:job:{id_}")
+        await self._thread.run(self._store.fail, id_, problem)
+        log.warning("job failed", extra={"job": id_, "problem": error.slug})
+
+    def _answer(self, restored: Restored) -> Answer:
+        report = None if restored.report is None else self._describe(restored)
+        return Answer(restored.output, restored.width, restored.height, restored.mode, restored.tiles, report)

@@ -1,0 +1,68 @@
+"""The Shelf: one folder of files that are whole or not there."""
+
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+_UNFINISHED = ".unfinished"
+
+
+class Shelf:
+    """Files by name, written to a temporary name, flushed to the disk and then renamed.
+
+    All methods block and may raise OSError. The files are readable by this user alone: they are people's photos.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def make(self) -> None:
+        """Make the folder where it is missing."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Store a file so that a crash at any moment leaves all of it or nothing of it under its name."""
+        unfinished = self.folder / (name + _UNFINISHED)
+        try:
+            with open(unfinished, "wb", opener=_private) as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(self.folder / name)
+        except OSError:
+            unfinished.unlink(missing_ok=True)  # a full disk has no room for leftovers
+            raise
+        self._flush_names()
+
+    def read(self, name: str) -> bytes:
+        return (self.folder / name).read_bytes()
+
+    def open(self, name: str) -> BinaryIO:
+        """Open a file to read: it stays readable until closed, even where it is removed meanwhile."""
+        return (self.folder / name).open("rb")
+
+    def size(self, name: str) -> int:
+        return (self.folder / name).stat().st_size
+
+    def remove(self, name: str) -> None:
+        """Remove a file, perhaps one that is gone already."""
+        (self.folder / name).unlink(missing_ok=True)
+
+    def keep_only(self, names: set[str]) -> int:
+        """Remove all other files, unfinished ones too; returns how many there were."""
+        strays = [path for path in self.folder.iterdir() if path.name not in names]
+        for path in strays:
+            path.unlink(missing_ok=True)
+        return len(strays)
+
+    def _flush_names(self) -> None:
+        # A rename is on the disk only once the folder is.
+        descriptor = os.open(self.folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
