@@ -2,12 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+FUZZ_SECONDS ?= 120
 ARTIFACT := models/artifacts/promptir-compact
 
-.PHONY: serve test test-slow check format export bench gpu-report pictures lock monitoring image image-proof clean
+.PHONY: serve test test-slow check format export bench fuzz gpu-report pictures lock monitoring image image-proof clean
 
 serve: $(VENV)/.serve ## start the server with the shipped model on http://127.0.0.1:8000
-	exec $(BIN)/promptir serve
+	exec env PROMPTIR_JOBS_FOLDER="$${PROMPTIR_JOBS_FOLDER-runs/jobs}" $(BIN)/promptir serve
 
 test: check ## everything CI runs
 	$(BIN)/python -m pytest -m "not slow"
@@ -30,6 +31,12 @@ export: $(VENV)/.develop ## write the shipped ONNX file again from the shipped w
 
 bench: $(VENV)/.develop ## the server and a reference batcher under the same loads, with a simulated device: four minutes
 	$(BIN)/python loadtests/scheduler_bench.py
+
+fuzz: $(VENV)/.develop ## ten thousand hostile requests, the OpenAPI document and the codec under a fuzzer: FUZZ_SECONDS=120
+	$(BIN)/python loadtests/hostile.py
+	SCHEMATHESIS_EXAMPLES=200 $(BIN)/python -m pytest tests/integration/test_openapi_truth.py
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[fuzz]"
+	$(BIN)/python tests/fuzz/fuzz_image.py -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -timeout=10
 
 gpu-report: ## time the network on the NVIDIA GPU at hand; takes the Python whose torch sees it, PYTHON=...
 	$(PYTHON) loadtests/gpu_report.py

@@ -11,15 +11,20 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from server import backends
-from server.api import error_responses
+from server.api import error_responses, job_schemas, submit_route
+from server.api.jobs import router as jobs_router
+from server.api.report_document import ReportDocument, ReportWithImage
 from server.api.request_context import RequestContext
 from server.api.restore_document import restore_document
 from server.api.restore_route import METHOD, PATH, RestoreRoute
 from server.api.routes import router
 from server.api.schemas import Problem
 from server.api.services import Services
+from server.api.submit_document import submit_document
+from server.api.submit_route import SubmitRoute
 from server.batching.batcher import Batcher
 from server.batching.cost_model import CostModel
 from server.batching.device import Device
@@ -28,9 +33,14 @@ from server.batching.pool import WorkerPool
 from server.batching.recovery import ParityCheck
 from server.batching.worker import NewBackend, Worker
 from server.imaging import codec
+from server.jobs.long_work import LongWork
+from server.jobs.runner import Runner
+from server.jobs.store import Store
+from server.jobs.store_thread import StoreThread
 from server.metrics import Metrics
+from server.restoration import Restored
 from server.restorer import Restorer
-from server.settings import Settings
+from server.settings import JobSettings, Settings
 
 DESCRIPTION = "Blind image restoration: one network finds and removes noise, rain and haze."
 
@@ -45,13 +55,26 @@ def create_restorer(settings: Settings, metrics: Metrics, new_backend: NewBacken
 
     def new_worker(name: str) -> Worker:
         # What a run costs is the same after a rebuild.
-        device = Device(name, batching.max_batch, settings.limits.max_run_pixels, costs[name])
+        device = Device(name, batching.max_batch, settings.run_pixels(name), costs[name])
         backend = new_backend(name) if new_backend else backends.create(settings.backend, batching.max_batch, name)
         timeout_s = settings.backend.run_timeout_s
         return Worker(device, backend, batcher, metrics, clock, check=check, run_timeout_s=timeout_s)
 
     workers = WorkerPool(devices, new_worker, batcher, metrics, clock)
-    return Restorer(batcher, workers, settings.limits, metrics, clock)
+    return Restorer(batcher, workers, settings.limits, metrics, clock, max_whole_pixels=settings.whole_pixels)
+
+
+def create_jobs(settings: JobSettings, restorer: Restorer, metrics: Metrics) -> LongWork | None:
+    """Wire the long work, not started; None where the settings give it no folder."""
+    if settings.jobs_folder is None:
+        return None
+    store = Store(settings.jobs_folder, settings.jobs_max_bytes, settings.jobs_keep_hours * 3600)
+    thread = StoreThread()
+
+    def describe(restored: Restored) -> dict[str, object]:
+        return ReportDocument.of(restored).model_dump(mode="json")
+
+    return LongWork(store, thread, Runner(store, thread, restorer, error_responses.problem_of, describe), metrics)
 
 
 def create_app(settings: Settings, new_backend: NewBackend | None = None) -> FastAPI:
@@ -65,26 +88,33 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Fas
     PlatformCollector(registry=registry)
     metrics = Metrics(registry)
     restorer = create_restorer(settings, metrics, new_backend)
+    jobs = create_jobs(settings.jobs, restorer, metrics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         codec.quieten()
+        if jobs is not None:
+            await jobs.start()
         starting = asyncio.create_task(restorer.start())
         yield
+        if jobs is not None:
+            await jobs.stop()
         await restorer.stop(settings.http.drain_timeout_s)
         with suppress(Exception, asyncio.CancelledError):  # kept as restorer.failure, for whoever runs the app
             starting.cancel()
             await starting
 
     app = FastAPI(title="PromptIR Serve", description=DESCRIPTION, version=version(), lifespan=lifespan)
-    app.state.services = services = Services(restorer, metrics, settings.limits, version())
+    app.state.services = services = Services(restorer, metrics, settings, version(), jobs)
     restore = RestoreRoute(services)
-    app.add_middleware(
-        RequestContext, metrics=metrics, on_crash=error_responses.unexpected, direct={(METHOD, PATH): restore}
-    )
+    submit = SubmitRoute(services, restore.room)
+    direct: dict[tuple[str, str], ASGIApp] = {(METHOD, PATH): restore, (submit_route.METHOD, job_schemas.PATH): submit}
+    app.add_middleware(RequestContext, metrics=metrics, on_crash=error_responses.unexpected, direct=direct)
     error_responses.install(app)
     app.router.routes.insert(0, Route(PATH, restore, methods=[METHOD], include_in_schema=False))
+    app.router.routes.insert(1, Route(job_schemas.PATH, submit, methods=[METHOD], include_in_schema=False))
     app.include_router(router)
+    app.include_router(jobs_router)
     _document_problems(app)
     return app
 
@@ -101,10 +131,24 @@ def _document_problems(app: FastAPI) -> None:
     # FastAPI offers a response model under application/json only, so the routes refer to a schema that is put here.
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            routes = [restore_document(), *app.routes]
+            routes = [restore_document(), submit_document(), *app.routes]
             schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=routes)
-            schema["components"]["schemas"]["Problem"] = Problem.model_json_schema()
+            schemas = schema["components"]["schemas"]
+            schemas["Problem"] = Problem.model_json_schema()
+            report = ReportWithImage.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas |= report.pop("$defs") | {"ReportWithImage": report}
+            _leave_out_own_validation(schema)
             app.openapi_schema = schema
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _leave_out_own_validation(schema: dict[str, Any]) -> None:
+    # FastAPI lists its own 422 for every route with a parameter; here these are problems, and 400.
+    for name in ("HTTPValidationError", "ValidationError"):
+        schema["components"]["schemas"].pop(name, None)
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            if "HTTPValidationError" in str(operation["responses"].get("422")):
+                del operation["responses"]["422"]

@@ -2,6 +2,8 @@
 
 PromptIRServeError
 ├── InvalidRequest             the request itself is malformed (multipart without the field `file`, a bad parameter)
+│   └── NotAcceptable          none of the formats in Accept is written
+├── UploadStalled              the body comes too slowly, or no longer
 ├── InvalidImage
 │   ├── EmptyUpload            no bytes at all
 │   ├── UnsupportedImage       not an image, or a format the codec does not read
@@ -9,9 +11,18 @@ PromptIRServeError
 │   └── ImageTooLarge          too many bytes, pixels, or too long a side
 ├── Refused                    nothing wrong with the request; not now
 │   ├── QueueFull              knows the seconds until there is room
-│   │   └── DeadlineUnmet      what waits ahead leaves too little time; later it would not
+│   │   ├── DeadlineUnmet      what waits ahead leaves too little time; later it would not
+│   │   └── JobsFull           stored jobs and their results take up all that they may have
 │   ├── Draining               the server is stopping
 │   └── NotReady               the server is starting, or has no healthy backend
+├── JobError
+│   ├── UnknownJob             no job has this id
+│   ├── JobUnfinished          a result is asked for that is not there, yet or at all
+│   ├── JobExpired             the result was kept for its time
+│   ├── JobInterrupted         the server ended again and again while the job ran
+│   ├── JobsOff                the server keeps no jobs
+│   ├── DiskFull               the disk or the budget does not hold the job at all
+│   └── JobsUnavailable        start-up only: the jobs folder cannot be used
 ├── DeadlineExceeded           the caller's deadline passed before the job ran
 └── BackendError               the backend failed a run
     ├── DeviceOutOfMemory      a run needs more memory than the device has free
@@ -48,6 +59,20 @@ class InvalidRequest(PromptIRServeError):
 
     slug = "invalid-request"
     title = "Invalid request"
+
+
+class NotAcceptable(InvalidRequest):
+    """The Accept header wants no kind of answer that there is."""
+
+    slug = "not-acceptable"
+    title = "Not acceptable"
+
+
+class UploadStalled(PromptIRServeError):
+    """The body came too slowly: what it holds of the server is wanted by others."""
+
+    slug = "upload-stalled"
+    title = "Upload stalled"
 
 
 class InvalidImage(PromptIRServeError):
@@ -115,6 +140,13 @@ class DeadlineUnmet(QueueFull):
     title = "Deadline cannot be met"
 
 
+class JobsFull(QueueFull):
+    """The jobs that are kept leave no room for another; `retry_after_s` says when the next result expires."""
+
+    slug = "jobs-full"
+    title = "No room for jobs"
+
+
 class Draining(Refused):
     """The server finishes what it accepted and takes nothing new."""
 
@@ -134,6 +166,62 @@ class DeadlineExceeded(PromptIRServeError):
 
     slug = "deadline-exceeded"
     title = "Deadline exceeded"
+
+
+class JobError(PromptIRServeError):
+    """A stored job cannot be given, kept or brought to its end."""
+
+    slug = "job-error"
+    title = "Job error"
+
+
+class UnknownJob(JobError):
+    """No job has this id."""
+
+    slug = "unknown-job"
+    title = "Unknown job"
+
+
+class JobUnfinished(JobError):
+    """The job has no result: it waits, runs, failed or was cancelled, as `state` says."""
+
+    slug = "job-unfinished"
+    title = "No result"
+
+
+class JobExpired(JobError):
+    """The job has ended and its result was kept for the stated time."""
+
+    slug = "job-expired"
+    title = "Job expired"
+
+
+class JobInterrupted(JobError):
+    """The server ended several times while the job ran, so it is not begun again."""
+
+    slug = "job-interrupted"
+    title = "Job interrupted"
+
+
+class JobsOff(JobError):
+    """The server was started without a folder to keep jobs in."""
+
+    slug = "jobs-off"
+    title = "No jobs here"
+
+
+class DiskFull(JobError):
+    """The disk, or all that jobs may take up of it, does not hold the job."""
+
+    slug = "disk-full"
+    title = "Disk full"
+
+
+class JobsUnavailable(JobError):
+    """The jobs folder cannot be used; the detail says why."""
+
+    slug = "jobs-unavailable"
+    title = "Jobs unavailable"
 
 
 class BackendError(PromptIRServeError):

@@ -1,6 +1,7 @@
 """The metrics: every Prometheus series of the server, on an injected registry."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram, Info
@@ -106,6 +107,10 @@ class Metrics:
         self._rebuilds = Counter(
             "promptir_device_rebuilds", "Lost devices that were started again", ["device"], registry=registry
         )
+        self._jobs = Gauge("promptir_jobs", "Stored jobs of /v1/jobs, by state", ["state"], registry=registry)
+        self._job_bytes = Gauge(
+            "promptir_jobs_bytes", "Bytes of the jobs' budget that are taken or set aside", registry=registry
+        )
         self._backend = Info("promptir_backend", "The backend that runs", registry=registry)
 
     def observe_stage(self, stage: Stage, seconds: float) -> None:
@@ -159,6 +164,15 @@ class Metrics:
         self._queue_jobs.set_function(jobs)
         self._queue_pixels.set_function(pixels)
         self._backlog.set_function(backlog_s)
+
+    def watch_jobs(self, states: Iterable[str], count: Callable[[str], float]) -> None:
+        """Read the number of stored jobs of each state when scraped."""
+        for state in states:
+            self._jobs.labels(state).set_function(partial(count, state))
+
+    def watch_job_bytes(self, used_bytes: Callable[[], float]) -> None:
+        """Read what stored jobs take up when scraped."""
+        self._job_bytes.set_function(used_bytes)
 
     def watch_cost_model(self, device: str, relative_error: Callable[[], float]) -> None:
         """Read the error of a device's cost model when scraped."""

@@ -2,26 +2,31 @@
 
 import asyncio
 import logging
+import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
 from enum import StrEnum
+from functools import partial
 from typing import TypeVar
 
 from server.backends.base import BackendInfo, Pixels
 from server.batching.batcher import Batcher, Clock
-from server.batching.job import Priority
+from server.batching.job import Canvas, Completion, Priority
 from server.batching.pool import WorkerPool
+from server.batching.series import Series
 from server.batching.snapshot import Snapshot
 from server.errors import Draining, NotReady, Refused
 from server.imaging import codec, tiling
-from server.imaging.codec import Image, OutputFormat
-from server.imaging.header import peek, probe
-from server.imaging.tiling import Tile
+from server.imaging.entity_tag import entity_tag
+from server.imaging.header import Header, probe
+from server.imaging.output import OutputFormat, PngEffort
+from server.imaging.tiling import Grid
 from server.metrics import Metrics
+from server.photo import Photo
+from server.restoration import Mode, Progress, Restored, RestoreOptions, Timings
 from server.settings import LimitSettings
 
 log = logging.getLogger(__name__)
@@ -34,6 +39,7 @@ INLINE_PIXELS = 128 * 128
 INLINE_BYTES = 64 * 1024
 
 T = TypeVar("T")
+Submit = Callable[[Pixels], Awaitable[Completion]]
 
 
 class Status(StrEnum):
@@ -45,43 +51,11 @@ class Status(StrEnum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True)
-class Timings:
-    """Seconds that one restoration spent in each stage, and the jobs that shared its run."""
-
-    decode_s: float
-    queue_s: float
-    inference_s: float
-    encode_s: float
-    batch_size: int
-
-
-@dataclass(frozen=True)
-class Restored:
-    """An encoded image of exactly the input's size, and how long each stage took."""
-
-    data: bytes
-    output: OutputFormat
-    width: int
-    height: int
-    timings: Timings
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """A decoded image, its tile and the tile's pixels, padded: (3, padded_height, padded_width)."""
-
-    image: Image
-    tile: Tile
-    pixels: Pixels
-    began: float
-    decode_s: float
-
-
 class Restorer:
-    """Decode, cut, submit, crop, encode; codecs run in a small pool of threads, but for small images on the loop.
+    """Decode, cut, submit, blend, encode; codecs run in a small pool of threads, but for small images on the loop.
 
-    `start`, `restore` and `stop` belong to one event loop.
+    An image of at most `max_whole_pixels` runs in one piece, a larger one in tiles. `start`, `restore` and `stop`
+    belong to one event loop.
     """
 
     def __init__(
@@ -91,12 +65,15 @@ class Restorer:
         limits: LimitSettings,
         metrics: Metrics,
         clock: Clock = time.monotonic,
+        *,
+        max_whole_pixels: int,
     ) -> None:
         self._batcher = batcher
         self._workers = workers
         self._limits = limits
         self._metrics = metrics
         self._clock = clock
+        self._max_whole_pixels = max_whole_pixels
         self._draining = False
         self._stopped = False
         self._codec_threads: ThreadPoolExecutor | None = None
@@ -156,66 +133,110 @@ class Restorer:
         """The moment, on the clock of all deadlines, that is `patience_s` seconds from now; None without one."""
         return None if patience_s is None else self._clock() + patience_s
 
-    def admit(self, height: int, width: int, deadline: float | None, priority: Priority) -> None:
-        """Refuse an image before it is decoded, or even there: raises what `finish` would raise at once."""
+    def admit(
+        self, height: int, width: int, options: RestoreOptions, deadline: float | None, priority: Priority
+    ) -> None:
+        """Refuse an image before it is decoded, or even there: raises what `restore` would raise at once."""
+        grid = self._plan(height, width, options)
+        if grid.is_whole:
+            self._batcher.admit(Canvas(*grid.tile_shape), deadline, priority)
+        else:
+            self._batcher.admit(Canvas(*grid.tile_shape), deadline, Priority.BATCH, len(grid))
+
+    async def tag(self, data: bytes, options: RestoreOptions) -> str:
+        """The entity tag of the answer to an upload: equal for equal bytes, options and model."""
         if self.info is None:
             raise _refusal(Status.STARTING)
-        (tile,) = tiling.plan(height, width, self.info.size_multiple)
-        self._batcher.admit(tile.padded_height, tile.padded_width, deadline, priority)
+        model = f"{self.info.artifact} {self.info.model_hash} {self.info.precision}"
+        return await self._work(len(data) <= INLINE_BYTES, lambda: entity_tag(data, options.named(), model))
+
+    def check(self, height: int, width: int, options: RestoreOptions) -> None:
+        """Raise InvalidRequest for tiles that cannot be had of such an image, whatever the load."""
+        self._plan(height, width, options)
 
     def snapshot(self) -> Snapshot:
         """What waits and runs now, and what runs are predicted to cost."""
         return self._batcher.snapshot()
 
-    async def restore(self, data: bytes, output: OutputFormat, quality: int) -> Restored:
-        """`open` and `finish` in one, without a deadline."""
-        return await self.finish(await self.open(data), output, quality)
-
-    async def open(self, data: bytes) -> Opened:
-        """Decode one image of an accepted request; raises InvalidImage for what cannot be read."""
-        if self.info is None:
-            raise _refusal(Status.STARTING)
-        began, multiple = self._clock(), self.info.size_multiple
-        size = peek(data, self._limits)
-        quick = size is not None and size[0] * size[1] <= INLINE_PIXELS and len(data) <= INLINE_BYTES
-        image, tile, pixels = (
-            self._decode(data, multiple) if quick else await self._in_codec_thread(lambda: self._decode(data, multiple))
-        )
-        return Opened(image, tile, pixels, began, self._clock() - began)
-
-    async def finish(
+    async def restore(
         self,
-        opened: Opened,
-        output: OutputFormat,
-        quality: int,
+        data: bytes,
+        options: RestoreOptions,
+        *,
         deadline: float | None = None,
         priority: Priority = Priority.INTERACTIVE,
+        progress: Progress | None = None,
     ) -> Restored:
-        """Restore and encode what was opened.
+        """Restore one image of an accepted request, whole or in tiles; `progress` is told first of 0 tiles.
 
-        Raises QueueFull, DeadlineExceeded, BackendError. Cancelling it takes its job out of the queue.
+        Raises InvalidImage for what cannot be read, InvalidRequest for tiles that cannot be had, QueueFull,
+        DeadlineExceeded and BackendError. Cancelling it takes its jobs out of the queue. The tiles of a photo are of
+        the batch class whatever `priority` says.
         """
-        completion = await self._batcher.submit(opened.pixels, deadline, priority)
+        began = self._clock()
+        header = await self._work(len(data) <= INLINE_BYTES, partial(probe, data, self._limits))
+        grid = self._plan(header.height, header.width, options)
+        quick = grid.height * grid.width <= INLINE_PIXELS and len(data) <= INLINE_BYTES
+        with ExitStack() as series:
+            if grid.is_whole:
+                submit: Submit = lambda pixels: self._batcher.submit(pixels, deadline, priority)  # noqa: E731
+            else:  # admitted before it is decoded: that is what takes memory
+                submit = series.enter_context(
+                    Series(self._batcher, Canvas(*grid.tile_shape), len(grid), deadline)
+                ).submit
+            photo = await self._work(quick, partial(_open, data, header, grid, options))
+            del data  # the caller may let go of it as well, once `progress` says so
+            decoded = self._clock()
+            queue_s, batch_size = await self._run_tiles(photo, grid, submit, quick, progress or _ignore)
         completed = self._clock()
-        restored = tiling.crop(completion.output, opened.tile)
-        quick = opened.tile.height * opened.tile.width <= INLINE_PIXELS and output is not OutputFormat.WEBP
-        encoded = (
-            codec.encode(opened.image, restored, output, quality)
-            if quick
-            else await self._in_codec_thread(lambda: codec.encode(opened.image, restored, output, quality))
-        )
+        output = OutputFormat.same_as(header.format) if options.output is None else options.output
+        encoded = await self._work(quick and _is_quick(output, options), lambda: photo.encode(output))
+        report = await self._work(quick, photo.report) if options.report else None
         ended = self._clock()
         timings = Timings(
-            opened.decode_s, completion.queue_s, completion.inference_s, ended - completed, completion.batch_size
+            decoded - began, queue_s, max(0.0, completed - decoded - queue_s), ended - completed, batch_size
         )
-        self._observe(timings, ended - opened.began)
-        return Restored(encoded, output, opened.tile.width, opened.tile.height, timings)
+        self._observe(timings, ended - began)
+        mode = Mode.WHOLE if grid.is_whole else Mode.TILED
+        return Restored(encoded, output, grid.width, grid.height, timings, mode, len(grid), report)
 
-    def _decode(self, data: bytes, multiple: int) -> tuple[Image, Tile, Pixels]:
-        header = probe(data, self._limits)
-        image = codec.decode(data, header)
-        (tile,) = tiling.plan(header.height, header.width, multiple)
-        return image, tile, tiling.cut(image.pixels, tile)
+    async def _run_tiles(
+        self, photo: Photo, grid: Grid, submit: Submit, quick: bool, progress: Progress
+    ) -> tuple[float, int]:
+        """Run all tiles, a few at a time; the wait of the first one, and the size of the largest run."""
+        tiles, completions, first_wait, largest = iter(grid), 0, math.inf, 0
+
+        async def run_in_turn() -> None:
+            nonlocal completions, first_wait, largest
+            for tile in tiles:  # all who run share them
+                pixels = await self._work(quick, partial(photo.cut, tile))
+                completion = await submit(pixels)
+                await self._work(quick, partial(photo.add, tile, pixels, completion.output))
+                completions, largest = completions + 1, max(largest, completion.batch_size)
+                first_wait = min(first_wait, completion.queue_s)
+                progress(completions, len(grid))
+
+        progress(0, len(grid))
+        if grid.is_whole:
+            await run_in_turn()
+            return first_wait, largest
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(len(grid), self._batcher.useful_jobs(Canvas(*grid.tile_shape)))):
+                    group.create_task(run_in_turn())
+        except ExceptionGroup as failed:  # one tile is enough, and its photo fails once
+            raise failed.exceptions[0] from None
+        return first_wait, largest
+
+    def _plan(self, height: int, width: int, options: RestoreOptions) -> Grid:
+        if self.info is None:
+            raise _refusal(Status.STARTING)
+        multiple = self.info.size_multiple
+        return tiling.plan(height, width, multiple, self._max_whole_pixels, options.tile, options.overlap)
+
+    async def _work(self, quick: bool, work: Callable[[], T]) -> T:
+        """Do it here, or in a thread."""
+        return work() if quick else await self._in_codec_thread(work)
 
     async def _in_codec_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._codec_threads, work)
@@ -226,6 +247,19 @@ class Restorer:
         self._metrics.observe_stage("inference", timings.inference_s)
         self._metrics.observe_stage("encode", timings.encode_s)
         self._metrics.observe_stage("total", total_s)
+
+
+def _open(data: bytes, header: Header, grid: Grid, options: RestoreOptions) -> Photo:
+    return Photo(codec.decode(data, header, options.colours), grid, options)
+
+
+def _ignore(done: int, total: int) -> None:
+    """Progress that nobody wants to know."""
+
+
+def _is_quick(output: OutputFormat, options: RestoreOptions) -> bool:
+    """Whether a small image is written in less than the way to a thread takes."""
+    return output not in (OutputFormat.WEBP, OutputFormat.AVIF) and options.effort is PngEffort.FAST
 
 
 def _refusal(status: Status) -> Refused:

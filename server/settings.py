@@ -17,6 +17,9 @@ PREFIX = "PROMPTIR_"
 TOP = ""
 # TensorRT's limit of 2**31 - 1 elements over the 512 channels of the widest tensor.
 MAX_RUN_PIXELS = 4_194_303
+CPU_RUN_PIXELS = 512 * 512
+CPU_WHOLE_PIXELS = 1024 * 1024
+GPU_RUN_PIXELS = GPU_WHOLE_PIXELS = 2_097_152
 
 
 class SettingsError(ValueError):
@@ -43,31 +46,45 @@ class LimitSettings(_Group):
     """What an upload may be, checked before anything is decoded."""
 
     max_upload_bytes: int = Field(
-        default=64 * 2**20, gt=0, description="Holds a 16-bit PNG of the largest image; bounds memory per connection."
+        default=64 * 2**20,
+        gt=0,
+        description="Bounds memory per connection; a JPEG of the largest image has half.",
     )
     max_uploads_bytes: int = Field(
         default=512 * 2**20,
         gt=0,
         description="Of all uploads being read or decoded; beyond it 429. Never less than one upload may have.",
     )
+    upload_stall_s: float = Field(
+        default=30.0,
+        gt=0,
+        description="In which each 64 KiB of an upload must come, beyond it 408: a phone in a tunnel may pause so.",
+    )
     max_image_pixels: int = Field(
-        default=2_097_152, gt=0, description="Width times height; a CPU run needs about 3 GB per megapixel."
+        default=50_000_000,
+        gt=0,
+        description="Width times height; a photo of 8 bits is held in 6 bytes a pixel, before and after.",
     )
     max_image_side: int = Field(
-        default=8192, gt=0, description="A very thin image grows up to eightfold when it is padded."
+        default=16_384, gt=0, description="A very thin image grows up to eightfold when it is padded."
     )
-    max_run_pixels: int = Field(
-        default=2_097_152, gt=0, le=MAX_RUN_PIXELS, description="Pixels of all images of one run together."
+    max_metadata_bytes: int = Field(
+        default=4 * 2**20, gt=0, description="Of the colour profile, EXIF and XMP of an upload, each, and inflated."
     )
-
-    @model_validator(mode="after")
-    def _an_image_fits_a_run(self) -> Self:
-        if self.max_image_pixels > self.max_run_pixels:
-            raise ValueError(
-                f"{PREFIX}MAX_IMAGE_PIXELS ({self.max_image_pixels}) must not exceed "
-                f"{PREFIX}MAX_RUN_PIXELS ({self.max_run_pixels}): an image runs in one piece"
-            )
-        return self
+    max_run_pixels: int | None = Field(
+        default=None,
+        gt=0,
+        le=MAX_RUN_PIXELS,
+        description="Of all images of a run of several; unset 262144 on a CPU, where a megapixel takes 3 GB and "
+        "batches are no faster, and 2097152 on a GPU. One image alone may have more.",
+    )
+    max_whole_pixels: int | None = Field(
+        default=None,
+        gt=0,
+        le=MAX_RUN_PIXELS,
+        description="An image of more is restored in tiles, which differ a little from one run (docs/tiling.md); unset "
+        "1048576 on a CPU, about 3 GB, and 2097152 on a GPU.",
+    )
 
 
 class BatchingSettings(_Group):
@@ -182,6 +199,23 @@ class BackendSettings(_Group):
         return self
 
 
+class JobSettings(_Group):
+    """Where long work is kept, how much of it and for how long."""
+
+    jobs_folder: Path | None = Field(
+        default=None,
+        description="Takes uploads and results of /v1/jobs, and belongs to one server; unset, there are no jobs.",
+    )
+    jobs_max_bytes: int = Field(
+        default=4 * 2**30,
+        gt=0,
+        description="Of all jobs on the disk; beyond it 429, for results go only in their time.",
+    )
+    jobs_keep_hours: float = Field(
+        default=24.0, gt=0, description="A result is kept so long after its end, fetched or not, across restarts."
+    )
+
+
 class Settings(_Group):
     """Every knob of the server; passed down in parts."""
 
@@ -189,9 +223,20 @@ class Settings(_Group):
     limits: LimitSettings = Field(default_factory=LimitSettings)
     batching: BatchingSettings = Field(default_factory=BatchingSettings)
     backend: BackendSettings = Field(default_factory=BackendSettings)
+    jobs: JobSettings = Field(default_factory=JobSettings)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="INFO writes one line per request."
     )
+
+    def run_pixels(self, device: str) -> int:
+        """Most pixels of a run of several images on a device."""
+        return self.limits.max_run_pixels or (CPU_RUN_PIXELS if _is_cpu(device) else GPU_RUN_PIXELS)
+
+    @property
+    def whole_pixels(self) -> int:
+        """Most pixels of an image that runs in one piece, on whichever device takes it."""
+        on_cpu = any(_is_cpu(device) for device in self.backend.device_names)
+        return self.limits.max_whole_pixels or (CPU_WHOLE_PIXELS if on_cpu else GPU_WHOLE_PIXELS)
 
     @classmethod
     def from_environment(cls, overrides: Mapping[str, object] | None = None) -> Self:
@@ -217,7 +262,7 @@ class Settings(_Group):
         try:
             return cls.model_validate({**branches, **top})
         except ValidationError as error:
-            raise SettingsError("; ".join(_complaint(entry) for entry in error.errors())) from None
+            raise SettingsError("; ".join(map(_complaint, filter(_matters, error.errors())))) from None
 
 
 def environment_names() -> dict[str, tuple[str, str]]:
@@ -231,13 +276,22 @@ def environment_names() -> dict[str, tuple[str, str]]:
     return names
 
 
+def _is_cpu(device: str) -> bool:
+    return device.startswith("cpu")
+
+
 def _unknown(name: str, known: Mapping[str, object]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"; did you mean {PREFIX}{close[0]}?" if close else ""
     return f"{PREFIX}{name} is not a setting{hint}"
 
 
+def _matters(entry: ErrorDetails) -> bool:
+    return entry["type"] != "none_required"  # the other half of an optional setting
+
+
 def _complaint(entry: ErrorDetails) -> str:
     if entry["type"] == "value_error":  # a validator over several fields names them itself
         return entry["msg"].removeprefix("Value error, ")
-    return f"{PREFIX}{str(entry['loc'][-1]).upper()}={entry['input']}: {entry['msg']}"
+    field = next(str(part) for part in entry["loc"] if str(part).upper() in environment_names())
+    return f"{PREFIX}{field.upper()}={entry['input']}: {entry['msg']}"

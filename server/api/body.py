@@ -6,12 +6,16 @@ from contextlib import suppress
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-from server.errors import ImageTooLarge, QueueFull
+from server.errors import ImageTooLarge, QueueFull, UploadStalled
 
 # A client that was told so waits about as long as the uploads before it take.
 RETRY_AFTER_S = 1.0
 # What is still to come is read and dropped for so long, so that a client that sends before it listens gets its answer.
 LINGER_S = 10.0
+# Each so many bytes have the same time to come. A pause alone would let one byte a minute hold its room for ever, and a
+# mean rate would let what came quickly pay for hours of nothing.
+PORTION_BYTES = 64 * 1024
+STALL_S = 30.0
 
 
 class UploadRoom:
@@ -38,10 +42,17 @@ class UploadRoom:
 class Body:
     """Reads one request's body in chunks; at most `limit_bytes` of it, which is the caller's to set before it reads.
 
-    `declared_bytes` is its Content-Length, None where it has none.
+    `declared_bytes` is its Content-Length, None where it has none. Each `PORTION_BYTES` of it have `stall_s` seconds.
     """
 
-    def __init__(self, receive: Receive, declared_bytes: int | None, max_upload_bytes: int, room: UploadRoom) -> None:
+    def __init__(
+        self,
+        receive: Receive,
+        declared_bytes: int | None,
+        max_upload_bytes: int,
+        room: UploadRoom,
+        stall_s: float = STALL_S,
+    ) -> None:
         self.declared_bytes = declared_bytes
         self.limit_bytes = max_upload_bytes
         self.ended = False
@@ -49,14 +60,17 @@ class Body:
         self._receive = receive
         self._max_upload_bytes = max_upload_bytes
         self._room = room
+        self._stall_s = stall_s
+        self._due: float | None = None
+        self._due_bytes = PORTION_BYTES
         self._read_bytes = 0
         self._taken_bytes = 0
 
     async def chunk(self) -> bytes:
-        """The next bytes, perhaps none; raises ImageTooLarge, QueueFull, ClientDisconnect."""
+        """The next bytes, perhaps none; raises ImageTooLarge, QueueFull, UploadStalled, ClientDisconnect."""
         if self.declared_bytes is not None and self.declared_bytes > self.limit_bytes:
             raise self.too_large()
-        chunk = await self._next()
+        chunk = await self._next_in_time()
         if self._read_bytes > self.limit_bytes:
             raise self.too_large()
         self._room.take(len(chunk))
@@ -79,6 +93,19 @@ class Body:
     def too_large(self) -> ImageTooLarge:
         limit = self._max_upload_bytes
         return ImageTooLarge(f"The upload is larger than the {limit} bytes that are taken.", max_upload_bytes=limit)
+
+    async def _next_in_time(self) -> bytes:
+        now = asyncio.get_running_loop().time()
+        if self._due is None or self._read_bytes >= self._due_bytes:
+            self._due, self._due_bytes = now + self._stall_s, self._read_bytes + PORTION_BYTES
+        try:
+            async with asyncio.timeout_at(self._due):
+                return await self._next()
+        except TimeoutError:
+            raise UploadStalled(
+                f"The upload has stalled: each {PORTION_BYTES} bytes of it must come within {self._stall_s:g} seconds.",
+                upload_stall_s=self._stall_s,
+            ) from None
 
     async def _next(self) -> bytes:
         message = await self._receive()

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 from starlette.types import Scope
 
 from server import errors, logs
@@ -22,12 +23,20 @@ CLIENT_CLOSED_REQUEST = 499  # nginx's: nobody reads it, but logs and metrics do
 STATUS: Mapping[type[PromptIRServeError], int] = {
     errors.InvalidRequest: 400,
     errors.EmptyUpload: 400,
+    errors.NotAcceptable: 406,
+    errors.UploadStalled: 408,
     errors.ImageTooLarge: 413,
     errors.UnsupportedImage: 415,
     errors.UndecodableImage: 422,
     errors.InvalidImage: 422,
     errors.QueueFull: 429,
     errors.UnsupportedSize: 422,
+    errors.UnknownJob: 404,
+    errors.JobUnfinished: 409,
+    errors.JobExpired: 410,
+    errors.JobError: 500,
+    errors.JobsOff: 501,
+    errors.DiskFull: 507,
     errors.BackendError: 500,
     errors.Draining: 503,
     errors.NotReady: 503,
@@ -90,6 +99,18 @@ def answer(scope: Scope, error: PromptIRServeError) -> Response:
     return _problem(scope, status_of(type(error)), error.slug, error.title, error.detail, headers, extensions)
 
 
+def problem_of(error: PromptIRServeError, instance: str) -> dict[str, object]:
+    """The members of the problem document of an error that no request is answered with."""
+    members = {
+        "type": _type_of(error.slug),
+        "title": error.title,
+        "status": status_of(type(error)),
+        "detail": error.detail,
+        "instance": instance,
+    }
+    return members | error.extensions | members
+
+
 def client_gone(scope: Scope) -> Response:
     """What ends a request whose client has left; nobody reads it."""
     request_context.note_outcome(scope, "client-closed")
@@ -118,10 +139,19 @@ async def _on_router_error(request: Request, error: Exception) -> Response:
     if error.status_code == http.HTTPStatus.NOT_FOUND:
         detail = f"There is nothing at {path}; the API is described at /docs."
     elif error.status_code == http.HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = (error.headers or {}).get("Allow", "")
-        detail = f"{path} does not take {request.method}; it takes {allowed}."
-        extensions["allowed_methods"] = [method.strip() for method in allowed.split(",")]
+        allowed = _methods_of(request)
+        detail = f"{path} does not take {request.method}; it takes {', '.join(allowed)}."
+        extensions["allowed_methods"] = allowed
+        return _problem(
+            request.scope, error.status_code, slug, title, detail, {"Allow": ", ".join(allowed)}, extensions
+        )
     return _problem(request.scope, error.status_code, slug, title, detail, error.headers, extensions)
+
+
+def _methods_of(request: Request) -> list[str]:
+    # The router's own header names those of the first route alone.
+    routes = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for route in routes for method in getattr(route, "methods", None) or ()})
 
 
 async def _on_client_gone(request: Request, error: Exception) -> Response:

@@ -1,74 +1,139 @@
 """Options: what a client may ask of a restoration besides the image."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.json_schema import SkipJsonSchema
 
+from server.api.accept import Accept
 from server.batching.job import Priority
-from server.errors import InvalidRequest
-from server.imaging.codec import OutputFormat
+from server.errors import InvalidRequest, NotAcceptable
+from server.imaging.output import ColourPolicy, MetadataPolicy, OutputFormat, PngEffort
+from server.restoration import DEFAULT_QUALITY, RestoreOptions
 
-DEFAULT_QUALITY = 90
+JSON = "application/json"
+FormatName = Literal["png", "jpeg", "webp", "avif", "tiff", "same"]
+_MEDIA_TYPES = {output.media_type: output for output in OutputFormat}
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
 class RestoreQuery(BaseModel):
-    """The query parameters of `POST /restore`; further ones are ignored."""
+    """The query parameters of a restoration; further ones are ignored."""
 
-    format: OutputFormat = Field(default=OutputFormat.PNG, description="The kind of file of the answer.")
-    quality: int = Field(default=DEFAULT_QUALITY, ge=1, le=100, description="Of JPEG and WebP; PNG is lossless.")
+    format: FormatName | SkipJsonSchema[None] = Field(
+        default=None,
+        description="The kind of file of the answer; `same` is the upload's own. Unset, the Accept header chooses, "
+        "and without a preference it is PNG.",
+    )
+    quality: int = Field(
+        default=DEFAULT_QUALITY, ge=1, le=100, description="Of JPEG, WebP and AVIF; PNG and TIFF are lossless."
+    )
+    effort: PngEffort = Field(default=PngEffort.FAST, description="Of PNG: `small` takes forty times as long.")
+    metadata: MetadataPolicy = Field(default=MetadataPolicy.KEEP, description="What becomes of EXIF and XMP.")
+    color: ColourPolicy = Field(
+        default=ColourPolicy.KEEP,
+        description="`srgb` converts colours that a profile describes, and drops it.",
+    )
+    strength: float = Field(
+        default=1.0, ge=0, le=1, description="The share of the restored photo in the answer; the rest is the upload."
+    )
+    tile: Annotated[int, Field(ge=1)] | SkipJsonSchema[None] = Field(
+        default=None, description="Longest side of a tile, in pixels; an image that fits one runs whole."
+    )
+    overlap: Annotated[int, Field(ge=0)] | SkipJsonSchema[None] = Field(
+        default=None, description="Pixels that neighbouring tiles share at least."
+    )
+    report: bool = Field(
+        default=False,
+        description="Answer multipart/mixed with a JSON document about the restoration before the image, or, where "
+        "Accept names application/json, JSON with the image in base64.",
+    )
 
 
 class RestoreHeaders(BaseModel):
-    """The headers of `POST /restore` that say how urgent it is."""
+    """The headers of a restoration that say how urgent it is, and what of it is wanted."""
 
     model_config = ConfigDict(populate_by_name=True)
 
-    deadline_ms: int | None = Field(
+    deadline_ms: Annotated[int, Field(ge=1)] | SkipJsonSchema[None] = Field(  # not given, rather than the word null
         default=None,
         alias="X-Deadline-Ms",
-        ge=1,
         description="Milliseconds from now within which the answer is worth having: refused at once where they "
         "cannot be kept, given up where they pass in the queue.",
     )
     priority: Literal["interactive", "batch"] = Field(
-        default="interactive", alias="X-Priority", description="`batch` waits behind `interactive`."
+        default="interactive",
+        alias="X-Priority",
+        description="`batch` waits behind `interactive`, as do the tiles of a large photo.",
+    )
+    accept: str | SkipJsonSchema[None] = Field(
+        default=None, alias="Accept", description="Chooses the kind of file where `format` does not."
+    )
+    if_none_match: str | SkipJsonSchema[None] = Field(
+        default=None,
+        alias="If-None-Match",
+        description="Entity tags of answers at hand: 304 where the answer would be one of them.",
     )
 
 
 @dataclass(frozen=True, slots=True)
-class RestoreOptions:
+class RequestOptions:
     """Both, checked; `patience_s` is the deadline in seconds from the request's arrival."""
 
-    output: OutputFormat = OutputFormat.PNG
-    quality: int = DEFAULT_QUALITY
+    restore: RestoreOptions = field(default_factory=RestoreOptions)
     patience_s: float | None = None
     priority: Priority = Priority.INTERACTIVE
+    if_none_match: str | None = None
+    as_json: bool = False
+    """Whether a report is wanted as JSON with the image inside."""
 
 
-_DEFAULTS = RestoreOptions()
+_DEFAULTS = RequestOptions()
+_ACCEPT = b"accept"
+_ANYTHING = b"*/*"
 _HEADERS = {field.alias.lower().encode(): field.alias for field in RestoreHeaders.model_fields.values() if field.alias}
 _PRIORITIES = {"interactive": Priority.INTERACTIVE, "batch": Priority.BATCH}
 
 
-def read_options(query: bytes, headers: Mapping[bytes, bytes]) -> RestoreOptions:
-    """Check a request's raw query and lower-case headers; raises InvalidRequest that names every fault."""
+def read_options(query: bytes, headers: Mapping[bytes, bytes]) -> RequestOptions:
+    """Check a request's raw query and lower-case headers.
+
+    Raises InvalidRequest that names every fault, NotAcceptable where Accept wants nothing that is written.
+    """
     given = {_HEADERS[name]: headers[name].decode("latin-1") for name in _HEADERS if name in headers}
+    if headers.get(_ACCEPT) == _ANYTHING:
+        del given[_HEADERS[_ACCEPT]]
     if not query and not given:  # nearly always
         return _DEFAULTS
     faults: list[dict[str, str]] = []
     parameters = _checked(
         RestoreQuery, dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)), "query", faults
     )
-    urgency = _checked(RestoreHeaders, given, "header", faults)
-    if parameters is None or urgency is None:
+    asked = _checked(RestoreHeaders, given, "header", faults)
+    if parameters is None or asked is None:
         raise invalid_parameters(faults)
-    patience_s = None if urgency.deadline_ms is None else urgency.deadline_ms / 1e3
-    return RestoreOptions(parameters.format, parameters.quality, patience_s, _PRIORITIES[urgency.priority])
+    accept = Accept(asked.accept)
+    return RequestOptions(
+        RestoreOptions(
+            output=_output(parameters, accept),
+            quality=parameters.quality,
+            effort=parameters.effort,
+            metadata=parameters.metadata,
+            colours=parameters.color,
+            strength=parameters.strength,
+            tile=parameters.tile,
+            overlap=parameters.overlap,
+            report=parameters.report,
+        ),
+        None if asked.deadline_ms is None else asked.deadline_ms / 1e3,
+        _PRIORITIES[asked.priority],
+        asked.if_none_match,
+        parameters.report and accept.names(JSON) and accept.weight(JSON) >= accept.weight("multipart/mixed"),
+    )
 
 
 def invalid_parameters(faults: list[dict[str, str]]) -> InvalidRequest:
@@ -77,11 +142,28 @@ def invalid_parameters(faults: list[dict[str, str]]) -> InvalidRequest:
     return InvalidRequest(detail, errors=faults)
 
 
+def _output(parameters: RestoreQuery, accept: Accept) -> OutputFormat | None:
+    if parameters.format == "same":
+        return None
+    if parameters.format is not None:
+        return OutputFormat(parameters.format)
+    best = accept.best(_MEDIA_TYPES)
+    if best is not None:
+        return _MEDIA_TYPES[best]
+    if parameters.report and (accept.weight(JSON) or accept.weight("multipart/mixed")):
+        return OutputFormat.PNG
+    raise NotAcceptable(
+        "Accept wants none of the kinds of file that are written.", acceptable_media_types=list(_MEDIA_TYPES)
+    )
+
+
 def _checked(kind: type[Model], given: Any, where: str, faults: list[dict[str, str]]) -> Model | None:
     try:
         return kind.model_validate(given)
     except ValidationError as error:
         faults += [
-            {"in": where, "name": ".".join(map(str, fault["loc"])), "message": fault["msg"]} for fault in error.errors()
+            {"in": where, "name": str(fault["loc"][0]), "message": fault["msg"]}
+            for fault in error.errors()
+            if fault["type"] != "none_required"  # the other half of an optional parameter
         ]
         return None

@@ -11,13 +11,14 @@ from server.api.form import FIELD
 from server.api.options import RestoreHeaders, RestoreQuery
 from server.api.restore_route import METHOD, PATH
 from server.api.upload import BINARY_TYPES
-from server.imaging.codec import OutputFormat
+from server.imaging.output import OutputFormat
+from server.restoration import Mode
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
-_REQUEST_BODY: dict[str, Any] = {
+REQUEST_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "One still image, raw or as a form: JPEG, PNG, WebP, TIFF or BMP.",
+        "description": "One still image, raw or as a form: JPEG, PNG, WebP, TIFF, BMP or AVIF.",
         "content": {
             "multipart/form-data": {
                 "schema": {
@@ -33,7 +34,11 @@ _REQUEST_BODY: dict[str, Any] = {
 _RESTORED: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The restored image, exactly as wide and high as the upload (its orientation applied).",
-        "content": {output.media_type: _BINARY for output in OutputFormat},
+        "content": {output.media_type: _BINARY for output in OutputFormat}
+        | {
+            "multipart/mixed": {"schema": {"type": "string", "description": "With `report`: JSON, then the image."}},
+            "application/json": {"schema": {"$ref": "#/components/schemas/ReportWithImage"}},
+        },
         "headers": {
             "X-Request-ID": {"description": "The id in the log.", "schema": {"type": "string"}},
             "Server-Timing": {
@@ -41,8 +46,17 @@ _RESTORED: dict[int | str, dict[str, Any]] = {
                 "schema": {"type": "string"},
             },
             "Content-Disposition": {"description": "A file name for the result.", "schema": {"type": "string"}},
+            "X-Restore-Mode": {
+                "description": "`tiled` where the photo ran in several pieces, which changes the answer a little.",
+                "schema": {"type": "string", "enum": [mode.value for mode in Mode]},
+            },
+            "ETag": {
+                "description": "Names the answer by the upload, the options and the model.",
+                "schema": {"type": "string"},
+            },
         },
-    }
+    },
+    304: {"description": "If-None-Match names the answer: the client has it."},
 }
 
 
@@ -55,11 +69,13 @@ def restore_document() -> APIRoute:
         summary="Restore an image",
         operation_id="restore",
         response_class=Response,
-        openapi_extra=_REQUEST_BODY,
+        openapi_extra=REQUEST_BODY,
         responses=_RESTORED
         | openapi_responses(
             errors.InvalidRequest,
             errors.EmptyUpload,
+            errors.NotAcceptable,
+            errors.UploadStalled,
             errors.ImageTooLarge,
             errors.UnsupportedImage,
             errors.UndecodableImage,
@@ -77,5 +93,6 @@ def restore_document() -> APIRoute:
 def _restore(query: Annotated[RestoreQuery, Query()], urgency: Annotated[RestoreHeaders, Header()]) -> None:
     """Noise, rain or haze is found and removed; the answer has exactly the upload's width and height.
 
-    Alpha, grey, and in PNG 16 bits per channel, stay as they are.
+    Alpha, grey, and in PNG and TIFF 16 bits per channel, stay as they are. Large photos are restored in tiles. Equal
+    requests that are in flight run once.
     """

@@ -1,29 +1,28 @@
 """Restore route: `POST /restore`, from the first bytes of the body to the answer."""
 
-import re
 from collections.abc import Mapping
-from pathlib import PurePosixPath
-from urllib.parse import quote
+from functools import partial
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from server.api import error_responses
+from server.api.answer import Answer, not_modified, restored_answer
 from server.api.body import Body, UploadRoom
 from server.api.cancellation import WhileConnected
 from server.api.options import read_options
-from server.api.request_context import SERVER_TIMING, note_outcome
+from server.api.request_context import note_outcome
 from server.api.services import Services
+from server.api.shared_work import SharedWork
 from server.api.upload import read_upload
 from server.errors import PromptIRServeError
-from server.imaging.codec import OutputFormat
+from server.imaging.entity_tag import is_listed
 from server.imaging.header import peek
-from server.restorer import Restored, Timings
+from server.restoration import Restored
 
 PATH = "/restore"
 METHOD = "POST"
-_LONGEST_STEM = 100
 # The server reads on and drops so much without being asked; beyond it the client is told that it may stop.
 _DROPPED_BYTES = 256 * 1024
 
@@ -36,27 +35,27 @@ class RestoreRoute:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._shared = SharedWork[Restored]()
         limits = services.limits
-        room = self._room = UploadRoom(max(limits.max_uploads_bytes, limits.max_upload_bytes))
+        room = self.room = UploadRoom(max(limits.max_uploads_bytes, limits.max_upload_bytes))
         services.metrics.watch_uploads(lambda: room.used_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
-        body = Body(receive, _declared_bytes(headers), self._services.limits.max_upload_bytes, self._room)
+        limits = self._services.limits
+        body = Body(receive, declared_bytes(headers), limits.max_upload_bytes, self.room, limits.upload_stall_s)
         try:
-            filename, restored = await self._restore(scope, headers, body, receive)
+            answer = await self._answer(scope, headers, body, receive)
         except PromptIRServeError as error:
-            await _refuse(error_responses.answer(scope, error), body, scope, receive, send)
+            await refuse(error_responses.answer(scope, error), body, scope, receive, send)
         except ClientDisconnect:
             await error_responses.client_gone(scope)(scope, receive, send)
         else:
-            note_outcome(scope, "restored")
-            await send({"type": "http.response.start", "status": 200, "headers": _headers(filename, restored)})
-            await send({"type": "http.response.body", "body": restored.data})
+            note_outcome(scope, "restored" if answer.status == 200 else "not-modified")
+            await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+            await send({"type": "http.response.body", "body": answer.content})
 
-    async def _restore(
-        self, scope: Scope, headers: dict[bytes, bytes], body: Body, receive: Receive
-    ) -> tuple[str | None, Restored]:
+    async def _answer(self, scope: Scope, headers: dict[bytes, bytes], body: Body, receive: Receive) -> Answer:
         restorer, limits = self._services.restorer, self._services.limits
         options = read_options(scope["query_string"], headers)
         deadline = restorer.deadline_in(options.patience_s)
@@ -64,34 +63,51 @@ class RestoreRoute:
         def look(start: bytes) -> bool:
             size = peek(start, limits)
             if size is not None:
-                restorer.admit(*size, deadline, options.priority)
+                restorer.admit(*size, options.restore, deadline, options.priority)
             return size is not None
 
         with restorer.accepted():
             try:
                 upload = await read_upload(headers, body, look)
+                tag = await restorer.tag(upload.data, options.restore)
+                if options.as_json:
+                    tag = f'{tag[:-1]}-json"'
+                if is_listed(tag, options.if_none_match):
+                    return not_modified(tag)
                 filename = upload.filename
                 with WhileConnected(receive):
-                    opened = await restorer.open(upload.data)
-                    del upload  # and what it takes up, from here on
-                    body.release()
-                    restored = await restorer.finish(
-                        opened, options.output, options.quality, deadline, options.priority
+                    # A deadline is one client's own, so its work is too.
+                    key = (tag, options.priority) if deadline is None else object()
+                    if key in self._shared:
+                        body.release()
+                    start = partial(
+                        restorer.restore,
+                        upload.data,
+                        options.restore,
+                        deadline=deadline,
+                        priority=options.priority,
+                        progress=lambda done, total: body.release(),  # once it is decoded
                     )
-                return filename, restored
+                    del upload  # the work alone holds it from here on
+                    joined = self._shared.join(key, start)
+                    del start
+                    restored = await joined
+                return restored_answer(restored, filename, tag, as_json=options.as_json)
             finally:
                 body.release()
 
 
-def _declared_bytes(headers: Mapping[bytes, bytes]) -> int | None:
+def declared_bytes(headers: Mapping[bytes, bytes]) -> int | None:
+    """The Content-Length, None where there is none."""
     declared = headers.get(b"content-length", b"")
     return int(declared) if declared.isdigit() else None
 
 
-async def _refuse(response: Response, body: Body, scope: Scope, receive: Receive, send: Send) -> None:
+async def refuse(response: Response, body: Body, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer, even where the client still sends: to close on bytes that nobody read would take the answer from it."""
     declared = body.declared_bytes
-    if body.ended or (declared is not None and declared <= _DROPPED_BYTES):
+    goes_on = declared is not None and declared <= _DROPPED_BYTES and response.status_code != 408
+    if body.ended or goes_on:
         await response(scope, receive, send)
         return
     response.headers["Connection"] = "close"  # a client that reads this stops sending
@@ -99,35 +115,3 @@ async def _refuse(response: Response, body: Body, scope: Scope, receive: Receive
     await send({"type": "http.response.body", "body": response.body, "more_body": True})
     await body.discard()
     await send({"type": "http.response.body", "body": b""})
-
-
-def _headers(filename: str | None, restored: Restored) -> list[tuple[bytes, bytes]]:
-    return [
-        (b"content-length", b"%d" % len(restored.data)),
-        (b"content-type", restored.output.media_type.encode()),
-        (SERVER_TIMING, _server_timing(restored.timings)),
-        (b"content-disposition", _disposition(filename, restored.output).encode("latin-1")),
-    ]
-
-
-def _server_timing(timings: Timings) -> bytes:
-    # W3C Server Timing: durations in milliseconds; the request context adds the total.
-    return b'decode;dur=%.2f, queue;dur=%.2f, inference;dur=%.2f, encode;dur=%.2f, batch;desc="%d"' % (
-        timings.decode_s * 1e3,
-        timings.queue_s * 1e3,
-        timings.inference_s * 1e3,
-        timings.encode_s * 1e3,
-        timings.batch_size,
-    )
-
-
-def _disposition(filename: str | None, output: OutputFormat) -> str:
-    # RFC 6266: a plain ASCII name for everyone, and the true one for those who read filename*.
-    if not filename:
-        return f'inline; filename="restored{output.suffix}"'
-    stem = PurePosixPath(filename.replace("\\", "/")).stem[:_LONGEST_STEM]
-    stem = re.sub(r"[\x00-\x1f\x7f\"]", "", stem)
-    name = f"{stem}-restored{output.suffix}" if stem else f"restored{output.suffix}"
-    plain = name.encode("ascii", "replace").decode().replace("?", "_")
-    disposition = f'inline; filename="{plain}"'
-    return disposition if plain == name else f"{disposition}; filename*=UTF-8''{quote(name, safe='', errors='replace')}"

@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from server.api.limits_document import ServiceLimits
 from server.api.schemas import Health, Limits, Model, Readiness, Scheduler, ServiceDescription
 from server.api.services import InjectedServices
 from server.restorer import Status
@@ -25,6 +26,13 @@ async def describe(services: InjectedServices) -> ServiceDescription:
             max_image_side=limits.max_image_side,
         ),
     )
+
+
+@router.get("/v1/limits", summary="Every limit on a request")
+async def limits(services: InjectedServices) -> ServiceLimits:
+    """Bytes, pixels, sides, formats, tiles and qualities: what an upload and its options may be."""
+    info = services.restorer.info
+    return ServiceLimits.of(services.settings, None if info is None else info.size_multiple)
 
 
 @router.get("/healthz", summary="Liveness")

@@ -124,4 +124,6 @@ class ServiceDescription(BaseModel):
         "readiness": "/readyz",
         "metrics": "/metrics",
         "scheduler": "/v1/scheduler",
+        "jobs": "/v1/jobs",
+        "limits": "/v1/limits",
     }

@@ -5,9 +5,10 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from server.jobs.long_work import LongWork
 from server.metrics import Metrics
 from server.restorer import Restorer
-from server.settings import LimitSettings
+from server.settings import LimitSettings, Settings
 
 
 @dataclass(frozen=True)
@@ -16,8 +17,15 @@ class Services:
 
     restorer: Restorer
     metrics: Metrics
-    limits: LimitSettings
+    settings: Settings
     version: str
+    jobs: LongWork | None = None
+    """None where no folder was given for them."""
+
+    @property
+    def limits(self) -> LimitSettings:
+        """What an upload may be."""
+        return self.settings.limits
 
 
 async def _services(request: Request) -> Services:

@@ -24,6 +24,8 @@ class BackendInfo:
     """Whether the backend is a `RepeatingBackend` now: it runs below FP32 and holds the FP32 network as well."""
     can_begin_ahead: bool = False
     """Whether the backend is a `PipelinedBackend`."""
+    model_hash: str = ""
+    """SHA-256 of the model file: what tells two artifacts of one name apart."""
 
 
 class Backend(Protocol):

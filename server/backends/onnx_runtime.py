@@ -72,6 +72,7 @@ class OnnxBackend:
             device="cpu" if self._index is None else f"cuda:{self._index} ({self._providers[0]})",
             artifact=manifest.name,
             precision=manifest.precision,
+            model_hash=manifest.sha256,
             size_multiple=manifest.size_multiple,
             max_batch=self._max_batch,
         )

@@ -88,6 +88,7 @@ class TorchBackend:
             device=torch.cuda.get_device_name() if on_cuda else "cpu",
             artifact=name,
             precision=settings.torch_precision,
+            model_hash=sha256_of(_weights_of(settings.artifact)),
             size_multiple=SIZE_MULTIPLE,
             max_batch=self._max_batch,
             can_repeat_in_fp32=mixed,
@@ -254,6 +255,10 @@ def _check_cuda(torch: Any, index: int) -> None:
     )
 
 
+def _weights_of(artifact: Path) -> Path:
+    return artifact / WEIGHTS_FILE if artifact.is_dir() else artifact
+
+
 def _load(artifact: Path) -> tuple[str, Any]:
     """Return the name and the network, in FP32 on the CPU, of an artifact folder or of a weights file."""
     from models.checkpoint import CheckpointError, load_network, variant_of
@@ -262,7 +267,7 @@ def _load(artifact: Path) -> tuple[str, Any]:
     try:
         if not artifact.is_dir():
             return artifact.stem, load_network(artifact, PromptIRConfig.named(variant_of(artifact)))
-        manifest, weights = Manifest.load(artifact), artifact / WEIGHTS_FILE
+        manifest, weights = Manifest.load(artifact), _weights_of(artifact)
         if not weights.is_file():
             raise CheckpointError(f"{artifact} has no {WEIGHTS_FILE}, which this backend runs instead of the ONNX file")
         if manifest.weights_sha256 is not None and sha256_of(weights) != manifest.weights_sha256:

@@ -93,6 +93,7 @@ class PlanBackend:
             device=device.name,
             artifact=manifest.name,
             precision=manifest.precision,
+            model_hash=manifest.onnx_sha256,
             size_multiple=manifest.size_multiple,
             max_batch=min(self._max_batch, max(profile.max[0] for profile in manifest.profiles)),
             can_begin_ahead=True,

@@ -1,5 +1,6 @@
 """The Admission: which jobs are refused before they wait, and when they may come back."""
 
+from collections import Counter
 from collections.abc import Mapping
 
 from server.batching import backlog
@@ -15,35 +16,59 @@ MIN_RETRY_AFTER_S = 1.0
 class Admission:
     """Bounds what waits: its pixels by the queue's memory, its time by `max_backlog_s` and by the job's deadline.
 
-    While a device is idle and nothing waits, any job is taken that its deadline does not forbid.
+    While a device is idle and nothing waits, any job is taken that its deadline does not forbid. A series of jobs
+    counts as a whole, from its beginning: those of its jobs that are still to come are `owed`.
     """
 
     def __init__(self, queue: JobQueue, devices: Mapping[str, Device], max_backlog_s: float) -> None:
         self.max_backlog_s = max_backlog_s
+        self.owed: Counter[Canvas] = Counter()
         self._queue = queue
         self._devices = devices
 
-    def check(self, canvas: Canvas, deadline: float | None, priority: Priority, now: float) -> None:
-        """Raise what a job that arrives now is refused with, if it is; `deadline` and `now` on the batcher's clock."""
+    def check(
+        self, canvas: Canvas, deadline: float | None, priority: Priority, now: float, count: int | None = None
+    ) -> None:
+        """Raise what a job that arrives now is refused with, if it is, or a series of `count` jobs of the batch class.
+
+        `deadline` and `now` are on the batcher's clock.
+        """
         self._queue.check_open()
         if deadline is not None and deadline <= now:
             raise DeadlineExceeded("the deadline had passed before the image was queued")
         devices = self._devices.values()
-        pixels = canvas.height * canvas.width
-        if not self._queue.has_room(pixels):
-            excess = self._queue.pixels + pixels - self._queue.max_pixels
-            seconds = backlog.drain_s(devices, Priority.BATCH, now) * min(1.0, excess / self._queue.pixels)
-            raise QueueFull(f"{self._queue.jobs} images wait already", max(MIN_RETRY_AFTER_S, seconds))
+        if count is None:
+            self._check_room(canvas.pixels, self._queue.pixels, now)
+        else:  # what is owed takes no memory from those who come alone
+            self._check_room(count * canvas.pixels, self._queue.pixels + self.owed_pixels, now)
         lane = self._queue.lane(canvas)
         waiting = 0 if lane is None else len(lane.classes[0]) if priority is Priority.INTERACTIVE else len(lane)
-        seconds = backlog.answered_s(devices, canvas, waiting, priority, now)
+        if priority is Priority.BATCH:
+            waiting += self.owed[canvas]
+        seconds = backlog.answered_s(devices, canvas, waiting, priority, now, count or 1)
         if deadline is not None and now + seconds > deadline:
             self._refuse_deadline(canvas, deadline - now, seconds)
-        if seconds > self.max_backlog_s and (self._queue.jobs or not any(device.is_idle for device in devices)):
+        if seconds > self.max_backlog_s and (self._is_waited or not any(device.is_idle for device in devices)):
             raise QueueFull(
                 f"what was admitted before takes {seconds:.1f} s already",
                 retry_after_s=max(MIN_RETRY_AFTER_S, seconds - self.max_backlog_s),
             )
+
+    @property
+    def owed_pixels(self) -> int:
+        """Pixels of all jobs that are still to come."""
+        return sum(count * canvas.pixels for canvas, count in self.owed.items())
+
+    @property
+    def _is_waited(self) -> bool:
+        return self._queue.jobs > 0 or self.owed.total() > 0
+
+    def _check_room(self, pixels: int, held: int, now: float) -> None:
+        if not self._is_waited or held + pixels <= self._queue.max_pixels:
+            return
+        excess = held + pixels - self._queue.max_pixels
+        seconds = backlog.drain_s(self._devices.values(), Priority.BATCH, now) * min(1.0, excess / max(1, held))
+        raise QueueFull(f"{self._queue.jobs} images wait already", max(MIN_RETRY_AFTER_S, seconds))
 
     def _refuse_deadline(self, canvas: Canvas, patience_s: float, seconds: float) -> None:
         alone = min(device.predict(canvas, 1) for device in self._devices.values())

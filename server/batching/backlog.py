@@ -14,8 +14,10 @@ def drain_s(devices: Collection[Device], priority: Priority, now: float) -> floa
     return _shared([(device.remaining_s(now), device.work_s[priority]) for device in devices])
 
 
-def answered_s(devices: Collection[Device], canvas: Canvas, waiting: int, priority: Priority, now: float) -> float:
-    """Seconds until a further job of `canvas` would be answered if it went last; `waiting` of it are there already.
+def answered_s(
+    devices: Collection[Device], canvas: Canvas, waiting: int, priority: Priority, now: float, count: int = 1
+) -> float:
+    """Seconds until `count` further jobs of `canvas` would be answered if they went last; `waiting` are there already.
 
     Whoever is admitted with time to go last can be answered in time by earliest deadline first, whatever comes later,
     because each later one is admitted by the same rule.
@@ -23,7 +25,7 @@ def answered_s(devices: Collection[Device], canvas: Canvas, waiting: int, priori
     parts, soonest = [], float("inf")
     for device in devices:
         remaining = device.remaining_s(now)
-        parts.append((remaining, device.work_with(canvas, waiting + 1, priority)))
+        parts.append((remaining, device.work_with(canvas, waiting + count, priority)))
         soonest = min(soonest, remaining + device.predict(canvas, 1))
     return max(_shared(parts), soonest) if parts else 0.0
 

@@ -56,8 +56,8 @@ class Batcher:
         with self.queue.lock:
             device.wake = threading.Condition(self.queue.lock)
             self.devices[device.name] = device
-            for lane in self.queue.lanes:
-                device.price(lane.canvas, len(lane.classes[0]), len(lane))
+            for canvas in {lane.canvas for lane in self.queue.lanes} | set(self._admission.owed):
+                self._price(canvas)
             self.queue.open()
         self._metrics.watch_cost_model(device.name, lambda: device.cost_model.relative_error)
 
@@ -78,31 +78,53 @@ class Batcher:
             return self.queue.release_from(device.name)
 
     def admit(
-        self, height: int, width: int, deadline: float | None = None, priority: Priority = Priority.INTERACTIVE
+        self,
+        canvas: Canvas,
+        deadline: float | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+        count: int | None = None,
     ) -> None:
-        """Refuse early: raise what `submit` of a tile (3, height, width) would raise at once; takes nothing."""
+        """Refuse early: raise what `submit` of a tile, or a Series of `count`, would raise at once; takes nothing."""
         try:
             with self.queue.lock:
-                self._admission.check(Canvas(height, width), deadline, priority, self._clock())
+                self._admission.check(canvas, deadline, priority, self._clock(), count)
         except (Refused, DeadlineExceeded) as error:
             self._metrics.count_refusal(error.slug)
             raise
 
+    def owe(self, canvas: Canvas, count: int) -> None:
+        """Count so many more jobs as backlog that are still to come."""
+        with self.queue.lock:
+            self._admission.owed[canvas] += count
+            if not self._admission.owed[canvas]:
+                del self._admission.owed[canvas]
+            self._price(canvas)
+
+    def useful_jobs(self, canvas: Canvas) -> int:
+        """How many jobs of a canvas keep all devices busy: those of a run and of the next, on each."""
+        with self.queue.lock:
+            return max(2, 2 * sum(device.room(canvas) for device in self.devices.values()))
+
     async def submit(
-        self, pixels: Pixels, deadline: float | None = None, priority: Priority = Priority.INTERACTIVE
+        self,
+        pixels: Pixels,
+        deadline: float | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+        *,
+        owed: bool = False,
     ) -> Completion:
         """Wait for the restored copy of one tile: float32 (3, H, W), H and W multiples of the backend's size multiple.
 
         Raises QueueFull (DeadlineUnmet where the backlog leaves too little time), NotReady or Draining at once;
         DeadlineExceeded where the deadline passes before the run, or no run could keep it; BackendError where the run
         fails. Cancelling the caller takes the job out of the queue; a run that has begun goes on without it. The
-        array must not change until then.
+        array must not change until then. One that was `owed` is admitted already.
         """
         if pixels.dtype != np.float32 or pixels.ndim != 3 or pixels.shape[0] != 3:  # it would fail its lane mates
             raise ValueError(f"a tile is float32 (3, H, W), not {pixels.dtype} {pixels.shape}")
         loop = asyncio.get_running_loop()
         job = Job(pixels, loop.create_future(), self._clock(), deadline, priority)
-        self.enqueue(job)
+        self.enqueue(job, owed=owed)
         timer = None if deadline is None else loop.call_later(deadline - job.enqueued_at, self._expire_waiting, job)
         # Counted here, where the caller is told, so that a job which expires as its caller leaves counts once.
         try:
@@ -120,14 +142,17 @@ class Batcher:
             if timer is not None:
                 timer.cancel()
 
-    def enqueue(self, job: Job) -> None:
+    def enqueue(self, job: Job, *, owed: bool = False) -> None:
         """Put a new job into the queue and wake a device for it; raises what `submit` raises at once."""
         canvas = job.canvas
         try:
             with self.queue.lock:
                 self._returns.arrived(canvas, job.enqueued_at)
-                self._admission.check(canvas, job.deadline, job.priority, job.enqueued_at)
-                self.queue.offer(job)  # has room: it was checked under this lock
+                if owed:
+                    self.owe(canvas, -1)
+                else:
+                    self._admission.check(canvas, job.deadline, job.priority, job.enqueued_at)
+                self.queue.offer(job, admitted=True)  # has room: it was checked under this lock
                 self._price(canvas)
                 self._wake_for(job)
         except (Refused, DeadlineExceeded) as error:
@@ -235,6 +260,7 @@ class Batcher:
     def _price(self, canvas: Canvas) -> None:
         lane = self.queue.lane(canvas)
         interactive, total = (0, 0) if lane is None else (len(lane.classes[0]), len(lane))
+        total += self._admission.owed[canvas]
         for device in self.devices.values():
             device.price(canvas, interactive, total)
 

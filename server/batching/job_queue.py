@@ -98,11 +98,14 @@ class JobQueue:
         """Whether a job of so many pixels would be taken; an empty queue has room for any job, however large."""
         return not self._jobs or self._pixels + pixels <= self.max_pixels
 
-    def offer(self, job: Job) -> bool:
-        """Add a job to its lane; False if there is no room. Raises what the queue refuses with while not open."""
+    def offer(self, job: Job, *, admitted: bool = False) -> bool:
+        """Add a job to its lane; False if there is no room. Raises what the queue refuses with while not open.
+
+        Room was made before for a job that is `admitted` already.
+        """
         with self.lock:
             self.check_open()
-            if not self.has_room(job.pixel_count):
+            if not admitted and not self.has_room(job.pixel_count):
                 return False
             lane = self._lanes.get(job.canvas)
             if lane is None:

@@ -6,7 +6,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ from server.app import create_restorer
 from server.cli.settings_flags import add_settings, settings_from
 from server.errors import InvalidRequest, PromptIRServeError
 from server.imaging import codec
-from server.imaging.codec import OutputFormat
+from server.imaging.output import MetadataPolicy, OutputFormat
+from server.imaging.strength import check_strength
 from server.metrics import Metrics
+from server.restoration import RestoreOptions
 from server.restorer import Restorer
 
 DEFAULT_QUALITY = 95
@@ -27,13 +29,17 @@ IN_FLIGHT = 3
 # All images have ended by then; only after Ctrl-C may a run still be going on.
 RELEASE_TIMEOUT_S = 5.0
 
-_INPUT_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"})
+_INPUT_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".avif"})
 _OUTPUT_BY_SUFFIX = {
     ".png": OutputFormat.PNG,
     ".jpg": OutputFormat.JPEG,
     ".jpeg": OutputFormat.JPEG,
     ".webp": OutputFormat.WEBP,
+    ".avif": OutputFormat.AVIF,
+    ".tif": OutputFormat.TIFF,
+    ".tiff": OutputFormat.TIFF,
 }
+SUFFIXES = " ".join(_OUTPUT_BY_SUFFIX)
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ def add_command(commands: Any) -> None:
     """Add `restore` to the command line."""
     parser: argparse.ArgumentParser = commands.add_parser("restore", help="restore a file or a folder of files")
     parser.add_argument("source", type=Path, metavar="IN", help="an image, or a folder that is searched for images")
-    parser.add_argument("target", type=Path, metavar="OUT", help="the restored image (.png .jpg .webp), or a folder")
+    parser.add_argument("target", type=Path, metavar="OUT", help=f"the restored image ({SUFFIXES}), or a folder")
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
     parser.add_argument("--quality", type=int, default=DEFAULT_QUALITY, choices=range(1, 101), metavar="1..100")
     parser.add_argument(
@@ -63,6 +69,16 @@ def add_command(commands: Any) -> None:
         choices=list(OutputFormat),
         help="of the files in an OUT folder; an OUT file's suffix names its own",
     )
+    parser.add_argument(
+        "--metadata",
+        type=MetadataPolicy,
+        default=MetadataPolicy.KEEP,
+        choices=list(MetadataPolicy),
+        help="EXIF and XMP",
+    )
+    parser.add_argument("--strength", type=float, default=1.0, metavar="0..1", help="share of the restored photo")
+    parser.add_argument("--tile", type=int, metavar="PIXELS", help="longest side of a tile; large photos are cut")
+    parser.add_argument("--overlap", type=int, metavar="PIXELS", help="what neighbouring tiles share at least")
     add_settings(parser, {"backend", "limits"})
     parser.set_defaults(run=run)
 
@@ -71,9 +87,16 @@ def run(arguments: argparse.Namespace) -> int:
     """Restore everything; 1 if any file failed. Raises InvalidRequest if there is nothing sensible to do."""
     settings = settings_from(arguments)
     errands = plan(arguments.source, arguments.target, arguments.format)
+    options = RestoreOptions(
+        quality=arguments.quality,
+        metadata=arguments.metadata,
+        strength=check_strength(arguments.strength),
+        tile=arguments.tile,
+        overlap=arguments.overlap,
+    )
     codec.quieten()
     restorer = create_restorer(settings, Metrics(CollectorRegistry()))
-    failures = asyncio.run(_restore_all(restorer, errands, arguments.quality, arguments.overwrite))
+    failures = asyncio.run(_restore_all(restorer, errands, options, arguments.overwrite))
     if failures:
         print(f"promptir: {len(failures)} of {len(errands)} images failed:", file=sys.stderr)
         for errand, reason in failures:
@@ -115,7 +138,7 @@ def _plan_folder(source: Path, target: Path, output: OutputFormat) -> list[Erran
 
 
 async def _restore_all(
-    restorer: Restorer, errands: Sequence[Errand], quality: int, overwrite: bool
+    restorer: Restorer, errands: Sequence[Errand], options: RestoreOptions, overwrite: bool
 ) -> list[tuple[Errand, str]]:
     failures: list[tuple[Errand, str]] = []
     slots = asyncio.Semaphore(IN_FLIGHT)
@@ -123,7 +146,7 @@ async def _restore_all(
     async def run_errand(errand: Errand) -> None:
         async with slots:
             try:
-                await _restore_one(restorer, errand, quality, overwrite)
+                await _restore_one(restorer, errand, options, overwrite)
             except (PromptIRServeError, OSError) as error:
                 failures.append((errand, str(error)))
         progress.update()
@@ -140,11 +163,11 @@ async def _restore_all(
     return sorted(failures, key=lambda failure: failure[0].source)
 
 
-async def _restore_one(restorer: Restorer, errand: Errand, quality: int, overwrite: bool) -> None:
+async def _restore_one(restorer: Restorer, errand: Errand, options: RestoreOptions, overwrite: bool) -> None:
     if not overwrite and errand.target.exists():
         raise InvalidRequest(f"{errand.target} exists; --overwrite replaces it")
     data = await asyncio.to_thread(errand.source.read_bytes)
-    restored = await restorer.restore(data, errand.output, quality)
+    restored = await restorer.restore(data, replace(options, output=errand.output))
     await asyncio.to_thread(_write_atomically, errand.target, restored.data)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import uvicorn
 
 from server import logs
-from server.api.protocol import OneWriteProtocol
+from server.api.protocol import BoundedProtocol
 from server.app import create_app
 from server.cli.settings_flags import add_settings, settings_from
 from server.errors import BackendUnavailable
@@ -33,7 +33,7 @@ CLOSE_CONNECTIONS_S = 5
 def add_command(commands: Any) -> None:
     """Add `serve` to the command line."""
     parser: argparse.ArgumentParser = commands.add_parser("serve", help="serve restorations over HTTP")
-    add_settings(parser, {TOP, "http", "limits", "batching", "backend"})
+    add_settings(parser, {TOP, "http", "limits", "batching", "backend", "jobs"})
     parser.set_defaults(run=run)
 
 
@@ -46,9 +46,11 @@ def run(arguments: argparse.Namespace) -> int:
     listener = _listen(settings.http)
     app = create_app(settings)
     restorer: Restorer = app.state.services.restorer
+    if (jobs := app.state.services.jobs) is not None:
+        jobs.open()  # here, for a folder that cannot be used to be said in one sentence
     config = uvicorn.Config(
         app,
-        http=OneWriteProtocol,
+        http=BoundedProtocol,
         log_config=logs.config(settings.log_level),
         access_log=False,  # the request context logs each request, with more to say
         server_header=False,

@@ -106,8 +106,8 @@ def raises(error: BaseException) -> Callable[[Pixels], Pixels]:
     return run
 
 
-def restore(client: httpx.Client, png: Image) -> httpx.Response:
-    return client.post("/restore", content=png(8, 8), headers={"Content-Type": "image/png"})
+def restore(client: httpx.Client, png: Image, seed: int = 0) -> httpx.Response:
+    return client.post("/restore", content=png(8, 8, seed=seed), headers={"Content-Type": "image/png"})
 
 
 @pytest.mark.parametrize(
@@ -149,11 +149,15 @@ def test_an_image_that_fits_no_memory_is_507_and_a_smaller_one_is_restored(
     assert restore(client, png).status_code == 200
 
 
-def until_ready(client: httpx.Client) -> None:
+def until(holds: Callable[[], bool]) -> None:
     give_up = time.monotonic() + WAIT_S
-    while client.get("/readyz").status_code != 200:
-        assert time.monotonic() < give_up, "it did not become ready again"
+    while not holds():
+        assert time.monotonic() < give_up, "what was waited for did not come"
         time.sleep(0.01)
+
+
+def until_ready(client: httpx.Client) -> None:
+    until(lambda: client.get("/readyz").status_code == 200)
 
 
 def slug_of(response: httpx.Response) -> str:
@@ -205,9 +209,8 @@ def test_what_waits_behind_a_run_that_loses_its_backend_is_restored_by_the_next_
     with serving(faults) as client, ThreadPoolExecutor(3) as senders:
         running = senders.submit(restore, client, png)
         assert entered.wait(WAIT_S)
-        waiting = [senders.submit(restore, client, png) for _ in range(2)]
-        while metric(client, "promptir_queue_jobs") < 2:
-            time.sleep(0.01)
+        waiting = [senders.submit(restore, client, png, seed) for seed in (1, 2)]  # equal ones would run once
+        until(lambda: metric(client, "promptir_queue_jobs") == 2)
         go_on.set()
         assert slug_of(running.result()) == "backend-lost"
         assert [response.result().status_code for response in waiting] == [200, 200]
@@ -243,8 +246,7 @@ def test_with_two_devices_the_loss_of_one_leaves_the_service_ready(faults: Fault
 
     with serving(faults, devices="sim:0,sim:1") as client:
         conditions = 'promptir_device_condition{device="sim:%d",promptir_device_condition="ready"}'
-        while sum(metric(client, conditions % number) for number in range(2)) < 2:
-            time.sleep(0.01)
+        until(lambda: sum(metric(client, conditions % number) for number in range(2)) == 2)
         faults.failure = die_once
         assert slug_of(restore(client, png)) == "backend-lost"
         for _ in range(10):

@@ -33,10 +33,9 @@ def test_everyone_gets_their_own_image_back(start: Any, png: Image, samples: Sam
 
 def test_a_client_that_leaves_while_queued_takes_its_job_along(start: Any, png: Image) -> None:
     server = start(simulated_base_ms=1200, max_batch=1).until_ready()
-    data = png(8, 8)
     with ThreadPoolExecutor(1) as sender:
-        first = sender.submit(server.client.post, "/restore", content=data)
-        leaving = [_send(server.url, data) for _ in range(3)]
+        first = sender.submit(server.client.post, "/restore", content=png(8, 8))
+        leaving = [_send(server.url, png(8, 8, seed=seed)) for seed in (1, 2, 3)]
         server.until(lambda: server.metric("promptir_queue_jobs") == 3)  # one more runs
         for connection in leaving:
             connection.close()

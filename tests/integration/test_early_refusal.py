@@ -52,7 +52,7 @@ def test_a_large_image_is_refused_from_its_first_bytes_while_the_rest_is_not_sen
     form: bool, server: Any, png: Image
 ) -> None:
     huge = bytearray(png(8, 8)[:64])
-    huge[16:20] = huge[20:24] = (5000).to_bytes(4, "big")
+    huge[16:20] = huge[20:24] = (10_000).to_bytes(4, "big")
     kind = "Content-Type: multipart/form-data; boundary=x" if form else "Content-Type: image/png"
     with closing(connect(server)) as connection:
         connection.sendall(head(LARGE, kind) + (FORM_START if form else b"") + huge)

@@ -189,7 +189,9 @@ def test_a_full_queue_is_429_and_says_when_to_come_back(start: Any, png: Image) 
     server = start(simulated_base_ms=700, max_batch=1, max_backlog_ms=1000).until_ready()
     with ThreadPoolExecutor(6) as senders:
         # As large as the warm-up runs, so that the cost is known.
-        responses = list(senders.map(lambda _: server.client.post("/restore", content=png(64, 64)), range(6)))
+        responses = list(
+            senders.map(lambda seed: server.client.post("/restore", content=png(64, 64, seed=seed)), range(6))
+        )
     refused = [response for response in responses if response.status_code != 200]
     assert 1 <= len(refused) < 6
     for response in refused:
@@ -202,9 +204,9 @@ def test_a_deadline_that_what_waits_ahead_would_break_is_429_and_one_that_no_run
     start: Any, png: Image
 ) -> None:
     server = start(simulated_base_ms=800, max_batch=1).until_ready()
-    data = png(64, 64)  # as large as the warm-up runs, so that the cost is known
+    data, other = png(64, 64), png(64, 64, seed=1)  # as large as the warm-up runs, so that the cost is known
     with ThreadPoolExecutor(2) as senders:
-        earlier = [senders.submit(server.client.post, "/restore", content=data) for _ in range(2)]
+        earlier = [senders.submit(server.client.post, "/restore", content=content) for content in (data, other)]
         server.until(lambda: server.metric("promptir_queue_jobs") == 1)  # one runs, one waits
         later = server.client.post("/restore", content=data, headers={"X-Deadline-Ms": "1000"})
         never = server.client.post("/restore", content=data, headers={"X-Deadline-Ms": "50"})

@@ -34,7 +34,7 @@ def test_it_is_alive_at_once_and_ready_only_after_the_warm_up(start: Any, png: I
 def test_a_signal_drains_and_the_exit_code_is_zero(signal_name: str, start: Any, png: Image) -> None:
     server = start(simulated_base_ms=900, max_batch=1).until_ready()
     with ThreadPoolExecutor(2) as senders:
-        accepted = [senders.submit(server.client.post, "/restore", content=png(8, 8)) for _ in range(2)]
+        accepted = [senders.submit(server.client.post, "/restore", content=png(8, 8, seed=seed)) for seed in range(2)]
         server.until(lambda: server.metric("promptir_queue_jobs") == 1)  # one runs, one waits
         server.process.send_signal(getattr(signal, signal_name))
         server.until(lambda: server.client.get("/readyz").status_code == 503)
@@ -66,7 +66,7 @@ def test_an_upload_that_is_still_arriving_at_the_signal_is_accepted_work(start: 
 def test_work_that_outlasts_the_drain_is_answered_and_not_dropped(start: Any, png: Image) -> None:
     server = start(simulated_base_ms=1000, max_batch=1, drain_timeout_s=0.3).until_ready()
     with ThreadPoolExecutor(2) as senders:
-        accepted = [senders.submit(server.client.post, "/restore", content=png(8, 8)) for _ in range(2)]
+        accepted = [senders.submit(server.client.post, "/restore", content=png(8, 8, seed=seed)) for seed in range(2)]
         server.until(lambda: server.metric("promptir_queue_jobs") == 1)
         server.terminate()
         types = sorted(response.result().json()["type"].rsplit(":", 1)[1] for response in accepted)
@@ -78,7 +78,7 @@ def test_work_that_outlasts_the_drain_is_answered_and_not_dropped(start: Any, pn
 def test_a_second_signal_ends_the_process_at_once(signal_name: str, code: int, start: Any, png: Image) -> None:
     server = start(simulated_base_ms=1000, max_batch=1).until_ready()
     with ThreadPoolExecutor(2) as senders:
-        accepted = [senders.submit(server.client.post, "/restore", content=png(8, 8)) for _ in range(2)]
+        accepted = [senders.submit(server.client.post, "/restore", content=png(8, 8, seed=seed)) for seed in range(2)]
         server.until(lambda: server.metric("promptir_queue_jobs") == 1)
         server.process.send_signal(getattr(signal, signal_name))
         server.until(lambda: server.client.get("/readyz").status_code == 503)

@@ -6,10 +6,12 @@ from typing import Any
 def test_restore_lists_every_response_it_can_give(server: Any) -> None:
     document = server.client.get("/openapi.json").json()
     responses = document["paths"]["/restore"]["post"]["responses"]
-    assert sorted(responses) == ["200", "400", "413", "415", "422", "429", "500", "503", "504", "507"]
-    assert sorted(responses["200"]["content"]) == ["image/jpeg", "image/png", "image/webp"]
+    refusals = ["400", "406", "408", "413", "415", "422", "429", "500", "503", "504", "507"]
+    assert sorted(responses) == ["200", "304", *refusals]
+    images = ["image/avif", "image/jpeg", "image/png", "image/tiff", "image/webp"]
+    assert sorted(responses["200"]["content"]) == ["application/json", *images, "multipart/mixed"]
     for status, response in responses.items():
-        if status != "200":
+        if status in refusals:
             content = response["content"]
             assert content == {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 
@@ -34,19 +36,28 @@ def test_the_parameters_of_restore_are_the_ones_that_are_checked(server: Any) ->
         (parameter["in"], parameter["name"]): parameter
         for parameter in document["paths"]["/restore"]["post"]["parameters"]
     }
-    assert sorted(parameters) == [
-        ("header", "X-Deadline-Ms"),
-        ("header", "X-Priority"),
-        ("query", "format"),
-        ("query", "quality"),
-    ]
+    query = ["color", "effort", "format", "metadata", "overlap", "quality", "report", "strength", "tile"]
+    headers = ["Accept", "If-None-Match", "X-Deadline-Ms", "X-Priority"]
+    assert sorted(parameters) == [*(("header", name) for name in headers), *(("query", name) for name in query)]
     assert parameters["header", "X-Priority"]["schema"]["enum"] == ["interactive", "batch"]
     assert not any(parameter["required"] for parameter in parameters.values())
 
 
 def test_every_reference_leads_somewhere_and_every_route_is_described(server: Any) -> None:
     document = server.client.get("/openapi.json").json()
-    assert sorted(document["paths"]) == ["/", "/healthz", "/metrics", "/readyz", "/restore", "/v1/scheduler"]
+    assert sorted(document["paths"]) == [
+        "/",
+        "/healthz",
+        "/metrics",
+        "/readyz",
+        "/restore",
+        "/v1/jobs",
+        "/v1/jobs/{job_id}",
+        "/v1/jobs/{job_id}/events",
+        "/v1/jobs/{job_id}/result",
+        "/v1/limits",
+        "/v1/scheduler",
+    ]
     for reference in _references(document):
         assert reference.removeprefix("#/components/schemas/") in document["components"]["schemas"]
     assert "503" in document["paths"]["/readyz"]["get"]["responses"]

@@ -70,10 +70,10 @@ def test_a_client_that_leaves_during_a_run_changes_nothing_for_the_others(start:
     data = png(8, 8)
     host, _, port = server.url.removeprefix("http://").partition(":")
     with socket.create_connection((host, int(port))) as leaving, ThreadPoolExecutor(3) as senders:
-        first = senders.submit(server.client.post, "/restore", content=data)
+        first = senders.submit(server.client.post, "/restore", content=png(8, 8, seed=1))
         server.until(lambda: any(device["running"] for device in server.client.get("/v1/scheduler").json()["devices"]))
         leaving.sendall(f"POST /restore HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data)
-        others = [senders.submit(server.client.post, "/restore", content=data) for _ in range(2)]
+        others = [senders.submit(server.client.post, "/restore", content=png(8, 8, seed=seed)) for seed in (2, 3)]
         assert first.result().status_code == 200
         server.until(lambda: server.metric("promptir_queue_jobs") == 0)  # the three of them run
         leaving.close()

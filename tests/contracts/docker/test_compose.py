@@ -10,7 +10,7 @@ import pytest
 from jsonschema import Draft7Validator
 
 from server.cli.serve import CLOSE_CONNECTIONS_S
-from server.settings import BatchingSettings, HttpSettings, LimitSettings
+from server.settings import BatchingSettings, HttpSettings, LimitSettings, Settings
 
 GIGABYTE_A_MEGAPIXEL = 3
 BYTES_A_QUEUED_PIXEL = 12
@@ -68,7 +68,7 @@ def test_a_server_has_time_to_drain(compose: Model, name: str) -> None:
 def test_a_run_and_all_that_may_wait_fit_the_memory_of_the_cpu_server(compose: Model) -> None:
     memory = compose["services"]["server-cpu"]["deploy"]["resources"]["limits"]["memory"]
     waiting = BYTES_A_QUEUED_PIXEL * BatchingSettings().max_queued_pixels + LimitSettings().max_uploads_bytes
-    run = GIGABYTE_A_MEGAPIXEL * 1e9 * LimitSettings().max_run_pixels / 1e6
+    run = GIGABYTE_A_MEGAPIXEL * 1e9 * Settings().whole_pixels / 1e6
     assert int(memory.removesuffix("g")) * 2**30 >= run + waiting
 
 

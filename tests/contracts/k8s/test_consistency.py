@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from server.cli.serve import CLOSE_CONNECTIONS_S
-from server.settings import BatchingSettings, HttpSettings, LimitSettings, environment_names
+from server.settings import BatchingSettings, HttpSettings, LimitSettings, Settings, environment_names
 
 Document = dict[str, Any]
 Render = Callable[[str], list[Document]]
@@ -186,7 +186,7 @@ def test_only_what_uses_a_gpu_gets_one(name: str, gpus: str | None, render: Rend
 def test_a_run_and_all_that_may_wait_fit_the_memory_of_a_pod(deployed: list[Document]) -> None:
     memory = size_of(server(deployed)["resources"]["limits"]["memory"])
     waiting = BYTES_A_QUEUED_PIXEL * BatchingSettings().max_queued_pixels + LimitSettings().max_uploads_bytes
-    assert memory >= GIGABYTE_A_MEGAPIXEL * 1e9 * LimitSettings().max_run_pixels / 1e6 + waiting
+    assert memory >= GIGABYTE_A_MEGAPIXEL * 1e9 * Settings().whole_pixels / 1e6 + waiting
 
 
 def test_a_server_that_ends_by_itself_is_replaced(deployed: list[Document]) -> None:

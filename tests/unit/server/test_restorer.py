@@ -13,9 +13,9 @@ from prometheus_client import CollectorRegistry
 from server.app import create_restorer
 from server.backends.base import BackendInfo, Pixels
 from server.backends.simulated import SimulatedBackend
-from server.errors import BackendUnavailable, Draining, InvalidImage, NotReady
-from server.imaging.codec import OutputFormat
+from server.errors import BackendError, BackendUnavailable, Draining, InvalidImage, NotReady
 from server.metrics import Metrics
+from server.restoration import RestoreOptions
 from server.restorer import Restorer, Status
 from server.settings import Settings
 
@@ -79,7 +79,7 @@ def test_an_image_comes_back_in_its_size_with_its_pixels_and_its_timings() -> No
     async def scene(restorer: Restorer) -> None:
         await restorer.start()
         with restorer.accepted():
-            restored = await restorer.restore(png(13, 250), OutputFormat.PNG, 90)
+            restored = await restorer.restore(png(13, 250), RestoreOptions())
         assert (restored.width, restored.height) == (250, 13)
         source = cv2.imdecode(np.frombuffer(png(13, 250), np.uint8), cv2.IMREAD_UNCHANGED)
         result = cv2.imdecode(np.frombuffer(restored.data, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -125,7 +125,7 @@ def test_what_was_accepted_before_a_drain_is_restored() -> None:
         with restorer.accepted():
             restorer.drain()  # while the upload is still being read
             assert restorer.active == 1
-            restored = await restorer.restore(png(8, 8), OutputFormat.PNG, 90)
+            restored = await restorer.restore(png(8, 8), RestoreOptions())
         assert restored.width == 8
         assert restorer.active == 0
 
@@ -139,7 +139,7 @@ def test_a_bad_image_reaches_no_backend_and_leaves_nothing_active() -> None:
         await restorer.start()
         backend.running.clear()
         with pytest.raises(InvalidImage), restorer.accepted():
-            await restorer.restore(b"no image", OutputFormat.PNG, 90)
+            await restorer.restore(b"no image", RestoreOptions())
         assert restorer.active == 0
         assert not backend.running.is_set()
 
@@ -154,9 +154,9 @@ def test_cancelling_a_restoration_that_waits_takes_its_job_out_of_the_queue() ->
         await restorer.start()
         backend.gate.clear()
         backend.running.clear()
-        first = asyncio.create_task(restorer.restore(png(8, 8), OutputFormat.PNG, 90))
+        first = asyncio.create_task(restorer.restore(png(8, 8), RestoreOptions()))
         await asyncio.to_thread(backend.running.wait)
-        second = asyncio.create_task(restorer.restore(png(8, 8), OutputFormat.PNG, 90))
+        second = asyncio.create_task(restorer.restore(png(8, 8), RestoreOptions()))
         while metrics.registry.get_sample_value("promptir_queue_jobs") == 0:  # noqa: ASYNC110 - there is no event
             await asyncio.sleep(0)
         second.cancel()
@@ -176,3 +176,72 @@ def test_stopping_twice_is_stopping_once() -> None:
         await restorer.stop(FOREVER_S)
 
     play(scene)
+
+
+TILED = RestoreOptions(tile=64, overlap=16)
+
+
+class FailingBackend(GatedBackend):
+    """A backend whose n-th run after the start of the scene fails."""
+
+    def __init__(self, failing: int) -> None:
+        super().__init__()
+        self.failing = failing
+        self.runs = -(10**6)
+
+    def run(self, batch: Pixels) -> Pixels:
+        self.runs += 1
+        if self.runs == self.failing:
+            raise BackendError("this run failed")
+        return super().run(batch)
+
+
+def test_progress_is_told_from_the_decoded_photo_to_the_last_tile() -> None:
+    told: list[tuple[int, int]] = []
+
+    async def scene(restorer: Restorer) -> None:
+        await restorer.start()
+        restored = await restorer.restore(png(300, 200), TILED, progress=lambda done, total: told.append((done, total)))
+        assert (restored.mode, restored.tiles) == ("tiled", len(told) - 1)
+        assert told == [(done, restored.tiles) for done in range(restored.tiles + 1)]
+        await restorer.restore(png(30, 20), RestoreOptions(), progress=lambda done, total: told.append((done, total)))
+        assert told[-2:] == [(0, 1), (1, 1)]
+
+    play(scene)
+
+
+def test_one_failed_tile_fails_its_photo_once_and_takes_the_others_out_of_the_queue() -> None:
+    backend = FailingBackend(failing=2)
+    metrics = Metrics(CollectorRegistry())
+
+    async def scene(restorer: Restorer) -> None:
+        await restorer.start()
+        backend.runs = 0
+        with pytest.raises(BackendError, match="this run failed"):
+            await restorer.restore(png(400, 400), TILED)
+        assert metrics.registry.get_sample_value("promptir_queue_jobs") == 0
+        assert restorer.snapshot().backlog_ms < 1000
+        assert (await restorer.restore(png(8, 8), RestoreOptions())).width == 8
+
+    play(scene, backend, metrics)
+
+
+def test_cancelling_a_photo_takes_all_its_tiles_out_of_the_queue() -> None:
+    backend = GatedBackend()
+    metrics = Metrics(CollectorRegistry())
+
+    async def scene(restorer: Restorer) -> None:
+        await restorer.start()
+        backend.gate.clear()
+        backend.running.clear()
+        photo = asyncio.create_task(restorer.restore(png(600, 600), TILED))
+        await asyncio.to_thread(backend.running.wait)
+        while metrics.registry.get_sample_value("promptir_queue_jobs") == 0:  # noqa: ASYNC110 - there is no event
+            await asyncio.sleep(0)
+        photo.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await photo
+        assert metrics.registry.get_sample_value("promptir_queue_jobs") == 0
+        backend.gate.set()
+
+    play(scene, backend, metrics)

@@ -9,13 +9,14 @@ from models.artifact import DEFAULT_ARTIFACT
 from server.settings import (
     MAX_RUN_PIXELS,
     BatchingSettings,
-    LimitSettings,
     Settings,
     SettingsError,
     environment_names,
 )
 
-MOST_KNOBS = 27
+# 24 without long work and large photos. `max_whole_pixels`, `upload_stall_s` (what runs, what is waited for) and those
+# of jobs (where, how much, for how long) bound what no other setting bounds.
+MOST_KNOBS = 33
 
 
 @pytest.fixture(autouse=True)
@@ -88,14 +89,23 @@ def test_constructors_do_not_look_at_the_environment(monkeypatch: pytest.MonkeyP
     assert Settings().http.port != 9000
 
 
-def test_an_image_must_fit_a_run() -> None:
-    with pytest.raises(SettingsError, match=r"PROMPTIR_MAX_IMAGE_PIXELS \(2000\) must not exceed PROMPTIR_MAX_RUN_"):
-        Settings.from_environment({"max_image_pixels": 2000, "max_run_pixels": 1000})
+@pytest.mark.parametrize("name", ["max_run_pixels", "max_whole_pixels"])
+def test_a_run_cannot_exceed_what_a_tensor_can_index(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"^PROMPTIR_{name.upper()}={MAX_RUN_PIXELS + 1}: [^;]*4194303$"):
+        Settings.from_environment({name: MAX_RUN_PIXELS + 1})
 
 
-def test_a_run_cannot_exceed_what_a_tensor_can_index() -> None:
-    with pytest.raises(ValidationError):
-        LimitSettings(max_run_pixels=MAX_RUN_PIXELS + 1)
+def test_runs_are_as_large_as_the_device_can_use_and_its_memory_holds() -> None:
+    mixed = Settings.from_environment({"backend": "pytorch", "devices": "cuda:0,cpu"})
+    assert mixed.run_pixels("cpu") < mixed.run_pixels("cuda:0")
+    gpu = Settings.from_environment({"backend": "tensorrt"})
+    assert mixed.whole_pixels < gpu.whole_pixels  # any device may get the image
+    assert mixed.run_pixels("cpu") <= mixed.whole_pixels
+
+
+def test_runs_are_as_large_as_asked_for_on_every_device() -> None:
+    settings = Settings.from_environment({"max_run_pixels": "5000", "max_whole_pixels": "6000"})
+    assert (settings.run_pixels("cpu"), settings.run_pixels("cuda:0"), settings.whole_pixels) == (5000, 5000, 6000)
 
 
 def test_providers_are_a_list_in_the_order_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from starlette.requests import ClientDisconnect
 
-from server.api.body import Body, UploadRoom
-from server.errors import ImageTooLarge, QueueFull
+from server.api.body import PORTION_BYTES, Body, UploadRoom
+from server.errors import ImageTooLarge, QueueFull, UploadStalled
 
 
 def receiver(chunks: Iterable[bytes], gone: bool = False) -> Any:
@@ -85,3 +85,62 @@ def test_the_rest_is_dropped_up_to_its_end_a_disconnect_or_the_size_of_an_upload
     asyncio.run(endless.discard())
     assert not endless.ended
     assert room.used_bytes == 0
+
+
+def dripping(pieces: int, size: int, clock: list[float], pause_s: float) -> Any:
+    """An ASGI `receive` whose pieces take `pause_s` seconds of the loop's time each."""
+
+    async def receive() -> dict[str, object]:
+        nonlocal pieces
+        clock[0] += pause_s
+        pieces -= 1
+        await asyncio.sleep(0)  # a turn of the loop, in which what is overdue is cancelled
+        await asyncio.sleep(0)
+        return {"type": "http.request", "body": bytes(size), "more_body": pieces > 0}
+
+    return receive
+
+
+def read_at(clock: list[float], body: Body) -> int:
+    loop = asyncio.new_event_loop()
+    loop.time = lambda: clock[0]  # type: ignore[method-assign]
+    try:
+        return len(loop.run_until_complete(read(body)))
+    finally:
+        loop.close()
+
+
+def test_an_upload_that_pauses_too_long_is_refused_with_what_is_allowed() -> None:
+    clock = [0.0]
+    body = Body(dripping(2, 10, clock, 31.0), None, 10**9, UploadRoom(10**9), stall_s=30.0)
+    with pytest.raises(UploadStalled, match="30 seconds") as caught:
+        read_at(clock, body)
+    assert caught.value.extensions == {"upload_stall_s": 30.0}
+
+
+def test_small_pieces_without_a_pause_stall_as_well() -> None:
+    clock = [0.0]
+    body = Body(dripping(100, 10, clock, 1.0), None, 10**9, UploadRoom(10**9), stall_s=30.0)
+    with pytest.raises(UploadStalled):
+        read_at(clock, body)
+    assert clock[0] < 33
+
+
+def test_what_came_quickly_pays_for_no_stall_later() -> None:
+    clock = [0.0]
+    quick = dripping(1000, PORTION_BYTES, clock, 0.001)
+    slow = dripping(100, 10, clock, 1.0)
+
+    async def receive() -> dict[str, object]:
+        return await (quick() if clock[0] < 0.5 else slow())
+
+    with pytest.raises(UploadStalled):
+        read_at(clock, Body(receive, None, 10**9, UploadRoom(10**9), stall_s=30.0))
+    assert clock[0] < 34
+
+
+def test_a_slow_upload_that_goes_on_is_read_to_its_end() -> None:
+    clock = [0.0]
+    body = Body(dripping(20, PORTION_BYTES, clock, 29.0), None, 10**9, UploadRoom(10**9), stall_s=30.0)
+    assert read_at(clock, body) == 20 * PORTION_BYTES
+    assert clock[0] > 500

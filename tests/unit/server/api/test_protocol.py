@@ -1,9 +1,17 @@
-"""Tests of answers that leave in one write."""
+"""Tests of answers that leave in one write, and of connections that are held to their bounds."""
 
 import asyncio
+import json
+import socket
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from server.api.protocol import _Joining
+import pytest
+from uvicorn import Config
+from uvicorn.server import ServerState
+
+from server.api import protocol
+from server.api.protocol import BoundedProtocol, _Joining
 
 
 class Wire:
@@ -68,3 +76,125 @@ def test_closing_sends_what_is_held() -> None:
     wire = play(HEAD, close=True)
     assert wire.writes == [HEAD]
     assert wire.closed
+
+
+LONG = bytes(32 * 2**20)  # more than all buffers on the way
+WELL_FORMED = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+async def application(scope: Any, receive: Any, send: Any) -> None:
+    body = LONG if scope["path"] == "/long" else b"yes"
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+    await send({"type": "http.response.body", "body": body})
+
+
+def converse(talk: Callable[[socket.socket], Awaitable[Any]], patience_s: float) -> tuple[Any, int]:
+    """What a client sees on a connection of its own, and how many connections are left open behind it."""
+
+    async def run() -> tuple[Any, int]:
+        loop = asyncio.get_running_loop()
+        config = Config(application, lifespan="off", log_config=None)
+        config.timeout_keep_alive = patience_s  # type: ignore[assignment]
+        config.load()
+        state = ServerState()
+        server = await loop.create_server(lambda: BoundedProtocol(config, state, {}, loop), "127.0.0.1", 0)
+        connection = socket.socket()
+        connection.setblocking(False)
+        async with server:
+            with connection:
+                await loop.sock_connect(connection, server.sockets[0].getsockname())
+                seen = await talk(connection)
+            for _ in range(100):
+                await asyncio.sleep(0)
+            return seen, len(state.connections)
+
+    return asyncio.run(run())
+
+
+async def until_closed(connection: socket.socket) -> bytes:
+    data = b""
+    while part := await asyncio.get_running_loop().sock_recv(connection, 1 << 16):
+        data += part
+    return data
+
+
+def problem(data: bytes) -> dict[str, Any]:
+    head, _, body = data.partition(b"\r\n\r\n")
+    assert b"content-type: application/problem+json" in head
+    assert b"connection: close" in head
+    document: dict[str, Any] = json.loads(body)
+    assert set(document) == {"type", "title", "status", "detail", "instance"}
+    return document
+
+
+def test_half_a_head_is_408_in_the_end() -> None:
+    async def talk(connection: socket.socket) -> bytes:
+        await asyncio.get_running_loop().sock_sendall(connection, WELL_FORMED[:-10])
+        return await until_closed(connection)
+
+    seen, _ = converse(talk, patience_s=0.05)
+    assert problem(seen)["status"] == 408
+
+
+def test_a_second_head_has_the_same_bound() -> None:
+    async def talk(connection: socket.socket) -> bytes:
+        await asyncio.get_running_loop().sock_sendall(connection, WELL_FORMED + WELL_FORMED[:-10])
+        return await until_closed(connection)
+
+    seen, _ = converse(talk, patience_s=0.05)
+    first, _, rest = seen.partition(b"yes")
+    assert first.startswith(b"HTTP/1.1 200 ")
+    assert problem(rest)["status"] == 408
+
+
+def test_a_connection_that_says_nothing_is_closed_without_a_word() -> None:
+    assert converse(until_closed, patience_s=0.05)[0] == b""
+
+
+def test_a_head_without_end_is_431() -> None:
+    async def talk(connection: socket.socket) -> bytes:
+        await asyncio.get_running_loop().sock_sendall(connection, WELL_FORMED[:-2] + b"A: b\r\n" * 20_000)
+        return await until_closed(connection)
+
+    assert problem(converse(talk, patience_s=60)[0])["status"] == 431
+
+
+def test_what_is_no_http_is_400() -> None:
+    async def talk(connection: socket.socket) -> bytes:
+        await asyncio.get_running_loop().sock_sendall(connection, b"\x16\x03\x01\r\n\r\n")
+        return await until_closed(connection)
+
+    assert problem(converse(talk, patience_s=60)[0])["status"] == 400
+
+
+def test_an_answer_that_nobody_reads_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "UNREAD_S", 0.05)
+    lost = asyncio.Event()
+
+    class Watched(BoundedProtocol):
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            lost.set()
+
+    monkeypatch.setitem(globals(), "BoundedProtocol", Watched)
+
+    async def talk(connection: socket.socket) -> bool:
+        await asyncio.get_running_loop().sock_sendall(connection, WELL_FORMED.replace(b"/ ", b"/long "))
+        return await asyncio.wait_for(lost.wait(), 20)
+
+    assert converse(talk, patience_s=60) == (True, 0)
+
+
+def test_an_answer_that_is_read_slowly_arrives_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "UNREAD_S", 0.02)
+
+    async def talk(connection: socket.socket) -> int:
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(connection, WELL_FORMED.replace(b"/ ", b"/long "))
+        count = 0
+        while count < len(LONG):
+            count += len(await loop.sock_recv(connection, 2**20))
+            await asyncio.sleep(0)
+        return count
+
+    assert converse(talk, patience_s=60)[0] > len(LONG)

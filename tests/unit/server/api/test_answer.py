@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.api.restore_route import _disposition
+from server.api.answer import disposition
 from server.imaging.codec import OutputFormat
 
 
@@ -20,8 +20,8 @@ from server.imaging.codec import OutputFormat
     ],
 )
 def test_the_suggested_name_is_the_uploads_and_safe_in_a_header(filename: str | None, expected: str) -> None:
-    assert _disposition(filename, OutputFormat.PNG) == expected
+    assert disposition(filename, OutputFormat.PNG) == expected
 
 
 def test_the_suggested_name_is_not_endless() -> None:
-    assert len(_disposition("x" * 5000 + ".png", OutputFormat.WEBP)) < 200
+    assert len(disposition("x" * 5000 + ".png", OutputFormat.WEBP)) < 200

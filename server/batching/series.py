@@ -1,0 +1,40 @@
+"""The Series: jobs of one canvas that are admitted as a whole and come one by one."""
+
+from types import TracebackType
+from typing import Self
+
+from server.backends.base import Pixels
+from server.batching.batcher import Batcher
+from server.batching.job import Canvas, Completion, Priority
+
+
+class Series:
+    """The tiles of one photo: a block that is refused at its beginning or not at all.
+
+    What is still to come counts as backlog from there on, until the block ends. The jobs are of the batch class: an
+    image that comes alone waits for the run that goes on and not for the photo.
+    """
+
+    def __init__(self, batcher: Batcher, canvas: Canvas, count: int, deadline: float | None) -> None:
+        self._batcher = batcher
+        self._canvas = canvas
+        self._owed = count
+        self._deadline = deadline
+
+    def __enter__(self) -> Self:
+        """Raises what `Batcher.admit` raises for so many jobs."""
+        with self._batcher.queue.lock:
+            self._batcher.admit(self._canvas, self._deadline, Priority.BATCH, self._owed)
+            self._batcher.owe(self._canvas, self._owed)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._batcher.owe(self._canvas, -self._owed)
+        self._owed = 0
+
+    async def submit(self, pixels: Pixels) -> Completion:
+        """Wait for the restored copy of one tile: `Batcher.submit` without its refusals for load."""
+        self._owed -= 1
+        return await self._batcher.submit(pixels, self._deadline, Priority.BATCH, owed=True)

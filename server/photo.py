@@ -1,0 +1,42 @@
+"""The Photo: one decoded image on its way through the network, tile by tile."""
+
+from server.backends.base import Pixels
+from server.imaging import codec, tiling
+from server.imaging.assembly import Assembly
+from server.imaging.codec import Image
+from server.imaging.output import OutputFormat
+from server.imaging.report import Report, measure_change
+from server.imaging.strength import blend
+from server.imaging.tiling import Grid, Tile
+from server.restoration import RestoreOptions
+
+
+class Photo:
+    """Cuts an image by its grid, takes the restored tiles in any order and encodes what they make.
+
+    Everything here is work for a processor, so for a thread; `cut` and `add` may be called from several at once.
+    """
+
+    def __init__(self, image: Image, grid: Grid, options: RestoreOptions) -> None:
+        self._image = image
+        self._options = options
+        self._assembly = Assembly(grid, image.dtype, image.is_grey)
+
+    def cut(self, tile: Tile) -> Pixels:
+        """The pixels of a tile as the network takes them: (3, padded_height, padded_width)."""
+        return tiling.pad(self._image.crop(tile.rows, tile.columns), tile)
+
+    def add(self, tile: Tile, pixels: Pixels, restored: Pixels) -> None:
+        """Take a tile that was cut as `pixels` and came back as `restored`."""
+        self._assembly.add(tile, blend(pixels, restored, self._options.strength))
+
+    def encode(self, output: OutputFormat) -> bytes:
+        """The file, once all tiles have come."""
+        options = self._options
+        return codec.encode(self._image, self._assembly.planes, output, options.quality, options.writing)
+
+    def report(self) -> Report | None:
+        """What is told about the restoration, if it was asked for."""
+        if not self._options.report:
+            return None
+        return Report(measure_change(self._image.planes, self._assembly.planes))

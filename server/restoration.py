@@ -1,0 +1,87 @@
+"""Restoration: what may be asked of one, and what it answers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from server.imaging.output import ColourPolicy, MetadataPolicy, OutputFormat, OutputOptions, PngEffort
+from server.imaging.report import Report
+
+DEFAULT_QUALITY = 90
+
+Progress = Callable[[int, int], None]
+"""Is told the tiles that are done, and those in all; on the event loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreOptions:
+    """What a request may ask of a restoration; `tile` and `overlap` in pixels, None for the defaults."""
+
+    output: OutputFormat | None = OutputFormat.PNG
+    """None: the input's own format."""
+    quality: int = DEFAULT_QUALITY
+    """1..100, of the lossy formats."""
+    effort: PngEffort = PngEffort.FAST
+    metadata: MetadataPolicy = MetadataPolicy.KEEP
+    colours: ColourPolicy = ColourPolicy.KEEP
+    strength: float = 1.0
+    """0..1: the share of the restored photo in the answer; the rest is the input."""
+    tile: int | None = None
+    overlap: int | None = None
+    report: bool = False
+
+    @property
+    def writing(self) -> OutputOptions:
+        """The part that the codec's writer reads."""
+        return OutputOptions(self.metadata, self.effort)
+
+    def named(self) -> dict[str, object]:
+        """All of them as JSON can hold them, by the names of the query: what an entity tag or a job is keyed by."""
+        return {
+            "format": "same" if self.output is None else self.output.value,
+            "quality": self.quality,
+            "effort": self.effort.value,
+            "metadata": self.metadata.value,
+            "color": self.colours.value,
+            "strength": self.strength,
+            "tile": self.tile,
+            "overlap": self.overlap,
+            "report": self.report,
+        }
+
+
+class Mode(StrEnum):
+    """Whether one run saw the whole photo, or several saw tiles of it."""
+
+    WHOLE = "whole"
+    TILED = "tiled"
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Seconds of one restoration, and the jobs that shared its run.
+
+    Of a tiled photo `queue_s` is the wait before its first run, `inference_s` all time from there to the last tile,
+    and `batch_size` that of its largest run.
+    """
+
+    decode_s: float
+    queue_s: float
+    inference_s: float
+    encode_s: float
+    batch_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """An encoded image of exactly the input's size, how it was made, and how long each stage took."""
+
+    data: bytes
+    output: OutputFormat
+    width: int
+    height: int
+    timings: Timings
+    mode: Mode = Mode.WHOLE
+    tiles: int = 1
+    report: Report | None = None
+    """None unless it was asked for."""
