@@ -51,15 +51,15 @@ def test_interactive_requests_overtake_batch_ones(start: Any, png: Image) -> Non
     server = start(simulated_base_ms=300, max_batch=1).until_ready()
     ended: list[str] = []
 
-    def send(priority: str) -> None:
-        response = server.client.post("/restore", content=png(8, 8), headers={"X-Priority": priority})
+    def send(priority: str, seed: int) -> None:
+        response = server.client.post("/restore", content=png(8, 8, seed=seed), headers={"X-Priority": priority})
         assert response.status_code == 200
         ended.append(priority)
 
     with ThreadPoolExecutor(4) as senders:
-        sent = [senders.submit(send, "batch") for _ in range(3)]
+        sent = [senders.submit(send, "batch", seed) for seed in range(3)]
         server.until(lambda: server.metric("promptir_queue_jobs") == 2)  # one runs
-        sent.append(senders.submit(send, "interactive"))
+        sent.append(senders.submit(send, "interactive", 3))
         for answer in sent:
             answer.result()
     assert ended.index("interactive") < 3
