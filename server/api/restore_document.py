@@ -79,6 +79,7 @@ def restore_document() -> APIRoute:
             errors.ImageTooLarge,
             errors.UnsupportedImage,
             errors.UndecodableImage,
+            errors.UnsupportedSize,
             errors.QueueFull,
             errors.DeadlineUnmet,
             errors.BackendError,
