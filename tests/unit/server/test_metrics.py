@@ -64,6 +64,18 @@ def test_drops_and_refusals_are_counted_by_reason(registry: CollectorRegistry) -
     assert registry.get_sample_value("promptir_refusals_total", {"reason": "queue-full"}) == 1
 
 
+def test_every_reason_to_refuse_is_there_before_the_first_refusal(registry: CollectorRegistry) -> None:
+    Metrics(registry)
+    there = {
+        sample.labels["reason"]
+        for family in registry.collect()
+        for sample in family.samples
+        if sample.name == "promptir_refusals_total"
+    }
+    assert {"queue-full", "deadline-unmet", "draining", "not-ready", "deadline-exceeded"} <= there
+    assert "refused" not in there  # a family of reasons is none
+
+
 def test_the_backend_says_what_it_is(registry: CollectorRegistry) -> None:
     Metrics(registry).set_backend("simulated", "simulated", "identity", "fp32")
     line = 'promptir_backend_info{artifact="identity",backend="simulated",device="simulated",precision="fp32"} 1.0'
