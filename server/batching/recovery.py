@@ -109,7 +109,7 @@ class Recovery:
             log.exception("a run failed", extra=_extra(batch))
             outcomes = [_failure(error) for _ in batch.jobs]
         began = self._pipeline.began
-        self._metrics.observe_run(len(batch.jobs), self._pipeline.seconds, self._device)
+        self._metrics.observe_run(len(batch.jobs), self._pipeline.seconds, self._device, batch.pixel_count)
         # Outside of the except clauses: a live traceback would keep the failed run's arrays on the device.
         if outcomes is not None and seconds is not None:
             outcomes = self._repeat_where_needed(batch.jobs, outcomes, began)
