@@ -26,6 +26,7 @@ from server.api.schemas import Problem
 from server.api.services import Services
 from server.api.submit_document import submit_document
 from server.api.submit_route import SubmitRoute
+from server.backends.nvml import gpu_readers
 from server.batching.batcher import Batcher
 from server.batching.cost_model import CostModel
 from server.batching.device import Device
@@ -109,6 +110,8 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Ser
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         codec.quieten()
+        for device, read in gpu_readers(settings.backend.device_names).items():
+            metrics.watch_gpu(device, read)
         if jobs is not None:
             await jobs.start()
         starting = asyncio.create_task(restorer.start())
