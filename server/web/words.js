@@ -17,7 +17,8 @@ export function limit(bytes) {
 
 /** @param {number} pixels */
 export function megapixels(pixels) {
-  return `${short(pixels / MEGA)} megapixels`;
+  const count = short(pixels / MEGA);
+  return `${count}\u00a0megapixel${count === "1" ? "" : "s"}`;
 }
 
 /** @param {number} ms */

@@ -101,7 +101,7 @@ def test_a_photo_beyond_a_limit_is_told_the_limit(jobs: Any, visit: Any, png: Im
     guest.choose(("wide.png", png(1001, 1000, 1)))
     guest.until("failed")
     guest.refusals = 1
-    assert "A photo may have 1 megapixels." in guest.text(".entry .state")
+    assert "A photo may have 1\u00a0megapixel." in guest.text(".entry .state")
     assert guest.text("#working-text") == guest.text(".entry .state")
 
 
