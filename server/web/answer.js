@@ -24,7 +24,11 @@ export function reportedTimings(report) {
   return { stages, totalMs: null };
 }
 
-/** The file name of a Content-Disposition (RFC 6266); `fallback` without one. @param {string | null} header @param {string} fallback */
+/**
+ * The file name of a Content-Disposition (RFC 6266); `fallback` without one.
+ * @param {string | null} header
+ * @param {string} fallback
+ */
 export function fileName(header, fallback) {
   const extended = /filename\*=UTF-8''([^;]+)/i.exec(header ?? "");
   if (extended) {

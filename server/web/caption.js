@@ -36,7 +36,10 @@ export class Caption {
     const facts = [];
     if (photo.pixels) facts.push(`${width} × ${height}`);
     if (answer) {
-      facts.push(answer.mode === "tiled" ? "in tiles" : "in one piece", `${size(photo.file.size)} → ${size(answer.blob.size)}`);
+      facts.push(
+        answer.mode === "tiled" ? "in tiles" : "in one piece",
+        `${size(photo.file.size)} → ${size(answer.blob.size)}`,
+      );
       if (answer.totalMs !== null) facts.push(duration(answer.totalMs));
     } else {
       facts.push(size(photo.file.size));

@@ -2,7 +2,10 @@
 
 /** @typedef {(clean: ImageData, amount: number, random: () => number) => ImageData} Degrade */
 
-/** Numbers in [0, 1) from a seed (mulberry32), so that a picture stays what it is while a knob turns. @param {number} seed */
+/**
+ * Numbers in [0, 1) from a seed (mulberry32), so that a picture stays what it is while a knob turns.
+ * @param {number} seed
+ */
 export function seeded(seed) {
   let state = seed >>> 0;
   return () => {
@@ -82,7 +85,8 @@ export function haze(clean, amount, random) {
   const [phase, tilt] = [random() * 6, between(-0.25, 0.25, random())];
   return mixed(clean, (at, channel) => {
     const [x, y] = [(at % width) / width, Math.floor(at / width) / height];
-    const relief = 0.75 * (1 - y) + 0.18 * (1 + Math.sin(5 * x + phase) * Math.cos(4 * y + phase)) / 2 + tilt * (x - 0.5);
+    const relief =
+      0.75 * (1 - y) + (0.18 * (1 + Math.sin(5 * x + phase) * Math.cos(4 * y + phase))) / 2 + tilt * (x - 0.5);
     const through = Math.exp(-depth * (0.3 + 0.7 * Math.min(Math.max(relief, 0), 1)));
     return data[at * 4 + channel] * through + 255 * airlight[channel] * (1 - through);
   });

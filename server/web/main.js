@@ -102,6 +102,7 @@ again.addEventListener("click", () => {
 });
 
 await preview();
-const description = await introduce(server);
-queue.jobs = description.jobs;
+const { jobs, limits } = await introduce(server);
+queue.mostBytes = limits.max_upload_bytes;
+queue.jobs = jobs;
 queue.wholePixels = await server.wholePixels();

@@ -66,7 +66,11 @@ function fallback(status) {
   return `The server answered with the status ${status} and no explanation.`;
 }
 
-/** What is allowed, where the sentence does not name it already. @param {Document} document @param {string} sentence */
+/**
+ * What is allowed, where the sentence does not name it already.
+ * @param {Document} document
+ * @param {string} sentence
+ */
 function allowance(document, sentence) {
   const parts = [];
   const formats = document.allowed_formats;

@@ -2,6 +2,7 @@
 
 import { Problem } from "./problem.js";
 import { pause } from "./server.js";
+import { limit, size } from "./words.js";
 
 /** @typedef {import("./photo.js").Photo} Photo */
 /** @typedef {import("./server.js").Options} Options */
@@ -16,9 +17,10 @@ const SLOW_MS = 15_000;
 const LARGE_BYTES = 4_000_000;
 
 export class Queue {
-  /** Known once the service has told: whether it takes jobs, and the pixels of one run. */
+  /** Known once the service has told: whether it takes jobs, the pixels of one run, the bytes of a file. */
   jobs = false;
   wholePixels = Infinity;
+  mostBytes = Infinity;
   #server;
   #options;
   /** @type {Photo[]} */
@@ -59,6 +61,7 @@ export class Queue {
 
   /** @param {Photo} photo */
   async #restore(photo) {
+    if (photo.file.size > this.mostBytes) throw tooLarge(photo.file.size, this.mostBytes);
     await photo.measure();
     const options = this.#options();
     for (let refusals = 0; ; refusals++) {
@@ -91,6 +94,11 @@ export class Queue {
     if (!photo.pixels) return photo.file.size > LARGE_BYTES;
     return photo.pixels > this.wholePixels || photo.pixels * this.#msPerPixel > SLOW_MS;
   }
+}
+
+/** Said here, before so much is sent for nothing. @param {number} bytes @param {number} most */
+function tooLarge(bytes, most) {
+  return new Problem(413, `The file has ${size(bytes)}.`, `It may have ${limit(most)}.`);
 }
 
 /** @param {unknown} error */

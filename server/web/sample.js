@@ -21,7 +21,8 @@ export class Sample {
       const spoilt = await this.spoil();
       if (spoilt) this.onSpoilt(spoilt);
     };
-    for (const input of document.querySelectorAll("[name=sample], [name=kind]")) input.addEventListener("change", changed);
+    for (const input of document.querySelectorAll("[name=sample], [name=kind]"))
+      input.addEventListener("change", changed);
     this.#amount.addEventListener("input", changed);
   }
 
@@ -53,7 +54,11 @@ function chosen(name) {
   return input;
 }
 
-/** @param {HTMLImageElement | null | undefined} image @param {HTMLCanvasElement} canvas @returns {Promise<ImageData>} */
+/**
+ * @param {HTMLImageElement | null | undefined} image
+ * @param {HTMLCanvasElement} canvas
+ * @returns {Promise<ImageData>}
+ */
 async function pixels(image, canvas) {
   if (!image) throw new Error("the sample has no picture");
   await image.decode();

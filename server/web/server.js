@@ -43,10 +43,13 @@ export class Server {
     return (await this.#fetch("./", { headers: { Accept: "application/json" } }, false)).json();
   }
 
-  /** The pixels that one run holds. */
+  /** The pixels that one run holds, as far as the server says. */
   async wholePixels() {
-    const limits = await (await this.#fetch("v1/limits", {}, false)).json();
-    return Number(limits.max_whole_pixels);
+    try {
+      return Number((await (await this.#fetch("v1/limits", {}, false)).json()).max_whole_pixels);
+    } catch {
+      return Infinity;
+    }
   }
 
   /** Restore and wait for it. @param {Upload} upload @returns {Promise<Answer>} */

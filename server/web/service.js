@@ -11,7 +11,11 @@ const LOOK_AGAIN_MS = 2000;
 /** @type {Record<string, string>} */
 const STATUS = { ready: "Ready", starting: "Starting", draining: "Stopping" };
 
-/** Show it, look again until it is ready, and resolve with it. @param {Server} server @returns {Promise<Description>} */
+/**
+ * Show it, look again until it is ready, and resolve with it.
+ * @param {Server} server
+ * @returns {Promise<Description>}
+ */
 export async function introduce(server) {
   const line = element("service", HTMLElement);
   const text = element("service-text", HTMLElement);
@@ -23,7 +27,10 @@ export async function introduce(server) {
     try {
       const description = await server.describe();
       const { status, model } = description;
-      say(status, model ? `${STATUS[status] ?? status} · ${model.artifact} on ${model.device}` : (STATUS[status] ?? status));
+      say(
+        status,
+        model ? `${STATUS[status] ?? status} · ${model.artifact} on ${model.device}` : (STATUS[status] ?? status),
+      );
       if (status === "ready") {
         element("allowed", HTMLElement).textContent = allowed(description.limits);
         return description;

@@ -12,6 +12,8 @@ const PAN_PX = 60;
 const PIXELS_SHOW_FROM = 4;
 const REVEAL_MS = 1100;
 const RESTING_PLACE = 0.5;
+/** Share of the view below which a side is too narrow for its name. */
+const TAG_ROOM = 0.14;
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 export class Stage {
@@ -27,7 +29,13 @@ export class Stage {
   #place = RESTING_PLACE;
   /** @type {Subject | null} */
   #subject = null;
+  /**
+   * The pictures of the subject by their addresses: a large one is not decoded at each piece of news.
+   * @type {Map<string, Promise<HTMLImageElement | null>>}
+   */
+  #pictures = new Map();
   #turn = 0;
+  #revealed = 0;
 
   constructor() {
     const gestures = new Gestures(this.#view, this.#divider);
@@ -38,18 +46,29 @@ export class Stage {
     gestures.hasDivider = () => !this.#divider.hidden;
     new ResizeObserver(() => this.#measured()).observe(this.#view);
     this.#view.addEventListener("keydown", (event) => this.#onKey(event));
-    const buttons = { "zoom-in": () => this.zoom(ZOOM_STEP), "zoom-out": () => this.zoom(1 / ZOOM_STEP), "zoom-fit": () => this.fit() };
+    const buttons = {
+      "zoom-in": () => this.zoom(ZOOM_STEP),
+      "zoom-out": () => this.zoom(1 / ZOOM_STEP),
+      "zoom-fit": () => this.fit(),
+    };
     for (const [id, act] of Object.entries(buttons)) element(id, HTMLButtonElement).addEventListener("click", act);
     this.#measured();
   }
 
-  /** Show a picture; where it is the one that is shown, what has come to it. @param {Subject} subject @returns {Promise<void>} */
+  /**
+   * Show a picture; where it is the one that is shown, what has come to it.
+   * @param {Subject} subject
+   * @returns {Promise<void>}
+   */
   async show(subject) {
-    const turn = ++this.#turn;
     const last = this.#subject;
+    if (last && last.before === subject.before && last.after === subject.after && last.blank === subject.blank) return;
+    const turn = ++this.#turn;
     this.#subject = subject;
-    const [before, after] = await Promise.all([loaded(subject.before), loaded(subject.after)]);
+    const [before, after] = await Promise.all([this.#load(subject.before), this.#load(subject.after)]);
     if (turn !== this.#turn) return;
+    for (const url of this.#pictures.keys())
+      if (url !== subject.before && url !== subject.after) this.#pictures.delete(url);
     const size = before ?? after;
     this.#blank.hidden = size !== null;
     this.#blank.textContent = subject.blank;
@@ -63,13 +82,21 @@ export class Stage {
     this.#view.dataset.only = isCompared || !size ? "" : before ? "before" : "after";
     if (size) {
       const [width, height] = [size.naturalWidth, size.naturalHeight];
-      const isSame = last?.id === subject.id && this.#viewport.pictureWidth === width && this.#viewport.pictureHeight === height;
+      const isSame =
+        last?.id === subject.id && this.#viewport.pictureWidth === width && this.#viewport.pictureHeight === height;
       this.#picture.style.width = `${width}px`;
       this.#picture.style.height = `${height}px`;
       if (!isSame) this.#viewport.take(width, height);
     }
     this.#draw();
-    if (isCompared && (!wasCompared || last?.id !== subject.id || last.after !== subject.after)) this.#reveal(turn);
+    if (isCompared && (!wasCompared || last?.id !== subject.id || last.after !== subject.after)) this.#reveal();
+  }
+
+  /** @param {string} url */
+  #load(url) {
+    const picture = this.#pictures.get(url) ?? loaded(url);
+    this.#pictures.set(url, picture);
+    return picture;
   }
 
   /** @param {number} factor */
@@ -83,18 +110,19 @@ export class Stage {
 
   /** Put the divider at a share of the view's width. @param {number} place */
   divide(place) {
-    this.#turn++; // a reveal that goes on gives way
+    this.#revealed++; // a reveal that goes on gives way
     this.#place = Math.min(Math.max(place, 0), 1);
     this.#draw();
   }
 
-  /** The restored picture slides in from the right. @param {number} turn */
-  #reveal(turn) {
+  /** The restored picture slides in from the right. */
+  #reveal() {
+    const turn = ++this.#revealed;
     this.#place = RESTING_PLACE;
     if (calm.matches) return this.#draw();
     const began = performance.now();
     const step = (/** @type {number} */ now) => {
-      if (turn !== this.#turn) return;
+      if (turn !== this.#revealed) return;
       const share = Math.min(Math.max((now - began) / REVEAL_MS, 0), 1);
       const eased = 1 - (1 - share) ** 4;
       this.#place = 1 - (1 - RESTING_PLACE) * eased;
@@ -120,6 +148,7 @@ export class Stage {
     this.#picture.style.transform = `translate(${x}px, ${y}px) scale(${scale})`;
     this.#picture.classList.toggle("pixels", scale >= PIXELS_SHOW_FROM);
     this.#view.dataset.fit = String(isFit);
+    this.#view.dataset.covered = this.#place < TAG_ROOM ? "before" : this.#place > 1 - TAG_ROOM ? "after" : "";
     this.#after.style.clipPath = `inset(0 0 0 ${this.#viewport.shareAt(this.#place * width) * 100}%)`;
     this.#divider.style.left = `${this.#place * 100}%`;
     const percent = Math.round(this.#place * 100);
@@ -166,7 +195,11 @@ export class Stage {
   }
 }
 
-/** The picture at an address, null where there is none or the browser cannot read it. @param {string} url @returns {Promise<HTMLImageElement | null>} */
+/**
+ * The picture at an address, null where there is none or the browser cannot read it.
+ * @param {string} url
+ * @returns {Promise<HTMLImageElement | null>}
+ */
 async function loaded(url) {
   if (!url) return null;
   const image = new Image();

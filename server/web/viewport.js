@@ -41,7 +41,12 @@ export class Viewport {
     this.zoomTo(this.fitScale);
   }
 
-  /** Zoom while a point of the view stays where it is. @param {number} factor @param {number} [x] @param {number} [y] */
+  /**
+   * Zoom while a point of the view stays where it is.
+   * @param {number} factor
+   * @param {number} [x]
+   * @param {number} [y]
+   */
   zoomBy(factor, x, y) {
     this.zoomTo(this.scale * factor, x, y);
   }
@@ -76,7 +81,12 @@ export class Viewport {
   }
 }
 
-/** In the middle where it is smaller than the view, else without a gap at either end. @param {number} at @param {number} room @param {number} length */
+/**
+ * In the middle where it is smaller than the view, else without a gap at either end.
+ * @param {number} at
+ * @param {number} room
+ * @param {number} length
+ */
 function held(at, room, length) {
   if (length <= room) return (room - length) / 2;
   return Math.min(0, Math.max(room - length, at));

@@ -14,6 +14,7 @@ Image = Callable[..., bytes]
 Samples = Callable[[bytes], np.ndarray]
 WHOLE_PIXELS = 65_536
 LARGE = (512, 640)
+MOST_BYTES = 2 * 2**20
 
 # A file in the hands of a visitor, as the page's own script sees it: dropped or pasted.
 BRING = """([name, base64, way]) => {
@@ -31,7 +32,7 @@ BRING = """([name, base64, way]) => {
 def jobs(session_start: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A server that keeps jobs, slow enough that tiles are seen to be counted, and with a limit that is soon met."""
     folder = tmp_path_factory.mktemp("jobs")
-    limits = {"max_whole_pixels": WHOLE_PIXELS, "max_image_pixels": 1_000_000}
+    limits = {"max_whole_pixels": WHOLE_PIXELS, "max_image_pixels": 1_000_000, "max_upload_bytes": MOST_BYTES}
     return session_start(jobs_folder=folder, max_batch=1, simulated_base_ms=30, **limits).until_ready()
 
 
@@ -103,6 +104,16 @@ def test_a_photo_beyond_a_limit_is_told_the_limit(jobs: Any, visit: Any, png: Im
     guest.refusals = 1
     assert "A photo may have 1\u00a0megapixel." in guest.text(".entry .state")
     assert guest.text("#working-text") == guest.text(".entry .state")
+
+
+def test_a_file_beyond_the_limit_is_not_even_sent(jobs: Any, visit: Any) -> None:
+    guest = visit(jobs)
+    asked: list[str] = []
+    guest.page.on("request", lambda request: asked.append(request.method))
+    guest.choose(("long.png", bytes(MOST_BYTES + 1)))
+    guest.until("failed")
+    assert guest.text(".entry .state") == "The file has 2.1 MB. It may have 2 MB."
+    assert "POST" not in asked
 
 
 def test_options_are_asked_for_and_can_be_asked_for_again(server: Any, visit: Any, png: Image) -> None:
