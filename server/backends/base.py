@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 Pixels = NDArray[np.float32]
 """float32 RGB in [0, 1]: (3, H, W) for one tile, (N, 3, H, W) for a batch."""
 
+Sizes = NDArray[np.int64]
+"""(N, 2): the height and width of each image of a batch whose images are smaller than its arrays."""
+
 
 @dataclass(frozen=True)
 class BackendInfo:

@@ -74,8 +74,8 @@ class Recovery:
         seconds: float | None = None
         begins_ahead: NextBatch | None = next_batch
         while len(outcomes) < count:
-            part = Batch(batch.jobs[len(outcomes) : len(outcomes) + size], batch.taken_at)
-            ended, seconds = self._run_once(batch if size == count else part, begins_ahead)
+            part = batch if size == count else batch.part(batch.jobs[len(outcomes) : len(outcomes) + size])
+            ended, seconds = self._run_once(part, begins_ahead)
             if ended is None and len(part.jobs) > 1:
                 size = math.ceil(count / 2) if size == count else 1
                 self._pipeline.wait_ahead()  # beside it less would fit
@@ -114,7 +114,7 @@ class Recovery:
     def _lower_ceiling(self, batch: Batch) -> None:
         # Half of what failed, rounded up to whole images: what is tried next.
         failed = batch.pixel_count
-        smaller = math.ceil(len(batch.jobs) / 2) * batch.jobs[0].pixel_count if len(batch.jobs) > 1 else failed // 2
+        smaller = math.ceil(len(batch.jobs) / 2) * batch.canvas.pixels if len(batch.jobs) > 1 else failed // 2
         self.ceiling_pixels = smaller if self.ceiling_pixels is None else min(self.ceiling_pixels, smaller)
         self._metrics.count_out_of_memory(self.ceiling_pixels)
 
