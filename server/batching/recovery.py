@@ -110,6 +110,9 @@ class Recovery:
             outcomes = [_failure(error) for _ in batch.jobs]
         began = self._pipeline.began
         self._metrics.observe_run(len(batch.jobs), self._pipeline.seconds, self._device, batch.pixel_count)
+        if batch.shared is not None:
+            padding = batch.pixel_count - sum(job.pixel_count for job in batch.jobs)
+            self._metrics.count_masked_run(self._device, len(batch.jobs), padding)
         # Outside of the except clauses: a live traceback would keep the failed run's arrays on the device.
         if outcomes is not None and seconds is not None:
             outcomes = self._repeat_where_needed(batch.jobs, outcomes, began)
