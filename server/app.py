@@ -41,8 +41,11 @@ from server.jobs.store_thread import StoreThread
 from server.metrics import Metrics
 from server.restoration import Restored
 from server.restorer import Restorer
-from server.settings import JobSettings, Settings
+from server.settings import PREFIX, JobSettings, Settings, SettingsError
+from server.tracing import Tracing
 
+# The last traces may take so long at the end of the server, when nobody waits for an answer any more.
+SEND_TRACES_S = 3.0
 DESCRIPTION = "Blind image restoration: one network finds and removes noise, rain and haze."
 
 
@@ -78,7 +81,20 @@ def create_jobs(settings: JobSettings, restorer: Restorer, metrics: Metrics) -> 
     return LongWork(store, thread, Runner(store, thread, restorer, error_responses.problem_of, describe), metrics)
 
 
-def create_app(settings: Settings, new_backend: NewBackend | None = None) -> FastAPI:
+def create_tracing(settings: Settings) -> Tracing | None:
+    """Wire the traces, not started; None where they are off. Raises SettingsError where they cannot be had."""
+    if not settings.tracing:
+        return None
+    try:
+        from server.tracing.open_telemetry import OpenTelemetry
+    except ImportError as error:
+        raise SettingsError(
+            f"{PREFIX}TRACING=true: {error.name} is not installed; install this package with the extra `tracing`"
+        ) from error
+    return OpenTelemetry(version())
+
+
+def create_app(settings: Settings, new_backend: NewBackend | None = None, tracing: Tracing | None = None) -> FastAPI:
     """Wire the service as an ASGI application; its lifespan starts and stops it.
 
     The port opens before the first device is warm: until then `/healthz` answers and `/readyz` says 503. A device that
@@ -88,6 +104,7 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Fas
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     metrics = Metrics(registry)
+    tracing = tracing or create_tracing(settings)
     restorer = create_restorer(settings, metrics, new_backend)
     jobs = create_jobs(settings.jobs, restorer, metrics)
 
@@ -96,6 +113,8 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Fas
         codec.quieten()
         for device, read in gpu_readers(settings.backend.device_names).items():
             metrics.watch_gpu(device, read)
+        if tracing is not None:
+            tracing.start()
         if jobs is not None:
             await jobs.start()
         starting = asyncio.create_task(restorer.start())
@@ -106,13 +125,17 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Fas
         with suppress(Exception, asyncio.CancelledError):  # kept as restorer.failure, for whoever runs the app
             starting.cancel()
             await starting
+        if tracing is not None:
+            tracing.stop(SEND_TRACES_S)
 
     app = FastAPI(title="PromptIR Serve", description=DESCRIPTION, version=version(), lifespan=lifespan)
     app.state.services = services = Services(restorer, metrics, settings, version(), jobs)
     restore = RestoreRoute(services)
     submit = SubmitRoute(services, restore.room)
     direct: dict[tuple[str, str], ASGIApp] = {(METHOD, PATH): restore, (submit_route.METHOD, job_schemas.PATH): submit}
-    app.add_middleware(RequestContext, metrics=metrics, on_crash=error_responses.unexpected, direct=direct)
+    app.add_middleware(
+        RequestContext, metrics=metrics, on_crash=error_responses.unexpected, direct=direct, tracing=tracing
+    )
     error_responses.install(app)
     app.router.routes.insert(0, Route(PATH, restore, methods=[METHOD], include_in_schema=False))
     app.router.routes.insert(1, Route(job_schemas.PATH, submit, methods=[METHOD], include_in_schema=False))

@@ -9,6 +9,9 @@ from typing import Any
 request_id: ContextVar[str | None] = ContextVar("promptir_request_id", default=None)
 """Set by the API for the task that answers a request; worker threads have none."""
 
+trace_id: ContextVar[str | None] = ContextVar("promptir_trace_id", default=None)
+"""Likewise, where requests are traced."""
+
 # What every record has, and uvicorn's coloured copy of the message: all else came in through `extra`.
 _PLAIN_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 # json.dumps with arguments makes an encoder for each line.
@@ -28,6 +31,8 @@ class JsonFormatter(logging.Formatter):
         }
         if (current := request_id.get()) is not None:
             line["request_id"] = current
+        if (traced := trace_id.get()) is not None:
+            line["trace_id"] = traced
         if record.name == "uvicorn.access" and isinstance(record.args, tuple):
             line.update(zip(_ACCESS_FIELDS, record.args, strict=False))
         line.update({name: value for name, value in vars(record).items() if name not in _PLAIN_FIELDS})

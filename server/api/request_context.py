@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server import logs
 from server.metrics import Metrics
+from server.tracing import RequestTrace, Tracing, current
 
 log = logging.getLogger(__name__)
 
@@ -40,11 +41,13 @@ class RequestContext:
         metrics: Metrics,
         on_crash: Callable[[Request], Response],
         direct: Mapping[tuple[str, str], ASGIApp],
+        tracing: Tracing | None = None,
     ) -> None:
         self._app = app
         self._direct = direct
         self._metrics = metrics
         self._on_crash = on_crash
+        self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -53,6 +56,7 @@ class RequestContext:
         began = time.perf_counter()
         request_id = _request_id(scope)
         token = logs.request_id.set(request_id)
+        trace = None if self._tracing is None else self._begin_trace(self._tracing, scope, request_id)
         status: int | None = None
         seconds = 0.0
 
@@ -74,7 +78,17 @@ class RequestContext:
             await self._on_crash(Request(scope))(scope, receive, send_with_context)
         finally:
             self._report(scope, status, seconds if status is not None else time.perf_counter() - began)
+            if trace is not None:
+                trace.end(scope, status, scope.get(_OUTCOME))
+                logs.trace_id.set(None)
+                current.set(None)
             logs.request_id.reset(token)
+
+    def _begin_trace(self, tracing: Tracing, scope: Scope, request_id: str) -> RequestTrace:
+        trace = tracing.begin(scope, request_id)
+        logs.trace_id.set(trace.trace_id)
+        current.set(trace)
+        return trace
 
     def _report(self, scope: Scope, status: int | None, seconds: float) -> None:
         outcome = scope.get(_OUTCOME)

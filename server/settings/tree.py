@@ -29,6 +29,11 @@ class Settings(Group):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="INFO writes one line per request."
     )
+    tracing: bool = Field(
+        default=False,
+        description="Spans of each request by OpenTelemetry, set up by its own `OTEL_*` variables; needs the extra "
+        "`tracing`.",
+    )
 
     def run_pixels(self, device: str) -> int:
         """Most pixels of a run of several images on a device."""
