@@ -3,15 +3,16 @@
 import asyncio
 import importlib.metadata
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server import backends
 from server.api import error_responses, job_schemas, submit_route
@@ -41,8 +42,8 @@ from server.jobs.store_thread import StoreThread
 from server.metrics import Metrics
 from server.restoration import Restored
 from server.restorer import Restorer
-from server.settings import PREFIX, JobSettings, Settings, SettingsError
-from server.tracing import Tracing
+from server.settings import JobSettings, Settings
+from server.tracing import create as create_tracing
 
 # The last traces may take so long at the end of the server, when nobody waits for an answer any more.
 SEND_TRACES_S = 3.0
@@ -81,20 +82,22 @@ def create_jobs(settings: JobSettings, restorer: Restorer, metrics: Metrics) -> 
     return LongWork(store, thread, Runner(store, thread, restorer, error_responses.problem_of, describe), metrics)
 
 
-def create_tracing(settings: Settings) -> Tracing | None:
-    """Wire the traces, not started; None where they are off. Raises SettingsError where they cannot be had."""
-    if not settings.tracing:
-        return None
-    try:
-        from server.tracing.open_telemetry import OpenTelemetry
-    except ImportError as error:
-        raise SettingsError(
-            f"{PREFIX}TRACING=true: {error.name} is not installed; install this package with the extra `tracing`"
-        ) from error
-    return OpenTelemetry(version())
+class Service(FastAPI):
+    """FastAPI, and in front of it the routes that do without: its layers cost more than reading a small image.
+
+    What `add_middleware` adds is not called for these; what must hold for them as well has to wrap both.
+    """
+
+    direct: Mapping[tuple[str, str], ASGIApp] = {}
+    """By method and path."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or run the lifespan."""
+        app = self.direct.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
+        await (super().__call__ if app is None else app)(scope, receive, send)
 
 
-def create_app(settings: Settings, new_backend: NewBackend | None = None, tracing: Tracing | None = None) -> FastAPI:
+def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Service:
     """Wire the service as an ASGI application; its lifespan starts and stops it.
 
     The port opens before the first device is warm: until then `/healthz` answers and `/readyz` says 503. A device that
@@ -104,7 +107,7 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None, tracin
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     metrics = Metrics(registry)
-    tracing = tracing or create_tracing(settings)
+    tracing = create_tracing(version()) if settings.tracing else None
     restorer = create_restorer(settings, metrics, new_backend)
     jobs = create_jobs(settings.jobs, restorer, metrics)
 
@@ -128,14 +131,16 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None, tracin
         if tracing is not None:
             tracing.stop(SEND_TRACES_S)
 
-    app = FastAPI(title="PromptIR Serve", description=DESCRIPTION, version=version(), lifespan=lifespan)
+    app = Service(title="PromptIR Serve", description=DESCRIPTION, version=version(), lifespan=lifespan)
     app.state.services = services = Services(restorer, metrics, settings, version(), jobs)
     restore = RestoreRoute(services)
     submit = SubmitRoute(services, restore.room)
-    direct: dict[tuple[str, str], ASGIApp] = {(METHOD, PATH): restore, (submit_route.METHOD, job_schemas.PATH): submit}
-    app.add_middleware(
-        RequestContext, metrics=metrics, on_crash=error_responses.unexpected, direct=direct, tracing=tracing
-    )
+    context = partial(RequestContext, metrics=metrics, on_crash=error_responses.unexpected, tracing=tracing)
+    app.add_middleware(context)
+    app.direct = {
+        (METHOD, PATH): context(restore),
+        (submit_route.METHOD, job_schemas.PATH): context(submit),
+    }
     error_responses.install(app)
     app.router.routes.insert(0, Route(PATH, restore, methods=[METHOD], include_in_schema=False))
     app.router.routes.insert(1, Route(job_schemas.PATH, submit, methods=[METHOD], include_in_schema=False))
