@@ -94,6 +94,16 @@ class BackendSettings(Group):
         return ("cuda:0",) if self.backend == "onnx" and self.onnx_providers[0] != "cpu" else (alone,)
 
     @model_validator(mode="after")
+    def _what_is_given_is_used(self) -> Self:
+        owners = {"torch_precision": "pytorch", "torch_compile": "pytorch", "onnx_providers": "onnx"}
+        for field, owner in owners.items():
+            if field in self.model_fields_set and self.backend != owner:
+                raise ValueError(
+                    f"{PREFIX}{field.upper()} is of the backend {owner}, and {PREFIX}BACKEND is {self.backend}"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _the_backend_can_use_the_devices(self) -> Self:
         pattern, words = _DEVICE_NAMES[self.backend]
         for device in self.devices:
