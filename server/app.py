@@ -44,7 +44,10 @@ from server.metrics import Metrics
 from server.restoration import Restored
 from server.restorer import Restorer
 from server.settings import JobSettings, Settings
+from server.tracing import create as create_tracing
 
+# The last traces may take so long at the end of the server, when nobody waits for an answer any more.
+SEND_TRACES_S = 3.0
 DESCRIPTION = "Blind image restoration: one network finds and removes noise, rain and haze."
 
 
@@ -105,6 +108,7 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Ser
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     metrics = Metrics(registry)
+    tracing = create_tracing(version()) if settings.tracing else None
     restorer = create_restorer(settings, metrics, new_backend)
     jobs = create_jobs(settings.jobs, restorer, metrics)
 
@@ -113,6 +117,8 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Ser
         codec.quieten()
         for device, read in gpu_readers(settings.backend.device_names).items():
             metrics.watch_gpu(device, read)
+        if tracing is not None:
+            tracing.start()
         if jobs is not None:
             await jobs.start()
         starting = asyncio.create_task(restorer.start())
@@ -123,12 +129,14 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Ser
         with suppress(Exception, asyncio.CancelledError):  # kept as restorer.failure, for whoever runs the app
             starting.cancel()
             await starting
+        if tracing is not None:
+            tracing.stop(SEND_TRACES_S)
 
     app = Service(title="PromptIR Serve", description=DESCRIPTION, version=version(), lifespan=lifespan)
     app.state.services = services = Services(restorer, metrics, settings, version(), jobs)
     restore = RestoreRoute(services)
     submit = SubmitRoute(services, restore.room)
-    context = partial(RequestContext, metrics=metrics, on_crash=error_responses.unexpected)
+    context = partial(RequestContext, metrics=metrics, on_crash=error_responses.unexpected, tracing=tracing)
     app.add_middleware(context)
     app.direct = {
         (METHOD, PATH): context(restore),
