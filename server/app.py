@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from server import backends
 from server.api import error_responses, job_schemas, submit_route
 from server.api.jobs import router as jobs_router
+from server.api.page import Page
 from server.api.report_document import ReportDocument, ReportWithImage
 from server.api.request_context import RequestContext
 from server.api.restore_document import restore_document
@@ -169,6 +170,7 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Ser
     error_responses.install(app)
     app.router.routes.insert(0, Route(PATH, restore, methods=[METHOD], include_in_schema=False))
     app.router.routes.insert(1, Route(job_schemas.PATH, submit, methods=[METHOD], include_in_schema=False))
+    app.router.routes[:0] = Page().routes()
     app.include_router(router)
     app.include_router(jobs_router)
     _document_problems(app)
