@@ -186,8 +186,7 @@ def test_an_image_that_is_refused_for_load_is_not_decoded() -> None:
         backend.gate.clear()
         backend.running.clear()
         first = asyncio.create_task(restorer.restore(png(64, 64), RestoreOptions()))
-        while not backend.running.is_set():
-            await asyncio.sleep(0)
+        await asyncio.to_thread(backend.running.wait)
         second = asyncio.create_task(restorer.restore(png(64, 64), RestoreOptions()))
         await until_one_waits(metrics)
         with pytest.raises(QueueFull):
