@@ -152,6 +152,15 @@ def test_a_large_photo_is_a_job_whose_tiles_are_counted(jobs: Any, visit: Any, p
     jobs.until(lambda: jobs.metric("promptir_jobs_bytes") == 0)
 
 
+def test_news_that_break_off_are_taken_up_again(jobs: Any, visit: Any, png: Image) -> None:
+    guest = visit(jobs)
+    breaks = iter([True, False])
+    guest.page.route("**/events", lambda route: route.abort() if next(breaks) else route.continue_())
+    guest.choose(("patient.png", png(260, 260, seed=403)))
+    guest.until("done")
+    guest.refusals = 1
+
+
 def test_a_photo_that_is_removed_is_no_longer_worked_on(jobs: Any, visit: Any, png: Image) -> None:
     guest = visit(jobs)
     guest.choose(("gone.png", png(*LARGE, seed=402)))
