@@ -197,6 +197,7 @@ class Restorer:
             decoded - began, queue_s, max(0.0, completed - decoded - queue_s), ended - completed, batch_size
         )
         self._observe(timings, ended - began)
+        self._metrics.count_restored_pixels(grid.height * grid.width)
         mode = Mode.WHOLE if grid.is_whole else Mode.TILED
         return Restored(encoded, output, grid.width, grid.height, timings, mode, len(grid), report)
 

@@ -31,6 +31,20 @@ REQUEST_BODY: dict[str, Any] = {
         },
     }
 }
+UPLOAD_ERRORS = (
+    errors.InvalidRequest,
+    errors.EmptyUpload,
+    errors.NotAcceptable,
+    errors.UploadStalled,
+    errors.ImageTooLarge,
+    errors.UnsupportedImage,
+    errors.UndecodableImage,
+    errors.QueueFull,
+    errors.NotReady,
+    errors.Draining,
+)
+"""What an upload may meet wherever it goes."""
+
 _RESTORED: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The restored image, exactly as wide and high as the upload (its orientation applied).",
@@ -72,18 +86,10 @@ def restore_document() -> APIRoute:
         openapi_extra=REQUEST_BODY,
         responses=_RESTORED
         | openapi_responses(
-            errors.InvalidRequest,
-            errors.EmptyUpload,
-            errors.NotAcceptable,
-            errors.UploadStalled,
-            errors.ImageTooLarge,
-            errors.UnsupportedImage,
-            errors.UndecodableImage,
-            errors.QueueFull,
+            *UPLOAD_ERRORS,
+            errors.UnsupportedSize,
             errors.DeadlineUnmet,
             errors.BackendError,
-            errors.NotReady,
-            errors.Draining,
             errors.DeadlineExceeded,
             errors.DeviceOutOfMemory,
         ),

@@ -45,8 +45,8 @@ class Backend(Protocol):
     def run(self, batch: Pixels) -> Pixels:
         """Restore (N, 3, H, W) into a fresh array of the same shape; H and W are multiples of `size_multiple`.
 
-        Raises DeviceOutOfMemory where a smaller batch may fit, BackendError for all else; the backend stays usable
-        afterwards.
+        Raises DeviceOutOfMemory where a smaller batch may fit, UnsupportedSize where no batch of such images does,
+        BackendError for all else; the backend stays usable afterwards.
         """
         ...
 

@@ -11,7 +11,7 @@ import numpy as np
 from server.backends.base import Pixels, RepeatingBackend
 from server.batching.job import Batch, Completion, Job, Outcome
 from server.batching.pipeline import NextBatch, Pipeline
-from server.errors import BackendError, BackendLost, DeviceOutOfMemory, WrongOutput
+from server.errors import BackendError, BackendLost, DeviceOutOfMemory, UnsupportedSize, WrongOutput
 from server.metrics import Metrics, RepeatReason
 
 log = logging.getLogger(__name__)
@@ -100,12 +100,16 @@ class Recovery:
             log.warning("a run did not fit the device", extra=_extra(batch) | {"reason": error.detail})
         except BackendLost:
             raise
+        except UnsupportedSize as error:
+            seconds = None
+            log.warning("no run takes images of this size", extra=_extra(batch) | {"reason": error.detail})
+            outcomes = [_failure(error) for _ in batch.jobs]
         except Exception as error:
             seconds = None
             log.exception("a run failed", extra=_extra(batch))
             outcomes = [_failure(error) for _ in batch.jobs]
         began = self._pipeline.began
-        self._metrics.observe_run(len(batch.jobs), self._pipeline.seconds, self._device)
+        self._metrics.observe_run(len(batch.jobs), self._pipeline.seconds, self._device, batch.pixel_count)
         # Outside of the except clauses: a live traceback would keep the failed run's arrays on the device.
         if outcomes is not None and seconds is not None:
             outcomes = self._repeat_where_needed(batch.jobs, outcomes, began)
@@ -190,7 +194,7 @@ def _does_not_fit(job: Job) -> DeviceOutOfMemory:
 def _failure(error: Exception) -> BackendError:
     """Return what a caller is told: the backend's own words, or none of a foreign exception's."""
     if isinstance(error, BackendError):
-        return type(error)(error.detail)
+        return type(error)(error.detail, **error.extensions)
     return BackendError("the backend failed while it ran the image")
 
 

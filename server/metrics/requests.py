@@ -35,6 +35,9 @@ class RequestSeries(SeriesGroup):
             registry=registry,
         )
         self._outcomes: dict[tuple[int, str], Counter] = {}
+        self._restored_pixels = Counter(
+            "promptir_restored_pixels", "Pixels of the images that were restored, as they were sent", registry=registry
+        )
         self._upload_bytes = Gauge(
             "promptir_upload_bytes", "Bytes of the uploads that are being read or decoded", registry=registry
         )
@@ -57,6 +60,9 @@ class RequestSeries(SeriesGroup):
     def count_refusal(self, reason: str) -> None:
         """Count one refusal; `reason` is the slug of the error."""
         self._refusals.labels(reason).inc()
+
+    def count_restored_pixels(self, pixels: int) -> None:
+        self._restored_pixels.inc(pixels)
 
     def watch_uploads(self, used_bytes: Callable[[], float]) -> None:
         """Read what uploads take up when scraped."""
