@@ -1,6 +1,6 @@
 """Routes: what the service tells about itself."""
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, HTTPException, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from server.api.limits_document import ServiceLimits
@@ -67,4 +67,6 @@ async def scheduler(services: InjectedServices) -> Scheduler:
 )
 async def metrics(services: InjectedServices) -> Response:
     """Every series in the Prometheus text format."""
+    if services.settings.http.metrics_port is not None:
+        raise HTTPException(404)
     return Response(generate_latest(services.metrics.registry), media_type=CONTENT_TYPE_LATEST)
