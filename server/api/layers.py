@@ -10,18 +10,20 @@ from server.api.access_guard import AccessGuard
 from server.api.cross_origin import CrossOrigin
 from server.api.request_context import RequestContext
 from server.api.services import Services
+from server.tracing import Tracing
 
 Layer = Callable[[ASGIApp], ASGIApp]
 
 
-def layers_of(services: Services) -> list[Layer]:
+def layers_of(services: Services, tracing: Tracing | None) -> list[Layer]:
     """From the inside out; those that nobody asked for are not there."""
     settings, layers = services.settings, list[Layer]()
     if services.access is not None:
         layers.append(partial(AccessGuard, access=services.access, limits=settings.limits))
     if settings.access.cors_origins:  # outside the guard: browsers ask without a key
         layers.append(partial(CrossOrigin, origins=settings.access.cors_origins))
-    layers.append(partial(RequestContext, metrics=services.metrics, on_crash=error_responses.unexpected))
+    crash = error_responses.unexpected
+    layers.append(partial(RequestContext, metrics=services.metrics, on_crash=crash, tracing=tracing))
     return layers
 
 

@@ -64,6 +64,11 @@ _RESTORED: dict[int | str, dict[str, Any]] = {
                 "description": "`tiled` where the photo ran in several pieces, which changes the answer a little.",
                 "schema": {"type": "string", "enum": [mode.value for mode in Mode]},
             },
+            "X-Restore-Canvas": {
+                "description": "What the run had for each image, such as `640x512; masked`; `masked` where several "
+                "sizes shared it, which changes nothing in the answer.",
+                "schema": {"type": "string"},
+            },
             "ETag": {
                 "description": "Names the answer by the upload, the options and the model.",
                 "schema": {"type": "string"},

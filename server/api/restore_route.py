@@ -22,6 +22,7 @@ from server.errors import PromptIRServeError
 from server.imaging.entity_tag import is_listed
 from server.imaging.header import peek, probe
 from server.restoration import Restored
+from server.tracing import stage
 
 PATH = "/restore"
 METHOD = "POST"
@@ -75,7 +76,8 @@ class RestoreRoute:
 
         with restorer.accepted():
             try:
-                upload = await read_upload(headers, body, look)
+                with stage("upload"):
+                    upload = await read_upload(headers, body, look)
                 if owes:  # its size stands behind more than the first bytes
                     header = await run_in_threadpool(probe, upload.data, limits)
                     charge(scope, header.height * header.width)

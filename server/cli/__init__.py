@@ -1,11 +1,11 @@
-"""The command line: `promptir serve | restore | key | bench`."""
+"""The command line: `promptir serve | restore | config | key | bench`."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 
 from server.app import version
-from server.cli import bench, key, restore, serve
+from server.cli import bench, config, key, restore, serve
 from server.cli.command_parser import CommandParser
 from server.errors import PromptIRServeError
 from server.settings import SettingsError
@@ -32,6 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command", parser_class=CommandParser)
     serve.add_command(commands)
     restore.add_command(commands)
+    config.add_command(commands)
     key.add_command(commands)
     bench.add_command(commands)
     return parser

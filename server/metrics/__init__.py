@@ -4,6 +4,7 @@ from server.metrics.access import AccessSeries
 from server.metrics.devices import DeviceCondition, DeviceSeries
 from server.metrics.gpus import GpuSeries
 from server.metrics.long_work import LongWorkSeries
+from server.metrics.masked import MaskedSeries
 from server.metrics.requests import STAGE_BUCKETS_S, RequestSeries, Stage
 from server.metrics.runs import BATCH_SIZE_BUCKETS, RunSeries
 from server.metrics.soundness import PARITY_BUCKETS_DB, RepeatReason, SoundnessSeries
@@ -25,6 +26,7 @@ class Metrics(
     RequestSeries,
     WaitingSeries,
     RunSeries,
+    MaskedSeries,
     SoundnessSeries,
     DeviceSeries,
     GpuSeries,

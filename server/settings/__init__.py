@@ -3,8 +3,8 @@
 from server.settings.access import AccessSettings
 from server.settings.backend import BackendSettings, Provider
 from server.settings.batching import BatchingSettings
-from server.settings.environment import TOP, SettingsError
-from server.settings.group import PREFIX
+from server.settings.environment import TOP, SettingsError, Source, sources
+from server.settings.group import PREFIX, is_secret
 from server.settings.http import HttpSettings
 from server.settings.jobs import JobSettings
 from server.settings.limits import MAX_RUN_PIXELS, LimitSettings
@@ -23,5 +23,8 @@ __all__ = [
     "Provider",
     "Settings",
     "SettingsError",
+    "Source",
     "environment_names",
+    "is_secret",
+    "sources",
 ]
