@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from server.cli.restore.errands import SUFFIXES, Errand, plan, plan_list, read_list
 from server.cli.restore.files import sweep
 from server.cli.restore.local_engine import run_locally
+from server.cli.restore.ray_engine import run_on_ray
 from server.cli.restore.tally import Tally
 from server.cli.restore.workbench import OwnBench, RunEnded, ServerBench, Workbench
 from server.cli.settings_flags import add_settings, settings_from
@@ -118,7 +119,11 @@ def _plan(arguments: argparse.Namespace) -> list[Errand]:
 
 def _restore(arguments: argparse.Namespace, errands: Sequence[Errand], options: RestoreOptions, tally: Tally) -> None:
     if arguments.engine == "ray":
-        raise InvalidRequest("later")
+        if arguments.server is not None:
+            raise InvalidRequest("--engine ray restores in its own workers: leave out --server")
+        settings = settings_from(arguments)
+        run_on_ray(settings, errands, options, tally, workers=arguments.jobs, overwrite=arguments.overwrite)
+        return
     remote = arguments.server is not None
     bench: Workbench = ServerBench(lambda: _client(arguments)) if remote else OwnBench(settings_from(arguments))
     jobs = arguments.jobs or DEFAULT_JOBS
