@@ -40,7 +40,9 @@ class RestoreRoute:
         self._services = services
         self._shared = SharedWork[Restored]()
         limits = services.limits
-        room = self.room = UploadRoom(max(limits.max_uploads_bytes, limits.max_upload_bytes))
+        room = self.room = UploadRoom(
+            max(limits.max_uploads_bytes, limits.max_upload_bytes), services.metrics.count_refusal
+        )
         services.metrics.watch_uploads(lambda: room.used_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
