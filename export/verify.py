@@ -4,15 +4,17 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 import torch
 
 from export.comparison import Comparison, Pixels, compare
 from export.plan_model import open_plan
-from export.samples import Sample, noise_samples
-from export.shapes import extent_of
+from export.samples import Sample, mixes, noise_samples
+from export.shapes import Size, extent_of
 from models.artifact import MODEL_FILE, Manifest, Parity, Precision
 from models.plan_manifest import PLAN_FILE, PlanManifest, ShapeProfile
 from models.promptir import PromptIR
@@ -22,6 +24,8 @@ WARNINGS_AND_ERRORS_OFF = 3
 
 Candidate = Callable[[Pixels], Pixels]
 """What runs a model, on any runtime: a batch (N, 3, H, W) in, its answer out, blocking."""
+MaskedCandidate = Callable[[Pixels, Sequence[Size]], Pixels]
+"""The same of a canvas (N, 3, H, W) with images of (height, width) each in its top left corner."""
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +66,8 @@ class Model:
     name: str
     run: Candidate
     profiles: tuple[ShapeProfile, ...] = ()
+    run_masked: MaskedCandidate | None = None
+    """Of a masked model: several sizes in one canvas."""
 
     def takes(self, shape: tuple[int, ...]) -> bool:
         """Whether it runs a batch (N, 3, H, W)."""
@@ -76,11 +82,18 @@ class Measurement:
     sample: str
     shape: tuple[int, ...]
     comparison: Comparison
+    canvas: Size | None = None
+    """What the image shared with others."""
 
 
-def verify(network: PromptIR, model: Path, gate: Gate = GATES["fp32"]) -> tuple[Parity, ...]:
-    """Run float32 `network` and the ONNX file `model` on every verification shape; see `parity_of`."""
-    return parity_of(network, Model(MODEL_FILE, open_onnx(model)), noise_samples(), gate)
+def verify(
+    network: PromptIR, model: Path, gate: Gate = GATES["fp32"], size_inputs: tuple[str, str] | None = None
+) -> tuple[Parity, ...]:
+    """Run float32 `network` and the ONNX file `model` on every verification shape; see `parity_of`.
+
+    One with `size_inputs` is masked: each image of every mix of sizes is compared with its run alone as well.
+    """
+    return parity_of(network, open_onnx_model(MODEL_FILE, model, size_inputs), noise_samples(), gate)
 
 
 def parity_of(network: PromptIR, model: Model, samples: Iterable[Sample], gate: Gate) -> tuple[Parity, ...]:
@@ -89,12 +102,14 @@ def parity_of(network: PromptIR, model: Model, samples: Iterable[Sample], gate: 
     `ParityError` names the first shape whose answer does not pass `gate` or has another shape.
     """
     parity = []
-    for measured in measure(network, [model], samples):
+    for measured in chain(measure(network, [model], samples), measure_mixes(network, [model])):
         found, shape = measured.comparison, measured.shape
         logger.info("verified %s: max abs error %.1e, %.1f dB", shape_name(shape), found.max_abs_error, found.psnr_db)
         if complaint := gate.complaint(found):
             raise ParityError(f"the exported model {complaint}, with an input of {shape_name(shape)}")
-        parity.append(Parity(shape=shape, max_abs_error=found.max_abs_error, psnr_db=found.psnr_db))
+        parity.append(
+            Parity(shape=shape, max_abs_error=found.max_abs_error, psnr_db=found.psnr_db, canvas=measured.canvas)
+        )
     return tuple(parity)
 
 
@@ -115,6 +130,25 @@ def measure(network: PromptIR, models: Sequence[Model], samples: Iterable[Sample
             yield Measurement(model, sample.name, shape, compare(found, expected))
 
 
+def measure_mixes(network: PromptIR, models: Sequence[Model]) -> Iterator[Measurement]:
+    """Compare what each masked model makes of each image of a mix of sizes with what `network` makes of it alone."""
+    for model in models:
+        if model.run_masked is None:
+            continue
+        for mix in mixes():
+            found = model.run_masked(mix.pixels, mix.sizes)
+            if found.shape != mix.pixels.shape:
+                wrong = f"{shape_name(mix.pixels.shape)} with {shape_name(found.shape)}"
+                raise ParityError(f"the exported model answers {wrong}")
+            for index, (height, width) in enumerate(mix.sizes):
+                image = np.ascontiguousarray(mix.pixels[index : index + 1, :, :height, :width])
+                with torch.inference_mode():
+                    expected: Pixels = network(torch.from_numpy(image)).numpy()
+                comparison = compare(found[index : index + 1, :, :height, :width], expected)
+                canvas = mix.pixels.shape[2], mix.pixels.shape[3]
+                yield Measurement(model, f"in {shape_name(canvas)}", image.shape, comparison, canvas)
+
+
 def open_artifact(folder: Path) -> tuple[Manifest, Model]:
     """The checked manifest of the artifact in `folder`, and its model, loaded; `ValueError` says what is wrong.
 
@@ -126,14 +160,36 @@ def open_artifact(folder: Path) -> tuple[Manifest, Model]:
         return plan, Model(f"{plan.precision} {PLAN_FILE}", open_plan(folder, plan), plan.profiles)
     manifest = Manifest.load(folder)
     manifest.verify(folder)
-    return manifest, Model(f"{manifest.precision} {MODEL_FILE}", open_onnx(folder / MODEL_FILE))
+    name = f"{manifest.precision} {MODEL_FILE}"
+    return manifest, open_onnx_model(name, folder / MODEL_FILE, manifest.size_inputs)
+
+
+def open_onnx_model(name: str, model: Path, size_inputs: tuple[str, str] | None) -> Model:
+    """The ONNX file `model`, plain or masked, on the CPU."""
+    if size_inputs is None:
+        return Model(name, open_onnx(model))
+    run_masked = open_masked_onnx(model, size_inputs)
+    return Model(name, lambda batch: run_masked(batch, [batch.shape[2:]] * len(batch)), run_masked=run_masked)
+
+
+def open_masked_onnx(model: Path, size_inputs: tuple[str, str]) -> MaskedCandidate:
+    """The masked ONNX file `model` on the CPU."""
+    session = _open_session(model)
+    image, *found = [node.name for node in session.get_inputs()]
+    if found != list(size_inputs):
+        raise ParityError(f"the exported model's further inputs are {found} instead of {list(size_inputs)}")
+
+    def run(canvas: Pixels, sizes: Sequence[Size]) -> Pixels:
+        sides = np.array(sizes, np.int64).T
+        answer: Pixels = session.run(None, {image: canvas, **dict(zip(size_inputs, sides, strict=True))})[0]
+        return answer
+
+    return run
 
 
 def open_onnx(model: Path) -> Candidate:
     """The ONNX file `model` on the CPU."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = WARNINGS_AND_ERRORS_OFF
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    session = _open_session(model)
     name = session.get_inputs()[0].name
 
     def run(batch: Pixels) -> Pixels:
@@ -146,3 +202,9 @@ def open_onnx(model: Path) -> Candidate:
 def shape_name(shape: tuple[int, ...]) -> str:
     """A shape as it is shown, such as 1x3x64x64."""
     return "x".join(map(str, shape))
+
+
+def _open_session(model: Path) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = WARNINGS_AND_ERRORS_OFF
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -37,6 +37,8 @@ class Parity(_Record):
     max_abs_error: Annotated[float, Field(ge=0)]
     psnr_db: float | None = None
     """Of the worst image of the batch; None in artifacts from before it was measured."""
+    canvas: tuple[Count, Count] | None = None
+    """(height, width) of what the image shared with others of other sizes; None: it had what it ran in to itself."""
 
 
 class Manifest(_Record):
@@ -51,6 +53,8 @@ class Manifest(_Record):
     output_name: Name
     input_shape: tuple[Name, Count, Name, Name] = ("n", 3, "h", "w")
     """A number is fixed, a name is free; the output has the shape of the input."""
+    size_inputs: tuple[Name, Name] | None = None
+    """Of a masked model: the further inputs, int64 (N,), with each image's own height and width in the canvas."""
     size_multiple: Count
     """Height and width must be divisible by this."""
     precision: Precision

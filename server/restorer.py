@@ -205,7 +205,7 @@ class Restorer:
     async def _run_tiles(
         self, photo: Photo, grid: Grid, submit: Submit, quick: bool, progress: Progress
     ) -> tuple[float, int, Canvas | None]:
-        """Run all tiles, a few at a time; the first wait, the size of the largest run, and the canvas if it was shared."""
+        """Run all tiles, a few at a time; the first wait, the size of the largest run, the canvas if shared."""
         tiles, completions, first_wait, largest = iter(grid), 0, math.inf, 0
         shared: Canvas | None = None
 
