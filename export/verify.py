@@ -9,7 +9,7 @@ from pathlib import Path
 import onnxruntime
 import torch
 
-from export.comparison import Comparison, Pixels, compare
+from export.comparison import Answer, Comparison, Pixels, compare_answers
 from export.plan_model import open_plan
 from export.samples import Sample, noise_samples
 from export.shapes import extent_of
@@ -20,7 +20,7 @@ from models.promptir import PromptIR
 WARNINGS_AND_ERRORS_OFF = 3
 """ONNX Runtime's log level: its remarks on the graph are not for the person who exports."""
 
-Candidate = Callable[[Pixels], Pixels]
+Candidate = Callable[[Pixels], Answer]
 """What runs a model, on any runtime: a batch (N, 3, H, W) in, its answer out, blocking."""
 
 logger = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ class Gate:
 
     max_abs_error: float = math.inf
     min_psnr_db: float = -math.inf
+    max_prompt_weights_error: float = math.inf
 
     def complaint(self, found: Comparison) -> str | None:
         """What is wrong with `found`, to be read after "the model"; None if it passes."""
@@ -46,12 +47,16 @@ class Gate:
             return f"reaches {found.psnr_db:.1f} dB against float32; the gate is {self.min_psnr_db:.0f} dB"
         if found.non_finite:
             return f"gives {found.non_finite} values that are not finite"
+        if (error := found.prompt_weights_error) is not None and not error <= self.max_prompt_weights_error:
+            return f"weighs a prompt wrong by {error:.3g}; the tolerance is {self.max_prompt_weights_error:g}"
         return None
 
 
 GATES: dict[Precision, Gate] = {
-    "fp32": Gate(max_abs_error=1e-4),  # a sound export stays below 1e-5
-    "mixed": Gate(min_psnr_db=50.0),  # 40 dB above the error that a viewer sees; a sound export is at 70 to 85
+    # A sound export stays below 1e-5 in both.
+    "fp32": Gate(max_abs_error=1e-4, max_prompt_weights_error=1e-4),
+    # 40 dB above the error that a viewer sees; a sound export is at 70 to 85, and weighs prompts to 0.002.
+    "mixed": Gate(min_psnr_db=50.0, max_prompt_weights_error=0.02),
 }
 
 
@@ -94,7 +99,14 @@ def parity_of(network: PromptIR, model: Model, samples: Iterable[Sample], gate: 
         logger.info("verified %s: max abs error %.1e, %.1f dB", shape_name(shape), found.max_abs_error, found.psnr_db)
         if complaint := gate.complaint(found):
             raise ParityError(f"the exported model {complaint}, with an input of {shape_name(shape)}")
-        parity.append(Parity(shape=shape, max_abs_error=found.max_abs_error, psnr_db=found.psnr_db))
+        parity.append(
+            Parity(
+                shape=shape,
+                max_abs_error=found.max_abs_error,
+                psnr_db=found.psnr_db,
+                prompt_weights_error=found.prompt_weights_error,
+            )
+        )
     return tuple(parity)
 
 
@@ -107,12 +119,16 @@ def measure(network: PromptIR, models: Sequence[Model], samples: Iterable[Sample
             logger.info("skipped %s: no profile takes %s", sample.name, shape_name(shape))
             continue
         with torch.inference_mode():
-            expected: Pixels = network(torch.from_numpy(sample.pixels)).numpy()
+            expected = Answer(*(tensor.numpy() for tensor in network.weighed(torch.from_numpy(sample.pixels))))
         for model in taking:
             found = model.run(sample.pixels)
-            if found.shape != shape:
-                raise ParityError(f"the exported model answers {shape_name(shape)} with {shape_name(found.shape)}")
-            yield Measurement(model, sample.name, shape, compare(found, expected))
+            for got, wanted in zip(found, expected, strict=True):
+                if got is not None and wanted is not None and got.shape != wanted.shape:
+                    raise ParityError(
+                        f"the exported model answers {shape_name(shape)} with {shape_name(got.shape)} "
+                        f"instead of {shape_name(wanted.shape)}"
+                    )
+            yield Measurement(model, sample.name, shape, compare_answers(found, expected))
 
 
 def open_artifact(folder: Path) -> tuple[Manifest, Model]:
@@ -136,9 +152,8 @@ def open_onnx(model: Path) -> Candidate:
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
 
-    def run(batch: Pixels) -> Pixels:
-        answer: Pixels = session.run(None, {name: batch})[0]
-        return answer
+    def run(batch: Pixels) -> Answer:
+        return Answer(*session.run(None, {name: batch}))
 
     return run
 

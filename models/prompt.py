@@ -11,7 +11,7 @@ from models.layers import TransformerBlock, conv3x3, widened
 
 
 class PromptGeneration(nn.Module):
-    """Prompt Generation Module: features (N, C, H, W) -> prompt (N, prompt_channels, H, W).
+    """Prompt Generation Module: features (N, C, H, W) -> prompt (N, prompt_channels, H, W), weights (N, components).
 
     The spatial mean of the features weighs `components` learned maps of `size` x `size`; their mixture is resized to
     the features' height and width. Because of the mean, every output pixel depends on the whole image.
@@ -23,17 +23,17 @@ class PromptGeneration(nn.Module):
         self.linear_layer = nn.Linear(channels, components)
         self.conv3x3 = conv3x3(prompt_channels, prompt_channels)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         weights = self.weigh(x)  # N L
         components = self.prompt_param[0]  # L C s s
-        mixture = (weights @ components.flatten(1)).reshape(-1, *components.shape[1:])  # N C s s
+        mixture = (weights.to(x.dtype) @ components.flatten(1)).reshape(-1, *components.shape[1:])  # N C s s
         resized = F.interpolate(mixture, x.shape[-2:], mode="bilinear")  # N C H W
-        return self.conv3x3(resized)
+        return self.conv3x3(resized), weights
 
     def weigh(self, x: Tensor) -> Tensor:
-        """The weight of each component, (N, components), each row summing to one."""
+        """The weight of each component, float32 (N, components), each row summing to one."""
         mean = widened(x).mean(dim=(-2, -1)).to(x.dtype)  # N C
-        return torch.softmax(widened(self.linear_layer(mean)), dim=1).to(x.dtype)
+        return torch.softmax(widened(self.linear_layer(mean)), dim=1)
 
 
 def interact(x: Tensor, prompt: Tensor, block: TransformerBlock, reduce: nn.Conv2d) -> Tensor:

@@ -13,6 +13,8 @@ from models.layers import Downsample, TransformerBlock, Upsample, conv1x1, conv3
 from models.prompt import PromptGeneration, interact
 
 IMAGE_CHANNELS = 3
+PROMPT_LEVELS = 3
+"""Decoder levels that mix a prompt in."""
 SIZE_MULTIPLE = 8
 """Height and width must be divisible by this: the encoder halves them three times."""
 
@@ -111,6 +113,11 @@ class PromptIR(nn.Module):
         if config.unused_convolutions:
             self._add_unused_convolutions()
 
+    @property
+    def prompt_shape(self) -> tuple[int, int]:
+        """(levels, components) of the prompt weights of an image."""
+        return PROMPT_LEVELS, self.config.prompt_components
+
     def _add_unused_convolutions(self) -> None:
         dim, (prompt1, prompt2, prompt3) = self.config.dim, self.config.prompt_channels
         self.chnl_reduce1 = conv1x1(prompt1, prompt1)
@@ -121,23 +128,41 @@ class PromptIR(nn.Module):
         self.reduce_noise_channel_3 = conv1x1(dim * 4 + prompt3 - 64, dim * 4)
 
     def forward(self, image: Tensor) -> Tensor:
+        return self.weighed(image)[0]
+
+    def weighed(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """As a call, and the prompt weights: float32 (N, 3, components), the levels from coarse to fine."""
         level1 = self.encoder_level1(self.patch_embed(image.to(self.output.weight.dtype)))  # N dim H W
         level2 = self.encoder_level2(self.down1_2(level1))  # N 2dim H/2 W/2
         level3 = self.encoder_level3(self.down2_3(level2))  # N 4dim H/4 W/4
         latent = self.latent(self.down3_4(level3))  # N 8dim H/8 W/8
 
-        x = interact(latent, self.prompt3(latent), self.noise_level3, self.reduce_noise_level3)  # N 4dim H/8 W/8
+        prompt, weights3 = self.prompt3(latent)
+        x = interact(latent, prompt, self.noise_level3, self.reduce_noise_level3)  # N 4dim H/8 W/8
         x = self.reduce_chan_level3(torch.cat([self.up4_3(x), level3], dim=1))
         x = self.decoder_level3(x)  # N 4dim H/4 W/4
 
-        x = interact(x, self.prompt2(x), self.noise_level2, self.reduce_noise_level2)
+        prompt, weights2 = self.prompt2(x)
+        x = interact(x, prompt, self.noise_level2, self.reduce_noise_level2)
         x = self.reduce_chan_level2(torch.cat([self.up3_2(x), level2], dim=1))
         x = self.decoder_level2(x)  # N 2dim H/2 W/2
 
-        x = interact(x, self.prompt1(x), self.noise_level1, self.reduce_noise_level1)
+        prompt, weights1 = self.prompt1(x)
+        x = interact(x, prompt, self.noise_level1, self.reduce_noise_level1)
         x = torch.cat([self.up2_1(x), level1], dim=1)
         x = self.refinement(self.decoder_level1(x))  # N 2dim H W
-        return widened(self.output(x)) + image
+        return widened(self.output(x)) + image, torch.stack([weights3, weights2, weights1], dim=1)
+
+
+class WithPromptWeights(nn.Module):
+    """A PromptIR whose call is its `weighed`: what is exported, compiled and recorded is a module's call."""
+
+    def __init__(self, network: PromptIR) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        return self.network.weighed(image)
 
 
 def channels_last(network: PromptIR) -> PromptIR:

@@ -8,6 +8,11 @@ from numpy.typing import NDArray
 
 Pixels = NDArray[np.float32]
 """float32 RGB in [0, 1]: (3, H, W) for one tile, (N, 3, H, W) for a batch."""
+PromptWeights = NDArray[np.float32]
+"""The share of each learnt prompt: (levels, components) for one tile, (N, levels, components) for a batch.
+
+Levels go from coarse to fine.
+"""
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,8 @@ class BackendInfo:
     """Whether the backend is a `PipelinedBackend`."""
     model_hash: str = ""
     """SHA-256 of the model file: what tells two artifacts of one name apart."""
+    prompt_shape: tuple[int, int] | None = None
+    """(levels, components) of the prompt weights of an image; None where the model does not answer with them."""
 
 
 class Backend(Protocol):
@@ -42,8 +49,10 @@ class Backend(Protocol):
         """
         ...
 
-    def run(self, batch: Pixels) -> Pixels:
+    def run(self, batch: Pixels, weights: PromptWeights | None = None) -> Pixels:
         """Restore (N, 3, H, W) into a fresh array of the same shape; H and W are multiples of `size_multiple`.
+
+        `weights` (N, *prompt_shape), where it is given, is filled in by the time of the answer.
 
         Raises DeviceOutOfMemory where a smaller batch may fit, BackendError for all else; the backend stays usable
         afterwards.
@@ -58,7 +67,7 @@ class Backend(Protocol):
 class RepeatingBackend(Backend, Protocol):
     """A backend that can run a batch again in FP32; it says so in `BackendInfo.can_repeat_in_fp32`."""
 
-    def run_fp32(self, batch: Pixels) -> Pixels:
+    def run_fp32(self, batch: Pixels, weights: PromptWeights | None = None) -> Pixels:
         """As `run`, in FP32 throughout; slower, and larger on the device."""
         ...
 
@@ -78,10 +87,10 @@ class Pending(Protocol):
 class PipelinedBackend(Backend, Protocol):
     """A backend that takes the next batch while one runs; it says so in `BackendInfo.can_begin_ahead`.
 
-    The runs themselves follow one another; only what surrounds them overlaps. `run(batch)` is `begin(batch).result()`.
+    The runs themselves follow one another; only what surrounds them overlaps. `run` is `begin` and then `result`.
     """
 
-    def begin(self, batch: Pixels) -> Pending:
+    def begin(self, batch: Pixels, weights: PromptWeights | None = None) -> Pending:
         """Start a run, or put it behind the one that goes on; at most two are begun at a time.
 
         The array must not change until the result. Raises as `run`; what was begun before is not harmed then. `stop`

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from server.backends.base import Pixels
+from server.backends.base import Pixels, PromptWeights
 from server.errors import WrongOutput
 
 
@@ -42,12 +42,16 @@ class Canvas(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """The answer to one job: output (3, H, W), seconds it waited, seconds its run took, jobs in that run."""
+    """The answer to one job: output (3, H, W), seconds it waited, seconds its run took, jobs in that run.
+
+    `prompt_weights` (levels, components) is None where the model does not answer with them.
+    """
 
     output: Pixels
     queue_s: float
     inference_s: float
     batch_size: int
+    prompt_weights: PromptWeights | None = None
 
 
 # Identity, not equality: two jobs with equal pixels are still two jobs.
@@ -94,6 +98,8 @@ class Batch:
 
     jobs: Sequence[Job]
     taken_at: float
+    prompt_weights: PromptWeights | None = None
+    """(N, levels, components), which the run fills in; None where the model does not answer with them."""
 
     @property
     def canvas(self) -> Canvas:
@@ -119,8 +125,15 @@ class Batch:
         if not isinstance(output, np.ndarray) or output.dtype != np.float32 or output.shape != expected:
             found = f"{output.dtype} {output.shape}" if isinstance(output, np.ndarray) else type(output).__name__
             raise WrongOutput(f"the run answered with {found} instead of float32 {expected}")
+        weights = self.prompt_weights
         return [
-            Completion(output[index], started_at - job.enqueued_at, inference_s, len(self.jobs))
+            Completion(
+                output[index],
+                started_at - job.enqueued_at,
+                inference_s,
+                len(self.jobs),
+                None if weights is None else weights[index],
+            )
             if finite
             else WrongOutput("the restored image has values that are not finite")
             for index, (job, finite) in enumerate(zip(self.jobs, finite_images(output), strict=True))

@@ -5,7 +5,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from server.backends.base import Backend, Pending, PipelinedBackend, Pixels
+import numpy as np
+
+from server.backends.base import Backend, Pending, PipelinedBackend, Pixels, PromptWeights
 from server.batching.job import Batch
 from server.errors import BackendError, BackendLost, DeviceOutOfMemory
 
@@ -49,6 +51,8 @@ class Pipeline:
     def __init__(self, backend: Backend, clock: Callable[[], float]) -> None:
         self.pipelined: PipelinedBackend | None = None
         """The backend, if it can begin a batch while another runs."""
+        self.prompt_shape: tuple[int, int] | None = None
+        """(levels, components) of the prompt weights that the backend answers with, if it does."""
         self.ahead: Batch | None = None
         """The batch that was begun early, until its turn comes."""
         self.began = 0.0
@@ -124,7 +128,10 @@ class Pipeline:
 
     def _put(self, batch: Batch) -> Pending:
         pixels = batch.stack()
-        return _Blocking(self._backend, pixels) if self.pipelined is None else self.pipelined.begin(pixels)
+        batch.prompt_weights = weights = room_for_weights(len(pixels), self.prompt_shape)
+        if self.pipelined is None:
+            return _Blocking(self._backend, pixels, weights)
+        return self.pipelined.begin(pixels, weights)
 
     def _wait(self, run: _Run) -> None:
         if run.pending is None:
@@ -141,15 +148,21 @@ class Pipeline:
         run.ended = self._free_at = self._clock()
 
 
+def room_for_weights(count: int, prompt_shape: tuple[int, int] | None) -> PromptWeights | None:
+    """What a run of `count` images fills in, NaN until then; None for a backend that has no prompt weights."""
+    return None if prompt_shape is None else np.full((count, *prompt_shape), np.nan, np.float32)
+
+
 @dataclass(frozen=True, slots=True)
 class _Blocking:
     """The run of a backend that cannot begin one: it happens when its result is asked for."""
 
     backend: Backend
     pixels: Pixels
+    weights: PromptWeights | None
 
     def wait(self, seconds: float) -> None:
         """It does not go on by itself."""
 
     def result(self) -> Pixels:
-        return self.backend.run(self.pixels)
+        return self.backend.run(self.pixels, self.weights)
