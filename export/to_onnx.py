@@ -15,13 +15,14 @@ from export.precision import check_precision
 from export.shapes import TRACE_SHAPE
 from export.staging import staged
 from export.verify import GATES, verify
-from models.artifact import MODEL_FILE, Manifest, Precision, sha256_of
+from models.artifact import MODEL_FILE, Manifest, Precision, PromptOutput, sha256_of
 from models.checkpoint import load_network
 from models.precision import to_float32, to_mixed
-from models.promptir import SIZE_MULTIPLE, PromptIR, PromptIRConfig
+from models.promptir import SIZE_MULTIPLE, PromptIR, PromptIRConfig, WithPromptWeights
 
 INPUT_NAME = "image"
 OUTPUT_NAME = "restored"
+PROMPT_OUTPUT_NAME = "prompt_weights"
 DYNAMIC_AXES = {0: "n", 2: "h", 3: "w"}
 SIZE_INPUT_NAMES = ("height", "width")
 
@@ -53,6 +54,7 @@ def export_onnx(
     config = PromptIRConfig.named(variant)
     logger.info("loading %s", weights)
     network = load_network(weights, config)
+    levels, components = network.prompt_shape
     with staged(output) as staging:
         model = staging / MODEL_FILE
         logger.info("tracing %s in %s precision at opset %d", variant, precision, opset)
@@ -67,6 +69,7 @@ def export_onnx(
             input_name=INPUT_NAME,
             output_name=OUTPUT_NAME,
             size_inputs=SIZE_INPUT_NAMES if masked else None,
+            prompt_output=PromptOutput(name=PROMPT_OUTPUT_NAME, levels=levels, components=components),
             size_multiple=SIZE_MULTIPLE,
             precision=precision,
             opset=opset,
@@ -81,7 +84,9 @@ def export_onnx(
 
 
 def trace(network: PromptIR, model: Path, opset: int, *, masked: bool = False) -> None:
-    """Write `network` as an ONNX file with free batch, height and width; a `masked` one takes each image's size too.
+    """Write `network` as an ONNX file with free batch, height and width, whose second output is the prompt weights.
+
+    A `masked` one takes each image's own size too.
 
     The legacy tracer names those axes n, h and w and is some forty times faster than its successor on this network.
     """
@@ -89,17 +94,17 @@ def trace(network: PromptIR, model: Path, opset: int, *, masked: bool = False) -
     size_names = SIZE_INPUT_NAMES if masked else ()
     with _without_tracer_deprecations():
         torch.onnx.export(
-            network,
+            WithPromptWeights(network),
             (torch.zeros(TRACE_SHAPE), *sizes),
             model,
             dynamo=False,
             opset_version=opset,
             input_names=[INPUT_NAME, *size_names],
-            output_names=[OUTPUT_NAME],
+            output_names=[OUTPUT_NAME, PROMPT_OUTPUT_NAME],
             dynamic_axes={
                 INPUT_NAME: DYNAMIC_AXES,
                 OUTPUT_NAME: DYNAMIC_AXES,
-                **{name: {0: "n"} for name in size_names},
+                **{name: {0: "n"} for name in (PROMPT_OUTPUT_NAME, *size_names)},
             },
         )
 

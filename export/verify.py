@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 import torch
 
-from export.comparison import Comparison, Pixels, compare
+from export.comparison import Answer, Comparison, Pixels, compare_answers
 from export.plan_model import open_plan
 from export.samples import Sample, mixes, noise_samples
 from export.shapes import Size, extent_of
@@ -22,9 +22,9 @@ from models.promptir import PromptIR
 WARNINGS_AND_ERRORS_OFF = 3
 """ONNX Runtime's log level: its remarks on the graph are not for the person who exports."""
 
-Candidate = Callable[[Pixels], Pixels]
+Candidate = Callable[[Pixels], Answer]
 """What runs a model, on any runtime: a batch (N, 3, H, W) in, its answer out, blocking."""
-MaskedCandidate = Callable[[Pixels, Sequence[Size]], Pixels]
+MaskedCandidate = Callable[[Pixels, Sequence[Size]], Answer]
 """The same of a canvas (N, 3, H, W) with images of (height, width) each in its top left corner."""
 
 logger = logging.getLogger(__name__)
@@ -40,6 +40,7 @@ class Gate:
 
     max_abs_error: float = math.inf
     min_psnr_db: float = -math.inf
+    max_prompt_weights_error: float = math.inf
 
     def complaint(self, found: Comparison) -> str | None:
         """What is wrong with `found`, to be read after "the model"; None if it passes."""
@@ -50,12 +51,16 @@ class Gate:
             return f"reaches {found.psnr_db:.1f} dB against float32; the gate is {self.min_psnr_db:.0f} dB"
         if found.non_finite:
             return f"gives {found.non_finite} values that are not finite"
+        if (error := found.prompt_weights_error) is not None and not error <= self.max_prompt_weights_error:
+            return f"weighs a prompt wrong by {error:.3g}; the tolerance is {self.max_prompt_weights_error:g}"
         return None
 
 
 GATES: dict[Precision, Gate] = {
-    "fp32": Gate(max_abs_error=1e-4),  # a sound export stays below 1e-5
-    "mixed": Gate(min_psnr_db=50.0),  # 40 dB above the error that a viewer sees; a sound export is at 70 to 85
+    # A sound export stays below 1e-5 in both.
+    "fp32": Gate(max_abs_error=1e-4, max_prompt_weights_error=1e-4),
+    # 40 dB above the error that a viewer sees; a sound export is at 70 to 85, and weighs prompts to 0.002.
+    "mixed": Gate(min_psnr_db=50.0, max_prompt_weights_error=0.02),
 }
 
 
@@ -108,7 +113,13 @@ def parity_of(network: PromptIR, model: Model, samples: Iterable[Sample], gate: 
         if complaint := gate.complaint(found):
             raise ParityError(f"the exported model {complaint}, with an input of {shape_name(shape)}")
         parity.append(
-            Parity(shape=shape, max_abs_error=found.max_abs_error, psnr_db=found.psnr_db, canvas=measured.canvas)
+            Parity(
+                shape=shape,
+                max_abs_error=found.max_abs_error,
+                psnr_db=found.psnr_db,
+                prompt_weights_error=found.prompt_weights_error,
+                canvas=measured.canvas,
+            )
         )
     return tuple(parity)
 
@@ -121,13 +132,11 @@ def measure(network: PromptIR, models: Sequence[Model], samples: Iterable[Sample
         if not taking:
             logger.info("skipped %s: no profile takes %s", sample.name, shape_name(shape))
             continue
-        with torch.inference_mode():
-            expected: Pixels = network(torch.from_numpy(sample.pixels)).numpy()
+        expected = _answer(network, sample.pixels)
         for model in taking:
             found = model.run(sample.pixels)
-            if found.shape != shape:
-                raise ParityError(f"the exported model answers {shape_name(shape)} with {shape_name(found.shape)}")
-            yield Measurement(model, sample.name, shape, compare(found, expected))
+            _check_shapes(found, expected, shape)
+            yield Measurement(model, sample.name, shape, compare_answers(found, expected))
 
 
 def measure_mixes(network: PromptIR, models: Sequence[Model]) -> Iterator[Measurement]:
@@ -136,17 +145,30 @@ def measure_mixes(network: PromptIR, models: Sequence[Model]) -> Iterator[Measur
         if model.run_masked is None:
             continue
         for mix in mixes():
-            found = model.run_masked(mix.pixels, mix.sizes)
-            if found.shape != mix.pixels.shape:
-                wrong = f"{shape_name(mix.pixels.shape)} with {shape_name(found.shape)}"
-                raise ParityError(f"the exported model answers {wrong}")
+            canvas = mix.pixels.shape[2], mix.pixels.shape[3]
+            restored, weights = model.run_masked(mix.pixels, mix.sizes)
             for index, (height, width) in enumerate(mix.sizes):
-                image = np.ascontiguousarray(mix.pixels[index : index + 1, :, :height, :width])
-                with torch.inference_mode():
-                    expected: Pixels = network(torch.from_numpy(image)).numpy()
-                comparison = compare(found[index : index + 1, :, :height, :width], expected)
-                canvas = mix.pixels.shape[2], mix.pixels.shape[3]
+                one = slice(index, index + 1)
+                image = np.ascontiguousarray(mix.pixels[one, :, :height, :width])
+                found = Answer(restored[one, :, :height, :width], None if weights is None else weights[one])
+                expected = _answer(network, image)
+                _check_shapes(found, expected, image.shape)
+                comparison = compare_answers(found, expected)
                 yield Measurement(model, f"in {shape_name(canvas)}", image.shape, comparison, canvas)
+
+
+def _answer(network: PromptIR, pixels: Pixels) -> Answer:
+    with torch.inference_mode():
+        return Answer(*(tensor.numpy() for tensor in network.weighed(torch.from_numpy(pixels))))
+
+
+def _check_shapes(found: Answer, expected: Answer, shape: tuple[int, ...]) -> None:
+    for got, wanted in zip(found, expected, strict=True):
+        if got is not None and wanted is not None and got.shape != wanted.shape:
+            raise ParityError(
+                f"the exported model answers {shape_name(shape)} with {shape_name(got.shape)} "
+                f"instead of {shape_name(wanted.shape)}"
+            )
 
 
 def open_artifact(folder: Path) -> tuple[Manifest, Model]:
@@ -179,10 +201,9 @@ def open_masked_onnx(model: Path, size_inputs: tuple[str, str]) -> MaskedCandida
     if found != list(size_inputs):
         raise ParityError(f"the exported model's further inputs are {found} instead of {list(size_inputs)}")
 
-    def run(canvas: Pixels, sizes: Sequence[Size]) -> Pixels:
+    def run(canvas: Pixels, sizes: Sequence[Size]) -> Answer:
         sides = np.array(sizes, np.int64).T
-        answer: Pixels = session.run(None, {image: canvas, **dict(zip(size_inputs, sides, strict=True))})[0]
-        return answer
+        return Answer(*session.run(None, {image: canvas, **dict(zip(size_inputs, sides, strict=True))}))
 
     return run
 
@@ -192,9 +213,8 @@ def open_onnx(model: Path) -> Candidate:
     session = _open_session(model)
     name = session.get_inputs()[0].name
 
-    def run(batch: Pixels) -> Pixels:
-        answer: Pixels = session.run(None, {name: batch})[0]
-        return answer
+    def run(batch: Pixels) -> Answer:
+        return Answer(*session.run(None, {name: batch}))
 
     return run
 

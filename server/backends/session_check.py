@@ -1,4 +1,4 @@
-"""The session check: whether an ONNX model takes and gives what its manifest says."""
+"""The session check: whether a loaded ONNX model is the one that its manifest describes."""
 
 from typing import Any
 
@@ -7,23 +7,28 @@ from server.errors import BackendUnavailable
 
 
 def check_session(session: Any, manifest: Manifest) -> None:
-    """Raise BackendUnavailable where the session's inputs or outputs are not those of the manifest."""
-    expected_shape = tuple(manifest.input_shape)
-    for kind, nodes, expected_name in (
-        ("input", session.get_inputs(), manifest.input_name),
-        ("output", session.get_outputs(), manifest.output_name),
+    """Hold an onnxruntime session's inputs and outputs against the manifest; BackendUnavailable names what differs."""
+    shapes: dict[str, tuple[object, ...]] = {manifest.output_name: manifest.input_shape}
+    if prompt := manifest.prompt_output:
+        shapes[prompt.name] = (manifest.input_shape[0], prompt.levels, prompt.components)
+    for kind, nodes, expected in (
+        ("input", session.get_inputs(), {manifest.input_name: manifest.input_shape}),
+        ("output", session.get_outputs(), shapes),
     ):
-        names = [node.name for node in nodes]
-        expected_names = [expected_name, *(manifest.size_inputs or ())] if kind == "input" else [expected_name]
-        if names != expected_names:
-            raise BackendUnavailable(f"the model's {kind}s are {names}, its manifest says {expected_names}")
-        if nodes[0].type != "tensor(float)":
-            raise BackendUnavailable(f"the model's {kind} is {nodes[0].type} instead of tensor(float)")
-        if not _shapes_agree(nodes[0].shape, expected_shape, exact=kind == "input"):
-            raise BackendUnavailable(f"the model's {kind} has shape {nodes[0].shape}, its manifest {expected_shape}")
-        for node in nodes[1:]:
+        sizes = manifest.size_inputs or () if kind == "input" else ()
+        names, wanted = [node.name for node in nodes], [*expected, *sizes]
+        if names != wanted:
+            raise BackendUnavailable(f"the model's {kind}s are {names}, its manifest says {wanted}")
+        for node in nodes[len(expected) :]:
             if node.type != "tensor(int64)" or len(node.shape) != 1:
                 raise BackendUnavailable(f"the model's {kind} {node.name} is {node.type} {node.shape}, not int64 (N,)")
+        for node in nodes[: len(expected)]:
+            if node.type != "tensor(float)":
+                raise BackendUnavailable(f"the model's {kind} {node.name} is {node.type} instead of tensor(float)")
+            if not _shapes_agree(node.shape, expected[node.name], exact=kind == "input"):
+                raise BackendUnavailable(
+                    f"the model's {kind} {node.name} has shape {node.shape}, its manifest {expected[node.name]}"
+                )
 
 
 def _shapes_agree(found: list[int | str | None], expected: tuple[object, ...], *, exact: bool) -> bool:

@@ -86,9 +86,11 @@ def test_every_layer_has_the_type_of_the_precision_table(mixed: Export) -> None:
 
 
 def test_images_go_in_and_come_out_in_float32_at_any_shape(mixed: Export) -> None:
-    assert (mixed.parsed.num_inputs, mixed.parsed.num_outputs) == (1, 1)
+    assert (mixed.parsed.num_inputs, mixed.parsed.num_outputs) == (1, 2)
     for tensor, name in ((mixed.parsed.get_input(0), "image"), (mixed.parsed.get_output(0), "restored")):
         assert (tensor.name, tensor.dtype, tuple(tensor.shape)) == (name, tensorrt_rtx.float32, (-1, 3, -1, -1))
+    weights = mixed.parsed.get_output(1)
+    assert (weights.name, weights.dtype, tuple(weights.shape)) == ("prompt_weights", tensorrt_rtx.float32, (-1, 3, 5))
 
 
 def test_the_network_is_strongly_typed(mixed: Export) -> None:
@@ -102,6 +104,7 @@ def test_a_plan_with_dynamic_profiles_is_built_without_a_gpu(mixed: Export, tmp_
     assert (manifest.precision, manifest.flavour, manifest.device) == ("mixed", "tensorrt_rtx", "portable")
     assert manifest.layer_types == audit(mixed.parsed)
     assert manifest.profiles == PROFILES
+    assert manifest.prompt_output == Manifest.load(mixed.artifact).prompt_output
     weights = (mixed.artifact / MODEL_FILE).stat().st_size
     assert (folder / PLAN_FILE).stat().st_size > weights / 2
 
