@@ -160,14 +160,15 @@ def _running(
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     peer = Peer(name, f"http://127.0.0.1:{port}", process, run_log)
     try:
-        _wait_until_ready(peer)
+        wait_until_ready(peer)
         yield peer
     finally:
         if process.poll() is None:
             peer.stop()
 
 
-def _wait_until_ready(peer: Peer) -> None:
+def wait_until_ready(peer: Peer) -> None:
+    """Poll /readyz; raises RuntimeError where the process ends before, or takes longer than READY_TIMEOUT_S."""
     give_up = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < give_up and peer.process.poll() is None:
         try:
