@@ -187,7 +187,7 @@ class Restorer:
             photo = await self._work(quick, partial(_open, data, header, grid, options))
             del data  # the caller may let go of it as well, once `progress` says so
             decoded = self._clock()
-            queue_s, batch_size = await self._run_tiles(photo, grid, submit, quick, progress or _ignore)
+            queue_s, batch_size, shared = await self._run_tiles(photo, grid, submit, quick, progress or _ignore)
         completed = self._clock()
         output = OutputFormat.same_as(header.format) if options.output is None else options.output
         encoded = await self._work(quick and _is_quick(output, options), lambda: photo.encode(output))
@@ -197,36 +197,39 @@ class Restorer:
             decoded - began, queue_s, max(0.0, completed - decoded - queue_s), ended - completed, batch_size
         )
         self._observe(timings, ended - began)
+        self._metrics.count_restored_pixels(grid.height * grid.width)
         mode = Mode.WHOLE if grid.is_whole else Mode.TILED
-        return Restored(encoded, output, grid.width, grid.height, timings, mode, len(grid), report)
+        canvas, masked = shared or grid.tile_shape, shared is not None
+        return Restored(encoded, output, grid.width, grid.height, timings, mode, len(grid), report, canvas, masked)
 
     async def _run_tiles(
         self, photo: Photo, grid: Grid, submit: Submit, quick: bool, progress: Progress
-    ) -> tuple[float, int]:
-        """Run all tiles, a few at a time; the wait of the first one, and the size of the largest run."""
+    ) -> tuple[float, int, Canvas | None]:
+        """Run all tiles, a few at a time; the first wait, the size of the largest run, and the canvas if it was shared."""
         tiles, completions, first_wait, largest = iter(grid), 0, math.inf, 0
+        shared: Canvas | None = None
 
         async def run_in_turn() -> None:
-            nonlocal completions, first_wait, largest
+            nonlocal completions, first_wait, largest, shared
             for tile in tiles:  # all who run share them
                 pixels = await self._work(quick, partial(photo.cut, tile))
                 completion = await submit(pixels)
                 await self._work(quick, partial(photo.add, tile, pixels, completion.output))
                 completions, largest = completions + 1, max(largest, completion.batch_size)
-                first_wait = min(first_wait, completion.queue_s)
+                first_wait, shared = min(first_wait, completion.queue_s), completion.shared
                 progress(completions, len(grid))
 
         progress(0, len(grid))
         if grid.is_whole:
             await run_in_turn()
-            return first_wait, largest
+            return first_wait, largest, shared
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(len(grid), self._batcher.useful_jobs(Canvas(*grid.tile_shape)))):
                     group.create_task(run_in_turn())
         except ExceptionGroup as failed:  # one tile is enough, and its photo fails once
             raise failed.exceptions[0] from None
-        return first_wait, largest
+        return first_wait, largest, shared
 
     def _plan(self, height: int, width: int, options: RestoreOptions) -> Grid:
         if self.info is None:

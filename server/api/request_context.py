@@ -4,7 +4,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 from fastapi import Request, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -30,19 +30,11 @@ def note_outcome(scope: Scope, outcome: str) -> None:
 class RequestContext:
     """ASGI middleware, the outermost: everything inside can fail and is still answered, timed, counted and logged.
 
-    `on_crash` makes the response to an exception that nothing inside has handled. `direct` has the routes, by method
-    and path, that are called from here and not through the layers of the framework, which they do without.
+    `on_crash` makes the response to an exception that nothing inside has handled.
     """
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        metrics: Metrics,
-        on_crash: Callable[[Request], Response],
-        direct: Mapping[tuple[str, str], ASGIApp],
-    ) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, on_crash: Callable[[Request], Response]) -> None:
         self._app = app
-        self._direct = direct
         self._metrics = metrics
         self._on_crash = on_crash
 
@@ -65,8 +57,7 @@ class RequestContext:
             await send(message)
 
         try:
-            app = self._direct.get((scope["method"], scope["path"]), self._app)
-            await app(scope, receive, send_with_context)
+            await self._app(scope, receive, send_with_context)
         except Exception:
             log.exception("a request failed unexpectedly", extra={"path": scope["path"], "failed_request": request_id})
             if status is not None:  # the answer has begun: only breaking the connection can tell the client

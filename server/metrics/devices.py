@@ -1,0 +1,49 @@
+"""Series of devices: what runs on them, and in what state they are."""
+
+from typing import Literal, get_args
+
+from prometheus_client import CollectorRegistry, Counter, Enum, Info
+
+from server.metrics.group import SeriesGroup
+
+DeviceCondition = Literal["starting", "ready", "lost", "stopped"]
+
+
+class DeviceSeries(SeriesGroup):
+    """Told by the supervisor of each device and by their pool."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        super().__init__(registry)
+        self._condition = Enum(
+            "promptir_device_condition",
+            "What state each device is in",
+            ["device"],
+            states=list(get_args(DeviceCondition)),
+            registry=registry,
+        )
+        self._rebuilds = Counter(
+            "promptir_device_rebuilds", "Lost devices that were started again", ["device"], registry=registry
+        )
+        self._backend = Info("promptir_backend", "What each device runs", ["device"], registry=registry)
+
+    def set_device_condition(self, device: str, condition: DeviceCondition) -> None:
+        self._condition.labels(device).state(condition)
+        self._rebuilds.labels(device)
+
+    def count_rebuild(self, device: str) -> None:
+        """Count a lost device that is served again."""
+        self._rebuilds.labels(device).inc()
+
+    def set_backend(
+        self, device: str, *, backend: str, hardware: str, artifact: str, precision: str, model_hash: str
+    ) -> None:
+        """Say what a device runs from now on; what it ran before is no longer said."""
+        self._backend.labels(device).info(
+            {
+                "backend": backend,
+                "hardware": hardware,
+                "artifact": artifact,
+                "precision": precision,
+                "model_hash": model_hash,
+            }
+        )
