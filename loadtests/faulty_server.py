@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,30 +21,32 @@ from server.errors import BackendError, BackendLost, DeviceOutOfMemory
 HANG_S = 1.5
 """Longer than the run_timeout_s that the server is given, and then the run comes back: nobody may get its output."""
 SEED = 7
+WARM_UP_GREY = np.float32(0.5)
 
 
 class FaultyBackend(SimulatedBackend):
     """A simulated device of which one run in 1 / `share` ends as `fault` says, on average and at random."""
 
     def __init__(self, fault: "Fault", share: float, log: Path, *, max_batch: int, device: str) -> None:
-        super().__init__(base_ms=4.0, ms_per_megapixel=20.0, max_batch=max_batch, device=device)
+        super().__init__(base_ms=4.0, ms_per_megapixel=20.0, max_batch=max_batch, device=device, can_mask=True)
         self._fault = fault
         self._gap = round(1 / share) if share else 0
         self._log = log
         self._random = random.Random(f"{SEED} {device} {time.monotonic_ns()}")
         self._sound_runs = self._random.randint(0, self._gap)
 
-    def begin(self, batch: Pixels) -> Pending:
+    def begin(self, batch: Pixels, *more: Any) -> Pending:
         """As a sound one, but the result may be a fault."""
-        return _FaultyRun(super().begin(batch), batch, self)
+        return _FaultyRun(super().begin(batch, *more), self)
 
-    def run(self, batch: Pixels) -> Pixels:
+    def run(self, batch: Pixels, *more: Any) -> Pixels:
         """As `begin`."""
-        return self.begin(batch).result()
+        return self.begin(batch, *more).result()
 
     def spoil(self, output: Pixels) -> Pixels:
         """The output, or what the fault makes of it."""
-        is_warm_up = output.min() == output.max()  # a device that fails there does not start, which is another story
+        # Grey all over: a device that fails while it warms up does not start, which is another story.
+        is_warm_up = np.isin(output, (0.0, WARM_UP_GREY)).all()
         if is_warm_up or not self._gap:
             return output
         self._sound_runs -= 1
@@ -61,7 +64,7 @@ class FaultyBackend(SimulatedBackend):
 
 
 class _FaultyRun:
-    def __init__(self, sound: Pending, batch: Pixels, device: FaultyBackend) -> None:
+    def __init__(self, sound: Pending, device: FaultyBackend) -> None:
         self._sound = sound
         self._device = device
 
