@@ -18,7 +18,7 @@ from server.backends.base import Pending, Pixels
 from server.backends.simulated import SimulatedBackend
 from server.errors import BackendError, BackendLost, DeviceOutOfMemory
 
-HANG_S = 1.5
+HANG_S = 3.0
 """Longer than the run_timeout_s that the server is given, and then the run comes back: nobody may get its output."""
 SEED = 7
 WARM_UP_GREY = np.float32(0.5)
