@@ -173,9 +173,9 @@ async def _done_job(clients: Crowd) -> str:
 FAULTS: dict[str, Fault] = {
     "kill": kill,
     "terminate": terminate,
-    "lost": of_device("device lost in a run", "lost", 0.02, "--devices", "sim:0,sim:1"),
-    "thread": of_device("thread of a device ends", "thread", 0.02, "--devices", "sim:0,sim:1"),
-    "hang": of_device("run hangs, and comes back later", "hang", 0.01, "--run-timeout-s", "0.3"),
+    "lost": of_device("device lost in a run", "lost", 0.005, "--devices", "sim:0,sim:1"),
+    "thread": of_device("thread of a device ends", "thread", 0.005, "--devices", "sim:0,sim:1"),
+    "hang": of_device("run hangs, and comes back later", "hang", 0.005, "--run-timeout-s", "0.3"),
     "out-of-memory": of_device("out of memory", "out-of-memory", 0.3),
     "not-finite": of_device("output not finite", "not-finite", 0.1),
     "wrong-shape": of_device("output of a wrong shape", "wrong-shape", 0.1),

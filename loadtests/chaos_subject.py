@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -10,9 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from peers import FOLDER, ROOT, STOP_TIMEOUT_S, Peer, wait_until_ready
-
-KILLED = -9
+from peers import FOLDER, ROOT, STOP_TIMEOUT_S, Peer, free_port, wait_until_ready
 
 
 @dataclass
@@ -25,7 +22,7 @@ class Subject:
     """Of the runs that have the fault."""
     flags: tuple[str, ...] = ()
     jobs: Path | None = None
-    port: int = field(default_factory=lambda: _free_port())
+    port: int = field(default_factory=free_port)
     peer: Peer | None = None
 
     @property
@@ -91,9 +88,3 @@ async def alive(subject: Subject) -> AsyncIterator[Subject]:
     finally:
         if subject.running.process.poll() is None:
             await subject.kill()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -159,9 +159,7 @@ def _running(
     *,
     root: Path = ROOT,
 ) -> Iterator[Peer]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = {**environment, "PYTHONPATH": str(root)}
     command = [sys.executable, *before_port, str(port), *after_port]
     quiet = subprocess.DEVNULL
@@ -173,6 +171,13 @@ def _running(
     finally:
         if process.poll() is None:
             peer.stop()
+
+
+def free_port() -> int:
+    """A port on which nobody listens now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def wait_until_ready(peer: Peer) -> None:
