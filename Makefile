@@ -7,7 +7,8 @@ SCENARIO ?= steady
 URL ?= http://127.0.0.1:8000
 ARTIFACT := models/artifacts/promptir-compact
 
-.PHONY: serve test test-slow check format export bench load chaos soak fuzz gpu-report pictures lock monitoring image image-proof clean
+.PHONY: serve test test-slow check format export bench load chaos soak fuzz gpu-report pictures screenshots docs lock monitoring image \
+	image-proof clean
 
 serve: $(VENV)/.serve ## start the server with the shipped model on http://127.0.0.1:8000
 	exec env PROMPTIR_JOBS_FOLDER="$${PROMPTIR_JOBS_FOLDER-runs/jobs}" $(BIN)/promptir serve
@@ -57,11 +58,18 @@ gpu-report: ## time the network on the NVIDIA GPU at hand; takes the Python whos
 pictures: $(VENV)/.develop ## make the README's before/after picture again, with the server itself
 	$(BIN)/python docs/before_after.py
 
+screenshots: $(VENV)/.develop ## make the pictures of the page again, with the server itself and Chromium
+	$(BIN)/python docs/screenshots.py
+
+docs: $(VENV)/.develop ## write the documentation as a site into build/site; a broken link fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 lock: ## pin the packages of the images again, by version and hash; needs uv, ARGS=--upgrade takes newer ones
 	docker/lock.sh $(ARGS)
 
-monitoring: $(VENV)/.develop ## write the PrometheusRule and the table of metrics again
+monitoring: $(VENV)/.develop ## write the PrometheusRule and the tables of metrics and settings again
 	$(BIN)/python docs/operations_tables.py
+	$(BIN)/python docs/settings_tables.py
 
 image: ## the CPU image promptir:cpu, with Docker
 	docker build -f docker/Dockerfile --target serve-cpu -t promptir:cpu .
@@ -83,7 +91,7 @@ $(VENV)/.loadtest: $(VENV)/.serve
 	touch $@
 
 $(VENV)/.develop: $(VENV)/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[cpu,export,train,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[cpu,export,train,dev,docs]"
 	touch $@ $(VENV)/.serve
 
 clean:

@@ -11,6 +11,9 @@ from typing import Any
 request_id: ContextVar[str | None] = ContextVar("promptir_request_id", default=None)
 """Set by the API for the task that answers a request; worker threads have none."""
 
+trace_id: ContextVar[str | None] = ContextVar("promptir_trace_id", default=None)
+"""Likewise, where requests are traced."""
+
 # What came in through `extra` stands behind what every record has. Neither what another formatter left there is shown,
 # nor uvicorn's coloured copy of the message.
 _PLAIN_FIELDS = len(vars(logging.makeLogRecord({})))
@@ -34,6 +37,8 @@ class JsonFormatter(logging.Formatter):
         line: dict[str, Any] = {"level": record.levelname, "logger": record.name, "message": record.getMessage()}
         if (current := request_id.get()) is not None:
             line["request_id"] = current
+        if (traced := trace_id.get()) is not None:
+            line["trace_id"] = traced
         if record.name == "uvicorn.access" and isinstance(record.args, tuple):
             line.update(zip(_ACCESS_FIELDS, record.args, strict=False))
         extra = islice(vars(record).items(), _PLAIN_FIELDS, None)

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server import logs
 from server.metrics import Metrics
+from server.tracing import RequestTrace, Tracing, current
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +34,17 @@ class RequestContext:
     `on_crash` makes the response to an exception that nothing inside has handled.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, on_crash: Callable[[Request], Response]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        on_crash: Callable[[Request], Response],
+        tracing: Tracing | None = None,
+    ) -> None:
         self._app = app
         self._metrics = metrics
         self._on_crash = on_crash
+        self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -45,6 +53,7 @@ class RequestContext:
         began = time.perf_counter()
         request_id = _request_id(scope)
         token = logs.request_id.set(request_id)
+        trace = None if self._tracing is None else self._begin_trace(self._tracing, scope, request_id)
         status: int | None = None
         seconds = 0.0
 
@@ -65,7 +74,17 @@ class RequestContext:
             await self._on_crash(Request(scope))(scope, receive, send_with_context)
         finally:
             self._report(scope, status, seconds if status is not None else time.perf_counter() - began)
+            if trace is not None:
+                trace.end(scope, status, scope.get(_OUTCOME))
+                logs.trace_id.set(None)
+                current.set(None)
             logs.request_id.reset(token)
+
+    def _begin_trace(self, tracing: Tracing, scope: Scope, request_id: str) -> RequestTrace:
+        trace = tracing.begin(scope, request_id)
+        logs.trace_id.set(trace.trace_id)
+        current.set(trace)
+        return trace
 
     def _report(self, scope: Scope, status: int | None, seconds: float) -> None:
         outcome = scope.get(_OUTCOME)

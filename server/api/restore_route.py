@@ -20,6 +20,7 @@ from server.errors import PromptIRServeError
 from server.imaging.entity_tag import is_listed
 from server.imaging.header import peek
 from server.restoration import Restored
+from server.tracing import stage
 
 PATH = "/restore"
 METHOD = "POST"
@@ -37,7 +38,9 @@ class RestoreRoute:
         self._services = services
         self._shared = SharedWork[Restored]()
         limits = services.limits
-        room = self.room = UploadRoom(max(limits.max_uploads_bytes, limits.max_upload_bytes))
+        room = self.room = UploadRoom(
+            max(limits.max_uploads_bytes, limits.max_upload_bytes), services.metrics.count_refusal
+        )
         services.metrics.watch_uploads(lambda: room.used_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,7 +71,8 @@ class RestoreRoute:
 
         with restorer.accepted():
             try:
-                upload = await read_upload(headers, body, look)
+                with stage("upload"):
+                    upload = await read_upload(headers, body, look)
                 tag = await restorer.tag(upload.data, options.restore)
                 if options.as_json:
                     tag = f'{tag[:-1]}-json"'

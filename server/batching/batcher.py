@@ -54,10 +54,15 @@ class Batcher:
         metrics.watch_queue(lambda: queue.jobs, lambda: queue.pixels, self.backlog_s)
 
     def join(self, device: Device) -> None:
-        """Give work to a device that is warmed up, from now on; the first one opens the queue."""
+        """Give work to a device that is warmed up, from now on; the first one opens the queue.
+
+        One that has its name gets no more, and ends what it runs.
+        """
         with self.queue.lock:
             device.wake = threading.Condition(self.queue.lock)
-            self.devices[device.name] = device
+            before, self.devices[device.name] = self.devices.get(device.name), device
+            if before is not None:
+                before.wake.notify_all()
             for canvas in {lane.canvas for lane in self.queue.lanes} | set(self._admission.owed):
                 self._price(canvas)
             self.queue.open()
@@ -69,15 +74,16 @@ class Batcher:
         Without any device further jobs are refused with NotReady; what waits stays.
         """
         with self.queue.lock:
+            stranded = self.queue.release_from(device)
             if not self._has(device):
-                return []
+                return stranded
             del self.devices[device.name]
             if not self.devices:
                 self.queue.pause(lambda: NotReady("the server has no working backend at the moment"))
             device.running = ()
             self._wake_all()
             device.wake.notify_all()
-            return self.queue.release_from(device.name)
+            return stranded
 
     def admit(
         self,
@@ -191,7 +197,7 @@ class Batcher:
         if only_full and device.max_batch == 1:  # it is asked for one at a time, and what waits can still be taken back
             return None
         with self.queue.lock:
-            if not self._has(device):  # given up: what it took now would never end
+            if not self._has(device):  # given up, or another has taken its place: what it took would never end
                 return None
             now = self._clock()
             while (run := self._next_run(device, now, only_full)) is not None:
@@ -263,7 +269,7 @@ class Batcher:
         """The jobs of a run, out of the queue; those whose deadline has passed end here."""
         jobs: list[Job] = []
         for lane, count in ((run.lane, run.count), *run.joins):
-            taken = self.queue.take(lane, count, now, device.name, batch_first=run.batch_first)
+            taken = self.queue.take(lane, count, now, device, batch_first=run.batch_first)
             self._price(lane.canvas)
             self._expire(taken.expired)
             self.queue.release(taken.expired)

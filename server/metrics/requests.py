@@ -47,8 +47,9 @@ class RequestSeries(SeriesGroup):
         for reason in refusal_reasons():  # there from the start: a rate needs the 0 before the first one
             self._refusals.labels(reason)
 
-    def observe_stage(self, stage: Stage, seconds: float) -> None:
-        self._stages[stage].observe(seconds)
+    def observe_stage(self, stage: Stage, seconds: float, exemplar: dict[str, str] | None = None) -> None:
+        """Count one stage of one request; an `exemplar` says which request it was."""
+        self._stages[stage].observe(seconds, exemplar)
 
     def count_request(self, status: int, outcome: str) -> None:
         """Count one answered request; `outcome` is `restored`, an error's slug, or `client-closed`."""

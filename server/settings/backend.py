@@ -68,6 +68,11 @@ class BackendSettings(Group):
     cache_folder: Path | None = Field(
         default=None, description="Where runtimes keep what they compiled; unset, in the artifact folder."
     )
+    successor: Path | None = Field(
+        default=None,
+        description="Folder in which a better artifact of the same weights may appear, such as the plan that is being "
+        "built; the server goes on with it once it is verified, and loses no request.",
+    )
     fp32_check_every: int = Field(
         default=0, ge=0, description="One answer in so many is compared with FP32, which costs a slow run; 0 none."
     )
@@ -92,6 +97,16 @@ class BackendSettings(Group):
             return self.devices
         alone = {"onnx": "cpu", "pytorch": "cpu", "tensorrt": "cuda:0", "simulated": "sim:0"}[self.backend]
         return ("cuda:0",) if self.backend == "onnx" and self.onnx_providers[0] != "cpu" else (alone,)
+
+    @model_validator(mode="after")
+    def _what_is_given_is_used(self) -> Self:
+        owners = {"torch_precision": "pytorch", "torch_compile": "pytorch", "onnx_providers": "onnx"}
+        for field, owner in owners.items():
+            if field in self.model_fields_set and self.backend != owner:
+                raise ValueError(
+                    f"{PREFIX}{field.upper()} is of the backend {owner}, and {PREFIX}BACKEND is {self.backend}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _the_backend_can_use_the_devices(self) -> Self:
