@@ -186,14 +186,14 @@ def test_an_answer_that_nobody_reads_is_dropped(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_an_answer_that_is_read_slowly_arrives_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "UNREAD_S", 0.02)
+    monkeypatch.setattr(protocol, "UNREAD_S", 0.2)
 
     async def talk(connection: socket.socket) -> int:
         loop = asyncio.get_running_loop()
         await loop.sock_sendall(connection, WELL_FORMED.replace(b"/ ", b"/long "))
         count = 0
-        while count < len(LONG):
-            count += len(await loop.sock_recv(connection, 2**20))
+        while count < len(LONG) and (received := await loop.sock_recv(connection, 2**14)):
+            count += len(received)
             await asyncio.sleep(0)
         return count
 
