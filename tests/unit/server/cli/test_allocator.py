@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import subprocess
 import sys
 
@@ -11,14 +12,17 @@ from server.cli import allocator
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has no arenas to count")
 
-# Every thread allocates while the others do; malloc_info then writes each arena as a <heap>.
+# Every thread allocates while the others do; malloc_info then writes each arena as a <heap>, and the mapped blocks.
 PROGRAM = """
 import ctypes, runpy, sys, threading
 file, how = sys.argv[1:]
-share_one_arena = runpy.run_path(file)["share_one_arena"]  # without the packages above it, and their threads
-done = share_one_arena() if how == "share" else False
+keep_little = runpy.run_path(file)["keep_little"]  # without the packages above it, and their threads
+done = keep_little() if how == "bounded" else False
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+libc.free(libc.malloc(12_000_000))
+libc.malloc(11_000_000)  # glibc by itself has now learnt to keep such blocks in its arena
 all_here = threading.Barrier(4)
 def allocate():
     all_here.wait()
@@ -35,8 +39,8 @@ libc.fflush(out)
 """
 
 
-def arenas(how: str, **environment: str) -> tuple[bool, int]:
-    """Whether it was done, and the arenas of the process then."""
+def outcome(how: str, **environment: str) -> tuple[bool, int, int]:
+    """Whether it was done, the arenas of the process then, and the blocks that it has from the system one by one."""
     inherited = {
         name: value for name, value in os.environ.items() if name not in ("MALLOC_ARENA_MAX", "GLIBC_TUNABLES")
     }
@@ -47,18 +51,22 @@ def arenas(how: str, **environment: str) -> tuple[bool, int]:
         text=True,
         check=True,
     )
-    return ended.stdout.startswith("True"), ended.stdout.count("<heap nr=")
+    mapped = re.findall(r'<total type="mmap" count="(\d+)"', ended.stdout)
+    return ended.stdout.startswith("True"), ended.stdout.count("<heap nr="), int(mapped[-1])
 
 
-def test_threads_share_the_one_arena_only_once_they_are_told_to() -> None:
-    assert arenas("share") == (True, 1)
-    assert arenas("leave")[1] > 1
+def test_threads_share_an_arena_and_large_blocks_are_the_systems_only_once_that_is_asked_for() -> None:
+    done, arenas, mapped = outcome("bounded")
+    assert (done, arenas) == (True, 1)
+    _, more_arenas, fewer_mapped = outcome("as it is")
+    assert more_arenas > 1
+    assert mapped > fewer_mapped
 
 
 @pytest.mark.parametrize(
     "environment", [{"MALLOC_ARENA_MAX": "8"}, {"GLIBC_TUNABLES": "glibc.malloc.arena_max=8"}], ids=["old", "new"]
 )
 def test_who_has_chosen_in_the_environment_is_left_alone(environment: dict[str, str]) -> None:
-    done, count = arenas("share", **environment)
+    done, arenas, _ = outcome("bounded", **environment)
     assert not done
-    assert count > 1
+    assert arenas > 1
