@@ -17,7 +17,7 @@ from export.plan_builder import PlanBuilder
 from export.precision import PrecisionError, expected_by_layer
 from export.to_onnx import DEFAULT_OPSET, export_onnx, simplify, trace
 from export.to_tensorrt import export_plan
-from models.artifact import MODEL_FILE, Manifest
+from models.artifact import DEFAULT_ARTIFACT, MODEL_FILE, Manifest
 from models.layers import MDTA, LayerNorm2d
 from models.plan_manifest import PLAN_FILE, PlanManifest, ShapeProfile
 from models.prompt import PromptGeneration
@@ -118,6 +118,14 @@ def test_an_fp32_plan_is_built_without_a_gpu_too_and_says_that_it_was_not_measur
     PlanManifest.load(tmp_path / "plan").verify(tmp_path / "plan")
     if find_device() is None:
         assert manifest.parity_unmeasured == NO_USABLE_DEVICE
+
+
+def test_the_shipped_file_is_parsed_with_its_prompt_weights() -> None:
+    builder = PlanBuilder(tensorrt_rtx)
+    builder.start()
+    parsed = builder.parse(DEFAULT_ARTIFACT / MODEL_FILE, Manifest.load(DEFAULT_ARTIFACT))
+    check_layer_types(audit(parsed), "fp32")
+    assert parsed.num_outputs == 2
 
 
 def test_an_fp32_network_is_parsed_in_fp32_and_does_not_pass_for_mixed(fp32: Export) -> None:
