@@ -63,8 +63,10 @@ class PlanBuilder:
         outputs: dict[str, tuple[int, ...]] = {manifest.output_name: IO_SHAPE}
         if prompt := manifest.prompt_output:
             outputs[prompt.name] = (-1, prompt.levels, prompt.components)
-        inputs = {manifest.input_name: IO_SHAPE}
-        _check_tensors("input", [network.get_input(i) for i in range(network.num_inputs)], inputs)
+        image, *sizes = [network.get_input(i) for i in range(network.num_inputs)]
+        _check_tensors("input", [image], {manifest.input_name: IO_SHAPE})
+        if (found := tuple(tensor.name for tensor in sizes)) != (manifest.size_inputs or ()):
+            raise BuildError(f"the model's further inputs are {found}, its manifest says {manifest.size_inputs}")
         _check_tensors("output", [network.get_output(i) for i in range(network.num_outputs)], outputs)
         self._network = network
         return network
@@ -125,6 +127,10 @@ class PlanBuilder:
         shapes = [(n, IMAGE_CHANNELS, h, w) for n, h, w in (profile.min, profile.opt, profile.max)]
         created = self._builder.create_optimization_profile()
         created.set_shape(input_name, *shapes)
+        for index in range(self._network.num_inputs):
+            name = self._network.get_input(index).name
+            if name != input_name:  # a masked model's heights and widths, one an image
+                created.set_shape(name, *((count,) for count, *_ in shapes))
         return created
 
     def _timings(self, config: Any, path: Path) -> Any:

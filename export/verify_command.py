@@ -144,7 +144,7 @@ def _opened(folders: Sequence[Path]) -> list[Subject]:
 def _measured(network: "PromptIR", subjects: Sequence[Subject], photos: Path | None) -> Iterator[Row]:
     from export.samples import noise_samples, photo_samples
     from export.shapes import VERIFICATION_SHAPES, shapes_within
-    from export.verify import measure
+    from export.verify import measure, measure_mixes
 
     gates = {subject.model: subject.gate for subject in subjects}
     profiles = [profile for model in gates for profile in model.profiles]
@@ -152,7 +152,7 @@ def _measured(network: "PromptIR", subjects: Sequence[Subject], photos: Path | N
     if not all(model.profiles for model in gates):
         shapes = tuple(dict.fromkeys((*VERIFICATION_SHAPES, *shapes)))
     samples = chain(noise_samples(shapes), photo_samples(photos) if photos else ())
-    for measured in measure(network, list(gates), samples):
+    for measured in chain(measure(network, list(gates), samples), measure_mixes(network, list(gates))):
         found, model = measured.comparison, measured.model
         yield Row(model.name, measured.sample, measured.shape, found, gates[model].complaint(found))
 

@@ -117,8 +117,8 @@ class ProcessProbe:
 
 
 @contextmanager
-def promptir(device: SimulatedDevice, run_log: Path, **settings: object) -> Iterator[Peer]:
-    """Our server with the simulated device, all other settings as shipped unless given."""
+def promptir(device: SimulatedDevice, run_log: Path, *, root: Path = ROOT, **settings: object) -> Iterator[Peer]:
+    """Our server, of this checkout or that at `root`, with the simulated device; all else as shipped unless given."""
     given = {
         "backend": "simulated",
         "simulated_base_ms": device.base_ms,
@@ -127,7 +127,7 @@ def promptir(device: SimulatedDevice, run_log: Path, **settings: object) -> Iter
         "max_batch": MAX_BATCH,
         **settings,
     }
-    with _running("ours", SERVE, [], _environment(given), run_log) as peer:
+    with _running("ours", SERVE, [], _environment(given), run_log, root=root) as peer:
         yield peer
 
 
@@ -167,24 +167,37 @@ def _machine_busy_s() -> float:
 
 @contextmanager
 def _running(
-    name: str, before_port: list[str], after_port: list[str], environment: dict[str, str], run_log: Path | None = None
+    name: str,
+    before_port: list[str],
+    after_port: list[str],
+    environment: dict[str, str],
+    run_log: Path | None = None,
+    *,
+    root: Path = ROOT,
 ) -> Iterator[Peer]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {**environment, "PYTHONPATH": str(ROOT)}
+    port = free_port()
+    environment = {**environment, "PYTHONPATH": str(root)}
     command = [sys.executable, *before_port, str(port), *after_port]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen(command, env=environment, cwd=root, stdout=quiet, stderr=quiet)
     peer = Peer(name, f"http://127.0.0.1:{port}", process, run_log)
     try:
-        _wait_until_ready(peer)
+        wait_until_ready(peer)
         yield peer
     finally:
         if process.poll() is None:
             peer.stop()
 
 
-def _wait_until_ready(peer: Peer) -> None:
+def free_port() -> int:
+    """A port on which nobody listens now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until_ready(peer: Peer) -> None:
+    """Poll /readyz; raises RuntimeError where the process ends before, or takes longer than READY_TIMEOUT_S."""
     give_up = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < give_up and peer.process.poll() is None:
         try:

@@ -39,6 +39,8 @@ class Parity(_Record):
     """Of the worst image of the batch; None in artifacts from before it was measured."""
     prompt_weights_error: Annotated[float, Field(ge=0)] | None = None
     """The largest absolute error of a prompt weight; None where the model does not answer with them."""
+    canvas: tuple[Count, Count] | None = None
+    """(height, width) of what the image shared with others of other sizes; None: it had what it ran in to itself."""
 
 
 class PromptOutput(_Record):
@@ -69,6 +71,8 @@ class Manifest(_Record):
     output_name: Name
     input_shape: tuple[Name, Count, Name, Name] = ("n", 3, "h", "w")
     """A number is fixed, a name is free; the output has the shape of the input."""
+    size_inputs: tuple[Name, Name] | None = None
+    """Of a masked model: the further inputs, int64 (N,), with each image's own height and width in the canvas."""
     prompt_output: PromptOutput | None = None
     """None in artifacts that answer with the image alone."""
     size_multiple: Count

@@ -3,7 +3,8 @@
 import asyncio
 import importlib.metadata
 import time
-from collections.abc import AsyncIterator
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -11,13 +12,15 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server import backends
+from server.access.access import Access
 from server.api import error_responses, job_schemas, submit_route
 from server.api.jobs import router as jobs_router
+from server.api.layers import layers_of, within
+from server.api.page import Page
 from server.api.report_document import ReportDocument, ReportWithImage
-from server.api.request_context import RequestContext
 from server.api.restore_document import restore_document
 from server.api.restore_route import METHOD, PATH, RestoreRoute
 from server.api.routes import router
@@ -25,6 +28,8 @@ from server.api.schemas import Problem
 from server.api.services import Services
 from server.api.submit_document import submit_document
 from server.api.submit_route import SubmitRoute
+from server.backends.base import BackendInfo
+from server.backends.nvml import gpu_readers
 from server.batching.batcher import Batcher
 from server.batching.cost_model import CostModel
 from server.batching.device import Device
@@ -40,8 +45,12 @@ from server.jobs.store_thread import StoreThread
 from server.metrics import Metrics
 from server.restoration import Restored
 from server.restorer import Restorer
-from server.settings import JobSettings, Settings
+from server.settings import BackendSettings, JobSettings, Settings
+from server.succession import Succession
+from server.tracing import create as create_tracing
 
+# The last traces may take so long at the end of the server, when nobody waits for an answer any more.
+SEND_TRACES_S = 3.0
 DESCRIPTION = "Blind image restoration: one network finds and removes noise, rain and haze."
 
 
@@ -51,17 +60,35 @@ def create_restorer(settings: Settings, metrics: Metrics, new_backend: NewBacken
     clock = time.monotonic
     batcher = Batcher(JobQueue(batching.max_queued_pixels), metrics, clock, max_backlog_s=batching.max_backlog_ms / 1e3)
     check = ParityCheck(settings.backend.fp32_check_every, settings.backend.fp32_gate_db)
-    costs = {name: CostModel() for name in devices}
+    costs: defaultdict[tuple[str, NewBackend | None], CostModel] = defaultdict(CostModel)
 
-    def new_worker(name: str) -> Worker:
+    def new_worker(name: str, replacing: NewBackend | None = None) -> Worker:
         # What a run costs is the same after a rebuild.
-        device = Device(name, batching.max_batch, settings.run_pixels(name), costs[name])
-        backend = new_backend(name) if new_backend else backends.create(settings.backend, batching.max_batch, name)
+        device = Device(name, batching.max_batch, settings.run_pixels(name), costs[name, replacing])
+        make = replacing or new_backend or new_backends(settings.backend, batching.max_batch)
+        backend = make(name)
         timeout_s = settings.backend.run_timeout_s
         return Worker(device, backend, batcher, metrics, clock, check=check, run_timeout_s=timeout_s)
 
     workers = WorkerPool(devices, new_worker, batcher, metrics, clock)
     return Restorer(batcher, workers, settings.limits, metrics, clock, max_whole_pixels=settings.whole_pixels)
+
+
+def new_backends(settings: BackendSettings, max_batch: int) -> NewBackend:
+    """What makes the backends that the settings name."""
+    return lambda name: backends.create(settings, max_batch, name)
+
+
+def create_succession(settings: Settings, restorer: Restorer, metrics: Metrics) -> Succession | None:
+    """Wire the watch for a better artifact; None where none is to come."""
+    present = settings.backend
+    if present.successor is None:
+        return None
+
+    def replace(better: BackendSettings) -> Awaitable[BackendInfo]:
+        return restorer.replace(new_backends(better, settings.batching.max_batch))
+
+    return Succession(present.successor, present, replace, metrics)
 
 
 def create_jobs(settings: JobSettings, restorer: Restorer, metrics: Metrics) -> LongWork | None:
@@ -77,7 +104,27 @@ def create_jobs(settings: JobSettings, restorer: Restorer, metrics: Metrics) -> 
     return LongWork(store, thread, Runner(store, thread, restorer, error_responses.problem_of, describe), metrics)
 
 
-def create_app(settings: Settings, new_backend: NewBackend | None = None) -> FastAPI:
+def create_access(settings: Settings, metrics: Metrics) -> Access | None:
+    """Wire who is let in, the keys not read; None where nobody is asked for a key."""
+    return None if settings.access.keys_file is None else Access(settings.access.keys_file, metrics)
+
+
+class Service(FastAPI):
+    """FastAPI, and in front of it the routes that do without: its layers cost more than reading a small image.
+
+    What `add_middleware` adds is not called for these; what must hold for them as well has to wrap both.
+    """
+
+    direct: Mapping[tuple[str, str], ASGIApp] = {}
+    """By method and path."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or run the lifespan."""
+        app = self.direct.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
+        await (super().__call__ if app is None else app)(scope, receive, send)
+
+
+def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Service:
     """Wire the service as an ASGI application; its lifespan starts and stops it.
 
     The port opens before the first device is warm: until then `/healthz` answers and `/readyz` says 503. A device that
@@ -87,32 +134,52 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Fas
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     metrics = Metrics(registry)
+    tracing = create_tracing(version()) if settings.tracing else None
     restorer = create_restorer(settings, metrics, new_backend)
     jobs = create_jobs(settings.jobs, restorer, metrics)
+    succession = create_succession(settings, restorer, metrics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         codec.quieten()
+        if access is not None:
+            access.open()
+        for device, read in gpu_readers(settings.backend.device_names).items():
+            metrics.watch_gpu(device, read)
+        if tracing is not None:
+            tracing.start()
         if jobs is not None:
             await jobs.start()
         starting = asyncio.create_task(restorer.start())
+        watching = None if succession is None else asyncio.create_task(succession.run(starting))
         yield
         if jobs is not None:
             await jobs.stop()
         await restorer.stop(settings.http.drain_timeout_s)
+        if watching is not None:
+            watching.cancel()
         with suppress(Exception, asyncio.CancelledError):  # kept as restorer.failure, for whoever runs the app
             starting.cancel()
             await starting
+        if tracing is not None:
+            tracing.stop(SEND_TRACES_S)
 
-    app = FastAPI(title="PromptIR Serve", description=DESCRIPTION, version=version(), lifespan=lifespan)
-    app.state.services = services = Services(restorer, metrics, settings, version(), jobs)
+    app = Service(title="PromptIR Serve", description=DESCRIPTION, version=version(), lifespan=lifespan)
+    access = create_access(settings, metrics)
+    app.state.services = services = Services(restorer, metrics, settings, version(), jobs, access)
     restore = RestoreRoute(services)
     submit = SubmitRoute(services, restore.room)
-    direct: dict[tuple[str, str], ASGIApp] = {(METHOD, PATH): restore, (submit_route.METHOD, job_schemas.PATH): submit}
-    app.add_middleware(RequestContext, metrics=metrics, on_crash=error_responses.unexpected, direct=direct)
+    layers = layers_of(services, tracing)
+    for layer in layers:
+        app.add_middleware(layer)
+    app.direct = {
+        (METHOD, PATH): within(layers, restore),
+        (submit_route.METHOD, job_schemas.PATH): within(layers, submit),
+    }
     error_responses.install(app)
     app.router.routes.insert(0, Route(PATH, restore, methods=[METHOD], include_in_schema=False))
     app.router.routes.insert(1, Route(job_schemas.PATH, submit, methods=[METHOD], include_in_schema=False))
+    app.router.routes[:0] = Page().routes()
     app.include_router(router)
     app.include_router(jobs_router)
     _document_problems(app)

@@ -18,6 +18,7 @@ from server.batching.job import Canvas, Completion, Priority
 from server.batching.pool import WorkerPool
 from server.batching.series import Series
 from server.batching.snapshot import Snapshot
+from server.batching.worker import NewBackend
 from server.errors import Draining, NotReady, Refused
 from server.imaging import codec, tiling
 from server.imaging.entity_tag import entity_tag
@@ -28,6 +29,7 @@ from server.metrics import Metrics
 from server.photo import Photo
 from server.restoration import Mode, Progress, Restored, RestoreOptions, Timings
 from server.settings import LimitSettings
+from server.tracing import current
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +102,14 @@ class Restorer:
         self._codec_threads = ThreadPoolExecutor(threads, thread_name_prefix="promptir-codec")
         self.info = await self._workers.start()
         log.info("ready", extra=vars(self.info))
+
+    async def replace(self, new_backend: NewBackend) -> BackendInfo:
+        """Go on with other backends of the same network, while requests are taken and none is lost.
+
+        Raises BackendUnavailable where one cannot start; a device that had not been replaced by then stays as it is.
+        """
+        self.info = await self._workers.replace(new_backend)
+        return self.info
 
     def drain(self) -> None:
         """Refuse new requests from now on; accepted ones go on, those still being read or decoded included."""
@@ -179,6 +189,9 @@ class Restorer:
         quick = grid.height * grid.width <= INLINE_PIXELS and len(data) <= INLINE_BYTES
         with ExitStack() as series:
             if grid.is_whole:
+                # Again, though nothing is set aside for it: of many that came at once most are refused here, and not
+                # after the decode that would keep the event loop from all others.
+                self._batcher.admit(Canvas(*grid.tile_shape), deadline, priority)
                 submit: Submit = lambda pixels: self._batcher.submit(pixels, deadline, priority)  # noqa: E731
             else:  # admitted before it is decoded: that is what takes memory
                 submit = series.enter_context(
@@ -187,7 +200,7 @@ class Restorer:
             photo = await self._work(quick, partial(_open, data, header, grid, options))
             del data  # the caller may let go of it as well, once `progress` says so
             decoded = self._clock()
-            queue_s, batch_size = await self._run_tiles(photo, grid, submit, quick, progress or _ignore)
+            queue_s, batch_size, shared = await self._run_tiles(photo, grid, submit, quick, progress or _ignore)
         completed = self._clock()
         output = OutputFormat.same_as(header.format) if options.output is None else options.output
         encoded = await self._work(quick and _is_quick(output, options), lambda: photo.encode(output))
@@ -196,37 +209,40 @@ class Restorer:
         timings = Timings(
             decoded - began, queue_s, max(0.0, completed - decoded - queue_s), ended - completed, batch_size
         )
-        self._observe(timings, ended - began)
+        self._observe(timings, began, ended)
+        self._metrics.count_restored_pixels(grid.height * grid.width)
         mode = Mode.WHOLE if grid.is_whole else Mode.TILED
-        return Restored(encoded, output, grid.width, grid.height, timings, mode, len(grid), report)
+        canvas, masked = shared or grid.tile_shape, shared is not None
+        return Restored(encoded, output, grid.width, grid.height, timings, mode, len(grid), report, canvas, masked)
 
     async def _run_tiles(
         self, photo: Photo, grid: Grid, submit: Submit, quick: bool, progress: Progress
-    ) -> tuple[float, int]:
-        """Run all tiles, a few at a time; the wait of the first one, and the size of the largest run."""
+    ) -> tuple[float, int, Canvas | None]:
+        """Run all tiles, a few at a time; the first wait, the size of the largest run, and the canvas it shared."""
         tiles, completions, first_wait, largest = iter(grid), 0, math.inf, 0
+        shared: Canvas | None = None
 
         async def run_in_turn() -> None:
-            nonlocal completions, first_wait, largest
+            nonlocal completions, first_wait, largest, shared
             for tile in tiles:  # all who run share them
                 pixels = await self._work(quick, partial(photo.cut, tile))
                 completion = await submit(pixels)
                 await self._work(quick, partial(photo.add, tile, pixels, completion.output, completion.prompt_weights))
                 completions, largest = completions + 1, max(largest, completion.batch_size)
-                first_wait = min(first_wait, completion.queue_s)
+                first_wait, shared = min(first_wait, completion.queue_s), completion.shared
                 progress(completions, len(grid))
 
         progress(0, len(grid))
         if grid.is_whole:
             await run_in_turn()
-            return first_wait, largest
+            return first_wait, largest, shared
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(len(grid), self._batcher.useful_jobs(Canvas(*grid.tile_shape)))):
                     group.create_task(run_in_turn())
         except ExceptionGroup as failed:  # one tile is enough, and its photo fails once
             raise failed.exceptions[0] from None
-        return first_wait, largest
+        return first_wait, largest, shared
 
     def _plan(self, height: int, width: int, options: RestoreOptions) -> Grid:
         if self.info is None:
@@ -241,12 +257,21 @@ class Restorer:
     async def _in_codec_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._codec_threads, work)
 
-    def _observe(self, timings: Timings, total_s: float) -> None:
-        self._metrics.observe_stage("decode", timings.decode_s)
-        self._metrics.observe_stage("queue", timings.queue_s)
-        self._metrics.observe_stage("inference", timings.inference_s)
-        self._metrics.observe_stage("encode", timings.encode_s)
-        self._metrics.observe_stage("total", total_s)
+    def _observe(self, timings: Timings, began: float, ended: float) -> None:
+        trace = current.get()
+        exemplar = None if trace is None else trace.exemplar
+        self._metrics.observe_stage("decode", timings.decode_s, exemplar)
+        self._metrics.observe_stage("queue", timings.queue_s, exemplar)
+        self._metrics.observe_stage("inference", timings.inference_s, exemplar)
+        self._metrics.observe_stage("encode", timings.encode_s, exemplar)
+        self._metrics.observe_stage("total", ended - began, exemplar)
+        if trace is not None:
+            decoded, encoding = began + timings.decode_s, ended - timings.encode_s
+            taken = decoded + timings.queue_s
+            trace.add("decode", began, decoded)
+            trace.add("queue", decoded, taken)
+            trace.add("inference", taken, encoding)
+            trace.add("encode", encoding, ended)
 
 
 def _open(data: bytes, header: Header, grid: Grid, options: RestoreOptions) -> Photo:

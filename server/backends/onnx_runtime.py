@@ -1,12 +1,14 @@
 """The ONNX Runtime backend: an exported artifact on the CPU, or on an NVIDIA device."""
 
+from collections.abc import Mapping
 from importlib import metadata
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from models.artifact import MODEL_FILE, ArtifactError, Manifest
-from server.backends.base import BackendInfo, Pixels, PromptWeights
+from server.backends.base import BackendInfo, Pixels, PromptWeights, Sizes
 from server.backends.cpu_share import threads_for
 from server.backends.cuda_device import cuda_index, open_device
 from server.backends.session_check import check_session
@@ -48,6 +50,7 @@ class OnnxBackend:
         self._held_pixels = 0
         self._device_images: dict[tuple[int, ...], Any] = {}
         self._input = ""
+        self._size_inputs: tuple[str, str] | None = None
         self._outputs: list[str] = []
 
     @property
@@ -70,6 +73,7 @@ class OnnxBackend:
         self._session, self._releasing = session, None if self._on_device else _releasing_options(ort)
         prompt = manifest.prompt_output
         self._input, self._outputs = manifest.input_name, list(manifest.output_names)
+        self._size_inputs = manifest.size_inputs
         return BackendInfo(
             backend="onnx",
             device="cpu" if self._index is None else f"cuda:{self._index} ({self._providers[0]})",
@@ -78,18 +82,25 @@ class OnnxBackend:
             model_hash=manifest.sha256,
             size_multiple=manifest.size_multiple,
             max_batch=self._max_batch,
+            can_mask=manifest.size_inputs is not None,
             prompt_shape=None if prompt is None else prompt.shape,
         )
 
     def run(self, batch: Pixels, weights: PromptWeights | None = None) -> Pixels:
         """Restore (N, 3, H, W); DeviceOutOfMemory, BackendLost, or BackendError caused by onnxruntime's exception."""
+        return self.run_masked(batch, np.full((len(batch), 2), batch.shape[2:], np.int64), weights)
+
+    def run_masked(self, batch: Pixels, sizes: Sizes, weights: PromptWeights | None = None) -> Pixels:
+        """As `run`, of a canvas (N, 3, H, W) with images of `sizes`; of the artifact's `size_inputs` if it has any."""
         if self._session is None:
             raise BackendError("the ONNX Runtime backend is not started")
+        # A contiguous row each: onnxruntime reads no strides.
+        sides = dict(zip(self._size_inputs or (), np.ascontiguousarray(sizes.T), strict=False))
         try:
             if self._on_device:
-                return self._run_bound(self._session, batch, "cuda", weights)
+                return self._run_bound(self._session, batch, "cuda", weights, sides)
             wanted = self._outputs[:1] if weights is None else self._outputs
-            output, *further = self._session.run(wanted, {self._input: batch}, self._options_for(batch))
+            output, *further = self._session.run(wanted, {self._input: batch, **sides}, self._options_for(batch))
         except Exception as error:
             self._device_images.clear()
             if any(words in str(error) for words in OUT_OF_MEMORY_WORDS):
@@ -107,7 +118,14 @@ class OnnxBackend:
         self._session = self._releasing = None
         self._held_pixels = 0
 
-    def _run_bound(self, session: Any, batch: Pixels, device: str, weights: PromptWeights | None = None) -> Pixels:
+    def _run_bound(
+        self,
+        session: Any,
+        batch: Pixels,
+        device: str,
+        weights: PromptWeights | None = None,
+        sides: Mapping[str, Sizes] = MappingProxyType({}),
+    ) -> Pixels:
         """Run with the input on the device and the outputs straight into the answer, without copies in between.
 
         The last shape's input stays allocated: lanes make batches of one shape come one after another.
@@ -122,6 +140,8 @@ class OnnxBackend:
         output = np.empty(batch.shape, np.float32)
         binding = session.io_binding()
         binding.bind_ortvalue_input(self._input, image)
+        for name, values in sides.items():
+            binding.bind_cpu_input(name, values)
         for name, answer in zip(self._outputs, (output, weights), strict=False):  # a model may have the first alone
             if answer is not None:
                 binding.bind_output(name, "cpu", 0, np.float32, answer.shape, answer.ctypes.data)

@@ -15,10 +15,14 @@ def check_session(session: Any, manifest: Manifest) -> None:
         ("input", session.get_inputs(), {manifest.input_name: manifest.input_shape}),
         ("output", session.get_outputs(), shapes),
     ):
-        names = [node.name for node in nodes]
-        if names != list(expected):
-            raise BackendUnavailable(f"the model's {kind}s are {names}, its manifest says {list(expected)}")
-        for node in nodes:
+        sizes = manifest.size_inputs or () if kind == "input" else ()
+        names, wanted = [node.name for node in nodes], [*expected, *sizes]
+        if names != wanted:
+            raise BackendUnavailable(f"the model's {kind}s are {names}, its manifest says {wanted}")
+        for node in nodes[len(expected) :]:
+            if node.type != "tensor(int64)" or len(node.shape) != 1:
+                raise BackendUnavailable(f"the model's {kind} {node.name} is {node.type} {node.shape}, not int64 (N,)")
+        for node in nodes[: len(expected)]:
             if node.type != "tensor(float)":
                 raise BackendUnavailable(f"the model's {kind} {node.name} is {node.type} instead of tensor(float)")
             if not _shapes_agree(node.shape, expected[node.name], exact=kind == "input"):

@@ -10,7 +10,7 @@ from typing import TextIO
 
 import numpy as np
 
-from server.backends.base import BackendInfo, Pending, Pixels, PromptWeights
+from server.backends.base import BackendInfo, Pending, Pixels, PromptWeights, Sizes
 from server.errors import BackendError, BackendUnavailable
 
 SIZE_MULTIPLE = 8
@@ -39,12 +39,14 @@ class SimulatedBackend:
         *,
         device: str = "simulated",
         run_log: Path | None = None,
+        can_mask: bool = False,
     ) -> None:
         self._base_ms = base_ms
         self._ms_per_megapixel = ms_per_megapixel
         self._max_batch = max_batch
         self._device = device
         self._run_log = run_log
+        self._can_mask = can_mask
         self._lines: TextIO | None = None
         self._caller = threading.Lock()
         self._begun = 0
@@ -61,6 +63,7 @@ class SimulatedBackend:
             size_multiple=SIZE_MULTIPLE,
             max_batch=self._max_batch,
             can_begin_ahead=True,
+            can_mask=self._can_mask,
             prompt_shape=PROMPT_SHAPE,
         )
 
@@ -73,6 +76,13 @@ class SimulatedBackend:
         """Put a run behind the one that goes on, if any; BackendError as `run`, and for a third run."""
         with self._one_caller():
             return self._begin(batch, weights)
+
+    def run_masked(self, batch: Pixels, sizes: Sizes, weights: PromptWeights | None = None) -> Pixels:
+        """As `run`: an identity of images in a canvas is one of the canvas, and takes as long."""
+        return self.run(batch, weights)
+
+    def begin_masked(self, batch: Pixels, sizes: Sizes, weights: PromptWeights | None = None) -> Pending:
+        return self.begin(batch, weights)
 
     def duration_s(self, shape: tuple[int, ...]) -> float:
         """Seconds that a run of (N, 3, H, W) takes."""

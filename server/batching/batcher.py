@@ -11,6 +11,7 @@ import numpy as np
 from server.backends.base import Pixels
 from server.batching import backlog, choice, placement
 from server.batching.admission import Admission
+from server.batching.canvases import Canvases
 from server.batching.choice import Choice
 from server.batching.device import Device, Pause
 from server.batching.job import Batch, Canvas, Completion, Job, Priority, fail_soon
@@ -47,15 +48,21 @@ class Batcher:
         self._metrics = metrics
         self._clock = clock
         self._returns = Returns()
+        self._canvases = Canvases()
         self._runs_since_batch = 0
         queue.on_close = self._wake_all
         metrics.watch_queue(lambda: queue.jobs, lambda: queue.pixels, self.backlog_s)
 
     def join(self, device: Device) -> None:
-        """Give work to a device that is warmed up, from now on; the first one opens the queue."""
+        """Give work to a device that is warmed up, from now on; the first one opens the queue.
+
+        One that has its name gets no more, and ends what it runs.
+        """
         with self.queue.lock:
             device.wake = threading.Condition(self.queue.lock)
-            self.devices[device.name] = device
+            before, self.devices[device.name] = self.devices.get(device.name), device
+            if before is not None:
+                before.wake.notify_all()
             for canvas in {lane.canvas for lane in self.queue.lanes} | set(self._admission.owed):
                 self._price(canvas)
             self.queue.open()
@@ -67,15 +74,16 @@ class Batcher:
         Without any device further jobs are refused with NotReady; what waits stays.
         """
         with self.queue.lock:
-            if self.devices.get(device.name) is not device:
-                return []
+            stranded = self.queue.release_from(device)
+            if not self._has(device):
+                return stranded
             del self.devices[device.name]
             if not self.devices:
                 self.queue.pause(lambda: NotReady("the server has no working backend at the moment"))
             device.running = ()
             self._wake_all()
             device.wake.notify_all()
-            return self.queue.release_from(device.name)
+            return stranded
 
     def admit(
         self,
@@ -148,6 +156,7 @@ class Batcher:
         try:
             with self.queue.lock:
                 self._returns.arrived(canvas, job.enqueued_at)
+                self._canvases.arrived(canvas)
                 if owed:
                     self.owe(canvas, -1)
                 else:
@@ -169,7 +178,7 @@ class Batcher:
     def next_batch(self, device: Device) -> Batch | None:
         """Block until `device` has a batch to run; None once the queue is closed and empty, or the device has left."""
         with self.queue.lock:
-            while self.devices.get(device.name) is device:
+            while self._has(device):
                 if (batch := self.poll(device)) is not None:
                     return batch
                 if self.queue.closed and not self.queue.jobs:
@@ -188,18 +197,16 @@ class Batcher:
         if only_full and device.max_batch == 1:  # it is asked for one at a time, and what waits can still be taken back
             return None
         with self.queue.lock:
+            if not self._has(device):  # given up, or another has taken its place: what it took would never end
+                return None
             now = self._clock()
             while (run := self._next_run(device, now, only_full)) is not None:
-                taken = self.queue.take(run.lane, run.count, now, device.name, batch_first=run.batch_first)
-                self._price(run.lane.canvas)
-                self._expire(taken.expired)
-                self.queue.release(taken.expired)
-                if taken.jobs:
-                    batch = Batch(taken.jobs, now)
+                taken = self._take(run, device, now)
+                if taken:
+                    one_size = all(job.canvas == taken[0].canvas for job in taken)
+                    batch = Batch(taken, now, shared=None if one_size else run.canvas)
                     device.began(batch, now)
-                    self._runs_since_batch = (
-                        0 if taken.jobs[0].priority is Priority.BATCH else self._runs_since_batch + 1
-                    )
+                    self._runs_since_batch = 0 if taken[0].priority is Priority.BATCH else self._runs_since_batch + 1
                     if self.queue.jobs:
                         self._wake_idle(besides=device)
                     return batch
@@ -213,11 +220,14 @@ class Batcher:
     def finished(self, device: Device, batch: Batch, seconds: float | None) -> None:
         """Learn that a run took `seconds`; None if it failed, because failing fast says nothing about the next run."""
         with self.queue.lock:
+            if not self._has(device):  # it hung, and what that took says nothing either
+                return
             now = self._clock()
             if seconds is not None:
                 device.cost_model.observe(batch.canvas, len(batch.jobs), seconds)
             device.ended(batch, now)
-            self._returns.answered(batch.canvas, len(batch.jobs), now)
+            for canvas, count in batch.by_canvas():
+                self._returns.answered(canvas, count, now)
 
     def snapshot(self) -> Snapshot:
         """What waits and runs now, for `GET /v1/scheduler`."""
@@ -235,19 +245,36 @@ class Batcher:
         with self.queue.lock:
             return backlog.drain_s(self.devices.values(), Priority.BATCH, self._clock())
 
+    def _has(self, device: Device) -> bool:
+        """Whether it takes work now: another may have its name by then."""
+        return self.devices.get(device.name) is device
+
     def _next_run(self, device: Device, now: float, only_full: bool) -> Choice | None:
         """What the device runs next; None, and when to ask again, if it should run nothing now."""
         lanes, batch_share = self.queue.lanes, self._runs_since_batch >= choice.BATCH_SHARE_RUNS
         if only_full:
             return placement.next_full_run(lanes, device, now, batch_share=batch_share)
         others = [other for other in self.devices.values() if other is not device]
-        run = placement.next_run(lanes, device, others, self._returns, now, batch_share=batch_share)
+        run = placement.next_run(
+            lanes, device, others, self._returns, now, batch_share=batch_share, canvases=self._canvases.chosen
+        )
         if not isinstance(run, Pause):
             device.paused(None, now)
             return run
         device.paused(run, now)
         self._wake_idle(besides=device)
         return None
+
+    def _take(self, run: Choice, device: Device, now: float) -> list[Job]:
+        """The jobs of a run, out of the queue; those whose deadline has passed end here."""
+        jobs: list[Job] = []
+        for lane, count in ((run.lane, run.count), *run.joins):
+            taken = self.queue.take(lane, count, now, device, batch_first=run.batch_first)
+            self._price(lane.canvas)
+            self._expire(taken.expired)
+            self.queue.release(taken.expired)
+            jobs += taken.jobs
+        return jobs
 
     def _expire(self, jobs: list[Job]) -> None:
         fail_soon(jobs, lambda: DeadlineExceeded("the deadline passed while the image waited"))

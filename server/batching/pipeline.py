@@ -4,10 +4,20 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
-from server.backends.base import Backend, Pending, PipelinedBackend, Pixels, PromptWeights
+from server.backends.base import (
+    Backend,
+    MaskingBackend,
+    Pending,
+    PipelinedBackend,
+    PipelinedMaskingBackend,
+    Pixels,
+    PromptWeights,
+    Sizes,
+)
 from server.batching.job import Batch
 from server.errors import BackendError, BackendLost, DeviceOutOfMemory
 
@@ -127,11 +137,13 @@ class Pipeline:
             self._wait(self._behind)
 
     def _put(self, batch: Batch) -> Pending:
-        pixels = batch.stack()
+        pixels, sizes = batch.stack(), batch.sizes
         batch.prompt_weights = weights = room_for_weights(len(pixels), self.prompt_shape)
         if self.pipelined is None:
-            return _Blocking(self._backend, pixels, weights)
-        return self.pipelined.begin(pixels, weights)
+            return _Blocking(self._backend, pixels, weights, sizes)
+        if sizes is None:
+            return self.pipelined.begin(pixels, weights)
+        return cast(PipelinedMaskingBackend, self.pipelined).begin_masked(pixels, sizes, weights)
 
     def _wait(self, run: _Run) -> None:
         if run.pending is None:
@@ -160,9 +172,12 @@ class _Blocking:
     backend: Backend
     pixels: Pixels
     weights: PromptWeights | None
+    sizes: Sizes | None
 
     def wait(self, seconds: float) -> None:
         """It does not go on by itself."""
 
     def result(self) -> Pixels:
-        return self.backend.run(self.pixels, self.weights)
+        if self.sizes is None:
+            return self.backend.run(self.pixels, self.weights)
+        return cast(MaskingBackend, self.backend).run_masked(self.pixels, self.sizes, self.weights)

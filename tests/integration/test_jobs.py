@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
+from problems import assert_problem
 
 Image = Callable[..., bytes]
 Samples = Callable[[bytes], np.ndarray]
@@ -35,13 +35,6 @@ def ended(server: Any, path: str) -> dict[str, Any]:
     """The document of a job once it has its final state."""
     server.until(lambda: server.client.get(path).json()["state"] not in ("queued", "running"))
     document: dict[str, Any] = server.client.get(path).json()
-    return document
-
-
-def assert_problem(response: httpx.Response, status: int, slug: str) -> dict[str, Any]:
-    assert (response.status_code, response.json()["type"]) == (status, PROBLEM + slug), response.text
-    assert response.headers["content-type"] == "application/problem+json"
-    document: dict[str, Any] = response.json()
     return document
 
 
@@ -216,6 +209,7 @@ def test_over_the_budget_jobs_are_refused_and_no_kept_result_goes(start: Any, pn
     assert str(budget) in problem["detail"]
     assert problem["jobs_max_bytes"] == budget
     assert int(refused.headers["retry-after"]) > 3600
+    assert server.metric('promptir_refusals_total{reason="jobs-full"}') >= 1
     assert server.client.get(f"{kept}/result").status_code == 200
     assert_problem(server.client.post("/v1/jobs", content=png(400, 400)), 507, "disk-full")
     server.client.delete(kept)

@@ -3,7 +3,7 @@
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import onnx
 import pytest
@@ -11,6 +11,7 @@ import tensorrt_rtx
 import torch
 from safetensors.torch import save_file
 
+from export.build_progress import BuildProgress
 from export.device import find_device
 from export.layer_audit import audit, check_layer_types
 from export.plan_builder import PlanBuilder
@@ -19,7 +20,7 @@ from export.to_onnx import DEFAULT_OPSET, export_onnx, simplify, trace
 from export.to_tensorrt import export_plan
 from models.artifact import DEFAULT_ARTIFACT, MODEL_FILE, Manifest
 from models.layers import MDTA, LayerNorm2d
-from models.plan_manifest import PLAN_FILE, PlanManifest, ShapeProfile
+from models.plan_manifest import PLAN_FILE, BuildOptions, PlanManifest, ShapeProfile
 from models.prompt import PromptGeneration
 from models.promptir import PromptIR, PromptIRConfig
 from models.tensorrt_faults import NO_USABLE_DEVICE
@@ -126,6 +127,21 @@ def test_the_shipped_file_is_parsed_with_its_prompt_weights() -> None:
     parsed = builder.parse(DEFAULT_ARTIFACT / MODEL_FILE, Manifest.load(DEFAULT_ARTIFACT))
     check_layer_types(audit(parsed), "fp32")
     assert parsed.num_outputs == 2
+
+
+@pytest.mark.parametrize("precision", [pytest.param("fp32", marks=pytest.mark.slow), "mixed"])
+def test_a_masked_network_keeps_the_precision_table_and_is_built(
+    fp32: Export, tmp_path: Path, precision: Literal["fp32", "mixed"]
+) -> None:
+    artifact, weights = tmp_path / "masked", fp32.artifact.parent / "weights.safetensors"
+    export_onnx(weights, "promptir-tiny", artifact, precision=precision, masked=True)
+    builder = PlanBuilder(tensorrt_rtx)
+    builder.start()
+    parsed = builder.parse(artifact / MODEL_FILE, Manifest.load(artifact))
+    assert [parsed.get_input(index).name for index in range(parsed.num_inputs)] == ["image", "height", "width"]
+    check_layer_types(audit(parsed), precision)
+    plan = builder.build("image", PROFILES[:1], BuildOptions(), None, BuildProgress())
+    assert memoryview(plan).nbytes > (artifact / MODEL_FILE).stat().st_size / 2
 
 
 def test_an_fp32_network_is_parsed_in_fp32_and_does_not_pass_for_mixed(fp32: Export) -> None:

@@ -1,0 +1,94 @@
+"""The environment: the only place where `PROMPTIR_*` is read."""
+
+import difflib
+import os
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from server.settings.group import PREFIX, Group, is_secret
+
+TOP = ""
+"""The group of the settings that belong to none."""
+
+
+Source = Literal["default", "environment", "flag"]
+
+
+class SettingsError(ValueError):
+    """A setting is unknown or has a bad value; the message names each one as the environment spells it."""
+
+
+def names_of(tree: type[BaseModel]) -> dict[str, tuple[str, str]]:
+    """Return each variable without its prefix, with the group and field it sets (group TOP: the tree itself)."""
+    names: dict[str, tuple[str, str]] = {}
+    for outer, info in tree.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, Group):
+            names.update({field.upper(): (outer, field) for field in info.annotation.model_fields})
+        else:
+            names[outer.upper()] = (TOP, outer)
+    return names
+
+
+def given(overrides: Mapping[str, object]) -> dict[str, object]:
+    """What the environment and `overrides` (flat field names, which win) say, by upper case name.
+
+    None in `overrides`, and an empty variable, count as not given.
+    """
+    values: dict[str, object] = {
+        name.removeprefix(PREFIX): value
+        for name, value in os.environ.items()
+        if name.startswith(PREFIX) and value != ""
+    }
+    values.update({name.upper(): value for name, value in overrides.items() if value is not None})
+    return values
+
+
+def sources(overrides: Mapping[str, object]) -> dict[str, Source]:
+    """Where each value that is given comes from, by upper case name."""
+    flags = {name.upper() for name, value in overrides.items() if value is not None}
+    return {name: "flag" if name in flags else "environment" for name in given(overrides)}
+
+
+def branches(values: Mapping[str, object], known: Mapping[str, tuple[str, str]]) -> dict[str, object]:
+    """The values as a tree for validation; raises SettingsError for each name that is not known."""
+    if unknown := sorted(values.keys() - known.keys()):
+        raise SettingsError("; ".join(_unknown(name, known) for name in unknown))
+    groups: defaultdict[str, dict[str, object]] = defaultdict(dict)
+    for name, value in values.items():
+        group, field = known[name]
+        groups[group][field] = value
+    top = groups.pop(TOP, {})
+    return {**groups, **top}
+
+
+def refusal(error: ValidationError, tree: type[BaseModel]) -> SettingsError:
+    """What is wrong with the values, as one sentence for each; none says what a secret is."""
+    return SettingsError("; ".join(_complaint(entry, tree) for entry in error.errors() if _matters(entry)))
+
+
+def _unknown(name: str, known: Mapping[str, object]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {PREFIX}{close[0]}?" if close else ""
+    return f"{PREFIX}{name} is not a setting{hint}"
+
+
+def _matters(entry: ErrorDetails) -> bool:
+    return entry["type"] != "none_required"  # the other half of an optional setting
+
+
+def _complaint(entry: ErrorDetails, tree: type[BaseModel]) -> str:
+    if entry["type"] == "value_error":  # a validator over several fields names them itself
+        return entry["msg"].removeprefix("Value error, ")
+    known = names_of(tree)
+    name = next(str(part).upper() for part in entry["loc"] if str(part).upper() in known)
+    given = "" if is_secret(_annotation(tree, *known[name])) else entry["input"]
+    return f"{PREFIX}{name}={given}: {entry['msg']}"
+
+
+def _annotation(tree: type[BaseModel], group: str, field: str) -> Any:
+    holder: Any = tree.model_fields[group].annotation if group else tree
+    return holder.model_fields[field].annotation

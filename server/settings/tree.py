@@ -1,0 +1,80 @@
+"""The Settings tree, read once from the environment."""
+
+from collections.abc import Mapping
+from typing import Literal, Self
+
+from pydantic import Field, ValidationError
+
+from server.settings import environment
+from server.settings.access import AccessSettings
+from server.settings.backend import BackendSettings
+from server.settings.batching import BatchingSettings
+from server.settings.group import Group
+from server.settings.http import HttpSettings
+from server.settings.jobs import JobSettings
+from server.settings.limits import LimitSettings
+
+CPU_RUN_PIXELS = 512 * 512
+CPU_WHOLE_PIXELS = 1024 * 1024
+GPU_RUN_PIXELS = GPU_WHOLE_PIXELS = 2_097_152
+
+
+class Settings(Group):
+    """Every knob of the server; passed down in parts."""
+
+    http: HttpSettings = Field(default_factory=HttpSettings)
+    limits: LimitSettings = Field(default_factory=LimitSettings)
+    batching: BatchingSettings = Field(default_factory=BatchingSettings)
+    backend: BackendSettings = Field(default_factory=BackendSettings)
+    jobs: JobSettings = Field(default_factory=JobSettings)
+    access: AccessSettings = Field(default_factory=AccessSettings)
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="INFO writes one line per request."
+    )
+    tracing: bool = Field(
+        default=False,
+        description="Spans of each request by OpenTelemetry, set up by its own `OTEL_*` variables; needs the extra "
+        "`tracing`.",
+    )
+
+    def run_pixels(self, device: str) -> int:
+        """Most pixels of a run of several images on a device."""
+        return self.limits.max_run_pixels or (CPU_RUN_PIXELS if _is_cpu(device) else GPU_RUN_PIXELS)
+
+    @property
+    def whole_pixels(self) -> int:
+        """Most pixels of an image that runs in one piece, on whichever device takes it."""
+        on_cpu = any(_is_cpu(device) for device in self.backend.device_names)
+        return self.limits.max_whole_pixels or (CPU_WHOLE_PIXELS if on_cpu else GPU_WHOLE_PIXELS)
+
+    def in_effect(self) -> dict[str, object]:
+        """What settings mean that are decided by others as long as they are unset, by upper case name."""
+        names = self.backend.device_names
+        return {
+            "DEVICES": list(names),
+            "MAX_RUN_PIXELS": self.limits.max_run_pixels or {name: self.run_pixels(name) for name in names},
+            "MAX_WHOLE_PIXELS": self.whole_pixels,
+        }
+
+    @classmethod
+    def from_environment(cls, overrides: Mapping[str, object] | None = None) -> Self:
+        """Read `PROMPTIR_<FIELD>` for every field of every group.
+
+        `overrides` has flat field names (`{"port": 9000}`) and wins; None there, and an empty variable, count as not
+        given. Raises SettingsError for a bad value and for an unknown name.
+        """
+        known = environment_names()
+        values = environment.branches(environment.given(overrides or {}), known)
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise environment.refusal(error, cls) from None
+
+
+def environment_names() -> dict[str, tuple[str, str]]:
+    """Return each variable without its prefix, with the group and field it sets (group TOP: Settings itself)."""
+    return environment.names_of(Settings)
+
+
+def _is_cpu(device: str) -> bool:
+    return device.startswith("cpu")
