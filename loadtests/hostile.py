@@ -11,6 +11,7 @@ import os
 import random
 import re
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -256,9 +257,11 @@ def report(answers: Counter[Answer], memory_mb: list[float], seconds: float) -> 
             row[answer.outcome] += times if answer.kind == kind else 0
         print(f"| {kind} | " + " | ".join(str(row[outcome] or "") for outcome in outcomes) + f" | {row.total()} |")
     settled = memory_mb[int(len(memory_mb) * WARM_UP_SHARE) :]
-    growth = 100 * (settled[-1] / settled[0] - 1)
-    print(f"\n{answers.total()} requests in {seconds:.0f} s; resident MB: first {memory_mb[0]:.1f}, after the warm-up "
-          f"{settled[0]:.1f}, last {settled[-1]:.1f} ({growth:+.1f} %), most {max(memory_mb):.1f}")  # fmt: skip
+    quarter = max(1, len(settled) // 4)
+    early, late = (statistics.median(part) for part in (settled[:quarter], settled[-quarter:]))
+    samples = ", ".join(f"{mb:.0f}" for mb in memory_mb)
+    print(f"\n{answers.total()} requests in {seconds:.0f} s; resident MB: {samples}; from the first to the last "
+          f"quarter after the warm-up {100 * (late / early - 1):+.1f} %")  # fmt: skip
 
 
 def main() -> int:

@@ -1,78 +1,82 @@
-"""Large photo: the peak memory of restoring a 24-megapixel JPEG in tiles, decoding and encoding included.
+"""Large photo: peak memory and time of a server that restores 24-megapixel JPEGs as jobs, from upload to result.
 
-Runs the server's own tiling and assembly around the shipped network, on one thread, with a bound on the tiles that are
-restored; the others are answered with themselves, which takes the same memory and saves an hour.
+    python loadtests/large_photo.py                       # one photo, the shipped network: 5 minutes and more
+    python loadtests/large_photo.py --jobs 2 --simulated  # two at the same time; their tiles come back as they are
+
+The simulated device takes the memory of everything but the network's own run.
 """
 
 import argparse
-import resource
+import json
 import sys
+import tempfile
 import time
+import urllib.request
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+from peers import SimulatedDevice, promptir, shipped
 
-from server.imaging import tiling
-from server.imaging.assembly import Assembly
-from server.imaging.tiling import DEFAULT_OVERLAP, DEFAULT_TILE
-
-MULTIPLE = 8
-EIGHT_BITS = np.dtype(np.uint8)
+POLL_S = 0.25
+MEGAPIXEL = 10**6
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--height", type=int, default=4000)
     parser.add_argument("--width", type=int, default=6000)
-    parser.add_argument("--tile", type=int, default=DEFAULT_TILE)
-    parser.add_argument("--overlap", type=int, default=DEFAULT_OVERLAP)
-    parser.add_argument("--runs", type=int, default=3, help="tiles that the network restores")
+    parser.add_argument("--jobs", type=int, default=1, help="photos sent at the same time; two run at a time")
+    parser.add_argument("--simulated", action="store_true", help="no network: a device that takes no time")
     options = parser.parse_args()
-    photo = jpeg(options.height, options.width)
-    print(f"start: {peak_mb():.0f} MB")
-    began = time.process_time()
-    planes = np.ascontiguousarray(cv2.imdecode(photo, cv2.IMREAD_COLOR_RGB).transpose(2, 0, 1))
-    print(f"decoded: {peak_mb():.0f} MB, {time.process_time() - began:.2f} s of CPU")
-    grid = tiling.plan(options.height, options.width, MULTIPLE, None, options.tile, options.overlap)
-    restored, held = restore(planes, grid, options.runs)
-    print(f"restored: {peak_mb():.0f} MB, {len(grid)} tiles, at most {held / 1e6:.1f} MB of seams")
-    began = time.process_time()
-    encoded = cv2.imencode(".jpg", np.ascontiguousarray(restored.transpose(1, 2, 0)[:, :, ::-1]))[1]
-    print(f"encoded: {peak_mb():.0f} MB, {time.process_time() - began:.2f} s of CPU, {len(encoded) / 1e6:.1f} MB")
+    photos = [jpeg(options.height, options.width, seed) for seed in range(options.jobs)]
+    with tempfile.TemporaryDirectory() as folder:
+        settings = {"jobs_folder": Path(folder) / "jobs", "threads": 1}
+        runs = Path(folder) / "runs.csv"
+        with promptir(SimulatedDevice(0, 0), runs, **settings) if options.simulated else shipped(**settings) as peer:
+            print(f"ready: {peer.peak_mb():.0f} MB at most")
+            began, began_cpu = time.perf_counter(), peer.cpu_s()
+            documents = ended([submit(peer.url, photo) for photo in photos])
+            seconds, cpu = time.perf_counter() - began, peer.cpu_s() - began_cpu
+            print(
+                f"{options.jobs} x {options.height * options.width / MEGAPIXEL:.0f} megapixels, "
+                f"{len(photos[0]) / 1e6:.1f} MB and {documents[0]['tiles']['total']} tiles each: {seconds:.0f} s, "
+                f"{cpu:.0f} s of CPU, {peer.peak_mb():.0f} MB at most"
+            )
     return 0
 
 
-def restore(planes: np.ndarray, grid: tiling.Grid, runs: int) -> tuple[np.ndarray, int]:
-    """The assembled samples (3, H, W), and the most bytes that seams took."""
-    from tiling_study import onnx_run
-
-    run = onnx_run()
-    assembly, held, busy = Assembly(grid, EIGHT_BITS), 0, 0.0
-    for place, tile in enumerate(grid):
-        began = time.process_time()
-        crop = tiling.pad(planes[:, tile.rows, tile.columns] * np.float32(1 / 255), tile)
-        cutting = time.process_time() - began
-        answer = run(crop) if place < runs else crop
-        began = time.process_time()
-        assembly.add(tile, answer)
-        busy += cutting + time.process_time() - began
-        held = max(held, assembly.held_bytes)
-    print(f"cutting and blending: {busy:.2f} s of CPU")
-    return assembly.samples, held
+def submit(url: str, photo: bytes) -> str:
+    """The address of a new job."""
+    target = f"{url}/v1/jobs?format=jpeg&report=true"
+    request = urllib.request.Request(target, photo, {"Content-Type": "image/jpeg"})  # noqa: S310 - an address of ours
+    with urllib.request.urlopen(request) as answer:  # noqa: S310 - the same
+        return url + str(answer.headers["Location"])
 
 
-def jpeg(height: int, width: int) -> np.ndarray:
-    """A smooth scene with some noise, as JPEG; made in bands so that making it is not what takes the memory."""
-    rng = np.random.default_rng(0)
+def ended(jobs: list[str]) -> list[dict[str, Any]]:
+    """The documents of all jobs once each has ended; RuntimeError for one that failed."""
+    documents: list[dict[str, Any]] = []
+    while len(documents) < len(jobs):
+        time.sleep(POLL_S)
+        with urllib.request.urlopen(jobs[len(documents)]) as answer:  # noqa: S310 - the same
+            document = json.load(answer)
+        if document["state"] not in ("queued", "running"):
+            documents.append(document)
+            if document["state"] != "done":
+                raise RuntimeError(f"a job did not end well: {document}")
+    return documents
+
+
+def jpeg(height: int, width: int, seed: int) -> bytes:
+    """A smooth scene with some noise, as JPEG."""
+    rng = np.random.default_rng(seed)
     scene = cv2.resize(rng.integers(0, 256, (17, 25, 3), np.uint8), (width, height), interpolation=cv2.INTER_LINEAR)
-    for top in range(0, height, 256):
+    for top in range(0, height, 256):  # in bands: the noise of all of it would be gigabytes
         band = scene[top : top + 256]
         np.copyto(band, np.clip(band + rng.normal(0, 6, band.shape), 0, 255).astype(np.uint8))
-    return cv2.imencode(".jpg", scene, [cv2.IMWRITE_JPEG_QUALITY, 92])[1]
-
-
-def peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    return cv2.imencode(".jpg", scene, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Peers: the servers that are measured side by side, each a process of its own."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -8,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ MAX_BATCH = 8
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 45.0
 POLL_S = 0.05
+SERVE = ["-m", "server.cli", "serve", "--port"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,11 @@ class Peer:
         """Memory of the process, in 10**6 bytes."""
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+    def peak_mb(self) -> float:
+        """The most memory that the process has had, in 10**6 bytes."""
+        (kilobytes,) = re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{self.process.pid}/status").read_text())
+        return int(kilobytes) * 1024 / 1e6
 
     def terminate(self) -> None:
         """Send SIGTERM and return at once."""
@@ -120,10 +127,14 @@ def promptir(device: SimulatedDevice, run_log: Path, *, root: Path = ROOT, **set
         "max_batch": MAX_BATCH,
         **settings,
     }
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PROMPTIR_")}
-    environment = inherited | {f"PROMPTIR_{name.upper()}": str(value) for name, value in given.items()}
-    command = ["-m", "server.cli", "serve", "--port"]
-    with _running("ours", command, [], environment, run_log, root=root) as peer:
+    with _running("ours", SERVE, [], _environment(given), run_log, root=root) as peer:
+        yield peer
+
+
+@contextmanager
+def shipped(**settings: object) -> Iterator[Peer]:
+    """Our server with the shipped network on the CPU."""
+    with _running("ours", SERVE, [], _environment(settings)) as peer:
         yield peer
 
 
@@ -141,6 +152,11 @@ def echo() -> Iterator[Peer]:
     """A server that answers with what it was sent."""
     with _running("echo", [str(FOLDER / "echo_server.py")], [], dict(os.environ)) as peer:
         yield peer
+
+
+def _environment(settings: Mapping[str, object]) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PROMPTIR_")}
+    return inherited | {f"PROMPTIR_{name.upper()}": str(value) for name, value in settings.items()}
 
 
 def _machine_busy_s() -> float:

@@ -16,8 +16,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from shared_graphs import WithStatistics, shipped_network
 
+from models.artifact import DEFAULT_ARTIFACT, Manifest
+from models.checkpoint import load_network
+from models.promptir import PromptIR, PromptIRConfig
 from models.training.dataset import photo_paths, read_photo
 from models.training.degradations import EVALUATION, Image
 
@@ -27,7 +29,6 @@ CLEAN = "clean"
 SIDE = 256
 SEED = 11
 LEVELS = ("coarse", "middle", "fine")
-COMPONENTS = 5
 FAMILIES = {CLEAN: CLEAN, "noise15": "noise", "noise25": "noise", "noise50": "noise", "rain": "rain", "haze": "haze"}
 
 
@@ -43,7 +44,8 @@ def main() -> int:
         return 0
     torch.set_num_threads(1)
     found = {kind: [] for kind in FAMILIES}
-    network = WithStatistics(shipped_network()).eval()
+    variant = PromptIRConfig.named(Manifest.load(DEFAULT_ARTIFACT).variant)
+    network = load_network(DEFAULT_ARTIFACT / "weights.safetensors", variant)
     for index, path in enumerate(photo_paths(options.photos)[: options.count]):
         clean = middle(read_photo(path)).astype(np.float32) / np.float32(255)
         for kind, weights in found.items():
@@ -59,10 +61,10 @@ def middle(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 @torch.inference_mode()
-def prompt_weights(network: WithStatistics, image: Image) -> list[float]:
+def prompt_weights(network: PromptIR, image: Image) -> list[float]:
     """Fifteen weights: the components of the coarse prompt, the middle and the fine one."""
     pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
-    return [round(weight, 6) for weight in network(pixels)[1][0, -len(LEVELS) * COMPONENTS :].tolist()]
+    return [round(weight, 6) for weight in network.weighed(pixels)[1].flatten().tolist()]
 
 
 def tables(found: dict[str, list[list[float]]]) -> Iterator[str]:

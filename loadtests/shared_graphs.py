@@ -85,7 +85,7 @@ class FromStatistics(nn.Module):
         return self.network(image)
 
 
-def replace(module: nn.Module, name: str, method: Callable[..., Tensor]) -> None:
+def replace(module: nn.Module, name: str, method: Callable[..., Tensor | tuple[Tensor, Tensor]]) -> None:
     setattr(module, name, MethodType(method, module))
 
 
@@ -125,14 +125,14 @@ def given_attention(parts: Parts, place: int) -> Callable[[MDTA, Tensor], Tensor
 
 def given_prompt(
     parts: Parts, place: int, window: list[Tensor], step: int
-) -> Callable[[PromptGeneration, Tensor], Tensor]:
-    def forward(self: PromptGeneration, x: Tensor) -> Tensor:
+) -> Callable[[PromptGeneration, Tensor], tuple[Tensor, Tensor]]:
+    def forward(self: PromptGeneration, x: Tensor) -> tuple[Tensor, Tensor]:
         components = self.prompt_param[0]  # L C s s
         mixture = (parts[place] @ components.flatten(1)).reshape(-1, *components.shape[1:])  # N C s s
         top, left, height, width = (window[0][:, axis, None, None] / step for axis in range(4))
         rows = interpolation(top, height, x.shape[-2], components.shape[-2])  # N H s
         columns = interpolation(left, width, x.shape[-1], components.shape[-1])  # N W s
-        return self.conv3x3(rows[:, None] @ mixture @ columns[:, None].transpose(-2, -1))  # N C H W
+        return self.conv3x3(rows[:, None] @ mixture @ columns[:, None].transpose(-2, -1)), parts[place]  # N C H W
 
     return forward
 

@@ -40,7 +40,8 @@ class AccessGuard:
         except PromptIRServeError as error:
             # Nothing of the body is kept; it is read on so that the answer is not lost with the connection.
             limit = self._limits.max_upload_bytes
-            body = Body(receive, declared_bytes(dict(scope["headers"])), limit, UploadRoom(limit))
+            declared, stall_s = declared_bytes(dict(scope["headers"])), self._limits.upload_stall_s
+            body = Body(receive, declared, limit, UploadRoom(limit), stall_s)
             await refuse(error_responses.answer(scope, error), body, scope, receive, send)
             return
         await self._app(scope, receive, send)

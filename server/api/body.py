@@ -16,7 +16,6 @@ LINGER_S = 10.0
 # Each so many bytes have the same time to come. A pause alone would let one byte a minute hold its room for ever, and a
 # mean rate would let what came quickly pay for hours of nothing.
 PORTION_BYTES = 64 * 1024
-STALL_S = 30.0
 
 
 class UploadRoom:
@@ -57,7 +56,7 @@ class Body:
         declared_bytes: int | None,
         max_upload_bytes: int,
         room: UploadRoom,
-        stall_s: float = STALL_S,
+        stall_s: float,
     ) -> None:
         self.declared_bytes = declared_bytes
         self.limit_bytes = max_upload_bytes

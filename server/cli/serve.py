@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from server import logs
 from server.api.protocol import BoundedProtocol
 from server.app import create_app
+from server.cli.allocator import keep_little
 from server.cli.settings_flags import GROUPS, add_settings, settings_from
 from server.errors import BackendUnavailable
 from server.restorer import Restorer
@@ -45,6 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises OSError or BackendUnavailable with a sentence if it cannot start, or has lost its devices for good.
     """
     settings = settings_from(arguments)
+    keep_little()
     listener = _listen(settings.http)
     app = create_app(settings)
     restorer: Restorer = app.state.services.restorer

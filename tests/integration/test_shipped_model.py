@@ -8,8 +8,11 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from models.artifact import DEFAULT_ARTIFACT, MODEL_FILE, Manifest
+from models.checkpoint import load_network
+from models.promptir import PromptIRConfig
 from models.training import degradations
 
 PHOTO = Path(__file__).parent.parent / "photos" / "pier.jpg"
@@ -52,6 +55,19 @@ def test_the_command_line_restores_the_photo_too(
     assert ended.stderr == "", "nothing to say where all went well"
     restored = decoded((tmp_path / "restored.png").read_bytes())
     assert psnr(clean, restored) - psnr(clean, degraded) > LEAST_GAIN["noise25"]
+
+
+def test_a_report_tells_what_the_network_itself_weighs(shipped: Any, clean: np.ndarray) -> None:
+    data = encoded(degradations.noise(25)(clean[:96, :160], np.random.default_rng(4)))  # whole steps of 8: no padding
+    response = shipped.client.post(
+        "/restore", params={"report": "true"}, content=data, headers={"Accept": "application/json"}
+    )
+    found = np.array(response.json()["prompt_weights"])
+    network = load_network(DEFAULT_ARTIFACT / "weights.safetensors", PromptIRConfig.named("promptir-compact"))
+    with torch.inference_mode():
+        expected = network.weighed(torch.from_numpy(decoded(data).transpose(2, 0, 1)[np.newaxis].copy()))[1][0].numpy()
+    assert found.shape == network.prompt_shape
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_the_artifact_matches_its_manifest_and_its_promises() -> None:

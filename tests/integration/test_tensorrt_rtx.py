@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import onnx
 import pytest
 import tensorrt_rtx
 import torch
@@ -17,7 +18,7 @@ from export.plan_builder import PlanBuilder
 from export.precision import PrecisionError, expected_by_layer
 from export.to_onnx import DEFAULT_OPSET, export_onnx, simplify, trace
 from export.to_tensorrt import export_plan
-from models.artifact import MODEL_FILE, Manifest
+from models.artifact import DEFAULT_ARTIFACT, MODEL_FILE, Manifest
 from models.layers import MDTA, LayerNorm2d
 from models.plan_manifest import PLAN_FILE, BuildOptions, PlanManifest, ShapeProfile
 from models.prompt import PromptGeneration
@@ -120,6 +121,14 @@ def test_an_fp32_plan_is_built_without_a_gpu_too_and_says_that_it_was_not_measur
         assert manifest.parity_unmeasured == NO_USABLE_DEVICE
 
 
+def test_the_shipped_file_is_parsed_with_its_prompt_weights() -> None:
+    builder = PlanBuilder(tensorrt_rtx)
+    builder.start()
+    parsed = builder.parse(DEFAULT_ARTIFACT / MODEL_FILE, Manifest.load(DEFAULT_ARTIFACT))
+    check_layer_types(audit(parsed), "fp32")
+    assert parsed.num_outputs == 2
+
+
 @pytest.mark.parametrize("precision", [pytest.param("fp32", marks=pytest.mark.slow), "mixed"])
 def test_a_masked_network_keeps_the_precision_table_and_is_built(
     fp32: Export, tmp_path: Path, precision: Literal["fp32", "mixed"]
@@ -150,8 +159,12 @@ def test_a_network_in_half_precision_without_islands_does_not_pass(
     model = tmp_path / MODEL_FILE
     trace(copy.deepcopy(fp32.network).half(), model, DEFAULT_OPSET)
     simplify(model)
+    images_alone = onnx.load(model)
+    del images_alone.graph.output[1]  # in half, it would be refused before the audit
+    onnx.save(images_alone, model)
     builder = PlanBuilder(tensorrt_rtx)
     builder.start()
-    table = audit(builder.parse(model, Manifest.load(fp32.artifact)))
+    manifest = Manifest.load(fp32.artifact).model_copy(update={"prompt_output": None})
+    table = audit(builder.parse(model, manifest))
     with pytest.raises(PrecisionError, match="NORMALIZATION must be FLOAT, found 22 HALF"):
         check_layer_types(table, "mixed")

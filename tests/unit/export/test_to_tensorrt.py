@@ -28,6 +28,7 @@ PROFILES = (
     ShapeProfile(min=(1, 8, 8), opt=(1, 256, 256), max=(1, 512, 512)),
 )
 IMAGE_AXES = ("n", 3, "h", "w")
+PROMPT = {"name": "weights", "levels": 3, "components": 5}
 
 MakeArtifact = Callable[..., Path]
 
@@ -185,7 +186,8 @@ def test_an_operator_that_tensorrt_does_not_know_is_named_with_its_node(
     [
         (IMAGE_AXES, {"input_name": "picture"}, r"the model's inputs are \['image'\], its manifest says \['picture'\]"),
         (IMAGE_AXES, {"output_name": "answer"}, r"outputs are \['restored'\], its manifest says \['answer'\]"),
-        ((1, 3, "h", "w"), {}, r"the model's input is FLOAT \(1, 3, -1, -1\) instead of FLOAT \(-1, 3, -1, -1\)"),
+        (IMAGE_AXES, {"prompt_output": PROMPT}, r"\['restored'\], its manifest says \['restored', 'weights'\]"),
+        ((1, 3, "h", "w"), {}, r"the model's input image is FLOAT \(1, 3, -1, -1\) instead of FLOAT \(-1, 3, -1, -1\)"),
     ],
 )
 def test_inputs_and_outputs_other_than_the_manifests_are_refused(

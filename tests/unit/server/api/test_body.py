@@ -10,6 +10,8 @@ from starlette.requests import ClientDisconnect
 from server.api.body import PORTION_BYTES, Body, UploadRoom
 from server.errors import ImageTooLarge, QueueFull, UploadStalled
 
+STALL_S = 30.0
+
 
 def receiver(chunks: Iterable[bytes], gone: bool = False) -> Any:
     """An ASGI `receive` that gives these chunks, and then nothing more or a disconnect."""
@@ -33,7 +35,7 @@ async def read(body: Body) -> bytes:
 
 def test_the_room_is_taken_while_the_bytes_are_held() -> None:
     room = UploadRoom(100)
-    body = Body(receiver([b"12", b"345"]), None, 10, room)
+    body = Body(receiver([b"12", b"345"]), None, 10, room, STALL_S)
     assert asyncio.run(read(body)) == b"12345"
     assert room.used_bytes == 5
     body.release()
@@ -43,7 +45,7 @@ def test_the_room_is_taken_while_the_bytes_are_held() -> None:
 
 def test_without_room_it_is_refused_and_says_when_to_come_back() -> None:
     room = UploadRoom(6)
-    first, second = (Body(receiver([b"1234", b"5"]), None, 10, room) for _ in range(2))
+    first, second = (Body(receiver([b"1234", b"5"]), None, 10, room, STALL_S) for _ in range(2))
     assert asyncio.run(first.chunk()) == b"1234"
     with pytest.raises(QueueFull) as caught:
         asyncio.run(second.chunk())
@@ -59,11 +61,11 @@ def test_a_declared_length_over_the_limit_is_refused_before_anything_is_received
         raise AssertionError("received")
 
     with pytest.raises(ImageTooLarge):
-        asyncio.run(Body(never, 11, 10, UploadRoom(100)).chunk())
+        asyncio.run(Body(never, 11, 10, UploadRoom(100), STALL_S).chunk())
 
 
 def test_an_undeclared_length_over_the_limit_is_refused_where_it_passes_it() -> None:
-    body = Body(receiver([b"12345", b"12345", b"1", b"never"]), None, 10, UploadRoom(100))
+    body = Body(receiver([b"12345", b"12345", b"1", b"never"]), None, 10, UploadRoom(100), STALL_S)
     with pytest.raises(ImageTooLarge):
         asyncio.run(read(body))
     assert not body.ended
@@ -71,17 +73,17 @@ def test_an_undeclared_length_over_the_limit_is_refused_where_it_passes_it() -> 
 
 def test_a_client_that_leaves_in_the_middle_is_seen() -> None:
     with pytest.raises(ClientDisconnect):
-        asyncio.run(read(Body(receiver([b"12"], gone=True), None, 10, UploadRoom(100))))
+        asyncio.run(read(Body(receiver([b"12"], gone=True), None, 10, UploadRoom(100), STALL_S)))
 
 
 def test_the_rest_is_dropped_up_to_its_end_a_disconnect_or_the_size_of_an_upload() -> None:
     room = UploadRoom(100)
-    whole = Body(receiver([b"12", b"34", b"5"]), None, 10, room)
+    whole = Body(receiver([b"12", b"34", b"5"]), None, 10, room, STALL_S)
     asyncio.run(whole.discard())
     assert whole.ended
-    asyncio.run(Body(receiver([b"12"], gone=True), None, 10, room).discard())
+    asyncio.run(Body(receiver([b"12"], gone=True), None, 10, room, STALL_S).discard())
     left = [b"1234"] * 50
-    endless = Body(receiver(left), None, 10, room)
+    endless = Body(receiver(left), None, 10, room, STALL_S)
     asyncio.run(endless.discard())
     assert not endless.ended
     assert room.used_bytes == 0
@@ -112,7 +114,7 @@ def read_at(clock: list[float], body: Body) -> int:
 
 def test_an_upload_that_pauses_too_long_is_refused_with_what_is_allowed() -> None:
     clock = [0.0]
-    body = Body(dripping(2, 10, clock, 31.0), None, 10**9, UploadRoom(10**9), stall_s=30.0)
+    body = Body(dripping(2, 10, clock, 31.0), None, 10**9, UploadRoom(10**9), STALL_S)
     with pytest.raises(UploadStalled, match="30 seconds") as caught:
         read_at(clock, body)
     assert caught.value.extensions == {"upload_stall_s": 30.0}
@@ -120,7 +122,7 @@ def test_an_upload_that_pauses_too_long_is_refused_with_what_is_allowed() -> Non
 
 def test_small_pieces_without_a_pause_stall_as_well() -> None:
     clock = [0.0]
-    body = Body(dripping(100, 10, clock, 1.0), None, 10**9, UploadRoom(10**9), stall_s=30.0)
+    body = Body(dripping(100, 10, clock, 1.0), None, 10**9, UploadRoom(10**9), STALL_S)
     with pytest.raises(UploadStalled):
         read_at(clock, body)
     assert clock[0] < 33
@@ -135,12 +137,12 @@ def test_what_came_quickly_pays_for_no_stall_later() -> None:
         return await (quick() if clock[0] < 0.5 else slow())
 
     with pytest.raises(UploadStalled):
-        read_at(clock, Body(receive, None, 10**9, UploadRoom(10**9), stall_s=30.0))
+        read_at(clock, Body(receive, None, 10**9, UploadRoom(10**9), STALL_S))
     assert clock[0] < 34
 
 
 def test_a_slow_upload_that_goes_on_is_read_to_its_end() -> None:
     clock = [0.0]
-    body = Body(dripping(20, PORTION_BYTES, clock, 29.0), None, 10**9, UploadRoom(10**9), stall_s=30.0)
+    body = Body(dripping(20, PORTION_BYTES, clock, 29.0), None, 10**9, UploadRoom(10**9), STALL_S)
     assert read_at(clock, body) == 20 * PORTION_BYTES
     assert clock[0] > 500

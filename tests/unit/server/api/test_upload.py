@@ -12,6 +12,7 @@ from server.api.upload import Upload, read_upload
 from server.errors import InvalidImage, InvalidRequest, PromptIRServeError
 
 ROOM = 1_000_000
+STALL_S = 30.0
 FORM = b"multipart/form-data; boundary=x"
 START = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n'
 END = b"\r\n--x--\r\n"
@@ -64,7 +65,7 @@ def read(data: bytes, content_type: bytes, cuts: list[int]) -> Upload | PromptIR
         return {"type": "http.request", "body": chunk, "more_body": bool(chunks)}
 
     room = UploadRoom(ROOM)
-    body = Body(receive, None, ROOM // 2, room)
+    body = Body(receive, None, ROOM // 2, room, STALL_S)
     try:
         return asyncio.run(read_upload({b"content-type": content_type}, body, lambda start: False))
     except (InvalidImage, InvalidRequest) as error:
