@@ -1,9 +1,10 @@
 """Restoration: what may be asked of one, and what it answers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from server.frame import Frames
 from server.imaging.output import ColourPolicy, MetadataPolicy, OutputFormat, OutputOptions, PngEffort
 from server.imaging.report import Report
 
@@ -85,3 +86,14 @@ class Restored:
     tiles: int = 1
     report: Report | None = None
     """None unless it was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestoredFrames:
+    """The images of a tensor, each (3, H, W) of the input's size and type, and how they were made."""
+
+    frames: Sequence[Frames]
+    timings: Timings
+    mode: Mode
+    tiles: int
+    """Of each image."""

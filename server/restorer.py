@@ -8,7 +8,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from enum import StrEnum
 from functools import partial
 from typing import TypeVar
 
@@ -18,16 +17,18 @@ from server.batching.job import Canvas, Completion, Priority
 from server.batching.pool import WorkerPool
 from server.batching.series import Series
 from server.batching.snapshot import Snapshot
-from server.errors import Draining, NotReady, Refused
+from server.frame import Frame, Frames
 from server.imaging import codec, tiling
 from server.imaging.entity_tag import entity_tag
-from server.imaging.header import Header, probe
+from server.imaging.header import Header, hold_against, probe
 from server.imaging.output import OutputFormat, PngEffort
 from server.imaging.tiling import Grid
 from server.metrics import Metrics
 from server.photo import Photo
-from server.restoration import Mode, Progress, Restored, RestoreOptions, Timings
+from server.restoration import Mode, Progress, Restored, RestoredFrames, RestoreOptions, Timings
 from server.settings import LimitSettings
+from server.status import Status as Status
+from server.together import together
 
 log = logging.getLogger(__name__)
 
@@ -40,15 +41,6 @@ INLINE_BYTES = 64 * 1024
 
 T = TypeVar("T")
 Submit = Callable[[Pixels], Awaitable[Completion]]
-
-
-class Status(StrEnum):
-    """Where the service is in its life; restorations are taken in `READY` only."""
-
-    STARTING = "starting"
-    READY = "ready"
-    DRAINING = "draining"
-    FAILED = "failed"
 
 
 class Restorer:
@@ -120,7 +112,7 @@ class Restorer:
         """Count one request as accepted: a drain waits for its upload too. Raises NotReady or Draining instead."""
         status = self.status
         if status is not Status.READY:
-            refusal = _refusal(status)
+            refusal = status.refusal
             self._metrics.count_refusal(refusal.slug)
             raise refusal
         self.active += 1
@@ -134,19 +126,25 @@ class Restorer:
         return None if patience_s is None else self._clock() + patience_s
 
     def admit(
-        self, height: int, width: int, options: RestoreOptions, deadline: float | None, priority: Priority
+        self,
+        height: int,
+        width: int,
+        options: RestoreOptions,
+        deadline: float | None,
+        priority: Priority,
+        images: int = 1,
     ) -> None:
-        """Refuse an image before it is decoded, or even there: raises what `restore` would raise at once."""
+        """Refuse images before they are decoded, or even there: raises what `restore` would raise at once."""
         grid = self._plan(height, width, options)
         if grid.is_whole:
-            self._batcher.admit(Canvas(*grid.tile_shape), deadline, priority)
+            self._batcher.admit(Canvas(*grid.tile_shape), deadline, priority, None if images == 1 else images)
         else:
-            self._batcher.admit(Canvas(*grid.tile_shape), deadline, Priority.BATCH, len(grid))
+            self._batcher.admit(Canvas(*grid.tile_shape), deadline, Priority.BATCH, images * len(grid))
 
     async def tag(self, data: bytes, options: RestoreOptions) -> str:
         """The entity tag of the answer to an upload: equal for equal bytes, options and model."""
         if self.info is None:
-            raise _refusal(Status.STARTING)
+            raise Status.STARTING.refusal
         model = f"{self.info.artifact} {self.info.model_hash} {self.info.precision}"
         return await self._work(len(data) <= INLINE_BYTES, lambda: entity_tag(data, options.named(), model))
 
@@ -200,8 +198,40 @@ class Restorer:
         mode = Mode.WHOLE if grid.is_whole else Mode.TILED
         return Restored(encoded, output, grid.width, grid.height, timings, mode, len(grid), report)
 
+    async def restore_frames(
+        self,
+        frames: Frames,
+        options: RestoreOptions,
+        *,
+        deadline: float | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+    ) -> RestoredFrames:
+        """Restore the decoded images (N, 3, H, W) of an accepted request: a job each or its tiles, admitted as a whole.
+
+        Raises ImageTooLarge, and else what `restore` raises; if one image fails, all do.
+        """
+        began = self._clock()
+        count, _, height, width = frames.shape
+        hold_against(height, width, self._limits)
+        grid = self._plan(height, width, options)
+        jobs, quick = count * len(grid), count * height * width <= INLINE_PIXELS
+        with ExitStack() as series:
+            submit: Submit = lambda pixels: self._batcher.submit(pixels, deadline, priority)  # noqa: E731
+            if jobs > 1:
+                turn = priority if grid.is_whole else Priority.BATCH
+                submit = series.enter_context(
+                    Series(self._batcher, Canvas(*grid.tile_shape), jobs, deadline, turn, at_once=grid.is_whole)
+                ).submit
+            photos = [Frame(pixels, grid, options.strength) for pixels in frames]
+            runs = await together(self._run_tiles(frame, grid, submit, quick, _ignore) for frame in photos)
+        total_s, queue_s = self._clock() - began, min(waited for waited, _ in runs)
+        timings = Timings(0.0, queue_s, max(0.0, total_s - queue_s), 0.0, max(size for _, size in runs))
+        self._observe(timings, total_s)
+        mode = Mode.WHOLE if grid.is_whole else Mode.TILED
+        return RestoredFrames([frame.restored for frame in photos], timings, mode, len(grid))
+
     async def _run_tiles(
-        self, photo: Photo, grid: Grid, submit: Submit, quick: bool, progress: Progress
+        self, photo: Photo | Frame, grid: Grid, submit: Submit, quick: bool, progress: Progress
     ) -> tuple[float, int]:
         """Run all tiles, a few at a time; the wait of the first one, and the size of the largest run."""
         tiles, completions, first_wait, largest = iter(grid), 0, math.inf, 0
@@ -230,7 +260,7 @@ class Restorer:
 
     def _plan(self, height: int, width: int, options: RestoreOptions) -> Grid:
         if self.info is None:
-            raise _refusal(Status.STARTING)
+            raise Status.STARTING.refusal
         multiple = self.info.size_multiple
         return tiling.plan(height, width, multiple, self._max_whole_pixels, options.tile, options.overlap)
 
@@ -260,11 +290,3 @@ def _ignore(done: int, total: int) -> None:
 def _is_quick(output: OutputFormat, options: RestoreOptions) -> bool:
     """Whether a small image is written in less than the way to a thread takes."""
     return output not in (OutputFormat.WEBP, OutputFormat.AVIF) and options.effort is PngEffort.FAST
-
-
-def _refusal(status: Status) -> Refused:
-    if status is Status.DRAINING:
-        return Draining("The server is stopping: it finishes what it accepted and takes nothing new.")
-    if status is Status.STARTING:
-        return NotReady("The server is starting: its backend is not warmed up yet.")
-    return NotReady("The server has no working backend.")
