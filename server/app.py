@@ -15,7 +15,9 @@ from starlette.types import ASGIApp
 
 from server import backends
 from server.api import error_responses, job_schemas, submit_route
+from server.api.health import router as health_router
 from server.api.jobs import router as jobs_router
+from server.api.open_inference import front as open_inference
 from server.api.report_document import ReportDocument, ReportWithImage
 from server.api.request_context import RequestContext
 from server.api.restore_document import restore_document
@@ -115,6 +117,8 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Fas
     app.router.routes.insert(1, Route(job_schemas.PATH, submit, methods=[METHOD], include_in_schema=False))
     app.include_router(router)
     app.include_router(jobs_router)
+    app.include_router(health_router)
+    open_inference.install(app, services, restore.room)
     _document_problems(app)
     return app
 
@@ -131,12 +135,12 @@ def _document_problems(app: FastAPI) -> None:
     # FastAPI offers a response model under application/json only, so the routes refer to a schema that is put here.
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            routes = [restore_document(), submit_document(), *app.routes]
+            routes = [restore_document(), submit_document(), *open_inference.documents(), *app.routes]
             schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=routes)
             schemas = schema["components"]["schemas"]
             schemas["Problem"] = Problem.model_json_schema()
             report = ReportWithImage.model_json_schema(ref_template="#/components/schemas/{model}")
-            schemas |= report.pop("$defs") | {"ReportWithImage": report}
+            schemas |= report.pop("$defs") | {"ReportWithImage": report} | open_inference.schemas()
             _leave_out_own_validation(schema)
             app.openapi_schema = schema
         return app.openapi_schema
