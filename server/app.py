@@ -5,7 +5,7 @@ import importlib.metadata
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from server import backends
 from server.api import error_responses, job_schemas, submit_route
+from server.api.body import UploadRoom
 from server.api.health import router as health_router
 from server.api.jobs import router as jobs_router
 from server.api.open_inference import front as open_inference
@@ -42,7 +43,10 @@ from server.jobs.store_thread import StoreThread
 from server.metrics import Metrics
 from server.restoration import Restored
 from server.restorer import Restorer
-from server.settings import JobSettings, Settings
+from server.settings import PREFIX, HttpSettings, JobSettings, Settings, SettingsError
+
+if TYPE_CHECKING:
+    from server.rpc.front import RpcFront
 
 DESCRIPTION = "Blind image restoration: one network finds and removes noise, rain and haze."
 
@@ -79,6 +83,19 @@ def create_jobs(settings: JobSettings, restorer: Restorer, metrics: Metrics) -> 
     return LongWork(store, thread, Runner(store, thread, restorer, error_responses.problem_of, describe), metrics)
 
 
+def create_rpc(http: HttpSettings, services: Services, room: UploadRoom) -> "RpcFront | None":
+    """Wire gRPC, not started; None where the settings give it no port. Raises SettingsError without its packages."""
+    if http.grpc_port is None:
+        return None
+    try:
+        from server.rpc.front import RpcFront
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"{PREFIX}GRPC_PORT: {error.name} is not installed; install the extra: pip install 'promptir-serve[grpc]'"
+        ) from None
+    return RpcFront(services, room, http)
+
+
 def create_app(settings: Settings, new_backend: NewBackend | None = None) -> FastAPI:
     """Wire the service as an ASGI application; its lifespan starts and stops it.
 
@@ -98,10 +115,14 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Fas
         if jobs is not None:
             await jobs.start()
         starting = asyncio.create_task(restorer.start())
+        if rpc is not None:
+            await rpc.start()
         yield
         if jobs is not None:
             await jobs.stop()
         await restorer.stop(settings.http.drain_timeout_s)
+        if rpc is not None:
+            await rpc.stop()
         with suppress(Exception, asyncio.CancelledError):  # kept as restorer.failure, for whoever runs the app
             starting.cancel()
             await starting
@@ -119,6 +140,7 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Fas
     app.include_router(jobs_router)
     app.include_router(health_router)
     open_inference.install(app, services, restore.room)
+    app.state.rpc = rpc = create_rpc(settings.http, services, restore.room)
     _document_problems(app)
     return app
 

@@ -48,6 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
     restorer: Restorer = app.state.services.restorer
     if (jobs := app.state.services.jobs) is not None:
         jobs.open()  # here, for a folder that cannot be used to be said in one sentence
+    if (rpc := app.state.rpc) is not None:
+        rpc.open()
     config = uvicorn.Config(
         app,
         http=BoundedProtocol,

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from server.aside import aside
 from server.errors import InvalidRequest
 from server.frame import Frames
+from server.imaging.header import hold_against
 from server.open_inference import models
 from server.open_inference.models import INPUT, OUTPUT, Datatype
 from server.open_inference.parameters import Parameters, refuse_features
 from server.open_inference.tensors import Images, Shape
 from server.restoration import Mode, Timings
 from server.restorer import Restorer
+from server.settings import LimitSettings
 from server.together import together
 
 
@@ -55,8 +57,9 @@ class Outcome:
 class Inference:
     """Turns calls into restorations; each belongs to a request that the restorer has accepted."""
 
-    def __init__(self, restorer: Restorer) -> None:
+    def __init__(self, restorer: Restorer, limits: LimitSettings) -> None:
         self._restorer = restorer
+        self._limits = limits
 
     def call(
         self,
@@ -86,6 +89,7 @@ class Inference:
         call = Call(model, request_id, shape, asked, self._restorer.deadline_in(min(patience, default=None)))
         if shape.datatype is not Datatype.BYTES:  # files tell their size when they are there
             _, _, height, width = shape.dims
+            hold_against(height, width, self._limits)
             self._restorer.admit(height, width, asked.options, call.deadline, asked.turn, shape.count)
         return call
 

@@ -34,7 +34,7 @@ class InferRoute:
     def __init__(self, services: Services, room: UploadRoom) -> None:
         self._services = services
         self._room = room
-        self._inference = Inference(services.restorer)
+        self._inference = Inference(services.restorer, services.limits)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
