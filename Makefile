@@ -50,8 +50,9 @@ pictures: $(VENV)/.develop ## make the README's before/after picture again, with
 lock: ## pin the packages of the images again, by version and hash; needs uv, ARGS=--upgrade takes newer ones
 	docker/lock.sh $(ARGS)
 
-monitoring: $(VENV)/.develop ## write the PrometheusRule and the table of metrics again
+monitoring: $(VENV)/.develop ## write the PrometheusRule and the tables of metrics and settings again
 	$(BIN)/python docs/operations_tables.py
+	$(BIN)/python docs/settings_tables.py
 
 image: ## the CPU image promptir:cpu, with Docker
 	docker build -f docker/Dockerfile --target serve-cpu -t promptir:cpu .

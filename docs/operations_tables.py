@@ -47,11 +47,10 @@ def registry() -> CollectorRegistry:
 def metric_rows() -> Iterator[str]:
     """One row of the table for each metric that the server exports, by name."""
     metrics = registry()
-    labels = {
-        name: collector._labelnames  # there is no public way to ask a metric for its labels
+    labels = {  # there is no public way to ask a metric for its labels; a collector of our own says them
+        name: getattr(collector, "_labelnames", ()) or getattr(collector, "label_names", ())
         for collector, names in metrics._collector_to_names.items()
         for name in names
-        if hasattr(collector, "_labelnames")
     }
     for family in sorted(metrics.collect(), key=lambda found: (not found.name.startswith("promptir"), found.name)):
         ending = {"counter": "_total", "info": "_info"}.get(family.type, "")

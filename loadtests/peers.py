@@ -110,8 +110,8 @@ class ProcessProbe:
 
 
 @contextmanager
-def promptir(device: SimulatedDevice, run_log: Path, **settings: object) -> Iterator[Peer]:
-    """Our server with the simulated device, all other settings as shipped unless given."""
+def promptir(device: SimulatedDevice, run_log: Path, *, root: Path = ROOT, **settings: object) -> Iterator[Peer]:
+    """Our server, of this checkout or that at `root`, with the simulated device; all else as shipped unless given."""
     given = {
         "backend": "simulated",
         "simulated_base_ms": device.base_ms,
@@ -122,7 +122,8 @@ def promptir(device: SimulatedDevice, run_log: Path, **settings: object) -> Iter
     }
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PROMPTIR_")}
     environment = inherited | {f"PROMPTIR_{name.upper()}": str(value) for name, value in given.items()}
-    with _running("ours", ["-m", "server.cli", "serve", "--port"], [], environment, run_log) as peer:
+    command = ["-m", "server.cli", "serve", "--port"]
+    with _running("ours", command, [], environment, run_log, root=root) as peer:
         yield peer
 
 
@@ -150,14 +151,21 @@ def _machine_busy_s() -> float:
 
 @contextmanager
 def _running(
-    name: str, before_port: list[str], after_port: list[str], environment: dict[str, str], run_log: Path | None = None
+    name: str,
+    before_port: list[str],
+    after_port: list[str],
+    environment: dict[str, str],
+    run_log: Path | None = None,
+    *,
+    root: Path = ROOT,
 ) -> Iterator[Peer]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = {**environment, "PYTHONPATH": str(ROOT)}
+    environment = {**environment, "PYTHONPATH": str(root)}
     command = [sys.executable, *before_port, str(port), *after_port]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen(command, env=environment, cwd=root, stdout=quiet, stderr=quiet)
     peer = Peer(name, f"http://127.0.0.1:{port}", process, run_log)
     try:
         _wait_until_ready(peer)

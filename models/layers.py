@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.validity import Validity, kept
+
 L2_NORM_EPSILON = 1e-12
 """Lower bound of a vector norm before dividing by it, as in the published network."""
 
@@ -60,11 +62,14 @@ class LayerNorm2d(nn.Module):
         self.channels = channels  # a constant: the tracer would turn x.shape[1] into a tensor, which layer_norm refuses
         self.body = ChannelAffine(channels)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, valid: Validity | None = None) -> Tensor:
+        """With `valid`, zero outside; the bias would not be."""
         pixels = widened(x).permute(0, 2, 3, 1)  # N H W C
         weight, bias = widened(self.body.weight), widened(self.body.bias)
-        pixels = F.layer_norm(pixels, (self.channels,), weight, bias, self.EPSILON)
-        return pixels.permute(0, 3, 1, 2).to(x.dtype)  # N C H W
+        pixels = F.layer_norm(pixels, (self.channels,), weight, bias, self.EPSILON).to(x.dtype)
+        if valid is not None:  # before the axes move: runtimes fuse that with the convolution that follows
+            pixels = pixels * valid.mask.permute(0, 2, 3, 1)
+        return pixels.permute(0, 3, 1, 2)  # N C H W
 
 
 class MDTA(nn.Module):
@@ -86,9 +91,11 @@ class MDTA(nn.Module):
         self.project_out = conv1x1(channels, channels)
         self.merges_projection = False
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, valid: Validity | None = None) -> Tensor:
+        """With `valid`, `x` must be zero outside; the answer is not, by the reach of one 3x3 convolution."""
         mixed = self.qkv_dwconv(self.qkv(x))  # N 3C H W
         q, k, v = torch.split(mixed, [self.channels] * 3, dim=1)  # constant sizes keep the traced graph static
+        q, k = kept(q, valid), kept(k, valid)  # what is summed over pixels; v is not
         per_head = (x.shape[0], self.heads, self.channels // self.heads, -1)
         q, k, v = q.reshape(per_head), k.reshape(per_head), v.reshape(per_head)  # N heads c HW
         # Normalised before the product: in half precision the raw Gram matrix overflows from 512x512 on.
@@ -168,9 +175,19 @@ class TransformerBlock(nn.Module):
         self.norm2 = LayerNorm2d(channels)
         self.ffn = GDFN(channels, ffn_expansion)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.norm1(x))
-        return x + self.ffn(self.norm2(x))
+    def forward(self, x: Tensor, valid: Validity | None = None) -> Tensor:
+        """With `valid`, what is outside means nothing, before and after: the norms leave it out."""
+        x = x + self.attn(self.norm1(x, valid), valid)
+        return x + self.ffn(self.norm2(x, valid))
+
+
+class Level(nn.Sequential):
+    """Transformer blocks, one after another."""
+
+    def forward(self, x: Tensor, valid: Validity | None = None) -> Tensor:
+        for block in self:
+            x = block(x, valid)
+        return x
 
 
 class Downsample(nn.Module):
@@ -180,8 +197,8 @@ class Downsample(nn.Module):
         super().__init__()
         self.body = nn.Sequential(conv3x3(channels, channels // 2), nn.PixelUnshuffle(2))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.body(x)
+    def forward(self, x: Tensor, valid: Validity | None = None) -> Tensor:
+        return self.body(kept(x, valid))
 
 
 class Upsample(nn.Module):
@@ -191,5 +208,5 @@ class Upsample(nn.Module):
         super().__init__()
         self.body = nn.Sequential(conv3x3(channels, channels * 2), nn.PixelShuffle(2))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.body(x)
+    def forward(self, x: Tensor, valid: Validity | None = None) -> Tensor:
+        return self.body(kept(x, valid))

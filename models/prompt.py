@@ -8,10 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.layers import TransformerBlock, conv3x3, widened
+from models.validity import Validity
 
 
 class PromptGeneration(nn.Module):
-    """Prompt Generation Module: features (N, C, H, W) -> prompt (N, prompt_channels, H, W).
+    """Prompt Generation Module: features (N, C, H, W) -> prompt (N, prompt_channels, H, W), weights (N, components).
 
     The spatial mean of the features weighs `components` learned maps of `size` x `size`; their mixture is resized to
     the features' height and width. Because of the mean, every output pixel depends on the whole image.
@@ -23,22 +24,25 @@ class PromptGeneration(nn.Module):
         self.linear_layer = nn.Linear(channels, components)
         self.conv3x3 = conv3x3(prompt_channels, prompt_channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        weights = self.weigh(x)  # N L
+    def forward(self, x: Tensor, valid: Validity | None = None) -> tuple[Tensor, Tensor]:
+        weights = self.weigh(x, valid)  # N L
         components = self.prompt_param[0]  # L C s s
-        mixture = (weights @ components.flatten(1)).reshape(-1, *components.shape[1:])  # N C s s
-        resized = F.interpolate(mixture, x.shape[-2:], mode="bilinear")  # N C H W
-        return self.conv3x3(resized)
+        mixture = (weights.to(x.dtype) @ components.flatten(1)).reshape(-1, *components.shape[1:])  # N C s s
+        resized = F.interpolate(mixture, x.shape[-2:], mode="bilinear") if valid is None else valid.resized(mixture)
+        return self.conv3x3(resized), weights  # N C H W
 
-    def weigh(self, x: Tensor) -> Tensor:
-        """The weight of each component, (N, components), each row summing to one."""
-        mean = widened(x).mean(dim=(-2, -1)).to(x.dtype)  # N C
-        return torch.softmax(widened(self.linear_layer(mean)), dim=1).to(x.dtype)
+    def weigh(self, x: Tensor, valid: Validity | None = None) -> Tensor:
+        """The weight of each component, float32 (N, components), each row summing to one."""
+        wide = widened(x).mean(dim=(-2, -1)) if valid is None else valid.mean(x)
+        mean = wide.to(x.dtype)  # N C
+        return torch.softmax(widened(self.linear_layer(mean)), dim=1)
 
 
-def interact(x: Tensor, prompt: Tensor, block: TransformerBlock, reduce: nn.Conv2d) -> Tensor:
+def interact(
+    x: Tensor, prompt: Tensor, block: TransformerBlock, reduce: nn.Conv2d, valid: Validity | None = None
+) -> Tensor:
     """Prompt Interaction Module: features and prompt, concatenated, pass one transformer block and are projected.
 
     A function over two modules of the network, because the published names put them there side by side.
     """
-    return reduce(block(torch.cat([x, prompt], dim=1)))
+    return reduce(block(torch.cat([x, prompt], dim=1), valid))

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.layers import Downsample, TransformerBlock, Upsample, conv1x1, conv3x3, widened
+from models.layers import Downsample, Level, TransformerBlock, Upsample, conv1x1, conv3x3, widened
 from models.prompt import PromptGeneration, interact
+from models.validity import EVERYWHERE, kept, scales
 
 IMAGE_CHANNELS = 3
+PROMPT_LEVELS = 3
 SIZE_MULTIPLE = 8
 """Height and width must be divisible by this: the encoder halves them three times."""
 
@@ -69,8 +71,8 @@ class PromptIR(nn.Module):
         dim, heads, blocks = config.dim, config.heads, config.blocks
         prompt1, prompt2, prompt3 = config.prompt_channels
 
-        def level(channels: int, level_heads: int, count: int) -> nn.Sequential:
-            return nn.Sequential(*(TransformerBlock(channels, level_heads, config.ffn_expansion) for _ in range(count)))
+        def level(channels: int, level_heads: int, count: int) -> Level:
+            return Level(*(TransformerBlock(channels, level_heads, config.ffn_expansion) for _ in range(count)))
 
         def generation(level_index: int, channels: int) -> PromptGeneration:
             size = config.prompt_sizes[level_index]
@@ -120,24 +122,52 @@ class PromptIR(nn.Module):
         self.reduce_noise_channel_2 = conv1x1(dim * 2 + prompt2, dim * 2)
         self.reduce_noise_channel_3 = conv1x1(dim * 4 + prompt3 - 64, dim * 4)
 
-    def forward(self, image: Tensor) -> Tensor:
-        level1 = self.encoder_level1(self.patch_embed(image.to(self.output.weight.dtype)))  # N dim H W
-        level2 = self.encoder_level2(self.down1_2(level1))  # N 2dim H/2 W/2
-        level3 = self.encoder_level3(self.down2_3(level2))  # N 4dim H/4 W/4
-        latent = self.latent(self.down3_4(level3))  # N 8dim H/8 W/8
+    def forward(self, image: Tensor, height: Tensor | None = None, width: Tensor | None = None) -> Tensor:
+        """With `height` and `width` (N,), of each image's own size in the top left corner of a canvas `image`.
 
-        x = interact(latent, self.prompt3(latent), self.noise_level3, self.reduce_noise_level3)  # N 4dim H/8 W/8
-        x = self.reduce_chan_level3(torch.cat([self.up4_3(x), level3], dim=1))
-        x = self.decoder_level3(x)  # N 4dim H/4 W/4
+        Each answer is then the one of that image alone; what is outside of it means nothing, before and after.
+        """
+        return self.weighed(image, height, width)[0]
 
-        x = interact(x, self.prompt2(x), self.noise_level2, self.reduce_noise_level2)
-        x = self.reduce_chan_level2(torch.cat([self.up3_2(x), level2], dim=1))
-        x = self.decoder_level2(x)  # N 2dim H/2 W/2
+    def weighed(
+        self, image: Tensor, height: Tensor | None = None, width: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """As a call, and the prompt weights: float32 (N, 3, components), the levels from coarse to fine."""
+        dtype = self.output.weight.dtype
+        full, half, quarter, eighth = (
+            EVERYWHERE if height is None or width is None else scales(image, height, width, dtype)
+        )
+        level1 = self.encoder_level1(self.patch_embed(kept(image.to(dtype), full)), full)  # N dim H W
+        level2 = self.encoder_level2(self.down1_2(level1, full), half)  # N 2dim H/2 W/2
+        level3 = self.encoder_level3(self.down2_3(level2, half), quarter)  # N 4dim H/4 W/4
+        latent = self.latent(self.down3_4(level3, quarter), eighth)  # N 8dim H/8 W/8
 
-        x = interact(x, self.prompt1(x), self.noise_level1, self.reduce_noise_level1)
-        x = torch.cat([self.up2_1(x), level1], dim=1)
-        x = self.refinement(self.decoder_level1(x))  # N 2dim H W
-        return widened(self.output(x)) + image
+        prompt, weights3 = self.prompt3(latent, eighth)
+        x = interact(latent, prompt, self.noise_level3, self.reduce_noise_level3, eighth)  # N 4dim H/8 W/8
+        x = self.reduce_chan_level3(torch.cat([self.up4_3(x, eighth), level3], dim=1))
+        x = self.decoder_level3(x, quarter)  # N 4dim H/4 W/4
+
+        prompt, weights2 = self.prompt2(x, quarter)
+        x = interact(x, prompt, self.noise_level2, self.reduce_noise_level2, quarter)
+        x = self.reduce_chan_level2(torch.cat([self.up3_2(x, quarter), level2], dim=1))
+        x = self.decoder_level2(x, half)  # N 2dim H/2 W/2
+
+        prompt, weights1 = self.prompt1(x, half)
+        x = interact(x, prompt, self.noise_level1, self.reduce_noise_level1, half)
+        x = torch.cat([self.up2_1(x, half), level1], dim=1)
+        x = self.refinement(self.decoder_level1(x, full), full)  # N 2dim H W
+        return widened(self.output(kept(x, full))) + image, torch.stack([weights3, weights2, weights1], dim=1)
+
+
+class WithPromptWeights(nn.Module):
+    """A PromptIR whose call is its `weighed`: what is exported, compiled and recorded is a module's call."""
+
+    def __init__(self, network: PromptIR) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        return self.network.weighed(image)
 
 
 def channels_last(network: PromptIR) -> PromptIR:

@@ -3,15 +3,16 @@
 import asyncio
 import importlib.metadata
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server import backends
 from server.api import error_responses, job_schemas, submit_route
@@ -28,6 +29,7 @@ from server.api.schemas import Problem
 from server.api.services import Services
 from server.api.submit_document import submit_document
 from server.api.submit_route import SubmitRoute
+from server.backends.nvml import gpu_readers
 from server.batching.batcher import Batcher
 from server.batching.cost_model import CostModel
 from server.batching.device import Device
@@ -44,10 +46,13 @@ from server.metrics import Metrics
 from server.restoration import Restored
 from server.restorer import Restorer
 from server.settings import PREFIX, HttpSettings, JobSettings, Settings, SettingsError
+from server.tracing import create as create_tracing
 
 if TYPE_CHECKING:
     from server.rpc.front import RpcFront
 
+# The last traces may take so long at the end of the server, when nobody waits for an answer any more.
+SEND_TRACES_S = 3.0
 DESCRIPTION = "Blind image restoration: one network finds and removes noise, rain and haze."
 
 
@@ -96,7 +101,22 @@ def create_rpc(http: HttpSettings, services: Services, room: UploadRoom) -> "Rpc
     return RpcFront(services, room, http)
 
 
-def create_app(settings: Settings, new_backend: NewBackend | None = None) -> FastAPI:
+class Service(FastAPI):
+    """FastAPI, and in front of it the routes that do without: its layers cost more than reading a small image.
+
+    What `add_middleware` adds is not called for these; what must hold for them as well has to wrap both.
+    """
+
+    direct: Mapping[tuple[str, str], ASGIApp] = {}
+    """By method and path."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or run the lifespan."""
+        app = self.direct.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
+        await (super().__call__ if app is None else app)(scope, receive, send)
+
+
+def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Service:
     """Wire the service as an ASGI application; its lifespan starts and stops it.
 
     The port opens before the first device is warm: until then `/healthz` answers and `/readyz` says 503. A device that
@@ -106,12 +126,17 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Fas
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     metrics = Metrics(registry)
+    tracing = create_tracing(version()) if settings.tracing else None
     restorer = create_restorer(settings, metrics, new_backend)
     jobs = create_jobs(settings.jobs, restorer, metrics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         codec.quieten()
+        for device, read in gpu_readers(settings.backend.device_names).items():
+            metrics.watch_gpu(device, read)
+        if tracing is not None:
+            tracing.start()
         if jobs is not None:
             await jobs.start()
         starting = asyncio.create_task(restorer.start())
@@ -126,13 +151,19 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Fas
         with suppress(Exception, asyncio.CancelledError):  # kept as restorer.failure, for whoever runs the app
             starting.cancel()
             await starting
+        if tracing is not None:
+            tracing.stop(SEND_TRACES_S)
 
-    app = FastAPI(title="PromptIR Serve", description=DESCRIPTION, version=version(), lifespan=lifespan)
+    app = Service(title="PromptIR Serve", description=DESCRIPTION, version=version(), lifespan=lifespan)
     app.state.services = services = Services(restorer, metrics, settings, version(), jobs)
     restore = RestoreRoute(services)
     submit = SubmitRoute(services, restore.room)
-    direct: dict[tuple[str, str], ASGIApp] = {(METHOD, PATH): restore, (submit_route.METHOD, job_schemas.PATH): submit}
-    app.add_middleware(RequestContext, metrics=metrics, on_crash=error_responses.unexpected, direct=direct)
+    context = partial(RequestContext, metrics=metrics, on_crash=error_responses.unexpected, tracing=tracing)
+    app.add_middleware(context)
+    app.direct = {
+        (METHOD, PATH): context(restore),
+        (submit_route.METHOD, job_schemas.PATH): context(submit),
+    }
     error_responses.install(app)
     app.router.routes.insert(0, Route(PATH, restore, methods=[METHOD], include_in_schema=False))
     app.router.routes.insert(1, Route(job_schemas.PATH, submit, methods=[METHOD], include_in_schema=False))

@@ -2,38 +2,59 @@
 
 import json
 import logging
+from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 request_id: ContextVar[str | None] = ContextVar("promptir_request_id", default=None)
 """Set by the API for the task that answers a request; worker threads have none."""
 
-# What every record has, and uvicorn's coloured copy of the message: all else came in through `extra`.
-_PLAIN_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
-# json.dumps with arguments makes an encoder for each line.
+trace_id: ContextVar[str | None] = ContextVar("promptir_trace_id", default=None)
+"""Likewise, where requests are traced."""
+
+# What came in through `extra` stands behind what every record has. Neither what another formatter left there is shown,
+# nor uvicorn's coloured copy of the message.
+_PLAIN_FIELDS = len(vars(logging.makeLogRecord({})))
+_NOT_SHOWN = frozenset({"message", "asctime", "taskName", "color_message"})
+# json.dumps with arguments makes an encoder for each call, and an encoder a further one: text and numbers need neither.
 _to_json = json.JSONEncoder(default=str, ensure_ascii=False).encode
+_text = json.encoder.encode_basestring
+_WRITERS: dict[type, Callable[[Any], str]] = {str: _text, int: int.__repr__, float: float.__repr__}
 _ACCESS_FIELDS = ("client", "method", "path", "http_version", "status")
 
 
 class JsonFormatter(logging.Formatter):
     """Writes time, level, logger, message, request_id, the record's extra fields and its traceback."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._second = -1, ""
+        """The last second of a line, and how it is written."""
+
     def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, Any] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname,
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
+        line: dict[str, Any] = {"level": record.levelname, "logger": record.name, "message": record.getMessage()}
         if (current := request_id.get()) is not None:
             line["request_id"] = current
+        if (traced := trace_id.get()) is not None:
+            line["trace_id"] = traced
         if record.name == "uvicorn.access" and isinstance(record.args, tuple):
             line.update(zip(_ACCESS_FIELDS, record.args, strict=False))
-        line.update({name: value for name, value in vars(record).items() if name not in _PLAIN_FIELDS})
+        extra = islice(vars(record).items(), _PLAIN_FIELDS, None)
+        line.update({name: value for name, value in extra if name not in _NOT_SHOWN})
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return _to_json(line)
+        members = [f"{_text(name)}: {_WRITERS.get(type(value), _to_json)(value)}" for name, value in line.items()]
+        return f'{{"time": "{self._time(record.created)}", {", ".join(members)}}}'
+
+    def _time(self, created: float) -> str:
+        second, text = self._second  # read at once, since threads share it
+        if second != int(created):
+            second = int(created)
+            text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+            self._second = second, text
+        return f"{text}.{int((created - second) * 1e3):03d}+00:00"
 
 
 def quicken() -> None:

@@ -86,6 +86,10 @@ class Restored:
     tiles: int = 1
     report: Report | None = None
     """None unless it was asked for."""
+    canvas: tuple[int, int] | None = None
+    """Height and width that its last run had for each image."""
+    masked: bool = False
+    """Whether that run held images of several sizes."""
 
 
 @dataclass(frozen=True, slots=True)

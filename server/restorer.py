@@ -20,13 +20,14 @@ from server.batching.snapshot import Snapshot
 from server.frame import Frame, Frames
 from server.imaging import codec, tiling
 from server.imaging.entity_tag import entity_tag
-from server.imaging.header import Header, hold_against, probe
+from server.imaging.header import Header, probe
 from server.imaging.output import OutputFormat, PngEffort
 from server.imaging.tiling import Grid
 from server.metrics import Metrics
 from server.photo import Photo
 from server.restoration import Mode, Progress, Restored, RestoredFrames, RestoreOptions, Timings
 from server.settings import LimitSettings
+from server.stages import observe_stages
 from server.status import Status as Status
 from server.together import together
 
@@ -185,7 +186,7 @@ class Restorer:
             photo = await self._work(quick, partial(_open, data, header, grid, options))
             del data  # the caller may let go of it as well, once `progress` says so
             decoded = self._clock()
-            queue_s, batch_size = await self._run_tiles(photo, grid, submit, quick, progress or _ignore)
+            queue_s, batch_size, shared = await self._run_tiles(photo, grid, submit, quick, progress or _ignore)
         completed = self._clock()
         output = OutputFormat.same_as(header.format) if options.output is None else options.output
         encoded = await self._work(quick and _is_quick(output, options), lambda: photo.encode(output))
@@ -194,9 +195,11 @@ class Restorer:
         timings = Timings(
             decoded - began, queue_s, max(0.0, completed - decoded - queue_s), ended - completed, batch_size
         )
-        self._observe(timings, ended - began)
+        observe_stages(self._metrics, timings, began, ended)
+        self._metrics.count_restored_pixels(grid.height * grid.width)
         mode = Mode.WHOLE if grid.is_whole else Mode.TILED
-        return Restored(encoded, output, grid.width, grid.height, timings, mode, len(grid), report)
+        canvas, masked = shared or grid.tile_shape, shared is not None
+        return Restored(encoded, output, grid.width, grid.height, timings, mode, len(grid), report, canvas, masked)
 
     async def restore_frames(
         self,
@@ -208,11 +211,10 @@ class Restorer:
     ) -> RestoredFrames:
         """Restore the decoded images (N, 3, H, W) of an accepted request: a job each or its tiles, admitted as a whole.
 
-        Raises ImageTooLarge, and else what `restore` raises; if one image fails, all do.
+        Raises what `restore` raises; if one image fails, all do. Their size was held against the limits.
         """
         began = self._clock()
         count, _, height, width = frames.shape
-        hold_against(height, width, self._limits)
         grid = self._plan(height, width, options)
         jobs, quick = count * len(grid), count * height * width <= INLINE_PIXELS
         with ExitStack() as series:
@@ -224,39 +226,39 @@ class Restorer:
                 ).submit
             photos = [Frame(pixels, grid, options.strength) for pixels in frames]
             runs = await together(self._run_tiles(frame, grid, submit, quick, _ignore) for frame in photos)
-        total_s, queue_s = self._clock() - began, min(waited for waited, _ in runs)
-        timings = Timings(0.0, queue_s, max(0.0, total_s - queue_s), 0.0, max(size for _, size in runs))
-        self._observe(timings, total_s)
+        ended, queue_s = self._clock(), min(waited for waited, _, _ in runs)
+        timings = Timings(0.0, queue_s, max(0.0, ended - began - queue_s), 0.0, max(size for _, size, _ in runs))
+        observe_stages(self._metrics, timings, began, ended)
+        self._metrics.count_restored_pixels(count * height * width)
         mode = Mode.WHOLE if grid.is_whole else Mode.TILED
         return RestoredFrames([frame.restored for frame in photos], timings, mode, len(grid))
 
     async def _run_tiles(
         self, photo: Photo | Frame, grid: Grid, submit: Submit, quick: bool, progress: Progress
-    ) -> tuple[float, int]:
-        """Run all tiles, a few at a time; the wait of the first one, and the size of the largest run."""
+    ) -> tuple[float, int, Canvas | None]:
+        """Run all tiles, a few at a time; the first wait, the size of the largest run, and the canvas it shared."""
         tiles, completions, first_wait, largest = iter(grid), 0, math.inf, 0
+        shared: Canvas | None = None
 
         async def run_in_turn() -> None:
-            nonlocal completions, first_wait, largest
+            nonlocal completions, first_wait, largest, shared
             for tile in tiles:  # all who run share them
                 pixels = await self._work(quick, partial(photo.cut, tile))
                 completion = await submit(pixels)
                 await self._work(quick, partial(photo.add, tile, pixels, completion.output))
                 completions, largest = completions + 1, max(largest, completion.batch_size)
-                first_wait = min(first_wait, completion.queue_s)
+                first_wait, shared = min(first_wait, completion.queue_s), completion.shared
                 progress(completions, len(grid))
 
         progress(0, len(grid))
         if grid.is_whole:
             await run_in_turn()
-            return first_wait, largest
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(len(grid), self._batcher.useful_jobs(Canvas(*grid.tile_shape)))):
-                    group.create_task(run_in_turn())
-        except ExceptionGroup as failed:  # one tile is enough, and its photo fails once
-            raise failed.exceptions[0] from None
-        return first_wait, largest
+            return first_wait, largest, shared
+        in_flight = min(len(grid), self._batcher.useful_jobs(Canvas(*grid.tile_shape)))
+        await together(
+            run_in_turn() for _ in range(in_flight)
+        )  # one tile that fails is enough, and its photo fails once
+        return first_wait, largest, shared
 
     def _plan(self, height: int, width: int, options: RestoreOptions) -> Grid:
         if self.info is None:
@@ -270,13 +272,6 @@ class Restorer:
 
     async def _in_codec_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._codec_threads, work)
-
-    def _observe(self, timings: Timings, total_s: float) -> None:
-        self._metrics.observe_stage("decode", timings.decode_s)
-        self._metrics.observe_stage("queue", timings.queue_s)
-        self._metrics.observe_stage("inference", timings.inference_s)
-        self._metrics.observe_stage("encode", timings.encode_s)
-        self._metrics.observe_stage("total", total_s)
 
 
 def _open(data: bytes, header: Header, grid: Grid, options: RestoreOptions) -> Photo:

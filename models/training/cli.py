@@ -4,7 +4,6 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import astuple
 from pathlib import Path
 
 import torch
@@ -56,7 +55,10 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--until", type=int, metavar="STEP", help="stop there; called again without it, the run goes on")
     fit.add_argument("--stages", type=_stage, nargs="+", default=defaults.stages, metavar="UNTIL:PATCHxBATCH")
     fit.add_argument(
-        "--mix", type=float, nargs=4, default=astuple(defaults.mix), metavar=("NOISE", "IN_BETWEEN", "RAIN", "HAZE")
+        "--mix", type=float, nargs=4, default=defaults.mix.shares, metavar=("NOISE", "IN_BETWEEN", "RAIN", "HAZE")
+    )
+    fit.add_argument(
+        "--jpeg", type=float, default=defaults.mix.jpeg, metavar="SHARE", help="of patches saved as JPEG files"
     )
     fit.add_argument("--learning-rate", type=float, default=defaults.learning_rate)
     fit.add_argument("--warmup-steps", type=int, default=defaults.warmup_steps)
@@ -96,13 +98,14 @@ def _fit(options: argparse.Namespace) -> int:
     paths = [path for folder in options.photos for path in photo_paths(folder)]
     held_out = paths[VALIDATION_PHOTO_EVERY // 2 :: VALIDATION_PHOTO_EVERY]
     training = [path for path in paths if path not in held_out]
+    noise, in_between, rain, haze = options.mix
     schedule = Schedule(
         steps=options.steps,
         stages=tuple(options.stages),
         learning_rate=options.learning_rate,
         warmup_steps=options.warmup_steps,
         ema_decay=options.ema_decay,
-        mix=Mix(*options.mix),
+        mix=Mix(noise, in_between, rain, haze, options.jpeg),
         seed=options.seed,
     )
     config = PromptIRConfig.named(options.variant)

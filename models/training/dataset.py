@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -33,20 +33,37 @@ class DatasetError(ValueError):
 
 @dataclass(frozen=True)
 class Mix:
-    """How often each degradation is drawn; `ValueError` unless the shares sum to one."""
+    """How often each degradation is drawn; `ValueError` unless the shares sum to one.
+
+    `jpeg` is the share of all of them that is then saved as a JPEG file.
+    """
 
     noise: float = 0.5
     in_between_noise: float = 0.15
     rain: float = 0.175
     haze: float = 0.175
+    jpeg: float = 0.0
+
+    @property
+    def shares(self) -> tuple[float, float, float, float]:
+        """Of noise, noise in between, rain and haze."""
+        return self.noise, self.in_between_noise, self.rain, self.haze
 
     def __post_init__(self) -> None:
-        shares = astuple(self)
-        if min(shares) < 0 or not math.isclose(sum(shares), 1.0, abs_tol=1e-6):
-            raise ValueError(f"the shares of a mix are not negative and sum to one, not {shares}")
+        if min(self.shares) < 0 or not math.isclose(sum(self.shares), 1.0, abs_tol=1e-6):
+            raise ValueError(f"the shares of a mix are not negative and sum to one, not {self.shares}")
+        if not 0 <= self.jpeg <= 1:
+            raise ValueError(f"the share of JPEG files is between 0 and 1, not {self.jpeg}")
 
     def draw(self, rng: np.random.Generator) -> Degrade:
-        kind = rng.choice(4, p=astuple(self))
+        degrade = self._draw_kind(rng)
+        if self.jpeg and rng.random() < self.jpeg:
+            quality = int(rng.integers(degradations.JPEG_QUALITY[0], degradations.JPEG_QUALITY[1] + 1))
+            return degradations.as_jpeg(degrade, quality, halved_colour=bool(rng.integers(2)))
+        return degrade
+
+    def _draw_kind(self, rng: np.random.Generator) -> Degrade:
+        kind = rng.choice(4, p=self.shares)
         if kind == 0:
             return degradations.noise(float(rng.choice(degradations.NOISE_LEVELS, p=NOISE_LEVEL_ODDS)))
         if kind == 1:

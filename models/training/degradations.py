@@ -1,4 +1,4 @@
-"""Degradations: the three ways PromptIR's training spoils a clean photo, made on the fly.
+"""Degradations: the three ways PromptIR's training spoils a clean photo, and the file it is saved in, on the fly.
 
 Every function takes a clean image (H, W, 3), float32 in [0, 1], and a numpy generator, and returns a new image of the
 same shape, rounded to 8 bits as a camera's file would be. The same seed gives the same image.
@@ -27,6 +27,10 @@ HAZE_AIRLIGHT = (0.75, 1.0)
 HAZE_AIRLIGHT_TINT = 0.03
 HAZE_OPTICAL_DEPTH = (0.3, 1.8)
 HAZE_NEAREST_DEPTH = (0.1, 0.5)
+
+JPEG_QUALITY = (60, 97)
+JPEG_BLOCK = 16
+"""Pixels of a JPEG's largest unit: 2x2 blocks of 8x8 that share one block of halved colour."""
 
 
 def noise(sigma: float) -> Degrade:
@@ -93,6 +97,26 @@ def _depth(height: int, width: int, rng: np.random.Generator) -> Image:
     return np.asarray(nearest + (1.0 - nearest) * relief, np.float32)
 
 
+def as_jpeg(degrade: Degrade, quality: int, halved_colour: bool) -> Degrade:
+    """`degrade`, then what a camera does next: saved as a JPEG, its colour at half or full resolution.
+
+    `quality` is 1 to 100. Noise that has been through it is no longer independent from pixel to pixel. The blocks
+    begin at a random pixel, as they do in a photo that is cut.
+    """
+    sampling = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420 if halved_colour else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
+    parameters = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
+
+    def save(clean: Image, rng: np.random.Generator) -> Image:
+        spoiled = degrade(clean, rng)
+        top, left = (int(offset) for offset in rng.integers(JPEG_BLOCK, size=2))
+        samples = np.round(spoiled[..., ::-1] * np.float32(255.0)).astype(np.uint8)
+        shifted = cv2.copyMakeBorder(samples, top, 0, left, 0, cv2.BORDER_REFLECT_101)
+        read = np.asarray(cv2.imdecode(cv2.imencode(".jpg", shifted, parameters)[1], cv2.IMREAD_COLOR_RGB), np.uint8)
+        return read[top:, left:].astype(np.float32) / np.float32(255.0)
+
+    return save
+
+
 def _as_8_bit(image: NDArray[np.floating]) -> Image:
     return (np.round(np.clip(image, 0.0, 1.0) * 255.0) / 255.0).astype(np.float32)
 
@@ -101,5 +125,6 @@ EVALUATION: dict[str, Degrade] = {
     **{f"noise{sigma}": noise(sigma) for sigma in NOISE_LEVELS},
     "rain": rain,
     "haze": haze,
+    "noise25jpeg": as_jpeg(noise(25), quality=90, halved_colour=True),
 }
 """Every degradation that is evaluated, by the name it has in reports."""

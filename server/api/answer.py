@@ -13,6 +13,7 @@ from server.imaging.output import OutputFormat
 from server.restoration import Restored, Timings
 
 RESTORE_MODE = b"x-restore-mode"
+RESTORE_CANVAS = b"x-restore-canvas"
 _LONGEST_STEM = 100
 _VARY = (b"vary", b"Accept")
 
@@ -47,6 +48,9 @@ def restored_answer(restored: Restored, filename: str | None, tag: str, *, as_js
         (b"etag", tag.encode()),
         _VARY,
     ]
+    if restored.canvas is not None:
+        height, width = restored.canvas
+        headers.append((RESTORE_CANVAS, b"%dx%d; %b" % (width, height, b"masked" if restored.masked else b"plain")))
     if restored.report is None:
         headers.append((b"content-disposition", suggested))
     return Answer(200, headers, content)

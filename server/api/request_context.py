@@ -4,13 +4,14 @@ import logging
 import random
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 from fastapi import Request, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server import logs
 from server.metrics import Metrics
+from server.tracing import RequestTrace, Tracing, current
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +31,7 @@ def note_outcome(scope: Scope, outcome: str) -> None:
 class RequestContext:
     """ASGI middleware, the outermost: everything inside can fail and is still answered, timed, counted and logged.
 
-    `on_crash` makes the response to an exception that nothing inside has handled. `direct` has the routes, by method
-    and path, that are called from here and not through the layers of the framework, which they do without.
+    `on_crash` makes the response to an exception that nothing inside has handled.
     """
 
     def __init__(
@@ -39,12 +39,12 @@ class RequestContext:
         app: ASGIApp,
         metrics: Metrics,
         on_crash: Callable[[Request], Response],
-        direct: Mapping[tuple[str, str], ASGIApp],
+        tracing: Tracing | None = None,
     ) -> None:
         self._app = app
-        self._direct = direct
         self._metrics = metrics
         self._on_crash = on_crash
+        self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -53,6 +53,7 @@ class RequestContext:
         began = time.perf_counter()
         request_id = _request_id(scope)
         token = logs.request_id.set(request_id)
+        trace = None if self._tracing is None else self._begin_trace(self._tracing, scope, request_id)
         status: int | None = None
         seconds = 0.0
 
@@ -65,8 +66,7 @@ class RequestContext:
             await send(message)
 
         try:
-            app = self._direct.get((scope["method"], scope["path"]), self._app)
-            await app(scope, receive, send_with_context)
+            await self._app(scope, receive, send_with_context)
         except Exception:
             log.exception("a request failed unexpectedly", extra={"path": scope["path"], "failed_request": request_id})
             if status is not None:  # the answer has begun: only breaking the connection can tell the client
@@ -74,7 +74,17 @@ class RequestContext:
             await self._on_crash(Request(scope))(scope, receive, send_with_context)
         finally:
             self._report(scope, status, seconds if status is not None else time.perf_counter() - began)
+            if trace is not None:
+                trace.end(scope, status, scope.get(_OUTCOME))
+                logs.trace_id.set(None)
+                current.set(None)
             logs.request_id.reset(token)
+
+    def _begin_trace(self, tracing: Tracing, scope: Scope, request_id: str) -> RequestTrace:
+        trace = tracing.begin(scope, request_id)
+        logs.trace_id.set(trace.trace_id)
+        current.set(trace)
+        return trace
 
     def _report(self, scope: Scope, status: int | None, seconds: float) -> None:
         outcome = scope.get(_OUTCOME)

@@ -31,6 +31,20 @@ REQUEST_BODY: dict[str, Any] = {
         },
     }
 }
+UPLOAD_ERRORS = (
+    errors.InvalidRequest,
+    errors.EmptyUpload,
+    errors.NotAcceptable,
+    errors.UploadStalled,
+    errors.ImageTooLarge,
+    errors.UnsupportedImage,
+    errors.UndecodableImage,
+    errors.QueueFull,
+    errors.NotReady,
+    errors.Draining,
+)
+"""What an upload may meet wherever it goes."""
+
 _RESTORED: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The restored image, exactly as wide and high as the upload (its orientation applied).",
@@ -49,6 +63,11 @@ _RESTORED: dict[int | str, dict[str, Any]] = {
             "X-Restore-Mode": {
                 "description": "`tiled` where the photo ran in several pieces, which changes the answer a little.",
                 "schema": {"type": "string", "enum": [mode.value for mode in Mode]},
+            },
+            "X-Restore-Canvas": {
+                "description": "What the run had for each image, such as `640x512; masked`; `masked` where several "
+                "sizes shared it, which changes nothing in the answer.",
+                "schema": {"type": "string"},
             },
             "ETag": {
                 "description": "Names the answer by the upload, the options and the model.",
@@ -72,18 +91,10 @@ def restore_document() -> APIRoute:
         openapi_extra=REQUEST_BODY,
         responses=_RESTORED
         | openapi_responses(
-            errors.InvalidRequest,
-            errors.EmptyUpload,
-            errors.NotAcceptable,
-            errors.UploadStalled,
-            errors.ImageTooLarge,
-            errors.UnsupportedImage,
-            errors.UndecodableImage,
-            errors.QueueFull,
+            *UPLOAD_ERRORS,
+            errors.UnsupportedSize,
             errors.DeadlineUnmet,
             errors.BackendError,
-            errors.NotReady,
-            errors.Draining,
             errors.DeadlineExceeded,
             errors.DeviceOutOfMemory,
         ),

@@ -20,6 +20,7 @@ from server.errors import PromptIRServeError
 from server.imaging.entity_tag import is_listed
 from server.imaging.header import peek
 from server.restoration import Restored
+from server.tracing import stage
 
 PATH = "/restore"
 METHOD = "POST"
@@ -68,7 +69,8 @@ class RestoreRoute:
 
         with restorer.accepted():
             try:
-                upload = await read_upload(headers, body, look)
+                with stage("upload"):
+                    upload = await read_upload(headers, body, look)
                 tag = await restorer.tag(upload.data, options.restore)
                 if options.as_json:
                     tag = f'{tag[:-1]}-json"'

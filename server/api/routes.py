@@ -1,12 +1,17 @@
 """Routes: what the service tells about itself."""
 
-from fastapi import APIRouter, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
 
 from server.api.limits_document import ServiceLimits
 from server.api.schemas import Health, Limits, Model, Readiness, Scheduler, ServiceDescription
 from server.api.services import InjectedServices
 from server.restorer import Status
+
+OPENMETRICS = "application/openmetrics-text"
 
 router = APIRouter()
 
@@ -63,8 +68,15 @@ async def scheduler(services: InjectedServices) -> Scheduler:
     "/metrics",
     summary="Prometheus metrics",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    responses={
+        200: {"content": {media: {"schema": {"type": "string"}} for media in ("text/plain", OPENMETRICS)}},
+    },
 )
-async def metrics(services: InjectedServices) -> Response:
-    """Every series in the Prometheus text format."""
-    return Response(generate_latest(services.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+def metrics(services: InjectedServices, accept: Annotated[str, Header(include_in_schema=False)] = "") -> Response:
+    """Every series in the Prometheus text format, or in OpenMetrics where Accept names it: that has the exemplars."""
+    # In a thread of the framework's: drivers of GPUs are asked, and may take their time.
+    registry = services.metrics.registry
+    if OPENMETRICS in accept:
+        page = openmetrics.generate_latest(registry)  # type: ignore[no-untyped-call]
+        return Response(page, media_type=openmetrics.CONTENT_TYPE_LATEST)
+    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)

@@ -32,6 +32,9 @@ class SharedWork(Generic[T]):
             if not waiting and not task.done():
                 self._tasks.pop(key, None)  # whoever comes now begins anew
                 task.cancel()
+            # An error of the task would hold this frame by its traceback, and this frame the task: uploads that were
+            # refused would stay in memory until the garbage is collected.
+            del task
 
     def _ended(self, key: Hashable, task: asyncio.Task[T]) -> None:
         if key in self._tasks and self._tasks[key][0] is task:

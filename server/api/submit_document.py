@@ -9,7 +9,7 @@ from server import errors
 from server.api.error_responses import openapi_responses
 from server.api.job_schemas import PATH, Job
 from server.api.options import RestoreHeaders, RestoreQuery
-from server.api.restore_document import REQUEST_BODY
+from server.api.restore_document import REQUEST_BODY, UPLOAD_ERRORS
 from server.api.submit_route import METHOD
 
 _STORED: dict[int | str, dict[str, Any]] = {
@@ -34,17 +34,8 @@ def submit_document() -> APIRoute:
         openapi_extra=REQUEST_BODY,
         responses=_STORED
         | openapi_responses(
-            errors.InvalidRequest,
-            errors.EmptyUpload,
-            errors.NotAcceptable,
-            errors.UploadStalled,
-            errors.ImageTooLarge,
-            errors.UnsupportedImage,
-            errors.UndecodableImage,
-            errors.QueueFull,
+            *UPLOAD_ERRORS,
             errors.JobsFull,
-            errors.NotReady,
-            errors.Draining,
             errors.JobsOff,
             errors.DiskFull,
         ),

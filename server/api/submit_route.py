@@ -19,6 +19,7 @@ from server.api.upload import read_upload
 from server.errors import PromptIRServeError
 from server.imaging.header import Header, peek, probe
 from server.jobs.record import Order, options_json
+from server.tracing import stage
 
 METHOD = "POST"
 ENCODING_ROOM = 1.02
@@ -57,7 +58,8 @@ class SubmitRoute:
         deadline_at = None if options.patience_s is None else time.time() + options.patience_s
         with self._services.restorer.accepted():
             try:
-                upload = await read_upload(headers, body, lambda start: peek(start, limits) is not None)
+                with stage("upload"):
+                    upload = await read_upload(headers, body, lambda start: peek(start, limits) is not None)
                 header = await run_in_threadpool(probe, upload.data, limits)
                 self._services.restorer.check(header.height, header.width, options.restore)
                 order = Order(

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 Pixels = NDArray[np.float32]
 """float32 RGB in [0, 1]: (3, H, W) for one tile, (N, 3, H, W) for a batch."""
 
+Sizes = NDArray[np.int64]
+"""(N, 2): the height and width of each image of a batch whose images are smaller than its arrays."""
+
 
 @dataclass(frozen=True)
 class BackendInfo:
@@ -24,6 +27,8 @@ class BackendInfo:
     """Whether the backend is a `RepeatingBackend` now: it runs below FP32 and holds the FP32 network as well."""
     can_begin_ahead: bool = False
     """Whether the backend is a `PipelinedBackend`."""
+    can_mask: bool = False
+    """Whether the backend is a `MaskingBackend`; if `can_begin_ahead` too, a `PipelinedMaskingBackend`."""
     model_hash: str = ""
     """SHA-256 of the model file: what tells two artifacts of one name apart."""
 
@@ -45,8 +50,8 @@ class Backend(Protocol):
     def run(self, batch: Pixels) -> Pixels:
         """Restore (N, 3, H, W) into a fresh array of the same shape; H and W are multiples of `size_multiple`.
 
-        Raises DeviceOutOfMemory where a smaller batch may fit, BackendError for all else; the backend stays usable
-        afterwards.
+        Raises DeviceOutOfMemory where a smaller batch may fit, UnsupportedSize where no batch of such images does,
+        BackendError for all else; the backend stays usable afterwards.
         """
         ...
 
@@ -60,6 +65,17 @@ class RepeatingBackend(Backend, Protocol):
 
     def run_fp32(self, batch: Pixels) -> Pixels:
         """As `run`, in FP32 throughout; slower, and larger on the device."""
+        ...
+
+
+class MaskingBackend(Backend, Protocol):
+    """A backend whose runs may hold images of several sizes; it says so in `BackendInfo.can_mask`."""
+
+    def run_masked(self, batch: Pixels, sizes: Sizes) -> Pixels:
+        """As `run`, of images in the top left corners of (N, 3, H, W); each comes out as if it had run alone.
+
+        `sizes` are multiples of `size_multiple` as well; what is outside of them means nothing in the answer.
+        """
         ...
 
 
@@ -87,4 +103,12 @@ class PipelinedBackend(Backend, Protocol):
         The array must not change until the result. Raises as `run`; what was begun before is not harmed then. `stop`
         gives up what has no result yet.
         """
+        ...
+
+
+class PipelinedMaskingBackend(PipelinedBackend, MaskingBackend, Protocol):
+    """Both: `run_masked(batch, sizes)` is `begin_masked(batch, sizes).result()`."""
+
+    def begin_masked(self, batch: Pixels, sizes: Sizes) -> Pending:
+        """As `begin`, of a masked run."""
         ...

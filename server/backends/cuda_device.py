@@ -162,6 +162,20 @@ def cuda_index(device: str) -> int | None:
     return int(index) if kind == "cuda" else None
 
 
+def pci_bus_id(index: int) -> str | None:
+    """Where a visible device sits, such as "0000:65:00.0": its one name in CUDA and NVML; None without bindings."""
+    try:
+        from cuda.bindings import runtime
+    except ImportError:
+        return None
+    length = len("0000:00:00.0") + 1
+    status, raw = runtime.cudaDeviceGetPCIBusId(length, index)
+    if status != runtime.cudaError_t.cudaSuccess:
+        return None
+    text = raw.decode() if isinstance(raw, bytes) else str(raw)
+    return text.rstrip("\0")
+
+
 def open_device(index: int = 0) -> CudaDevice:
     """Return a visible device, made current in this thread; BackendUnavailable says what is missing."""
     try:

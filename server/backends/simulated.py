@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from server.backends.base import BackendInfo, Pending, Pixels
+from server.backends.base import BackendInfo, Pending, Pixels, Sizes
 from server.errors import BackendError, BackendUnavailable
 
 SIZE_MULTIPLE = 8
@@ -35,12 +35,14 @@ class SimulatedBackend:
         *,
         device: str = "simulated",
         run_log: Path | None = None,
+        can_mask: bool = False,
     ) -> None:
         self._base_ms = base_ms
         self._ms_per_megapixel = ms_per_megapixel
         self._max_batch = max_batch
         self._device = device
         self._run_log = run_log
+        self._can_mask = can_mask
         self._lines: TextIO | None = None
         self._caller = threading.Lock()
         self._begun = 0
@@ -57,6 +59,7 @@ class SimulatedBackend:
             size_multiple=SIZE_MULTIPLE,
             max_batch=self._max_batch,
             can_begin_ahead=True,
+            can_mask=self._can_mask,
         )
 
     def run(self, batch: Pixels) -> Pixels:
@@ -68,6 +71,13 @@ class SimulatedBackend:
         """Put a run behind the one that goes on, if any; BackendError as `run`, and for a third run."""
         with self._one_caller():
             return self._begin(batch)
+
+    def run_masked(self, batch: Pixels, sizes: Sizes) -> Pixels:
+        """As `run`: an identity of images in a canvas is one of the canvas, and takes as long."""
+        return self.run(batch)
+
+    def begin_masked(self, batch: Pixels, sizes: Sizes) -> Pending:
+        return self.begin(batch)
 
     def duration_s(self, shape: tuple[int, ...]) -> float:
         """Seconds that a run of (N, 3, H, W) takes."""

@@ -11,6 +11,7 @@ import numpy as np
 from server.backends.base import Pixels
 from server.batching import backlog, choice, placement
 from server.batching.admission import Admission
+from server.batching.canvases import Canvases
 from server.batching.choice import Choice
 from server.batching.device import Device, Pause
 from server.batching.job import Batch, Canvas, Completion, Job, Priority, fail_soon
@@ -47,6 +48,7 @@ class Batcher:
         self._metrics = metrics
         self._clock = clock
         self._returns = Returns()
+        self._canvases = Canvases()
         self._runs_since_batch = 0
         queue.on_close = self._wake_all
         metrics.watch_queue(lambda: queue.jobs, lambda: queue.pixels, self.backlog_s)
@@ -148,6 +150,7 @@ class Batcher:
         try:
             with self.queue.lock:
                 self._returns.arrived(canvas, job.enqueued_at)
+                self._canvases.arrived(canvas)
                 if owed:
                     self.owe(canvas, -1)
                 else:
@@ -190,16 +193,12 @@ class Batcher:
         with self.queue.lock:
             now = self._clock()
             while (run := self._next_run(device, now, only_full)) is not None:
-                taken = self.queue.take(run.lane, run.count, now, device.name, batch_first=run.batch_first)
-                self._price(run.lane.canvas)
-                self._expire(taken.expired)
-                self.queue.release(taken.expired)
-                if taken.jobs:
-                    batch = Batch(taken.jobs, now)
+                taken = self._take(run, device, now)
+                if taken:
+                    one_size = all(job.canvas == taken[0].canvas for job in taken)
+                    batch = Batch(taken, now, None if one_size else run.canvas)
                     device.began(batch, now)
-                    self._runs_since_batch = (
-                        0 if taken.jobs[0].priority is Priority.BATCH else self._runs_since_batch + 1
-                    )
+                    self._runs_since_batch = 0 if taken[0].priority is Priority.BATCH else self._runs_since_batch + 1
                     if self.queue.jobs:
                         self._wake_idle(besides=device)
                     return batch
@@ -217,7 +216,8 @@ class Batcher:
             if seconds is not None:
                 device.cost_model.observe(batch.canvas, len(batch.jobs), seconds)
             device.ended(batch, now)
-            self._returns.answered(batch.canvas, len(batch.jobs), now)
+            for canvas, count in batch.by_canvas():
+                self._returns.answered(canvas, count, now)
 
     def snapshot(self) -> Snapshot:
         """What waits and runs now, for `GET /v1/scheduler`."""
@@ -241,13 +241,26 @@ class Batcher:
         if only_full:
             return placement.next_full_run(lanes, device, now, batch_share=batch_share)
         others = [other for other in self.devices.values() if other is not device]
-        run = placement.next_run(lanes, device, others, self._returns, now, batch_share=batch_share)
+        run = placement.next_run(
+            lanes, device, others, self._returns, now, batch_share=batch_share, canvases=self._canvases.chosen
+        )
         if not isinstance(run, Pause):
             device.paused(None, now)
             return run
         device.paused(run, now)
         self._wake_idle(besides=device)
         return None
+
+    def _take(self, run: Choice, device: Device, now: float) -> list[Job]:
+        """The jobs of a run, out of the queue; those whose deadline has passed end here."""
+        jobs: list[Job] = []
+        for lane, count in ((run.lane, run.count), *run.joins):
+            taken = self.queue.take(lane, count, now, device.name, batch_first=run.batch_first)
+            self._price(lane.canvas)
+            self._expire(taken.expired)
+            self.queue.release(taken.expired)
+            jobs += taken.jobs
+        return jobs
 
     def _expire(self, jobs: list[Job]) -> None:
         fail_soon(jobs, lambda: DeadlineExceeded("the deadline passed while the image waited"))

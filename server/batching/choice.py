@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from server.batching.device import Device
-from server.batching.job import Job
+from server.batching.job import Canvas, Job
 from server.batching.lane import Lane
 
 # A head that has waited through so many of the longest runs weighs as much as a full run.
@@ -23,6 +23,15 @@ class Choice:
     pressing: bool = False
     """Chosen for a deadline or for a wait at its bound, whatever it is worth."""
     batch_first: bool = False
+    canvas: Canvas | None = None
+    """That of a run of several sizes; None: of one size, that of the lane."""
+    joins: tuple[tuple[Lane, int], ...] = ()
+    """Further lanes whose jobs run too, and how many of each."""
+
+    @property
+    def images(self) -> int:
+        """All jobs of the run."""
+        return self.count + sum(count for _, count in self.joins)
 
 
 def choose(lanes: Iterable[Lane], device: Device, now: float, *, batch_share: bool = False) -> Choice | None:

@@ -38,6 +38,8 @@ class Device:
         self.max_batch = max_batch
         self.max_run_pixels = max_run_pixels
         self.cost_model = cost_model or CostModel()
+        self.masks = False
+        """Whether its runs may hold images of several sizes."""
         self.running: tuple[Batch, ...] = ()
         """The batches it took and has not finished, in the order of their runs."""
         self.run_began = 0.0

@@ -1,7 +1,8 @@
 """The Job: one tile that waits for its answer."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -9,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from server.backends.base import Pixels
+from server.backends.base import Pixels, Sizes
 from server.errors import WrongOutput
 
 
@@ -42,12 +43,16 @@ class Canvas(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """The answer to one job: output (3, H, W), seconds it waited, seconds its run took, jobs in that run."""
+    """The answer to one job: output (3, H, W), seconds it waited, seconds its run took, jobs in that run.
+
+    `shared` is the canvas of a run of several sizes; None: its images were all of this one's size.
+    """
 
     output: Pixels
     queue_s: float
     inference_s: float
     batch_size: int
+    shared: Canvas | None = None
 
 
 # Identity, not equality: two jobs with equal pixels are still two jobs.
@@ -90,22 +95,44 @@ Outcome = Completion | Exception
 
 @dataclass(eq=False, slots=True)
 class Batch:
-    """Jobs of one shape that run together, and the moment they left the queue."""
+    """Jobs that run together, of one shape or in one canvas `shared`, and the moment they left the queue."""
 
     jobs: Sequence[Job]
     taken_at: float
+    shared: Canvas | None = None
+    """What a masked run holds its images in; None where they are of one shape."""
 
     @property
     def canvas(self) -> Canvas:
-        return self.jobs[0].canvas
+        return self.shared or self.jobs[0].canvas
 
     @property
     def pixel_count(self) -> int:
-        """N * H * W."""
-        return len(self.jobs) * self.jobs[0].pixel_count
+        """N * H * W of what runs."""
+        return len(self.jobs) * self.canvas.pixels
+
+    @property
+    def sizes(self) -> Sizes | None:
+        """Each image's own (height, width) in a masked run."""
+        return None if self.shared is None else np.array([job.canvas for job in self.jobs], np.int64)
+
+    def by_canvas(self) -> Iterable[tuple[Canvas, int]]:
+        """The jobs' own canvases, and how many jobs each has."""
+        if self.shared is None:
+            return ((self.canvas, len(self.jobs)),)
+        return Counter(job.canvas for job in self.jobs).items()
+
+    def part(self, jobs: Sequence[Job]) -> "Batch":
+        """A smaller batch of some of the jobs; a single one runs in its own shape."""
+        return Batch(jobs, self.taken_at, self.shared if len(jobs) > 1 else None)
 
     def stack(self) -> Pixels:
         """Return the input (N, 3, H, W): one copy, or a view where the batch is a single job."""
+        if self.shared is not None:
+            canvas = np.zeros((len(self.jobs), 3, *self.shared), np.float32)
+            for place, job in zip(canvas, self.jobs, strict=True):
+                place[:, : job.canvas.height, : job.canvas.width] = job.pixels
+            return canvas
         if len(self.jobs) == 1:
             return self.jobs[0].pixels[np.newaxis]
         return np.stack([job.pixels for job in self.jobs])
@@ -115,15 +142,21 @@ class Batch:
 
         Raises WrongOutput if `output` is not float32 (N, 3, H, W): then no part can be trusted to be anyone's.
         """
-        expected = (len(self.jobs), *self.jobs[0].shape)
+        expected = (len(self.jobs), 3, *self.canvas)
         if not isinstance(output, np.ndarray) or output.dtype != np.float32 or output.shape != expected:
             found = f"{output.dtype} {output.shape}" if isinstance(output, np.ndarray) else type(output).__name__
             raise WrongOutput(f"the run answered with {found} instead of float32 {expected}")
+        finite = finite_images(output)
+        restored: Sequence[Pixels] = list(output)
+        if self.shared is not None:  # what is outside of an image means nothing
+            pairs = zip(output, self.jobs, strict=True)
+            restored = [image[:, : job.canvas.height, : job.canvas.width] for image, job in pairs]
+            finite = [bool(np.isfinite(np.einsum("chw->", image))) for image in restored]
         return [
-            Completion(output[index], started_at - job.enqueued_at, inference_s, len(self.jobs))
-            if finite
+            Completion(restored[index], started_at - job.enqueued_at, inference_s, len(self.jobs), self.shared)
+            if finite[index]
             else WrongOutput("the restored image has values that are not finite")
-            for index, (job, finite) in enumerate(zip(self.jobs, finite_images(output), strict=True))
+            for index, job in enumerate(self.jobs)
         ]
 
 

@@ -4,8 +4,17 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
-from server.backends.base import Backend, Pending, PipelinedBackend, Pixels
+from server.backends.base import (
+    Backend,
+    MaskingBackend,
+    Pending,
+    PipelinedBackend,
+    PipelinedMaskingBackend,
+    Pixels,
+    Sizes,
+)
 from server.batching.job import Batch
 from server.errors import BackendError, BackendLost, DeviceOutOfMemory
 
@@ -123,8 +132,12 @@ class Pipeline:
             self._wait(self._behind)
 
     def _put(self, batch: Batch) -> Pending:
-        pixels = batch.stack()
-        return _Blocking(self._backend, pixels) if self.pipelined is None else self.pipelined.begin(pixels)
+        pixels, sizes = batch.stack(), batch.sizes
+        if sizes is None:
+            return _Blocking(self._backend, pixels) if self.pipelined is None else self.pipelined.begin(pixels)
+        if self.pipelined is None:
+            return _BlockingMasked(cast(MaskingBackend, self._backend), pixels, sizes)
+        return cast(PipelinedMaskingBackend, self.pipelined).begin_masked(pixels, sizes)
 
     def _wait(self, run: _Run) -> None:
         if run.pending is None:
@@ -153,3 +166,18 @@ class _Blocking:
 
     def result(self) -> Pixels:
         return self.backend.run(self.pixels)
+
+
+@dataclass(frozen=True, slots=True)
+class _BlockingMasked:
+    """The same of a masked run."""
+
+    backend: MaskingBackend
+    pixels: Pixels
+    sizes: Sizes
+
+    def wait(self, seconds: float) -> None:
+        """It does not go on by itself."""
+
+    def result(self) -> Pixels:
+        return self.backend.run_masked(self.pixels, self.sizes)

@@ -7,8 +7,10 @@ from dataclasses import replace
 from server.batching.choice import Choice, choose, fullest
 from server.batching.device import Device, Pause
 from server.batching.hold import hold
+from server.batching.job import Canvas
 from server.batching.lane import Lane
 from server.batching.returns import Returns
+from server.batching.sharing import shared
 
 # A device leaves work to one that would be done that much earlier; less is within the error of the predictions.
 EARLIER = 0.9
@@ -24,6 +26,7 @@ def next_run(
     now: float,
     *,
     batch_share: bool = False,
+    canvases: Sequence[Canvas] = (),
 ) -> Choice | Pause | None:
     """The run that `device` starts as soon as it can, a pause where that is better, None where nothing waits.
 
@@ -37,6 +40,8 @@ def next_run(
             idle = [other for other in others if other.is_idle]
             if idle:
                 return replace(run, count=_share(run, device, idle))
+            if device.masks:
+                run = shared(run, left, canvases, device, now + start_s)
             wait = hold(run, device, returns, now) if len(lanes) == 1 else None
             return run if wait is None else Pause(wait[0], run.lane.canvas, wait[1])
         left.remove(run.lane)

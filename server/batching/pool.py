@@ -52,7 +52,6 @@ class WorkerPool:
         self.failure: BackendUnavailable | None = None
         """Why the pool takes no work any more: whoever runs the server should end it."""
         self._batcher = batcher
-        self._metrics = metrics
         self._sleep = sleep
         self._supervisors = [
             Supervisor(name, new_worker, metrics, self._changed, clock, sleep=sleep, jitter=jitter) for name in devices
@@ -77,9 +76,7 @@ class WorkerPool:
         """
         self._first = asyncio.get_running_loop().create_future()
         self._tasks = [asyncio.create_task(supervisor.run()) for supervisor in self._supervisors]
-        info = await asyncio.shield(self._first)
-        self._metrics.set_backend(info.backend, info.device, info.artifact, info.precision)
-        return info
+        return await asyncio.shield(self._first)
 
     def drain(self) -> None:
         """Refuse new jobs from now on; what was admitted still runs. Returns at once."""

@@ -11,7 +11,7 @@ import numpy as np
 from server.backends.base import Pixels, RepeatingBackend
 from server.batching.job import Batch, Completion, Job, Outcome
 from server.batching.pipeline import NextBatch, Pipeline
-from server.errors import BackendError, BackendLost, DeviceOutOfMemory, WrongOutput
+from server.errors import BackendError, BackendLost, DeviceOutOfMemory, UnsupportedSize, WrongOutput
 from server.metrics import Metrics, RepeatReason
 
 log = logging.getLogger(__name__)
@@ -74,8 +74,8 @@ class Recovery:
         seconds: float | None = None
         begins_ahead: NextBatch | None = next_batch
         while len(outcomes) < count:
-            part = Batch(batch.jobs[len(outcomes) : len(outcomes) + size], batch.taken_at)
-            ended, seconds = self._run_once(batch if size == count else part, begins_ahead)
+            part = batch if size == count else batch.part(batch.jobs[len(outcomes) : len(outcomes) + size])
+            ended, seconds = self._run_once(part, begins_ahead)
             if ended is None and len(part.jobs) > 1:
                 size = math.ceil(count / 2) if size == count else 1
                 self._pipeline.wait_ahead()  # beside it less would fit
@@ -100,12 +100,19 @@ class Recovery:
             log.warning("a run did not fit the device", extra=_extra(batch) | {"reason": error.detail})
         except BackendLost:
             raise
+        except UnsupportedSize as error:
+            seconds = None
+            log.warning("no run takes images of this size", extra=_extra(batch) | {"reason": error.detail})
+            outcomes = [_failure(error) for _ in batch.jobs]
         except Exception as error:
             seconds = None
             log.exception("a run failed", extra=_extra(batch))
             outcomes = [_failure(error) for _ in batch.jobs]
         began = self._pipeline.began
-        self._metrics.observe_run(len(batch.jobs), self._pipeline.seconds, self._device)
+        self._metrics.observe_run(len(batch.jobs), self._pipeline.seconds, self._device, batch.pixel_count)
+        if batch.shared is not None:
+            padding = batch.pixel_count - sum(job.pixel_count for job in batch.jobs)
+            self._metrics.count_masked_run(self._device, len(batch.jobs), padding)
         # Outside of the except clauses: a live traceback would keep the failed run's arrays on the device.
         if outcomes is not None and seconds is not None:
             outcomes = self._repeat_where_needed(batch.jobs, outcomes, began)
@@ -114,7 +121,7 @@ class Recovery:
     def _lower_ceiling(self, batch: Batch) -> None:
         # Half of what failed, rounded up to whole images: what is tried next.
         failed = batch.pixel_count
-        smaller = math.ceil(len(batch.jobs) / 2) * batch.jobs[0].pixel_count if len(batch.jobs) > 1 else failed // 2
+        smaller = math.ceil(len(batch.jobs) / 2) * batch.canvas.pixels if len(batch.jobs) > 1 else failed // 2
         self.ceiling_pixels = smaller if self.ceiling_pixels is None else min(self.ceiling_pixels, smaller)
         self._metrics.count_out_of_memory(self.ceiling_pixels)
 
@@ -190,7 +197,7 @@ def _does_not_fit(job: Job) -> DeviceOutOfMemory:
 def _failure(error: Exception) -> BackendError:
     """Return what a caller is told: the backend's own words, or none of a foreign exception's."""
     if isinstance(error, BackendError):
-        return type(error)(error.detail)
+        return type(error)(error.detail, **error.extensions)
     return BackendError("the backend failed while it ran the image")
 
 

@@ -107,6 +107,14 @@ class Supervisor:
             await self._is_lost(worker)  # until it has released what it held
             return None
         self.info = self.info or info
+        self._metrics.set_backend(
+            self.name,
+            backend=info.backend,
+            hardware=info.device,
+            artifact=info.artifact,
+            precision=info.precision,
+            model_hash=info.model_hash,
+        )
         self.failure, self.failed_starts = None, 0
         self._ready_at = self._clock()
         self._enter("ready")

@@ -132,6 +132,7 @@ class Worker:
             _post(started, failure)
             return False
         self.device.max_batch = min(self.device.max_batch, info.max_batch)
+        self.device.masks = info.can_mask
         if info.can_repeat_in_fp32:
             self._recovery.repeating = cast(RepeatingBackend, self._backend)
         elif self._check.every:

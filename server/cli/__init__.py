@@ -1,11 +1,11 @@
-"""The command line: `promptir serve | restore | bench`."""
+"""The command line: `promptir serve | restore | config | bench`."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 
 from server.app import version
-from server.cli import bench, restore, serve
+from server.cli import bench, config, restore, serve
 from server.errors import PromptIRServeError
 from server.settings import SettingsError
 
@@ -31,5 +31,6 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
     serve.add_command(commands)
     restore.add_command(commands)
+    config.add_command(commands)
     bench.add_command(commands)
     return parser

@@ -15,10 +15,10 @@ import uvicorn
 from server import logs
 from server.api.protocol import BoundedProtocol
 from server.app import create_app
-from server.cli.settings_flags import add_settings, settings_from
+from server.cli.settings_flags import GROUPS, add_settings, settings_from
 from server.errors import BackendUnavailable
 from server.restorer import Restorer
-from server.settings import TOP, HttpSettings
+from server.settings import HttpSettings
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ CLOSE_CONNECTIONS_S = 5
 def add_command(commands: Any) -> None:
     """Add `serve` to the command line."""
     parser: argparse.ArgumentParser = commands.add_parser("serve", help="serve restorations over HTTP")
-    add_settings(parser, {TOP, "http", "limits", "batching", "backend", "jobs"})
+    add_settings(parser, GROUPS)
     parser.set_defaults(run=run)
 
 

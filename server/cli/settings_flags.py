@@ -8,6 +8,8 @@ from pydantic import BaseModel
 from server.settings import PREFIX, TOP, Settings, environment_names
 
 _DEST = "setting_"
+GROUPS = frozenset(group for group, _ in environment_names().values())
+"""All groups, of which `serve` takes every setting."""
 
 
 def add_settings(parser: argparse.ArgumentParser, groups: Collection[str]) -> None:
@@ -27,8 +29,12 @@ def add_settings(parser: argparse.ArgumentParser, groups: Collection[str]) -> No
 
 def settings_from(arguments: argparse.Namespace) -> Settings:
     """Read the settings of the environment, overridden by the flags that were given; raises SettingsError."""
-    given = {name.removeprefix(_DEST): value for name, value in vars(arguments).items() if name.startswith(_DEST)}
-    return Settings.from_environment(given)
+    return Settings.from_environment(given_flags(arguments))
+
+
+def given_flags(arguments: argparse.Namespace) -> dict[str, object]:
+    """The values of the flags by the name of their field; None for one that was not given."""
+    return {name.removeprefix(_DEST): value for name, value in vars(arguments).items() if name.startswith(_DEST)}
 
 
 def _group_model(group: str) -> type[BaseModel]:

@@ -98,9 +98,11 @@ class Assembly:
             np.clip(planes, 0.0, 1.0, out=target)
             return
         depth, full = (cv2.CV_8U, 255.0) if self._samples.dtype == np.uint8 else (cv2.CV_16U, 65535.0)
+        if planes.flags.c_contiguous and target.flags.c_contiguous:  # as of a whole image: its planes in one call
+            planes, target = planes.reshape(1, -1, planes.shape[2]), target.reshape(1, -1, target.shape[2])
         for plane, samples in zip(planes, target, strict=True):
             # OpenCV's one-pass scale, round and saturate.
-            samples[:] = cv2.addWeighted(plane, full, plane, 0.0, 0.0, dtype=depth)
+            cv2.addWeighted(plane, full, plane, 0.0, 0.0, dst=samples, dtype=depth)
 
 
 def _spans_of(axis: Axis, index: int) -> list[Span]:

@@ -25,6 +25,8 @@ EVERYTHING = slice(None)
 # Rows that are laid on white together: their float32 copies are a small part of a large photo.
 _ROWS_AT_ONCE = 256
 
+_SCALES = {np.dtype(kind): np.float32(1 / np.iinfo(kind).max) for kind in (np.uint8, np.uint16)}
+
 SampleType = np.dtype[np.uint8] | np.dtype[np.uint16]
 
 
@@ -52,7 +54,7 @@ class Image:
     def crop(self, rows: slice = EVERYTHING, columns: slice = EVERYTHING) -> Pixels:
         """What the network sees of some rows and columns: (3, H, W) RGB float32 in [0, 1], equal planes if grey."""
         parts = [plane[rows, columns] for plane in self.planes]
-        scale = np.float32(1 / np.iinfo(self.dtype).max)
+        scale = _SCALES[self.dtype]
         pixels = np.empty((3, *parts[0].shape), np.float32)
         for plane, part in zip(pixels, parts * (3 // len(parts)), strict=True):
             np.multiply(part, scale, out=plane, dtype=np.float32)
@@ -118,6 +120,8 @@ def encode(
 
 
 def _upright(samples: Samples, orientation: int) -> Samples:
+    if orientation == 1 and samples.flags.c_contiguous:
+        return samples
     # EXIF 2.32, tag 0x0112. Values 5 to 8 are a transposition followed by the mirroring below.
     if orientation >= 5:
         samples = samples.swapaxes(0, 1)

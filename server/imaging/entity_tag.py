@@ -4,9 +4,11 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 _LISTED = re.compile(r'(?:W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
 _DIGITS = 32
+_MOST_BEGUN = 256
 
 
 def entity_tag(data: bytes, options: Mapping[str, object], model: str) -> str:
@@ -17,9 +19,14 @@ def entity_tag(data: bytes, options: Mapping[str, object], model: str) -> str:
     since processors have instructions for it. `options` are those that shape the answer, as JSON can hold them; `model`
     is whatever changes with the artifact, such as its hash and precision.
     """
-    digest = hashlib.sha256(json.dumps([model, options], sort_keys=True).encode() + b"\0")
+    digest = _begun(model, tuple(options.items())).copy()
     digest.update(data)
     return f'W/"{digest.hexdigest()[:_DIGITS]}"'
+
+
+@lru_cache(_MOST_BEGUN)  # few options are ever asked for, and to spell them takes longer than to hash a small image
+def _begun(model: str, options: tuple[tuple[str, object], ...]) -> "hashlib._Hash":
+    return hashlib.sha256(json.dumps([model, dict(options)], sort_keys=True).encode() + b"\0")
 
 
 def is_listed(tag: str, if_none_match: str | None) -> bool:

@@ -17,6 +17,8 @@ class Metadata:
 
     def upright(self) -> "Metadata":
         """The same for an image that has been turned as EXIF asked; broken EXIF is left out."""
+        if self.exif is None and self.xmp is None:
+            return self
         return replace(self, exif=exif.upright(self.exif), xmp=exif.upright_xmp(self.xmp))
 
     def without_notes(self) -> "Metadata":

@@ -4,7 +4,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,8 @@ SIDES_PER_MULTIPLE = 4
 """Sides of tiles are multiples of this many network multiples: photos of many sizes then share few shapes, so lanes."""
 TILES_PER_OVERLAP = 4
 """The overlap is at most this part of a tile, which keeps the two seams of a tile apart."""
+PLANS_KEPT = 64
+"""A plan that is asked for again is at hand, with its spans."""
 WEIGHT_STEPS = 1024
 """Weights are multiples of 1 / 1024: they, their products and their sums are then exact in float32."""
 
@@ -141,6 +143,7 @@ class Grid:
         return self.horizontal.length
 
 
+@lru_cache(PLANS_KEPT)  # asked for twice by every request, and photos come in few sizes
 def plan(
     height: int,
     width: int,

@@ -1,7 +1,9 @@
 """The metrics: every Prometheus series of the server, on an injected registry."""
 
 from server.metrics.devices import DeviceCondition, DeviceSeries
+from server.metrics.gpus import GpuSeries
 from server.metrics.long_work import LongWorkSeries
+from server.metrics.masked import MaskedSeries
 from server.metrics.requests import STAGE_BUCKETS_S, RequestSeries, Stage
 from server.metrics.runs import BATCH_SIZE_BUCKETS, RunSeries
 from server.metrics.soundness import PARITY_BUCKETS_DB, RepeatReason, SoundnessSeries
@@ -19,5 +21,7 @@ __all__ = [
 ]
 
 
-class Metrics(RequestSeries, WaitingSeries, RunSeries, SoundnessSeries, DeviceSeries, LongWorkSeries):
+class Metrics(
+    RequestSeries, WaitingSeries, RunSeries, MaskedSeries, SoundnessSeries, DeviceSeries, GpuSeries, LongWorkSeries
+):
     """All series as one object, prefix `promptir_`, in base units; each group says who tells it."""

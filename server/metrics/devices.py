@@ -24,7 +24,7 @@ class DeviceSeries(SeriesGroup):
         self._rebuilds = Counter(
             "promptir_device_rebuilds", "Lost devices that were started again", ["device"], registry=registry
         )
-        self._backend = Info("promptir_backend", "The backend that runs", registry=registry)
+        self._backend = Info("promptir_backend", "What each device runs", ["device"], registry=registry)
 
     def set_device_condition(self, device: str, condition: DeviceCondition) -> None:
         self._condition.labels(device).state(condition)
@@ -34,5 +34,16 @@ class DeviceSeries(SeriesGroup):
         """Count a lost device that is served again."""
         self._rebuilds.labels(device).inc()
 
-    def set_backend(self, backend: str, device: str, artifact: str, precision: str) -> None:
-        self._backend.info({"backend": backend, "device": device, "artifact": artifact, "precision": precision})
+    def set_backend(
+        self, device: str, *, backend: str, hardware: str, artifact: str, precision: str, model_hash: str
+    ) -> None:
+        """Say what a device runs from now on; what it ran before is no longer said."""
+        self._backend.labels(device).info(
+            {
+                "backend": backend,
+                "hardware": hardware,
+                "artifact": artifact,
+                "precision": precision,
+                "model_hash": model_hash,
+            }
+        )

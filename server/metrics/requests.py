@@ -35,6 +35,9 @@ class RequestSeries(SeriesGroup):
             registry=registry,
         )
         self._outcomes: dict[tuple[int, str], Counter] = {}
+        self._restored_pixels = Counter(
+            "promptir_restored_pixels", "Pixels of the images that were restored, as they were sent", registry=registry
+        )
         self._upload_bytes = Gauge(
             "promptir_upload_bytes", "Bytes of the uploads that are being read or decoded", registry=registry
         )
@@ -44,8 +47,9 @@ class RequestSeries(SeriesGroup):
         for reason in refusal_reasons():  # there from the start: a rate needs the 0 before the first one
             self._refusals.labels(reason)
 
-    def observe_stage(self, stage: Stage, seconds: float) -> None:
-        self._stages[stage].observe(seconds)
+    def observe_stage(self, stage: Stage, seconds: float, exemplar: dict[str, str] | None = None) -> None:
+        """Count one stage of one request; an `exemplar` says which request it was."""
+        self._stages[stage].observe(seconds, exemplar)
 
     def count_request(self, status: int, outcome: str) -> None:
         """Count one answered request; `outcome` is `restored`, an error's slug, or `client-closed`."""
@@ -57,6 +61,9 @@ class RequestSeries(SeriesGroup):
     def count_refusal(self, reason: str) -> None:
         """Count one refusal; `reason` is the slug of the error."""
         self._refusals.labels(reason).inc()
+
+    def count_restored_pixels(self, pixels: int) -> None:
+        self._restored_pixels.inc(pixels)
 
     def watch_uploads(self, used_bytes: Callable[[], float]) -> None:
         """Read what uploads take up when scraped."""

@@ -20,6 +20,12 @@ class RunSeries(SeriesGroup):
         self._busy = Counter(
             "promptir_device_busy_seconds", "Seconds each device spent in runs", ["device"], registry=registry
         )
+        self._pixels = Counter(
+            "promptir_run_pixels",
+            "Pixels that were run, with all that was added around images and between tiles",
+            ["device"],
+            registry=registry,
+        )
         self._cost_error = Gauge(
             "promptir_cost_model_relative_error",
             "Mean of |predicted - measured| / measured seconds over the last runs of each device",
@@ -35,10 +41,11 @@ class RunSeries(SeriesGroup):
             registry=registry,
         )
 
-    def observe_run(self, batch_size: int, seconds: float, device: str) -> None:
-        """Record one run of the device, failed or not."""
+    def observe_run(self, batch_size: int, seconds: float, device: str, pixels: int) -> None:
+        """Record one run of the device, failed or not; `pixels` are those of its whole input."""
         self._batch_size.observe(batch_size)
         self._busy.labels(device).inc(seconds)
+        self._pixels.labels(device).inc(pixels)
 
     def observe_fp32_run(self, seconds: float, device: str) -> None:
         """Record the seconds of a check or a repeat in FP32."""

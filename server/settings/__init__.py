@@ -2,8 +2,8 @@
 
 from server.settings.backend import BackendSettings, Provider
 from server.settings.batching import BatchingSettings
-from server.settings.environment import TOP, SettingsError
-from server.settings.group import PREFIX
+from server.settings.environment import TOP, SettingsError, Source, sources
+from server.settings.group import PREFIX, is_secret
 from server.settings.http import HttpSettings
 from server.settings.jobs import JobSettings
 from server.settings.limits import MAX_RUN_PIXELS, LimitSettings
@@ -21,5 +21,8 @@ __all__ = [
     "Provider",
     "Settings",
     "SettingsError",
+    "Source",
     "environment_names",
+    "is_secret",
+    "sources",
 ]

@@ -78,6 +78,9 @@ class BackendSettings(Group):
     simulated_ms_per_megapixel: float = Field(
         default=20.0, ge=0, description="Milliseconds a simulated run takes for each megapixel of its batch."
     )
+    simulated_masked: bool = Field(
+        default=False, description="Whether a simulated run may hold several sizes, as one of a masked model may."
+    )
     simulated_run_log: Path | None = Field(
         default=None, description="A file for each simulated run as a CSV line: what the device did, told by itself."
     )
@@ -89,6 +92,16 @@ class BackendSettings(Group):
             return self.devices
         alone = {"onnx": "cpu", "pytorch": "cpu", "tensorrt": "cuda:0", "simulated": "sim:0"}[self.backend]
         return ("cuda:0",) if self.backend == "onnx" and self.onnx_providers[0] != "cpu" else (alone,)
+
+    @model_validator(mode="after")
+    def _what_is_given_is_used(self) -> Self:
+        owners = {"torch_precision": "pytorch", "torch_compile": "pytorch", "onnx_providers": "onnx"}
+        for field, owner in owners.items():
+            if field in self.model_fields_set and self.backend != owner:
+                raise ValueError(
+                    f"{PREFIX}{field.upper()} is of the backend {owner}, and {PREFIX}BACKEND is {self.backend}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _the_backend_can_use_the_devices(self) -> Self:

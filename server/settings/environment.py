@@ -4,14 +4,18 @@ import difflib
 import os
 from collections import defaultdict
 from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from server.settings.group import PREFIX, Group
+from server.settings.group import PREFIX, Group, is_secret
 
 TOP = ""
 """The group of the settings that belong to none."""
+
+
+Source = Literal["default", "environment", "flag"]
 
 
 class SettingsError(ValueError):
@@ -43,6 +47,12 @@ def given(overrides: Mapping[str, object]) -> dict[str, object]:
     return values
 
 
+def sources(overrides: Mapping[str, object]) -> dict[str, Source]:
+    """Where each value that is given comes from, by upper case name."""
+    flags = {name.upper() for name, value in overrides.items() if value is not None}
+    return {name: "flag" if name in flags else "environment" for name in given(overrides)}
+
+
 def branches(values: Mapping[str, object], known: Mapping[str, tuple[str, str]]) -> dict[str, object]:
     """The values as a tree for validation; raises SettingsError for each name that is not known."""
     if unknown := sorted(values.keys() - known.keys()):
@@ -55,9 +65,9 @@ def branches(values: Mapping[str, object], known: Mapping[str, tuple[str, str]])
     return {**groups, **top}
 
 
-def refusal(error: ValidationError, known: Mapping[str, object]) -> SettingsError:
-    """What is wrong with the values, as one sentence for each."""
-    return SettingsError("; ".join(_complaint(entry, known) for entry in error.errors() if _matters(entry)))
+def refusal(error: ValidationError, tree: type[BaseModel]) -> SettingsError:
+    """What is wrong with the values, as one sentence for each; none says what a secret is."""
+    return SettingsError("; ".join(_complaint(entry, tree) for entry in error.errors() if _matters(entry)))
 
 
 def _unknown(name: str, known: Mapping[str, object]) -> str:
@@ -70,8 +80,15 @@ def _matters(entry: ErrorDetails) -> bool:
     return entry["type"] != "none_required"  # the other half of an optional setting
 
 
-def _complaint(entry: ErrorDetails, known: Mapping[str, object]) -> str:
+def _complaint(entry: ErrorDetails, tree: type[BaseModel]) -> str:
     if entry["type"] == "value_error":  # a validator over several fields names them itself
         return entry["msg"].removeprefix("Value error, ")
-    field = next(str(part) for part in entry["loc"] if str(part).upper() in known)
-    return f"{PREFIX}{field.upper()}={entry['input']}: {entry['msg']}"
+    known = names_of(tree)
+    name = next(str(part).upper() for part in entry["loc"] if str(part).upper() in known)
+    given = "" if is_secret(_annotation(tree, *known[name])) else entry["input"]
+    return f"{PREFIX}{name}={given}: {entry['msg']}"
+
+
+def _annotation(tree: type[BaseModel], group: str, field: str) -> Any:
+    holder: Any = tree.model_fields[group].annotation if group else tree
+    return holder.model_fields[field].annotation

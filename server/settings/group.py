@@ -1,6 +1,8 @@
 """A group of settings, and how the environment spells one."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Any, get_args
+
+from pydantic import BaseModel, ConfigDict, SecretBytes, SecretStr
 
 PREFIX = "PROMPTIR_"
 
@@ -9,3 +11,10 @@ class Group(BaseModel):
     """Constructors stay pure: only `Settings.from_environment` looks at the environment."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def is_secret(annotation: Any) -> bool:
+    """Whether a field of this type is a secret, or holds some: nobody prints those."""
+    if annotation in (SecretStr, SecretBytes):
+        return True
+    return any(is_secret(part) for part in get_args(annotation))

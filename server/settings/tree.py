@@ -29,6 +29,11 @@ class Settings(Group):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="INFO writes one line per request."
     )
+    tracing: bool = Field(
+        default=False,
+        description="Spans of each request by OpenTelemetry, set up by its own `OTEL_*` variables; needs the extra "
+        "`tracing`.",
+    )
 
     def run_pixels(self, device: str) -> int:
         """Most pixels of a run of several images on a device."""
@@ -39,6 +44,15 @@ class Settings(Group):
         """Most pixels of an image that runs in one piece, on whichever device takes it."""
         on_cpu = any(_is_cpu(device) for device in self.backend.device_names)
         return self.limits.max_whole_pixels or (CPU_WHOLE_PIXELS if on_cpu else GPU_WHOLE_PIXELS)
+
+    def in_effect(self) -> dict[str, object]:
+        """What settings mean that are decided by others as long as they are unset, by upper case name."""
+        names = self.backend.device_names
+        return {
+            "DEVICES": list(names),
+            "MAX_RUN_PIXELS": self.limits.max_run_pixels or {name: self.run_pixels(name) for name in names},
+            "MAX_WHOLE_PIXELS": self.whole_pixels,
+        }
 
     @classmethod
     def from_environment(cls, overrides: Mapping[str, object] | None = None) -> Self:
@@ -52,7 +66,7 @@ class Settings(Group):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise environment.refusal(error, known) from None
+            raise environment.refusal(error, cls) from None
 
 
 def environment_names() -> dict[str, tuple[str, str]]:

@@ -15,7 +15,7 @@ import uvicorn
 from server.app import create_app
 from server.backends.base import BackendInfo, Pixels
 from server.backends.simulated import SimulatedBackend
-from server.errors import BackendError, BackendLost, BackendUnavailable, DeviceOutOfMemory
+from server.errors import BackendError, BackendLost, BackendUnavailable, DeviceOutOfMemory, UnsupportedSize
 from server.settings import Settings
 
 WAIT_S = 30.0
@@ -128,6 +128,19 @@ def test_a_run_that_fails_is_500_and_the_next_one_works(
     assert response.headers["content-type"] == "application/problem+json"
     assert response.json()["type"] == f"urn:promptir:problem:{slug}"
     assert "secret" not in response.text
+    faults.failure = None
+    assert restore(client, png).status_code == 200
+
+
+def test_a_size_that_the_artifact_does_not_take_is_422_with_the_sizes_that_it_does(
+    faults: Faults, client: httpx.Client, png: Image
+) -> None:
+    faults.failure = raises(UnsupportedSize("an image of 8x8 pixels is outside", allowed_sizes=["16x16 to 64x64"]))
+    response = restore(client, png)
+    assert response.status_code == 422
+    problem = response.json()
+    assert problem["type"] == "urn:promptir:problem:unsupported-size"
+    assert (problem["detail"], problem["allowed_sizes"]) == ("an image of 8x8 pixels is outside", ["16x16 to 64x64"])
     faults.failure = None
     assert restore(client, png).status_code == 200
 

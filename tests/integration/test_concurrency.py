@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+from raw_http import connect, upload_head
 
 Image = Callable[..., bytes]
 Samples = Callable[[bytes], np.ndarray]
@@ -50,8 +51,6 @@ def test_a_client_that_leaves_while_queued_takes_its_job_along(start: Any, png: 
 
 def _send(url: str, data: bytes) -> socket.socket:
     """Send a whole request and leave the answer unread."""
-    host, _, port = url.removeprefix("http://").partition(":")
-    connection = socket.create_connection((host, int(port)))
-    head = f"POST /restore HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(data)}\r\n\r\n"
-    connection.sendall(head.encode() + data)
+    connection = connect(url)
+    connection.sendall(upload_head(len(data)) + data)
     return connection

@@ -1,12 +1,11 @@
 """Refusals before the body is there: what a client sees that is still sending."""
 
-import json
-import socket
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
 import pytest
+from raw_http import connect, read_answer, received, upload_head
 
 from server.settings import LimitSettings
 
@@ -14,34 +13,6 @@ Image = Callable[..., bytes]
 # More than all socket buffers on the way: sending blocks unless somebody reads.
 LARGE = 24 * 2**20
 SMALL = 100 * 1024
-
-
-def connect(server: Any) -> socket.socket:
-    host, _, port = server.url.removeprefix("http://").partition(":")
-    return socket.create_connection((host, int(port)), timeout=30)
-
-
-def head(length: int, *lines: str) -> bytes:
-    return "\r\n".join(["POST /restore HTTP/1.1", "Host: x", f"Content-Length: {length}", *lines, "", ""]).encode()
-
-
-def answer(connection: socket.socket) -> tuple[int, dict[str, str], dict[str, Any]]:
-    """Status, headers and problem of the next answer on the connection."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        data += received(connection)
-    start, _, body = data.partition(b"\r\n\r\n")
-    status, *lines = start.decode().split("\r\n")
-    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
-    while len(body) < int(headers["content-length"]):
-        body += received(connection)
-    return int(status.split()[1]), headers, json.loads(body)
-
-
-def received(connection: socket.socket) -> bytes:
-    data = connection.recv(65536)
-    assert data, "closed before the answer was whole"
-    return data
 
 
 FORM_START = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n'
@@ -54,60 +25,60 @@ def test_a_large_image_is_refused_from_its_first_bytes_while_the_rest_is_not_sen
     huge = bytearray(png(8, 8)[:64])
     huge[16:20] = huge[20:24] = (10_000).to_bytes(4, "big")
     kind = "Content-Type: multipart/form-data; boundary=x" if form else "Content-Type: image/png"
-    with closing(connect(server)) as connection:
-        connection.sendall(head(LARGE, kind) + (FORM_START if form else b"") + huge)
-        status, headers, problem = answer(connection)
+    with closing(connect(server.url)) as connection:
+        connection.sendall(upload_head(LARGE, kind) + (FORM_START if form else b"") + huge)
+        status, headers, problem = read_answer(connection)
     assert (status, headers["connection"]) == (413, "close")
     assert problem["max_image_pixels"] == LimitSettings().max_image_pixels
 
 
 def test_what_is_no_image_is_refused_from_its_first_bytes(server: Any) -> None:
-    with closing(connect(server)) as connection:
-        connection.sendall(head(LARGE, "Content-Type: image/png") + b"GIF89a" + bytes(50))
-        assert answer(connection)[0] == 415
+    with closing(connect(server.url)) as connection:
+        connection.sendall(upload_head(LARGE, "Content-Type: image/png") + b"GIF89a" + bytes(50))
+        assert read_answer(connection)[0] == 415
 
 
 def test_a_client_that_sends_all_before_it_listens_gets_its_refusal_and_no_reset(server: Any) -> None:
-    with closing(connect(server)) as connection:
-        connection.sendall(head(LARGE, "Content-Type: image/png"))
+    with closing(connect(server.url)) as connection:
+        connection.sendall(upload_head(LARGE, "Content-Type: image/png"))
         for _ in range(LARGE // SMALL):
             connection.sendall(bytes(SMALL))
         connection.sendall(bytes(LARGE % SMALL))
-        status, headers, _ = answer(connection)
+        status, headers, _ = read_answer(connection)
         assert (status, headers["connection"]) == (415, "close")
         assert connection.recv(1) == b""
 
 
 def test_after_the_refusal_of_a_small_upload_the_connection_serves_on(server: Any, png: Image) -> None:
     data = png(16, 16)
-    with closing(connect(server)) as connection:
-        connection.sendall(head(SMALL, "Content-Type: image/png") + bytes(50))
-        status, headers, _ = answer(connection)
+    with closing(connect(server.url)) as connection:
+        connection.sendall(upload_head(SMALL, "Content-Type: image/png") + bytes(50))
+        status, headers, _ = read_answer(connection)
         assert (status, headers.get("connection")) == (415, None)
-        connection.sendall(bytes(SMALL - 50) + head(len(data), "Content-Type: image/png") + data)
+        connection.sendall(bytes(SMALL - 50) + upload_head(len(data), "Content-Type: image/png") + data)
         assert received(connection).startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_chunked_upload_is_refused_as_well(server: Any) -> None:
-    with closing(connect(server)) as connection:
+    with closing(connect(server.url)) as connection:
         start = "POST /restore HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Type: image/png\r\n\r\n"
         connection.sendall(start.encode() + b"40\r\n" + bytes(64) + b"\r\n")
-        status, headers, _ = answer(connection)
+        status, headers, _ = read_answer(connection)
         assert (status, headers["connection"]) == (415, "close")
 
 
 def test_a_full_server_refuses_from_the_header_of_the_image(start: Any, png: Image) -> None:
     server = start(simulated_base_ms=1500, max_batch=1, max_backlog_ms=1600).until_ready()
     data = png(64, 64)
-    waiting = [connect(server) for _ in range(4)]
+    waiting = [connect(server.url) for _ in range(4)]
     try:
         for connection in waiting:
-            connection.sendall(head(len(data)) + data)
+            connection.sendall(upload_head(len(data)) + data)
         refused = 'promptir_refusals_total{reason="queue-full"}'
         server.until(lambda: server.metric(refused) >= 1)  # the others run and wait
-        with closing(connect(server)) as late:
-            late.sendall(head(LARGE, "Content-Type: image/png") + data[:64])
-            status, headers, problem = answer(late)
+        with closing(connect(server.url)) as late:
+            late.sendall(upload_head(LARGE, "Content-Type: image/png") + data[:64])
+            status, headers, problem = read_answer(late)
         assert status == 429
         assert int(headers["retry-after"]) == problem["retry_after_s"] >= 1
         assert headers["connection"] == "close"
@@ -122,16 +93,16 @@ def test_uploads_beyond_the_room_of_all_are_429_and_the_room_comes_back(start: A
     data = png(240, 240)
     assert limit / 2 < len(data) < limit
     part = data[:-50]
-    with closing(connect(server)) as slow:
-        slow.sendall(head(len(data), "Content-Type: image/png") + part)
+    with closing(connect(server.url)) as slow:
+        slow.sendall(upload_head(len(data), "Content-Type: image/png") + part)
         server.until(lambda: server.metric("promptir_upload_bytes") == len(part))
         refused = server.client.post("/restore", content=data)
         assert (refused.status_code, refused.json()["max_uploads_bytes"]) == (429, limit)
         slow.sendall(data[-50:])
         assert received(slow).startswith(b"HTTP/1.1 200 ")
     assert server.client.post("/restore", content=data).status_code == 200
-    with closing(connect(server)) as leaving:
-        leaving.sendall(head(len(data), "Content-Type: image/png") + part)
+    with closing(connect(server.url)) as leaving:
+        leaving.sendall(upload_head(len(data), "Content-Type: image/png") + part)
         server.until(lambda: server.metric("promptir_upload_bytes") == len(part))
     server.until(lambda: server.metric("promptir_upload_bytes") == 0)
     assert server.client.post("/restore", content=data).status_code == 200

@@ -1,7 +1,6 @@
 """Every error of the table, through a real server."""
 
 import io
-import socket
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -9,28 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import cv2
-import httpx
 import numpy as np
 import PIL.Image
 import pytest
+from problems import assert_problem
+from raw_http import connect, upload_head
 
 Image = Callable[..., bytes]
 PNG = {"Content-Type": "image/png"}
 MAX_BYTES = 50_000
-
-
-def assert_problem(response: httpx.Response, status: int, slug: str) -> dict[str, Any]:
-    """The response is this problem, in the one form; returns its document."""
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/problem+json"
-    document: dict[str, Any] = response.json()
-    assert list(document)[:5] == ["type", "title", "status", "detail", "instance"]
-    assert document["type"] == f"urn:promptir:problem:{slug}"
-    assert document["status"] == status
-    assert document["title"]
-    assert document["detail"]
-    assert document["instance"].endswith(response.headers["x-request-id"])
-    return document
 
 
 @pytest.fixture(scope="module")
@@ -112,10 +98,8 @@ def test_too_many_bytes_are_413_however_they_are_sent(strict: Any) -> None:
 
 
 def test_a_declared_length_over_the_limit_is_413_before_a_byte_is_sent(strict: Any) -> None:
-    host, _, port = strict.url.removeprefix("http://").partition(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
-        head = f"POST /restore HTTP/1.1\r\nHost: {host}\r\nContent-Length: {10 * MAX_BYTES}\r\n\r\n"
-        connection.sendall(head.encode())
+    with connect(strict.url) as connection:
+        connection.sendall(upload_head(10 * MAX_BYTES))
         assert connection.recv(100).startswith(b"HTTP/1.1 413 ")
 
 

@@ -1,53 +1,22 @@
 """Hostile connections: HTTP on raw sockets that is broken, stalls, drips or never ends."""
 
-import json
 import socket
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
 import pytest
+from problems import assert_sound
+from raw_http import connect, read_answer
 
 STALL_S = 0.5
 FILE = b'Content-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n'
-
-
-def assert_problem(status: int, headers: Any, document: dict[str, Any]) -> None:
-    assert headers["content-type"] == "application/problem+json"
-    assert document["status"] == status
-    assert len(document["detail"].split()) > 3
-    assert "\n" not in document["detail"]
-    assert "Error" not in document["detail"]
 
 
 @pytest.fixture(scope="module")
 def strict(session_start: Any) -> Any:
     """A server that waits only for a moment."""
     return session_start(upload_stall_s=STALL_S, max_upload_bytes=2_000_000).until_ready()
-
-
-def connect(server: Any) -> socket.socket:
-    host, _, port = server.url.removeprefix("http://").partition(":")
-    return socket.create_connection((host, int(port)), timeout=20)
-
-
-def answered(connection: socket.socket) -> tuple[int, dict[str, str], dict[str, Any]]:
-    """Status, headers and JSON of the next answer."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        data += received(connection)
-    start, _, body = data.partition(b"\r\n\r\n")
-    status, *lines = start.decode().split("\r\n")
-    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
-    while len(body) < int(headers["content-length"]):
-        body += received(connection)
-    return int(status.split()[1]), headers, json.loads(body)
-
-
-def received(connection: socket.socket) -> bytes:
-    data = connection.recv(65536)
-    assert data, "closed before the answer was whole"
-    return data
 
 
 MALFORMED_HTTP = [
@@ -73,15 +42,15 @@ MALFORMED_HTTP = [
 
 @pytest.mark.parametrize("data", MALFORMED_HTTP, ids=range(len(MALFORMED_HTTP)))
 def test_what_is_no_http_is_answered_with_a_problem(data: bytes, server: Any) -> None:
-    with closing(connect(server)) as connection:
+    with closing(connect(server.url)) as connection:
         connection.sendall(data)
-        status, headers, document = answered(connection)
+        status, headers, document = read_answer(connection)
     assert 400 <= status < 500
-    assert_problem(status, headers, document)
+    assert_sound(status, headers, document)
 
 
 def test_a_body_shorter_than_it_says_ends_with_its_client(server: Any) -> None:
-    with closing(connect(server)) as connection:
+    with closing(connect(server.url)) as connection:
         connection.sendall(b"POST /restore HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n\x89PNG")
     server.until(lambda: server.metric("promptir_upload_bytes") == 0)
     assert server.client.get("/readyz").status_code == 200
@@ -90,7 +59,7 @@ def test_a_body_shorter_than_it_says_ends_with_its_client(server: Any) -> None:
 def test_a_request_that_wants_another_protocol_is_answered_in_this_one(server: Any, png: Any) -> None:
     data = png(8, 8)
     for wanted in (b"websocket", b"h2c"):
-        with closing(connect(server)) as connection:
+        with closing(connect(server.url)) as connection:
             connection.sendall(
                 b"POST /restore HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\n"
                 b"Upgrade: %b\r\nContent-Length: %d\r\n\r\n%b" % (wanted, len(data), data)
@@ -111,11 +80,11 @@ def test_a_request_that_wants_another_protocol_is_answered_in_this_one(server: A
     ids=["headers", "value", "address", "chunk-extension", "trailers"],
 )
 def test_a_head_without_end_is_431(endless: bytes, server: Any) -> None:
-    with closing(connect(server)) as connection:
+    with closing(connect(server.url)) as connection:
         connection.sendall(endless)
-        status, headers, document = answered(connection)
+        status, headers, document = read_answer(connection)
     assert status == 431
-    assert_problem(status, headers, document)
+    assert_sound(status, headers, document)
 
 
 def test_an_upload_that_stalls_is_408_and_gives_its_room_back(strict: Any, png: Any) -> None:
@@ -127,17 +96,17 @@ def test_an_upload_that_stalls_is_408_and_gives_its_room_back(strict: Any, png: 
         b"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 900000\r\n\r\n--x\r\n" + FILE + data[:-50],
         b"Content-Type: image/png\r\nContent-Length: 1000\r\n\r\n",
     ):
-        with closing(connect(strict)) as connection:
+        with closing(connect(strict.url)) as connection:
             connection.sendall(b"POST /restore HTTP/1.1\r\nHost: x\r\n" + start)
-            status, headers, document = answered(connection)
+            status, headers, document = read_answer(connection)
             assert (status, headers["connection"]) == (408, "close")
-            assert_problem(status, headers, document)
+            assert_sound(status, headers, document)
             assert document["upload_stall_s"] == STALL_S
             assert strict.metric("promptir_upload_bytes") == 0
 
 
 def test_an_upload_that_drips_is_408_though_it_never_pauses(strict: Any) -> None:
-    with closing(connect(strict)) as connection:
+    with closing(connect(strict.url)) as connection:
         connection.sendall(
             b"POST /restore HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n\xff\xd8\xff\xe1\xff\xff"
         )
@@ -154,12 +123,12 @@ def test_an_upload_that_drips_is_408_though_it_never_pauses(strict: Any) -> None
 
 @pytest.fixture
 def two_on_one(server: Any) -> Iterator[socket.socket]:
-    with closing(connect(server)) as connection:
+    with closing(connect(server.url)) as connection:
         yield connection
 
 
 def test_garbage_behind_a_request_does_not_reach_its_answer(two_on_one: socket.socket) -> None:
     two_on_one.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-    assert answered(two_on_one)[0] == 200
+    assert read_answer(two_on_one)[0] == 200
     two_on_one.sendall(b"\x00garbage\r\n\r\n")
-    assert answered(two_on_one)[0] == 400
+    assert read_answer(two_on_one)[0] == 400

@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
+from problems import assert_sound
 
 CORPUS = Path(__file__).parents[1] / "corpus" / "malformed.py"
 LYING_TYPES = ("image/png", "image/x-nothing", "application/octet-stream", "IMAGE/JPEG; q=\xff", "")
@@ -29,15 +30,7 @@ def assert_restored_or_problem(response: httpx.Response) -> None:
         assert response.content.startswith(b"\x89PNG")
         return
     assert response.status_code in REFUSALS, response.text
-    assert_problem(response.status_code, response.headers, response.json())
-
-
-def assert_problem(status: int, headers: Any, document: dict[str, Any]) -> None:
-    assert headers["content-type"] == "application/problem+json"
-    assert document["status"] == status
-    assert len(document["detail"].split()) > 3
-    assert "\n" not in document["detail"]
-    assert "Error" not in document["detail"]
+    assert_sound(response.status_code, response.headers, response.json())
 
 
 def test_no_file_of_the_corpus_breaks_the_server_in_either_form(start: Any) -> None:
@@ -94,7 +87,7 @@ FILE = b'Content-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n'
 def test_a_broken_form_is_refused_in_words(body: bytes, server: Any) -> None:
     response = server.client.post("/restore", content=body, headers={"Content-Type": "multipart/form-data; boundary=x"})
     assert response.status_code in REFUSALS, response.text
-    assert_problem(response.status_code, response.headers, response.json())
+    assert_sound(response.status_code, response.headers, response.json())
 
 
 @pytest.mark.parametrize(
@@ -122,7 +115,7 @@ def test_a_broken_form_is_refused_in_words(body: bytes, server: Any) -> None:
 def test_a_senseless_content_type_is_refused_in_words(content_type: bytes, server: Any) -> None:
     response = server.client.post("/restore", content=form(FILE), headers=[(b"content-type", content_type)])
     assert response.status_code in REFUSALS, response.text
-    assert_problem(response.status_code, response.headers, response.json())
+    assert_sound(response.status_code, response.headers, response.json())
 
 
 @pytest.mark.parametrize(
@@ -155,7 +148,7 @@ def test_a_senseless_content_type_is_refused_in_words(content_type: bytes, serve
 def test_nonsense_in_the_query_is_named(query: str, server: Any, png: Any) -> None:
     response = server.client.post(f"/restore?{query}", content=png(8, 8))
     assert response.status_code == 400, response.text
-    assert_problem(400, response.headers, response.json())
+    assert_sound(400, response.headers, response.json())
     assert response.json()["errors"]
 
 
@@ -173,7 +166,7 @@ def test_nonsense_in_the_query_is_named(query: str, server: Any, png: Any) -> No
 def test_nonsense_in_a_header_is_named(name: str, value: str, server: Any, png: Any) -> None:
     response = server.client.post("/restore", content=png(8, 8), headers=[(name.encode(), value.encode("latin-1"))])
     assert response.status_code == 400, response.text
-    assert_problem(400, response.headers, response.json())
+    assert_sound(400, response.headers, response.json())
     assert response.json()["errors"]
 
 
@@ -181,7 +174,7 @@ def test_nonsense_in_a_header_is_named(name: str, value: str, server: Any, png: 
 def test_tiles_that_cannot_be_are_refused_in_words(query: str, server: Any, png: Any) -> None:
     response = server.client.post(f"/restore?{query}", content=png(200, 200))
     assert response.status_code == 400, response.text
-    assert_problem(400, response.headers, response.json())
+    assert_sound(400, response.headers, response.json())
 
 
 @pytest.mark.parametrize(
@@ -191,7 +184,7 @@ def test_nonsense_in_accept_is_a_picture_or_a_refusal(accept: str, server: Any, 
     response = server.client.post("/restore", content=png(8, 8), headers=[(b"accept", accept.encode("latin-1"))])
     assert response.status_code in (200, 400, 406), response.text
     if response.status_code != 200:
-        assert_problem(response.status_code, response.headers, response.json())
+        assert_sound(response.status_code, response.headers, response.json())
 
 
 @pytest.mark.parametrize(

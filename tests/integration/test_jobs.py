@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
+from problems import assert_problem
 
 Image = Callable[..., bytes]
 Samples = Callable[[bytes], np.ndarray]
@@ -35,13 +35,6 @@ def ended(server: Any, path: str) -> dict[str, Any]:
     """The document of a job once it has its final state."""
     server.until(lambda: server.client.get(path).json()["state"] not in ("queued", "running"))
     document: dict[str, Any] = server.client.get(path).json()
-    return document
-
-
-def assert_problem(response: httpx.Response, status: int, slug: str) -> dict[str, Any]:
-    assert (response.status_code, response.json()["type"]) == (status, PROBLEM + slug), response.text
-    assert response.headers["content-type"] == "application/problem+json"
-    document: dict[str, Any] = response.json()
     return document
 
 

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from raw_http import connect, upload_head
 
 Image = Callable[..., bytes]
 Command = Callable[..., Any]
@@ -51,10 +51,8 @@ def test_a_signal_drains_and_the_exit_code_is_zero(signal_name: str, start: Any,
 def test_an_upload_that_is_still_arriving_at_the_signal_is_accepted_work(start: Any, png: Image) -> None:
     server = start().until_ready()
     data = png(64, 64)
-    host, _, port = server.url.removeprefix("http://").partition(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
-        head = f"POST /restore HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(data)}\r\nExpect: 100-continue\r\n\r\n"
-        connection.sendall(head.encode())
+    with connect(server.url) as connection:
+        connection.sendall(upload_head(len(data), "Expect: 100-continue"))
         assert connection.recv(100).startswith(b"HTTP/1.1 100 ")  # sent when the route begins to read
         server.terminate()
         server.until(lambda: server.client.get("/readyz").status_code == 503)

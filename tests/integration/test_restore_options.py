@@ -59,11 +59,11 @@ def test_an_answer_at_hand_is_not_sent_again(server: Any, png: Image) -> None:
 
 def test_equal_requests_in_flight_run_once(start: Any, png: Image, tmp_path: Any) -> None:
     log = tmp_path / "runs.csv"
-    server = start(simulated_base_ms=400, simulated_run_log=log, max_batch=1).until_ready()
+    server = start(simulated_base_ms=1500, simulated_run_log=log, max_batch=1).until_ready()
     before = runs(log)
     data = png(32, 32)
     with ThreadPoolExecutor(6) as senders:
-        send = lambda seed: httpx.post(f"{server.url}/restore", content=data if seed == 0 else png(32, 32, seed=seed))  # noqa: E731
+        send = lambda seed: server.client.post("/restore", content=data if seed == 0 else png(32, 32, seed=seed))  # noqa: E731
         answers = list(senders.map(send, [0, 0, 0, 0, 0, 5]))
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.content for answer in answers[:5]}) == 1

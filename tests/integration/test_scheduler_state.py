@@ -1,9 +1,10 @@
 """GET /v1/scheduler and the headers that say how urgent a request is."""
 
-import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+from raw_http import connect, upload_head
 
 Image = Callable[..., bytes]
 
@@ -68,11 +69,10 @@ def test_interactive_requests_overtake_batch_ones(start: Any, png: Image) -> Non
 def test_a_client_that_leaves_during_a_run_changes_nothing_for_the_others(start: Any, png: Image) -> None:
     server = start(simulated_base_ms=1500, max_batch=4).until_ready()
     data = png(8, 8)
-    host, _, port = server.url.removeprefix("http://").partition(":")
-    with socket.create_connection((host, int(port))) as leaving, ThreadPoolExecutor(3) as senders:
+    with connect(server.url) as leaving, ThreadPoolExecutor(3) as senders:
         first = senders.submit(server.client.post, "/restore", content=png(8, 8, seed=1))
         server.until(lambda: any(device["running"] for device in server.client.get("/v1/scheduler").json()["devices"]))
-        leaving.sendall(f"POST /restore HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data)
+        leaving.sendall(upload_head(len(data)) + data)
         others = [senders.submit(server.client.post, "/restore", content=png(8, 8, seed=seed)) for seed in (2, 3)]
         assert first.result().status_code == 200
         server.until(lambda: server.metric("promptir_queue_jobs") == 0)  # the three of them run

@@ -27,7 +27,7 @@ def generation() -> PromptGeneration:
 def test_the_prompt_takes_the_height_and_width_of_the_features(
     generation: PromptGeneration, height: int, width: int
 ) -> None:
-    assert generation(torch.randn(3, 8, height, width)).shape == (3, 6, height, width)
+    assert generation(torch.randn(3, 8, height, width))[0].shape == (3, 6, height, width)
 
 
 def test_the_weights_of_the_components_sum_to_one(generation: PromptGeneration) -> None:
@@ -47,20 +47,20 @@ def test_the_prompt_is_the_weighted_sum_of_the_components(generation: PromptGene
     features = torch.randn(2, 8, 4, 4)
     weights = generation.weigh(features)
     mixture = sum(weights[:, index, None, None, None] * generation.prompt_param[:, index] for index in range(5))
-    torch.testing.assert_close(generation(features), generation.conv3x3(mixture), atol=EXACT, rtol=0)
+    torch.testing.assert_close(generation(features)[0], generation.conv3x3(mixture), atol=EXACT, rtol=0)
 
 
 def test_a_certain_weight_picks_one_component(generation: PromptGeneration) -> None:
     generation.linear_layer.weight.zero_()
     generation.linear_layer.bias.copy_(torch.tensor([0.0, 0.0, 100.0, 0.0, 0.0]))
     expected = generation.conv3x3(generation.prompt_param[:, 2])
-    torch.testing.assert_close(generation(torch.randn(1, 8, 4, 4)), expected, atol=EXACT, rtol=0)
+    torch.testing.assert_close(generation(torch.randn(1, 8, 4, 4))[0], expected, atol=EXACT, rtol=0)
 
 
 def test_each_image_of_a_batch_gets_its_own_prompt(generation: PromptGeneration) -> None:
     features = torch.randn(3, 8, 6, 10) * torch.tensor([0.1, 1.0, 10.0]).view(3, 1, 1, 1)
-    alone = torch.cat([generation(features[index : index + 1]) for index in range(3)])
-    torch.testing.assert_close(generation(features), alone, atol=EXACT, rtol=0)
+    alone = torch.cat([generation(features[index : index + 1])[0] for index in range(3)])
+    torch.testing.assert_close(generation(features)[0], alone, atol=EXACT, rtol=0)
 
 
 def test_interaction_reduces_features_and_prompt_to_the_asked_width() -> None:

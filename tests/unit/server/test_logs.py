@@ -4,6 +4,7 @@ import json
 import logging
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,19 @@ def test_an_exception_stays_on_one_line_with_its_traceback() -> None:
 
 def test_a_value_json_does_not_know_is_written_as_text() -> None:
     assert _line("server", "odd", value={1})["value"] == "{1}"
+
+
+def test_every_value_that_json_knows_is_written_as_json_writes_it() -> None:
+    values = {"a": 'quo"te\n\x00é', "b": 1.5, "c": True, "d": None, "e": 2**70, "f": [1, {"g": "h"}], 'na"me': 0}
+    assert {name: value for name, value in _line("server", "all", **values).items() if name in values} == values
+
+
+def test_the_time_is_that_of_the_record_to_the_millisecond() -> None:
+    formatter = logs.JsonFormatter()
+    for created in (1e9, 1e9 + 0.25, 1e9 + 0.999, 1e9 + 1.5, 1e9):  # threads may come with an older one
+        record = logging.makeLogRecord({"created": created})
+        time = datetime.fromisoformat(json.loads(formatter.format(record))["time"])
+        assert abs(time.timestamp() - created) < 0.001
 
 
 def test_an_access_line_of_uvicorn_has_its_fields() -> None:

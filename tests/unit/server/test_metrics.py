@@ -4,6 +4,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from server.metrics import STAGE_BUCKETS_S, Metrics
+from server.metrics.gpus import GpuReading
 
 
 @pytest.fixture
@@ -48,9 +49,10 @@ def test_queue_depth_is_read_when_scraped(registry: CollectorRegistry) -> None:
 
 def test_a_run_counts_its_size_and_its_busy_seconds(registry: CollectorRegistry) -> None:
     metrics = Metrics(registry)
-    metrics.observe_run(4, 0.5, "cuda:0")
-    metrics.observe_run(2, 0.25, "cuda:0")
+    metrics.observe_run(4, 0.5, "cuda:0", pixels=4 * 72 * 64)
+    metrics.observe_run(2, 0.25, "cuda:0", pixels=2 * 64 * 64)
     assert registry.get_sample_value("promptir_device_busy_seconds_total", {"device": "cuda:0"}) == 0.75
+    assert registry.get_sample_value("promptir_run_pixels_total", {"device": "cuda:0"}) == 26624
     assert registry.get_sample_value("promptir_batch_size_sum") == 6
     assert registry.get_sample_value("promptir_batch_size_bucket", {"le": "2.0"}) == 1
 
@@ -76,10 +78,29 @@ def test_every_reason_to_refuse_is_there_before_the_first_refusal(registry: Coll
     assert "refused" not in there  # a family of reasons is none
 
 
-def test_the_backend_says_what_it_is(registry: CollectorRegistry) -> None:
-    Metrics(registry).set_backend("simulated", "simulated", "identity", "fp32")
-    line = 'promptir_backend_info{artifact="identity",backend="simulated",device="simulated",precision="fp32"} 1.0'
-    assert line in generate_latest(registry).decode()
+def test_each_device_says_what_it_runs_now(registry: CollectorRegistry) -> None:
+    metrics = Metrics(registry)
+    for artifact in ("first", "second"):
+        metrics.set_backend("cpu", backend="onnx", hardware="cpu", artifact=artifact, precision="fp32", model_hash="a1")
+    lines = [line for line in generate_latest(registry).decode().splitlines() if "backend_info{" in line]
+    told = 'artifact="second",backend="onnx",device="cpu",hardware="cpu",model_hash="a1",precision="fp32"'
+    assert lines == [f"promptir_backend_info{{{told}}} 1.0"]
+
+
+def test_the_pixels_that_were_sent_are_beside_those_that_were_run(registry: CollectorRegistry) -> None:
+    Metrics(registry).count_restored_pixels(63 * 64)
+    assert registry.get_sample_value("promptir_restored_pixels_total") == 4032
+
+
+def test_a_gpu_tells_what_it_can_and_none_tells_nothing(registry: CollectorRegistry) -> None:
+    metrics = Metrics(registry)
+    assert not [line for line in generate_latest(registry).decode().splitlines() if line.startswith("promptir_gpu")]
+    metrics.watch_gpu("cuda:1", lambda: GpuReading(power_watts=70.5, energy_joules=1000.25))
+    lines = [line for line in generate_latest(registry).decode().splitlines() if line.startswith("promptir_gpu")]
+    assert lines == [
+        'promptir_gpu_power_watts{device="cuda:1"} 70.5',
+        'promptir_gpu_energy_joules_total{device="cuda:1"} 1000.25',
+    ]
 
 
 def test_a_device_is_in_one_condition_at_a_time_and_its_rebuilds_are_there_from_the_start() -> None:

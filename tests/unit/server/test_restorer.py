@@ -146,6 +146,11 @@ def test_a_bad_image_reaches_no_backend_and_leaves_nothing_active() -> None:
     play(scene, backend)
 
 
+async def until_one_waits(metrics: Metrics) -> None:
+    while metrics.registry.get_sample_value("promptir_queue_jobs") == 0:  # noqa: ASYNC110 - there is no event
+        await asyncio.sleep(0)
+
+
 def test_cancelling_a_restoration_that_waits_takes_its_job_out_of_the_queue() -> None:
     backend = GatedBackend()
     metrics = Metrics(CollectorRegistry())
@@ -157,8 +162,7 @@ def test_cancelling_a_restoration_that_waits_takes_its_job_out_of_the_queue() ->
         first = asyncio.create_task(restorer.restore(png(8, 8), RestoreOptions()))
         await asyncio.to_thread(backend.running.wait)
         second = asyncio.create_task(restorer.restore(png(8, 8), RestoreOptions()))
-        while metrics.registry.get_sample_value("promptir_queue_jobs") == 0:  # noqa: ASYNC110 - there is no event
-            await asyncio.sleep(0)
+        await until_one_waits(metrics)
         second.cancel()
         with pytest.raises(asyncio.CancelledError):
             await second
@@ -236,8 +240,7 @@ def test_cancelling_a_photo_takes_all_its_tiles_out_of_the_queue() -> None:
         backend.running.clear()
         photo = asyncio.create_task(restorer.restore(png(600, 600), TILED))
         await asyncio.to_thread(backend.running.wait)
-        while metrics.registry.get_sample_value("promptir_queue_jobs") == 0:  # noqa: ASYNC110 - there is no event
-            await asyncio.sleep(0)
+        await until_one_waits(metrics)
         photo.cancel()
         with pytest.raises(asyncio.CancelledError):
             await photo

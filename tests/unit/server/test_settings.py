@@ -15,8 +15,9 @@ from server.settings import (
 )
 
 # 24 without long work and large photos. `max_whole_pixels`, `upload_stall_s` (what runs, what is waited for) and those
-# of jobs (where, how much, for how long) bound what no other setting bounds. `grpc_port` opens another front.
-MOST_KNOBS = 34
+# of jobs (where, how much, for how long) bound what no other setting bounds; `tracing` turns on what costs, and
+# `grpc_port` opens another front.
+MOST_KNOBS = 35
 
 
 @pytest.fixture(autouse=True)
@@ -145,6 +146,22 @@ def test_a_device_that_the_backend_cannot_use_is_refused_with_those_it_can(
     settings: dict[str, str], words: str
 ) -> None:
     with pytest.raises(SettingsError, match=words):
+        Settings.from_environment(settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (
+            {"torch_precision": "fp16"},
+            "PROMPTIR_TORCH_PRECISION is of the backend pytorch, and PROMPTIR_BACKEND is onnx",
+        ),
+        ({"backend": "tensorrt", "onnx_providers": "cuda"}, "PROMPTIR_ONNX_PROVIDERS is of the backend onnx"),
+        ({"jobs_keep_hours": "1"}, "PROMPTIR_JOBS_KEEP_HOURS: there are no jobs without PROMPTIR_JOBS_FOLDER"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(settings: dict[str, str], words: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{words}"):
         Settings.from_environment(settings)
 
 

@@ -43,7 +43,7 @@ def test_fit_trains_resumes_and_its_weights_evaluate(
     assert main(fit) == 0
     history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
     assert [line["step"] for line in history] == [1, 2]
-    assert set(history[0]["psnr"]) == {"noise15", "noise25", "noise50", "rain", "haze"}
+    assert set(history[0]["psnr"]) == {"noise15", "noise25", "noise25jpeg", "noise50", "rain", "haze"}
 
     assert main(fit) == 0
     assert "resuming" in capsys.readouterr().err
@@ -57,7 +57,7 @@ def test_fit_trains_resumes_and_its_weights_evaluate(
     evaluate = ["evaluate", weights, "--variant", "promptir-tiny", "--clean", str(clean), "--json", str(report)]
     assert main([*evaluate, "--device", "cpu"]) == 0
     assert "| clean noise15 | 1 |" in capsys.readouterr().out
-    assert len(json.loads(report.read_text())) == 5
+    assert len(json.loads(report.read_text())) == 6
 
 
 def test_a_folder_without_photos_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,6 +49,26 @@ def test_a_mix_draws_only_what_it_gives_a_share() -> None:
     assert differences.max() < 0.1, "and does it smoothly: no noise, no streaks"
 
 
+def test_a_share_of_the_patches_is_saved_as_a_jpeg_half_of_them_with_halved_colour() -> None:
+    flat = [np.full((64, 64, 3), 128, np.uint8)]
+
+    def colourless(jpeg: float) -> int:
+        # Noise is stronger in the colours than in the brightness, until they are halved.
+        mix = Mix(noise=1.0, in_between_noise=0.0, rain=0.0, haze=0.0, jpeg=jpeg)
+        degraded, _ = PatchDataset(flat, seed=0, mix=mix).batch(step=0, size=32, patch=32)
+        colour, brightness = (degraded[:, 0] - degraded[:, 2]).std(axis=(1, 2)), degraded.mean(axis=1).std(axis=(1, 2))
+        return int((colour < brightness).sum())
+
+    assert colourless(jpeg=0.0) == 0
+    assert 3 <= colourless(jpeg=0.5) < colourless(jpeg=1.0) <= 26
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5])
+def test_a_share_of_jpeg_files_out_of_range_is_refused(share: float) -> None:
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        Mix(jpeg=share)
+
+
 def test_a_photo_smaller_than_the_patch_is_named() -> None:
     with pytest.raises(DatasetError, match="160x120 holds no 128x128 patch"):
         PatchDataset([photo(0)], seed=0).batch(step=0, size=1, patch=128)
@@ -57,7 +77,7 @@ def test_a_photo_smaller_than_the_patch_is_named() -> None:
 def test_the_validation_set_is_the_same_for_every_run() -> None:
     photos = [photo(0, 240, 320), photo(1, 240, 320)]
     first, second = validation_set(photos, 64, seed=0), validation_set(photos, 64, seed=0)
-    assert sorted(first) == ["haze", "noise15", "noise25", "noise50", "rain"]
+    assert sorted(first) == ["haze", "noise15", "noise25", "noise25jpeg", "noise50", "rain"]
     for kind, (degraded, clean) in first.items():
         assert degraded.shape == clean.shape == (2, 3, 64, 64)
         np.testing.assert_array_equal(degraded, second[kind][0])

@@ -77,3 +77,22 @@ def test_haze_is_thicker_at_the_top_on_average() -> None:
     black = np.zeros((96, 96, 3), np.float32)
     veils = np.mean([degradations.haze(black, np.random.default_rng(seed)) for seed in range(12)], axis=0)
     assert veils[:24].mean() > veils[-24:].mean()
+
+
+def test_a_jpeg_of_halved_colour_blurs_the_colour_of_noise_and_keeps_its_brightness() -> None:
+    noisy = degradations.noise(25)(GREY, np.random.default_rng(3)) - GREY
+    saved = degradations.as_jpeg(degradations.noise(25), 95, halved_colour=True)(GREY, np.random.default_rng(3)) - GREY
+    assert np.std(saved.mean(axis=2)) == pytest.approx(np.std(noisy.mean(axis=2)), rel=0.15)
+    assert np.std(saved[..., 0] - saved[..., 2]) < 0.6 * np.std(noisy[..., 0] - noisy[..., 2])
+
+
+def test_a_jpeg_of_high_quality_and_full_colour_is_nearly_the_image() -> None:
+    smooth = np.dstack([np.tile(np.linspace(0.2, 0.8, 128, dtype=np.float32), (96, 1))] * 3)
+    saved = degradations.as_jpeg(degradations.noise(0), 97, halved_colour=False)(smooth, np.random.default_rng(0))
+    assert np.abs(saved - smooth).max() * 255 < 6
+
+
+def test_the_blocks_of_a_jpeg_do_not_always_begin_at_the_corner() -> None:
+    save = degradations.as_jpeg(degradations.noise(0), 60, halved_colour=True)
+    saved = [save(texture(64, 64), np.random.default_rng(seed)) for seed in range(4)]
+    assert all(not np.array_equal(saved[0], other) for other in saved[1:])

@@ -80,5 +80,5 @@ def test_any_size_is_restored_to_itself() -> None:
 def test_the_table_has_a_row_for_every_score(tmp_path: Path) -> None:
     write(tmp_path / "a.png", scene(0))
     table = format_table(list(evaluate_clean(identity, tmp_path, seed=0)))
-    assert len(table.splitlines()) == 2 + 5
+    assert len(table.splitlines()) == 2 + 6
     assert "+0.00" in table

@@ -1,7 +1,11 @@
 """Tests of equal requests that are one."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
 
 import pytest
 
@@ -93,3 +97,30 @@ def test_all_get_its_error() -> None:
         assert work.begun == 1
 
     play(scene)
+
+
+def test_what_failed_is_released_without_a_garbage_collection() -> None:
+    class Upload:
+        """Something as large as a photo."""
+
+    async def fail(upload: Upload) -> None:
+        raise ValueError
+
+    async def run() -> bool:
+        shared: SharedWork[None] = SharedWork()
+        upload = Upload()
+        seen = weakref.ref(upload)
+        start = partial(fail, upload)
+        del upload
+        joined = shared.join("key", start)
+        del start
+        with suppress(ValueError):
+            await joined
+        await asyncio.sleep(0)
+        return seen() is None
+
+    gc.disable()
+    try:
+        assert asyncio.run(run())
+    finally:
+        gc.enable()

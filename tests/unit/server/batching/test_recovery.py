@@ -15,7 +15,7 @@ from server.batching.batcher import Batcher
 from server.batching.cost_model import CostModel
 from server.batching.job import Completion
 from server.batching.recovery import ParityCheck, psnr
-from server.errors import BackendError, BackendLost, DeviceOutOfMemory, WrongOutput
+from server.errors import BackendError, BackendLost, DeviceOutOfMemory, UnsupportedSize, WrongOutput
 
 Tile = Callable[..., Pixels]
 Play = Callable[..., Any]
@@ -102,6 +102,23 @@ def serve(build: Any, play: Play) -> Callable[..., list[Any]]:
 
 def values(ends: list[Any]) -> list[float]:
     return [float(end.output[0, 0, 0]) for end in ends]
+
+
+def test_each_caller_is_told_the_sizes_that_the_backend_takes_and_nobody_reads_a_traceback(
+    serve: Any, tile: Tile, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(_: Pixels) -> Pixels:
+        raise UnsupportedSize("too small", allowed_sizes=["16x16 to 64x64"])
+
+    device = SmallDevice()
+    device.spoil = refuse
+    ends = serve(device, [tile(), tile()])
+    assert [(type(end), end.extensions) for end in ends] == [
+        (UnsupportedSize, {"allowed_sizes": ["16x16 to 64x64"]})
+    ] * 2
+    assert ends[0] is not ends[1]
+    assert "no run takes images of this size" in caplog.messages
+    assert not any(record.exc_info for record in caplog.records)
 
 
 @pytest.mark.parametrize(

@@ -12,33 +12,16 @@ import PIL.Image
 import PIL.ImageOps
 import pytest
 from PIL import ImageCms
+from round_trips import LIMITS, QUALITY, as_rgba, decode, round_trip
 
 from server.errors import InvalidRequest, UndecodableImage
 from server.imaging import codec
 from server.imaging.codec import Image, OutputFormat
 from server.imaging.header import probe
 from server.imaging.png_writer import write_png
-from server.settings import LimitSettings
 
 Encode = Callable[..., bytes]
-LIMITS = LimitSettings()
-QUALITY = 95
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-
-
-def decode(data: bytes) -> Image:
-    return codec.decode(data, probe(data, LIMITS))
-
-
-def round_trip(data: bytes, output: OutputFormat = OutputFormat.PNG) -> PIL.Image.Image:
-    image = decode(data)
-    restored = PIL.Image.open(io.BytesIO(codec.encode(image, image.planes, output, QUALITY)))
-    restored.load()
-    return restored
-
-
-def as_rgba(image: PIL.Image.Image) -> np.ndarray:
-    return np.asarray(image.convert("RGBA")).astype(int)
 
 
 def test_pixels_are_planes_of_rgb_between_zero_and_one(samples: np.ndarray, encode: Encode) -> None:

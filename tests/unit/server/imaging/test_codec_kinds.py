@@ -13,36 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from round_trips import QUALITY, as_rgba, decode, round_trip, saved
 
 from server.imaging import codec
-from server.imaging.codec import Image, OutputFormat
-from server.imaging.header import probe
-from server.settings import LimitSettings
+from server.imaging.codec import OutputFormat
 
-LIMITS = LimitSettings()
-QUALITY = 95
 Encode = Callable[..., bytes]
-
-
-def decode(data: bytes) -> Image:
-    return codec.decode(data, probe(data, LIMITS))
-
-
-def round_trip(data: bytes, output: OutputFormat = OutputFormat.PNG) -> PIL.Image.Image:
-    image = decode(data)
-    restored = PIL.Image.open(io.BytesIO(codec.encode(image, image.planes, output, QUALITY)))
-    restored.load()
-    return restored
-
-
-def as_rgba(image: PIL.Image.Image) -> np.ndarray:
-    return np.asarray(image.convert("RGBA")).astype(int)
-
-
-def pillow(image: PIL.Image.Image, kind: str, **options: object) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
 
 
 def raw_png(width: int, height: int, depth: int, colour: int, rows: bytes, *extra: tuple[bytes, bytes]) -> bytes:
@@ -81,14 +57,14 @@ def test_an_identity_loses_nothing_of_any_size_depth_and_channels(output: Output
 @pytest.mark.parametrize("mode", ["LA", "RGBA"])
 def test_alpha_comes_back_bit_for_bit_at_any_quality(output: OutputFormat, mode: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (33, 47, 4), dtype=np.uint8)
-    image = decode(pillow(PIL.Image.fromarray(noise).convert(mode), "PNG"))
+    image = decode(saved(PIL.Image.fromarray(noise).convert(mode), "PNG"))
     restored = PIL.Image.open(io.BytesIO(codec.encode(image, image.planes, output, 30)))
     np.testing.assert_array_equal(np.asarray(restored.getchannel("A")), noise[:, :, 3])
 
 
 @pytest.mark.parametrize("output", LOSSLESS)
 def test_a_colour_under_full_transparency_is_kept(output: OutputFormat) -> None:
-    data = pillow(PIL.Image.new("RGBA", (5, 4), (200, 100, 50, 0)), "PNG")
+    data = saved(PIL.Image.new("RGBA", (5, 4), (200, 100, 50, 0)), "PNG")
     assert round_trip(data, output).getpixel((2, 2)) == (200, 100, 50, 0)
 
 
@@ -160,7 +136,7 @@ def test_progressive_jpegs_are_read(mode: str, encode: Encode) -> None:
 def test_inks_without_a_profile_are_the_complement_of_colours() -> None:
     image = PIL.Image.new("CMYK", (16, 16), (0, 255, 255, 0))
     for kind in ("JPEG", "TIFF"):
-        assert np.abs(as_rgba(round_trip(pillow(image, kind)))[8, 8] - [255, 0, 0, 255]).max() <= 2
+        assert np.abs(as_rgba(round_trip(saved(image, kind)))[8, 8] - [255, 0, 0, 255]).max() <= 2
 
 
 @pytest.mark.parametrize("depth", [10, 12])
@@ -176,7 +152,7 @@ def test_deep_avifs_are_read_in_full(depth: int) -> None:
 def test_grey_with_alpha_has_no_colour_in_any_format() -> None:
     rng = np.random.default_rng(0)
     grey = PIL.Image.fromarray(rng.integers(0, 256, (24, 24, 2), dtype=np.uint8), "LA")
-    image = decode(pillow(grey, "PNG"))
+    image = decode(saved(grey, "PNG"))
     for output in (OutputFormat.WEBP, OutputFormat.AVIF, OutputFormat.JPEG):
         restored = PIL.Image.open(io.BytesIO(codec.encode(image, image.planes, output, QUALITY))).convert("RGB")
         assert np.ptp(np.asarray(restored).astype(int), axis=2).max() <= 2

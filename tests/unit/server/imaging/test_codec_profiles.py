@@ -9,18 +9,16 @@ import PIL.Image
 import PIL.ImageOps
 import pytest
 from PIL import ImageCms
+from round_trips import LIMITS, QUALITY, decode, saved
 
 from server.imaging import codec
-from server.imaging.codec import Image, OutputFormat
+from server.imaging.codec import OutputFormat
 from server.imaging.header import probe
 from server.imaging.metadata import Metadata
 from server.imaging.output import ColourPolicy, MetadataPolicy, OutputOptions
 from server.imaging.png_writer import write_png
-from server.settings import LimitSettings
 
 Encode = Callable[..., bytes]
-LIMITS = LimitSettings()
-QUALITY = 95
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'><a/></x:xmpmeta>"
 
@@ -47,27 +45,6 @@ def wide_profile() -> bytes:
 
 NOTES = notes()
 WIDE = wide_profile()
-
-
-def decode(data: bytes) -> Image:
-    return codec.decode(data, probe(data, LIMITS))
-
-
-def round_trip(data: bytes, output: OutputFormat = OutputFormat.PNG) -> PIL.Image.Image:
-    image = decode(data)
-    restored = PIL.Image.open(io.BytesIO(codec.encode(image, image.planes, output, QUALITY)))
-    restored.load()
-    return restored
-
-
-def as_rgba(image: PIL.Image.Image) -> np.ndarray:
-    return np.asarray(image.convert("RGBA")).astype(int)
-
-
-def pillow(image: PIL.Image.Image, kind: str, **options: object) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
 
 
 def answered(data: bytes, output: OutputFormat, options: OutputOptions | None = None) -> PIL.Image.Image:
@@ -123,7 +100,7 @@ def test_colours_of_a_wide_profile_are_converted_to_srgb_where_asked(encode: Enc
 
 def test_an_srgb_profile_converts_to_itself_and_sixteen_bits_keep_their_profile() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (9, 9, 3), dtype=np.uint8)
-    data = pillow(PIL.Image.fromarray(noise), "PNG", icc_profile=SRGB)
+    data = saved(PIL.Image.fromarray(noise), "PNG", icc_profile=SRGB)
     converted = codec.decode(data, probe(data, LIMITS), ColourPolicy.SRGB)
     assert converted.metadata.icc_profile is None
     np.testing.assert_array_equal(np.rint(converted.crop() * 255), noise.transpose(2, 0, 1))

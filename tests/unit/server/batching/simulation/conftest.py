@@ -19,6 +19,8 @@ from server.batching.job_queue import JobQueue
 from server.errors import PromptIRServeError
 from server.metrics import Metrics
 
+Size = int | tuple[int, int]
+"""Of a square, or (height, width)."""
 Cost = Callable[[int, int], float]
 """Seconds of a run by the pixels of its canvas and the count."""
 MAX_BATCH = 8
@@ -65,7 +67,7 @@ class Answer:
 class Request:
     """One request of a simulation and what became of it."""
 
-    side: int
+    side: Size
     sent_at: float
     job: Job | None = None
     ended_at: float | None = None
@@ -160,6 +162,7 @@ class Simulation:
         max_backlog_s: float = 1e9,
         max_batch: int = MAX_BATCH,
         learned: bool = True,
+        masks: bool = False,
     ) -> None:
         self.now = 0.0
         self.random = random.Random(seed)
@@ -170,7 +173,7 @@ class Simulation:
         self._events: list[tuple[float, int, Callable[[], object]]] = []
         self._numbers = itertools.count()
         self._loop = Loop()
-        self._pixels: dict[int, Any] = {}
+        self._pixels: dict[Size, Any] = {}
         self.devices = [
             SimulatedDevice(self, f"sim:{number}", cost, turnaround_s, ahead_s, max_batch)
             for number, cost in enumerate(costs)
@@ -179,6 +182,7 @@ class Simulation:
             device = simulated.device
             for side, count in ((64, 1), (64, 8), (128, 1), (128, 4)) if learned else ():
                 device.cost_model.observe((side, side), count, simulated.cost(side * side, count))
+            device.masks = masks
             self.batcher.join(device)
             device.wake = simulated  # type: ignore[assignment]
 
@@ -187,7 +191,7 @@ class Simulation:
 
     def send(
         self,
-        side: int = 64,
+        side: Size = 64,
         *,
         patience_s: float | None = None,
         priority: Priority = Priority.INTERACTIVE,
@@ -202,7 +206,8 @@ class Simulation:
             then(request)
 
         if side not in self._pixels:
-            self._pixels[side] = np.broadcast_to(np.float32(0), (3, side, side))
+            height, width = (side, side) if isinstance(side, int) else side
+            self._pixels[side] = np.broadcast_to(np.float32(0), (3, height, width))
         answer: Any = Answer(self._loop, end)
         deadline = None if patience_s is None else self.now + patience_s
         request.job = Job(self._pixels[side], answer, self.now, deadline, priority)
@@ -218,7 +223,7 @@ class Simulation:
             self.batcher.withdraw(request.job)
             request.job.future.cancel()
 
-    def client(self, think: Callable[[], float], side: Callable[[], int] = lambda: 64, **options: Any) -> None:
+    def client(self, think: Callable[[], float], side: Callable[[], Size] = lambda: 64, **options: Any) -> None:
         """A client that sends one request after another, from now on, each `think()` seconds after an answer."""
 
         def send() -> None:
@@ -226,7 +231,7 @@ class Simulation:
 
         self.at(self.now + think(), send)
 
-    def poisson(self, rate: float, side: Callable[[], int] = lambda: 64, until: float = 1e9, **options: Any) -> None:
+    def poisson(self, rate: float, side: Callable[[], Size] = lambda: 64, until: float = 1e9, **options: Any) -> None:
         """Arrivals of a Poisson process from now on."""
 
         def arrive() -> None:
@@ -242,7 +247,7 @@ class Simulation:
             what()
         self.now = until
 
-    def latencies(self, since: float = 0.0, side: int | None = None) -> Any:
+    def latencies(self, since: float = 0.0, side: Size | None = None) -> Any:
         """Seconds from sent to ended of the restored requests, sorted."""
         return np.sort(
             [

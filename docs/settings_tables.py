@@ -1,0 +1,73 @@
+"""The tables of docs/configuration.md, written from Settings: `make monitoring` runs it, a test compares."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
+from server.settings import PREFIX, Settings, environment_names, is_secret
+
+PROJECT = Path(__file__).resolve().parents[1]
+CONFIGURATION = PROJECT / "docs/configuration.md"
+BEGIN, END = "<!-- settings: begin -->", "<!-- settings: end -->"
+KINDS = {"integer": "whole number", "number": "number", "string": "text"}
+BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+
+
+def setting_rows() -> Iterator[str]:
+    """A section with a table for each group, in the words of the settings themselves."""
+    schema, names = Settings.model_json_schema(), environment_names()
+    for group in dict.fromkeys(group for group, _ in names.values()):
+        holder: Any = Settings.model_fields[group].annotation if group else Settings
+        told = (holder.__doc__ or "").strip().splitlines()[0] if group else "What belongs to no group."
+        yield f"\n### {group.capitalize() or 'Others'}\n\n{told}\n"
+        yield "| variable | default | allowed | |\n|---|---|---|---|"
+        fields = schema["$defs"][holder.__name__]["properties"] if group else schema["properties"]
+        for name, (owner, field) in names.items():
+            if owner == group:
+                info = holder.model_fields[field]
+                cells = [f"`{PREFIX}{name}`", default(info), allowed(fields[field]), info.description or ""]
+                yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def default(info: FieldInfo) -> str:
+    """The default as the environment would spell it."""
+    value = info.default
+    if is_secret(info.annotation) or value is None or value == ():
+        return "unset"
+    if isinstance(value, Path) and value.is_relative_to(PROJECT):
+        value = value.relative_to(PROJECT)
+    if isinstance(value, bool):
+        value = str(value).lower()
+    return f"`{','.join(value) if isinstance(value, tuple) else value}`"
+
+
+def allowed(schema: dict[str, Any]) -> str:
+    """The values that a field takes, from its JSON schema."""
+    taken = next((one for one in schema.get("anyOf", [schema]) if one.get("type") != "null"), schema)
+    if taken.get("type") == "array":
+        names = [f"`{name}`" for name in taken["items"].get("enum", [])]
+        return "a list by commas" + (f" of {', '.join(names)}" if names else "")
+    if "enum" in taken:
+        return ", ".join(f"`{value}`" for value in taken["enum"])
+    if taken.get("type") == "boolean":
+        return "`true`, `false`"
+    kind = "path" if taken.get("format") == "path" else KINDS[taken["type"]]
+    bounds = ", ".join(f"{sign} {_number(taken[key])}" for key, sign in BOUNDS.items() if key in taken)
+    return f"{kind} {bounds}".strip()
+
+
+def _number(bound: float) -> str:
+    return str(int(bound) if float(bound).is_integer() else bound)
+
+
+def configuration(text: str) -> str:
+    """The page with its tables of settings as they are now."""
+    before, _, rest = text.partition(BEGIN)
+    after = rest.partition(END)[2]
+    return "\n".join([before + BEGIN, *setting_rows(), "", END + after])
+
+
+if __name__ == "__main__":
+    CONFIGURATION.write_text(configuration(CONFIGURATION.read_text()))

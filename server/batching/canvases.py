@@ -1,0 +1,109 @@
+"""The Canvases: the few sizes that runs of several sizes may have, chosen from the traffic."""
+
+from collections import Counter, deque
+from collections.abc import Iterable
+from itertools import accumulate
+
+from server.batching.job import Canvas
+
+# Each costs a device memory for what it keeps of a shape; half of them are the other half turned.
+MOST_CANVASES = 6
+# What came last decides; enough that a size with a hundredth of the traffic counts.
+MEMORY = 512
+# Chosen anew so often: first as soon as there is something to choose from, then as the traffic drifts.
+FIRST_AFTER = 16
+REFRESH_EVERY = 256
+# More sizes than that are rounded up until they are fewer: the choice takes time by their square.
+MOST_SIZES = 32
+COARSER = 2
+
+Size = tuple[int, int]
+
+
+class Canvases:
+    """Remembers the sizes of jobs, and keeps a set of canvases that holds each of them with little left over.
+
+    The set is closed under turning: a landscape fits where a portrait does. To be used under the batcher's lock.
+    """
+
+    def __init__(self, size_multiple: int = 8) -> None:
+        self.chosen: tuple[Canvas, ...] = ()
+        """From small to large; none until there was traffic."""
+        self._size_multiple = size_multiple
+        self._seen: deque[Size] = deque(maxlen=MEMORY)
+        self._until_refresh = FIRST_AFTER
+
+    def arrived(self, canvas: Canvas) -> None:
+        """Take note of a job."""
+        self._seen.append((min(canvas), max(canvas)))
+        self._until_refresh -= 1
+        if self._until_refresh <= 0:
+            self._until_refresh = min(REFRESH_EVERY, len(self._seen))
+            self.chosen = self._chosen()
+
+    def _chosen(self) -> tuple[Canvas, ...]:
+        sizes, step = Counter(self._seen), self._size_multiple
+        while len(sizes) > MOST_SIZES:
+            step *= COARSER
+            sizes = _rounded(sizes, step)
+        upright = choose_canvases(sizes, MOST_CANVASES)
+        canvases = {Canvas(*size) for size in upright} | {Canvas(long, short) for short, long in upright}
+        return tuple(sorted(canvases, key=lambda canvas: canvas.pixels))
+
+
+def choose_canvases(sizes: Counter[Size], most: int) -> list[Size]:
+    """At most `most` boxes, such that each of `sizes` fits in one, with the fewest pixels left over.
+
+    Sizes are (short, long) sides with how often each comes. In the order of their pixels they are cut into groups, and
+    each group has its bounding box: by dynamic programming over the cuts, so no other cut leaves less over.
+    """
+    ordered = sorted(sizes, key=lambda size: (size[0] * size[1], size))
+    counts = [0, *accumulate(sizes[size] for size in ordered)]
+    boxes: list[list[Size]] = [[] for _ in ordered]  # by first and last of a group
+    for first in range(len(ordered)):
+        short = long = 0
+        for size in ordered[first:]:
+            short, long = max(short, size[0]), max(long, size[1])
+            boxes[first].append((short, long))
+    # The least pixels of all groups from `first` on, and the end of the first of them.
+    best: list[tuple[int, int]] = [(0, 0)] * (len(ordered) + 1)
+    cuts: list[list[tuple[int, int]]] = []
+    for group in range(most):
+        row = [(0, 0)] * (len(ordered) + 1)
+        for first in range(len(ordered)):
+            ends = range(first + 1, len(ordered) + 1) if group else (len(ordered),)
+            row[first] = min(
+                ((counts[end] - counts[first]) * _area(boxes[first][end - first - 1]) + best[end][0], end)
+                for end in ends
+            )
+        best = row
+        cuts.append(row)
+    chosen, first = [], 0
+    for row in reversed(cuts):
+        if first == len(ordered):
+            break
+        end = row[first][1]
+        chosen.append(boxes[first][end - first - 1])
+        first = end
+    return chosen
+
+
+def holding(canvases: Iterable[Canvas], canvas: Canvas) -> list[Canvas]:
+    """Those of `canvases` that an image of `canvas` fits in."""
+    return [other for other in canvases if fits(canvas, other)]
+
+
+def fits(canvas: Canvas, other: Canvas) -> bool:
+    """Whether an image of `canvas` lies within `other`."""
+    return canvas[0] <= other[0] and canvas[1] <= other[1]
+
+
+def _area(size: Size) -> int:
+    return size[0] * size[1]
+
+
+def _rounded(sizes: Counter[Size], step: int) -> Counter[Size]:
+    rounded: Counter[Size] = Counter()
+    for (short, long), count in sizes.items():
+        rounded[-(-short // step) * step, -(-long // step) * step] += count
+    return rounded

@@ -1,0 +1,63 @@
+"""`promptir config`: the settings in effect, and where each comes from."""
+
+import argparse
+import json
+from typing import Any
+
+from server.cli.settings_flags import GROUPS, add_settings, given_flags
+from server.settings import PREFIX, Settings, Source, environment_names, is_secret, sources
+
+HIDDEN = "********"
+
+
+def add_command(commands: Any) -> None:
+    """Add `config` to the command line."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "config",
+        help="print the settings that `serve` would have, and where each comes from",
+        description="Refuses what `serve` refuses, with the same sentence. Secrets are not printed.",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object, by name")
+    add_settings(parser, GROUPS)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print every setting; raises SettingsError as `serve` does."""
+    flags = given_flags(arguments)
+    settings = Settings.from_environment(flags)
+    origins = sources(flags)
+    rows = {name: (_shown(settings, name), origins.get(name, "default")) for name in environment_names()}
+    print(_as_json(rows) if arguments.json else _as_table(rows))
+    return 0
+
+
+def _shown(settings: Settings, name: str) -> object:
+    """The value in the types of JSON; of a secret only whether there is one, whatever it is."""
+    group, field = environment_names()[name]
+    holder = getattr(settings, group) if group else settings
+    value = getattr(holder, field)
+    if is_secret(type(holder).model_fields[field].annotation):
+        return HIDDEN if value else None
+    return settings.in_effect().get(name) or holder.model_dump(mode="json")[field]
+
+
+def _as_json(rows: dict[str, tuple[object, Source]]) -> str:
+    return json.dumps({PREFIX + name: {"value": value, "source": source} for name, (value, source) in rows.items()})
+
+
+def _as_table(rows: dict[str, tuple[object, Source]]) -> str:
+    lines = [(PREFIX + name, _as_text(value), source) for name, (value, source) in rows.items()]
+    widths = [max(len(line[column]) for line in lines) for column in (0, 2)]
+    return "\n".join(f"{name:{widths[0]}}  {source:{widths[1]}}  {value}".rstrip() for name, value, source in lines)
+
+
+def _as_text(value: object) -> str:
+    """As the environment would spell it; nothing for what is unset."""
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {part}" for key, part in value.items())
+    return "" if value is None else str(value)

@@ -1,0 +1,161 @@
+"""Traces of a real server, as a collector gets them, and the metrics and log lines that lead to them."""
+
+import itertools
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+Image = Callable[..., bytes]
+TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"
+STAGES = ["upload", "decode", "queue", "inference", "encode"]
+WAIT_S = 30.0
+
+
+class Collector(ThreadingHTTPServer):
+    """An OTLP/HTTP receiver: the spans that were sent to it, and the attributes of whoever sent them."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Receiver)
+        self.spans: list[Any] = []
+        self.services: set[str] = set()
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Receiver(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        assert self.path == "/v1/traces"
+        body = ExportTraceServiceRequest.FromString(self.rfile.read(int(self.headers["Content-Length"])))
+        for resource in body.resource_spans:
+            told = {pair.key: pair.value.string_value for pair in resource.resource.attributes}
+            self.server.services.add(told["service.name"])
+            for scope in resource.scope_spans:
+                self.server.spans.extend(scope.spans)
+        answer = ExportTraceServiceResponse().SerializeToString()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/x-protobuf")
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *arguments: object) -> None:
+        """The test says what it needs to."""
+
+
+@pytest.fixture
+def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
+    with Collector() as receiver:
+        threading.Thread(target=receiver.serve_forever, daemon=True).start()
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
+        yield receiver
+        receiver.shutdown()
+
+
+@pytest.fixture
+def traced(start: Any, collector: Collector) -> Any:
+    return start(tracing=True).until_ready()
+
+
+def spans_by_name(collector: Collector, trace_id: str) -> dict[str, Any]:
+    return {span.name: span for span in collector.spans if span.trace_id.hex() == trace_id}
+
+
+def test_a_collector_gets_a_restoration_as_one_trace(traced: Any, collector: Collector, png: Image) -> None:
+    parent = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
+    answer = traced.client.post("/restore", content=png(48, 40), headers=parent)
+    assert answer.status_code == 200
+    traced.terminate()
+    assert traced.wait() == 0  # what has not been sent is sent at the end
+    spans = spans_by_name(collector, TRACE)
+    assert sorted(spans) == sorted(["POST /restore", *STAGES])
+    request = spans["POST /restore"]
+    assert request.parent_span_id.hex() == PARENT
+    assert collector.services == {"promptir"}
+    children = [spans[name] for name in STAGES]
+    assert {child.parent_span_id for child in children} == {request.span_id}
+    for before, after in itertools.pairwise(children):
+        assert before.start_time_unix_nano <= before.end_time_unix_nano <= after.start_time_unix_nano
+    assert request.start_time_unix_nano <= children[0].start_time_unix_nano
+    assert children[-1].end_time_unix_nano <= request.end_time_unix_nano
+
+
+def test_the_log_line_names_the_trace(traced: Any, png: Image) -> None:
+    answer = traced.client.post(
+        "/restore", content=png(48, 40, seed=1), headers={"traceparent": f"00-{TRACE}-{PARENT}-01"}
+    )
+    traced.until(lambda: any(line.get("request_id") == answer.headers["X-Request-ID"] for line in traced.lines))
+    (line,) = (line for line in traced.lines if line.get("request_id") == answer.headers["X-Request-ID"])
+    assert line["trace_id"] == TRACE
+
+
+def test_the_histograms_of_the_stages_lead_to_the_trace_where_openmetrics_is_asked_for(traced: Any, png: Image) -> None:
+    traced.client.post("/restore", content=png(48, 40, seed=2), headers={"traceparent": f"00-{TRACE}-{PARENT}-01"})
+    page = traced.client.get("/metrics", headers={"Accept": OPENMETRICS})
+    assert page.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
+    families = {family.name: family for family in text_string_to_metric_families(page.text)}
+    samples = families["promptir_stage_duration_seconds"].samples
+    exemplars = {sample.labels["stage"]: sample.exemplar for sample in samples if sample.exemplar is not None}
+    assert set(exemplars) == {"decode", "queue", "inference", "encode", "total"}
+    assert {exemplar.labels["trace_id"] for exemplar in exemplars.values()} == {TRACE}
+    plain = traced.client.get("/metrics")
+    assert plain.headers["Content-Type"].startswith("text/plain")
+    assert TRACE not in plain.text
+
+
+def test_a_request_that_fails_is_traced_up_to_where_it_did(traced: Any, collector: Collector) -> None:
+    answer = traced.client.post("/restore", content=b"no image", headers={"traceparent": f"00-{TRACE}-{PARENT}-01"})
+    assert answer.status_code == 415
+    traced.client.get("/healthz", headers={"traceparent": f"00-{TRACE}-{PARENT}-01"})
+    traced.terminate()
+    assert traced.wait() == 0
+    spans = spans_by_name(collector, TRACE)
+    assert sorted(spans) == ["POST /restore", "upload"]
+    told = {pair.key: pair.value for pair in spans["POST /restore"].attributes}
+    assert told["promptir.outcome"].string_value == "unsupported-image"
+    assert told["http.response.status_code"].int_value == 415
+
+
+def test_a_server_without_a_collector_serves_and_ends_all_the_same(
+    start: Any, monkeypatch: pytest.MonkeyPatch, png: Image
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    server = start(tracing=True).until_ready()
+    assert server.client.post("/restore", content=png(48, 40, seed=3)).status_code == 200
+    server.terminate()
+    assert server.wait() == 0
+
+
+def test_a_server_that_traces_nothing_does_not_load_the_sdk(server: Any, png: Image) -> None:
+    assert server.client.post("/restore", content=png(48, 40, seed=4)).status_code == 200
+    page = server.client.get("/metrics", headers={"Accept": OPENMETRICS}).text
+    assert not re.search(r"# \{trace_id=", page)
+    code = (
+        "import sys; from server.app import create_app; from server.settings import Settings; create_app(Settings())\n"
+        "sys.exit('opentelemetry.sdk' in sys.modules)"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], timeout=WAIT_S, check=False)
+    assert loaded.returncode == 0
+
+
+def test_the_missing_extra_is_said_in_a_sentence() -> None:
+    code = (
+        "import sys; sys.modules['opentelemetry.exporter'] = None\n"
+        "from server.cli import main; sys.exit(main(['serve', '--tracing', 'true', '--port', '0']))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=WAIT_S, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        "promptir: PROMPTIR_TRACING=true: opentelemetry.exporter.otlp is not installed; "
+        "install this package with the extra `tracing`\n"
+    )

@@ -1,0 +1,36 @@
+"""Round trips: image files through the codec and back into Pillow, with nothing restored in between."""
+
+import io
+
+import numpy as np
+import PIL.Image
+
+from server.imaging import codec
+from server.imaging.codec import Image, OutputFormat
+from server.imaging.header import probe
+from server.settings import LimitSettings
+
+LIMITS = LimitSettings()
+QUALITY = 95
+
+
+def decode(data: bytes) -> Image:
+    return codec.decode(data, probe(data, LIMITS))
+
+
+def round_trip(data: bytes, output: OutputFormat = OutputFormat.PNG) -> PIL.Image.Image:
+    image = decode(data)
+    restored = PIL.Image.open(io.BytesIO(codec.encode(image, image.planes, output, QUALITY)))
+    restored.load()
+    return restored
+
+
+def as_rgba(image: PIL.Image.Image) -> np.ndarray:
+    return np.asarray(image.convert("RGBA")).astype(int)
+
+
+def saved(image: PIL.Image.Image, kind: str, **options: object) -> bytes:
+    """The image as a file of `kind`, written by Pillow."""
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
