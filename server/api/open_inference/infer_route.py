@@ -20,6 +20,7 @@ from server.api.services import Services
 from server.aside import aside
 from server.errors import PromptIRServeError
 from server.open_inference.inference import Call, Inference, Outcome
+from server.tracing import stage
 
 METHOD = "POST"
 PATHS = (f"{ROOT}/models/{{model}}/infer", f"{ROOT}/models/{{model}}/versions/{{version}}/infer")
@@ -57,14 +58,15 @@ class InferRoute:
             await response(scope, receive, send)
 
     async def _infer(self, path: Mapping[str, str], incoming: Incoming, receive: Receive) -> tuple[Head, Call, Outcome]:
-        text = await incoming.text()
-        head = await aside(lambda: read_head(text), len(text))
-        document = head.document
-        call = self._inference.call(
-            path["model"], path.get("version", ""), document.id, document.parameters, head.inputs, head.outputs
-        )
-        head.check(call.shape)
-        binary = await incoming.binary()
+        with stage("upload"):
+            text = await incoming.text()
+            head = await aside(lambda: read_head(text), len(text))
+            document = head.document
+            call = self._inference.call(
+                path["model"], path.get("version", ""), document.id, document.parameters, head.inputs, head.outputs
+            )
+            head.check(call.shape)
+            binary = await incoming.binary()
         with WhileConnected(receive):
             outcome = await self._inference.run(call, lambda: head.images(call.shape, binary), incoming.size)
         return head, call, outcome
