@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 FUZZ_SECONDS ?= 120
 ARTIFACT := models/artifacts/promptir-compact
 
-.PHONY: serve test test-slow check format export bench fuzz gpu-report protocol pictures lock monitoring image image-proof clean
+.PHONY: serve test test-slow check format export bench fuzz gpu-report protocol pictures screenshots docs lock monitoring image image-proof clean
 
 serve: $(VENV)/.serve ## start the server with the shipped model on http://127.0.0.1:8000
 	exec env PROMPTIR_JOBS_FOLDER="$${PROMPTIR_JOBS_FOLDER-runs/jobs}" $(BIN)/promptir serve
@@ -47,6 +47,12 @@ protocol: $(VENV)/.develop ## compile the .proto files of gRPC again
 pictures: $(VENV)/.develop ## make the README's before/after picture again, with the server itself
 	$(BIN)/python docs/before_after.py
 
+screenshots: $(VENV)/.develop ## make the pictures of the page again, with the server itself and Chromium
+	$(BIN)/python docs/screenshots.py
+
+docs: $(VENV)/.develop ## write the documentation as a site into build/site; a broken link fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 lock: ## pin the packages of the images again, by version and hash; needs uv, ARGS=--upgrade takes newer ones
 	docker/lock.sh $(ARGS)
 
@@ -70,7 +76,7 @@ $(VENV)/.serve: $(VENV)/bin/python pyproject.toml
 	touch $@
 
 $(VENV)/.develop: $(VENV)/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[cpu,export,train,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[cpu,export,train,dev,docs]"
 	touch $@ $(VENV)/.serve
 
 clean:

@@ -51,12 +51,17 @@ def find_runtime() -> Runtime | None:
     return None
 
 
+def plan_folder(plans: Path, runtime: Runtime, artifact: Manifest) -> Path:
+    """Where the volume has the plan of this artifact's network for this runtime, if it has one."""
+    return plans / runtime.key / artifact.variant
+
+
 def usable_plan(plans: Path, runtime: Runtime, artifact: Manifest) -> Path | None:
     """The folder of a whole and verified plan of this artifact's network for this runtime; None where there is none.
 
     Verified means that its parity was measured on a GPU: the export keeps no plan that misses the gate.
     """
-    folder = plans / runtime.key / artifact.variant
+    folder = plan_folder(plans, runtime, artifact)
     try:
         manifest = PlanManifest.load(folder)
         manifest.check_runtime(runtime.flavour, runtime.version, runtime.compute_capability)
@@ -102,15 +107,19 @@ def export(plans: Path, artifact: Path, profiles: Sequence[str]) -> int:
 def serving(plans: Path, artifact: Path, environment: Mapping[str, str]) -> dict[str, str]:
     """The settings to serve with: the verified plan of this GPU if the volume has it, else ONNX Runtime on CUDA.
 
-    A backend that the user has named stays. Without a GPU it is CUDA too, which then does not start and says why.
+    On CUDA the server waits for the plan, and goes on with it once it is there. A backend that the user has named
+    stays. Without a GPU it is CUDA too, which then does not start and says why.
     """
     if environment.get(CHOSEN_BY_USER):
         return {}
+    meanwhile = {CHOSEN_BY_USER: "onnx", "PROMPTIR_ONNX_PROVIDERS": "cuda"}
     runtime = find_runtime()
-    on_gpu = runtime is not None and runtime.compute_capability is not None
-    plan = usable_plan(plans, runtime, Manifest.load(artifact)) if on_gpu else None
+    if runtime is None or runtime.compute_capability is None:
+        return meanwhile
+    manifest = Manifest.load(artifact)
+    plan = usable_plan(plans, runtime, manifest)
     if plan is None:
-        return {CHOSEN_BY_USER: "onnx", "PROMPTIR_ONNX_PROVIDERS": "cuda"}
+        return meanwhile | {"PROMPTIR_SUCCESSOR": str(plan_folder(plans, runtime, manifest))}
     return {CHOSEN_BY_USER: "tensorrt", "PROMPTIR_ARTIFACT": str(plan)}
 
 

@@ -149,7 +149,8 @@ def _line(name: str, turns: Turns, resident_mb: float) -> str:
     lower = sorted(turns.cpu_ms)[: (len(turns.cpu_ms) + 1) // 2]
     return (
         f"{name:12} CPU {statistics.mean(lower):.3f} ms a request (median {statistics.median(turns.cpu_ms):.3f}, "
-        f"of whole turns {statistics.median(turns.whole_cpu_ms):.3f}), p50 {statistics.median(turns.latency_ms):.2f} ms, "
+        f"of whole turns {statistics.median(turns.whole_cpu_ms):.3f}), "
+        f"p50 {statistics.median(turns.latency_ms):.2f} ms, "
         f"{statistics.median(turns.per_s):.1f}/s, {resident_mb:.1f} MB, {dict(turns.statuses)}"
     )
 

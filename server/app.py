@@ -3,7 +3,8 @@
 import asyncio
 import importlib.metadata
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from server.api.body import UploadRoom
 from server.api.health import router as health_router
 from server.api.jobs import router as jobs_router
 from server.api.open_inference import front as open_inference
+from server.api.page import Page
 from server.api.report_document import ReportDocument, ReportWithImage
 from server.api.request_context import RequestContext
 from server.api.restore_document import restore_document
@@ -29,6 +31,7 @@ from server.api.schemas import Problem
 from server.api.services import Services
 from server.api.submit_document import submit_document
 from server.api.submit_route import SubmitRoute
+from server.backends.base import BackendInfo
 from server.backends.nvml import gpu_readers
 from server.batching.batcher import Batcher
 from server.batching.cost_model import CostModel
@@ -45,7 +48,8 @@ from server.jobs.store_thread import StoreThread
 from server.metrics import Metrics
 from server.restoration import Restored
 from server.restorer import Restorer
-from server.settings import PREFIX, HttpSettings, JobSettings, Settings, SettingsError
+from server.settings import PREFIX, BackendSettings, HttpSettings, JobSettings, Settings, SettingsError
+from server.succession import Succession
 from server.tracing import create as create_tracing
 
 if TYPE_CHECKING:
@@ -62,17 +66,35 @@ def create_restorer(settings: Settings, metrics: Metrics, new_backend: NewBacken
     clock = time.monotonic
     batcher = Batcher(JobQueue(batching.max_queued_pixels), metrics, clock, max_backlog_s=batching.max_backlog_ms / 1e3)
     check = ParityCheck(settings.backend.fp32_check_every, settings.backend.fp32_gate_db)
-    costs = {name: CostModel() for name in devices}
+    costs: defaultdict[tuple[str, NewBackend | None], CostModel] = defaultdict(CostModel)
 
-    def new_worker(name: str) -> Worker:
+    def new_worker(name: str, replacing: NewBackend | None = None) -> Worker:
         # What a run costs is the same after a rebuild.
-        device = Device(name, batching.max_batch, settings.run_pixels(name), costs[name])
-        backend = new_backend(name) if new_backend else backends.create(settings.backend, batching.max_batch, name)
+        device = Device(name, batching.max_batch, settings.run_pixels(name), costs[name, replacing])
+        make = replacing or new_backend or new_backends(settings.backend, batching.max_batch)
+        backend = make(name)
         timeout_s = settings.backend.run_timeout_s
         return Worker(device, backend, batcher, metrics, clock, check=check, run_timeout_s=timeout_s)
 
     workers = WorkerPool(devices, new_worker, batcher, metrics, clock)
     return Restorer(batcher, workers, settings.limits, metrics, clock, max_whole_pixels=settings.whole_pixels)
+
+
+def new_backends(settings: BackendSettings, max_batch: int) -> NewBackend:
+    """What makes the backends that the settings name."""
+    return lambda name: backends.create(settings, max_batch, name)
+
+
+def create_succession(settings: Settings, restorer: Restorer, metrics: Metrics) -> Succession | None:
+    """Wire the watch for a better artifact; None where none is to come."""
+    present = settings.backend
+    if present.successor is None:
+        return None
+
+    def replace(better: BackendSettings) -> Awaitable[BackendInfo]:
+        return restorer.replace(new_backends(better, settings.batching.max_batch))
+
+    return Succession(present.successor, present, replace, metrics)
 
 
 def create_jobs(settings: JobSettings, restorer: Restorer, metrics: Metrics) -> LongWork | None:
@@ -129,6 +151,7 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Ser
     tracing = create_tracing(version()) if settings.tracing else None
     restorer = create_restorer(settings, metrics, new_backend)
     jobs = create_jobs(settings.jobs, restorer, metrics)
+    succession = create_succession(settings, restorer, metrics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -142,12 +165,15 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Ser
         starting = asyncio.create_task(restorer.start())
         if rpc is not None:
             await rpc.start()
+        watching = None if succession is None else asyncio.create_task(succession.run(starting))
         yield
         if jobs is not None:
             await jobs.stop()
         await restorer.stop(settings.http.drain_timeout_s)
         if rpc is not None:
             await rpc.stop()
+        if watching is not None:
+            watching.cancel()
         with suppress(Exception, asyncio.CancelledError):  # kept as restorer.failure, for whoever runs the app
             starting.cancel()
             await starting
@@ -167,6 +193,7 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Ser
     error_responses.install(app)
     app.router.routes.insert(0, Route(PATH, restore, methods=[METHOD], include_in_schema=False))
     app.router.routes.insert(1, Route(job_schemas.PATH, submit, methods=[METHOD], include_in_schema=False))
+    app.router.routes[:0] = Page().routes()
     app.include_router(router)
     app.include_router(jobs_router)
     app.include_router(health_router)

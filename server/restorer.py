@@ -17,6 +17,7 @@ from server.batching.job import Canvas, Completion, Priority
 from server.batching.pool import WorkerPool
 from server.batching.series import Series
 from server.batching.snapshot import Snapshot
+from server.batching.worker import NewBackend
 from server.frame import Frame, Frames
 from server.imaging import codec, tiling
 from server.imaging.entity_tag import entity_tag
@@ -93,6 +94,14 @@ class Restorer:
         self._codec_threads = ThreadPoolExecutor(threads, thread_name_prefix="promptir-codec")
         self.info = await self._workers.start()
         log.info("ready", extra=vars(self.info))
+
+    async def replace(self, new_backend: NewBackend) -> BackendInfo:
+        """Go on with other backends of the same network, while requests are taken and none is lost.
+
+        Raises BackendUnavailable where one cannot start; a device that had not been replaced by then stays as it is.
+        """
+        self.info = await self._workers.replace(new_backend)
+        return self.info
 
     def drain(self) -> None:
         """Refuse new requests from now on; accepted ones go on, those still being read or decoded included."""

@@ -17,14 +17,16 @@ router = APIRouter()
 
 
 @router.get("/", summary="What this service is")
-async def describe(services: InjectedServices) -> ServiceDescription:
-    """Version, model, limits and links."""
+async def describe(services: InjectedServices, response: Response) -> ServiceDescription:
+    """Version, model, limits and links; browsers, which ask for HTML, get the page."""
+    response.headers["Vary"] = "Accept"
     info, limits = services.restorer.info, services.limits
     model = info and Model(artifact=info.artifact, precision=info.precision, backend=info.backend, device=info.device)
     return ServiceDescription(
         version=services.version,
         status=services.restorer.status,
         model=model,
+        jobs=services.jobs is not None,
         limits=Limits(
             max_upload_bytes=limits.max_upload_bytes,
             max_image_pixels=limits.max_image_pixels,

@@ -115,6 +115,7 @@ class ServiceDescription(BaseModel):
     version: str
     status: Status
     model: Model | None
+    jobs: bool = Field(description="Whether long work is taken; without, `/v1/jobs` answers 501.")
     limits: Limits
     links: dict[str, str] = {
         "restore": "/restore",

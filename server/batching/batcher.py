@@ -54,10 +54,15 @@ class Batcher:
         metrics.watch_queue(lambda: queue.jobs, lambda: queue.pixels, self.backlog_s)
 
     def join(self, device: Device) -> None:
-        """Give work to a device that is warmed up, from now on; the first one opens the queue."""
+        """Give work to a device that is warmed up, from now on; the first one opens the queue.
+
+        One that has its name gets no more, and ends what it runs.
+        """
         with self.queue.lock:
             device.wake = threading.Condition(self.queue.lock)
-            self.devices[device.name] = device
+            before, self.devices[device.name] = self.devices.get(device.name), device
+            if before is not None:
+                before.wake.notify_all()
             for canvas in {lane.canvas for lane in self.queue.lanes} | set(self._admission.owed):
                 self._price(canvas)
             self.queue.open()
@@ -69,15 +74,16 @@ class Batcher:
         Without any device further jobs are refused with NotReady; what waits stays.
         """
         with self.queue.lock:
+            stranded = self.queue.release_from(device)
             if self.devices.get(device.name) is not device:
-                return []
+                return stranded
             del self.devices[device.name]
             if not self.devices:
                 self.queue.pause(lambda: NotReady("the server has no working backend at the moment"))
             device.running = ()
             self._wake_all()
             device.wake.notify_all()
-            return self.queue.release_from(device.name)
+            return stranded
 
     def admit(
         self,
@@ -191,6 +197,8 @@ class Batcher:
         if only_full and device.max_batch == 1:  # it is asked for one at a time, and what waits can still be taken back
             return None
         with self.queue.lock:
+            if self.devices.get(device.name) is not device:  # another has taken its place
+                return None
             now = self._clock()
             while (run := self._next_run(device, now, only_full)) is not None:
                 taken = self._take(run, device, now)
@@ -255,7 +263,7 @@ class Batcher:
         """The jobs of a run, out of the queue; those whose deadline has passed end here."""
         jobs: list[Job] = []
         for lane, count in ((run.lane, run.count), *run.joins):
-            taken = self.queue.take(lane, count, now, device.name, batch_first=run.batch_first)
+            taken = self.queue.take(lane, count, now, device, batch_first=run.batch_first)
             self._price(lane.canvas)
             self._expire(taken.expired)
             self.queue.release(taken.expired)

@@ -43,7 +43,7 @@ class JobQueue:
         self._lanes: dict[Canvas, Lane] = {}
         self._jobs = 0
         self._pixels = 0
-        self._running: dict[Job, str] = {}
+        self._running: dict[Job, object] = {}
         self._refusal: Refusal | None = _starting
 
     @property
@@ -124,7 +124,7 @@ class JobQueue:
             self._left(lane)
             return True
 
-    def take(self, lane: Lane, count: int, now: float, device: str, *, batch_first: bool = False) -> Taken:
+    def take(self, lane: Lane, count: int, now: float, device: object, *, batch_first: bool = False) -> Taken:
         """Remove up to `count` jobs from the head of a lane, to run on `device`; nothing may be left to run.
 
         Jobs whose caller has left are dropped on the way, and those whose deadline has passed are set apart. With
@@ -155,7 +155,7 @@ class JobQueue:
             for job in list(self._running) if jobs is None else jobs:
                 self._running.pop(job, None)
 
-    def release_from(self, device: str) -> list[Job]:
+    def release_from(self, device: object) -> list[Job]:
         """Forget and return the jobs that were taken to run on a device."""
         with self.lock:
             jobs = [job for job, place in self._running.items() if place == device]

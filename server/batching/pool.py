@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from server.backends.base import BackendInfo
 from server.batching.batcher import Batcher, Clock
 from server.batching.job import settle
-from server.batching.supervisor import Sleep, Supervisor
-from server.batching.worker import Worker, lost
+from server.batching.supervisor import NewWorker, Sleep, Supervisor
+from server.batching.worker import NewBackend, lost
 from server.errors import BackendUnavailable, Draining, NotReady
 from server.metrics import DeviceCondition, Metrics
 
@@ -41,7 +41,7 @@ class WorkerPool:
     def __init__(
         self,
         devices: Sequence[str],
-        new_worker: Callable[[str], Worker],
+        new_worker: NewWorker,
         batcher: Batcher,
         metrics: Metrics,
         clock: Clock = time.monotonic,
@@ -77,6 +77,14 @@ class WorkerPool:
         self._first = asyncio.get_running_loop().create_future()
         self._tasks = [asyncio.create_task(supervisor.run()) for supervisor in self._supervisors]
         return await asyncio.shield(self._first)
+
+    async def replace(self, new_backend: NewBackend) -> BackendInfo:
+        """Have every device serve other backends, one device after the other; none stops serving for it.
+
+        Raises BackendUnavailable for a device that cannot: it and those behind it stay as they are.
+        """
+        infos = [await supervisor.replace(new_backend) for supervisor in self._supervisors]
+        return infos[0]
 
     def drain(self) -> None:
         """Refuse new jobs from now on; what was admitted still runs. Returns at once."""

@@ -5,16 +5,24 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from server.backends.base import BackendInfo
 from server.batching.batcher import Clock
-from server.batching.worker import Worker
+from server.batching.worker import NewBackend, Worker
 from server.errors import BackendUnavailable
 from server.metrics import DeviceCondition, Metrics
 
 log = logging.getLogger(__name__)
 
 Sleep = Callable[[float], Awaitable[object]]
+
+
+class NewWorker(Protocol):
+    """Makes a worker, not started; with `new_backend` its backend is that one's and not the usual one's."""
+
+    def __call__(self, name: str, new_backend: NewBackend | None = None, /) -> Worker: ...
+
 
 WATCH_S = 0.25
 """How often a run that hangs is looked for."""
@@ -44,7 +52,7 @@ class Supervisor:
     def __init__(
         self,
         name: str,
-        new_worker: Callable[[str], Worker],
+        new_worker: NewWorker,
         metrics: Metrics,
         on_change: Callable[[], None],
         clock: Clock = time.monotonic,
@@ -55,12 +63,15 @@ class Supervisor:
         self.name = name
         self.condition: DeviceCondition = "starting"
         self.info: BackendInfo | None = None
-        """Of the first start."""
+        """Of the last start."""
         self.failure: BackendUnavailable | None = None
         """Why the last start failed, if it did."""
         self.failed_starts = 0
         """In a row, up to now."""
         self._new_worker = new_worker
+        self._new_backend: NewBackend | None = None
+        self._successor: Worker | None = None
+        self._starting = asyncio.Lock()
         self._metrics = metrics
         self._on_change = on_change
         self._clock = clock
@@ -80,12 +91,36 @@ class Supervisor:
     async def run(self) -> None:
         """Serve until the queue is closed and empty; ends at once, with `failure`, if the first start fails."""
         self._enter("starting")
-        worker = await self._start()
-        while worker is not None and await self._is_lost(worker):
-            self._losses = self._losses + 1 if self._clock() - self._ready_at < STEADY_S else 1
-            self._enter("lost")
-            worker = await self._start_again()
+        async with self._starting:
+            worker = await self._start()
+        while worker is not None:
+            is_lost = await self._is_lost(worker)
+            if is_lost and self._successor is None:
+                self._losses = self._losses + 1 if self._clock() - self._ready_at < STEADY_S else 1
+                self._enter("lost")
+            async with self._starting:
+                worker, self._successor = self._successor, None
+                if worker is None and is_lost:
+                    worker = await self._start_again()
         self._enter("stopped")
+
+    async def replace(self, new_backend: NewBackend) -> BackendInfo:
+        """Serve with other backends from now on: the first one starts, and then the present one ends what it runs.
+
+        Raises BackendUnavailable where it cannot start, or the device is not served now; then nothing has changed.
+        """
+        async with self._starting:
+            if self.condition != "ready":
+                raise BackendUnavailable(f"{self.name} is {self.condition}")
+            worker = self._new_worker(self.name, new_backend)
+            try:
+                info = await worker.start()
+            except BackendUnavailable:
+                await self._is_lost(worker)  # until it has released what it held
+                raise
+            self._new_backend, self._successor = new_backend, worker
+            self._serves(info)
+            return info
 
     def _enter(self, condition: DeviceCondition) -> None:
         self.condition = condition
@@ -95,7 +130,7 @@ class Supervisor:
     async def _start(self) -> Worker | None:
         """Start a worker; None, with `failure`, if its backend cannot."""
         try:
-            worker = self._new_worker(self.name)
+            worker = self._new_worker(self.name, self._new_backend)
         except Exception as error:  # not foreseen, but a task that dies of it would tell nobody
             log.exception("a backend could not be made", extra={"device": self.name})
             self._failed(BackendUnavailable(f"the backend cannot be made: {type(error).__name__}: {error}"))
@@ -106,7 +141,11 @@ class Supervisor:
             self._failed(error)
             await self._is_lost(worker)  # until it has released what it held
             return None
-        self.info = self.info or info
+        self._serves(info)
+        return worker
+
+    def _serves(self, info: BackendInfo) -> None:
+        self.info = info
         self._metrics.set_backend(
             self.name,
             backend=info.backend,
@@ -118,7 +157,6 @@ class Supervisor:
         self.failure, self.failed_starts = None, 0
         self._ready_at = self._clock()
         self._enter("ready")
-        return worker
 
     async def _is_lost(self, worker: Worker) -> bool:
         """Wait for the end of a worker; whether it was lost, and not merely done."""

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Enum, Info
 from server.metrics.group import SeriesGroup
 
 DeviceCondition = Literal["starting", "ready", "lost", "stopped"]
+SwapResult = Literal["done", "failed"]
 
 
 class DeviceSeries(SeriesGroup):
@@ -24,7 +25,19 @@ class DeviceSeries(SeriesGroup):
         self._rebuilds = Counter(
             "promptir_device_rebuilds", "Lost devices that were started again", ["device"], registry=registry
         )
+        self._swaps = Counter(
+            "promptir_artifact_swaps",
+            "Better artifacts that came while the server served: served from then on, or not",
+            ["result"],
+            registry=registry,
+        )
+        for result in get_args(SwapResult):
+            self._swaps.labels(result)
         self._backend = Info("promptir_backend", "What each device runs", ["device"], registry=registry)
+
+    def count_swap(self, result: SwapResult) -> None:
+        """Count a better artifact that came while the server served, and whether it is served now."""
+        self._swaps.labels(result).inc()
 
     def set_device_condition(self, device: str, condition: DeviceCondition) -> None:
         self._condition.labels(device).state(condition)

@@ -68,6 +68,11 @@ class BackendSettings(Group):
     cache_folder: Path | None = Field(
         default=None, description="Where runtimes keep what they compiled; unset, in the artifact folder."
     )
+    successor: Path | None = Field(
+        default=None,
+        description="Folder in which a better artifact of the same weights may appear, such as the plan that is being "
+        "built; the server goes on with it once it is verified, and loses no request.",
+    )
     fp32_check_every: int = Field(
         default=0, ge=0, description="One answer in so many is compared with FP32, which costs a slow run; 0 none."
     )

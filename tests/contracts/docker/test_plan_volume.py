@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from models.artifact import Manifest, Parity
+from models.artifact import ArtifactError, Manifest, Parity
 from models.plan_manifest import PLAN_FILE, BuildOptions, PlanManifest, ShapeProfile
+from server.settings import Settings
+from server.succession import successor
 
 Script = Callable[[str], ModuleType]
 PLAN = b"a plan"
@@ -128,7 +130,11 @@ def test_a_plan_that_does_not_fit_leaves_the_server_on_cuda(
     if common:
         manifest.model_copy(update={"weights_sha256": common}).save(folder)
     volume.find_runtime = lambda: hopper
-    expected = {"PROMPTIR_BACKEND": "onnx", "PROMPTIR_ONNX_PROVIDERS": "cuda"}
+    expected = {
+        "PROMPTIR_BACKEND": "onnx",
+        "PROMPTIR_ONNX_PROVIDERS": "cuda",
+        "PROMPTIR_SUCCESSOR": str(folder),  # another one may come
+    }
     assert volume.serving(tmp_path / "plans", artifact, {}) == expected
 
 
@@ -137,7 +143,28 @@ def test_an_empty_volume_or_no_tensorrt_leaves_the_server_on_cuda(
 ) -> None:
     for runtime in (hopper, None):
         volume.find_runtime = lambda found=runtime: found
-        assert volume.serving(tmp_path, artifact, {})["PROMPTIR_ONNX_PROVIDERS"] == "cuda"
+        chosen = volume.serving(tmp_path, artifact, {})
+        assert chosen["PROMPTIR_ONNX_PROVIDERS"] == "cuda"
+        # the folder that the export fills, or nothing to wait for
+        assert ("PROMPTIR_SUCCESSOR" in chosen) == (runtime is not None)
+
+
+@pytest.mark.parametrize("changed", [{}, {"weights_sha256": "9" * 64}])
+def test_the_server_waits_for_the_very_plan_that_the_export_leaves(
+    volume: ModuleType, hopper: Any, artifact: Path, tmp_path: Path, changed: dict[str, str]
+) -> None:
+    volume.find_runtime = lambda: hopper
+    chosen = volume.serving(tmp_path, artifact, {})
+    given = {name.removeprefix("PROMPTIR_").lower(): value for name, value in chosen.items()}
+    present = Settings.from_environment(given | {"artifact": artifact}).backend
+    plan = write_plan(Path(chosen["PROMPTIR_SUCCESSOR"]))
+    plan.model_copy(update=changed).save(present.successor)
+    if changed:
+        with pytest.raises(ArtifactError, match="not made from the weights"):
+            successor(present.successor, present)
+        return
+    assert volume.usable_plan(tmp_path, hopper, Manifest.load(artifact)) == present.successor
+    assert successor(present.successor, present).backend == "tensorrt"
 
 
 def test_a_backend_that_the_user_names_is_not_overruled(volume: ModuleType, artifact: Path, tmp_path: Path) -> None:

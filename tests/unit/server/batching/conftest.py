@@ -167,9 +167,9 @@ def build(metrics: Metrics) -> Callable[..., tuple[Batcher, WorkerPool]]:
     ) -> tuple[Batcher, WorkerPool]:
         batcher = Batcher(JobQueue(max_pixels=10**9), metrics, clock)
 
-        def new_worker(name: str) -> Worker:
+        def new_worker(name: str, replacing: NewBackend | None = None) -> Worker:
             device = Device(name, max_batch, max_run_pixels)
-            backend = new_backend(name)
+            backend = (replacing or new_backend)(name)
             return Worker(device, backend, batcher, metrics, clock, check=check, run_timeout_s=run_timeout_s)
 
         names = devices or ("test",)

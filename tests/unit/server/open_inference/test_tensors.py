@@ -27,7 +27,7 @@ def test_files_come_back_as_they_went() -> None:
     "raw", [b"", b"\x01\x00\x00\x00a", b"\x00\x00\x00\x00" * 3, b"\x00\x00\x00\x00\x02\x00\x00\x00a", b"\x00" * 7]
 )
 def test_files_that_are_fewer_more_or_cut_off(raw: bytes) -> None:
-    with pytest.raises(InvalidRequest, match="elements|within an element"):
+    with pytest.raises(InvalidRequest, match=r"elements|within an element"):
         from_raw(FILES, raw)
 
 

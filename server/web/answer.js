@@ -1,0 +1,42 @@
+/** Answer: a restored photo as the server gave it, with its name, its mode and where the time went. */
+
+/** @typedef {{ name: string, ms: number }} Stage */
+/** @typedef {{ blob: Blob, name: string, mode: string, stages: Stage[], totalMs: number | null }} Answer */
+
+const STAGES = ["decode", "queue", "inference", "encode"];
+
+/** The stages and the total of a Server-Timing header. @param {string | null} header */
+export function timings(header) {
+  const found = new Map();
+  for (const part of (header ?? "").split(",")) {
+    const [, name, ms] = /^\s*([\w-]+)\s*;.*?dur=([\d.]+)/.exec(part) ?? [];
+    if (name) found.set(name, Number(ms));
+  }
+  const stages = STAGES.filter((name) => found.has(name)).map((name) => ({ name, ms: found.get(name) }));
+  return { stages, totalMs: found.get("total") ?? null };
+}
+
+/** The same from the report of a job. @param {Record<string, any> | null | undefined} report */
+export function reportedTimings(report) {
+  const timings = report?.timings;
+  if (!timings) return { stages: [], totalMs: null };
+  const stages = STAGES.filter((name) => `${name}_ms` in timings).map((name) => ({ name, ms: timings[`${name}_ms`] }));
+  return { stages, totalMs: null };
+}
+
+/**
+ * The file name of a Content-Disposition (RFC 6266); `fallback` without one.
+ * @param {string | null} header
+ * @param {string} fallback
+ */
+export function fileName(header, fallback) {
+  const extended = /filename\*=UTF-8''([^;]+)/i.exec(header ?? "");
+  if (extended) {
+    try {
+      return decodeURIComponent(extended[1]);
+    } catch {
+      // no UTF-8 after all: the plain name is still there
+    }
+  }
+  return /filename="([^"]*)"/i.exec(header ?? "")?.[1] || fallback;
+}

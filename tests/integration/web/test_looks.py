@@ -1,0 +1,87 @@
+"""How the page looks and reads: phones, dark rooms, screen readers, keyboards."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+
+Image = Callable[..., bytes]
+
+
+def busy(guest: Any, png: Image, seed: int) -> Any:
+    """A restored photo, a failed one, and every control in sight."""
+    guest.choose(("hill.png", png(40, 60, seed=seed)), ("notes.txt", b"words"))
+    guest.until("done")
+    guest.until("failed")
+    guest.refusals = 1
+    guest.settle()
+    return guest
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(scheme: str, server: Any, visit: Any, png: Image) -> None:
+    guest = visit(server, color_scheme=scheme, reduced_motion="reduce")
+    first = Axe().run(guest.page)
+    assert first.violations_count == 0, first.generate_report()
+    after = Axe().run(busy(guest, png, seed=601 if scheme == "light" else 602).page)
+    assert after.violations_count == 0, after.generate_report()
+
+
+def test_axe_finds_nothing_where_a_key_is_asked_for(server: Any, visit: Any) -> None:
+    guest = visit(server, reduced_motion="reduce")
+    guest.page.evaluate("document.getElementById('key').showModal()")
+    found = Axe().run(guest.page)
+    assert found.violations_count == 0, found.generate_report()
+
+
+def test_dark_is_dark_and_light_is_light(server: Any, visit: Any) -> None:
+    brightness = {}
+    for scheme in ("light", "dark"):
+        colour = visit(server, color_scheme=scheme).page.evaluate("getComputedStyle(document.body).backgroundColor")
+        brightness[scheme] = sum(int(part) for part in colour[4:-1].split(","))
+    assert brightness["dark"] < 100
+    assert brightness["light"] > 700
+
+
+def test_a_phone_needs_no_sideways_scrolling(server: Any, visit: Any, png: Image, phone: dict[str, Any]) -> None:
+    guest = busy(visit(server, **phone), png, seed=603)
+    assert guest.page.evaluate("document.documentElement.scrollWidth") == 375
+    small = guest.page.evaluate(
+        """() => [...document.querySelectorAll("button, a.button, label.button, select, .knob")]
+          .filter((part) => part.checkVisibility())
+          .map((part) => [part.id || part.textContent, part.getBoundingClientRect().height])
+          .filter(([, height]) => height < 36)"""
+    )
+    assert small == [], "too small for a finger"
+
+
+def test_everything_is_reached_by_the_keyboard(server: Any, visit: Any, png: Image) -> None:
+    guest = busy(visit(server), png, seed=604)
+    guest.page.evaluate("document.activeElement.blur()")
+    reached = []
+    for _ in range(40):
+        guest.page.keyboard.press("Tab")
+        name = guest.page.evaluate("(at => at.id || at.ariaLabel || at.className)(document.activeElement)")
+        reached.append(name)
+        if name == "format":
+            break
+    wanted = ["files", "view", "divider", "zoom-out", "zoom-fit", "zoom-in", "download", "clear", "amount", "strength"]
+    assert [name for name in reached if name in wanted] == wanted
+    assert "Try notes.txt again" in reached
+    assert "Save hill-restored.png" in reached
+
+
+def test_motion_is_left_out_where_it_is_not_wanted(server: Any, visit: Any, png: Image) -> None:
+    guest = visit(server, reduced_motion="reduce")
+    guest.page.evaluate(
+        """() => {
+          window.places = [];
+          new MutationObserver(() => places.push(document.getElementById("divider").getAttribute("aria-valuenow")))
+            .observe(document.getElementById("divider"), { attributes: true, attributeFilter: ["aria-valuenow"] });
+        }"""
+    )
+    guest.choose(("still.png", png(30, 30, seed=605)))
+    guest.until("done")
+    guest.page.wait_for_selector("#divider:not([hidden])")
+    assert set(guest.page.evaluate("places")) <= {"50"}

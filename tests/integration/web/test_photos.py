@@ -1,0 +1,217 @@
+"""Photos through the page: how they come, how far they are, what becomes of them."""
+
+import base64
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from playwright.sync_api import Route, expect
+
+Image = Callable[..., bytes]
+Samples = Callable[[bytes], np.ndarray]
+WHOLE_PIXELS = 65_536
+LARGE = (512, 640)
+MOST_BYTES = 2 * 2**20
+
+# A file in the hands of a visitor, as the page's own script sees it: dropped or pasted.
+BRING = """([name, base64, way]) => {
+  const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+  const carried = new DataTransfer();
+  carried.items.add(new File([bytes], name, { type: "image/png" }));
+  const init = { bubbles: true, cancelable: true };
+  if (way === "paste") document.dispatchEvent(new ClipboardEvent("paste", { ...init, clipboardData: carried }));
+  else for (const type of ["dragenter", "dragover", "drop"])
+    document.body.dispatchEvent(new DragEvent(type, { ...init, dataTransfer: carried }));
+}"""
+
+
+@pytest.fixture(scope="module")
+def jobs(session_start: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A server that keeps jobs, slow enough that tiles are seen to be counted, and with a limit that is soon met."""
+    folder = tmp_path_factory.mktemp("jobs")
+    limits = {"max_whole_pixels": WHOLE_PIXELS, "max_image_pixels": 1_000_000, "max_upload_bytes": MOST_BYTES}
+    return session_start(jobs_folder=folder, max_batch=1, simulated_base_ms=30, **limits).until_ready()
+
+
+def test_a_photo_comes_back_under_the_name_the_server_gives_it(
+    server: Any, visit: Any, png: Image, samples: Samples
+) -> None:
+    guest = visit(server)
+    photo = png(60, 90, seed=101)
+    guest.choose(("ein Hügel.png", photo))
+    guest.until("done")
+    guest.settle()
+    with guest.page.expect_download() as expected:
+        guest.page.click("#download")
+    assert expected.value.suggested_filename == "ein Hügel-restored.png"
+    np.testing.assert_array_equal(samples(Path(expected.value.path()).read_bytes()), samples(photo))
+    assert "90 \u00d7 60 \u00b7 in one piece" in guest.text("#caption-facts")
+    stages = guest.page.locator(".timing dt").all_inner_texts()
+    assert stages == ["Reading the file", "Waiting for its run", "The network", "Writing the file"]
+    assert guest.text("#news").startswith("ein Hügel.png: Restored")
+
+
+@pytest.mark.parametrize("way", ["drop", "paste"])
+def test_a_photo_may_be_dropped_or_pasted(way: str, server: Any, visit: Any, png: Image) -> None:
+    guest = visit(server)
+    photo = base64.b64encode(png(20, 30, seed=len(way))).decode()
+    guest.page.evaluate(BRING, [f"{way}.png", photo, way])
+    guest.until("done")
+    assert guest.text(".entry .name") == f"{way}.png"
+    assert not guest.page.locator("#drop").is_visible()
+
+
+def test_several_photos_have_an_entry_each(server: Any, visit: Any, png: Image) -> None:
+    guest = visit(server)
+    guest.choose(*((f"{index}.png", png(24, 36, seed=200 + index)) for index in range(5)))
+    guest.until("done", entries=5)
+    assert guest.page.locator(".entry .name").all_inner_texts() == [f"{index}.png" for index in range(5)]
+    guest.page.click(".entry:nth-child(4) .open")
+    assert guest.text("#caption-name") == "3.png"
+    assert guest.page.get_attribute(".entry:nth-child(4) .open", "aria-pressed") == "true"
+    saved = []
+    guest.page.on("download", lambda download: saved.append(download.suggested_filename))
+    with guest.page.expect_event("download", lambda _: len(saved) == 5):
+        guest.page.click("#download-all")
+    assert sorted(saved) == [f"{index}-restored.png" for index in range(5)]
+    guest.page.click("[aria-label='Remove 3.png']")
+    assert guest.page.locator(".entry").count() == 4
+    guest.page.click("#clear")
+    assert not guest.page.is_visible("#tray")
+    assert guest.page.is_visible("#restore-sample")
+
+
+def test_what_is_no_photo_is_told_in_a_sentence(server: Any, visit: Any) -> None:
+    guest = visit(server)
+    guest.choose(("notes.txt", b"These are words."))
+    guest.until("failed")
+    guest.refusals = 1
+    sentence = guest.text(".entry .state")
+    assert "not an image" in sentence
+    assert "JPEG, PNG, WebP" in sentence
+    assert sentence in guest.text("#blank")
+    assert sentence in guest.text("#news")
+    assert not guest.page.is_visible("#download")
+
+
+def test_a_photo_beyond_a_limit_is_told_the_limit(jobs: Any, visit: Any, png: Image) -> None:
+    guest = visit(jobs)
+    guest.choose(("wide.png", png(1001, 1000, 1)))
+    guest.until("failed")
+    guest.refusals = 1
+    assert "A photo may have 1\u00a0megapixel." in guest.text(".entry .state")
+    assert guest.text("#working-text") == guest.text(".entry .state")
+
+
+def test_a_file_beyond_the_limit_is_not_even_sent(jobs: Any, visit: Any) -> None:
+    guest = visit(jobs)
+    asked: list[str] = []
+    guest.page.on("request", lambda request: asked.append(request.method))
+    guest.choose(("long.png", bytes(MOST_BYTES + 1)))
+    guest.until("failed")
+    assert guest.text(".entry .state") == "The file has 2.1 MB. It may have 2 MB."
+    assert "POST" not in asked
+
+
+def test_options_are_asked_for_and_can_be_asked_for_again(server: Any, visit: Any, png: Image) -> None:
+    guest = visit(server)
+    guest.page.select_option("#format", "webp")
+    guest.choose(("hill.png", png(32, 48, seed=301)))
+    guest.until("done")
+    assert guest.page.get_attribute("#download", "download") == "hill-restored.webp"
+    assert not guest.page.is_visible("#again")
+    with guest.page.expect_request(lambda request: "/restore" in request.url) as expected:
+        guest.page.select_option("#format", "jpeg")
+        guest.page.focus("#strength")
+        guest.page.keyboard.press("Home")
+        guest.page.click("#again")
+    assert expected.value.url.endswith("/restore?format=jpeg&strength=0")
+    guest.page.wait_for_selector("#download[download='hill-restored.jpg']")
+
+
+def test_a_large_photo_is_a_job_whose_tiles_are_counted(jobs: Any, visit: Any, png: Image, samples: Samples) -> None:
+    guest = visit(jobs)
+    photo = png(*LARGE, seed=401)
+    asked: list[str] = []
+    guest.page.on("request", lambda request: asked.append(f"{request.method} {request.url.removeprefix(jobs.url)}"))
+    guest.choose(("large.png", photo))
+    expect(guest.page.locator(".entry .state")).to_have_text(re.compile(r"^Tile [1-9]\d* of \d+"))
+    assert int(guest.page.get_attribute(".entry [role=progressbar]", "aria-valuenow") or 0) > 0
+    guest.until("done")
+    assert any(line.startswith("POST /v1/jobs?") for line in asked)
+    assert not any(line.startswith("POST /restore") for line in asked)
+    assert "in tiles" in guest.text("#caption-facts")
+    assert guest.page.locator(".timing").count() == 4
+    with guest.page.expect_download() as expected:
+        guest.page.click("#download")
+    assert expected.value.suggested_filename == "large-restored.png"
+    np.testing.assert_array_equal(samples(Path(expected.value.path()).read_bytes()), samples(photo))
+    jobs.until(lambda: jobs.metric("promptir_jobs_bytes") == 0)
+
+
+def test_a_photo_that_is_removed_is_no_longer_worked_on(jobs: Any, visit: Any, png: Image) -> None:
+    guest = visit(jobs)
+    guest.choose(("gone.png", png(*LARGE, seed=402)))
+    expect(guest.page.locator(".entry .state")).to_have_text(re.compile("^Tile"))
+    with guest.page.expect_request(lambda request: request.method == "DELETE"):
+        guest.page.click("[aria-label='Remove gone.png']")
+    jobs.until(lambda: jobs.metric('promptir_jobs{state="running"}') == 0)
+    assert guest.page.locator(".entry").count() == 0
+
+
+def test_a_refusal_for_load_is_sent_again(server: Any, visit: Any, png: Image) -> None:
+    guest = visit(server)
+    refusals = iter([True, False])
+
+    def answer(route: Route) -> None:
+        if next(refusals):
+            problem = '{"detail": "The backlog is full.", "status": 429}'
+            headers = {"Content-Type": "application/problem+json", "Retry-After": "1"}
+            route.fulfill(status=429, headers=headers, body=problem)
+        else:
+            route.continue_()
+
+    guest.page.route("**/restore?*", answer)
+    guest.choose(("patient.png", png(16, 16, seed=501)))
+    expect(guest.page.locator(".entry .state")).to_contain_text("next try in")
+    guest.until("done")
+    guest.refusals = 1
+
+
+def test_a_server_that_asks_for_a_key_is_given_it(server: Any, visit: Any, png: Image) -> None:
+    guest = visit(server)
+
+    def answer(route: Route) -> None:
+        if route.request.headers.get("authorization") == "Bearer open sesame":
+            route.continue_()
+        else:
+            problem = '{"detail": "This key is not known.", "status": 401}'
+            route.fulfill(status=401, headers={"Content-Type": "application/problem+json"}, body=problem)
+
+    guest.page.route("**/restore?*", answer)
+    guest.choose(("secret.png", png(16, 16, seed=502)))
+    guest.page.fill("#key-value", "a guess")
+    guest.page.keyboard.press("Enter")
+    expect(guest.page.locator("#key-note")).to_contain_text("not taken")
+    guest.page.fill("#key-value", "open sesame")
+    guest.page.click("#key [type=submit]")
+    guest.until("done")
+    guest.choose(("again.png", png(16, 16, seed=503)))
+    guest.until("done", entries=2)
+    guest.refusals = 2
+    assert guest.page.evaluate("[Object.keys(localStorage).length, document.cookie]") == [0, ""]
+
+
+def test_a_server_that_is_gone_is_told_and_the_photo_can_be_tried_again(server: Any, visit: Any, png: Image) -> None:
+    guest = visit(server)
+    guest.page.context.set_offline(True)
+    guest.choose(("later.png", png(16, 16, seed=504)))
+    guest.until("failed")
+    assert "does not answer" in guest.text(".entry .state")
+    guest.page.context.set_offline(False)
+    guest.page.click("[aria-label='Try later.png again']")
+    guest.until("done")
+    guest.refusals = 1
