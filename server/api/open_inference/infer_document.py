@@ -3,14 +3,13 @@
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import Header, Path
+from fastapi import Header
 from fastapi.routing import APIRoute
 
 from server import errors
 from server.api.error_responses import status_of
 from server.api.open_inference.infer_route import METHOD, PATHS
-from server.api.open_inference.schemas import InferRequest, InferResponse, ProtocolError
-from server.open_inference.models import MODELS, VERSION
+from server.api.open_inference.schemas import InferRequest, InferResponse, ModelName, ModelVersion, ProtocolError
 
 _ERRORS = (
     errors.InvalidRequest,
@@ -73,18 +72,17 @@ def _responses() -> dict[int | str, dict[str, Any]]:
     return responses
 
 
-_Model = Annotated[str, Path(examples=list(MODELS))]
 _Length = Annotated[
     int | None,
     Header(alias="Inference-Header-Content-Length", description="Bytes of the JSON, where binary data follows.", gt=0),
 ]
 
 
-def _infer(model: _Model, length: _Length = None) -> None:
+def _infer(model: ModelName, length: _Length = None) -> None:
     """Noise, rain or haze is found and removed. Each of the N images is a job of its own, of the size it came in."""
 
 
-def _infer_version(model: _Model, version: Annotated[str, Path(examples=[VERSION])], length: _Length = None) -> None:
+def _infer_version(model: ModelName, version: ModelVersion, length: _Length = None) -> None:
     """The same, by the version that there is."""
 
 

@@ -1,14 +1,17 @@
 """Routes of the protocol that tell about the server and its models."""
 
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 
 from server.api.open_inference.errors import ROOT
 from server.api.open_inference.schemas import (
     ModelIndex,
     ModelMetadata,
+    ModelName,
     ModelReady,
+    ModelVersion,
     ProtocolError,
     ServerLive,
     ServerMetadata,
@@ -16,12 +19,13 @@ from server.api.open_inference.schemas import (
 )
 from server.api.services import InjectedServices, Services
 from server.open_inference import models
+from server.open_inference.models import Model
 from server.open_inference.statistics import statistics
 from server.restorer import Status
 
 router = APIRouter(prefix=ROOT, tags=["open inference protocol"])
 
-_MODEL, _VERSION = "/models/{model}", "/models/{model}/versions/{version}"
+_UNREADY: dict[int | str, dict[str, Any]] = {503: {"model": ModelReady, "description": "Not ready."}}
 _UNKNOWN: dict[int | str, dict[str, Any]] = {
     404: {"model": ProtocolError, "description": "No model has this name, or this version."}
 }
@@ -51,40 +55,41 @@ async def all_statistics(services: InjectedServices) -> dict[str, Any]:
     return statistics(list(models.MODELS.values()), services.metrics.registry)
 
 
-@router.get(_MODEL, summary="What a model takes and gives", responses=_UNKNOWN)
-@router.get(_VERSION, summary="What a version of a model takes and gives", responses=_UNKNOWN)
-async def model_metadata(services: InjectedServices, model: str, version: str = "") -> ModelMetadata:
-    """The names are of one network and take all datatypes; each lists one, for clients that go by it."""
-    return ModelMetadata(**models.find(model, version).metadata(services.settings.backend.backend))
+async def _by_name(model: ModelName) -> Model:
+    return models.find(model)
 
 
-@router.get(
-    f"{_MODEL}/ready",
-    summary="Whether a model is ready",
-    responses=_UNKNOWN | {503: {"model": ModelReady, "description": "Not ready."}},
-)
-@router.get(
-    f"{_VERSION}/ready",
-    summary="Whether a version of a model is ready",
-    responses=_UNKNOWN | {503: {"model": ModelReady, "description": "Not ready."}},
-)
-async def model_ready(services: InjectedServices, response: Response, model: str, version: str = "") -> ModelReady:
-    """As `/readyz`."""
-    return ModelReady(name=models.find(model, version).name, ready=_is_ready(services, response))
+async def _by_version(model: ModelName, version: ModelVersion) -> Model:
+    return models.find(model, version)
 
 
-@router.get(f"{_MODEL}/config", summary="Triton's configuration of a model", responses=_UNKNOWN)
-@router.get(f"{_VERSION}/config", summary="Triton's configuration of a version of a model", responses=_UNKNOWN)
-async def model_config(services: InjectedServices, model: str, version: str = "") -> dict[str, Any]:
-    """As far as perf_analyzer and other clients of Triton read it."""
-    return models.find(model, version).config(services.settings.backend.backend)
+def _add_model_routes(path: str, found: Callable[..., Awaitable[Model]], what: str) -> None:
+    """The routes of a model, by its name or by its version as well."""
+    Found = Annotated[Model, Depends(found)]  # noqa: N806 - a type
+
+    @router.get(path, summary=f"What {what} takes and gives", responses=_UNKNOWN)
+    async def metadata(services: InjectedServices, model: Found) -> ModelMetadata:
+        """The names are of one network and take all datatypes; each lists one, for clients that go by it."""
+        return ModelMetadata(**model.metadata(services.settings.backend.backend))
+
+    @router.get(f"{path}/ready", summary=f"Whether {what} is ready", responses=_UNKNOWN | _UNREADY)
+    async def ready(services: InjectedServices, response: Response, model: Found) -> ModelReady:
+        """As `/readyz`."""
+        return ModelReady(name=model.name, ready=_is_ready(services, response))
+
+    @router.get(f"{path}/config", summary=f"Triton's configuration of {what}", responses=_UNKNOWN)
+    async def config(services: InjectedServices, model: Found) -> dict[str, Any]:
+        """As far as perf_analyzer and other clients of Triton read it."""
+        return model.config(services.settings.backend.backend)
+
+    @router.get(f"{path}/stats", summary=f"Statistics of {what}", responses=_UNKNOWN)
+    async def stats(services: InjectedServices, model: Found) -> dict[str, Any]:
+        """Cumulative counts and nanoseconds."""
+        return statistics([model], services.metrics.registry)
 
 
-@router.get(f"{_MODEL}/stats", summary="Statistics of a model", responses=_UNKNOWN)
-@router.get(f"{_VERSION}/stats", summary="Statistics of a version of a model", responses=_UNKNOWN)
-async def model_statistics(services: InjectedServices, model: str, version: str = "") -> dict[str, Any]:
-    """Cumulative counts and nanoseconds."""
-    return statistics([models.find(model, version)], services.metrics.registry)
+_add_model_routes("/models/{model}", _by_name, "a model")
+_add_model_routes("/models/{model}/versions/{version}", _by_version, "a version of a model")
 
 
 @router.post("/repository/index", summary="The models")

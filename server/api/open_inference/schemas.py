@@ -2,20 +2,31 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from fastapi import Path
+from pydantic import BaseModel, ConfigDict, Field
 
-from server.open_inference.models import MAX_IMAGES, Datatype
+from server.open_inference.models import INPUT, MAX_IMAGES, MODELS, OUTPUT, VERSION, Datatype
 
 Parameters = dict[str, Any]
+# The documents name what there is; what there is not is refused by the models, in a sentence.
+ModelName = Annotated[str, Path(json_schema_extra={"enum": list(MODELS)})]
+ModelVersion = Annotated[str, Path(json_schema_extra={"enum": [VERSION]})]
 Dim = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
+
+_EXAMPLE: Any = {
+    "inputs": [{"name": INPUT, "shape": [1, 3, 1, 1], "datatype": "UINT8", "data": [255, 128, 0]}],
+    "outputs": [{"name": OUTPUT, "parameters": {"binary_data": False}}],
+}
 
 
 class RequestInput(BaseModel):
     """The one input of a request."""
 
-    name: str = Field(examples=["image"])
+    name: str = Field(json_schema_extra={"const": INPUT})
     shape: list[Dim] = Field(description=f"`[N, 3, H, W]`, or `[N]` for files; at most {MAX_IMAGES}.", min_length=1)
-    datatype: str = Field(description="FP32 in 0..1, UINT8, or BYTES that are image files.", examples=[*Datatype])
+    datatype: str = Field(
+        description="FP32 in 0..1, UINT8, or BYTES that are image files.", json_schema_extra={"enum": list(Datatype)}
+    )
     parameters: Parameters = {}
     data: Any = Field(default=None, description="Numbers, flat or nested; files as base64. Left out if binary.")
 
@@ -23,17 +34,19 @@ class RequestInput(BaseModel):
 class RequestOutput(BaseModel):
     """What is wanted of the output; `binary_data` in its parameters says how."""
 
-    name: str = Field(examples=["restored"])
+    name: str = Field(json_schema_extra={"const": OUTPUT})
     parameters: Parameters = {}
 
 
 class InferRequest(BaseModel):
     """The JSON of a request, which binary data may follow."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+
     id: str = ""
     parameters: Parameters = {}
-    inputs: list[RequestInput]
-    outputs: list[RequestOutput] = []
+    inputs: list[RequestInput] = Field(json_schema_extra={"minItems": 1, "maxItems": 1})
+    outputs: list[RequestOutput] = Field(default=[], json_schema_extra={"maxItems": 1})
 
 
 class ResponseOutput(BaseModel):
