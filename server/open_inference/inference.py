@@ -6,15 +6,18 @@ from dataclasses import dataclass
 from server.aside import aside
 from server.errors import InvalidRequest
 from server.frame import Frames
-from server.imaging.header import hold_against
+from server.imaging.header import hold_against, peek
 from server.open_inference import models
 from server.open_inference.models import INPUT, OUTPUT, Datatype
 from server.open_inference.parameters import Parameters, refuse_features
 from server.open_inference.tensors import Images, Shape
-from server.restoration import Mode, Timings
+from server.restoration import Mode, Restored, Timings
 from server.restorer import Restorer
 from server.settings import LimitSettings
 from server.together import together
+
+# Files of more follow one another: photos of one request must not refuse each other for the load that they are.
+TOGETHER_PIXELS = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +107,20 @@ class Inference:
                 images, call.parameters.options, deadline=call.deadline, priority=call.parameters.turn
             )
             return Outcome(restored.frames, call.shape.datatype, call.shape.dims, restored.mode, restored.timings)
-        files = await together(
-            self._restorer.restore(data, call.parameters.options, deadline=call.deadline, priority=call.parameters.turn)
-            for data in images
-        )
+        files = await self._restore_files(call, images)
         mode = Mode.TILED if any(file.mode is Mode.TILED for file in files) else Mode.WHOLE
         slowest = max(files, key=lambda file: file.timings.queue_s + file.timings.inference_s)
         return Outcome([file.data for file in files], Datatype.BYTES, call.shape.dims, mode, slowest.timings)
+
+    async def _restore_files(self, call: Call, files: Sequence[bytes]) -> list[Restored]:
+        async def restore(data: bytes) -> Restored:
+            options, turn = call.parameters.options, call.parameters.turn
+            return await self._restorer.restore(data, options, deadline=call.deadline, priority=turn)
+
+        sizes = [peek(data, self._limits) for data in files]
+        small = [at for at, size in enumerate(sizes) if size is not None and size[0] * size[1] <= TOGETHER_PIXELS]
+        restored = dict(zip(small, await together(restore(files[at]) for at in small), strict=True))
+        for at in range(len(files)):
+            if at not in restored:
+                restored[at] = await restore(files[at])
+        return [restored[at] for at in range(len(files))]

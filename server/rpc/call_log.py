@@ -62,6 +62,9 @@ class CallLog:
             yield
         except PromptIRServeError as error:
             await context.abort(code_of(type(error)), error.detail)
+        except Exception:
+            log.exception("a call failed unexpectedly")
+            await context.abort(grpc.StatusCode.INTERNAL, _UNFORESEEN)
 
     def note(self, method: str, status: int, outcome: str, seconds: float) -> None:
         """Count and log one answered request."""

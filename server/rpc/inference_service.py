@@ -100,19 +100,25 @@ class InferenceService:
             return await aside(response.SerializeToString, len(data))
 
     async def _infer_stream(self, requests: Requests, context: Any) -> AsyncIterator[bytes]:
-        """One after the other; an error is the answer to its request, and the stream goes on."""
-        async for data in requests:
-            began, status, outcome = time.perf_counter(), 200, "restored"
-            try:
-                with self._services.restorer.accepted():
-                    response = await self._answer(data, context.time_remaining())
-                answer = messages.ModelStreamInferResponse(infer_response=response)
-            except PromptIRServeError as error:
-                status, outcome = status_of(type(error)), error.slug
-                answer = messages.ModelStreamInferResponse(error_message=error.detail)
-                answer.infer_response.id = _id_of(data)
+        async with self._calls.told(context):
+            async for data in requests:
+                answer = await self._streamed(data, context)
+                yield await aside(answer.SerializeToString, len(data))
+
+    async def _streamed(self, data: bytes, context: Any) -> Any:
+        """An error is the answer to its request, and the stream goes on."""
+        began, status, outcome = time.perf_counter(), 200, "restored"
+        try:
+            with self._services.restorer.accepted():
+                response = await self._answer(data, context.time_remaining())
+            return messages.ModelStreamInferResponse(infer_response=response)
+        except PromptIRServeError as error:
+            status, outcome = status_of(type(error)), error.slug
+            answer = messages.ModelStreamInferResponse(error_message=error.detail)
+            answer.infer_response.id = _id_of(data)
+            return answer
+        finally:
             self._calls.note("ModelStreamInfer", status, outcome, time.perf_counter() - began)
-            yield await aside(answer.SerializeToString, len(data))
 
     async def _received(self, requests: Requests) -> bytes:
         patience_s = self._services.limits.upload_stall_s * _STALLS

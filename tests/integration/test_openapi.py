@@ -63,12 +63,12 @@ def test_every_reference_leads_somewhere_and_every_route_is_described(server: An
         "/v2",
         "/v2/health/live",
         "/v2/health/ready",
+        "/v2/models/stats",
         *sorted(
             f"/v2/models/{model}{what}"
             for model in ("{model}", "{model}/versions/{version}")
             for what in ("", "/config", "/infer", "/ready", "/stats")
         ),
-        "/v2/models/stats",
         "/v2/repository/index",
     ]
     for reference in _references(document):

@@ -1,6 +1,8 @@
 """The protocol over gRPC with the real `tritonclient`: the answers, limits and errors that HTTP has."""
 
 import queue
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -198,6 +200,14 @@ def test_a_port_that_is_taken_is_said_in_a_sentence(both: Any, address: Any, com
     done = command("serve", port=0, grpc_port=port, backend="simulated")
     assert done.returncode == 1
     assert f"cannot listen for gRPC on 127.0.0.1 port {port}" in done.stderr
+
+
+def test_without_its_packages_a_port_is_refused_in_a_sentence() -> None:
+    program = "import sys; sys.modules['grpc'] = None; from server.cli import main; sys.exit(main(sys.argv[1:]))"
+    arguments = ("serve", "--port", "0", "--grpc-port", "0", "--backend", "simulated")
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.endswith("grpc is not installed; install the extra: pip install 'promptir-serve[grpc]'\n")
 
 
 def _request(side: int = 8) -> Any:

@@ -67,6 +67,16 @@ def test_a_large_image_is_tiled_and_says_so(start: Any, triton: Any, tensor: Any
     np.testing.assert_allclose(answer.as_numpy("restored"), floats, atol=1e-6)
 
 
+def test_large_files_of_a_request_do_not_refuse_each_other(
+    start: Any, triton: Any, tensor: Any, pixels: Any, file_of: Any, pixels_of: Any
+) -> None:
+    server = start(max_whole_pixels=256 * 256, max_queued_pixels=2**20).until_ready()
+    images = [pixels(1, height, 1100, seed=height)[0] for height in (1000, 64, 1100)]
+    answer = triton(server).infer("promptir", tensor(np.array([file_of(each) for each in images], object), "BYTES"))
+    for found, image in zip(answer.as_numpy("restored"), images, strict=True):
+        np.testing.assert_array_equal(pixels_of(bytes(found)), image)
+
+
 def test_the_images_of_a_tensor_share_a_run(start: Any, triton: Any, tensor: Any, pixels: Any) -> None:
     client = triton(start().until_ready())
     client.infer("promptir", tensor(pixels(8, 16, 16), "UINT8"))
