@@ -104,6 +104,8 @@ def _of_scenarios(report: Mapping[str, Any]) -> list[str]:
     if (overload := report.get("overload")) is not None:
         memory, refusals = overload["memory_mb"], overload["summary"]["refusal_ms"]
         told = f"refusals p50 {refusals['p50']:.1f} ms, p99 {refusals['p99']:.1f} ms, " if refusals else ""
+        if (inside := overload["refusal_in_server_ms"]) is not None:
+            told += f"of it from the head read to the refusal p50 {inside['p50']:.2f} ms, p99 {inside['p99']:.2f} ms, "
         lines.append(
             f"Overload: {overload['offered_per_s']:.0f}/s offered for {overload['summary']['seconds']:.0f} s, restored "
             f"{overload['restored_per_s']:.1f}/s, in time {overload['goodput_per_s']:.1f}/s, which is "

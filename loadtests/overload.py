@@ -1,9 +1,11 @@
 """Overload: our server under five times what its device can do, and the end of its process under load."""
 
 import asyncio
+import re
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from server.cli.bench.load import Load, Recording, apply
 from server.cli.bench.report import as_json
 from server.cli.bench.run_log import read_run_log
 from server.cli.bench.sender import Answer, Sender
-from server.cli.bench.summary import Summary, summarise
+from server.cli.bench.summary import Spread, Summary, spread_of, summarise
 from server.cli.bench.uploads import make_kind
 
 OVERLOAD = "overload"
@@ -31,6 +33,7 @@ SIDE = 64
 DRAIN_S = 3.0
 TIMEOUT_S = 60.0
 MEMORY_SAMPLE_S = 1.0
+TOTAL = re.compile(r"total;dur=([\d.]+)")
 SETTLED_SHARE = 0.25  # the first quarter may still fill caches and buffers
 
 
@@ -41,9 +44,9 @@ def overload(folder: Path, seconds: float | None) -> dict[str, Any]:
     ideal_per_s = 1e3 * MAX_BATCH / run_ms
     with promptir(TINY, folder / "overload.csv", max_backlog_ms=BACKLOG_MS) as peer:
         crowd = Load(kinds, min(CAPACITY_S, seconds or CAPACITY_S), 1.0, clients=CROWD, seed=SEED)
-        capacity, _, _ = uvloop.run(_summed_up(crowd, peer))
+        capacity, *_ = uvloop.run(_summed_up(crowd, peer))
         flood = Load(kinds, seconds or OVERLOAD_S, 2.0, rate=TIMES_CAPACITY * ideal_per_s, seed=SEED)
-        summary, memory_mb, others_share = uvloop.run(_summed_up(flood, peer))
+        summary, refusals, memory_mb, others_share = uvloop.run(_summed_up(flood, peer))
     settled = np.array(memory_mb[int(len(memory_mb) * SETTLED_SHARE) :])
     queue = summary.stages_ms.get("queue")
     goodput = summary.goodput_per_s or 0.0
@@ -57,6 +60,7 @@ def overload(folder: Path, seconds: float | None) -> dict[str, Any]:
         "goodput_of_ideal": goodput / ideal_per_s,
         "bound_ms": BACKLOG_MS,
         "longest_wait_in_queue_ms": queue and queue.maximum,
+        "refusal_in_server_ms": refusals and asdict(refusals),
         "outcomes": summary.outcomes,
         "memory_mb": {"first": memory_mb[0], "settled_min": settled.min(), "settled_max": settled.max()},
         "memory_growth_mb_per_min": np.polyfit(np.arange(len(settled)), settled, 1)[0] * 60 / MEMORY_SAMPLE_S,
@@ -65,7 +69,8 @@ def overload(folder: Path, seconds: float | None) -> dict[str, Any]:
     }
 
 
-async def _summed_up(load: Load, peer: Peer) -> tuple[Summary, list[float], float]:
+async def _summed_up(load: Load, peer: Peer) -> tuple[Summary, Spread | None, list[float], float]:
+    """The figures, the milliseconds from the head of a request to its refusal, the memory, what others took."""
     memory_mb: list[float] = []
 
     async def watch_memory() -> None:
@@ -81,7 +86,13 @@ async def _summed_up(load: Load, peer: Peer) -> tuple[Summary, list[float], floa
     device = None if peer.run_log is None else read_run_log(peer.run_log, *recording.window)
     # A request that was accepted at the bound still has its own run to come.
     deadline_ms = BACKLOG_MS + TINY.run_ms(MAX_BATCH, SIDE * SIDE)
-    return summarise(load, recording, deadline_ms=deadline_ms, device=device), memory_mb, probe.others_share()
+    summary = summarise(load, recording, deadline_ms=deadline_ms, device=device)
+    return summary, _refusals(recording), memory_mb, probe.others_share()
+
+
+def _refusals(recording: Recording) -> Spread | None:
+    timings = [answer.server_timing or "" for answer in recording.answers if answer.outcome.startswith("429")]
+    return spread_of([float(match[1]) for timing in timings if (match := TOTAL.search(timing))])
 
 
 def drain(folder: Path, seconds: float | None) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager, suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
@@ -16,14 +15,15 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server import backends
+from server.access.access import Access
 from server.api import error_responses, job_schemas, submit_route
 from server.api.body import UploadRoom
 from server.api.health import router as health_router
 from server.api.jobs import router as jobs_router
+from server.api.layers import layers_of, within
 from server.api.open_inference import front as open_inference
 from server.api.page import Page
 from server.api.report_document import ReportDocument, ReportWithImage
-from server.api.request_context import RequestContext
 from server.api.restore_document import restore_document
 from server.api.restore_route import METHOD, PATH, RestoreRoute
 from server.api.routes import router
@@ -123,6 +123,11 @@ def create_rpc(http: HttpSettings, services: Services, room: UploadRoom) -> "Rpc
     return RpcFront(services, room, http)
 
 
+def create_access(settings: Settings, metrics: Metrics) -> Access | None:
+    """Wire who is let in, the keys not read; None where nobody is asked for a key."""
+    return None if settings.access.keys_file is None else Access(settings.access.keys_file, metrics)
+
+
 class Service(FastAPI):
     """FastAPI, and in front of it the routes that do without: its layers cost more than reading a small image.
 
@@ -136,6 +141,18 @@ class Service(FastAPI):
         """Answer one request, or run the lifespan."""
         app = self.direct.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
         await (super().__call__ if app is None else app)(scope, receive, send)
+
+
+@asynccontextmanager
+async def _listening(rpc: "RpcFront | None") -> AsyncIterator[None]:
+    if rpc is None:
+        yield
+        return
+    await rpc.start()
+    try:
+        yield
+    finally:
+        await rpc.stop()
 
 
 def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Service:
@@ -156,6 +173,8 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Ser
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         codec.quieten()
+        if access is not None:
+            access.open()
         for device, read in gpu_readers(settings.backend.device_names).items():
             metrics.watch_gpu(device, read)
         if tracing is not None:
@@ -163,15 +182,12 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Ser
         if jobs is not None:
             await jobs.start()
         starting = asyncio.create_task(restorer.start())
-        if rpc is not None:
-            await rpc.start()
         watching = None if succession is None else asyncio.create_task(succession.run(starting))
-        yield
-        if jobs is not None:
-            await jobs.stop()
-        await restorer.stop(settings.http.drain_timeout_s)
-        if rpc is not None:
-            await rpc.stop()
+        async with _listening(rpc):
+            yield
+            if jobs is not None:
+                await jobs.stop()
+            await restorer.stop(settings.http.drain_timeout_s)
         if watching is not None:
             watching.cancel()
         with suppress(Exception, asyncio.CancelledError):  # kept as restorer.failure, for whoever runs the app
@@ -181,14 +197,16 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Ser
             tracing.stop(SEND_TRACES_S)
 
     app = Service(title="PromptIR Serve", description=DESCRIPTION, version=version(), lifespan=lifespan)
-    app.state.services = services = Services(restorer, metrics, settings, version(), jobs)
+    access = create_access(settings, metrics)
+    app.state.services = services = Services(restorer, metrics, settings, version(), jobs, access)
     restore = RestoreRoute(services)
     submit = SubmitRoute(services, restore.room)
-    context = partial(RequestContext, metrics=metrics, on_crash=error_responses.unexpected, tracing=tracing)
-    app.add_middleware(context)
+    layers = layers_of(services, tracing)
+    for layer in layers:
+        app.add_middleware(layer)
     app.direct = {
-        (METHOD, PATH): context(restore),
-        (submit_route.METHOD, job_schemas.PATH): context(submit),
+        (METHOD, PATH): within(layers, restore),
+        (submit_route.METHOD, job_schemas.PATH): within(layers, submit),
     }
     error_responses.install(app)
     app.router.routes.insert(0, Route(PATH, restore, methods=[METHOD], include_in_schema=False))

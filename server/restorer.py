@@ -187,6 +187,9 @@ class Restorer:
         quick = grid.height * grid.width <= INLINE_PIXELS and len(data) <= INLINE_BYTES
         with ExitStack() as series:
             if grid.is_whole:
+                # Again, though nothing is set aside for it: of many that came at once most are refused here, and not
+                # after the decode that would keep the event loop from all others.
+                self._batcher.admit(Canvas(*grid.tile_shape), deadline, priority)
                 submit: Submit = lambda pixels: self._batcher.submit(pixels, deadline, priority)  # noqa: E731
             else:  # admitted before it is decoded: that is what takes memory
                 submit = series.enter_context(

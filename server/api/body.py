@@ -1,6 +1,7 @@
 """Body: the bytes of a request as they arrive."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 
 from starlette.requests import ClientDisconnect
@@ -19,15 +20,20 @@ STALL_S = 30.0
 
 
 class UploadRoom:
-    """Counts the bytes of all uploads that are being read, over all connections, and refuses beyond `max_bytes`."""
+    """Counts the bytes of all uploads that are being read, over all connections, and refuses beyond `max_bytes`.
 
-    def __init__(self, max_bytes: int) -> None:
+    `on_refusal` is told the slug of each refusal.
+    """
+
+    def __init__(self, max_bytes: int, on_refusal: Callable[[str], None] = lambda slug: None) -> None:
         self.max_bytes = max_bytes
+        self._on_refusal = on_refusal
         self.used_bytes = 0
 
     def take(self, count: int) -> None:
         """Raises QueueFull if there is no room."""
         if self.used_bytes + count > self.max_bytes:
+            self._on_refusal(QueueFull.slug)
             raise QueueFull(
                 "Too many bytes of other uploads are being read.",
                 retry_after_s=RETRY_AFTER_S,

@@ -24,6 +24,9 @@ CLIENT_CLOSED_REQUEST = 499  # nginx's: nobody reads it, but logs and metrics do
 STATUS: Mapping[type[PromptIRServeError], int] = {
     errors.InvalidRequest: 400,
     errors.EmptyUpload: 400,
+    errors.AccessError: 500,
+    errors.Unauthorized: 401,
+    errors.Forbidden: 403,
     errors.NotAcceptable: 406,
     errors.UnknownModel: 404,
     errors.UnsupportedEncoding: 415,
@@ -33,6 +36,7 @@ STATUS: Mapping[type[PromptIRServeError], int] = {
     errors.UndecodableImage: 422,
     errors.InvalidImage: 422,
     errors.QueueFull: 429,
+    errors.QuotaExceeded: 429,
     errors.UnsupportedSize: 422,
     errors.UnknownJob: 404,
     errors.JobUnfinished: 409,
@@ -69,7 +73,7 @@ def openapi_responses(*kinds: type[PromptIRServeError]) -> dict[int | str, dict[
             "description": meaning,
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
-        if issubclass(kind, errors.QueueFull):
+        if issubclass(kind, errors.QueueFull | errors.QuotaExceeded):
             responses[status]["headers"] = {
                 "Retry-After": {"description": "Predicted seconds until there is room.", "schema": {"type": "integer"}}
             }
@@ -99,6 +103,8 @@ def answer(scope: Scope, error: PromptIRServeError) -> Response:
         # Whole seconds, rounded up: a client that comes back early is only refused again.
         headers["Retry-After"] = str(max(1, math.ceil(retry_after_s)))
         extensions["retry_after_s"] = max(1, math.ceil(retry_after_s))
+    if isinstance(error, errors.Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"  # RFC 9110, section 11.6.1
     return _problem(scope, status_of(type(error)), error.slug, error.title, error.detail, headers, extensions)
 
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import BinaryIO
 
-from server.errors import Draining, JobExpired, UnknownJob
+from server.errors import Draining, JobExpired, Refused, UnknownJob
 from server.jobs.record import Order, Record, State
 from server.jobs.run import Run, Status
 from server.jobs.runner import CONCURRENT, Runner
@@ -26,6 +26,7 @@ class LongWork:
         self._thread = thread
         self._runner = runner
         self._is_open = False
+        self._metrics = metrics
         metrics.watch_jobs([state.value for state in State], lambda state: store.counts[State(state)])
         metrics.watch_job_bytes(lambda: store.used_bytes)
 
@@ -58,11 +59,19 @@ class LongWork:
 
     async def submit(self, upload: bytes, order: Order) -> Status:
         """Store a job; raises JobsFull, DiskFull, and Draining at the very end."""
-        if self._runner.closing:
-            raise Draining("The server is stopping and takes nothing new.")
-        record = await self._thread.run(self._store.submit, upload, order)
+        try:
+            if self._runner.closing:
+                raise Draining("The server is stopping and takes nothing new.")
+            record = await self._thread.run(self._store.submit, upload, order)
+        except Refused as refusal:
+            self._metrics.count_refusal(refusal.slug)
+            raise
         self._runner.wake()
         return await self._queued(record)
+
+    async def check_owner(self, id_: str, owner: str) -> None:
+        """Raises UnknownJob where the job belongs to somebody else, and as `look`."""
+        await self._thread.run(self._store.find, id_, owner)
 
     async def look(self, id_: str) -> Status:
         """The job as it is now; raises UnknownJob, JobExpired."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from server.aside import aside
 from server.errors import InvalidRequest
 from server.frame import Frames
-from server.imaging.header import hold_against, peek
+from server.imaging.header import hold_against, probe
 from server.open_inference import models
 from server.open_inference.models import INPUT, OUTPUT, Datatype
 from server.open_inference.parameters import Parameters, refuse_features
@@ -18,6 +18,10 @@ from server.together import together
 
 # Files of more follow one another: photos of one request must not refuse each other for the load that they are.
 TOGETHER_PIXELS = 2**20
+
+
+Charge = Callable[[int], None]
+"""Charges pixels to whoever asks; raises QuotaExceeded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,7 @@ class Call:
     shape: Shape
     parameters: Parameters
     deadline: float | None
+    charge: Charge
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +77,13 @@ class Inference:
         parameters: Mapping[str, object],
         inputs: Sequence[Named],
         outputs: Sequence[Named],
+        charge: Charge,
         patience_s: float | None = None,
     ) -> Call:
-        """Check all but the data of a request, and whether it would be admitted now.
+        """Check all but the data of a request, whether it would be admitted now, and charge it.
 
         `patience_s` is the transport's own timeout. Raises UnknownModel, InvalidRequest, ImageTooLarge, QueueFull,
-        DeadlineExceeded.
+        DeadlineExceeded, QuotaExceeded.
         """
         models.find(model, version)
         asked = Parameters.of(parameters)
@@ -89,11 +95,12 @@ class Inference:
             raise InvalidRequest(f"There is one output, {OUTPUT}, not {[tensor.name for tensor in outputs]}.")
         shape = Shape.of(INPUT, inputs[0].datatype, inputs[0].dims)
         patience = [seconds for seconds in (asked.patience_s, patience_s) if seconds is not None]
-        call = Call(model, request_id, shape, asked, self._restorer.deadline_in(min(patience, default=None)))
+        call = Call(model, request_id, shape, asked, self._restorer.deadline_in(min(patience, default=None)), charge)
         if shape.datatype is not Datatype.BYTES:  # files tell their size when they are there
             _, _, height, width = shape.dims
             hold_against(height, width, self._limits)
             self._restorer.admit(height, width, asked.options, call.deadline, asked.turn, shape.count)
+            charge(shape.count * height * width)
         return call
 
     async def run(self, call: Call, read: Callable[[], Images], size: int) -> Outcome:
@@ -117,8 +124,10 @@ class Inference:
             options, turn = call.parameters.options, call.parameters.turn
             return await self._restorer.restore(data, options, deadline=call.deadline, priority=turn)
 
-        sizes = [peek(data, self._limits) for data in files]
-        small = [at for at, size in enumerate(sizes) if size is not None and size[0] * size[1] <= TOGETHER_PIXELS]
+        headers = await aside(lambda: [probe(data, self._limits) for data in files], sum(map(len, files)))
+        sizes = [header.height * header.width for header in headers]
+        call.charge(sum(sizes))
+        small = [at for at, size in enumerate(sizes) if size <= TOGETHER_PIXELS]
         restored = dict(zip(small, await together(restore(files[at]) for at in small), strict=True))
         for at in range(len(files)):
             if at not in restored:

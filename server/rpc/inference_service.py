@@ -8,13 +8,14 @@ from typing import Any
 import grpc
 from google.protobuf import json_format
 
+from server.access.caller import Caller
 from server.api.body import UploadRoom
 from server.api.error_responses import status_of
 from server.api.services import Services
 from server.aside import aside
 from server.errors import InvalidRequest, PromptIRServeError, UploadStalled
 from server.open_inference import models
-from server.open_inference.inference import Inference
+from server.open_inference.inference import Charge, Inference
 from server.open_inference.statistics import statistics
 from server.restorer import Status
 from server.rpc import messages, wire
@@ -22,6 +23,9 @@ from server.rpc.call_log import CallLog
 
 # The time in which a whole message must come, in times of that which each 64 KiB of an upload over HTTP has.
 _STALLS = 10
+
+# What a stranger may see where keys are asked for, as over HTTP.
+_OPEN = ("ServerLive", "ServerReady")
 
 Requests = AsyncIterator[bytes]
 
@@ -84,6 +88,8 @@ class InferenceService:
 
         async def answer(request: Any, context: Any) -> Any:
             async with self._calls.told(context):
+                if name not in _OPEN:
+                    self._entered(context)
                 return json_format.ParseDict(document(request), kind())
 
         return grpc.unary_unary_rpc_method_handler(
@@ -95,8 +101,9 @@ class InferenceService:
     async def _infer(self, requests: Requests, context: Any) -> bytes:
         async with self._calls.call(context, "ModelInfer"):
             with self._services.restorer.accepted():
+                charge = self._charged(context)
                 data = await self._received(requests)
-                response = await self._answer(data, context.time_remaining())
+                response = await self._answer(data, charge, context.time_remaining())
             return await aside(response.SerializeToString, len(data))
 
     async def _infer_stream(self, requests: Requests, context: Any) -> AsyncIterator[bytes]:
@@ -110,7 +117,7 @@ class InferenceService:
         began, status, outcome = time.perf_counter(), 200, "restored"
         try:
             with self._services.restorer.accepted():
-                response = await self._answer(data, context.time_remaining())
+                response = await self._answer(data, self._charged(context), context.time_remaining())
             return messages.ModelStreamInferResponse(infer_response=response)
         except PromptIRServeError as error:
             status, outcome = status_of(type(error)), error.slug
@@ -119,6 +126,20 @@ class InferenceService:
             return answer
         finally:
             self._calls.note("ModelStreamInfer", status, outcome, time.perf_counter() - began)
+
+    def _charged(self, context: Any) -> Charge:
+        """Charge a request to the key in the metadata of its call; raises Unauthorized, Forbidden, QuotaExceeded."""
+        caller = self._entered(context)
+        if caller is None:
+            return lambda pixels: None
+        caller.charge_request()
+        return caller.charge_pixels
+
+    def _entered(self, context: Any) -> Caller | None:
+        access = self._services.access
+        if access is None:
+            return None
+        return access.enter((key.encode(), value.encode("latin-1", "replace")) for key, value in _texts(context))
 
     async def _received(self, requests: Requests) -> bytes:
         patience_s = self._services.limits.upload_stall_s * _STALLS
@@ -130,7 +151,7 @@ class InferenceService:
         except StopAsyncIteration:
             raise InvalidRequest("The call has no request, or one that is larger than what is taken.") from None
 
-    async def _answer(self, data: bytes, patience_s: float | None) -> Any:
+    async def _answer(self, data: bytes, charge: Charge, patience_s: float | None) -> Any:
         self._room.take(len(data))
         try:
             request = await aside(lambda: _parsed(data), len(data))
@@ -141,6 +162,7 @@ class InferenceService:
                 wire.plain(request.parameters),
                 wire.inputs_of(request),
                 wire.outputs_of(request),
+                charge,
                 patience_s,
             )
             outcome = await self._inference.run(call, lambda: wire.images_of(request, call.shape), len(data))
@@ -148,6 +170,11 @@ class InferenceService:
         finally:
             self._room.give_back(len(data))
         return await aside(lambda: wire.answer(call, outcome, is_raw=is_raw), outcome.size)
+
+
+def _texts(context: Any) -> list[tuple[str, str]]:
+    """The metadata of a call, without what is binary."""
+    return [(key, value) for key, value in context.invocation_metadata() or () if isinstance(value, str)]
 
 
 def _parsed(data: bytes) -> Any:

@@ -98,6 +98,7 @@ def test_uploads_beyond_the_room_of_all_are_429_and_the_room_comes_back(start: A
         server.until(lambda: server.metric("promptir_upload_bytes") == len(part))
         refused = server.client.post("/restore", content=data)
         assert (refused.status_code, refused.json()["max_uploads_bytes"]) == (429, limit)
+        assert server.metric('promptir_refusals_total{reason="queue-full"}') == 1
         slow.sendall(data[-50:])
         assert received(slow).startswith(b"HTTP/1.1 200 ")
     assert server.client.post("/restore", content=data).status_code == 200

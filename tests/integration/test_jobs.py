@@ -209,6 +209,7 @@ def test_over_the_budget_jobs_are_refused_and_no_kept_result_goes(start: Any, pn
     assert str(budget) in problem["detail"]
     assert problem["jobs_max_bytes"] == budget
     assert int(refused.headers["retry-after"]) > 3600
+    assert server.metric('promptir_refusals_total{reason="jobs-full"}') >= 1
     assert server.client.get(f"{kept}/result").status_code == 200
     assert_problem(server.client.post("/v1/jobs", content=png(400, 400)), 507, "disk-full")
     server.client.delete(kept)

@@ -1,6 +1,6 @@
 """Infer route: `POST /v2/models/{model}/infer`, from the first bytes of the body to the answer."""
 
-from collections.abc import Mapping
+from functools import partial
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
@@ -9,6 +9,7 @@ from starlette.types import Receive, Scope, Send
 from server.api import error_responses
 from server.api.answer import RESTORE_MODE, server_timing
 from server.api.body import Body, UploadRoom
+from server.api.callers import charge
 from server.api.cancellation import WhileConnected
 from server.api.open_inference.compression import deflated, wanted_encoding
 from server.api.open_inference.errors import ROOT
@@ -45,7 +46,7 @@ class InferRoute:
             with self._services.restorer.accepted():
                 incoming = Incoming(headers, body, self._room, limits.max_upload_bytes)
                 try:
-                    head, call, outcome = await self._infer(scope["path_params"], incoming, receive)
+                    head, call, outcome = await self._infer(scope, incoming, receive)
                 finally:
                     incoming.release()
                 response = await _response(head, call, outcome, wanted_encoding(headers))
@@ -57,13 +58,20 @@ class InferRoute:
             note_outcome(scope, "restored")
             await response(scope, receive, send)
 
-    async def _infer(self, path: Mapping[str, str], incoming: Incoming, receive: Receive) -> tuple[Head, Call, Outcome]:
+    async def _infer(self, scope: Scope, incoming: Incoming, receive: Receive) -> tuple[Head, Call, Outcome]:
+        path = scope["path_params"]
         with stage("upload"):
             text = await incoming.text()
             head = await aside(lambda: read_head(text), len(text))
             document = head.document
             call = self._inference.call(
-                path["model"], path.get("version", ""), document.id, document.parameters, head.inputs, head.outputs
+                path["model"],
+                path.get("version", ""),
+                document.id,
+                document.parameters,
+                head.inputs,
+                head.outputs,
+                partial(charge, scope),
             )
             head.check(call.shape)
             binary = await incoming.binary()

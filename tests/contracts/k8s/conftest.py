@@ -15,8 +15,16 @@ import yaml
 PROJECT = Path(__file__).resolve().parents[3]
 K8S = PROJECT / "k8s"
 SCHEMAS = Path(__file__).resolve().parents[1] / "schemas"
-OVERLAYS = ("cpu", "gpu", "gpu-keda", "export-h100")
-SOURCES = ("base", "components/hpa", "components/nvidia", "export", "monitoring", "overlays/gpu-keda")
+OVERLAYS = ("cpu", "gpu", "gpu-keda", "kserve", "export-h100")
+SOURCES = (
+    "base",
+    "components/hpa",
+    "components/nvidia",
+    "export",
+    "monitoring",
+    "overlays/gpu-keda",
+    "overlays/kserve",
+)
 
 Document = dict[str, Any]
 
@@ -71,8 +79,8 @@ def base() -> list[Document]:
 @pytest.fixture(scope="session")
 def crd_schemas() -> dict[str, Document]:
     """Kind -> the JSON schema of a custom resource, in which unknown fields are refused."""
-    names = {"ScaledObject": "scaledobject", "ServiceMonitor": "servicemonitor", "PrometheusRule": "prometheusrule"}
-    return {kind: json.loads((SCHEMAS / f"{name}.json").read_text()) for kind, name in names.items()}
+    kinds = ("InferenceService", "PrometheusRule", "ScaledObject", "ServiceMonitor")
+    return {kind: json.loads((SCHEMAS / f"{kind.lower()}.json").read_text()) for kind in kinds}
 
 
 @pytest.fixture(scope="session")

@@ -38,6 +38,8 @@ def pod_specs(documents: list[Document]) -> Iterator[Document]:
     for document in documents:
         if document["kind"] in ("Deployment", "Job"):
             yield document["spec"]["template"]["spec"]
+        if document["kind"] == "InferenceService":
+            yield document["spec"]["predictor"]
 
 
 def containers(documents: list[Document]) -> Iterator[Document]:

@@ -13,14 +13,27 @@ from packaging.version import Version
 
 Document = dict[str, Any]
 OLDEST = Version("1.29")
+# Of a predictor; the rest of its fields are those of a pod.
+KSERVES_OWN = {"annotations", "autoScaling", "deploymentStrategy", "labels", "maxReplicas", "minReplicas"}
 VERSIONS = [version for version in all_versions() if Version(version) >= OLDEST]
 
 
 def complaints(document: Document, crd_schemas: dict[str, Document]) -> list[str]:
     """What the schemas say against a document; a kind without a schema is a complaint as well."""
     if (schema := crd_schemas.get(document["kind"])) is not None:
-        return [f"{error.json_path}: {error.message}" for error in Draft202012Validator(schema).iter_errors(document)]
+        found = [f"{error.json_path}: {error.message}" for error in Draft202012Validator(schema).iter_errors(document)]
+        if document["kind"] == "InferenceService" and not found:
+            found += _core_complaints(json.dumps(pod_of(document, schema), sort_keys=True))
+        return found
     return list(_core_complaints(json.dumps(document, sort_keys=True)))
+
+
+def pod_of(service: Document, schema: Document) -> Document:
+    """What a predictor says of its pods, as a pod: the schema of KServe leaves that to Kubernetes."""
+    known = schema["properties"]["spec"]["properties"]["predictor"]["properties"]
+    predictor = service["spec"]["predictor"]
+    spec = {name: value for name, value in predictor.items() if name in known and name not in KSERVES_OWN}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": service["metadata"]["name"]}, "spec": spec}
 
 
 @functools.cache  # the overlays share most of their documents, and each look at one reads megabytes of schema
@@ -72,6 +85,11 @@ def test_an_unknown_field_and_an_unknown_kind_are_refused(
 @pytest.mark.parametrize(
     ("kind", "spec"),
     [
+        ("InferenceService", {"predictor": {"containers": [{"name": "x"}], "minReplica": 1}}),
+        ("InferenceService", {"predictor": {"containers": [{"name": "x"}], "minReplicas": "one"}}),
+        ("InferenceService", {"predictor": {"containers": [{"name": "x", "readinesProbe": {}}]}}),
+        ("InferenceService", {"predictor": {"autoScaling": {"metrics": [{"type": "External", "query": "1"}]}}}),
+        ("InferenceService", {"predictors": {}}),
         ("ScaledObject", {"scaleTargetRef": {"name": "x"}, "triggers": [], "maxReplicas": 3}),
         ("ScaledObject", {"scaleTargetRef": {"name": "x"}}),
         ("ScaledObject", {"scaleTargetRef": {"name": "x"}, "triggers": [], "maxReplicaCount": "three"}),

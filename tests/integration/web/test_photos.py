@@ -152,6 +152,15 @@ def test_a_large_photo_is_a_job_whose_tiles_are_counted(jobs: Any, visit: Any, p
     jobs.until(lambda: jobs.metric("promptir_jobs_bytes") == 0)
 
 
+def test_news_that_break_off_are_taken_up_again(jobs: Any, visit: Any, png: Image) -> None:
+    guest = visit(jobs)
+    breaks = iter([True, False])
+    guest.page.route("**/events", lambda route: route.abort() if next(breaks) else route.continue_())
+    guest.choose(("patient.png", png(260, 260, seed=403)))
+    guest.until("done")
+    guest.refusals = 1
+
+
 def test_a_photo_that_is_removed_is_no_longer_worked_on(jobs: Any, visit: Any, png: Image) -> None:
     guest = visit(jobs)
     guest.choose(("gone.png", png(*LARGE, seed=402)))
@@ -179,30 +188,6 @@ def test_a_refusal_for_load_is_sent_again(server: Any, visit: Any, png: Image) -
     expect(guest.page.locator(".entry .state")).to_contain_text("next try in")
     guest.until("done")
     guest.refusals = 1
-
-
-def test_a_server_that_asks_for_a_key_is_given_it(server: Any, visit: Any, png: Image) -> None:
-    guest = visit(server)
-
-    def answer(route: Route) -> None:
-        if route.request.headers.get("authorization") == "Bearer open sesame":
-            route.continue_()
-        else:
-            problem = '{"detail": "This key is not known.", "status": 401}'
-            route.fulfill(status=401, headers={"Content-Type": "application/problem+json"}, body=problem)
-
-    guest.page.route("**/restore?*", answer)
-    guest.choose(("secret.png", png(16, 16, seed=502)))
-    guest.page.fill("#key-value", "a guess")
-    guest.page.keyboard.press("Enter")
-    expect(guest.page.locator("#key-note")).to_contain_text("not taken")
-    guest.page.fill("#key-value", "open sesame")
-    guest.page.click("#key [type=submit]")
-    guest.until("done")
-    guest.choose(("again.png", png(16, 16, seed=503)))
-    guest.until("done", entries=2)
-    guest.refusals = 2
-    assert guest.page.evaluate("[Object.keys(localStorage).length, document.cookie]") == [0, ""]
 
 
 def test_a_server_that_is_gone_is_told_and_the_photo_can_be_tried_again(server: Any, visit: Any, png: Image) -> None:

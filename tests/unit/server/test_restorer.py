@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from server.app import create_restorer
 from server.backends.base import BackendInfo, Pixels
 from server.backends.simulated import SimulatedBackend
-from server.errors import BackendError, BackendUnavailable, Draining, InvalidImage, NotReady
+from server.errors import BackendError, BackendUnavailable, Draining, InvalidImage, NotReady, QueueFull
 from server.metrics import Metrics
 from server.restoration import RestoreOptions
 from server.restorer import Restorer, Status
@@ -60,10 +60,11 @@ def play(
     scene: Callable[[Restorer], Awaitable[None]],
     backend: SimulatedBackend | None = None,
     metrics: Metrics | None = None,
+    settings: Settings = SETTINGS,
 ) -> Metrics:
     """Run a scene with a restorer that is stopped afterwards; returns its metrics."""
     metrics = metrics or Metrics(CollectorRegistry())
-    restorer = create_restorer(SETTINGS, metrics, lambda _: backend or GatedBackend())
+    restorer = create_restorer(settings, metrics, lambda _: backend or GatedBackend())
 
     async def run() -> None:
         try:
@@ -172,6 +173,31 @@ def test_cancelling_a_restoration_that_waits_takes_its_job_out_of_the_queue() ->
 
     play(scene, backend, metrics)
     assert metrics.registry.get_sample_value("promptir_dropped_jobs_total", {"reason": "cancelled"}) == 1
+
+
+def test_an_image_that_is_refused_for_load_is_not_decoded() -> None:
+    """It is damaged: whoever decoded it would say so instead."""
+    metrics, backend = Metrics(CollectorRegistry()), GatedBackend()
+    damaged = bytearray(png(64, 64))
+    damaged[len(damaged) // 2] ^= 0xFF
+
+    async def scene(restorer: Restorer) -> None:
+        await restorer.start()
+        backend.gate.clear()
+        backend.running.clear()
+        first = asyncio.create_task(restorer.restore(png(64, 64), RestoreOptions()))
+        await asyncio.to_thread(backend.running.wait)
+        second = asyncio.create_task(restorer.restore(png(64, 64), RestoreOptions()))
+        await until_one_waits(metrics)
+        with pytest.raises(QueueFull):
+            await restorer.restore(bytes(damaged), RestoreOptions())
+        backend.gate.set()
+        await asyncio.gather(first, second)
+        with pytest.raises(InvalidImage):
+            await restorer.restore(bytes(damaged), RestoreOptions())
+
+    registry = play(scene, backend, metrics, Settings.from_environment({"max_queued_pixels": 64 * 64})).registry
+    assert registry.get_sample_value("promptir_refusals_total", {"reason": "queue-full"}) == 1
 
 
 def test_stopping_twice_is_stopping_once() -> None:

@@ -12,6 +12,9 @@ from server.rpc.codes import code_of, metadata_of
     [
         (errors.InvalidRequest, "INVALID_ARGUMENT"),
         (errors.UnknownModel, "NOT_FOUND"),
+        (errors.Unauthorized, "UNAUTHENTICATED"),
+        (errors.Forbidden, "PERMISSION_DENIED"),
+        (errors.QuotaExceeded, "RESOURCE_EXHAUSTED"),
         (errors.ImageTooLarge, "INVALID_ARGUMENT"),
         (errors.UndecodableImage, "INVALID_ARGUMENT"),
         (errors.UnsupportedSize, "INVALID_ARGUMENT"),
