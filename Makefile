@@ -3,9 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 FUZZ_SECONDS ?= 120
+SCENARIO ?= steady
+URL ?= http://127.0.0.1:8000
 ARTIFACT := models/artifacts/promptir-compact
 
-.PHONY: serve test test-slow check format export bench fuzz gpu-report protocol pictures screenshots docs lock monitoring image image-proof clean
+.PHONY: serve test test-slow check format export bench load chaos soak fuzz gpu-report protocol pictures screenshots docs lock \
+	monitoring image image-proof clean
 
 serve: $(VENV)/.serve ## start the server with the shipped model on http://127.0.0.1:8000
 	exec env PROMPTIR_JOBS_FOLDER="$${PROMPTIR_JOBS_FOLDER-runs/jobs}" $(BIN)/promptir serve
@@ -31,6 +34,17 @@ export: $(VENV)/.develop ## write the shipped ONNX file again from the shipped w
 
 bench: $(VENV)/.develop ## the server and a reference batcher under the same loads, with a simulated device: four minutes
 	$(BIN)/python loadtests/scheduler_bench.py
+
+load: $(VENV)/.loadtest ## locust against the server at URL: SCENARIO=spike ARGS="--seconds 30 --clients 50", docs/load-tests.md
+	mkdir -p runs/load
+	$(BIN)/locust -f loadtests/locust/$(SCENARIO).py --headless --only-summary --host $(URL) \
+		--html runs/load/$(SCENARIO).html $(ARGS)
+
+chaos: $(VENV)/.develop ## faults in a running server under load, and what its clients get: docs/reliability.md
+	$(BIN)/python loadtests/chaos.py $(ARGS)
+
+soak: $(VENV)/.develop ## half an hour at 80 % load: memory, threads, descriptors and p99 by the minute, ARGS="--minutes 3"
+	$(BIN)/python loadtests/soak.py $(ARGS)
 
 fuzz: $(VENV)/.develop ## ten thousand hostile requests, the OpenAPI document and the codec under a fuzzer: FUZZ_SECONDS=120
 	$(BIN)/python loadtests/hostile.py
@@ -73,6 +87,10 @@ $(VENV)/bin/python:
 
 $(VENV)/.serve: $(VENV)/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[cpu]"
+	touch $@
+
+$(VENV)/.loadtest: $(VENV)/.serve
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[cpu,loadtest]"
 	touch $@
 
 $(VENV)/.develop: $(VENV)/bin/python pyproject.toml

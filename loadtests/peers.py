@@ -159,23 +159,29 @@ def _running(
     *,
     root: Path = ROOT,
 ) -> Iterator[Peer]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = {**environment, "PYTHONPATH": str(root)}
     command = [sys.executable, *before_port, str(port), *after_port]
     quiet = subprocess.DEVNULL
     process = subprocess.Popen(command, env=environment, cwd=root, stdout=quiet, stderr=quiet)
     peer = Peer(name, f"http://127.0.0.1:{port}", process, run_log)
     try:
-        _wait_until_ready(peer)
+        wait_until_ready(peer)
         yield peer
     finally:
         if process.poll() is None:
             peer.stop()
 
 
-def _wait_until_ready(peer: Peer) -> None:
+def free_port() -> int:
+    """A port on which nobody listens now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until_ready(peer: Peer) -> None:
+    """Poll /readyz; raises RuntimeError where the process ends before, or takes longer than READY_TIMEOUT_S."""
     give_up = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < give_up and peer.process.poll() is None:
         try:

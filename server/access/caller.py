@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from server.access.bucket import TokenBucket
-from server.access.keys_file import Terms
+from server.access.keys_file import Terms, plain
 from server.errors import QuotaExceeded
 from server.metrics import Metrics
 from server.metrics.access import QuotaKind
@@ -39,7 +39,7 @@ class Caller:
         self._metrics.count_refusal(QuotaExceeded.slug)
         self._metrics.count_key_refusal(self.name, kind)
         raise QuotaExceeded(
-            f"The key {self.name} may have {bucket.per_minute:g} {kind} a minute, and has had them.",
+            f"The key {self.name} may have {plain(bucket.per_minute)} {kind} a minute, and has had them.",
             wait_s,
             **{f"{kind}_per_minute": bucket.per_minute},
         )

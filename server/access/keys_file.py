@@ -5,6 +5,7 @@ import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 from server.errors import KeysUnavailable
@@ -13,7 +14,7 @@ KEY_PREFIX = "promptir_"
 """By which scanners for leaked secrets, and people, know what they have found."""
 KEY_BYTES = 32
 MAX_BYTES = 1 << 20
-"""About 8000 keys: each is compared with at each request."""
+"""Some thousands of keys: each is compared with at each request."""
 
 # Safe in a log line, a label of a metric and a file.
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -32,7 +33,7 @@ class Terms:
 
     def words(self) -> list[str]:
         """As the keys file has them."""
-        limits = [f"{name}={value:g}" for name in _LIMITS if (value := getattr(self, name)) is not None]
+        limits = [f"{name}={plain(value)}" for name in _LIMITS if (value := getattr(self, name)) is not None]
         return [*limits, _SUSPENDED] if self.suspended else limits
 
 
@@ -43,6 +44,11 @@ class Keys:
     clients: tuple[tuple[bytes, str], ...]
     """(digest, name); a client may have several, the old and the new one."""
     terms: Mapping[str, Terms]
+
+
+def plain(value: float) -> str:
+    """A number in digits, without an exponent."""
+    return format(Decimal(repr(value)), "f").removesuffix(".0")
 
 
 def digest_of(key: str) -> bytes:

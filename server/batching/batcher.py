@@ -75,7 +75,7 @@ class Batcher:
         """
         with self.queue.lock:
             stranded = self.queue.release_from(device)
-            if self.devices.get(device.name) is not device:
+            if not self._has(device):
                 return stranded
             del self.devices[device.name]
             if not self.devices:
@@ -178,7 +178,7 @@ class Batcher:
     def next_batch(self, device: Device) -> Batch | None:
         """Block until `device` has a batch to run; None once the queue is closed and empty, or the device has left."""
         with self.queue.lock:
-            while self.devices.get(device.name) is device:
+            while self._has(device):
                 if (batch := self.poll(device)) is not None:
                     return batch
                 if self.queue.closed and not self.queue.jobs:
@@ -197,14 +197,14 @@ class Batcher:
         if only_full and device.max_batch == 1:  # it is asked for one at a time, and what waits can still be taken back
             return None
         with self.queue.lock:
-            if self.devices.get(device.name) is not device:  # another has taken its place
+            if not self._has(device):  # given up, or another has taken its place: what it took would never end
                 return None
             now = self._clock()
             while (run := self._next_run(device, now, only_full)) is not None:
                 taken = self._take(run, device, now)
                 if taken:
                     one_size = all(job.canvas == taken[0].canvas for job in taken)
-                    batch = Batch(taken, now, None if one_size else run.canvas)
+                    batch = Batch(taken, now, shared=None if one_size else run.canvas)
                     device.began(batch, now)
                     self._runs_since_batch = 0 if taken[0].priority is Priority.BATCH else self._runs_since_batch + 1
                     if self.queue.jobs:
@@ -220,6 +220,8 @@ class Batcher:
     def finished(self, device: Device, batch: Batch, seconds: float | None) -> None:
         """Learn that a run took `seconds`; None if it failed, because failing fast says nothing about the next run."""
         with self.queue.lock:
+            if not self._has(device):  # it hung, and what that took says nothing either
+                return
             now = self._clock()
             if seconds is not None:
                 device.cost_model.observe(batch.canvas, len(batch.jobs), seconds)
@@ -242,6 +244,10 @@ class Batcher:
         """Predicted seconds until all that was admitted is done."""
         with self.queue.lock:
             return backlog.drain_s(self.devices.values(), Priority.BATCH, self._clock())
+
+    def _has(self, device: Device) -> bool:
+        """Whether it takes work now: another may have its name by then."""
+        return self.devices.get(device.name) is device
 
     def _next_run(self, device: Device, now: float, only_full: bool) -> Choice | None:
         """What the device runs next; None, and when to ask again, if it should run nothing now."""

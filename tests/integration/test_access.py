@@ -1,6 +1,7 @@
 """Access control, through a real server: keys, quotas, jobs of their own, other origins, another port."""
 
 import json
+import re
 import resource
 import sys
 from collections.abc import Callable
@@ -62,6 +63,15 @@ def test_health_and_description_are_open(guarded: Any, path: str) -> None:
     assert guarded.client.get(path).status_code == 200
 
 
+def test_the_page_and_all_that_it_is_made_of_are_open(guarded: Any) -> None:
+    page = guarded.client.get("/", headers={"Accept": "text/html"})
+    assert page.headers["content-type"].startswith("text/html")
+    parts = re.findall(r'(?:href|src)="(web/[^"]+)"', page.text)
+    assert parts
+    for part in parts:
+        assert guarded.client.get(f"/{part}").status_code == 200, part
+
+
 def test_either_header_lets_in_and_the_log_has_the_name_alone(guarded: Any, png: Image) -> None:
     for headers in ({"Authorization": f"Bearer {ADA}"}, {"X-API-Key": ADA}):
         response = guarded.client.post("/restore", content=png(8, 8, seed=1), headers=headers)
@@ -90,6 +100,22 @@ def test_the_client_shows_its_key_and_says_what_is_wrong_with_it(guarded: Any, p
             eve.restore(png(8, 8))
         with pytest.raises(Unauthorized):
             nobody.restore(png(8, 8))
+
+
+def test_the_command_line_shows_its_key_and_gives_up_at_once_without(
+    guarded: Any, png: Image, tmp_path: Path, command: Command
+) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(4):
+        (tmp_path / f"in/{number}.png").write_bytes(png(8, 8, seed=20 + number))
+    (tmp_path / "key").write_text(f"{ADA}\n")
+    asked = ("restore", tmp_path / "in", tmp_path / "out", "--server", guarded.url)
+    refused = command(*asked, "--jobs", 1)
+    assert refused.returncode == 1
+    assert "0 restored, 4 left of 4 images" in refused.stderr
+    assert "401 unauthorized" in refused.stderr.splitlines()[-1]
+    assert command(*asked, "--resume", "--api-key-file", tmp_path / "key").returncode == 0
+    assert len(list((tmp_path / "out").iterdir())) == 4
 
 
 def test_pixels_are_charged_from_the_header_and_the_wait_is_told(guarded: Any, png: Image) -> None:

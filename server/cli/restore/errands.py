@@ -27,8 +27,8 @@ SUFFIXES = " ".join(OUTPUT_BY_SUFFIX)
 STDIN = "-"
 
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_Found = tuple[str, PurePosixPath]
-"""A source, and where it goes below OUT under its own name."""
+_Found = tuple[str, str]
+"""A source, and where it goes below OUT under its own name; text, for there may be millions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +101,13 @@ def _check_folder(target: Path) -> None:
 def _find(source: str, target: Path, *, several: bool) -> Iterator[_Found]:
     path = Path(source)
     if path.is_dir():
-        keeps = PurePosixPath(path.resolve().name if several else "")
-        found = [(file, keeps / PurePosixPath(file.relative_to(path).as_posix())) for file in _walk(path, target)]
+        keeps = path.resolve().name if several else ""
+        found = [(file, os.path.join(keeps, place)) for file, place in _walk(path, target)]  # noqa: PTH118
         if not found:
             raise InvalidRequest(f"{source} holds no image ({', '.join(sorted(INPUT_SUFFIXES))})")
-        yield from ((str(file), place) for file, place in found)
+        yield from found
     elif path.is_file():
-        yield source, PurePosixPath(path.name)
+        yield source, path.name
     elif glob.has_magic(source):
         base = _fixed_part(path)
         inside = target.resolve()
@@ -116,12 +116,12 @@ def _find(source: str, target: Path, *, several: bool) -> Iterator[_Found]:
         images = [image for image in images if not image.resolve().is_relative_to(inside)]
         if not images:
             raise InvalidRequest(f"{source} matches no image ({', '.join(sorted(INPUT_SUFFIXES))})")
-        yield from ((str(image), PurePosixPath(image.relative_to(base).as_posix())) for image in images)
+        yield from ((str(image), str(image.relative_to(base))) for image in images)
     else:
         raise InvalidRequest(f"{source} does not exist")
 
 
-def _walk(folder: Path, target: Path) -> Iterator[Path]:
+def _walk(folder: Path, target: Path) -> Iterator[_Found]:
     """The images below a folder, in order, without those that are results."""
     inside = target.resolve()
     if folder.resolve() == inside:
@@ -129,7 +129,10 @@ def _walk(folder: Path, target: Path) -> Iterator[Path]:
     for root, folders, files in os.walk(folder):
         here = Path(root)
         folders[:] = sorted(name for name in folders if (here / name).resolve() != inside)
-        yield from (here / name for name in sorted(files) if Path(name).suffix.lower() in INPUT_SUFFIXES)
+        place = os.path.relpath(root, folder)
+        for name in sorted(files):
+            if os.path.splitext(name)[1].lower() in INPUT_SUFFIXES:  # noqa: PTH122
+                yield f"{root}{os.sep}{name}", name if place == os.curdir else f"{place}{os.sep}{name}"
 
 
 def _fixed_part(pattern: Path) -> Path:
@@ -140,20 +143,21 @@ def _fixed_part(pattern: Path) -> Path:
 
 
 def _apart(found: Sequence[_Found], target: Path, output: OutputFormat) -> list[Errand]:
-    stems = Counter(place.with_suffix("") for _, place in set(found))
+    distinct = dict.fromkeys(found)
+    stems = Counter(os.path.splitext(place)[0] for _, place in distinct)  # noqa: PTH122
     errands = []
-    for source, place in dict.fromkeys(found):
+    for source, place in distinct:
         # photo.jpg beside photo.png: their results keep the whole name, photo.jpg.png and photo.png.png.
-        name = place.stem if stems[place.with_suffix("")] == 1 else place.name
-        errands.append(Errand(source, target / place.with_name(name + output.suffix)))
+        stem = os.path.splitext(place)[0]  # noqa: PTH122
+        errands.append(Errand(source, target / ((stem if stems[stem] == 1 else place) + output.suffix)))
     _check_apart(errands)
     return errands
 
 
 def _check_apart(errands: Sequence[Errand]) -> None:
-    sources: dict[Path, str] = {}
+    sources: dict[str, str] = {}
     for errand in errands:
-        other = sources.setdefault(errand.target, errand.source)
+        other = sources.setdefault(str(errand.target), errand.source)
         if other is not errand.source:
             raise InvalidRequest(f"{other} and {errand.source} would both become {errand.target}: restore them apart")
 

@@ -6,19 +6,20 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-keys_file = pytest.importorskip("server.access.keys_file")
+from server.access.keys_file import Terms, new_key
 
 Image = Callable[..., bytes]
-ADA, ADA_LINE = keys_file.new_key("ada", keys_file.Terms())
+ADA, ADA_LINE = new_key("ada", Terms())
+EVE, EVE_LINE = new_key("eve", Terms(suspended=True))
 WHOLE_PIXELS = 65_536
 LARGE = (300, 400)
 
 
 @pytest.fixture(scope="module")
 def guarded(session_start: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A server with one key, that keeps jobs; shared, so that no test may stop it."""
+    """A server with one key that opens it, that keeps jobs; shared, so that no test may stop it."""
     folder = tmp_path_factory.mktemp("guarded")
-    (folder / "keys").write_text(ADA_LINE)
+    (folder / "keys").write_text(f"{ADA_LINE}\n{EVE_LINE}")
     settings = {"keys_file": folder / "keys", "jobs_folder": folder / "jobs", "max_whole_pixels": WHOLE_PIXELS}
     return session_start(**settings).until_ready()
 
@@ -26,9 +27,11 @@ def guarded(session_start: Any, tmp_path_factory: pytest.TempPathFactory) -> Any
 def test_the_key_is_asked_for_once_and_opens_photos_and_jobs(guarded: Any, visit: Any, png: Image) -> None:
     guest = visit(guarded)
     guest.choose(("secret.png", png(16, 16, seed=701)), ("secret too.png", png(16, 16, seed=702)))
-    guest.page.fill("#key-value", "a guess")
-    guest.page.keyboard.press("Enter")
-    expect(guest.page.locator("#key-note")).to_contain_text("was not taken")
+    note = guest.page.locator("#key-note")
+    for key, said in (("a guess", "not known"), (EVE, "suspended")):
+        guest.page.fill("#key-value", key)
+        guest.page.keyboard.press("Enter")
+        expect(note).to_contain_text(said)
     guest.page.fill("#key-value", ADA)
     guest.page.click("#key [type=submit]")
     guest.until("done", entries=2)

@@ -33,6 +33,12 @@ def test_a_new_key_is_long_and_its_line_has_the_hash_alone(tmp_path: Path) -> No
     assert keys.clients == ((hashlib.sha256(key.encode()).digest(), "ada"),)
 
 
+@pytest.mark.parametrize("limit", [0.06, 1, 2.5, 999_999, 1e6, 1_234_567.5, 1e16])
+def test_every_limit_that_is_written_is_read_back(limit: float, tmp_path: Path) -> None:
+    terms = Terms(requests_per_minute=limit)
+    assert read(tmp_path, new_key("ada", terms)[1]).terms == {"ada": terms}
+
+
 def test_a_client_has_several_keys_and_comments_are_passed_over(tmp_path: Path) -> None:
     keys = read(tmp_path, f"# ours\n\nada sha256:{A}\nada sha256:{B}\nbob.2 sha256:{'c' * 64} suspended\n")
     assert [name for _, name in keys.clients] == ["ada", "ada", "bob.2"]

@@ -1,0 +1,90 @@
+"""Subject: one server on one port, ended and started again, with what makes it fail."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from peers import FOLDER, ROOT, STOP_TIMEOUT_S, Peer, free_port, wait_until_ready
+
+
+@dataclass
+class Subject:
+    """A `promptir serve` with a simulated device; `fault` and `share` as the faulty server takes them."""
+
+    folder: Path
+    fault: str = "none"
+    share: float = 0.0
+    """Of the runs that have the fault."""
+    flags: tuple[str, ...] = ()
+    jobs: Path | None = None
+    port: int = field(default_factory=free_port)
+    peer: Peer | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it listens, in each of its lives."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def faults(self) -> int:
+        """How often its device failed."""
+        log = self.folder / "faults.log"
+        return len(log.read_text().splitlines()) if log.exists() else 0
+
+    async def start(self) -> None:
+        """Begin a life; returns when it is ready."""
+        jobs = self.jobs or self.folder / "jobs"
+        serve = ["--port", str(self.port), "--backend", "simulated", "--jobs-folder", str(jobs), *self.flags]
+        faults = ["--clock", str(self._clock), self.fault, str(self.share), str(self.folder / "faults.log")]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PROMPTIR_")}
+        environment["PYTHONPATH"] = str(ROOT)
+        if not self._clock.exists():
+            self.set_clock(0)
+        with (self.folder / "server.log").open("ab") as log:
+            command = [sys.executable, str(FOLDER / "faulty_server.py"), *faults, "--", *serve]
+            process = subprocess.Popen(command, env=environment, stderr=log)
+        self.peer = Peer("subject", self.url, process)
+        await asyncio.to_thread(wait_until_ready, self.peer)
+
+    def set_clock(self, seconds: int) -> None:
+        """Put the server's wall clock that much forward, or back."""
+        unfinished = self._clock.with_suffix(".new")
+        unfinished.write_text(f"{seconds:+d}")
+        unfinished.replace(self._clock)
+
+    async def kill(self) -> None:
+        """End its life with SIGKILL."""
+        self.running.process.kill()
+        await asyncio.to_thread(self.running.process.wait)
+
+    async def drain(self) -> int:
+        """End its life with SIGTERM: the exit code."""
+        self.running.terminate()
+        return await asyncio.to_thread(self.running.process.wait, STOP_TIMEOUT_S)
+
+    @property
+    def running(self) -> Peer:
+        """The present life."""
+        if self.peer is None:
+            raise RuntimeError("it was not started")
+        return self.peer
+
+    @property
+    def _clock(self) -> Path:
+        return self.folder / "clock"
+
+
+@asynccontextmanager
+async def alive(subject: Subject) -> AsyncIterator[Subject]:
+    """The subject, started, and ended whatever happens."""
+    await subject.start()
+    try:
+        yield subject
+    finally:
+        if subject.running.process.poll() is None:
+            await subject.kill()

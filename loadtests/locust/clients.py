@@ -1,0 +1,125 @@
+"""Clients: what locust's users send, and when an answer counts as right."""
+
+import functools
+import json
+import random
+from typing import Any, ClassVar
+
+import gevent
+import numpy as np
+from locust import FastHttpUser, events, task
+from locust.contrib.fasthttp import ResponseContextManager
+from locust.env import Environment
+from locust.runners import MasterRunner
+from thresholds import REFUSED, RESTORE
+
+from server.cli.bench.uploads import Body, Sequencer, kinds_of_sizes
+from server.errors import UnsupportedImage
+from server.imaging.containers import format_of
+from server.imaging.dimensions import dimensions
+
+LONGEST_PAUSE_S = 5.0
+"""A client that was refused comes back after Retry-After, but not later than this."""
+REFUSALS = (429, 503)
+
+
+@functools.cache
+def image_set(sizes: str, image_format: str) -> Sequencer:
+    """Images made for this process, drawn by weight: `SIDE|WIDTHxHEIGHT[.FORMAT][:WEIGHT],...`.
+
+    No two uploads are equal, in no two processes either: a server answers equal ones with one run.
+    """
+    return Sequencer(kinds_of_sizes(sizes, image_format, seed=0), np.random.default_rng())
+
+
+def size_of(data: bytes) -> tuple[int, int] | None:
+    """(height, width) of an encoded image; None of anything else."""
+    try:
+        return dimensions(format_of(data), data)
+    except UnsupportedImage:
+        return None
+
+
+def fault_of_image(response: ResponseContextManager, upload: bytes) -> str | None:
+    """What is wrong with an answer that should be a restored image; None where nothing is."""
+    content: bytes = response.content or b""
+    if response.status_code != 200:
+        return fault_of_connection(response) or f"{response.status_code} {content[:200].decode(errors='replace')}"
+    if not response.headers.get("content-type", "").startswith("image/"):
+        return "200 without an image"
+    if size_of(content) != size_of(upload):
+        return f"an image of {size_of(content)}, not {size_of(upload)}"
+    return None
+
+
+def fault_of_connection(response: ResponseContextManager) -> str | None:
+    """What broke the connection; None where there was an answer."""
+    if response.status_code:
+        return None
+    return f"no answer: {type(response.error).__name__}"
+
+
+def is_refusal(response: ResponseContextManager) -> bool:
+    """Whether the server is well and asks to come back later."""
+    return response.status_code in REFUSALS and slug_of(response) is not None
+
+
+class Client(FastHttpUser):
+    """Restores one image after the other and holds each answer against its upload."""
+
+    abstract = True
+    concurrency = 1
+    network_timeout = connection_timeout = 120.0
+    sizes: ClassVar[str] = "256"
+    image_format: ClassVar[str] = "png"
+    query: ClassVar[str] = ""
+    name: ClassVar[str] = RESTORE
+
+    def on_start(self) -> None:
+        """Begin at a moment of one's own: clients that come together would send together for ever."""
+        self.images = image_set(self.sizes, self.image_format)
+        gevent.sleep(random.random())
+
+    @task
+    def restore(self) -> None:
+        """What locust calls; a task cannot be overridden."""
+        self.send_next()
+
+    def send_next(self) -> None:
+        """Send the next image and judge the answer."""
+        upload = self.images.next()[1]
+        with self.post(upload.data, upload.media_type, self.name) as response:
+            pause_s = self.judge(response, upload)
+        gevent.sleep(pause_s)
+
+    def judge(self, response: ResponseContextManager, upload: Body) -> float:
+        """Tell locust what became of an image: restored, refused or a failure. Returns the seconds to wait then."""
+        if is_refusal(response):
+            response.request_meta["name"] = REFUSED
+            response.success()
+            return min(float(response.headers.get("retry-after", LONGEST_PAUSE_S)), LONGEST_PAUSE_S)
+        if fault := fault_of_image(response, upload.data):
+            response.failure(fault)
+        else:
+            response.success()
+        return 0.0
+
+    def post(self, data: bytes, media_type: str, name: str, query: str | None = None) -> Any:
+        """POST bytes to /restore, for a `with` block that tells whether the answer is right."""
+        query = self.query if query is None else query
+        path = f"/restore?{query}" if query else "/restore"
+        return self.client.post(path, data=data, headers={"Content-Type": media_type}, name=name, catch_response=True)
+
+
+@events.init.add_listener
+def _make_images(environment: Environment, **_: object) -> None:
+    # Before the clock of the scenario runs: photos take seconds to make, and nothing else goes on meanwhile.
+    for user in [] if isinstance(environment.runner, MasterRunner) else environment.user_classes:
+        image_set(user.sizes, user.image_format)
+
+
+def slug_of(response: ResponseContextManager) -> str | None:
+    """The kind of problem that a problem document tells; None where the answer is none."""
+    if response.headers is None or response.headers.get("content-type") != "application/problem+json":
+        return None
+    return str(json.loads(response.content)["type"]).rpartition(":")[2]

@@ -1,0 +1,97 @@
+"""Soak: a server at 80 % of what it can do for half an hour, and what that leaves behind in its process.
+
+Run as `python loadtests/soak.py [--minutes 30] [--load 0.8] [--json FILE]`. It prints a line for each minute and ends
+with 1 if a figure of docs/reliability.md was missed: memory that grows, p99 that rises, descriptors or threads that
+stay, or anything answered wrongly.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import uvloop
+from peers import MAX_BATCH, Peer, SimulatedDevice, promptir
+from soak_load import SETTLE_S, Minute, Mix, Process, look
+from soak_verdict import line, verdict
+
+from server.cli.bench.arrivals import due_offsets
+from server.cli.bench.load import Load, apply
+from server.cli.bench.sender import Sender
+from server.cli.bench.uploads import kinds_of_sizes
+
+DEVICE = SimulatedDevice(base_ms=60.0, ms_per_megapixel=400.0)
+"""Slow enough for the device to be what is scarce, also where the load and others share two cores."""
+SIZES = "64:3,96:2,128x96.jpeg:1"
+CAPACITY_S, CAPACITY_CLIENTS = 6.0, 64
+MINUTE_S = 60.0
+LEAST_MINUTES = 2
+TIMEOUT_S = 30.0
+SEED = 3
+HEADER = (
+    "| minute | sent | restored | p50 ms | p99 ms | RSS MB | descriptors | threads | other answers |\n"
+    "|---|---|---|---|---|---|---|---|---|"
+)
+
+
+async def soak(peer: Peer, minutes: int, minute_s: float, load: float, rate: float | None) -> list[Minute]:
+    """The minutes of the soak, each printed as it ends; the first is the warm-up, the last one nobody is connected."""
+    if rate is None:
+        most = await capacity(peer)
+        rate = load * most
+        print(f"{rate:.1f} requests a second, {load:.0%} of the {most:.1f} that the server restores at most\n")
+    print(HEADER)
+    process = Process(peer.process.pid)
+    rng, found = np.random.default_rng(SEED), []
+    async with Mix(peer.url, SIZES, rng) as mix:
+        for number in range(minutes + 1):
+            due = time.perf_counter() + due_offsets(rate, minute_s, "poisson", rng)
+            minute = await look(number, mix, due, process)
+            found.append(minute)
+            print(line(minute), flush=True)
+    await asyncio.sleep(SETTLE_S)
+    return [*found, Minute(len(found), looks=[process.look()])]
+
+
+async def capacity(peer: Peer) -> float:
+    """Restorations a second where nobody waits for anything but the server."""
+    crowd = Load(kinds_of_sizes(SIZES, "png", SEED), CAPACITY_S, 1.0, clients=CAPACITY_CLIENTS, seed=SEED)
+    async with Sender(f"{peer.url}/restore", {}, None, TIMEOUT_S) as sender:
+        recording = await apply(crowd, sender)
+    start, end = recording.window
+    return sum(answer.ok and start <= answer.ended_at < end for answer in recording.answers) / (end - start)
+
+
+def main() -> int:
+    """1 if anything was missed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--minutes", type=int, default=30, metavar="N", help="after a first one that is not judged (30)"
+    )
+    parser.add_argument("--load", type=float, default=0.8, metavar="SHARE", help="of what the server can do (0.8)")
+    parser.add_argument("--rate", type=float, metavar="R", help="requests a second, instead of measuring that")
+    parser.add_argument("--minute-s", type=float, default=MINUTE_S, metavar="S", help="of a minute, to try it out (60)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure")
+    arguments = parser.parse_args()
+    if arguments.minutes < LEAST_MINUTES:
+        parser.error(f"growth can be seen after {LEAST_MINUTES} minutes at the earliest")
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "runs.csv"
+        with promptir(DEVICE, log, jobs_folder=Path(folder) / "jobs", max_batch=MAX_BATCH) as peer:
+            asked = arguments.minutes, arguments.minute_s, arguments.load, arguments.rate
+            minutes = uvloop.run(soak(peer, *asked))
+    lines = verdict(minutes)
+    print()
+    for said in lines:
+        print(f"{said.name:<44}{said.measured:>10.2f} of at most {said.allowed:<8g}{'' if said.holds else 'MISSED'}")
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps([minute.figures for minute in minutes[:-1]], indent=1) + "\n")
+    return int(not all(said.holds for said in lines))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

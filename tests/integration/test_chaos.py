@@ -1,0 +1,77 @@
+"""Chaos in small: each fault in a running server for a moment, by the script whose figures docs/reliability.md has."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parent.parent.parent / "loadtests" / "chaos.py"
+SECONDS, TIMEOUT_S = 1.5, 120
+
+Figures = dict[str, dict[str, Any]]
+
+
+def chaos(folder: Path, *faults: str, seconds: float = SECONDS) -> Figures:
+    """The figures of these faults, none of which did harm."""
+    figures = folder / "figures.json"
+    command = [sys.executable, SCRIPT, *faults, "--seconds", str(seconds), "--json", figures]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    found: Figures = json.loads(figures.read_text())
+    for figure in found.values():
+        tally = figure["tally"]
+        assert (tally["wrong"], tally["lost"], tally["unexpected"], figure["violations"]) == (0, 0, {}, [])
+        assert tally["restored"] > 0
+        assert figure["faults"] > 0
+        assert tally["accepted"] == tally["done"] + sum(tally["told"].values())
+    return found
+
+
+def test_a_server_that_is_killed_loses_no_picture_and_no_job(tmp_path: Path) -> None:
+    tally = chaos(tmp_path, "kill")["kill"]["tally"]
+    assert tally["again"]["cut off"] > 0
+    assert tally["done"] > 0
+    assert not tally["told"]
+
+
+def test_a_sigterm_cuts_nobody_off_and_loses_nothing(tmp_path: Path) -> None:
+    figure = chaos(tmp_path, "terminate")["terminate"]
+    assert figure["notes"]["cut off"] == 0
+    assert not figure["tally"]["told"]
+
+
+def test_what_a_device_does_wrong_reaches_nobody(tmp_path: Path) -> None:
+    faults = ("lost", "thread", "hang", "out-of-memory", "not-finite", "wrong-shape", "error")
+    tallies = {name: figure["tally"] for name, figure in chaos(tmp_path, *faults).items()}
+    for name in ("lost", "thread", "hang"):
+        assert set(tallies[name]["again"]) <= {"500 backend-lost", "503 not-ready"}
+        assert not tallies[name]["told"]  # a job is begun again where a device is lost
+    assert not tallies["out-of-memory"]["again"]  # smaller runs, and nobody notices
+    for name, problem in (("not-finite", "wrong-output"), ("wrong-shape", "wrong-output"), ("error", "backend-error")):
+        assert set(tallies[name]["again"]) <= {f"500 {problem}"}
+        assert set(tallies[name]["told"]) <= {f"job {problem}"}
+
+
+def test_bad_connections_hold_up_nobody_else(tmp_path: Path) -> None:
+    figures = chaos(tmp_path, "slow", "half-closed")
+    assert figures["slow"]["notes"]["slow body: 408"] > 0
+    for figure in figures.values():
+        assert not figure["tally"]["again"]
+
+
+def test_a_full_disk_refuses_jobs_and_nothing_else(tmp_path: Path) -> None:
+    tally = chaos(tmp_path, "full-disk")["full-disk"]["tally"]
+    assert set(tally["again"]) <= {"507 disk-full", "429 jobs-full"}
+    assert tally["done"] > 0
+
+
+def test_a_clock_that_jumps_moves_what_expires_and_nothing_else(tmp_path: Path) -> None:
+    assert not chaos(tmp_path, "clock")["clock"]["tally"]["again"]
+
+
+def test_a_fault_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="no such fault: flood"):
+        chaos(tmp_path, "flood")
