@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 from fastapi import Header
 from fastapi.routing import APIRoute
+from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
 
 from server import errors
 from server.api.error_responses import status_of
@@ -73,7 +75,7 @@ def _responses() -> dict[int | str, dict[str, Any]]:
 
 
 _Length = Annotated[
-    int | None,
+    Annotated[int, Field(gt=0)] | SkipJsonSchema[None],
     Header(alias="Inference-Header-Content-Length", description="Bytes of the JSON, where binary data follows.", gt=0),
 ]
 
