@@ -20,6 +20,11 @@ def add_onnx_command(commands: "argparse._SubParsersAction[argparse.ArgumentPars
         default="fp32",
         help="mixed is float16 with float32 islands, for TensorRT and GPUs; a CPU runs fp32 faster (default: fp32)",
     )
+    command.add_argument(
+        "--masked",
+        action="store_true",
+        help="also take each image's own height and width, so that images of several sizes share a run",
+    )
     command.add_argument("--opset", type=int, help="ONNX opset, 17 to 20; left out, the proven one")
     command.set_defaults(run=_export_onnx)
 
@@ -28,6 +33,9 @@ def _export_onnx(options: argparse.Namespace) -> None:
     from export.to_onnx import DEFAULT_OPSET, export_onnx  # here, so that --help and usage errors wait for no torch
 
     opset = options.opset or DEFAULT_OPSET
-    manifest = export_onnx(options.weights, options.variant, options.output, opset, options.precision)
+    manifest = export_onnx(
+        options.weights, options.variant, options.output, opset, options.precision, masked=options.masked
+    )
     worst = max(entry.max_abs_error for entry in manifest.parity)
-    print(f"{options.output}: {manifest.variant}, {manifest.parameters} parameters, max abs error {worst:.1e}")
+    kind = "masked, " if manifest.size_inputs else ""
+    print(f"{options.output}: {manifest.variant}, {kind}{manifest.parameters} parameters, max abs error {worst:.1e}")

@@ -1,7 +1,7 @@
 """The plan builder: one TensorRT build, from an ONNX file to a serialized plan."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +60,14 @@ class PlanBuilder:
         if not parser.parse_from_file(str(model)):
             errors = [_parser_error(parser.get_error(index)) for index in range(parser.num_errors)]
             raise BuildError(f"TensorRT cannot parse {model}: {_shown(errors or self._failures)}")
-        _check_tensors("input", [network.get_input(i) for i in range(network.num_inputs)], manifest.input_name)
-        _check_tensors("output", [network.get_output(i) for i in range(network.num_outputs)], manifest.output_name)
+        outputs: dict[str, tuple[int, ...]] = {manifest.output_name: IO_SHAPE}
+        if prompt := manifest.prompt_output:
+            outputs[prompt.name] = (-1, prompt.levels, prompt.components)
+        image, *sizes = [network.get_input(i) for i in range(network.num_inputs)]
+        _check_tensors("input", [image], {manifest.input_name: IO_SHAPE})
+        if (found := tuple(tensor.name for tensor in sizes)) != (manifest.size_inputs or ()):
+            raise BuildError(f"the model's further inputs are {found}, its manifest says {manifest.size_inputs}")
+        _check_tensors("output", [network.get_output(i) for i in range(network.num_outputs)], outputs)
         self._network = network
         return network
 
@@ -121,6 +127,10 @@ class PlanBuilder:
         shapes = [(n, IMAGE_CHANNELS, h, w) for n, h, w in (profile.min, profile.opt, profile.max)]
         created = self._builder.create_optimization_profile()
         created.set_shape(input_name, *shapes)
+        for index in range(self._network.num_inputs):
+            name = self._network.get_input(index).name
+            if name != input_name:  # a masked model's heights and widths, one an image
+                created.set_shape(name, *((count,) for count, *_ in shapes))
         return created
 
     def _timings(self, config: Any, path: Path) -> Any:
@@ -139,13 +149,14 @@ def _parser_error(error: Any) -> str:
     return f"node {node!r} ({error.node_operator()}), {code}: {reason}" if node else f"{code}: {reason}"
 
 
-def _check_tensors(kind: str, tensors: Sequence[Any], name: str) -> None:
+def _check_tensors(kind: str, tensors: Sequence[Any], expected: Mapping[str, tuple[int, ...]]) -> None:
     names = [tensor.name for tensor in tensors]
-    if names != [name]:
-        raise BuildError(f"the model's {kind}s are {names}, its manifest says [{name!r}]")
-    dtype, shape = tensors[0].dtype.name, tuple(tensors[0].shape)
-    if (dtype, shape) != (IO_DTYPE, IO_SHAPE):
-        raise BuildError(f"the model's {kind} is {dtype} {shape} instead of {IO_DTYPE} {IO_SHAPE}")
+    if names != list(expected):
+        raise BuildError(f"the model's {kind}s are {names}, its manifest says {list(expected)}")
+    for tensor, wanted in zip(tensors, expected.values(), strict=True):
+        dtype, shape = tensor.dtype.name, tuple(tensor.shape)
+        if (dtype, shape) != (IO_DTYPE, wanted):
+            raise BuildError(f"the model's {kind} {tensor.name} is {dtype} {shape} instead of {IO_DTYPE} {wanted}")
 
 
 def _shown(errors: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from export.build_log import create_build_log
-from export.comparison import Pixels
+from export.comparison import Answer, Pixels
 from export.device import find_device
 from export.tensorrt_library import load_tensorrt
 from models.plan_manifest import PLAN_FILE, BuildOptions, PlanManifest
@@ -32,28 +32,29 @@ class PlanModel:
         self._device = device
         self._said = said
 
-    def __call__(self, batch: Pixels) -> Pixels:
+    def __call__(self, batch: Pixels) -> Answer:
         """Restore (N, 3, H, W); `PlanRunError` where TensorRT fails, `ShapeOutsideProfiles` where no profile does."""
-        answer: Pixels = self.restore(torch.from_numpy(batch).to(self._device)).cpu().numpy()
-        return answer
+        return Answer(*(tensor.cpu().numpy() for tensor in self.run(torch.from_numpy(batch).to(self._device))))
 
-    def restore(self, image: Tensor) -> Tensor:
-        """As a call, from a contiguous float32 tensor on the device to one there, queued behind torch's own work."""
+    def run(self, image: Tensor) -> list[Tensor]:
+        """As a call, from a contiguous float32 tensor on the device to some there, queued behind torch's own work."""
         manifest, context = self._manifest, self._context
         count, _, height, width = shape = tuple(image.shape)
         profile = manifest.profile_for((count, height, width))
-        answer = torch.empty_like(image)
+        outputs = {manifest.output_name: torch.empty_like(image)}
+        if prompt := manifest.prompt_output:
+            outputs[prompt.name] = image.new_empty((count, prompt.levels, prompt.components))
         stream = torch.cuda.current_stream().cuda_stream if self._device.type == "cuda" else 0
         ran = (
             context.set_optimization_profile_async(profile, stream)
             and context.set_input_shape(manifest.input_name, shape)
             and context.set_tensor_address(manifest.input_name, image.data_ptr())
-            and context.set_tensor_address(manifest.output_name, answer.data_ptr())
+            and all(context.set_tensor_address(name, output.data_ptr()) for name, output in outputs.items())
             and context.execute_async_v3(stream)
         )
         if not ran:
             raise PlanRunError(f"TensorRT failed on a batch of {'x'.join(map(str, shape))}: {_reason(self._said)}")
-        return answer
+        return list(outputs.values())
 
 
 def open_plan(folder: Path, manifest: PlanManifest) -> PlanModel:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.comparison import Pixels
-from export.shapes import VERIFICATION_SHAPES, Shape
-from models.promptir import SIZE_MULTIPLE
+from export.shapes import VERIFICATION_MIXES, VERIFICATION_SHAPES, Shape, Size
+from models.promptir import IMAGE_CHANNELS, SIZE_MULTIPLE
 from models.training.dataset import photo_paths, read_photo
 
 NOISE_SEED = 20240101
@@ -30,6 +30,21 @@ def noise_samples(shapes: tuple[Shape, ...] = VERIFICATION_SHAPES) -> Iterator[S
     """Uniform noise, the same at every call; its high frequencies reach every operator."""
     for shape in shapes:
         yield Sample("noise", np.random.default_rng(NOISE_SEED).random(shape, dtype=np.float32))
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Images of `sizes` in the top left corners of a canvas (N, 3, H, W) that is noise all over."""
+
+    sizes: tuple[Size, ...]
+    pixels: Pixels
+
+
+def mixes() -> Iterator[Mix]:
+    """The verification mixes; the noise outside of an image shows in it where a mask is missing."""
+    for canvas, sizes in VERIFICATION_MIXES:
+        shape = (len(sizes), IMAGE_CHANNELS, *canvas)
+        yield Mix(sizes, np.random.default_rng(NOISE_SEED).random(shape, dtype=np.float32))
 
 
 def photo_samples(folder: Path) -> Iterator[Sample]:

@@ -6,6 +6,8 @@ from models.plan_manifest import Extent, ShapeProfile
 from models.promptir import IMAGE_CHANNELS, SIZE_MULTIPLE
 
 Shape = tuple[int, int, int, int]
+Size = tuple[int, int]
+"""Height and width."""
 
 TRACE_SHAPE: Shape = (2, IMAGE_CHANNELS, 6 * SIZE_MULTIPLE, 8 * SIZE_MULTIPLE)
 """Not square and not batch 1, so that an axis the tracer took for a constant shows up in verification."""
@@ -18,6 +20,14 @@ VERIFICATION_SHAPES: tuple[Shape, ...] = (
     (1, IMAGE_CHANNELS, 72, 200),
 )
 """None is the traced one; batches of one and more, square, tall and wide."""
+
+VERIFICATION_MIXES: tuple[tuple[Size, tuple[Size, ...]], ...] = (
+    ((SIZE_MULTIPLE, SIZE_MULTIPLE), ((SIZE_MULTIPLE, SIZE_MULTIPLE),)),  # nothing is outside
+    ((64, 64), ((64, 64), (40, 64), (SIZE_MULTIPLE, SIZE_MULTIPLE))),
+    ((96, 72), ((24, 72), (96, 16))),
+    ((72, 200), ((64, 200),)),
+)
+"""A canvas, and the sizes of the images that share it: what a masked model is verified with as well."""
 
 
 def shapes_within(profiles: Sequence[ShapeProfile]) -> tuple[Shape, ...]:

@@ -15,14 +15,16 @@ from export.precision import check_precision
 from export.shapes import TRACE_SHAPE
 from export.staging import staged
 from export.verify import GATES, verify
-from models.artifact import MODEL_FILE, Manifest, Precision, sha256_of
+from models.artifact import MODEL_FILE, Manifest, Precision, PromptOutput, sha256_of
 from models.checkpoint import load_network
 from models.precision import to_float32, to_mixed
-from models.promptir import SIZE_MULTIPLE, PromptIR, PromptIRConfig
+from models.promptir import SIZE_MULTIPLE, PromptIR, PromptIRConfig, WithPromptWeights
 
 INPUT_NAME = "image"
 OUTPUT_NAME = "restored"
+PROMPT_OUTPUT_NAME = "prompt_weights"
 DYNAMIC_AXES = {0: "n", 2: "h", 3: "w"}
+SIZE_INPUT_NAMES = ("height", "width")
 
 OPSETS = (17, 18, 19, 20)
 """17 is the first with LayerNormalization; the legacy tracer writes none above 20."""
@@ -32,23 +34,31 @@ logger = logging.getLogger(__name__)
 
 
 def export_onnx(
-    weights: Path, variant: str, output: Path, opset: int = DEFAULT_OPSET, precision: Precision = "fp32"
+    weights: Path,
+    variant: str,
+    output: Path,
+    opset: int = DEFAULT_OPSET,
+    precision: Precision = "fp32",
+    *,
+    masked: bool = False,
 ) -> Manifest:
     """Write the artifact folder `output` from the `variant` network with the weights in `weights`.
 
-    The folder appears only once the model file passes the gate of its precision against float32 PyTorch at every
-    verification shape and, if mixed, keeps the precision table. `ValueError` for an unknown variant or opset, and its
-    subclasses `CheckpointError`, `ParityError`, `PrecisionError` and `OutputFolderError`.
+    A `masked` model also takes each image's own size, so that several sizes share a canvas. The folder appears only
+    once the model file passes the gate of its precision against float32 PyTorch at every verification shape and, if
+    mixed, keeps the precision table. `ValueError` for an unknown variant or opset, and its subclasses
+    `CheckpointError`, `ParityError`, `PrecisionError` and `OutputFolderError`.
     """
     if opset not in OPSETS:
         raise ValueError(f"opset {opset} cannot be exported; choose one of {', '.join(map(str, OPSETS))}")
     config = PromptIRConfig.named(variant)
     logger.info("loading %s", weights)
     network = load_network(weights, config)
+    levels, components = network.prompt_shape
     with staged(output) as staging:
         model = staging / MODEL_FILE
         logger.info("tracing %s in %s precision at opset %d", variant, precision, opset)
-        trace(to_mixed(network) if precision == "mixed" else to_float32(network), model, opset)
+        trace(to_mixed(network) if precision == "mixed" else to_float32(network), model, opset, masked=masked)
         logger.info("simplifying the graph")
         simplify(model)
         if precision == "mixed":
@@ -58,34 +68,44 @@ def export_onnx(
             variant=variant,
             input_name=INPUT_NAME,
             output_name=OUTPUT_NAME,
+            size_inputs=SIZE_INPUT_NAMES if masked else None,
+            prompt_output=PromptOutput(name=PROMPT_OUTPUT_NAME, levels=levels, components=components),
             size_multiple=SIZE_MULTIPLE,
             precision=precision,
             opset=opset,
             sha256=sha256_of(model),
             weights_sha256=sha256_of(weights),
             parameters=sum(parameter.numel() for parameter in network.parameters()),
-            parity=verify(network, model, GATES[precision]),
+            parity=verify(network, model, GATES[precision], SIZE_INPUT_NAMES if masked else None),
             exporter={library.__name__: library.__version__ for library in (torch, onnx, onnxruntime, onnxslim)},
         )
         manifest.save(staging)
     return manifest
 
 
-def trace(network: PromptIR, model: Path, opset: int) -> None:
-    """Write `network` as an ONNX file with free batch, height and width.
+def trace(network: PromptIR, model: Path, opset: int, *, masked: bool = False) -> None:
+    """Write `network` as an ONNX file with free batch, height and width, whose second output is the prompt weights.
+
+    A `masked` one takes each image's own size too.
 
     The legacy tracer names those axes n, h and w and is some forty times faster than its successor on this network.
     """
+    sizes = tuple(torch.full(TRACE_SHAPE[:1], side) for side in TRACE_SHAPE[2:]) if masked else ()
+    size_names = SIZE_INPUT_NAMES if masked else ()
     with _without_tracer_deprecations():
         torch.onnx.export(
-            network,
-            (torch.zeros(TRACE_SHAPE),),
+            WithPromptWeights(network),
+            (torch.zeros(TRACE_SHAPE), *sizes),
             model,
             dynamo=False,
             opset_version=opset,
-            input_names=[INPUT_NAME],
-            output_names=[OUTPUT_NAME],
-            dynamic_axes={INPUT_NAME: DYNAMIC_AXES, OUTPUT_NAME: DYNAMIC_AXES},
+            input_names=[INPUT_NAME, *size_names],
+            output_names=[OUTPUT_NAME, PROMPT_OUTPUT_NAME],
+            dynamic_axes={
+                INPUT_NAME: DYNAMIC_AXES,
+                OUTPUT_NAME: DYNAMIC_AXES,
+                **{name: {0: "n"} for name in (PROMPT_OUTPUT_NAME, *size_names)},
+            },
         )
 
 

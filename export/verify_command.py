@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # --help and usage errors must not wait for torch
     from models.artifact import Manifest
     from models.promptir import PromptIR
 
-COLUMNS = "{run:<18} {input:<22} {shape:<14} {error:>11} {psnr:>9} {non_finite:>11}  {result}"
+COLUMNS = "{run:<18} {input:<22} {shape:<14} {error:>11} {psnr:>9} {non_finite:>11} {prompts:>8}  {result}"
 
 
 def add_verify_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -66,6 +66,7 @@ class Row:
             error=f"{found.max_abs_error:.2e}",
             psnr=f"{found.psnr_db:.1f} dB",
             non_finite=found.non_finite,
+            prompts="" if found.prompt_weights_error is None else f"{found.prompt_weights_error:.1e}",
             result=f"{result}, {overflows} operators overflow" if overflows else result,
         )
 
@@ -73,7 +74,7 @@ class Row:
         """The fields for JSON, which has no NaN and no infinity: null instead."""
         fields = asdict(self)
         for name, value in fields.pop("comparison").items():
-            fields[name] = value if math.isfinite(value) else None
+            fields[name] = value if value is not None and math.isfinite(value) else None
         return fields
 
 
@@ -106,7 +107,14 @@ def _verify(options: argparse.Namespace) -> None:
     network = load_network(options.weights, PromptIRConfig.named(variant))
     for subject in subjects:
         print(f"{subject.manifest.name}: {variant}, {subject.model.name} against float32 PyTorch")
-    header = {"run": "run", "input": "input", "shape": "shape", "error": "max abs", "psnr": "PSNR"}
+    header = {
+        "run": "run",
+        "input": "input",
+        "shape": "shape",
+        "error": "max abs",
+        "psnr": "PSNR",
+        "prompts": "prompts",
+    }
     print(COLUMNS.format(**header, non_finite="non-finite", result="gate"))
     rows = []
     for row in chain(
@@ -136,7 +144,7 @@ def _opened(folders: Sequence[Path]) -> list[Subject]:
 def _measured(network: "PromptIR", subjects: Sequence[Subject], photos: Path | None) -> Iterator[Row]:
     from export.samples import noise_samples, photo_samples
     from export.shapes import VERIFICATION_SHAPES, shapes_within
-    from export.verify import measure
+    from export.verify import measure, measure_mixes
 
     gates = {subject.model: subject.gate for subject in subjects}
     profiles = [profile for model in gates for profile in model.profiles]
@@ -144,7 +152,7 @@ def _measured(network: "PromptIR", subjects: Sequence[Subject], photos: Path | N
     if not all(model.profiles for model in gates):
         shapes = tuple(dict.fromkeys((*VERIFICATION_SHAPES, *shapes)))
     samples = chain(noise_samples(shapes), photo_samples(photos) if photos else ())
-    for measured in measure(network, list(gates), samples):
+    for measured in chain(measure(network, list(gates), samples), measure_mixes(network, list(gates))):
         found, model = measured.comparison, measured.model
         yield Row(model.name, measured.sample, measured.shape, found, gates[model].complaint(found))
 

@@ -37,6 +37,26 @@ class Parity(_Record):
     max_abs_error: Annotated[float, Field(ge=0)]
     psnr_db: float | None = None
     """Of the worst image of the batch; None in artifacts from before it was measured."""
+    prompt_weights_error: Annotated[float, Field(ge=0)] | None = None
+    """The largest absolute error of a prompt weight; None where the model does not answer with them."""
+    canvas: tuple[Count, Count] | None = None
+    """(height, width) of what the image shared with others of other sizes; None: it had what it ran in to itself."""
+
+
+class PromptOutput(_Record):
+    """A model's second output: float32 (N, levels, components), the prompt weights of each image.
+
+    Levels go from coarse to fine; the weights of one sum to 1.
+    """
+
+    name: Name
+    levels: Count
+    components: Count
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of one image: (levels, components)."""
+        return self.levels, self.components
 
 
 class Manifest(_Record):
@@ -51,6 +71,10 @@ class Manifest(_Record):
     output_name: Name
     input_shape: tuple[Name, Count, Name, Name] = ("n", 3, "h", "w")
     """A number is fixed, a name is free; the output has the shape of the input."""
+    size_inputs: tuple[Name, Name] | None = None
+    """Of a masked model: the further inputs, int64 (N,), with each image's own height and width in the canvas."""
+    prompt_output: PromptOutput | None = None
+    """None in artifacts that answer with the image alone."""
     size_multiple: Count
     """Height and width must be divisible by this."""
     precision: Precision
@@ -63,6 +87,11 @@ class Manifest(_Record):
     parity: tuple[Parity, ...]
     exporter: dict[str, str]
     """Library name -> version that wrote and verified the model."""
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Of all outputs, in the model's order."""
+        return (self.output_name,) if self.prompt_output is None else (self.output_name, self.prompt_output.name)
 
     @classmethod
     def load(cls, folder: Path) -> Self:

@@ -15,6 +15,7 @@ from models.validity import EVERYWHERE, kept, scales
 
 IMAGE_CHANNELS = 3
 PROMPT_LEVELS = 3
+"""Decoder levels that mix a prompt in."""
 SIZE_MULTIPLE = 8
 """Height and width must be divisible by this: the encoder halves them three times."""
 
@@ -113,6 +114,11 @@ class PromptIR(nn.Module):
         if config.unused_convolutions:
             self._add_unused_convolutions()
 
+    @property
+    def prompt_shape(self) -> tuple[int, int]:
+        """(levels, components) of the prompt weights of an image."""
+        return PROMPT_LEVELS, self.config.prompt_components
+
     def _add_unused_convolutions(self) -> None:
         dim, (prompt1, prompt2, prompt3) = self.config.dim, self.config.prompt_channels
         self.chnl_reduce1 = conv1x1(prompt1, prompt1)
@@ -166,8 +172,10 @@ class WithPromptWeights(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        return self.network.weighed(image)
+    def forward(
+        self, image: Tensor, height: Tensor | None = None, width: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        return self.network.weighed(image, height, width)
 
 
 def channels_last(network: PromptIR) -> PromptIR:

@@ -6,7 +6,6 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager, suppress
-from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -16,11 +15,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server import backends
+from server.access.access import Access
 from server.api import error_responses, job_schemas, submit_route
 from server.api.jobs import router as jobs_router
+from server.api.layers import layers_of, within
 from server.api.page import Page
 from server.api.report_document import ReportDocument, ReportWithImage
-from server.api.request_context import RequestContext
 from server.api.restore_document import restore_document
 from server.api.restore_route import METHOD, PATH, RestoreRoute
 from server.api.routes import router
@@ -104,6 +104,11 @@ def create_jobs(settings: JobSettings, restorer: Restorer, metrics: Metrics) -> 
     return LongWork(store, thread, Runner(store, thread, restorer, error_responses.problem_of, describe), metrics)
 
 
+def create_access(settings: Settings, metrics: Metrics) -> Access | None:
+    """Wire who is let in, the keys not read; None where nobody is asked for a key."""
+    return None if settings.access.keys_file is None else Access(settings.access.keys_file, metrics)
+
+
 class Service(FastAPI):
     """FastAPI, and in front of it the routes that do without: its layers cost more than reading a small image.
 
@@ -137,6 +142,8 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Ser
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         codec.quieten()
+        if access is not None:
+            access.open()
         for device, read in gpu_readers(settings.backend.device_names).items():
             metrics.watch_gpu(device, read)
         if tracing is not None:
@@ -158,14 +165,16 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Ser
             tracing.stop(SEND_TRACES_S)
 
     app = Service(title="PromptIR Serve", description=DESCRIPTION, version=version(), lifespan=lifespan)
-    app.state.services = services = Services(restorer, metrics, settings, version(), jobs)
+    access = create_access(settings, metrics)
+    app.state.services = services = Services(restorer, metrics, settings, version(), jobs, access)
     restore = RestoreRoute(services)
     submit = SubmitRoute(services, restore.room)
-    context = partial(RequestContext, metrics=metrics, on_crash=error_responses.unexpected, tracing=tracing)
-    app.add_middleware(context)
+    layers = layers_of(services, tracing)
+    for layer in layers:
+        app.add_middleware(layer)
     app.direct = {
-        (METHOD, PATH): context(restore),
-        (submit_route.METHOD, job_schemas.PATH): context(submit),
+        (METHOD, PATH): within(layers, restore),
+        (submit_route.METHOD, job_schemas.PATH): within(layers, submit),
     }
     error_responses.install(app)
     app.router.routes.insert(0, Route(PATH, restore, methods=[METHOD], include_in_schema=False))

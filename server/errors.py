@@ -3,6 +3,10 @@
 PromptIRServeError
 ├── InvalidRequest             the request itself is malformed (multipart without the field `file`, a bad parameter)
 │   └── NotAcceptable          none of the formats in Accept is written
+├── AccessError
+│   ├── Unauthorized           no API key, or one that is not known
+│   ├── Forbidden              the key is known and suspended
+│   └── KeysUnavailable        start-up only: the keys file cannot be used
 ├── UploadStalled              the body comes too slowly, or no longer
 ├── InvalidImage
 │   ├── EmptyUpload            no bytes at all
@@ -13,6 +17,7 @@ PromptIRServeError
 │   ├── QueueFull              knows the seconds until there is room
 │   │   ├── DeadlineUnmet      what waits ahead leaves too little time; later it would not
 │   │   └── JobsFull           stored jobs and their results take up all that they may have
+│   ├── QuotaExceeded          the key has had what it may have in a minute
 │   ├── Draining               the server is stopping
 │   └── NotReady               the server is starting, or has no healthy backend
 ├── JobError
@@ -66,6 +71,34 @@ class NotAcceptable(InvalidRequest):
 
     slug = "not-acceptable"
     title = "Not acceptable"
+
+
+class AccessError(PromptIRServeError):
+    """The server asks for API keys, and this is about them."""
+
+    slug = "access-error"
+    title = "Access error"
+
+
+class Unauthorized(AccessError):
+    """The request has no API key, or one that the server does not know."""
+
+    slug = "unauthorized"
+    title = "Unauthorized"
+
+
+class Forbidden(AccessError):
+    """The API key is known, and suspended."""
+
+    slug = "forbidden"
+    title = "Forbidden"
+
+
+class KeysUnavailable(AccessError):
+    """The keys file cannot be used; the detail says why."""
+
+    slug = "keys-unavailable"
+    title = "Keys unavailable"
 
 
 class UploadStalled(PromptIRServeError):
@@ -145,6 +178,18 @@ class JobsFull(QueueFull):
 
     slug = "jobs-full"
     title = "No room for jobs"
+
+
+class QuotaExceeded(Refused):
+    """The API key has had its requests or pixels of a minute; `retry_after_s` says when there are enough again."""
+
+    slug = "quota-exceeded"
+    title = "Quota exceeded"
+    retry_after_s: float
+
+    def __init__(self, detail: str, retry_after_s: float, **extensions: object) -> None:
+        super().__init__(detail, **extensions)
+        self.retry_after_s = retry_after_s
 
 
 class Draining(Refused):

@@ -1,11 +1,11 @@
 """The Photo: one decoded image on its way through the network, tile by tile."""
 
-from server.backends.base import Pixels
+from server.backends.base import Pixels, PromptWeights
 from server.imaging import codec, tiling
 from server.imaging.assembly import Assembly
 from server.imaging.codec import Image
 from server.imaging.output import OutputFormat
-from server.imaging.report import Report, measure_change
+from server.imaging.report import Report, mean_weights, measure_change
 from server.imaging.strength import blend
 from server.imaging.tiling import Grid, Tile
 from server.restoration import RestoreOptions
@@ -21,13 +21,16 @@ class Photo:
         self._image = image
         self._options = options
         self._assembly = Assembly(grid, image.dtype, image.is_grey)
+        self._weights: list[PromptWeights | None] = []
 
     def cut(self, tile: Tile) -> Pixels:
         """The pixels of a tile as the network takes them: (3, padded_height, padded_width)."""
         return tiling.pad(self._image.crop(tile.rows, tile.columns), tile)
 
-    def add(self, tile: Tile, pixels: Pixels, restored: Pixels) -> None:
-        """Take a tile that was cut as `pixels` and came back as `restored`."""
+    def add(self, tile: Tile, pixels: Pixels, restored: Pixels, weights: PromptWeights | None = None) -> None:
+        """Take a tile that was cut as `pixels` and came back as `restored`, and its prompt weights if there are any."""
+        if self._options.report:
+            self._weights.append(weights)
         self._assembly.add(tile, blend(pixels, restored, self._options.strength))
 
     def encode(self, output: OutputFormat) -> bytes:
@@ -39,4 +42,4 @@ class Photo:
         """What is told about the restoration, if it was asked for."""
         if not self._options.report:
             return None
-        return Report(measure_change(self._image.planes, self._assembly.planes))
+        return Report(measure_change(self._image.planes, self._assembly.planes), mean_weights(self._weights))

@@ -227,7 +227,7 @@ class Restorer:
             for tile in tiles:  # all who run share them
                 pixels = await self._work(quick, partial(photo.cut, tile))
                 completion = await submit(pixels)
-                await self._work(quick, partial(photo.add, tile, pixels, completion.output))
+                await self._work(quick, partial(photo.add, tile, pixels, completion.output, completion.prompt_weights))
                 completions, largest = completions + 1, max(largest, completion.batch_size)
                 first_wait, shared = min(first_wait, completion.queue_s), completion.shared
                 progress(completions, len(grid))

@@ -23,6 +23,9 @@ CLIENT_CLOSED_REQUEST = 499  # nginx's: nobody reads it, but logs and metrics do
 STATUS: Mapping[type[PromptIRServeError], int] = {
     errors.InvalidRequest: 400,
     errors.EmptyUpload: 400,
+    errors.AccessError: 500,
+    errors.Unauthorized: 401,
+    errors.Forbidden: 403,
     errors.NotAcceptable: 406,
     errors.UploadStalled: 408,
     errors.ImageTooLarge: 413,
@@ -30,6 +33,7 @@ STATUS: Mapping[type[PromptIRServeError], int] = {
     errors.UndecodableImage: 422,
     errors.InvalidImage: 422,
     errors.QueueFull: 429,
+    errors.QuotaExceeded: 429,
     errors.UnsupportedSize: 422,
     errors.UnknownJob: 404,
     errors.JobUnfinished: 409,
@@ -66,7 +70,7 @@ def openapi_responses(*kinds: type[PromptIRServeError]) -> dict[int | str, dict[
             "description": meaning,
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
-        if issubclass(kind, errors.QueueFull):
+        if issubclass(kind, errors.QueueFull | errors.QuotaExceeded):
             responses[status]["headers"] = {
                 "Retry-After": {"description": "Predicted seconds until there is room.", "schema": {"type": "integer"}}
             }
@@ -96,6 +100,8 @@ def answer(scope: Scope, error: PromptIRServeError) -> Response:
         # Whole seconds, rounded up: a client that comes back early is only refused again.
         headers["Retry-After"] = str(max(1, math.ceil(retry_after_s)))
         extensions["retry_after_s"] = max(1, math.ceil(retry_after_s))
+    if isinstance(error, errors.Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"  # RFC 9110, section 11.6.1
     return _problem(scope, status_of(type(error)), error.slug, error.title, error.detail, headers, extensions)
 
 

@@ -9,6 +9,7 @@ from starlette.responses import StreamingResponse
 
 from server import errors
 from server.api.answer import disposition
+from server.api.callers import caller_of
 from server.api.error_responses import openapi_responses
 from server.api.job_events import MEDIA_TYPE, job_events
 from server.api.job_schemas import PATH, Job
@@ -38,8 +39,11 @@ _EVENTS: dict[int | str, dict[str, Any]] = {
 router = APIRouter(prefix=PATH, tags=["jobs"])
 
 
-async def _long_work(request: Request) -> LongWork:
-    return require_jobs(request.app.state.services.jobs)
+async def _long_work(request: Request, job_id: str) -> LongWork:
+    jobs = require_jobs(request.app.state.services.jobs)
+    if (caller := caller_of(request.scope)) is not None:
+        await jobs.check_owner(job_id, caller.name)
+    return jobs
 
 
 def require_jobs(jobs: LongWork | None) -> LongWork:

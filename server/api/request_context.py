@@ -10,6 +10,7 @@ from fastapi import Request, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server import logs
+from server.api.callers import caller_of
 from server.metrics import Metrics
 from server.tracing import RequestTrace, Tracing, current
 
@@ -90,17 +91,17 @@ class RequestContext:
         outcome = scope.get(_OUTCOME)
         if outcome is not None and status is not None:
             self._metrics.count_request(status, outcome)
-        log.log(
-            logging.INFO if outcome is not None else logging.DEBUG,  # probes and scrapes would drown the rest
-            "request",
-            extra={
-                "method": scope["method"],
-                "path": scope["path"],
-                "status": status,
-                "outcome": outcome,
-                "duration_ms": round(seconds * 1e3, 2),
-            },
-        )
+        extra = {
+            "method": scope["method"],
+            "path": scope["path"],
+            "status": status,
+            "outcome": outcome,
+            "duration_ms": round(seconds * 1e3, 2),
+        }
+        if (caller := caller_of(scope)) is not None:
+            extra["key"] = caller.name
+        # Probes and scrapes would drown the rest.
+        log.log(logging.INFO if outcome is not None else logging.DEBUG, "request", extra=extra)
 
 
 def _with_context(headers: Iterable[tuple[bytes, bytes]], request_id: str, seconds: float) -> list[tuple[bytes, bytes]]:

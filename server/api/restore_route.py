@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from functools import partial
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -10,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 from server.api import error_responses
 from server.api.answer import Answer, not_modified, restored_answer
 from server.api.body import Body, UploadRoom
+from server.api.callers import caller_of, charge
 from server.api.cancellation import WhileConnected
 from server.api.options import read_options
 from server.api.request_context import note_outcome
@@ -18,7 +20,7 @@ from server.api.shared_work import SharedWork
 from server.api.upload import read_upload
 from server.errors import PromptIRServeError
 from server.imaging.entity_tag import is_listed
-from server.imaging.header import peek
+from server.imaging.header import peek, probe
 from server.restoration import Restored
 from server.tracing import stage
 
@@ -62,17 +64,25 @@ class RestoreRoute:
         restorer, limits = self._services.restorer, self._services.limits
         options = read_options(scope["query_string"], headers)
         deadline = restorer.deadline_in(options.patience_s)
+        owes = caller_of(scope) is not None
 
         def look(start: bytes) -> bool:
+            nonlocal owes
             size = peek(start, limits)
             if size is not None:
                 restorer.admit(*size, options.restore, deadline, options.priority)
+                if owes:
+                    charge(scope, size[0] * size[1])
+                    owes = False
             return size is not None
 
         with restorer.accepted():
             try:
                 with stage("upload"):
                     upload = await read_upload(headers, body, look)
+                if owes:  # its size stands behind more than the first bytes
+                    header = await run_in_threadpool(probe, upload.data, limits)
+                    charge(scope, header.height * header.width)
                 tag = await restorer.tag(upload.data, options.restore)
                 if options.as_json:
                     tag = f'{tag[:-1]}-json"'

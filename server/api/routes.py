@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Header, HTTPException, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 
@@ -76,6 +76,8 @@ async def scheduler(services: InjectedServices) -> Scheduler:
 )
 def metrics(services: InjectedServices, accept: Annotated[str, Header(include_in_schema=False)] = "") -> Response:
     """Every series in the Prometheus text format, or in OpenMetrics where Accept names it: that has the exemplars."""
+    if services.settings.http.metrics_port is not None:
+        raise HTTPException(404)
     # In a thread of the framework's: drivers of GPUs are asked, and may take their time.
     registry = services.metrics.registry
     if OPENMETRICS in accept:

@@ -5,6 +5,7 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from server.access.access import Access
 from server.jobs.long_work import LongWork
 from server.metrics import Metrics
 from server.restorer import Restorer
@@ -21,6 +22,8 @@ class Services:
     version: str
     jobs: LongWork | None = None
     """None where no folder was given for them."""
+    access: Access | None = None
+    """None where nobody is asked for a key."""
 
     @property
     def limits(self) -> LimitSettings:

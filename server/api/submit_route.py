@@ -9,6 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from server.api import error_responses
 from server.api.body import Body, UploadRoom
+from server.api.callers import caller_of, charge
 from server.api.job_schemas import PATH, Job
 from server.api.jobs import require_jobs
 from server.api.options import read_options
@@ -56,18 +57,21 @@ class SubmitRoute:
         jobs, limits = require_jobs(self._services.jobs), self._services.limits
         options = read_options(scope["query_string"], headers)
         deadline_at = None if options.patience_s is None else time.time() + options.patience_s
+        caller = caller_of(scope)
         with self._services.restorer.accepted():
             try:
                 with stage("upload"):
                     upload = await read_upload(headers, body, lambda start: peek(start, limits) is not None)
                 header = await run_in_threadpool(probe, upload.data, limits)
                 self._services.restorer.check(header.height, header.width, options.restore)
+                charge(scope, header.height * header.width)
                 order = Order(
                     options_json(options.restore),
                     upload.filename,
                     header.width * header.height,
                     _most_bytes(header),
                     deadline_at,
+                    None if caller is None else caller.name,
                 )
                 return Job.of(await jobs.submit(upload.data, order))
             finally:

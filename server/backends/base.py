@@ -8,6 +8,11 @@ from numpy.typing import NDArray
 
 Pixels = NDArray[np.float32]
 """float32 RGB in [0, 1]: (3, H, W) for one tile, (N, 3, H, W) for a batch."""
+PromptWeights = NDArray[np.float32]
+"""The share of each learnt prompt: (levels, components) for one tile, (N, levels, components) for a batch.
+
+Levels go from coarse to fine.
+"""
 
 Sizes = NDArray[np.int64]
 """(N, 2): the height and width of each image of a batch whose images are smaller than its arrays."""
@@ -31,6 +36,8 @@ class BackendInfo:
     """Whether the backend is a `MaskingBackend`; if `can_begin_ahead` too, a `PipelinedMaskingBackend`."""
     model_hash: str = ""
     """SHA-256 of the model file: what tells two artifacts of one name apart."""
+    prompt_shape: tuple[int, int] | None = None
+    """(levels, components) of the prompt weights of an image; None where the model does not answer with them."""
 
 
 class Backend(Protocol):
@@ -47,8 +54,10 @@ class Backend(Protocol):
         """
         ...
 
-    def run(self, batch: Pixels) -> Pixels:
+    def run(self, batch: Pixels, weights: PromptWeights | None = None) -> Pixels:
         """Restore (N, 3, H, W) into a fresh array of the same shape; H and W are multiples of `size_multiple`.
+
+        `weights` (N, *prompt_shape), where it is given, is filled in by the time of the answer.
 
         Raises DeviceOutOfMemory where a smaller batch may fit, UnsupportedSize where no batch of such images does,
         BackendError for all else; the backend stays usable afterwards.
@@ -63,7 +72,7 @@ class Backend(Protocol):
 class RepeatingBackend(Backend, Protocol):
     """A backend that can run a batch again in FP32; it says so in `BackendInfo.can_repeat_in_fp32`."""
 
-    def run_fp32(self, batch: Pixels) -> Pixels:
+    def run_fp32(self, batch: Pixels, weights: PromptWeights | None = None) -> Pixels:
         """As `run`, in FP32 throughout; slower, and larger on the device."""
         ...
 
@@ -71,7 +80,7 @@ class RepeatingBackend(Backend, Protocol):
 class MaskingBackend(Backend, Protocol):
     """A backend whose runs may hold images of several sizes; it says so in `BackendInfo.can_mask`."""
 
-    def run_masked(self, batch: Pixels, sizes: Sizes) -> Pixels:
+    def run_masked(self, batch: Pixels, sizes: Sizes, weights: PromptWeights | None = None) -> Pixels:
         """As `run`, of images in the top left corners of (N, 3, H, W); each comes out as if it had run alone.
 
         `sizes` are multiples of `size_multiple` as well; what is outside of them means nothing in the answer.
@@ -94,10 +103,10 @@ class Pending(Protocol):
 class PipelinedBackend(Backend, Protocol):
     """A backend that takes the next batch while one runs; it says so in `BackendInfo.can_begin_ahead`.
 
-    The runs themselves follow one another; only what surrounds them overlaps. `run(batch)` is `begin(batch).result()`.
+    The runs themselves follow one another; only what surrounds them overlaps. `run` is `begin` and then `result`.
     """
 
-    def begin(self, batch: Pixels) -> Pending:
+    def begin(self, batch: Pixels, weights: PromptWeights | None = None) -> Pending:
         """Start a run, or put it behind the one that goes on; at most two are begun at a time.
 
         The array must not change until the result. Raises as `run`; what was begun before is not harmed then. `stop`
@@ -109,6 +118,6 @@ class PipelinedBackend(Backend, Protocol):
 class PipelinedMaskingBackend(PipelinedBackend, MaskingBackend, Protocol):
     """Both: `run_masked(batch, sizes)` is `begin_masked(batch, sizes).result()`."""
 
-    def begin_masked(self, batch: Pixels, sizes: Sizes) -> Pending:
+    def begin_masked(self, batch: Pixels, sizes: Sizes, weights: PromptWeights | None = None) -> Pending:
         """As `begin`, of a masked run."""
         ...

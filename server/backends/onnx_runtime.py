@@ -1,14 +1,17 @@
 """The ONNX Runtime backend: an exported artifact on the CPU, or on an NVIDIA device."""
 
+from collections.abc import Mapping
 from importlib import metadata
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from models.artifact import MODEL_FILE, ArtifactError, Manifest
-from server.backends.base import BackendInfo, Pixels
+from server.backends.base import BackendInfo, Pixels, PromptWeights, Sizes
 from server.backends.cpu_share import threads_for
 from server.backends.cuda_device import cuda_index, open_device
+from server.backends.session_check import check_session
 from server.errors import BackendError, BackendLost, BackendUnavailable, DeviceOutOfMemory
 from server.settings import BackendSettings, Provider
 
@@ -46,7 +49,9 @@ class OnnxBackend:
         self._ort: Any = None
         self._held_pixels = 0
         self._device_images: dict[tuple[int, ...], Any] = {}
-        self._input = self._output = ""
+        self._input = ""
+        self._size_inputs: tuple[str, str] | None = None
+        self._outputs: list[str] = []
 
     @property
     def _on_device(self) -> bool:
@@ -64,9 +69,11 @@ class OnnxBackend:
         _check_available(ort, self._providers)
         _load_cuda_libraries(ort, self._providers)
         session = _open_session(ort, settings, manifest, self._providers, self._index)
-        _check_session(session, manifest)
+        check_session(session, manifest)
         self._session, self._releasing = session, None if self._on_device else _releasing_options(ort)
-        self._input, self._output = manifest.input_name, manifest.output_name
+        prompt = manifest.prompt_output
+        self._input, self._outputs = manifest.input_name, list(manifest.output_names)
+        self._size_inputs = manifest.size_inputs
         return BackendInfo(
             backend="onnx",
             device="cpu" if self._index is None else f"cuda:{self._index} ({self._providers[0]})",
@@ -75,16 +82,25 @@ class OnnxBackend:
             model_hash=manifest.sha256,
             size_multiple=manifest.size_multiple,
             max_batch=self._max_batch,
+            can_mask=manifest.size_inputs is not None,
+            prompt_shape=None if prompt is None else prompt.shape,
         )
 
-    def run(self, batch: Pixels) -> Pixels:
+    def run(self, batch: Pixels, weights: PromptWeights | None = None) -> Pixels:
         """Restore (N, 3, H, W); DeviceOutOfMemory, BackendLost, or BackendError caused by onnxruntime's exception."""
+        return self.run_masked(batch, np.full((len(batch), 2), batch.shape[2:], np.int64), weights)
+
+    def run_masked(self, batch: Pixels, sizes: Sizes, weights: PromptWeights | None = None) -> Pixels:
+        """As `run`, of a canvas (N, 3, H, W) with images of `sizes`; of the artifact's `size_inputs` if it has any."""
         if self._session is None:
             raise BackendError("the ONNX Runtime backend is not started")
+        # A contiguous row each: onnxruntime reads no strides.
+        sides = dict(zip(self._size_inputs or (), np.ascontiguousarray(sizes.T), strict=False))
         try:
             if self._on_device:
-                return self._run_bound(self._session, batch, "cuda")
-            (output,) = self._session.run([self._output], {self._input: batch}, self._options_for(batch))
+                return self._run_bound(self._session, batch, "cuda", weights, sides)
+            wanted = self._outputs[:1] if weights is None else self._outputs
+            output, *further = self._session.run(wanted, {self._input: batch, **sides}, self._options_for(batch))
         except Exception as error:
             self._device_images.clear()
             if any(words in str(error) for words in OUT_OF_MEMORY_WORDS):
@@ -92,6 +108,8 @@ class OnnxBackend:
             if self._on_device:
                 _check_device(self._index)
             raise BackendError(f"onnxruntime failed on a batch of shape {batch.shape}") from error
+        if weights is not None:
+            np.copyto(weights, further[0])
         return output  # type: ignore[no-any-return]
 
     def stop(self) -> None:
@@ -100,8 +118,15 @@ class OnnxBackend:
         self._session = self._releasing = None
         self._held_pixels = 0
 
-    def _run_bound(self, session: Any, batch: Pixels, device: str) -> Pixels:
-        """Run with the input on the device and the output straight into the answer, without copies in between.
+    def _run_bound(
+        self,
+        session: Any,
+        batch: Pixels,
+        device: str,
+        weights: PromptWeights | None = None,
+        sides: Mapping[str, Sizes] = MappingProxyType({}),
+    ) -> Pixels:
+        """Run with the input on the device and the outputs straight into the answer, without copies in between.
 
         The last shape's input stays allocated: lanes make batches of one shape come one after another.
         """
@@ -115,7 +140,11 @@ class OnnxBackend:
         output = np.empty(batch.shape, np.float32)
         binding = session.io_binding()
         binding.bind_ortvalue_input(self._input, image)
-        binding.bind_output(self._output, "cpu", 0, np.float32, output.shape, output.ctypes.data)
+        for name, values in sides.items():
+            binding.bind_cpu_input(name, values)
+        for name, answer in zip(self._outputs, (output, weights), strict=False):  # a model may have the first alone
+            if answer is not None:
+                binding.bind_output(name, "cpu", 0, np.float32, answer.shape, answer.ctypes.data)
         session.run_with_iobinding(binding)
         binding.synchronize_outputs()
         return output
@@ -268,32 +297,3 @@ def _releasing_options(ort: Any) -> "onnxruntime.RunOptions":
     options = ort.RunOptions()
     options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
     return options
-
-
-def _check_session(session: Any, manifest: Manifest) -> None:
-    expected_shape = tuple(manifest.input_shape)
-    for kind, nodes, expected_name in (
-        ("input", session.get_inputs(), manifest.input_name),
-        ("output", session.get_outputs(), manifest.output_name),
-    ):
-        names = [node.name for node in nodes]
-        if names != [expected_name]:
-            raise BackendUnavailable(f"the model's {kind}s are {names}, its manifest says ['{expected_name}']")
-        if nodes[0].type != "tensor(float)":
-            raise BackendUnavailable(f"the model's {kind} is {nodes[0].type} instead of tensor(float)")
-        if not _shapes_agree(nodes[0].shape, expected_shape, exact=kind == "input"):
-            raise BackendUnavailable(f"the model's {kind} has shape {nodes[0].shape}, its manifest {expected_shape}")
-
-
-def _shapes_agree(found: list[int | str | None], expected: tuple[object, ...], *, exact: bool) -> bool:
-    """Compare axis by axis: a number must be equal, a name must be free; tracing may lose an output's fixed sizes."""
-    if len(found) != len(expected):
-        return False
-    for got, wanted in zip(found, expected, strict=True):
-        fixed = isinstance(got, int)
-        if isinstance(wanted, int):
-            if (fixed and got != wanted) or (exact and not fixed):
-                return False
-        elif fixed:
-            return False
-    return True

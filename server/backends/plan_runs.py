@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from models.plan_manifest import PlanManifest, ShapeOutsideProfiles
-from server.backends.base import Pixels
+from server.backends.base import Pixels, PromptWeights
 from server.backends.cuda_device import CudaDevice
 from server.backends.plan_parts import check_size, counts
 from server.backends.plan_slots import PlanSlots, Slot
@@ -40,15 +40,16 @@ class PlanRuns:
         self._contexts = contexts
         self._device = device
         self._records = records and max_bytes > 0
-        self._slots = PlanSlots(device, max_bytes)
+        prompt = manifest.prompt_output
+        self._slots = PlanSlots(device, max_bytes, None if prompt is None else prompt.shape)
         self._in, self._stream, self._out = (device.new_stream() for _ in range(3))
         self._told: dict[int, tuple[int, ...]] = {}
 
-    def run(self, batch: Pixels) -> Pixels:
+    def run(self, batch: Pixels, weights: PromptWeights | None = None) -> Pixels:
         """Restore (N, 3, H, W) into a fresh array; UnsupportedSize names the sizes that the plan takes."""
-        return self.begin(batch).result()
+        return self.begin(batch, weights).result()
 
-    def begin(self, batch: Pixels) -> "_PlanRun":
+    def begin(self, batch: Pixels, weights: PromptWeights | None = None) -> "_PlanRun":
         """Put the first part of a batch behind what the device does; the others follow when the result is asked for."""
         check_size(self._manifest.profiles, *batch.shape[2:])
         try:
@@ -56,7 +57,7 @@ class PlanRuns:
         except ShapeOutsideProfiles as error:
             raise BackendError(str(error)) from error
         first = self.put(batch[: parts[0]], within_budget=self._slots.any_lent)
-        return _PlanRun(self, batch, parts, first)
+        return _PlanRun(self, batch, weights, parts, first)
 
     def close(self) -> None:
         """Give everything back, what was begun and not ended as well."""
@@ -94,11 +95,13 @@ class PlanRuns:
         while (left_s := give_up - time.monotonic()) > 0 and not self._device.has_happened(slot.copied_out):
             time.sleep(min(QUERY_S, left_s))
 
-    def fetch(self, slot: Slot, output: Pixels) -> None:
-        """Wait for a batch that was queued, and copy its answer into `output`."""
+    def fetch(self, slot: Slot, output: Pixels, weights: PromptWeights | None) -> None:
+        """Wait for a batch that was queued, and copy its answer into `output` and `weights`."""
         try:
             self._device.wait(slot.copied_out)
-            np.copyto(output, slot.answer.pixels)
+            np.copyto(output, slot.restored)
+            if weights is not None:
+                np.copyto(weights, slot.weights)
             slot.runs += 1
             if self._records and slot.kept and slot.runs == RUNS_BEFORE_RECORDING:
                 self._record(slot)
@@ -107,7 +110,7 @@ class PlanRuns:
 
     def _queue(self, slot: Slot) -> None:
         """Put the run into its stream."""
-        manifest = self._manifest
+        manifest, prompt = self._manifest, self._manifest.prompt_output
         count, _, height, width = slot.shape
         index = manifest.profile_for((count, height, width))
         context = self._contexts[index]
@@ -119,6 +122,7 @@ class PlanRuns:
             context.set_input_shape(manifest.input_name, slot.shape)
             and context.set_tensor_address(manifest.input_name, slot.device_image)
             and context.set_tensor_address(manifest.output_name, slot.device_answer)
+            and (prompt is None or context.set_tensor_address(prompt.name, slot.device_weights))
         )
         if not accepted:
             raise BackendError(f"TensorRT refused a batch of shape {slot.shape}, which a profile of the plan takes")
@@ -146,6 +150,7 @@ class _PlanRun:
 
     runs: PlanRuns
     batch: Pixels
+    weights: PromptWeights | None
     parts: list[int]
     first: Slot
 
@@ -155,11 +160,12 @@ class _PlanRun:
 
     def result(self) -> Pixels:
         """Wait for the first part, then run the others one by one: at most one slot a batch is in use."""
-        output = np.empty(self.batch.shape, np.float32)
+        output, weights = np.empty(self.batch.shape, np.float32), self.weights
         slot, start = self.first, 0
         for count in self.parts:
+            part = slice(start, start + count)
             if start:
-                slot = self.runs.put(self.batch[start : start + count])
-            self.runs.fetch(slot, output[start : start + count])
+                slot = self.runs.put(self.batch[part])
+            self.runs.fetch(slot, output[part], None if weights is None else weights[part])
             start += count
         return output

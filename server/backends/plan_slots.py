@@ -1,10 +1,12 @@
 """The PlanSlots: staging memory for the batches of a plan, kept for shapes seen before."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from server.backends.cuda_device import CudaDevice, PinnedArray
+from server.backends.base import Pixels, PromptWeights
+from server.backends.cuda_device import FLOAT_BYTES, CudaDevice, PinnedArray
 from server.backends.plan_parts import tensor_bytes
 from server.backends.shape_cache import ShapeCache
 from server.errors import DeviceOutOfMemory
@@ -16,9 +18,14 @@ MOST_SLOTS = 64
 
 @dataclass(eq=False)
 class Slot:
-    """What one batch of a shape needs on both sides, and the graph of its run once that was recorded."""
+    """What one batch of a shape needs on both sides, and the graph of its run once that was recorded.
+
+    The answer is the restored images and behind them, in one block so that one copy brings both, the prompt weights
+    (N, *prompt_shape) if the plan has them.
+    """
 
     shape: tuple[int, ...]
+    prompt_shape: tuple[int, int]
     image: PinnedArray
     answer: PinnedArray
     device_image: int
@@ -31,6 +38,21 @@ class Slot:
     busy: bool = False
     kept: bool = False
 
+    @property
+    def restored(self) -> Pixels:
+        """The answer's images, in page-locked memory."""
+        return self.answer.pixels[: math.prod(self.shape)].reshape(self.shape)
+
+    @property
+    def weights(self) -> PromptWeights:
+        """The answer's prompt weights, there too."""
+        return self.answer.pixels[math.prod(self.shape) :].reshape(self.shape[0], *self.prompt_shape)
+
+    @property
+    def device_weights(self) -> int:
+        """Where the run writes them: images of whole steps of 8 take multiples of 256 bytes, so it is aligned."""
+        return self.device_answer + tensor_bytes(self.shape)
+
 
 class PlanSlots:
     """Lends slots; each shape has two, so that one is filled and emptied while the other one runs.
@@ -39,8 +61,9 @@ class PlanSlots:
     freeing waits for everything on the device.
     """
 
-    def __init__(self, device: CudaDevice, max_bytes: int) -> None:
+    def __init__(self, device: CudaDevice, max_bytes: int, prompt_shape: tuple[int, int] | None = None) -> None:
         self._device = device
+        self._prompt_shape = prompt_shape or (0, 0)
         self._kept: ShapeCache[Slot] = ShapeCache(max_bytes, MOST_SLOTS, runs_before=0)
         self._max_bytes = max_bytes
         self._lent: list[Slot] = []
@@ -59,8 +82,8 @@ class PlanSlots:
         if free:
             slot = free[0]
         else:
-            lent_bytes = sum(2 * tensor_bytes(slot.shape) for slot in self._lent)
-            if within_budget and lent_bytes + 2 * tensor_bytes(shape) > self._max_bytes:
+            lent_bytes = sum(self._bytes(slot.shape) for slot in self._lent)
+            if within_budget and lent_bytes + self._bytes(shape) > self._max_bytes:
                 raise DeviceOutOfMemory("the memory for staging does not hold this batch beside the one that runs")
             slot = self._prepare(shape, next((key for key in keys if self._kept.get(key) is None), keys[-1]))
         slot.busy = True
@@ -81,7 +104,7 @@ class PlanSlots:
             self.give_back(slot)
 
     def _prepare(self, shape: tuple[int, ...], key: tuple[int, ...]) -> Slot:
-        size = 2 * tensor_bytes(shape)
+        size = self._bytes(shape)
         self._let_go(self._kept.make_room(size))
         slot = self._allocate(shape)
         if slot is None:
@@ -99,20 +122,29 @@ class PlanSlots:
             if not slot.busy:
                 self._free(slot)
 
+    def _weights(self, shape: tuple[int, ...]) -> int:
+        """Prompt weights of a batch, in numbers."""
+        return shape[0] * math.prod(self._prompt_shape)
+
+    def _bytes(self, shape: tuple[int, ...]) -> int:
+        """Of a slot on the device, and as much on the host."""
+        return 2 * tensor_bytes(shape) + self._weights(shape) * FLOAT_BYTES
+
     def _allocate(self, shape: tuple[int, ...]) -> Slot | None:
         """All four buffers, or none of them."""
-        device, size = self._device, tensor_bytes(shape)
+        device = self._device
         arrays: list[PinnedArray] = []
         addresses: list[int] = []
         try:
-            for _ in range(2):
-                addresses.append(device.allocate(size))
-                arrays.append(device.allocate_pinned(shape))
+            for layout in (shape, (math.prod(shape) + self._weights(shape),)):
+                addresses.append(device.allocate(math.prod(layout) * FLOAT_BYTES))
+                arrays.append(device.allocate_pinned(layout))
         except DeviceOutOfMemory:
             self._free_all(arrays, addresses)
             return None
+        (image, answer), (device_image, device_answer) = arrays, addresses
         copied_in, ran, copied_out = (device.new_event() for _ in range(3))
-        return Slot(shape, arrays[0], arrays[1], addresses[0], addresses[1], copied_in, ran, copied_out)
+        return Slot(shape, self._prompt_shape, image, answer, device_image, device_answer, copied_in, ran, copied_out)
 
     def _free(self, slot: Slot) -> None:
         if slot.graph is not None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from models.artifact import ArtifactError, Manifest, sha256_of
-from server.backends.base import BackendInfo, Pending, Pixels
+from server.backends.base import BackendInfo, Pending, Pixels, PromptWeights
 from server.backends.cpu_share import threads_for
 from server.backends.cuda_device import STICKY_FAULTS, cuda_index
 from server.backends.torch_recordings import Recordings
@@ -60,6 +60,7 @@ class TorchBackend:
             _check_cuda(torch, self._index)
             torch.cuda.set_device(self._index)  # of this thread, which is the one that runs
         name, network = _load(settings.artifact)
+        prompt_shape = network.prompt_shape
         workers = sum(cuda_index(name) is None for name in settings.device_names)
         if threads := threads_for(settings.threads, workers=workers):
             torch.set_num_threads(threads)
@@ -93,19 +94,20 @@ class TorchBackend:
             max_batch=self._max_batch,
             can_repeat_in_fp32=mixed,
             can_begin_ahead=on_cuda,
+            prompt_shape=prompt_shape,
         )
 
-    def run(self, batch: Pixels) -> Pixels:
+    def run(self, batch: Pixels, weights: PromptWeights | None = None) -> Pixels:
         """Restore (N, 3, H, W); DeviceOutOfMemory, BackendLost, or BackendError caused by torch's own exception."""
-        return self.begin(batch).result()
+        return self.begin(batch, weights).result()
 
-    def run_fp32(self, batch: Pixels) -> Pixels:
+    def run_fp32(self, batch: Pixels, weights: PromptWeights | None = None) -> Pixels:
         """As `run`, in FP32; only where the precision is another."""
-        return self._begin(self._fp32_network, batch).result()
+        return self._begin(self._fp32_network, batch, weights).result()
 
-    def begin(self, batch: Pixels) -> Pending:
+    def begin(self, batch: Pixels, weights: PromptWeights | None = None) -> Pending:
         """As `run`, up to the moment where the device works by itself; on the CPU that is the whole run."""
-        return self._begin(self._network if self._recordings is None else self._recordings.run, batch)
+        return self._begin(self._network if self._recordings is None else self._recordings.run, batch, weights)
 
     def stop(self) -> None:
         """Release the weights, the recordings and the memory that torch keeps."""
@@ -116,7 +118,7 @@ class TorchBackend:
         self._release_memory()
         self._torch = None
 
-    def _begin(self, network: Any, batch: Pixels) -> "_TorchRun":
+    def _begin(self, network: Any, batch: Pixels, weights: PromptWeights | None) -> "_TorchRun":
         if self._torch is None or network is None:
             raise BackendError("the PyTorch backend is not started")
 
@@ -124,8 +126,8 @@ class TorchBackend:
             with self._torch.inference_mode():
                 image = self._torch.from_numpy(np.require(batch, requirements="W"))
                 if self._copies is None:
-                    return _TorchRun(self, network(image).contiguous(), batch.shape)
-                return _TorchRun(self, *self._copies.around(network, image))
+                    return _TorchRun(self, batch.shape, weights, [part.contiguous() for part in network(image)])
+                return _TorchRun(self, batch.shape, weights, *self._copies.around(network, image))
 
         return self._guarded(begin, batch.shape)
 
@@ -163,11 +165,12 @@ class TorchBackend:
 
 @dataclass(eq=False, slots=True)
 class _TorchRun:
-    """A batch that was given to the network: where its answer will be, and what tells that it is there."""
+    """A batch that was given to the network: where image and weights will be, and what tells that they are there."""
 
     backend: TorchBackend
-    answer: "torch.Tensor"
     shape: tuple[int, ...]
+    weights: PromptWeights | None
+    answers: "list[torch.Tensor]"
     arrived: "torch.cuda.Event | None" = None
 
     def wait(self, seconds: float) -> None:
@@ -186,7 +189,9 @@ class _TorchRun:
     def result(self) -> Pixels:
         if self.arrived is not None:
             self.backend._guarded(self.arrived.synchronize, self.shape)
-        return self.answer.numpy()
+        if self.weights is not None:
+            np.copyto(self.weights, self.answers[1].numpy())
+        return self.answers[0].numpy()
 
 
 class _Copies:
@@ -196,8 +201,8 @@ class _Copies:
         self._torch: Any = torch
         self._in, self._out = torch.cuda.Stream(), torch.cuda.Stream()
 
-    def around(self, network: Any, image: "torch.Tensor") -> tuple[Any, tuple[int, ...], Any]:
-        """Queue copy, run and copy of an image on the host: the answer's memory, its shape, and its arrival."""
+    def around(self, network: Any, image: "torch.Tensor") -> tuple[list[Any], Any]:
+        """Queue copy, run and copies of an image on the host: the memory of the answers, and their arrival."""
         cuda = self._torch.cuda
         runs = cuda.current_stream()
         # Page-locked memory, which torch keeps and hands out again once the device is done with it.
@@ -206,15 +211,16 @@ class _Copies:
             on_device = staged.to("cuda", non_blocking=True)
         runs.wait_stream(self._in)
         on_device.record_stream(runs)  # or its memory could be given to the next copy in while the run reads it
-        output = network(on_device)
+        outputs = network(on_device)
         self._out.wait_stream(runs)
-        answer = self._torch.empty(output.shape, dtype=output.dtype, pin_memory=True)
-        with cuda.stream(self._out):
-            answer.copy_(output, non_blocking=True)
-        output.record_stream(self._out)
+        answers = [self._torch.empty(output.shape, dtype=output.dtype, pin_memory=True) for output in outputs]
+        for answer, output in zip(answers, outputs, strict=True):
+            with cuda.stream(self._out):
+                answer.copy_(output, non_blocking=True)
+            output.record_stream(self._out)
         arrived = cuda.Event()
         arrived.record(self._out)
-        return answer, tuple(image.shape), arrived
+        return answers, arrived
 
 
 def _code(error: Exception) -> int | None:
@@ -284,6 +290,7 @@ def _mixed(torch: Any, network: Any, settings: BackendSettings) -> Any:
 
 
 def _placed(network: Any, place: str) -> Any:
-    from models.promptir import channels_last
+    """The network on its device; it answers with the prompt weights as well."""
+    from models.promptir import WithPromptWeights, channels_last
 
-    return channels_last(network.to(place))
+    return WithPromptWeights(channels_last(network.to(place)))

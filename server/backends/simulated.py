@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from server.backends.base import BackendInfo, Pending, Pixels, Sizes
+import numpy as np
+
+from server.backends.base import BackendInfo, Pending, Pixels, PromptWeights, Sizes
 from server.errors import BackendError, BackendUnavailable
 
 SIZE_MULTIPLE = 8
+PROMPT_SHAPE = (3, 5)
 MOST_BEGUN = 2
 RUN_LOG_HEADER = "start,end,images,pixels\n"
 
@@ -20,7 +23,8 @@ class SimulatedBackend:
     """Behaves like a device: one run at a time, a duration by the pixels of the batch, a largest batch.
 
     A run takes base_ms + ms_per_megapixel * N * H * W / 1e6 milliseconds of wall time and answers with a copy. One
-    that is begun while another goes on starts where that one ends.
+    that is begun while another goes on starts where that one ends. Of an image's prompt weights the first of each level
+    is the red of its first pixel, and the others share the rest.
 
     With `run_log` every run that has ended is a line `start,end,images,pixels` at the end of that file: when the device
     was busy, in seconds of time.perf_counter (one clock for all processes of a machine on Linux), and the images and
@@ -60,24 +64,25 @@ class SimulatedBackend:
             max_batch=self._max_batch,
             can_begin_ahead=True,
             can_mask=self._can_mask,
+            prompt_shape=PROMPT_SHAPE,
         )
 
-    def run(self, batch: Pixels) -> Pixels:
+    def run(self, batch: Pixels, weights: PromptWeights | None = None) -> Pixels:
         """Return a copy of (N, 3, H, W); BackendError for what a real device would refuse."""
         with self._one_caller():
-            return self._finish(self._begin(batch))
+            return self._finish(self._begin(batch, weights))
 
-    def begin(self, batch: Pixels) -> Pending:
+    def begin(self, batch: Pixels, weights: PromptWeights | None = None) -> Pending:
         """Put a run behind the one that goes on, if any; BackendError as `run`, and for a third run."""
         with self._one_caller():
-            return self._begin(batch)
+            return self._begin(batch, weights)
 
-    def run_masked(self, batch: Pixels, sizes: Sizes) -> Pixels:
+    def run_masked(self, batch: Pixels, sizes: Sizes, weights: PromptWeights | None = None) -> Pixels:
         """As `run`: an identity of images in a canvas is one of the canvas, and takes as long."""
-        return self.run(batch)
+        return self.run(batch, weights)
 
-    def begin_masked(self, batch: Pixels, sizes: Sizes) -> Pending:
-        return self.begin(batch)
+    def begin_masked(self, batch: Pixels, sizes: Sizes, weights: PromptWeights | None = None) -> Pending:
+        return self.begin(batch, weights)
 
     def duration_s(self, shape: tuple[int, ...]) -> float:
         """Seconds that a run of (N, 3, H, W) takes."""
@@ -91,7 +96,7 @@ class SimulatedBackend:
             self._lines.close()
             self._lines = None
 
-    def _begin(self, batch: Pixels) -> "_SimulatedRun":
+    def _begin(self, batch: Pixels, weights: PromptWeights | None) -> "_SimulatedRun":
         began = time.perf_counter()
         if batch.ndim != 4 or batch.shape[1] != 3 or batch.shape[2] % SIZE_MULTIPLE or batch.shape[3] % SIZE_MULTIPLE:
             raise BackendError(f"a batch is (N, 3, H, W) with sides of multiples of {SIZE_MULTIPLE}, not {batch.shape}")
@@ -100,6 +105,9 @@ class SimulatedBackend:
         if self._begun == MOST_BEGUN:
             raise BackendError(f"another run was begun while {MOST_BEGUN} were")
         output = batch.copy()
+        if weights is not None:
+            red = batch[:, 0, 0, 0, np.newaxis]  # the same for each level
+            weights[:, :, 0], weights[:, :, 1:] = red, ((1 - red) / (PROMPT_SHAPE[1] - 1))[..., np.newaxis]
         starts_at = max(began, self._free_at)
         self._free_at = starts_at + self.duration_s(batch.shape)
         self._begun += 1

@@ -8,7 +8,7 @@ from typing import Any
 from models.artifact import ArtifactError
 from models.plan_manifest import PLAN_FILE, PlanManifest
 from models.tensorrt_faults import creation_fault, import_fault, plan_fault
-from server.backends.base import BackendInfo, Pending, Pixels
+from server.backends.base import BackendInfo, Pending, Pixels, PromptWeights
 from server.backends.cuda_device import CudaDevice, cuda_index, open_device
 from server.backends.plan_runs import PlanRuns
 from server.errors import BackendError, BackendUnavailable, DeviceOutOfMemory
@@ -48,17 +48,17 @@ class PlanBackend:
                 raise
             raise BackendUnavailable(f"the plan cannot be served: {error}") from error
 
-    def run(self, batch: Pixels) -> Pixels:
+    def run(self, batch: Pixels, weights: PromptWeights | None = None) -> Pixels:
         """Restore (N, 3, H, W); UnsupportedSize, DeviceOutOfMemory, BackendLost, or BackendError for all else."""
         if self._runs is None:
             raise BackendError("the TensorRT backend is not started")
-        return self._runs.run(batch)
+        return self._runs.run(batch, weights)
 
-    def begin(self, batch: Pixels) -> Pending:
+    def begin(self, batch: Pixels, weights: PromptWeights | None = None) -> Pending:
         """As `run`, up to the moment where the device works by itself; its copies overlap the run before."""
         if self._runs is None:
             raise BackendError("the TensorRT backend is not started")
-        return self._runs.begin(batch)
+        return self._runs.begin(batch, weights)
 
     def stop(self) -> None:
         """Keep the kernels that were made, then release the device."""
@@ -97,6 +97,7 @@ class PlanBackend:
             size_multiple=manifest.size_multiple,
             max_batch=min(self._max_batch, max(profile.max[0] for profile in manifest.profiles)),
             can_begin_ahead=True,
+            prompt_shape=None if manifest.prompt_output is None else manifest.prompt_output.shape,
         )
 
     def _contexts(self, trt: Any, engine: Any, manifest: PlanManifest) -> list[Any]:
@@ -198,7 +199,7 @@ def _deserialize(trt: Any, plan: Path, errors: Any, *, host_code: bool) -> Any:
 
 def _check_engine(trt: Any, engine: Any, manifest: PlanManifest) -> None:
     found = {engine.get_tensor_name(index) for index in range(engine.num_io_tensors)}
-    expected = {manifest.input_name, manifest.output_name}
+    expected = {manifest.input_name, *manifest.output_names}
     if found != expected:
         raise BackendUnavailable(f"the plan's tensors are {sorted(found)}, its manifest says {sorted(expected)}")
     for name in sorted(expected):

@@ -19,7 +19,7 @@ MOST_RECORDINGS = 32
 class _Recording:
     graph: Any
     image: Any
-    output: Any
+    outputs: Any
 
 
 class Recordings:
@@ -33,7 +33,7 @@ class Recordings:
         self._stream = self._torch.cuda.Stream()
 
     def run(self, image: Any) -> Any:
-        """Answer for (N, 3, H, W) on the device, in memory of its own."""
+        """The network's answers, a tuple, for (N, 3, H, W) on the device, in memory of their own."""
         shape = tuple(image.shape)
         recording = self._cache.get(shape)
         if recording is None and self._cache.is_due(shape):
@@ -42,7 +42,8 @@ class Recordings:
             return self._network(image)
         recording.image.copy_(image)
         recording.graph.replay()
-        return recording.output.clone()  # the next replay overwrites it, maybe before it is copied out
+        # The next replay overwrites them, maybe before they are copied out.
+        return tuple(output.clone() for output in recording.outputs)
 
     def clear(self) -> None:
         """Drop every recording and its memory."""
@@ -56,11 +57,11 @@ class Recordings:
             graph, static = torch.cuda.CUDAGraph(), image.clone()
             # Other devices' threads allocate meanwhile, which torch's default forbids to the whole process.
             with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
-                output = self._network(static)
+                outputs = self._network(static)
         except RuntimeError as error:  # out of memory too; the run itself may well go on without a graph
             log.warning("a shape cannot be recorded as a CUDA graph", extra={"shape": shape, "reason": str(error)})
             self._cache.refuse(shape)
             return None
-        recording = _Recording(graph, static, output)
+        recording = _Recording(graph, static, outputs)
         self._cache.put(shape, recording, max(0, torch.cuda.memory_reserved() - before))
         return self._cache.get(shape)

@@ -204,7 +204,7 @@ class Batcher:
                 taken = self._take(run, device, now)
                 if taken:
                     one_size = all(job.canvas == taken[0].canvas for job in taken)
-                    batch = Batch(taken, now, None if one_size else run.canvas)
+                    batch = Batch(taken, now, shared=None if one_size else run.canvas)
                     device.began(batch, now)
                     self._runs_since_batch = 0 if taken[0].priority is Priority.BATCH else self._runs_since_batch + 1
                     if self.queue.jobs:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from server.backends.base import Pixels, Sizes
+from server.backends.base import Pixels, PromptWeights, Sizes
 from server.errors import WrongOutput
 
 
@@ -45,13 +45,15 @@ class Canvas(NamedTuple):
 class Completion:
     """The answer to one job: output (3, H, W), seconds it waited, seconds its run took, jobs in that run.
 
-    `shared` is the canvas of a run of several sizes; None: its images were all of this one's size.
+    `prompt_weights` (levels, components) is None where the model does not answer with them. `shared` is the canvas of a
+    run of several sizes; None: its images were all of this one's size.
     """
 
     output: Pixels
     queue_s: float
     inference_s: float
     batch_size: int
+    prompt_weights: PromptWeights | None = None
     shared: Canvas | None = None
 
 
@@ -99,6 +101,8 @@ class Batch:
 
     jobs: Sequence[Job]
     taken_at: float
+    prompt_weights: PromptWeights | None = None
+    """(N, levels, components), which the run fills in; None where the model does not answer with them."""
     shared: Canvas | None = None
     """What a masked run holds its images in; None where they are of one shape."""
 
@@ -124,7 +128,7 @@ class Batch:
 
     def part(self, jobs: Sequence[Job]) -> "Batch":
         """A smaller batch of some of the jobs; a single one runs in its own shape."""
-        return Batch(jobs, self.taken_at, self.shared if len(jobs) > 1 else None)
+        return Batch(jobs, self.taken_at, shared=self.shared if len(jobs) > 1 else None)
 
     def stack(self) -> Pixels:
         """Return the input (N, 3, H, W): one copy, or a view where the batch is a single job."""
@@ -152,8 +156,16 @@ class Batch:
             pairs = zip(output, self.jobs, strict=True)
             restored = [image[:, : job.canvas.height, : job.canvas.width] for image, job in pairs]
             finite = [bool(np.isfinite(np.einsum("chw->", image))) for image in restored]
+        weights = self.prompt_weights
         return [
-            Completion(restored[index], started_at - job.enqueued_at, inference_s, len(self.jobs), self.shared)
+            Completion(
+                restored[index],
+                started_at - job.enqueued_at,
+                inference_s,
+                len(self.jobs),
+                None if weights is None else weights[index],
+                self.shared,
+            )
             if finite[index]
             else WrongOutput("the restored image has values that are not finite")
             for index, job in enumerate(self.jobs)

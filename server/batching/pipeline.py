@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
+import numpy as np
+
 from server.backends.base import (
     Backend,
     MaskingBackend,
@@ -13,6 +15,7 @@ from server.backends.base import (
     PipelinedBackend,
     PipelinedMaskingBackend,
     Pixels,
+    PromptWeights,
     Sizes,
 )
 from server.batching.job import Batch
@@ -58,6 +61,8 @@ class Pipeline:
     def __init__(self, backend: Backend, clock: Callable[[], float]) -> None:
         self.pipelined: PipelinedBackend | None = None
         """The backend, if it can begin a batch while another runs."""
+        self.prompt_shape: tuple[int, int] | None = None
+        """(levels, components) of the prompt weights that the backend answers with, if it does."""
         self.ahead: Batch | None = None
         """The batch that was begun early, until its turn comes."""
         self.began = 0.0
@@ -133,11 +138,12 @@ class Pipeline:
 
     def _put(self, batch: Batch) -> Pending:
         pixels, sizes = batch.stack(), batch.sizes
-        if sizes is None:
-            return _Blocking(self._backend, pixels) if self.pipelined is None else self.pipelined.begin(pixels)
+        batch.prompt_weights = weights = room_for_weights(len(pixels), self.prompt_shape)
         if self.pipelined is None:
-            return _BlockingMasked(cast(MaskingBackend, self._backend), pixels, sizes)
-        return cast(PipelinedMaskingBackend, self.pipelined).begin_masked(pixels, sizes)
+            return _Blocking(self._backend, pixels, weights, sizes)
+        if sizes is None:
+            return self.pipelined.begin(pixels, weights)
+        return cast(PipelinedMaskingBackend, self.pipelined).begin_masked(pixels, sizes, weights)
 
     def _wait(self, run: _Run) -> None:
         if run.pending is None:
@@ -154,30 +160,24 @@ class Pipeline:
         run.ended = self._free_at = self._clock()
 
 
+def room_for_weights(count: int, prompt_shape: tuple[int, int] | None) -> PromptWeights | None:
+    """What a run of `count` images fills in, NaN until then; None for a backend that has no prompt weights."""
+    return None if prompt_shape is None else np.full((count, *prompt_shape), np.nan, np.float32)
+
+
 @dataclass(frozen=True, slots=True)
 class _Blocking:
     """The run of a backend that cannot begin one: it happens when its result is asked for."""
 
     backend: Backend
     pixels: Pixels
+    weights: PromptWeights | None
+    sizes: Sizes | None
 
     def wait(self, seconds: float) -> None:
         """It does not go on by itself."""
 
     def result(self) -> Pixels:
-        return self.backend.run(self.pixels)
-
-
-@dataclass(frozen=True, slots=True)
-class _BlockingMasked:
-    """The same of a masked run."""
-
-    backend: MaskingBackend
-    pixels: Pixels
-    sizes: Sizes
-
-    def wait(self, seconds: float) -> None:
-        """It does not go on by itself."""
-
-    def result(self) -> Pixels:
-        return self.backend.run_masked(self.pixels, self.sizes)
+        if self.sizes is None:
+            return self.backend.run(self.pixels, self.weights)
+        return cast(MaskingBackend, self.backend).run_masked(self.pixels, self.sizes, self.weights)

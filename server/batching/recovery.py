@@ -10,7 +10,7 @@ import numpy as np
 
 from server.backends.base import Pixels, RepeatingBackend
 from server.batching.job import Batch, Completion, Job, Outcome
-from server.batching.pipeline import NextBatch, Pipeline
+from server.batching.pipeline import NextBatch, Pipeline, room_for_weights
 from server.errors import BackendError, BackendLost, DeviceOutOfMemory, UnsupportedSize, WrongOutput
 from server.metrics import Metrics, RepeatReason
 
@@ -139,19 +139,19 @@ class Recovery:
             return outcome
         if job.future.done():  # its caller has left: not worth a slow run
             return outcome
-        output = self._fp32(job)
-        if output is None:
+        again = self._fp32(job)
+        if again is None:
             return outcome
         reason: RepeatReason = "non-finite"
         if isinstance(outcome, Completion):
-            psnr_db = psnr(outcome.output, output)
+            psnr_db = psnr(outcome.output, again.output)
             self._metrics.observe_parity(psnr_db)
             if psnr_db >= self._check.gate_db:
                 return replace(outcome, inference_s=self._clock() - began)
             reason = "below-gate"
             log.error("a run was too far from FP32", extra={"psnr_db": psnr_db, "shape": job.shape})
         self._metrics.count_repeat(reason)
-        return Completion(output, began - job.enqueued_at, self._clock() - began, 1)
+        return replace(again, queue_s=began - job.enqueued_at, inference_s=self._clock() - began)
 
     def _is_sampled(self) -> bool:
         if not self._check.every:
@@ -159,16 +159,16 @@ class Recovery:
         self._unchecked = (self._unchecked + 1) % self._check.every
         return self._unchecked == 0
 
-    def _fp32(self, job: Job) -> Pixels | None:
+    def _fp32(self, job: Job) -> Completion | None:
         """Run one job in FP32; None where that fails as well."""
         if self.repeating is None:
             return None
         self._pipeline.wait_ahead()
         began = self._clock()
-        batch = Batch([job], began)
+        batch = Batch([job], began, prompt_weights=room_for_weights(1, self._pipeline.prompt_shape))
         outcome: Outcome | None = None
         try:
-            output = self.repeating.run_fp32(batch.stack())
+            output = self.repeating.run_fp32(batch.stack(), batch.prompt_weights)
             (outcome,) = batch.outcomes(output, began, 0.0)
         except BackendLost:
             raise
@@ -177,7 +177,7 @@ class Recovery:
             return None
         finally:
             self._metrics.observe_fp32_run(self._clock() - began, self._device)
-        return outcome.output if isinstance(outcome, Completion) else None
+        return outcome if isinstance(outcome, Completion) else None
 
 
 def psnr(found: Pixels, reference: Pixels) -> float:

@@ -133,6 +133,7 @@ class Worker:
             return False
         self.device.max_batch = min(self.device.max_batch, info.max_batch)
         self.device.masks = info.can_mask
+        self._pipeline.prompt_shape = info.prompt_shape
         if info.can_repeat_in_fp32:
             self._recovery.repeating = cast(RepeatingBackend, self._backend)
         elif self._check.every:

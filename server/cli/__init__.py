@@ -1,11 +1,12 @@
-"""The command line: `promptir serve | restore | config | bench`."""
+"""The command line: `promptir serve | restore | config | key | bench`."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 
 from server.app import version
-from server.cli import bench, config, restore, serve
+from server.cli import bench, config, key, restore, serve
+from server.cli.command_parser import CommandParser
 from server.errors import PromptIRServeError
 from server.settings import SettingsError
 
@@ -28,9 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="promptir", description="Blind image restoration.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {version()}")
-    commands = parser.add_subparsers(required=True, metavar="command")
+    commands = parser.add_subparsers(required=True, metavar="command", parser_class=CommandParser)
     serve.add_command(commands)
     restore.add_command(commands)
     config.add_command(commands)
+    key.add_command(commands)
     bench.add_command(commands)
     return parser

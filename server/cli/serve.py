@@ -9,8 +9,10 @@ import socket
 import time
 from types import FrameType
 from typing import Any
+from wsgiref.simple_server import WSGIServer
 
 import uvicorn
+from prometheus_client import CollectorRegistry, start_http_server
 
 from server import logs
 from server.api.protocol import BoundedProtocol
@@ -48,6 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
     restorer: Restorer = app.state.services.restorer
     if (jobs := app.state.services.jobs) is not None:
         jobs.open()  # here, for a folder that cannot be used to be said in one sentence
+    if (access := app.state.services.access) is not None:
+        access.open()  # likewise
     config = uvicorn.Config(
         app,
         http=BoundedProtocol,
@@ -59,11 +63,15 @@ def run(arguments: argparse.Namespace) -> int:
         timeout_graceful_shutdown=CLOSE_CONNECTIONS_S,
     )
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    scrapes = _serve_scrapes(settings.http, app.state.services.metrics.registry)
     host, port = listener.getsockname()[:2]
     logs.quicken()
     gc.freeze()  # what the start made stays for good: no collection need walk it again
     log.info("listening", extra={"host": host, "port": port})
     DrainingServer(config, restorer, settings.http.drain_timeout_s).run(sockets=[listener])
+    if scrapes is not None:
+        scrapes.shutdown()
+        scrapes.server_close()
     if restorer.failure is not None:
         raise BackendUnavailable(str(restorer.failure))
     log.info("stopped")
@@ -113,6 +121,19 @@ class DrainingServer(uvicorn.Server):
         left_s = 0.0 if self._drain_until is None else max(0.0, self._drain_until - time.monotonic())
         await self._restorer.stop(left_s)
         await super().shutdown(sockets)
+
+
+def _serve_scrapes(http: HttpSettings, registry: CollectorRegistry) -> WSGIServer | None:
+    """Serve the metrics on their own port, where one is asked for, from a thread of its own."""
+    if http.metrics_port is None:
+        return None
+    try:
+        server, _ = start_http_server(http.metrics_port, http.host, registry)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OSError(f"cannot serve metrics on {http.host} port {http.metrics_port}: {reason}") from error
+    log.info("metrics listening", extra={"host": http.host, "port": server.server_port})
+    return server
 
 
 def _listen(http: HttpSettings) -> socket.socket:

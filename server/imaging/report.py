@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from server.backends.base import PromptWeights
 from server.imaging.assembly import Samples
 
 ROWS_AT_ONCE = 256
 
-PromptWeights = tuple[tuple[float, ...], ...]
+LevelWeights = tuple[tuple[float, ...], ...]
 """For each decoder level, from coarse to fine, the share of each learnt prompt component; a level sums to 1."""
 
 
@@ -32,7 +32,7 @@ class Report:
     """
 
     change: Change
-    prompt_weights: PromptWeights | None = None
+    prompt_weights: LevelWeights | None = None
 
 
 def measure_change(before: Sequence[Samples], after: Sequence[Samples]) -> Change:
@@ -57,7 +57,13 @@ def measure_change(before: Sequence[Samples], after: Sequence[Samples]) -> Chang
     )
 
 
-def mean_weights(tiles: Sequence[NDArray[np.float32]]) -> PromptWeights:
-    """The prompt weights of an image from those of its equal tiles, each (levels, components)."""
-    levels = np.stack(tiles).mean(axis=0, dtype=np.float64)
+def mean_weights(tiles: Sequence[PromptWeights | None]) -> LevelWeights | None:
+    """The prompt weights of an image: the mean of those of its tiles, each (levels, components).
+
+    Tiles are equal in size, so it is also the mean by pixels. None where a tile has none, or none that are numbers.
+    """
+    known = [tile for tile in tiles if tile is not None and np.isfinite(tile).all()]
+    if not known or len(known) < len(tiles):
+        return None
+    levels = np.stack(known).mean(axis=0, dtype=np.float64)
     return tuple(tuple(level) for level in levels.tolist())

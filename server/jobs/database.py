@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from server.errors import JobsUnavailable
 from server.jobs.record import Answer, Order, Problem, Record, State
 
-VERSION = 1
+VERSION = 2
 _ANSWER = TypeAdapter(Answer)
 _TABLE = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -26,6 +26,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     pixels INTEGER NOT NULL,
     result_bytes INTEGER NOT NULL,
     deadline_at REAL,
+    owner TEXT,
     created_at REAL NOT NULL,
     expires_at REAL,
     problem TEXT,
@@ -35,7 +36,7 @@ CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, number, bytes);
 CREATE INDEX IF NOT EXISTS jobs_by_expiry ON jobs (expires_at) WHERE expires_at IS NOT NULL;
 """
 _COLUMNS = (
-    "id, number, state, options, filename, pixels, result_bytes, deadline_at, starts, created_at, expires_at, "
+    "id, number, state, options, filename, pixels, result_bytes, deadline_at, owner, starts, created_at, expires_at, "
     "problem, answer"
 )
 
@@ -53,6 +54,8 @@ class Database:
             self._connection.close()
             raise JobsUnavailable(f"{path} was written by a newer version of the server: give it another jobs folder.")
         self._connection.executescript(_TABLE)
+        if version == 1:
+            self._connection.execute("ALTER TABLE jobs ADD COLUMN owner TEXT")
         self._connection.execute(f"PRAGMA user_version = {VERSION}")
 
     def close(self) -> None:
@@ -73,8 +76,8 @@ class Database:
     def insert(self, id_: str, order: Order, used_bytes: int, created_at: float) -> Record:
         """Add a queued job."""
         number = self._connection.execute(
-            "INSERT INTO jobs (id, state, bytes, options, filename, pixels, result_bytes, deadline_at, created_at) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO jobs (id, state, bytes, options, filename, pixels, result_bytes, deadline_at, owner, "
+            "created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 id_,
                 State.QUEUED,
@@ -84,6 +87,7 @@ class Database:
                 order.pixels,
                 order.result_bytes,
                 order.deadline_at,
+                order.owner,
                 created_at,
             ),
         ).lastrowid

@@ -69,6 +69,10 @@ class LongWork:
         self._runner.wake()
         return await self._queued(record)
 
+    async def check_owner(self, id_: str, owner: str) -> None:
+        """Raises UnknownJob where the job belongs to somebody else, and as `look`."""
+        await self._thread.run(self._store.find, id_, owner)
+
     async def look(self, id_: str) -> Status:
         """The job as it is now; raises UnknownJob, JobExpired."""
         if (run := self._runner.runs.get(id_)) is not None and not run.withdrawn:

@@ -42,6 +42,8 @@ class Order:
     result_bytes: int
     """The most that its result is thought to take: that much of the budget is set aside for it."""
     deadline_at: float | None = None
+    owner: str | None = None
+    """The API key that it belongs to; None: to whoever has its id."""
 
     @property
     def restore_options(self) -> RestoreOptions:

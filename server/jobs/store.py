@@ -111,11 +111,14 @@ class Store:
         self._count()
         return record
 
-    def find(self, id_: str) -> Record:
-        """Raises UnknownJob, or JobExpired once its kept time is over."""
+    def find(self, id_: str, owner: str | None = None) -> Record:
+        """Raises UnknownJob, or JobExpired once its kept time is over.
+
+        With an owner, a job of another one is not known either; one that has none belongs to whoever has its id.
+        """
         self._expire()
         record = self._rows.find(id_)
-        if record is None:
+        if record is None or (owner is not None and record.order.owner not in (None, owner)):
             raise UnknownJob(f"There is no job {id_}; it was never here, was deleted, or is long expired.")
         if record.state is State.EXPIRED:
             raise JobExpired(f"The job {id_} was kept for {self.keep_s / 3600:g} hours after its end.")

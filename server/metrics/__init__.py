@@ -1,5 +1,6 @@
 """The metrics: every Prometheus series of the server, on an injected registry."""
 
+from server.metrics.access import AccessSeries
 from server.metrics.devices import DeviceCondition, DeviceSeries
 from server.metrics.gpus import GpuSeries
 from server.metrics.long_work import LongWorkSeries
@@ -22,6 +23,14 @@ __all__ = [
 
 
 class Metrics(
-    RequestSeries, WaitingSeries, RunSeries, MaskedSeries, SoundnessSeries, DeviceSeries, GpuSeries, LongWorkSeries
+    RequestSeries,
+    WaitingSeries,
+    RunSeries,
+    MaskedSeries,
+    SoundnessSeries,
+    DeviceSeries,
+    GpuSeries,
+    LongWorkSeries,
+    AccessSeries,
 ):
     """All series as one object, prefix `promptir_`, in base units; each group says who tells it."""

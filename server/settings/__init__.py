@@ -1,5 +1,6 @@
 """The settings: every knob of the server, in groups, read once from the environment."""
 
+from server.settings.access import AccessSettings
 from server.settings.backend import BackendSettings, Provider
 from server.settings.batching import BatchingSettings
 from server.settings.environment import TOP, SettingsError, Source, sources
@@ -13,6 +14,7 @@ __all__ = [
     "MAX_RUN_PIXELS",
     "PREFIX",
     "TOP",
+    "AccessSettings",
     "BackendSettings",
     "BatchingSettings",
     "HttpSettings",

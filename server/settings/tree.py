@@ -6,6 +6,7 @@ from typing import Literal, Self
 from pydantic import Field, ValidationError
 
 from server.settings import environment
+from server.settings.access import AccessSettings
 from server.settings.backend import BackendSettings
 from server.settings.batching import BatchingSettings
 from server.settings.group import Group
@@ -26,6 +27,7 @@ class Settings(Group):
     batching: BatchingSettings = Field(default_factory=BatchingSettings)
     backend: BackendSettings = Field(default_factory=BackendSettings)
     jobs: JobSettings = Field(default_factory=JobSettings)
+    access: AccessSettings = Field(default_factory=AccessSettings)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="INFO writes one line per request."
     )

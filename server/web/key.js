@@ -5,6 +5,8 @@ import { element } from "./elements.js";
 /** @typedef {import("./problem.js").Problem} Problem */
 
 const STORED_AS = "promptir-key";
+const UNAUTHORISED = 401;
+const FORBIDDEN = 403;
 
 export class Key {
   #dialog = element("key", HTMLDialogElement);
@@ -24,6 +26,11 @@ export class Key {
   /** What to send along. @returns {[string, string][]} */
   get headers() {
     return this.#value ? [["Authorization", `Bearer ${this.#value}`]] : [];
+  }
+
+  /** Whether another key may help: without one 403 has other reasons. @param {Problem} problem */
+  isWanted({ status }) {
+    return status === UNAUTHORISED || (status === FORBIDDEN && this.#value !== "");
   }
 
   /**

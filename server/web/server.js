@@ -28,7 +28,6 @@ import { Problem } from "./problem.js";
 const COME_BACK_MS = 2000;
 const MOST_LOST_STREAMS = 30;
 const FINAL = ["done", "failed", "cancelled"];
-const UNAUTHORISED = 401;
 
 export class Server {
   #key;
@@ -140,7 +139,7 @@ export class Server {
       if (response.ok) return response;
       const type = response.headers.get("Content-Type");
       const problem = Problem.of(response.status, type, await response.text(), response.headers.get("Retry-After"));
-      if (problem.status !== UNAUTHORISED || !asks) throw problem;
+      if (!asks || !this.#key.isWanted(problem)) throw problem;
       await this.#key.ask(problem, init.signal);
     }
   }
@@ -163,7 +162,7 @@ export class Server {
       const body = type === "blob" ? await request.response.text() : request.responseText;
       const header = (/** @type {string} */ name) => request.getResponseHeader(name);
       const problem = Problem.of(request.status, header("Content-Type"), body, header("Retry-After"));
-      if (problem.status !== UNAUTHORISED) throw problem;
+      if (!this.#key.isWanted(problem)) throw problem;
       await this.#key.ask(problem, upload.signal);
     }
   }

@@ -1,11 +1,11 @@
 """The page of the settings: current, and true of every setting."""
 
-import importlib.util
 import re
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from doc_scripts import doc_script
 
 from server.settings import PREFIX, environment_names
 
@@ -14,12 +14,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def tables() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("settings_tables", PROJECT / "docs" / "settings_tables.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return doc_script("settings_tables")
 
 
 def test_the_tables_of_settings_are_those_of_the_server(tables: ModuleType) -> None:

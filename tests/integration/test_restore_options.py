@@ -80,7 +80,8 @@ def test_a_report_comes_with_the_image_in_two_parts(server: Any, png: Image, sam
     assert (document["width"], document["height"], document["mode"]) == (300, 200, "tiled")
     assert document["tiles"] > 10
     assert document["change"] == {"mean_abs": 0.0, "max_abs": 0.0, "psnr_db": None}
-    assert document["prompt_weights"] is None
+    assert np.shape(document["prompt_weights"]) == (3, 5)
+    np.testing.assert_allclose(np.sum(document["prompt_weights"], axis=1), 1, atol=1e-6)
     assert document["timings"]["inference_ms"] > 0
     assert (image.get_content_type(), image.get_filename()) == ("image/png", "a-restored.png")
     np.testing.assert_array_equal(samples(image.get_content()), samples(data))
@@ -93,6 +94,8 @@ def test_a_report_is_json_with_the_image_inside_for_who_names_json(server: Any, 
     )
     document = response.json()
     assert (document["mode"], document["media_type"]) == ("whole", "image/png")
+    red = samples(data)[0, 0, 2] / 255  # the simulated device weighs an image by its first pixel
+    np.testing.assert_allclose(document["prompt_weights"], [[red, *[(1 - red) / 4] * 4]] * 3, atol=1e-6)
     np.testing.assert_array_equal(samples(base64.b64decode(document["image"])), samples(data))
 
 

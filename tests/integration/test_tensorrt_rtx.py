@@ -3,13 +3,14 @@
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import tensorrt_rtx
 import torch
 from safetensors.torch import save_file
 
+from export.build_progress import BuildProgress
 from export.device import find_device
 from export.layer_audit import audit, check_layer_types
 from export.plan_builder import PlanBuilder
@@ -18,7 +19,7 @@ from export.to_onnx import DEFAULT_OPSET, export_onnx, simplify, trace
 from export.to_tensorrt import export_plan
 from models.artifact import MODEL_FILE, Manifest
 from models.layers import MDTA, LayerNorm2d
-from models.plan_manifest import PLAN_FILE, PlanManifest, ShapeProfile
+from models.plan_manifest import PLAN_FILE, BuildOptions, PlanManifest, ShapeProfile
 from models.prompt import PromptGeneration
 from models.promptir import PromptIR, PromptIRConfig
 from models.tensorrt_faults import NO_USABLE_DEVICE
@@ -85,9 +86,11 @@ def test_every_layer_has_the_type_of_the_precision_table(mixed: Export) -> None:
 
 
 def test_images_go_in_and_come_out_in_float32_at_any_shape(mixed: Export) -> None:
-    assert (mixed.parsed.num_inputs, mixed.parsed.num_outputs) == (1, 1)
+    assert (mixed.parsed.num_inputs, mixed.parsed.num_outputs) == (1, 2)
     for tensor, name in ((mixed.parsed.get_input(0), "image"), (mixed.parsed.get_output(0), "restored")):
         assert (tensor.name, tensor.dtype, tuple(tensor.shape)) == (name, tensorrt_rtx.float32, (-1, 3, -1, -1))
+    weights = mixed.parsed.get_output(1)
+    assert (weights.name, weights.dtype, tuple(weights.shape)) == ("prompt_weights", tensorrt_rtx.float32, (-1, 3, 5))
 
 
 def test_the_network_is_strongly_typed(mixed: Export) -> None:
@@ -101,6 +104,7 @@ def test_a_plan_with_dynamic_profiles_is_built_without_a_gpu(mixed: Export, tmp_
     assert (manifest.precision, manifest.flavour, manifest.device) == ("mixed", "tensorrt_rtx", "portable")
     assert manifest.layer_types == audit(mixed.parsed)
     assert manifest.profiles == PROFILES
+    assert manifest.prompt_output == Manifest.load(mixed.artifact).prompt_output
     weights = (mixed.artifact / MODEL_FILE).stat().st_size
     assert (folder / PLAN_FILE).stat().st_size > weights / 2
 
@@ -114,6 +118,21 @@ def test_an_fp32_plan_is_built_without_a_gpu_too_and_says_that_it_was_not_measur
     PlanManifest.load(tmp_path / "plan").verify(tmp_path / "plan")
     if find_device() is None:
         assert manifest.parity_unmeasured == NO_USABLE_DEVICE
+
+
+@pytest.mark.parametrize("precision", [pytest.param("fp32", marks=pytest.mark.slow), "mixed"])
+def test_a_masked_network_keeps_the_precision_table_and_is_built(
+    fp32: Export, tmp_path: Path, precision: Literal["fp32", "mixed"]
+) -> None:
+    artifact, weights = tmp_path / "masked", fp32.artifact.parent / "weights.safetensors"
+    export_onnx(weights, "promptir-tiny", artifact, precision=precision, masked=True)
+    builder = PlanBuilder(tensorrt_rtx)
+    builder.start()
+    parsed = builder.parse(artifact / MODEL_FILE, Manifest.load(artifact))
+    assert [parsed.get_input(index).name for index in range(parsed.num_inputs)] == ["image", "height", "width"]
+    check_layer_types(audit(parsed), precision)
+    plan = builder.build("image", PROFILES[:1], BuildOptions(), None, BuildProgress())
+    assert memoryview(plan).nbytes > (artifact / MODEL_FILE).stat().st_size / 2
 
 
 def test_an_fp32_network_is_parsed_in_fp32_and_does_not_pass_for_mixed(fp32: Export) -> None:

@@ -1,6 +1,5 @@
 """What is watched: rules, dashboard and the metrics that exist."""
 
-import importlib.util
 import json
 import re
 import shutil
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from doc_scripts import doc_script
 
 PROJECT = Path(__file__).resolve().parents[3]
 MONITORING = PROJECT / "docker" / "monitoring"
@@ -51,12 +51,7 @@ def dashboard() -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def tables() -> ModuleType:
     """The script that writes what operations is told twice."""
-    spec = importlib.util.spec_from_file_location("operations_tables", PROJECT / "docs" / "operations_tables.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return doc_script("operations_tables")
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from playwright.sync_api import Route, expect
@@ -116,6 +117,19 @@ def test_a_file_beyond_the_limit_is_not_even_sent(jobs: Any, visit: Any) -> None
     assert "POST" not in asked
 
 
+def test_what_no_browser_shows_is_restored_all_the_same(server: Any, visit: Any, samples: Samples) -> None:
+    guest = visit(server)
+    photo = np.random.default_rng(305).integers(0, 65536, (20, 30, 3), np.uint16)
+    guest.page.select_option("#format", "same")
+    guest.choose(("scan.tif", cv2.imencode(".tif", photo)[1].tobytes()))
+    guest.until("done")
+    expect(guest.page.locator("#blank")).to_contain_text("It is restored, though")
+    with guest.page.expect_download() as expected:
+        guest.page.click("#download")
+    assert expected.value.suggested_filename == "scan-restored.tif"
+    np.testing.assert_array_equal(samples(Path(expected.value.path()).read_bytes()), photo)
+
+
 def test_options_are_asked_for_and_can_be_asked_for_again(server: Any, visit: Any, png: Image) -> None:
     guest = visit(server)
     guest.page.select_option("#format", "webp")
@@ -152,6 +166,15 @@ def test_a_large_photo_is_a_job_whose_tiles_are_counted(jobs: Any, visit: Any, p
     jobs.until(lambda: jobs.metric("promptir_jobs_bytes") == 0)
 
 
+def test_news_that_break_off_are_taken_up_again(jobs: Any, visit: Any, png: Image) -> None:
+    guest = visit(jobs)
+    breaks = iter([True, False])
+    guest.page.route("**/events", lambda route: route.abort() if next(breaks) else route.continue_())
+    guest.choose(("patient.png", png(260, 260, seed=403)))
+    guest.until("done")
+    guest.refusals = 1
+
+
 def test_a_photo_that_is_removed_is_no_longer_worked_on(jobs: Any, visit: Any, png: Image) -> None:
     guest = visit(jobs)
     guest.choose(("gone.png", png(*LARGE, seed=402)))
@@ -181,30 +204,6 @@ def test_a_refusal_for_load_is_sent_again(server: Any, visit: Any, png: Image) -
     guest.refusals = 1
 
 
-def test_a_server_that_asks_for_a_key_is_given_it(server: Any, visit: Any, png: Image) -> None:
-    guest = visit(server)
-
-    def answer(route: Route) -> None:
-        if route.request.headers.get("authorization") == "Bearer open sesame":
-            route.continue_()
-        else:
-            problem = '{"detail": "This key is not known.", "status": 401}'
-            route.fulfill(status=401, headers={"Content-Type": "application/problem+json"}, body=problem)
-
-    guest.page.route("**/restore?*", answer)
-    guest.choose(("secret.png", png(16, 16, seed=502)))
-    guest.page.fill("#key-value", "a guess")
-    guest.page.keyboard.press("Enter")
-    expect(guest.page.locator("#key-note")).to_contain_text("not taken")
-    guest.page.fill("#key-value", "open sesame")
-    guest.page.click("#key [type=submit]")
-    guest.until("done")
-    guest.choose(("again.png", png(16, 16, seed=503)))
-    guest.until("done", entries=2)
-    guest.refusals = 2
-    assert guest.page.evaluate("[Object.keys(localStorage).length, document.cookie]") == [0, ""]
-
-
 def test_a_server_that_is_gone_is_told_and_the_photo_can_be_tried_again(server: Any, visit: Any, png: Image) -> None:
     guest = visit(server)
     guest.page.context.set_offline(True)
@@ -215,3 +214,20 @@ def test_a_server_that_is_gone_is_told_and_the_photo_can_be_tried_again(server: 
     guest.page.click("[aria-label='Try later.png again']")
     guest.until("done")
     guest.refusals = 1
+
+
+def test_the_page_works_below_a_path_of_a_proxy(server: Any, visit: Any, png: Image) -> None:
+    guest = visit(server)
+    below = f"{server.url}/photos/"
+
+    def forward(route: Route) -> None:
+        route.fulfill(response=route.fetch(url=route.request.url.replace(below, f"{server.url}/")))
+
+    guest.page.route(f"{below}**", forward)
+    asked: list[str] = []
+    guest.page.on("request", lambda request: asked.append(request.url))
+    guest.page.goto(below)
+    guest.page.wait_for_selector("#service[data-status=ready]")
+    guest.choose(("hill.png", png(16, 16, seed=505)))
+    guest.until("done")
+    assert all(url.startswith((below, "blob:")) for url in asked), asked

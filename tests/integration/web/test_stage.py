@@ -1,4 +1,4 @@
-"""The stage: the divider, the zoom and the samples, with the shipped network behind them."""
+"""The stage: the divider, the zoom and the samples."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 
 @pytest.fixture(scope="module")
 def shipped(session_start: Callable[..., Any]) -> Any:
-    return session_start(backend="onnx").until_ready()
+    return session_start(backend="onnx", max_whole_pixels=65_536).until_ready()
 
 
 @pytest.fixture(scope="module")
@@ -22,9 +22,9 @@ def noisy() -> bytes:
 
 
 @pytest.fixture
-def compared(shipped: Any, visit: Any, noisy: bytes) -> Any:
+def compared(server: Any, visit: Any, noisy: bytes) -> Any:
     """A visitor before a restored photo, the divider at rest in the middle."""
-    guest = visit(shipped)
+    guest = visit(server)
     guest.choose(("noisy.png", noisy))
     guest.until("done")
     guest.settle()
@@ -47,14 +47,18 @@ def boxes(guest: Any) -> tuple[dict[str, float], dict[str, float]]:
     return tuple(guest.page.locator(f"#{name}").bounding_box() for name in ("before", "after"))  # type: ignore[return-value]
 
 
-def test_noise_is_left_of_the_divider_and_none_right_of_it(compared: Any) -> None:
-    assert spread(compared, 0.05, 0.4) > 3 * spread(compared, 0.6, 0.95)
-    compared.page.focus("#divider")
-    compared.page.keyboard.press("Home")
-    assert place(compared) == 0
-    calm = spread(compared, 0.05, 0.4)
-    compared.page.keyboard.press("End")
-    assert spread(compared, 0.05, 0.4) > 3 * calm
+def test_noise_is_left_of_the_divider_and_none_right_of_it(shipped: Any, visit: Any, noisy: bytes) -> None:
+    guest = visit(shipped)
+    guest.choose(("noisy.png", noisy))
+    guest.until("done")
+    guest.settle()
+    assert spread(guest, 0.05, 0.4) > 3 * spread(guest, 0.6, 0.95)
+    guest.page.focus("#divider")
+    guest.page.keyboard.press("Home")
+    assert place(guest) == 0
+    calm = spread(guest, 0.05, 0.4)
+    guest.page.keyboard.press("End")
+    assert spread(guest, 0.05, 0.4) > 3 * calm
 
 
 def test_the_divider_is_moved_by_keys_and_says_where_it_is(compared: Any) -> None:
@@ -126,8 +130,8 @@ def test_keys_and_buttons_zoom_and_move(compared: Any) -> None:
     assert boxes(compared)[0]["width"] == pytest.approx(widths[0]), "no smaller than the view"
 
 
-def test_two_fingers_zoom(shipped: Any, visit: Any, noisy: bytes, phone: dict[str, Any]) -> None:
-    guest = visit(shipped, **phone)
+def test_two_fingers_zoom(server: Any, visit: Any, noisy: bytes, phone: dict[str, Any]) -> None:
+    guest = visit(server, **phone)
     guest.choose(("noisy.png", noisy))
     guest.until("done")
     guest.settle()
@@ -148,8 +152,8 @@ def test_two_fingers_zoom(shipped: Any, visit: Any, noisy: bytes, phone: dict[st
     assert boxes(guest)[0] == boxes(guest)[1]
 
 
-def test_a_sample_is_spoilt_here_and_restored_there(shipped: Any, visit: Any) -> None:
-    guest = visit(shipped)
+def test_a_sample_is_spoilt_here_and_restored_there(server: Any, visit: Any) -> None:
+    guest = visit(server)
     assert guest.text("#caption-name") == "cat-noise.png"
     strong = spread(guest, 0.05, 0.95)
     guest.page.focus("#amount")
@@ -169,8 +173,8 @@ def test_a_sample_is_spoilt_here_and_restored_there(shipped: Any, visit: Any) ->
     assert guest.page.get_attribute("#download", "download") == "pier-haze-restored.png"
 
 
-def test_the_same_choice_spoils_in_the_same_way(shipped: Any, visit: Any) -> None:
-    guest = visit(shipped)
+def test_the_same_choice_spoils_in_the_same_way(server: Any, visit: Any) -> None:
+    guest = visit(server)
     script = """async () => {
       const address = new URL("degradations.js", document.querySelector("script[type=module]").src);
       const { DEGRADATIONS, seeded } = await import(address);

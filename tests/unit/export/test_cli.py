@@ -115,11 +115,15 @@ def test_verify_prints_a_line_for_each_run_and_writes_them_as_json(
     content = json.loads(report.read_text())
     assert content["passed"] is True
     (described,) = content["artifacts"]
-    assert (described["artifact"], described["gate"]) == ("mixed", {"min_psnr_db": 50.0})
+    assert (described["artifact"], described["gate"]) == (
+        "mixed",
+        {"min_psnr_db": 50.0, "max_prompt_weights_error": 0.02},
+    )
     assert len(content["rows"]) == len(runs)
     photo = content["rows"][5]
     assert (photo["run"], photo["input"], photo["shape"]) == ("mixed model.onnx", "photo.png", [1, 3, 24, 40])
     assert photo["psnr_db"] > 50
+    assert photo["prompt_weights_error"] < 0.02
     assert (photo["non_finite"], photo["complaint"], photo["overflows"]) == (0, None, {})
     assert [row["run"] for row in content["rows"][-2:]] == ["emulated naive", "emulated islands"]
 
@@ -131,7 +135,10 @@ def test_verify_makes_one_table_of_several_artifacts_each_held_to_its_own_gate(
     assert main(["verify", str(artifact), str(mixed_artifact), "--weights", str(weights), "--json", str(report)]) == 0
     content = json.loads(report.read_text())
     gates = {described["run"]: described["gate"] for described in content["artifacts"]}
-    assert gates == {"fp32 model.onnx": {"max_abs_error": 1e-4}, "mixed model.onnx": {"min_psnr_db": 50.0}}
+    assert gates == {
+        "fp32 model.onnx": {"max_abs_error": 1e-4, "max_prompt_weights_error": 1e-4},
+        "mixed model.onnx": {"min_psnr_db": 50.0, "max_prompt_weights_error": 0.02},
+    }
     shapes = [tuple(row["shape"]) for row in content["rows"] if row["run"] == "mixed model.onnx"]
     assert shapes == [tuple(row["shape"]) for row in content["rows"] if row["run"] == "fp32 model.onnx"]
     assert tuple(shapes) == VERIFICATION_SHAPES

@@ -42,6 +42,24 @@ def test_the_model_agrees_with_pytorch_at_shapes_it_was_never_tried_with(
     assert np.abs(found - expected).max() < PARITY
 
 
+@pytest.mark.parametrize(("folder", "tolerance"), [("artifact", 1e-5), ("mixed_artifact", 5e-3)])
+def test_the_second_output_is_the_prompt_weights_of_each_image(
+    network: PromptIR, folder: str, tolerance: float, request: pytest.FixtureRequest
+) -> None:
+    artifact = request.getfixturevalue(folder)
+    prompt = Manifest.load(artifact).prompt_output
+    assert prompt is not None
+    assert (prompt.name, prompt.shape) == ("prompt_weights", (3, 5))
+    image = np.random.default_rng(2).random((3, 3, 24, 16), np.float32)
+    with torch.inference_mode():
+        expected = network.weighed(torch.from_numpy(image))[1].numpy()
+    found = open_onnx(artifact / MODEL_FILE)(image).prompt_weights
+    assert found is not None
+    np.testing.assert_allclose(found, expected, atol=tolerance)
+    np.testing.assert_allclose(found.sum(axis=2), 1, atol=1e-5)
+    assert np.ptp(found, axis=0).max() > tolerance  # images differ, so none has another's
+
+
 def test_the_mixed_model_agrees_with_float32_pytorch_to_sixty_decibels(network: PromptIR, mixed_artifact: Path) -> None:
     mixed = Manifest.load(mixed_artifact)
     assert mixed.precision == "mixed"
@@ -121,6 +139,9 @@ def test_parity_was_measured_where_mistakes_of_a_tracer_show(manifest: Manifest)
     assert any(shape[2] > shape[3] for shape in shapes)
     assert any(shape[2] < shape[3] for shape in shapes)
     assert all(entry.max_abs_error < PARITY for entry in manifest.parity)
+    assert all(
+        entry.prompt_weights_error is not None and entry.prompt_weights_error < PARITY for entry in manifest.parity
+    )
 
 
 def test_a_tampered_model_is_refused(artifact: Path, manifest: Manifest, tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ import onnx
 import pytest
 import torch
 
-from export.comparison import EXACT_DB, Comparison, Pixels, compare
+from export.comparison import EXACT_DB, Answer, Comparison, Pixels, compare
 from export.samples import noise_samples
 from export.shapes import VERIFICATION_SHAPES
-from export.verify import GATES, Gate, Model, ParityError, measure, open_artifact, verify
+from export.verify import GATES, Gate, Model, ParityError, measure, open_artifact, parity_of, verify
 from models.artifact import MODEL_FILE, ArtifactError, Precision
 from models.promptir import PromptIR
 
@@ -35,6 +35,26 @@ def test_the_gate_is_the_callers(network: PromptIR, artifact: Path) -> None:
         verify(network, artifact / MODEL_FILE, Gate(max_abs_error=1e-12))
     with pytest.raises(ParityError, match="dB against float32; the gate is 190 dB, with an input of 1x3x8x8"):
         verify(network, artifact / MODEL_FILE, Gate(min_psnr_db=190))
+
+
+@pytest.mark.parametrize("wrong_by", [0.01, float("nan")])
+def test_a_model_that_weighs_its_prompts_wrong_is_refused(network: PromptIR, wrong_by: float) -> None:
+    def candidate(batch: Pixels) -> Answer:
+        with torch.inference_mode():
+            restored, weights = network.weighed(torch.from_numpy(batch))
+        return Answer(restored.numpy(), weights.numpy() + np.float32(wrong_by))
+
+    with pytest.raises(ParityError, match=r"weighs a prompt wrong by .*; the tolerance is 0.0001"):
+        parity_of(network, Model("wrong", candidate), noise_samples(), GATES["fp32"])
+
+
+def test_a_model_without_prompt_weights_is_held_to_its_images(network: PromptIR) -> None:
+    def candidate(batch: Pixels) -> Answer:
+        with torch.inference_mode():
+            return Answer(network(torch.from_numpy(batch)).numpy())
+
+    parity = parity_of(network, Model("images", candidate), noise_samples(), GATES["fp32"])
+    assert {entry.prompt_weights_error for entry in parity} == {None}
 
 
 @pytest.mark.parametrize("precision", sorted(GATES))
@@ -71,9 +91,9 @@ def test_equal_answers_have_a_ratio_that_json_can_hold() -> None:
 
 
 def test_a_candidate_of_any_runtime_can_be_measured(network: PromptIR) -> None:
-    def darker(batch: Pixels) -> Pixels:
+    def darker(batch: Pixels) -> Answer:
         with torch.inference_mode():
-            return network(torch.from_numpy(batch)).numpy() - np.float32(0.25)
+            return Answer(network(torch.from_numpy(batch)).numpy() - np.float32(0.25))
 
     (measured,) = measure(network, [Model("darker", darker)], noise_samples(((2, 3, 16, 24),)))
     assert (measured.model.name, measured.shape) == ("darker", (2, 3, 16, 24))

@@ -39,6 +39,22 @@ def test_a_saved_manifest_loads_as_it_was(manifest: Manifest, tmp_path: Path) ->
     assert Manifest.load(tmp_path) == manifest
 
 
+def test_an_artifact_from_before_prompt_weights_has_one_output(manifest: Manifest, tmp_path: Path) -> None:
+    fields = json.loads((tmp_path / MANIFEST_FILE).read_text())
+    del fields["prompt_output"]
+    (tmp_path / MANIFEST_FILE).write_text(json.dumps(fields))
+    loaded = Manifest.load(tmp_path)
+    assert (loaded.prompt_output, loaded.output_names) == (None, ("restored",))
+
+
+def test_the_outputs_are_named_in_the_models_order(manifest: Manifest, tmp_path: Path) -> None:
+    edit(tmp_path, prompt_output={"name": "prompt_weights", "levels": 3, "components": 5})
+    loaded = Manifest.load(tmp_path)
+    assert loaded.output_names == ("restored", "prompt_weights")
+    assert loaded.prompt_output is not None
+    assert loaded.prompt_output.shape == (3, 5)
+
+
 def test_saving_leaves_no_file_but_the_manifest(manifest: Manifest, tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {MODEL_FILE, MANIFEST_FILE}
 

@@ -97,6 +97,19 @@ def test_a_mixed_batch_equals_single_runs(tiny: PromptIR) -> None:
     torch.testing.assert_close(together, alone, atol=BATCH_TOLERANCE, rtol=0)
 
 
+def test_the_prompt_weights_are_those_of_each_image_from_coarse_to_fine(tiny: PromptIR) -> None:
+    images = torch.rand(2, 3, 16, 24)
+    seen: dict[str, torch.Tensor] = {}
+    for name in ("prompt3", "prompt2", "prompt1"):
+        getattr(tiny, name).register_forward_hook(lambda module, _, answer, name=name: seen.update({name: answer[1]}))
+    with torch.inference_mode():
+        restored, weights = tiny.weighed(images)
+        assert torch.equal(restored, tiny(images))
+    assert weights.shape == (2, *tiny.prompt_shape) == (2, 3, 5)
+    for level, name in enumerate(("prompt3", "prompt2", "prompt1")):
+        assert torch.equal(weights[:, level], seen[name])
+
+
 def test_the_order_of_a_batch_does_not_matter(tiny: PromptIR) -> None:
     images = torch.rand(3, 3, 16, 16)
     with torch.inference_mode():

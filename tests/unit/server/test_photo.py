@@ -72,3 +72,13 @@ def test_a_report_measures_the_change_and_is_made_only_for_who_asks() -> None:
     assert (report.change.mean_abs, report.change.max_abs) == pytest.approx((0.2, 0.2))
     assert report.prompt_weights is None
     assert Photo(grey, GRID, RestoreOptions()).report() is None
+
+
+def test_a_report_has_the_mean_of_the_tiles_prompt_weights() -> None:
+    photo = Photo(image(), GRID, RestoreOptions(report=True))
+    for number, tile in enumerate(GRID):
+        pixels = photo.cut(tile)
+        photo.add(tile, pixels, pixels, np.full((3, 5), number, np.float32))
+    report = photo.report()
+    assert report is not None
+    assert report.prompt_weights == (((len(GRID) - 1) / 2,) * 5,) * 3

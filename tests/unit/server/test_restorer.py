@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from server.app import create_restorer
-from server.backends.base import BackendInfo, Pixels
+from server.backends.base import BackendInfo, Pixels, PromptWeights
 from server.backends.simulated import SimulatedBackend
 from server.errors import BackendError, BackendUnavailable, Draining, InvalidImage, NotReady, QueueFull
 from server.metrics import Metrics
@@ -35,10 +35,10 @@ class GatedBackend(SimulatedBackend):
     def start(self) -> BackendInfo:
         return replace(super().start(), can_begin_ahead=False)  # all runs must go through the gate below
 
-    def run(self, batch: Pixels) -> Pixels:
+    def run(self, batch: Pixels, weights: PromptWeights | None = None) -> Pixels:
         self.running.set()
         self.gate.wait()
-        return super().run(batch)
+        return super().run(batch, weights)
 
 
 class BrokenBackend(SimulatedBackend):
@@ -219,11 +219,11 @@ class FailingBackend(GatedBackend):
         self.failing = failing
         self.runs = -(10**6)
 
-    def run(self, batch: Pixels) -> Pixels:
+    def run(self, batch: Pixels, weights: PromptWeights | None = None) -> Pixels:
         self.runs += 1
         if self.runs == self.failing:
             raise BackendError("this run failed")
-        return super().run(batch)
+        return super().run(batch, weights)
 
 
 def test_progress_is_told_from_the_decoded_photo_to_the_last_tile() -> None:

@@ -251,7 +251,7 @@ class CudaInHostMemory:
 
 
 class AddOne:
-    """An execution context that answers its input plus one; `shapes` has what it ran."""
+    """An execution context that answers its input plus one, and 15 prompt weights: its first value, counted up."""
 
     def __init__(self, cuda: CudaInHostMemory) -> None:
         self.cuda = cuda
@@ -266,16 +266,18 @@ class AddOne:
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         self.addresses[name] = address
-        return address in self.cuda.on_device
+        return any(at <= address < at + ctypes.sizeof(block) for at, block in self.cuda.on_device.items())
 
     def execute_async_v3(self, stream: int) -> bool:
         if not self.works:
             return False
-        shape, source, target = self.shape, self.addresses["image"], self.addresses["restored"]
+        shape, (source, target, weights) = self.shape, map(self.addresses.get, ("image", "restored", "prompt_weights"))
 
         def work() -> None:
             self.shapes.append(shape)
             _floats(target, shape)[:] = _floats(source, shape) + 1
+            if weights is not None:
+                _floats(weights, (shape[0], 15))[:] = _floats(source, shape)[:, 0, 0, :1] + np.arange(15)
 
         self.cuda.enqueue(work, stream)
         return True
@@ -293,5 +295,4 @@ def cuda() -> CudaInHostMemory:
 
 @pytest.fixture
 def new_context(cuda: CudaInHostMemory) -> Callable[[], AddOne]:
-    """Make an execution context on the device."""
     return lambda: AddOne(cuda)

@@ -115,7 +115,7 @@ class ScriptedBackend:
             raise self.start_error
         return BackendInfo("scripted", "test", "none", "fp32", 8, self.max_batch)
 
-    def run(self, batch: Pixels) -> Pixels:
+    def run(self, batch: Pixels, weights: Any = None) -> Pixels:
         self.threads.add(threading.get_ident())
         if batch.shape[-1] >= WARM_UP_SIDE:
             self.warm_ups.append(batch.shape)

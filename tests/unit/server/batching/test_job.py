@@ -44,6 +44,18 @@ def test_each_job_gets_its_own_part_and_its_own_wait(play: Play, tile: Tile) -> 
     play(scenario())
 
 
+def test_each_job_gets_its_own_prompt_weights(play: Play, tile: Tile) -> None:
+    async def scenario() -> None:
+        batch = Batch(_jobs(tile(), tile()), 0.0, np.arange(2 * 3 * 5, dtype=np.float32).reshape(2, 3, 5))
+        outcomes = batch.outcomes(batch.stack(), 0.0, 0.0)
+        first_weights = [outcome.prompt_weights[0, 0] for outcome in outcomes]  # type: ignore[union-attr,index]
+        assert first_weights == [0, 15]
+        (unweighed, _) = Batch(batch.jobs, 0.0).outcomes(batch.stack(), 0.0, 0.0)
+        assert unweighed.prompt_weights is None  # type: ignore[union-attr]
+
+    play(scenario())
+
+
 @pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
 def test_a_value_that_is_not_finite_fails_only_its_image(play: Play, tile: Tile, poison: float) -> None:
     async def scenario() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from server.backends.base import BackendInfo, Pixels, Sizes
+from server.backends.base import BackendInfo, Pixels, PromptWeights, Sizes
 from server.batching.job import Batch, Canvas, Completion, Job
 from server.batching.pipeline import Pipeline
 from server.batching.recovery import ParityCheck, Recovery
@@ -29,7 +29,7 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 def batch(loop: asyncio.AbstractEventLoop) -> Batch:
     rng = np.random.default_rng(1)
     jobs = [Job(rng.random((3, *size), np.float32), loop.create_future(), 0.0) for size in SIZES]
-    return Batch(jobs, 0.0, SHARED)
+    return Batch(jobs, 0.0, shared=SHARED)
 
 
 class MaskingBackend:
@@ -42,11 +42,11 @@ class MaskingBackend:
     def start(self) -> BackendInfo:
         return BackendInfo("masking", "test", "none", "fp32", 8, 8, can_mask=True)
 
-    def run(self, batch: Pixels) -> Pixels:
+    def run(self, batch: Pixels, weights: PromptWeights | None = None) -> Pixels:
         self.runs.append((batch.shape, None))
         return batch + 1
 
-    def run_masked(self, batch: Pixels, sizes: Sizes) -> Pixels:
+    def run_masked(self, batch: Pixels, sizes: Sizes, weights: PromptWeights | None = None) -> Pixels:
         self.runs.append((batch.shape, sizes.tolist()))
         if len(batch) > self.most:
             raise DeviceOutOfMemory("too many")

@@ -48,14 +48,14 @@ class DeepDevice:
         repeats = self.repeats
         return BackendInfo("deep", "test", "none", "fp16", 8, MAX_BATCH, repeats, can_begin_ahead=True)
 
-    def run(self, batch: Pixels) -> Pixels:
+    def run(self, batch: Pixels, weights: Any = None) -> Pixels:
         return batch + np.float32(1)
 
-    def run_fp32(self, batch: Pixels) -> Pixels:
+    def run_fp32(self, batch: Pixels, weights: Any = None) -> Pixels:
         self.log.append(f"fp32 {len(batch)} beside {self.begun}")
         return batch + np.float32(1)
 
-    def begin(self, batch: Pixels) -> Any:
+    def begin(self, batch: Pixels, weights: Any = None) -> Any:
         self.note(f"begin {len(batch)}")
         self.begun += 1
         self.free_at = max(self.free_at, self.clock.now) + RUN_S

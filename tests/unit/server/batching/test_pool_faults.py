@@ -49,16 +49,16 @@ class FickleBackend(SimulatedBackend):
             raise BackendUnavailable("not yet")
         return replace(super().start(), can_begin_ahead=self.choose.random() < 0.5)
 
-    def run(self, batch: Pixels) -> Pixels:
-        output = super().run(batch)
+    def run(self, batch: Pixels, weights: Any = None) -> Pixels:
+        output = super().run(batch, weights)
         if batch.shape[-1] >= WARM_UP_SIDE or self.choose.random() < 0.7:
             return output
         return self.choose.choice(FAULTS)(output)  # type: ignore[no-any-return]
 
-    def begin(self, batch: Pixels) -> Any:
+    def begin(self, batch: Pixels, weights: Any = None) -> Any:
         if self.choose.random() < 0.1:
             raise BackendLost("gone at the begin")
-        return super().begin(batch)
+        return super().begin(batch, weights)
 
 
 def is_right(number: int, end: Any) -> bool:

@@ -43,7 +43,7 @@ class SmallDevice:
     def start(self) -> BackendInfo:
         return BackendInfo("small", "test", "none", "fp16", 8, MAX_BATCH, can_repeat_in_fp32=self.repeats)
 
-    def run(self, batch: Pixels) -> Pixels:
+    def run(self, batch: Pixels, weights: Any = None) -> Pixels:
         if batch.shape[-1] >= WARM_UP_SIDE:
             return batch.copy()
         self.counts.append(len(batch))
@@ -53,7 +53,7 @@ class SmallDevice:
             raise DeviceOutOfMemory("no room")
         return self.spoil(batch + np.float32(1))
 
-    def run_fp32(self, batch: Pixels) -> Pixels:
+    def run_fp32(self, batch: Pixels, weights: Any = None) -> Pixels:
         if self.fp32_error is not None:
             raise self.fp32_error
         self.fp32_values.append(float(batch[0, 0, 0, 0]))

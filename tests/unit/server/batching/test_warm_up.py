@@ -30,7 +30,7 @@ class TimedBackend:
     def start(self) -> BackendInfo:
         return INFO
 
-    def run(self, batch: Pixels) -> Pixels:
+    def run(self, batch: Pixels, weights: Any = None) -> Pixels:
         is_new = batch.shape not in self.shapes
         self.shapes.append(batch.shape)
         self.clock.advance(self.seconds(batch.shape) + (self.first_s if is_new else 0.0))

@@ -45,3 +45,11 @@ def test_arrays_of_another_size_or_depth_are_not_compared() -> None:
 def test_the_weights_of_an_image_are_the_mean_over_its_tiles() -> None:
     tiles = [np.array([[1, 0], [0.5, 0.5]], np.float32), np.array([[0, 1], [0.25, 0.75]], np.float32)]
     assert mean_weights(tiles) == ((0.5, 0.5), (0.375, 0.625))
+
+
+@pytest.mark.parametrize("other", [None, np.full((2, 2), np.nan, np.float32)])
+def test_weights_that_a_tile_lacks_are_nobodys(other: np.ndarray | None) -> None:
+    tile = np.full((2, 2), 0.5, np.float32)
+    assert mean_weights([tile]) == ((0.5, 0.5), (0.5, 0.5))
+    assert mean_weights([tile, other]) is None
+    assert mean_weights([]) is None

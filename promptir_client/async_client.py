@@ -1,0 +1,149 @@
+"""AsyncClient: the same calls for code that does other things meanwhile, under asyncio or trio."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from functools import partial
+from types import TracebackType
+from typing import Self, TypeVar, Unpack
+
+import anyio
+import anyio.to_thread
+import httpx
+
+from promptir_client.connection import LATE, Connection, lost_by, reply_of
+from promptir_client.images import Image, upload_of
+from promptir_client.jobs import Job, Progress, id_of
+from promptir_client.options import RestoreOptions
+from promptir_client.restored import Restored
+from promptir_client.retries import Retries
+from promptir_client.steps import Flow, Listen, NextLine, Outcome, Pause, Send, Step
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """Calls one server; for one event loop. `timeout` is that of a whole call in seconds, retries included.
+
+    `http` brings settings of the connection that httpx has (certificates, a proxy); it stays the caller's to close.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        api_key: str | None = None,
+        timeout: float | None = 300.0,
+        *,
+        retries: Retries | None = None,
+        http: httpx.AsyncClient | None = None,
+        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+    ) -> None:
+        self._connection = Connection(url, api_key, timeout, retries or Retries())
+        self._http = httpx.AsyncClient() if http is None else http
+        self._owns_http = http is None
+        self._sleep = sleep
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close its connections."""
+        if self._owns_http:
+            await self._http.aclose()
+
+    async def restore(self, image: Image, **options: Unpack[RestoreOptions]) -> Restored:
+        """Restore a photo. Raises a PromptIRError; TypeError or ValueError for what is no image."""
+        return await self._run(self._connection.call().restore(await _upload(image), options))
+
+    async def submit(self, image: Image, **options: Unpack[RestoreOptions]) -> Job:
+        """Send a photo as a job, which survives the connection and the server's restart."""
+        return await self._run(self._connection.call().submit(await _upload(image), options))
+
+    async def job(self, job: Job | str) -> Job:
+        """How far a job is."""
+        return await self._run(self._connection.call().look(id_of(job)))
+
+    async def wait(
+        self,
+        job: Job | str,
+        progress: Progress | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> Restored:
+        """Follow a job to its end and fetch its result; without a timeout for as long as it takes.
+
+        `progress` is called with each change. Raises JobFailed where the job ends without a result.
+        """
+        return await self._run(self._connection.waiting(timeout).wait(id_of(job), progress))
+
+    async def cancel(self, job: Job | str) -> None:
+        """Cancel a job, or remove the result of one that has ended."""
+        await self._run(self._connection.call().cancel(id_of(job)))
+
+    async def _run(self, flow: Flow[T]) -> T:
+        async with aclosing(_Steps(self._http, self._connection, self._sleep)) as steps:
+            try:
+                step = next(flow)
+                while True:
+                    step = flow.send(await steps.take(step))
+            except StopIteration as end:
+                result: T = end.value
+                return result
+
+
+class _Steps:
+    """Takes the steps of one flow and holds what it listens to."""
+
+    def __init__(
+        self, http: httpx.AsyncClient, connection: Connection, sleep: Callable[[float], Awaitable[None]]
+    ) -> None:
+        self._http = http
+        self._connection = connection
+        self._sleep = sleep
+        self._heard: httpx.Response | None = None
+        self._lines: AsyncIterator[str] | None = None
+
+    async def aclose(self) -> None:
+        if self._heard is not None:
+            await self._heard.aclose()
+
+    async def take(self, step: Step) -> Outcome:
+        try:
+            match step:
+                case Pause():
+                    await self._sleep(step.seconds)
+                    return None
+                case NextLine():
+                    return None if self._lines is None else await anext(self._lines, None)
+                case _:
+                    return await self._send(step)
+        except httpx.RequestError as error:
+            return lost_by(error)
+
+    async def _send(self, step: Send | Listen) -> Outcome:
+        if step.timeout_s <= 0:
+            return LATE
+        until = self._connection.clock() + step.timeout_s
+        request = self._http.build_request(**self._connection.arguments(step.request, step.timeout_s))
+        response = await self._http.send(request, stream=True)
+        if isinstance(step, Listen) and response.status_code == httpx.codes.OK:
+            await self.aclose()
+            self._heard, self._lines = response, response.aiter_lines()
+            return reply_of(response, b"")
+        # By pieces: httpx bounds the silence between two of them, not the whole.
+        parts = []
+        try:
+            async for part in response.aiter_bytes():
+                if self._connection.clock() >= until:
+                    return LATE
+                parts.append(part)
+        finally:
+            await response.aclose()
+        return reply_of(response, b"".join(parts))
+
+
+async def _upload(image: Image) -> bytes:
+    return await anyio.to_thread.run_sync(partial(upload_of, image))  # it may read a file or write a PNG

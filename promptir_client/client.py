@@ -1,0 +1,136 @@
+"""Client: restorations by a server, for code that waits for them."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from types import TracebackType
+from typing import Self, TypeVar, Unpack
+
+import httpx
+
+from promptir_client.connection import LATE, Connection, lost_by, reply_of
+from promptir_client.images import Image, upload_of
+from promptir_client.jobs import Job, Progress, id_of
+from promptir_client.options import RestoreOptions
+from promptir_client.restored import Restored
+from promptir_client.retries import Retries
+from promptir_client.steps import Flow, Listen, NextLine, Outcome, Pause, Send, Step
+
+T = TypeVar("T")
+
+
+class Client:
+    """Calls one server; safe to share between threads. `timeout` is that of a whole call in seconds, retries included.
+
+    `http` brings settings of the connection that httpx has (certificates, a proxy); it stays the caller's to close.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        api_key: str | None = None,
+        timeout: float | None = 300.0,
+        *,
+        retries: Retries | None = None,
+        http: httpx.Client | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._connection = Connection(url, api_key, timeout, retries or Retries())
+        self._http = httpx.Client() if http is None else http
+        self._owns_http = http is None
+        self._sleep = sleep
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close its connections."""
+        if self._owns_http:
+            self._http.close()
+
+    def restore(self, image: Image, **options: Unpack[RestoreOptions]) -> Restored:
+        """Restore a photo. Raises a PromptIRError; TypeError or ValueError for what is no image."""
+        return self._run(self._connection.call().restore(upload_of(image), options))
+
+    def submit(self, image: Image, **options: Unpack[RestoreOptions]) -> Job:
+        """Send a photo as a job, which survives the connection and the server's restart."""
+        return self._run(self._connection.call().submit(upload_of(image), options))
+
+    def job(self, job: Job | str) -> Job:
+        """How far a job is."""
+        return self._run(self._connection.call().look(id_of(job)))
+
+    def wait(self, job: Job | str, progress: Progress | None = None, timeout: float | None = None) -> Restored:
+        """Follow a job to its end and fetch its result; without a timeout for as long as it takes.
+
+        `progress` is called with each change. Raises JobFailed where the job ends without a result.
+        """
+        return self._run(self._connection.waiting(timeout).wait(id_of(job), progress))
+
+    def cancel(self, job: Job | str) -> None:
+        """Cancel a job, or remove the result of one that has ended."""
+        self._run(self._connection.call().cancel(id_of(job)))
+
+    def _run(self, flow: Flow[T]) -> T:
+        with closing(_Steps(self._http, self._connection, self._sleep)) as steps:
+            try:
+                step = next(flow)
+                while True:
+                    step = flow.send(steps.take(step))
+            except StopIteration as end:
+                result: T = end.value
+                return result
+
+
+class _Steps:
+    """Takes the steps of one flow and holds what it listens to."""
+
+    def __init__(self, http: httpx.Client, connection: Connection, sleep: Callable[[float], None]) -> None:
+        self._http = http
+        self._connection = connection
+        self._sleep = sleep
+        self._heard: httpx.Response | None = None
+        self._lines: Iterator[str] = iter(())
+
+    def close(self) -> None:
+        if self._heard is not None:
+            self._heard.close()
+
+    def take(self, step: Step) -> Outcome:
+        try:
+            match step:
+                case Pause():
+                    self._sleep(step.seconds)
+                    return None
+                case NextLine():
+                    return next(self._lines, None)
+                case _:
+                    return self._send(step)
+        except httpx.RequestError as error:
+            return lost_by(error)
+
+    def _send(self, step: Send | Listen) -> Outcome:
+        if step.timeout_s <= 0:
+            return LATE
+        until = self._connection.clock() + step.timeout_s
+        request = self._http.build_request(**self._connection.arguments(step.request, step.timeout_s))
+        response = self._http.send(request, stream=True)
+        if isinstance(step, Listen) and response.status_code == httpx.codes.OK:
+            self.close()
+            self._heard, self._lines = response, response.iter_lines()
+            return reply_of(response, b"")
+        # By pieces: httpx bounds the silence between two of them, not the whole.
+        parts = []
+        try:
+            for part in response.iter_bytes():
+                if self._connection.clock() >= until:
+                    return LATE
+                parts.append(part)
+        finally:
+            response.close()
+        return reply_of(response, b"".join(parts))

@@ -1,0 +1,116 @@
+"""Flows: every call of the clients, step by step, without waiting for any of them itself."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from promptir_client.errors import JobFailed, PromptIRError, TimedOut, Unreachable, problem_of
+from promptir_client.events import EventReader
+from promptir_client.jobs import Job, Progress
+from promptir_client.options import RestoreOptions, headers_of, parameters_of
+from promptir_client.restored import Restored, restored_of
+from promptir_client.retries import Retries
+from promptir_client.steps import Flow, Listen, Lost, NextLine, Outcome, Pause, Reply, Request, Send
+
+JOBS = "v1/jobs"
+_NOTHING_NEW = 204
+# The server says something every 15 seconds: what is silent for longer has gone without a word.
+SILENCE_S = 45.0
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call: what it may cost in attempts and time. `timeout_s` None waits for as long as it takes."""
+
+    retries: Retries
+    clock: Callable[[], float]
+    timeout_s: float | None
+
+    def restore(self, upload: bytes, options: RestoreOptions) -> Flow[Restored]:
+        """Send an image and read its restoration."""
+        request = Request("POST", "restore", parameters_of(options), headers_of(options), upload)
+        return restored_of((yield from self._exchange(request)))
+
+    def submit(self, upload: bytes, options: RestoreOptions) -> Flow[Job]:
+        """Send an image as a job."""
+        request = Request("POST", JOBS, parameters_of(options), headers_of(options), upload)
+        # Sent twice it would run twice: again only where the server cannot have stored it.
+        return Job.of((yield from self._exchange(request, repeatable=False)).content)
+
+    def look(self, id_: str) -> Flow[Job]:
+        """How far a job is."""
+        return Job.of((yield from self._exchange(Request("GET", f"{JOBS}/{id_}"))).content)
+
+    def cancel(self, id_: str) -> Flow[None]:
+        """Cancel a job, or remove one that has ended."""
+        yield from self._exchange(Request("DELETE", f"{JOBS}/{id_}"))
+
+    def wait(self, id_: str, progress: Progress | None) -> Flow[Restored]:
+        """Follow a job to its end and fetch the result; raises JobFailed where there is none."""
+        until = self._until()
+        job = yield from self._follow(id_, progress or _ignore, until)
+        if job.state != "done":
+            raise JobFailed(job)
+        reply = yield from self._exchange(Request("GET", f"{JOBS}/{id_}/result"), until=until)
+        return restored_of(reply, (job.document["result"] or {}).get("report"))
+
+    def _until(self) -> float:
+        return math.inf if self.timeout_s is None else self.clock() + self.timeout_s
+
+    def _exchange(self, request: Request, *, repeatable: bool = True, until: float | None = None) -> Flow[Reply]:
+        until = self._until() if until is None else until
+        attempt = 1
+        while True:
+            outcome = yield Send(request, until - self.clock())
+            if isinstance(outcome, Reply) and outcome.status < 300:
+                return outcome
+            yield from self._recover(_error_of(outcome), attempt, until, repeatable=repeatable)
+            attempt += 1
+
+    def _follow(self, id_: str, progress: Progress, until: float) -> Flow[Job]:
+        seen: str | None = None
+        attempt = 1
+        while True:
+            headers = {"Accept": "text/event-stream"} | ({} if seen is None else {"Last-Event-ID": seen})
+            request = Request("GET", f"{JOBS}/{id_}/events", headers=headers)
+            outcome = yield Listen(request, min(SILENCE_S, until - self.clock()))
+            if isinstance(outcome, Reply) and outcome.status == _NOTHING_NEW:
+                return Job.of((yield from self._exchange(Request("GET", f"{JOBS}/{id_}"), until=until)).content)
+            if not isinstance(outcome, Reply) or outcome.status != 200:
+                yield from self._recover(_error_of(outcome), attempt, until)
+                attempt += 1
+                continue
+            reader = EventReader()
+            while self.clock() < until and isinstance(line := (yield NextLine()), str):
+                if (event := reader.feed(line)) is None:
+                    continue
+                seen, attempt = event.id, 1
+                job = Job.of(event.data)
+                progress(job)
+                if job.is_final:
+                    return job
+            # The server stops, or something between cut the stream: the job goes on where it is stored.
+            yield from self._recover(Unreachable("the events of the job broke off", sent=True), attempt, until)
+            attempt += 1
+
+    def _recover(self, error: PromptIRError, attempt: int, until: float, *, repeatable: bool = True) -> Flow[None]:
+        """Wait before another attempt, or raise: a pause that outlasts the call is not begun."""
+        pause_s = self.retries.pause_s(error, attempt, repeatable=repeatable)
+        left_s = until - self.clock()
+        if pause_s is not None and left_s <= 0:
+            raise TimedOut(f"the call took longer than its {self.timeout_s} seconds") from error
+        if pause_s is None or pause_s >= left_s:
+            raise error
+        yield Pause(pause_s)
+
+
+def _error_of(outcome: Outcome) -> PromptIRError:
+    if isinstance(outcome, Reply):
+        return problem_of(outcome.status, outcome.content, outcome.headers.get("retry-after"))
+    if not isinstance(outcome, Lost):
+        raise TypeError(f"a request has no outcome {outcome!r}")
+    return TimedOut(outcome.reason) if outcome.late else Unreachable(outcome.reason, sent=outcome.sent)
+
+
+def _ignore(job: Job) -> None:
+    """Progress that nobody wants to know."""

@@ -1,0 +1,86 @@
+"""Images: what can be sent, and the bytes it is sent as."""
+
+import io
+import os
+import struct
+import sys
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Union
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import PIL.Image
+
+Image = Union[
+    str,
+    os.PathLike[str],
+    bytes,
+    bytearray,
+    memoryview,
+    BinaryIO,
+    "PIL.Image.Image",
+    "npt.NDArray[np.uint8 | np.uint16]",
+]
+"""A path, the bytes of a file, an open file, a Pillow image, or samples of (height, width[, 1 to 4]), RGB or RGBA."""
+
+# What PNG holds; other modes of Pillow are colours that convert to RGB.
+_PNG_MODES = {"1", "L", "LA", "I;16", "P", "RGB", "RGBA"}
+_GREY, _RGB, _GREY_ALPHA, _RGBA = 0, 2, 4, 6
+_COLOUR_TYPES = {1: _GREY, 2: _GREY_ALPHA, 3: _RGB, 4: _RGBA}
+# The upload travels once: more effort than this costs more than the bytes that it saves on a near network.
+_EFFORT = 1
+
+
+def upload_of(image: Image) -> bytes:
+    """The bytes to send: files as they are, pixels as PNG. Raises TypeError or ValueError for what is no image."""
+    if isinstance(image, bytes):
+        return image
+    if isinstance(image, bytearray | memoryview):
+        return bytes(image)
+    if isinstance(image, str | os.PathLike):
+        return Path(image).read_bytes()
+    # Neither library is needed: where one is not loaded, the image cannot be of it.
+    if (pillow := sys.modules.get("PIL.Image")) is not None and isinstance(image, pillow.Image):
+        return _png_of_pillow(image)
+    if (numpy := sys.modules.get("numpy")) is not None and isinstance(image, numpy.ndarray):
+        return _png_of_array(image)
+    if hasattr(image, "read"):
+        return bytes(image.read())
+    raise TypeError(f"a {type(image).__name__} is no image: send a path, bytes, a Pillow image or a numpy array")
+
+
+def _png_of_pillow(image: "PIL.Image.Image") -> bytes:
+    if image.mode == "F":
+        raise TypeError("a Pillow image of floats has no defined white: convert it to L, RGB or I;16")
+    # I;16B is the same samples in the other order, I has had 16 bits wherever it came from a PNG.
+    target = "I;16" if image.mode in ("I", "I;16B", "I;16L") else "RGB"
+    kept = image if image.mode in _PNG_MODES else image.convert(target)
+    buffer = io.BytesIO()
+    kept.save(buffer, "PNG", compress_level=_EFFORT, exif=image.getexif(), icc_profile=image.info.get("icc_profile"))
+    return buffer.getvalue()
+
+
+def _png_of_array(array: "npt.NDArray[Any]") -> bytes:
+    """PNG (RFC 2083) by hand, since Pillow writes no colour of 16 bits."""
+    if array.dtype.kind != "u" or array.dtype.itemsize > 2:
+        raise TypeError(f"an array of {array.dtype} has no defined white: send uint8 or uint16")
+    if array.ndim not in (2, 3) or 0 in array.shape:
+        raise ValueError(f"an array of shape {array.shape} is no image: send (height, width[, channels])")
+    height, width = array.shape[:2]
+    channels = array.shape[2] if array.ndim == 3 else 1
+    if channels not in _COLOUR_TYPES:
+        raise ValueError(f"{channels} channels: send 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA)")
+    depth = 8 * array.dtype.itemsize
+    rows = array.astype(array.dtype.newbyteorder(">"), copy=False).tobytes()  # PNG is big-endian
+    stride = len(rows) // height
+    filtered = b"".join(b"\0" + rows[start : start + stride] for start in range(0, len(rows), stride))
+    header = struct.pack(">IIBBBBB", width, height, depth, _COLOUR_TYPES[channels], 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(filtered, _EFFORT)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(map(_chunk, chunks))
+
+
+def _chunk(chunk: tuple[bytes, bytes]) -> bytes:
+    kind, data = chunk
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

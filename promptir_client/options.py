@@ -1,0 +1,41 @@
+"""Options: what may be asked of a restoration, as `POST /restore` takes it."""
+
+from typing import Literal, TypedDict
+
+_IN_HEADERS = {"deadline_s", "priority"}
+_MIXED = "multipart/mixed, image/*"
+
+
+class RestoreOptions(TypedDict, total=False):
+    """All of them are optional; the server's OpenAPI document describes each and checks it."""
+
+    format: Literal["png", "jpeg", "webp", "avif", "tiff", "same"]
+    quality: int
+    effort: Literal["fast", "small"]
+    metadata: Literal["keep", "strip"]
+    color: Literal["keep", "srgb"]
+    strength: float
+    tile: int
+    overlap: int
+    report: bool
+    deadline_s: float
+    """Seconds within which the answer is worth having: the server refuses or gives up what cannot keep them."""
+    priority: Literal["interactive", "batch"]
+
+
+def parameters_of(options: RestoreOptions) -> dict[str, str]:
+    """The query of a request."""
+    given = {name: value for name, value in options.items() if name not in _IN_HEADERS and value is not None}
+    return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in given.items()}
+
+
+def headers_of(options: RestoreOptions) -> dict[str, str]:
+    """The headers of a request that depend on the options."""
+    headers = {"Content-Type": "application/octet-stream"}
+    if options.get("report"):
+        headers["Accept"] = _MIXED
+    if (deadline_s := options.get("deadline_s")) is not None:
+        headers["X-Deadline-Ms"] = str(max(1, round(deadline_s * 1e3)))
+    if (priority := options.get("priority")) is not None:
+        headers["X-Priority"] = priority
+    return headers

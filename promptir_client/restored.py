@@ -1,0 +1,141 @@
+"""Restored: the answer to a restoration, typed."""
+
+import io
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from promptir_client.errors import PromptIRError
+from promptir_client.steps import Reply
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import PIL.Image
+
+_DURATION = re.compile(r"(\w+);dur=([\d.]+)")
+_BATCH = re.compile(r'batch;desc="(\d+)"')
+_BOUNDARY = re.compile(r'boundary="?([^";]+)')
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Milliseconds of each stage in the server; None where the answer does not say."""
+
+    decode_ms: float | None = None
+    queue_ms: float | None = None
+    inference_ms: float | None = None
+    encode_ms: float | None = None
+    total_ms: float | None = None
+    batch_size: int | None = None
+
+    @classmethod
+    def of(cls, header: str) -> "Timings":
+        """Read a Server-Timing header."""
+        stages = {f"{name}_ms": float(value) for name, value in _DURATION.findall(header)}
+        batch = _BATCH.search(header)
+        known = {name: stages[name] for name in stages if name in cls.__dataclass_fields__}
+        return cls(**known, batch_size=None if batch is None else int(batch[1]))
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """From the upload to the answer, in fractions of the full range; `psnr_db` is None where nothing changed."""
+
+    mean_abs: float
+    max_abs: float
+    psnr_db: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the network did, where `report=True` asked for it; `document` has all of it."""
+
+    width: int
+    height: int
+    tiles: int
+    change: Change
+    prompt_weights: list[list[float]] | None
+    document: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> "Report":
+        """Read the report's JSON document."""
+        change = document["change"]
+        return cls(
+            document["width"],
+            document["height"],
+            document["tiles"],
+            Change(change["mean_abs"], change["max_abs"], change["psnr_db"]),
+            document["prompt_weights"],
+            document,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """The restored photo as a file of `media_type`, and how it came about."""
+
+    data: bytes
+    media_type: str
+    mode: str
+    """`whole`: one run saw the photo; `tiled`: several saw pieces of it, which changes it a little."""
+    timings: Timings
+    report: Report | None = None
+    request_id: str | None = None
+
+    def save(self, path: str | Path) -> None:
+        """Write the file as it came; the suffix is the caller's to choose."""
+        Path(path).write_bytes(self.data)
+
+    def pil(self) -> "PIL.Image.Image":
+        """A Pillow image; needs Pillow, which has no colour of 16 bits: those samples become 8."""
+        import PIL.Image
+
+        image = PIL.Image.open(io.BytesIO(self.data))
+        image.load()
+        return image
+
+    def numpy(self) -> "npt.NDArray[np.uint8 | np.uint16]":
+        """(height, width[, channels]) samples as they are in the file, RGB or RGBA; needs OpenCV and numpy."""
+        import cv2
+        import numpy as np
+
+        samples = cv2.imdecode(np.frombuffer(self.data, np.uint8), cv2.IMREAD_UNCHANGED)
+        if samples is None:  # a format that this OpenCV was built without
+            return np.asarray(self.pil())
+        if samples.ndim == 3:
+            swap = cv2.COLOR_BGR2RGB if samples.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
+            samples = cv2.cvtColor(samples, swap)
+        array: npt.NDArray[np.uint8 | np.uint16] = samples
+        return array
+
+
+def restored_of(reply: Reply, report: Mapping[str, Any] | None = None) -> Restored:
+    """Read a 200 of `/restore` or of a job's result; `report` is what the job's document has."""
+    headers, content = reply.headers, reply.content
+    media_type = headers.get("content-type", "")
+    if media_type.startswith("multipart/mixed"):
+        report, media_type, content = _parts(media_type, content)
+    return Restored(
+        content,
+        media_type,
+        headers.get("x-restore-mode", "whole"),
+        Timings.of(headers.get("server-timing", "")),
+        None if report is None else Report.of(report),
+        headers.get("x-request-id"),
+    )
+
+
+def _parts(media_type: str, content: bytes) -> tuple[Mapping[str, Any], str, bytes]:
+    # RFC 2046, section 5.1: the boundary is in neither part.
+    boundary = _BOUNDARY.search(media_type)
+    parts = content.split(b"--" + boundary[1].encode()) if boundary is not None else []
+    if len(parts) != 4:
+        raise PromptIRError("the answer is not the two parts of a report and its image")
+    (_, report), (head, image) = (part.removeprefix(b"\r\n").split(b"\r\n\r\n", 1) for part in parts[1:3])
+    kind = next(line for line in head.decode("latin-1").split("\r\n") if line.lower().startswith("content-type:"))
+    return json.loads(report), kind.partition(":")[2].strip(), image.removesuffix(b"\r\n")

@@ -1,0 +1,49 @@
+"""The caller: a client that has shown its key, and what it has left."""
+
+from collections.abc import Callable
+
+from server.access.bucket import TokenBucket
+from server.access.keys_file import Terms, plain
+from server.errors import QuotaExceeded
+from server.metrics import Metrics
+from server.metrics.access import QuotaKind
+
+PIXELS = 1_000_000
+
+
+class Caller:
+    """Charged before work is done for it; what was charged is not given back where the work then fails."""
+
+    def __init__(self, name: str, terms: Terms, metrics: Metrics, clock: Callable[[], float]) -> None:
+        self.name = name
+        self.terms = terms
+        self._metrics = metrics
+        self._requests = _bucket(terms.requests_per_minute, clock)
+        self._megapixels = _bucket(terms.megapixels_per_minute, clock)
+        metrics.add_key(name)
+
+    def charge_request(self) -> None:
+        """Charge one piece of work that is asked for; raises QuotaExceeded."""
+        self._charge(self._requests, 1.0, "requests")
+        self._metrics.count_key_request(self.name)
+
+    def charge_pixels(self, pixels: int) -> None:
+        """Charge the pixels of an image, as its header tells them; raises QuotaExceeded."""
+        self._charge(self._megapixels, pixels / PIXELS, "megapixels")
+        self._metrics.count_key_pixels(self.name, pixels)
+
+    def _charge(self, bucket: TokenBucket | None, amount: float, kind: QuotaKind) -> None:
+        wait_s = 0.0 if bucket is None else bucket.take(amount)
+        if bucket is None or wait_s == 0.0:
+            return
+        self._metrics.count_refusal(QuotaExceeded.slug)
+        self._metrics.count_key_refusal(self.name, kind)
+        raise QuotaExceeded(
+            f"The key {self.name} may have {plain(bucket.per_minute)} {kind} a minute, and has had them.",
+            wait_s,
+            **{f"{kind}_per_minute": bucket.per_minute},
+        )
+
+
+def _bucket(per_minute: float | None, clock: Callable[[], float]) -> TokenBucket | None:
+    return None if per_minute is None else TokenBucket(per_minute, clock)

@@ -1,0 +1,51 @@
+"""The access guard: the one place where HTTP is asked for a key, in front of every route."""
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from server.access.access import Access
+from server.api import error_responses
+from server.api.body import Body, UploadRoom
+from server.api.callers import note_caller
+from server.api.restore_route import declared_bytes, refuse
+from server.errors import PromptIRServeError
+from server.settings import LimitSettings
+
+# What a stranger may see: that the server is there and well, what it is, and the page. Everything else asks for a key.
+_OPEN = {"/", "/healthz", "/readyz", "/metrics", "/docs", "/redoc", "/openapi.json", "/favicon.ico"}
+_OPEN |= {"/v1/limits", "/v1/version"}
+_OPEN_BELOW = ("/web/", "/docs/", "/v1/health/", "/v2/health/")
+_LOOKING = ("GET", "HEAD")
+
+
+class AccessGuard:
+    """ASGI middleware: lets a request with a known key through, with its caller in the scope.
+
+    A key is asked for before a byte of the body is read. Each POST is work, and charged as one request.
+    """
+
+    def __init__(self, app: ASGIApp, access: Access, limits: LimitSettings) -> None:
+        self._app = app
+        self._access = access
+        self._limits = limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or _is_open(scope):
+            await self._app(scope, receive, send)
+            return
+        try:
+            caller = self._access.enter(scope["headers"])
+            note_caller(scope, caller)
+            if scope["method"] == "POST":
+                caller.charge_request()
+        except PromptIRServeError as error:
+            # Nothing of the body is kept; it is read on so that the answer is not lost with the connection.
+            limit = self._limits.max_upload_bytes
+            body = Body(receive, declared_bytes(dict(scope["headers"])), limit, UploadRoom(limit))
+            await refuse(error_responses.answer(scope, error), body, scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+def _is_open(scope: Scope) -> bool:
+    path: str = scope["path"]
+    return scope["method"] in _LOOKING and (path in _OPEN or path.startswith(_OPEN_BELOW))

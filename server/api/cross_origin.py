@@ -1,0 +1,25 @@
+"""Cross origin: which other pages' scripts may call, as browsers ask (Fetch standard, CORS)."""
+
+from collections.abc import Sequence
+
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
+
+_SENT = ["Authorization", "X-API-Key", "Content-Type", "If-None-Match", "Last-Event-ID", "X-Deadline-Ms", "X-Priority"]
+_SENT += ["X-Request-Id"]
+_READ = ["Content-Disposition", "ETag", "Location", "Retry-After", "Server-Timing", "X-Request-Id", "X-Restore-Mode"]
+_REMEMBERED_S = 600
+
+
+class CrossOrigin(CORSMiddleware):
+    """Starlette's, with what this server sends and takes; keys are headers and never cookies."""
+
+    def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
+        super().__init__(
+            app,
+            allow_origins=origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=_SENT,
+            expose_headers=_READ,
+            max_age=_REMEMBERED_S,
+        )

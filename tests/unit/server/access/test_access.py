@@ -1,0 +1,132 @@
+"""Tests of who is let in, while the keys file changes."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from server.access.access import LOOK_S, Access
+from server.access.keys_file import Terms, new_key
+from server.errors import Forbidden, KeysUnavailable, QuotaExceeded, Unauthorized
+from server.metrics import Metrics
+
+
+class Site:
+    """An Access over a file, with a clock that is moved by hand."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.now = 1000.0
+        self.registry = CollectorRegistry()
+        self.access = Access(path, Metrics(self.registry), lambda: self.now)
+        self._writes = 0
+
+    def write(self, *lines: str) -> None:
+        self.path.write_text("\n".join(lines))
+        self._writes += 1
+        os.utime(self.path, ns=(self._writes, self._writes))  # as a clock that is fine enough would
+
+    def enter(self, key: str) -> Any:
+        return self.access.enter([(b"host", b"x"), (b"authorization", f"Bearer {key}".encode())])
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.registry.get_sample_value(name, labels)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path / "keys")
+
+
+def test_both_headers_are_taken_and_nothing_else(site: Site) -> None:
+    key, line = new_key("ada", Terms())
+    site.write(line)
+    site.access.open()
+    for headers in (
+        [(b"authorization", f"Bearer {key}".encode())],
+        [(b"authorization", f"bEaReR  {key} ".encode())],
+        [(b"x-api-key", key.encode())],
+        [(b"authorization", b"Basic YTpi"), (b"x-api-key", key.encode())],
+    ):
+        assert site.access.enter(headers).name == "ada"
+    for headers in (
+        [],
+        [(b"authorization", key.encode())],
+        [(b"authorization", b"Bearer ")],
+        [(b"x-api-key", key[:-1].encode())],
+        [(b"x-api-key", b"\xff" * 600)],
+        [(b"cookie", f"key={key}".encode())],
+        [(b"x-api-key", line.split("sha256:")[1].encode())],  # the hash is no key
+    ):
+        with pytest.raises(Unauthorized):
+            site.access.enter(headers)
+
+
+def test_keys_are_rotated_while_it_runs_and_quotas_stay_with_the_client(site: Site) -> None:
+    terms = Terms(requests_per_minute=2)
+    (old, old_line), (new, new_line) = new_key("ada", terms), new_key("ada", terms)
+    site.write(old_line)
+    site.access.open()
+    site.enter(old).charge_request()
+    site.write(old_line, new_line)
+    with pytest.raises(Unauthorized):
+        site.enter(new)  # the file is looked at once a second
+    site.now += LOOK_S
+    site.enter(new).charge_request()
+    with pytest.raises(QuotaExceeded) as exceeded:
+        site.enter(old).charge_request()
+    assert exceeded.value.retry_after_s == pytest.approx(30 - LOOK_S)
+    site.write(new_line)
+    site.now += LOOK_S
+    with pytest.raises(Unauthorized):
+        site.enter(old)
+    assert site.enter(new).name == "ada"
+
+
+def test_a_file_that_is_broken_or_gone_changes_nothing(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    key, line = new_key("ada", Terms())
+    site.write(line)
+    site.access.open()
+    site.write("ada promptir_secret")
+    for _ in range(3):
+        site.now += LOOK_S
+        assert site.enter(key).name == "ada"
+    assert [record.message for record in caplog.records if record.levelno == logging.ERROR] == [
+        "the keys stay as they were"
+    ]
+    site.path.unlink()
+    site.now += LOOK_S
+    assert site.enter(key).name == "ada"
+    site.write("")
+    site.now += LOOK_S
+    with pytest.raises(Unauthorized):
+        site.enter(key)
+    with pytest.raises(KeysUnavailable):
+        Access(site.path.with_name("none"), Metrics(CollectorRegistry())).open()
+
+
+def test_each_key_is_charged_and_counted_by_its_name(site: Site) -> None:
+    ada, ada_line = new_key("ada", Terms(megapixels_per_minute=6))
+    bob, bob_line = new_key("bob", Terms(suspended=True))
+    site.write(ada_line, bob_line)
+    site.access.open()
+    caller = site.enter(ada)
+    caller.charge_request()
+    caller.charge_pixels(4_000_000)
+    with pytest.raises(QuotaExceeded, match="6 megapixels a minute") as exceeded:
+        caller.charge_pixels(4_000_000)
+    assert exceeded.value.retry_after_s == pytest.approx(20)
+    assert exceeded.value.extensions == {"megapixels_per_minute": 6}
+    site.now += 20
+    caller.charge_pixels(4_000_000)
+    with pytest.raises(Forbidden, match="suspended"):
+        site.enter(bob)
+    assert site.value("promptir_key_requests_total", key="ada") == 1
+    assert site.value("promptir_key_requests_total", key="bob") == 0
+    assert site.value("promptir_key_pixels_total", key="ada") == 8_000_000
+    assert site.value("promptir_key_refusals_total", key="ada", reason="megapixels") == 1
+    assert site.value("promptir_key_refusals_total", key="bob", reason="suspended") == 1
+    assert site.value("promptir_refusals_total", reason="quota-exceeded") == 1

@@ -1,0 +1,76 @@
+"""Tests of the keys file: what it may say, and that a key is not in it."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from server.access.keys_file import KEY_PREFIX, Keys, Terms, new_key, read_keys
+from server.errors import KeysUnavailable
+
+A, B = "a" * 64, "b" * 64
+
+
+def read(tmp_path: Path, text: str) -> Keys:
+    path = tmp_path / "keys"
+    path.write_text(text)
+    return read_keys(path)
+
+
+def test_a_new_key_is_long_and_its_line_has_the_hash_alone(tmp_path: Path) -> None:
+    terms = Terms(requests_per_minute=60, megapixels_per_minute=2.5)
+    (key, line), (other, _) = new_key("ada", terms), new_key("ada", terms)
+    assert key != other
+    assert key.startswith(KEY_PREFIX)
+    assert len(key) >= len(KEY_PREFIX) + 43  # 256 bits in base64
+    assert key not in line
+    assert (
+        line
+        == f"ada sha256:{hashlib.sha256(key.encode()).hexdigest()} requests_per_minute=60 megapixels_per_minute=2.5"
+    )
+    keys = read(tmp_path, line)
+    assert keys.terms == {"ada": terms}
+    assert keys.clients == ((hashlib.sha256(key.encode()).digest(), "ada"),)
+
+
+@pytest.mark.parametrize("limit", [0.06, 1, 2.5, 999_999, 1e6, 1_234_567.5, 1e16])
+def test_every_limit_that_is_written_is_read_back(limit: float, tmp_path: Path) -> None:
+    terms = Terms(requests_per_minute=limit)
+    assert read(tmp_path, new_key("ada", terms)[1]).terms == {"ada": terms}
+
+
+def test_a_client_has_several_keys_and_comments_are_passed_over(tmp_path: Path) -> None:
+    keys = read(tmp_path, f"# ours\n\nada sha256:{A}\nada sha256:{B}\nbob.2 sha256:{'c' * 64} suspended\n")
+    assert [name for _, name in keys.clients] == ["ada", "ada", "bob.2"]
+    assert keys.terms == {"ada": Terms(), "bob.2": Terms(suspended=True)}
+    assert read(tmp_path, "").clients == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("ada", "line 1 is not NAME"),
+        (f"\nada {A}", "line 2 is not NAME"),
+        ("ada sha256:abc", "line 1 is not NAME"),
+        (f"a/b sha256:{A}", "line 1 is not NAME"),
+        (f"ada sha256:{A}\nbob sha256:{A}", "line 2: the hash is that of ada"),
+        (f"ada sha256:{A}\nada sha256:{B} suspended", "line 2: ada has other limits"),
+        (f"ada sha256:{A} requests_per_minute=0", "requests_per_minute is none of"),
+        (f"ada sha256:{A} requests_per_minute=many", "requests_per_minute is none of"),
+        (f"ada sha256:{A} pixels=3", "pixels is none of"),
+        ("ada sha256:" + A + "\n# " + "x" * (1 << 20), "larger than"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_line(text: str, reason: str, tmp_path: Path) -> None:
+    with pytest.raises(KeysUnavailable, match=reason):
+        read(tmp_path, text)
+
+
+def test_a_key_that_stands_there_by_mistake_is_not_repeated(tmp_path: Path) -> None:
+    with pytest.raises(KeysUnavailable) as refused:
+        read(tmp_path, "ada promptir_secret")
+    assert "secret" not in str(refused.value)
+    with pytest.raises(KeysUnavailable, match="cannot be read: No such file"):
+        read_keys(tmp_path / "none")
+    with pytest.raises(KeysUnavailable, match="no name for a key"):
+        new_key("two words", Terms())
