@@ -28,8 +28,9 @@ class StuckBackend(SimulatedBackend):
         super().__init__(base_ms=0, ms_per_megapixel=0, max_batch=4)
         self.inside, self.released = threading.Event(), threading.Event()
 
-    def begin(self, batch: Pixels) -> Pending:
-        return StuckRun(super().begin(batch), self) if batch.shape[-1] < WARM_UP_SIDE else super().begin(batch)
+    def begin(self, batch: Pixels, weights: Any = None) -> Pending:
+        run = super().begin(batch, weights)
+        return StuckRun(run, self) if batch.shape[-1] < WARM_UP_SIDE else run
 
 
 class StuckRun:
