@@ -63,8 +63,8 @@ def details(row: Row) -> str:
     """Why requests were sent again, and what should not have been."""
     tally = row.tally
     said = {**tally.again, **tally.told, **row.notes}
-    text = f"{row.fault}: " + (", ".join(f"{times} {what}" for what, times in said.items()) or "nothing sent again")
-    faults = [f"{times} {what}" for what, times in tally.unexpected.items()] + row.violations
+    text = f"{row.fault}: " + (", ".join(f"{times} x {what}" for what, times in said.items()) or "nothing sent again")
+    faults = [f"{times} x {what}" for what, times in tally.unexpected.items()] + row.violations
     return text + (f"; NOT EXPLAINED: {', '.join(faults)}" if faults else "")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 SCRIPT = Path(__file__).resolve().parent.parent.parent / "loadtests" / "chaos.py"
-SECONDS, TIMEOUT_S = 1.5, 120
+SECONDS, TIMEOUT_S = 1.5, 240
 
 Figures = dict[str, dict[str, Any]]
 

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from server.backends.base import Pending, Pixels, PromptWeights
+from server.backends.base import Pending, Pixels
 from server.backends.simulated import SimulatedBackend
 from server.batching.batcher import Batcher
 from server.batching.device import Device
@@ -28,7 +28,7 @@ class StuckBackend(SimulatedBackend):
         super().__init__(base_ms=0, ms_per_megapixel=0, max_batch=4)
         self.inside, self.released = threading.Event(), threading.Event()
 
-    def begin(self, batch: Pixels, weights: PromptWeights | None = None) -> Pending:
+    def begin(self, batch: Pixels, weights: Any = None) -> Pending:
         run = super().begin(batch, weights)
         return StuckRun(run, self) if batch.shape[-1] < WARM_UP_SIDE else run
 
