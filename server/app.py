@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from server import backends
 from server.access.access import Access
 from server.api import error_responses, job_schemas, submit_route
+from server.api.access_document import document_keys
 from server.api.jobs import router as jobs_router
 from server.api.layers import layers_of, within
 from server.api.page import Page
@@ -205,6 +206,8 @@ def _document_problems(app: FastAPI) -> None:
             report = ReportWithImage.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas |= report.pop("$defs") | {"ReportWithImage": report}
             _leave_out_own_validation(schema)
+            if app.state.services.access is not None:
+                document_keys(schema)
             app.openapi_schema = schema
         return app.openapi_schema
 
