@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from server import backends
 from server.access.access import Access
 from server.api import error_responses, job_schemas, submit_route
+from server.api.access_document import document_keys
 from server.api.body import UploadRoom
 from server.api.health import router as health_router
 from server.api.jobs import router as jobs_router
@@ -240,6 +241,8 @@ def _document_problems(app: FastAPI) -> None:
             report = ReportWithImage.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas |= report.pop("$defs") | {"ReportWithImage": report} | open_inference.schemas()
             _leave_out_own_validation(schema)
+            if app.state.services.access is not None:
+                document_keys(schema)
             app.openapi_schema = schema
         return app.openapi_schema
 

@@ -29,7 +29,7 @@ class AccessGuard:
         self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or _is_open(scope):
+        if scope["type"] != "http" or is_open(scope["method"], scope["path"]):
             await self._app(scope, receive, send)
             return
         try:
@@ -38,15 +38,21 @@ class AccessGuard:
             if scope["method"] == "POST":
                 caller.charge_request()
         except PromptIRServeError as error:
-            # Nothing of the body is kept; it is read on so that the answer is not lost with the connection.
-            limit = self._limits.max_upload_bytes
-            declared, stall_s = declared_bytes(dict(scope["headers"])), self._limits.upload_stall_s
-            body = Body(receive, declared, limit, UploadRoom(limit), stall_s)
-            await refuse(error_responses.answer(scope, error), body, scope, receive, send)
+            await self._refuse(error, scope, receive, send)
             return
         await self._app(scope, receive, send)
 
+    async def _refuse(self, error: PromptIRServeError, scope: Scope, receive: Receive, send: Send) -> None:
+        response, headers = error_responses.answer(scope, error), dict(scope["headers"])
+        declared = declared_bytes(headers)
+        if not declared and b"transfer-encoding" not in headers:
+            await response(scope, receive, send)
+            return
+        # Nothing of the body is kept; it is read on so that the answer is not lost with the connection.
+        limit, stall_s = self._limits.max_upload_bytes, self._limits.upload_stall_s
+        await refuse(response, Body(receive, declared, limit, UploadRoom(limit), stall_s), scope, receive, send)
 
-def _is_open(scope: Scope) -> bool:
-    path: str = scope["path"]
-    return scope["method"] in _LOOKING and (path in _OPEN or path.startswith(_OPEN_BELOW))
+
+def is_open(method: str, path: str) -> bool:
+    """Whether nobody is asked for a key."""
+    return method in _LOOKING and (path in _OPEN or path.startswith(_OPEN_BELOW))

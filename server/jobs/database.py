@@ -55,7 +55,9 @@ class Database:
             raise JobsUnavailable(f"{path} was written by a newer version of the server: give it another jobs folder.")
         self._connection.executescript(_TABLE)
         if version == 1:
-            self._connection.execute("ALTER TABLE jobs ADD COLUMN owner TEXT")
+            with self.transaction():  # both or neither: a column is not added twice
+                self._connection.execute("ALTER TABLE jobs ADD COLUMN owner TEXT")
+                self._connection.execute(f"PRAGMA user_version = {VERSION}")
         self._connection.execute(f"PRAGMA user_version = {VERSION}")
 
     def close(self) -> None:

@@ -53,6 +53,7 @@ def test_everything_that_works_asks_for_a_key(guarded: Any, method: str, path: s
     response = guarded.client.request(method, path, content=content)
     assert_problem(response, 401, "unauthorized")
     assert response.headers["www-authenticate"] == "Bearer"
+    assert response.headers.get("connection") != "close"
     assert response.headers["x-request-id"]
     wrong = guarded.client.request(method, path, content=content, headers={"X-API-Key": ADA + "x"})
     assert_problem(wrong, 401, "unauthorized")
@@ -70,6 +71,19 @@ def test_the_page_and_all_that_it_is_made_of_are_open(guarded: Any) -> None:
     assert parts
     for part in parts:
         assert guarded.client.get(f"/{part}").status_code == 200, part
+
+
+def test_openapi_says_where_a_key_is_asked_for(guarded: Any, server: Any) -> None:
+    schema = guarded.client.get("/openapi.json").json()
+    assert schema["security"] == [{"bearer": []}, {"apiKey": []}]
+    assert schema["components"]["securitySchemes"]["apiKey"]["name"] == "X-API-Key"
+    restore, health = schema["paths"]["/restore"]["post"], schema["paths"]["/healthz"]["get"]
+    assert {"401", "403", "429"} <= restore["responses"].keys()
+    assert "quota-exceeded" in restore["responses"]["429"]["description"]
+    assert "queue-full" in restore["responses"]["429"]["description"]
+    assert health["security"] == []
+    assert "401" not in health["responses"]
+    assert "security" not in server.client.get("/openapi.json").json()
 
 
 def test_either_header_lets_in_and_the_log_has_the_name_alone(guarded: Any, png: Image) -> None:
