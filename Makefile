@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 FUZZ_SECONDS ?= 120
 ARTIFACT := models/artifacts/promptir-compact
 
-.PHONY: serve test test-slow check format export bench fuzz gpu-report pictures screenshots docs lock monitoring image image-proof clean
+.PHONY: serve test test-slow check format export bench bench-mixed fuzz gpu-report pictures screenshots docs lock monitoring image image-proof clean
 
 serve: $(VENV)/.serve ## start the server with the shipped model on http://127.0.0.1:8000
 	exec env PROMPTIR_JOBS_FOLDER="$${PROMPTIR_JOBS_FOLDER-runs/jobs}" $(BIN)/promptir serve
@@ -31,6 +31,9 @@ export: $(VENV)/.develop ## write the shipped ONNX file again from the shipped w
 
 bench: $(VENV)/.develop ## the server and a reference batcher under the same loads, with a simulated device: four minutes
 	$(BIN)/python loadtests/scheduler_bench.py
+
+bench-mixed: $(VENV)/.develop ## photos of twelve sizes: lanes, masked canvases and one at a time; ten minutes
+	$(BIN)/python loadtests/mixed_sizes.py
 
 fuzz: $(VENV)/.develop ## ten thousand hostile requests, the OpenAPI document and the codec under a fuzzer: FUZZ_SECONDS=120
 	$(BIN)/python loadtests/hostile.py
