@@ -7,8 +7,8 @@ SCENARIO ?= steady
 URL ?= http://127.0.0.1:8000
 ARTIFACT := models/artifacts/promptir-compact
 
-.PHONY: serve test test-slow check format export bench load chaos soak fuzz gpu-report protocol pictures screenshots docs lock \
-	monitoring image image-proof clean
+.PHONY: serve test test-slow check format export bench bench-mixed load chaos soak fuzz gpu-report protocol pictures \
+	screenshots docs lock monitoring image image-proof clean
 
 serve: $(VENV)/.serve ## start the server with the shipped model on http://127.0.0.1:8000
 	exec env PROMPTIR_JOBS_FOLDER="$${PROMPTIR_JOBS_FOLDER-runs/jobs}" $(BIN)/promptir serve
@@ -45,6 +45,9 @@ chaos: $(VENV)/.develop ## faults in a running server under load, and what its c
 
 soak: $(VENV)/.develop ## half an hour at 80 % load: memory, threads, descriptors and p99 by the minute, ARGS="--minutes 3"
 	$(BIN)/python loadtests/soak.py $(ARGS)
+
+bench-mixed: $(VENV)/.develop ## photos of twelve sizes: lanes, masked canvases and one at a time; ten minutes
+	$(BIN)/python loadtests/mixed_sizes.py
 
 fuzz: $(VENV)/.develop ## ten thousand hostile requests, the OpenAPI document and the codec under a fuzzer: FUZZ_SECONDS=120
 	$(BIN)/python loadtests/hostile.py

@@ -16,7 +16,7 @@ CHEAPER = 0.97
 MOST_LANES = 24
 
 
-def shared(run: Choice, lanes: Collection[Lane], canvases: Iterable[Canvas], device: Device, start: float) -> Choice:
+def shared(run: Choice, lanes: Collection[Lane], canvases: Collection[Canvas], device: Device, start: float) -> Choice:
     """`run`, or a run in one canvas with the jobs of other lanes as well, if it is worth more.
 
     A lane joins as a whole, because what it saves is its run: if what its padding costs is less than that. Of the
@@ -30,7 +30,8 @@ def shared(run: Choice, lanes: Collection[Lane], canvases: Iterable[Canvas], dev
     joining = [_Part(lane, priority, device) for lane in _oldest(lanes) if lane is not run.lane]
     joining = [part for part in joining if part.count and part.saves > 0]
     best, most = run, 1 / CHEAPER
-    for canvas in {own, *(canvas for canvas in canvases if fits(own, canvas))}:
+    # Until some were chosen from the traffic, the sizes that wait stand in.
+    for canvas in {own, *(canvas for canvas in canvases or [part.canvas for part in joining] if fits(own, canvas))}:
         found = _filled(run, canvas, joining, device)
         if found is None:
             continue

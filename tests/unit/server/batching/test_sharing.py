@@ -66,6 +66,12 @@ def test_sizes_that_do_not_hold_each_other_need_a_canvas_that_holds_both(loop: a
     assert the_run(lanes, a_device(), (Canvas(512, 512), Canvas(320, 320))).canvas == Canvas(320, 320)
 
 
+def test_until_canvases_were_chosen_the_larger_size_that_waits_stands_in(loop: asyncio.AbstractEventLoop) -> None:
+    small, large = a_lane(loop, Canvas(256, 256)), a_lane(loop, Canvas(256, 320))
+    run = Choice(small, 1, a_device().predict(small.canvas, 1))
+    assert shared(run, [small, large], (), a_device(), NOW).canvas == large.canvas
+
+
 def test_a_small_image_does_not_run_in_the_canvas_of_a_large_one(loop: asyncio.AbstractEventLoop) -> None:
     lanes = [a_lane(loop, Canvas(1024, 1024)), a_lane(loop, Canvas(256, 256))]
     assert the_run(lanes, a_device(), (Canvas(1024, 1024),)).canvas is None

@@ -1,0 +1,53 @@
+"""Several sizes in one run, over HTTP: each client gets its own image back, and is told of the canvas."""
+
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import cv2
+import numpy as np
+
+Image = Callable[..., bytes]
+SIZES = [(16, 24), (16, 32), (24, 32)]
+
+
+def decoded(data: bytes) -> np.ndarray:
+    return np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR))
+
+
+def sample(text: str, series: str) -> float:
+    return sum(float(value) for value in re.findall(rf"^{series}{{[^}}]*}} ([\d.e+]+)$", text, re.MULTILINE))
+
+
+def while_a_run_goes_on(server: Any, first: bytes, images: list[bytes]) -> list[Any]:
+    """The answers to images that all waited while the device ran another one."""
+    with ThreadPoolExecutor(len(images) + 1) as senders:
+        running = senders.submit(server.client.post, "/restore", content=first)
+        server.until(lambda: any(device["running"] for device in server.client.get("/v1/scheduler").json()["devices"]))
+        sent = [senders.submit(server.client.post, "/restore", content=image) for image in images]
+        assert running.result().status_code == 200
+        return [answer.result() for answer in sent]
+
+
+def test_sizes_share_a_run_and_each_answer_is_the_own_image(start: Any, png: Image) -> None:
+    server = start(simulated_base_ms=400, simulated_masked=True).until_ready()
+    images = [png(*size, seed=seed) for seed, size in enumerate(SIZES * 3)]
+    answers = while_a_run_goes_on(server, png(8, 8, seed=99), images)
+    for image, answer in zip(images, answers, strict=True):
+        assert answer.status_code == 200
+        assert np.array_equal(decoded(answer.content), decoded(image))
+    masked = [answer for answer in answers if answer.headers["x-restore-canvas"].endswith("; masked")]
+    assert masked  # when each came to wait is up to the machine, but nine do not come one by one
+    assert {answer.headers["x-restore-canvas"] for answer in masked} <= {"32x16; masked", "32x24; masked"}
+    text = server.client.get("/metrics").text
+    assert sample(text, "promptir_masked_images_total") == len(masked)
+    assert 1 <= sample(text, "promptir_masked_runs_total") <= len(masked) / 2
+    assert sample(text, "promptir_padding_pixels_total") > 0
+
+
+def test_without_a_masked_model_only_equal_sizes_run_together(start: Any, png: Image) -> None:
+    server = start(simulated_base_ms=200).until_ready()
+    images = [png(*size, seed=seed) for seed, size in enumerate(SIZES)]
+    answers = while_a_run_goes_on(server, png(8, 8, seed=9), images)
+    assert [answer.headers["x-restore-canvas"] for answer in answers] == [f"{w}x{h}; plain" for h, w in SIZES]

@@ -1,0 +1,111 @@
+"""The ONNX Runtime backend with a masked artifact: several sizes in one run, and memory that stays as it is."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from models.artifact import MANIFEST_FILE, Manifest
+from server.backends.onnx_runtime import OnnxBackend
+from server.errors import BackendUnavailable
+from server.settings import BackendSettings
+
+if TYPE_CHECKING:
+    from models.promptir import PromptIR
+
+pytest.importorskip("torch", reason="exports its model with torch")
+pytest.importorskip("onnxslim", reason="exports its model with onnxslim")
+
+TOLERANCE = 1e-5
+SIZES = [(24, 40), (8, 8), (48, 16)]
+CANVAS = (48, 40)
+MOST_GROWTH = 1.05
+
+
+@pytest.fixture(scope="module")
+def artifact(drawn_network: "Callable[[str], PromptIR]", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A masked artifact of the network for tests; only to be read."""
+    from safetensors.torch import save_file
+
+    from export.to_onnx import export_onnx
+
+    folder = tmp_path_factory.mktemp("masked")
+    save_file(drawn_network("promptir-tiny").state_dict(), folder / "weights.safetensors")
+    export_onnx(folder / "weights.safetensors", "promptir-tiny", folder / "artifact", masked=True)
+    return folder / "artifact"
+
+
+@pytest.fixture
+def backend(artifact: Path) -> Iterator[OnnxBackend]:
+    backend = OnnxBackend(BackendSettings(artifact=artifact), 8)
+    assert backend.start().can_mask
+    yield backend
+    backend.stop()
+
+
+def test_images_of_several_sizes_come_out_as_alone(backend: OnnxBackend) -> None:
+    canvas = np.random.default_rng(1).random((len(SIZES), 3, *CANVAS), np.float32)
+    weights = np.zeros((len(SIZES), 3, 5), np.float32)
+    together = backend.run_masked(canvas, np.array(SIZES, np.int64), weights)
+    assert together.shape == canvas.shape
+    for index, (height, width) in enumerate(SIZES):
+        own = np.zeros((1, 3, 5), np.float32)
+        alone = backend.run(np.ascontiguousarray(canvas[index : index + 1, :, :height, :width]), own)
+        assert np.abs(together[index, :, :height, :width] - alone[0]).max() < TOLERANCE
+        assert np.abs(weights[index] - own[0]).max() < TOLERANCE
+
+
+def test_a_bound_run_takes_the_sizes_too(backend: OnnxBackend) -> None:
+    canvas = np.random.default_rng(2).random((len(SIZES), 3, *CANVAS), np.float32)
+    sides = dict(zip(("height", "width"), np.ascontiguousarray(np.array(SIZES, np.int64).T), strict=True))
+    bound = backend._run_bound(backend._session, canvas, "cpu", None, sides)
+    assert np.array_equal(bound, backend.run_masked(canvas, np.array(SIZES, np.int64)))
+
+
+def test_a_manifest_that_leaves_the_sizes_out_is_refused(artifact: Path, tmp_path: Path) -> None:
+    plain = Manifest.load(artifact).model_copy(update={"size_inputs": None})
+    for file in artifact.iterdir():
+        if file.name != MANIFEST_FILE:
+            (tmp_path / file.name).symlink_to(file)
+    plain.save(tmp_path)
+    with pytest.raises(BackendUnavailable, match="inputs are"):
+        OnnxBackend(BackendSettings(artifact=tmp_path), 8).start()
+
+
+MEMORY_OF_SIZES = """
+import random, sys
+from pathlib import Path
+import numpy as np
+from server.backends.onnx_runtime import OnnxBackend
+from server.settings import BackendSettings
+
+def resident_bytes():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+backend = OnnxBackend(BackendSettings(artifact=Path(sys.argv[1]), threads=1), 8)
+backend.start()
+sizes = [(8 * h, 8 * w) for h in range(1, 21) for w in range(1, 26)]
+random.Random(1).shuffle(sizes)
+for count, (height, width) in enumerate([sizes[0], (160, 200), *sizes]):
+    if sys.argv[2] == "masked":
+        canvas = next(c for c in ((80, 200), (160, 104), (160, 200)) if height <= c[0] and width <= c[1])
+        backend.run_masked(np.zeros((1, 3, *canvas), np.float32), np.array([[height, width]]))
+    else:
+        backend.run(np.zeros((1, 3, height, width), np.float32))
+    if count == 100:
+        print(resident_bytes())
+print(resident_bytes())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the resident memory from /proc")
+@pytest.mark.parametrize("way", ["masked", "plain"])
+def test_five_hundred_sizes_take_no_more_memory_than_a_hundred(artifact: Path, way: str) -> None:
+    command = [sys.executable, "-c", MEMORY_OF_SIZES, str(artifact), way]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
+    early, late = map(int, ended.stdout.split())
+    assert late <= MOST_GROWTH * early, f"{early / 2**20:.0f} MiB, then {late / 2**20:.0f} MiB"
