@@ -7,8 +7,8 @@ SCENARIO ?= steady
 URL ?= http://127.0.0.1:8000
 ARTIFACT := models/artifacts/promptir-compact
 
-.PHONY: serve test test-slow check format export bench load chaos soak fuzz gpu-report pictures screenshots docs lock monitoring image \
-	image-proof clean
+.PHONY: serve test test-slow check format export bench load chaos soak fuzz gpu-report protocol pictures screenshots docs lock \
+	monitoring image image-proof clean
 
 serve: $(VENV)/.serve ## start the server with the shipped model on http://127.0.0.1:8000
 	exec env PROMPTIR_JOBS_FOLDER="$${PROMPTIR_JOBS_FOLDER-runs/jobs}" $(BIN)/promptir serve
@@ -54,6 +54,9 @@ fuzz: $(VENV)/.develop ## ten thousand hostile requests, the OpenAPI document an
 
 gpu-report: ## time the network on the NVIDIA GPU at hand; takes the Python whose torch sees it, PYTHON=...
 	$(PYTHON) loadtests/gpu_report.py
+
+protocol: $(VENV)/.develop ## compile the .proto files of gRPC again
+	$(BIN)/python -m grpc_tools.protoc -I server/rpc --descriptor_set_out=server/rpc/protocol.binpb open_inference.proto health.proto
 
 pictures: $(VENV)/.develop ## make the README's before/after picture again, with the server itself
 	$(BIN)/python docs/before_after.py

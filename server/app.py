@@ -6,7 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
@@ -17,8 +17,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from server import backends
 from server.access.access import Access
 from server.api import error_responses, job_schemas, submit_route
+from server.api.body import UploadRoom
+from server.api.health import router as health_router
 from server.api.jobs import router as jobs_router
 from server.api.layers import layers_of, within
+from server.api.open_inference import front as open_inference
 from server.api.page import Page
 from server.api.report_document import ReportDocument, ReportWithImage
 from server.api.restore_document import restore_document
@@ -45,9 +48,12 @@ from server.jobs.store_thread import StoreThread
 from server.metrics import Metrics
 from server.restoration import Restored
 from server.restorer import Restorer
-from server.settings import BackendSettings, JobSettings, Settings
+from server.settings import PREFIX, BackendSettings, HttpSettings, JobSettings, Settings, SettingsError
 from server.succession import Succession
 from server.tracing import create as create_tracing
+
+if TYPE_CHECKING:
+    from server.rpc.front import RpcFront
 
 # The last traces may take so long at the end of the server, when nobody waits for an answer any more.
 SEND_TRACES_S = 3.0
@@ -104,6 +110,19 @@ def create_jobs(settings: JobSettings, restorer: Restorer, metrics: Metrics) -> 
     return LongWork(store, thread, Runner(store, thread, restorer, error_responses.problem_of, describe), metrics)
 
 
+def create_rpc(http: HttpSettings, services: Services, room: UploadRoom) -> "RpcFront | None":
+    """Wire gRPC, not started; None where the settings give it no port. Raises SettingsError without its packages."""
+    if http.grpc_port is None:
+        return None
+    try:
+        from server.rpc.front import RpcFront
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"{PREFIX}GRPC_PORT: {error.name} is not installed; install the extra: pip install 'promptir-serve[grpc]'"
+        ) from None
+    return RpcFront(services, room, http)
+
+
 def create_access(settings: Settings, metrics: Metrics) -> Access | None:
     """Wire who is let in, the keys not read; None where nobody is asked for a key."""
     return None if settings.access.keys_file is None else Access(settings.access.keys_file, metrics)
@@ -122,6 +141,18 @@ class Service(FastAPI):
         """Answer one request, or run the lifespan."""
         app = self.direct.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
         await (super().__call__ if app is None else app)(scope, receive, send)
+
+
+@asynccontextmanager
+async def _listening(rpc: "RpcFront | None") -> AsyncIterator[None]:
+    if rpc is None:
+        yield
+        return
+    await rpc.start()
+    try:
+        yield
+    finally:
+        await rpc.stop()
 
 
 def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Service:
@@ -152,10 +183,11 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Ser
             await jobs.start()
         starting = asyncio.create_task(restorer.start())
         watching = None if succession is None else asyncio.create_task(succession.run(starting))
-        yield
-        if jobs is not None:
-            await jobs.stop()
-        await restorer.stop(settings.http.drain_timeout_s)
+        async with _listening(rpc):
+            yield
+            if jobs is not None:
+                await jobs.stop()
+            await restorer.stop(settings.http.drain_timeout_s)
         if watching is not None:
             watching.cancel()
         with suppress(Exception, asyncio.CancelledError):  # kept as restorer.failure, for whoever runs the app
@@ -182,6 +214,9 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Ser
     app.router.routes[:0] = Page().routes()
     app.include_router(router)
     app.include_router(jobs_router)
+    app.include_router(health_router)
+    open_inference.install(app, services, restore.room)
+    app.state.rpc = rpc = create_rpc(settings.http, services, restore.room)
     _document_problems(app)
     return app
 
@@ -198,12 +233,12 @@ def _document_problems(app: FastAPI) -> None:
     # FastAPI offers a response model under application/json only, so the routes refer to a schema that is put here.
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            routes = [restore_document(), submit_document(), *app.routes]
+            routes = [restore_document(), submit_document(), *open_inference.documents(), *app.routes]
             schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=routes)
             schemas = schema["components"]["schemas"]
             schemas["Problem"] = Problem.model_json_schema()
             report = ReportWithImage.model_json_schema(ref_template="#/components/schemas/{model}")
-            schemas |= report.pop("$defs") | {"ReportWithImage": report}
+            schemas |= report.pop("$defs") | {"ReportWithImage": report} | open_inference.schemas()
             _leave_out_own_validation(schema)
             app.openapi_schema = schema
         return app.openapi_schema

@@ -2,7 +2,9 @@
 
 PromptIRServeError
 ├── InvalidRequest             the request itself is malformed (multipart without the field `file`, a bad parameter)
-│   └── NotAcceptable          none of the formats in Accept is written
+│   ├── NotAcceptable          none of the formats in Accept is written
+│   ├── UnknownModel           no model has this name, or this version
+│   └── UnsupportedEncoding    the body is compressed in a way that is not read
 ├── AccessError
 │   ├── Unauthorized           no API key, or one that is not known
 │   ├── Forbidden              the key is known and suspended
@@ -71,6 +73,20 @@ class NotAcceptable(InvalidRequest):
 
     slug = "not-acceptable"
     title = "Not acceptable"
+
+
+class UnknownModel(InvalidRequest):
+    """No model has this name, or the model has no such version."""
+
+    slug = "unknown-model"
+    title = "Unknown model"
+
+
+class UnsupportedEncoding(InvalidRequest):
+    """The Content-Encoding of the body is none that is read."""
+
+    slug = "unsupported-encoding"
+    title = "Unsupported encoding"
 
 
 class AccessError(PromptIRServeError):

@@ -1,9 +1,10 @@
 """Restoration: what may be asked of one, and what it answers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from server.frame import Frames
 from server.imaging.output import ColourPolicy, MetadataPolicy, OutputFormat, OutputOptions, PngEffort
 from server.imaging.report import Report
 
@@ -89,3 +90,14 @@ class Restored:
     """Height and width that its last run had for each image."""
     masked: bool = False
     """Whether that run held images of several sizes."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestoredFrames:
+    """The images of a tensor, each (3, H, W) of the input's size and type, and how they were made."""
+
+    frames: Sequence[Frames]
+    timings: Timings
+    mode: Mode
+    tiles: int
+    """Of each image."""

@@ -8,7 +8,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from enum import StrEnum
 from functools import partial
 from typing import TypeVar
 
@@ -19,7 +18,7 @@ from server.batching.pool import WorkerPool
 from server.batching.series import Series
 from server.batching.snapshot import Snapshot
 from server.batching.worker import NewBackend
-from server.errors import Draining, NotReady, Refused
+from server.frame import Frame, Frames
 from server.imaging import codec, tiling
 from server.imaging.entity_tag import entity_tag
 from server.imaging.header import Header, probe
@@ -27,9 +26,11 @@ from server.imaging.output import OutputFormat, PngEffort
 from server.imaging.tiling import Grid
 from server.metrics import Metrics
 from server.photo import Photo
-from server.restoration import Mode, Progress, Restored, RestoreOptions, Timings
+from server.restoration import Mode, Progress, Restored, RestoredFrames, RestoreOptions, Timings
 from server.settings import LimitSettings
-from server.tracing import current
+from server.stages import observe_stages
+from server.status import Status as Status
+from server.together import together
 
 log = logging.getLogger(__name__)
 
@@ -42,15 +43,6 @@ INLINE_BYTES = 64 * 1024
 
 T = TypeVar("T")
 Submit = Callable[[Pixels], Awaitable[Completion]]
-
-
-class Status(StrEnum):
-    """Where the service is in its life; restorations are taken in `READY` only."""
-
-    STARTING = "starting"
-    READY = "ready"
-    DRAINING = "draining"
-    FAILED = "failed"
 
 
 class Restorer:
@@ -130,7 +122,7 @@ class Restorer:
         """Count one request as accepted: a drain waits for its upload too. Raises NotReady or Draining instead."""
         status = self.status
         if status is not Status.READY:
-            refusal = _refusal(status)
+            refusal = status.refusal
             self._metrics.count_refusal(refusal.slug)
             raise refusal
         self.active += 1
@@ -144,19 +136,25 @@ class Restorer:
         return None if patience_s is None else self._clock() + patience_s
 
     def admit(
-        self, height: int, width: int, options: RestoreOptions, deadline: float | None, priority: Priority
+        self,
+        height: int,
+        width: int,
+        options: RestoreOptions,
+        deadline: float | None,
+        priority: Priority,
+        images: int = 1,
     ) -> None:
-        """Refuse an image before it is decoded, or even there: raises what `restore` would raise at once."""
+        """Refuse images before they are decoded, or even there: raises what `restore` would raise at once."""
         grid = self._plan(height, width, options)
         if grid.is_whole:
-            self._batcher.admit(Canvas(*grid.tile_shape), deadline, priority)
+            self._batcher.admit(Canvas(*grid.tile_shape), deadline, priority, None if images == 1 else images)
         else:
-            self._batcher.admit(Canvas(*grid.tile_shape), deadline, Priority.BATCH, len(grid))
+            self._batcher.admit(Canvas(*grid.tile_shape), deadline, Priority.BATCH, images * len(grid))
 
     async def tag(self, data: bytes, options: RestoreOptions) -> str:
         """The entity tag of the answer to an upload: equal for equal bytes, options and model."""
         if self.info is None:
-            raise _refusal(Status.STARTING)
+            raise Status.STARTING.refusal
         model = f"{self.info.artifact} {self.info.model_hash} {self.info.precision}"
         return await self._work(len(data) <= INLINE_BYTES, lambda: entity_tag(data, options.named(), model))
 
@@ -209,14 +207,46 @@ class Restorer:
         timings = Timings(
             decoded - began, queue_s, max(0.0, completed - decoded - queue_s), ended - completed, batch_size
         )
-        self._observe(timings, began, ended)
+        observe_stages(self._metrics, timings, began, ended)
         self._metrics.count_restored_pixels(grid.height * grid.width)
         mode = Mode.WHOLE if grid.is_whole else Mode.TILED
         canvas, masked = shared or grid.tile_shape, shared is not None
         return Restored(encoded, output, grid.width, grid.height, timings, mode, len(grid), report, canvas, masked)
 
+    async def restore_frames(
+        self,
+        frames: Frames,
+        options: RestoreOptions,
+        *,
+        deadline: float | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+    ) -> RestoredFrames:
+        """Restore the decoded images (N, 3, H, W) of an accepted request: a job each or its tiles, admitted as a whole.
+
+        Raises what `restore` raises; if one image fails, all do. Their size was held against the limits.
+        """
+        began = self._clock()
+        count, _, height, width = frames.shape
+        grid = self._plan(height, width, options)
+        jobs, quick = count * len(grid), count * height * width <= INLINE_PIXELS
+        with ExitStack() as series:
+            submit: Submit = lambda pixels: self._batcher.submit(pixels, deadline, priority)  # noqa: E731
+            if jobs > 1:
+                turn = priority if grid.is_whole else Priority.BATCH
+                submit = series.enter_context(
+                    Series(self._batcher, Canvas(*grid.tile_shape), jobs, deadline, turn, at_once=grid.is_whole)
+                ).submit
+            photos = [Frame(pixels, grid, options.strength) for pixels in frames]
+            runs = await together(self._run_tiles(frame, grid, submit, quick, _ignore) for frame in photos)
+        ended, queue_s = self._clock(), min(waited for waited, _, _ in runs)
+        timings = Timings(0.0, queue_s, max(0.0, ended - began - queue_s), 0.0, max(size for _, size, _ in runs))
+        observe_stages(self._metrics, timings, began, ended)
+        self._metrics.count_restored_pixels(count * height * width)
+        mode = Mode.WHOLE if grid.is_whole else Mode.TILED
+        return RestoredFrames([frame.restored for frame in photos], timings, mode, len(grid))
+
     async def _run_tiles(
-        self, photo: Photo, grid: Grid, submit: Submit, quick: bool, progress: Progress
+        self, photo: Photo | Frame, grid: Grid, submit: Submit, quick: bool, progress: Progress
     ) -> tuple[float, int, Canvas | None]:
         """Run all tiles, a few at a time; the first wait, the size of the largest run, and the canvas it shared."""
         tiles, completions, first_wait, largest = iter(grid), 0, math.inf, 0
@@ -236,17 +266,15 @@ class Restorer:
         if grid.is_whole:
             await run_in_turn()
             return first_wait, largest, shared
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(len(grid), self._batcher.useful_jobs(Canvas(*grid.tile_shape)))):
-                    group.create_task(run_in_turn())
-        except ExceptionGroup as failed:  # one tile is enough, and its photo fails once
-            raise failed.exceptions[0] from None
+        in_flight = min(len(grid), self._batcher.useful_jobs(Canvas(*grid.tile_shape)))
+        await together(
+            run_in_turn() for _ in range(in_flight)
+        )  # one tile that fails is enough, and its photo fails once
         return first_wait, largest, shared
 
     def _plan(self, height: int, width: int, options: RestoreOptions) -> Grid:
         if self.info is None:
-            raise _refusal(Status.STARTING)
+            raise Status.STARTING.refusal
         multiple = self.info.size_multiple
         return tiling.plan(height, width, multiple, self._max_whole_pixels, options.tile, options.overlap)
 
@@ -256,22 +284,6 @@ class Restorer:
 
     async def _in_codec_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._codec_threads, work)
-
-    def _observe(self, timings: Timings, began: float, ended: float) -> None:
-        trace = current.get()
-        exemplar = None if trace is None else trace.exemplar
-        self._metrics.observe_stage("decode", timings.decode_s, exemplar)
-        self._metrics.observe_stage("queue", timings.queue_s, exemplar)
-        self._metrics.observe_stage("inference", timings.inference_s, exemplar)
-        self._metrics.observe_stage("encode", timings.encode_s, exemplar)
-        self._metrics.observe_stage("total", ended - began, exemplar)
-        if trace is not None:
-            decoded, encoding = began + timings.decode_s, ended - timings.encode_s
-            taken = decoded + timings.queue_s
-            trace.add("decode", began, decoded)
-            trace.add("queue", decoded, taken)
-            trace.add("inference", taken, encoding)
-            trace.add("encode", encoding, ended)
 
 
 def _open(data: bytes, header: Header, grid: Grid, options: RestoreOptions) -> Photo:
@@ -285,11 +297,3 @@ def _ignore(done: int, total: int) -> None:
 def _is_quick(output: OutputFormat, options: RestoreOptions) -> bool:
     """Whether a small image is written in less than the way to a thread takes."""
     return output not in (OutputFormat.WEBP, OutputFormat.AVIF) and options.effort is PngEffort.FAST
-
-
-def _refusal(status: Status) -> Refused:
-    if status is Status.DRAINING:
-        return Draining("The server is stopping: it finishes what it accepted and takes nothing new.")
-    if status is Status.STARTING:
-        return NotReady("The server is starting: its backend is not warmed up yet.")
-    return NotReady("The server has no working backend.")

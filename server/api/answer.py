@@ -43,7 +43,7 @@ def restored_answer(restored: Restored, filename: str | None, tag: str, *, as_js
     headers = [
         (b"content-length", b"%d" % len(content)),
         (b"content-type", media_type),
-        (SERVER_TIMING, _server_timing(restored.timings)),
+        (SERVER_TIMING, server_timing(restored.timings)),
         (RESTORE_MODE, restored.mode.encode()),
         (b"etag", tag.encode()),
         _VARY,
@@ -76,8 +76,8 @@ def _multipart(restored: Restored, named: bytes) -> tuple[bytes, bytes]:
     return b"multipart/mixed; boundary=" + boundary, b"".join(parts)
 
 
-def _server_timing(timings: Timings) -> bytes:
-    # W3C Server Timing: durations in milliseconds; the request context adds the total.
+def server_timing(timings: Timings) -> bytes:
+    """The stages as a W3C Server-Timing, in milliseconds; the request context adds the total."""
     return b'decode;dur=%.2f, queue;dur=%.2f, inference;dur=%.2f, encode;dur=%.2f, batch;desc="%d"' % (
         timings.decode_s * 1e3,
         timings.queue_s * 1e3,

@@ -15,6 +15,7 @@ from starlette.types import Scope
 
 from server import errors, logs
 from server.api import options, request_context
+from server.api.open_inference.errors import is_open_inference
 from server.errors import PromptIRServeError
 
 MEDIA_TYPE = "application/problem+json"
@@ -27,6 +28,8 @@ STATUS: Mapping[type[PromptIRServeError], int] = {
     errors.Unauthorized: 401,
     errors.Forbidden: 403,
     errors.NotAcceptable: 406,
+    errors.UnknownModel: 404,
+    errors.UnsupportedEncoding: 415,
     errors.UploadStalled: 408,
     errors.ImageTooLarge: 413,
     errors.UnsupportedImage: 415,
@@ -174,6 +177,8 @@ def _problem(
     extensions: Mapping[str, object] | None = None,
 ) -> Response:
     request_context.note_outcome(scope, slug)
+    if is_open_inference(scope):
+        return JSONResponse({"error": detail}, status, headers)
     members: dict[str, object] = {
         "type": _type_of(slug),
         "title": title,

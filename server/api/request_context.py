@@ -20,7 +20,7 @@ REQUEST_ID = b"x-request-id"
 SERVER_TIMING = b"server-timing"
 
 # What a proxy may have given it: safe in a header, in a log line and in a URI.
-_SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _OUTCOME = "promptir_outcome"
 
 
@@ -121,6 +121,6 @@ def _request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == REQUEST_ID:
             given: str = value.decode("latin-1")
-            if _SANE_ID.fullmatch(given):
+            if SANE_ID.fullmatch(given):
                 return given
     return f"{random.getrandbits(128):032x}"  # unique, not secret: a fifth of the cost of a UUID

@@ -1,5 +1,6 @@
 """The Series: jobs of one canvas that are admitted as a whole and come one by one."""
 
+import asyncio
 from types import TracebackType
 from typing import Self
 
@@ -9,22 +10,34 @@ from server.batching.job import Canvas, Completion, Priority
 
 
 class Series:
-    """The tiles of one photo: a block that is refused at its beginning or not at all.
+    """The tiles of one photo, or the images of one tensor: a block that is refused at its beginning or not at all.
 
-    What is still to come counts as backlog from there on, until the block ends. The jobs are of the batch class: an
-    image that comes alone waits for the run that goes on and not for the photo.
+    What is still to come counts as backlog from there on, until the block ends. The jobs of a photo are of the batch
+    class: an image that comes alone waits for the run that goes on and not for the photo. With `at_once` the first
+    waits for the last, so that an idle device does not begin with one of them alone; all must come.
     """
 
-    def __init__(self, batcher: Batcher, canvas: Canvas, count: int, deadline: float | None) -> None:
+    def __init__(
+        self,
+        batcher: Batcher,
+        canvas: Canvas,
+        count: int,
+        deadline: float | None,
+        priority: Priority = Priority.BATCH,
+        *,
+        at_once: bool = False,
+    ) -> None:
         self._batcher = batcher
         self._canvas = canvas
         self._owed = count
         self._deadline = deadline
+        self._priority = priority
+        self._gate = asyncio.Barrier(count) if at_once else None
 
     def __enter__(self) -> Self:
         """Raises what `Batcher.admit` raises for so many jobs."""
         with self._batcher.queue.lock:
-            self._batcher.admit(self._canvas, self._deadline, Priority.BATCH, self._owed)
+            self._batcher.admit(self._canvas, self._deadline, self._priority, self._owed)
             self._batcher.owe(self._canvas, self._owed)
         return self
 
@@ -36,5 +49,7 @@ class Series:
 
     async def submit(self, pixels: Pixels) -> Completion:
         """Wait for the restored copy of one tile: `Batcher.submit` without its refusals for load."""
+        if self._gate is not None:
+            await self._gate.wait()
         self._owed -= 1
-        return await self._batcher.submit(pixels, self._deadline, Priority.BATCH, owed=True)
+        return await self._batcher.submit(pixels, self._deadline, self._priority, owed=True)

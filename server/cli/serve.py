@@ -52,6 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
         jobs.open()  # here, for a folder that cannot be used to be said in one sentence
     if (access := app.state.services.access) is not None:
         access.open()  # likewise
+    if (rpc := app.state.rpc) is not None:
+        rpc.open()
     config = uvicorn.Config(
         app,
         http=BoundedProtocol,

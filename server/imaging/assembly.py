@@ -1,6 +1,7 @@
 """The Assembly: restored tiles on their way to one image."""
 
 from threading import Lock
+from typing import cast
 
 import cv2
 import numpy as np
@@ -10,7 +11,7 @@ from server.backends.base import Pixels
 from server.imaging.tiling import Axis, Grid, Span, Tile
 
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
-SampleType = np.dtype[np.uint8] | np.dtype[np.uint16]
+SampleType = np.dtype[np.uint8] | np.dtype[np.uint16] | np.dtype[np.float32]
 Cell = tuple[Span, Span]
 """The rows and columns of a rectangle that the same tiles cover: one, two at a seam, four where seams cross."""
 
@@ -20,8 +21,8 @@ class Assembly:
 
     What one tile covers alone is written at once; only seams are held in float32, until the last of their tiles has
     come. So there is never a float32 copy of the image: with tiles in order, what waits is one row of seams. The result
-    is the same to the bit for every order. `is_grey` makes (1, H, W): the mean of the three planes, which differ a
-    little, carries the least noise.
+    is the same to the bit for every order. Integers fill their range; `dtype` float32 keeps [0, 1]. `is_grey` makes
+    (1, H, W): the mean of the three planes, which differ a little, carries the least noise.
     """
 
     def __init__(self, grid: Grid, dtype: SampleType, is_grey: bool = False) -> None:
@@ -30,7 +31,7 @@ class Assembly:
         self._missing = {(tile.top, tile.left) for tile in grid}
         self._seams: dict[Cell, dict[tuple[int, int], Pixels]] = {}
         self._lock = Lock()
-        self._samples: Samples = np.empty((1 if is_grey else 3, grid.height, grid.width), dtype)
+        self._samples: Samples | Pixels = np.empty((1 if is_grey else 3, grid.height, grid.width), dtype)
 
     @property
     def missing(self) -> int:
@@ -43,11 +44,16 @@ class Assembly:
         return sum(part.nbytes for parts in self._seams.values() for part in parts.values())
 
     @property
-    def samples(self) -> Samples:
+    def pixels(self) -> Samples | Pixels:
         """The whole image; RuntimeError while a tile is missing."""
         if self._missing:
             raise RuntimeError(f"{len(self._missing)} of {len(self._grid)} tiles have not come")
         return self._samples
+
+    @property
+    def samples(self) -> Samples:
+        """The same of an integer type, as files hold it."""
+        return cast(Samples, self.pixels)
 
     @property
     def planes(self) -> tuple[Samples, ...]:
@@ -88,6 +94,9 @@ class Assembly:
         rows, columns = cell
         target = self._samples[:, rows.start : rows.stop, columns.start : columns.stop]
         planes = pixels.mean(axis=0, keepdims=True, dtype=np.float32) if self._is_grey else pixels
+        if target.dtype == np.float32:
+            np.clip(planes, 0.0, 1.0, out=target)
+            return
         depth, full = (cv2.CV_8U, 255.0) if self._samples.dtype == np.uint8 else (cv2.CV_16U, 65535.0)
         if planes.flags.c_contiguous and target.flags.c_contiguous:  # as of a whole image: its planes in one call
             planes, target = planes.reshape(1, -1, planes.shape[2]), target.reshape(1, -1, target.shape[2])

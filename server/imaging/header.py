@@ -21,7 +21,7 @@ def peek(start: bytes, limits: LimitSettings) -> tuple[int, int] | None:
         return None
     size = dimensions(containers.format_of(start), start)
     if size is not None:
-        _hold_against(*size, limits)
+        hold_against(*size, limits)
     return size
 
 
@@ -42,12 +42,13 @@ def probe(data: bytes, limits: LimitSettings) -> Header:
     header = containers.BY_FORMAT[name].read_header(data, limits.max_metadata_bytes)
     if header.orientation >= 5:  # the transposed half of the eight
         header = replace(header, width=header.height, height=header.width)
-    _hold_against(header.height, header.width, limits)
+    hold_against(header.height, header.width, limits)
     _refuse_several_frames(header)
     return header
 
 
-def _hold_against(height: int, width: int, limits: LimitSettings) -> None:
+def hold_against(height: int, width: int, limits: LimitSettings) -> None:
+    """Raise ImageTooLarge for a size beyond the limits, UndecodableImage for one without pixels."""
     if width < 1 or height < 1:
         raise UndecodableImage(f"The image says it is {width} x {height} pixels.")
     if max(width, height) > limits.max_image_side:

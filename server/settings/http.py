@@ -12,6 +12,12 @@ class HttpSettings(Group):
         default="127.0.0.1", description="Loopback unless asked: without `keys_file` anyone may send work."
     )
     port: int = Field(default=8000, ge=0, le=65535, description="TCP port; 0 takes a free one.")
+    grpc_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="TCP port of gRPC, with the extra `grpc`; unset, there is none.",
+    )
     metrics_port: int | None = Field(
         default=None,
         ge=0,

@@ -42,7 +42,6 @@ def guarded(session_start: Any, tmp_path_factory: pytest.TempPathFactory) -> Any
         ("GET", f"/v1/jobs/{'0' * 32}"),
         ("GET", f"/v1/jobs/{'0' * 32}/events"),
         ("DELETE", f"/v1/jobs/{'0' * 32}"),
-        ("POST", "/v2/models/promptir/infer"),
         ("GET", "/v1/scheduler"),
         ("POST", "/healthz"),
         ("GET", "/anything/else"),

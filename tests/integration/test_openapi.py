@@ -51,12 +51,25 @@ def test_every_reference_leads_somewhere_and_every_route_is_described(server: An
         "/metrics",
         "/readyz",
         "/restore",
+        "/v1/health/live",
+        "/v1/health/ready",
         "/v1/jobs",
         "/v1/jobs/{job_id}",
         "/v1/jobs/{job_id}/events",
         "/v1/jobs/{job_id}/result",
         "/v1/limits",
         "/v1/scheduler",
+        "/v1/version",
+        "/v2",
+        "/v2/health/live",
+        "/v2/health/ready",
+        "/v2/models/stats",
+        *sorted(
+            f"/v2/models/{model}{what}"
+            for model in ("{model}", "{model}/versions/{version}")
+            for what in ("", "/config", "/infer", "/ready", "/stats")
+        ),
+        "/v2/repository/index",
     ]
     for reference in _references(document):
         assert reference.removeprefix("#/components/schemas/") in document["components"]["schemas"]

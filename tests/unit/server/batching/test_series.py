@@ -132,3 +132,21 @@ def test_a_deadline_holds_for_the_whole_series() -> None:
             pass
 
     play(scene)
+
+
+def test_jobs_that_come_at_once_wait_for_the_last_and_keep_their_class() -> None:
+    async def scene(batcher: Batcher, device: Device) -> None:
+        with Series(batcher, SMALL, 3, None, Priority.INTERACTIVE, at_once=True) as series:
+            first = [asyncio.create_task(series.submit(np.zeros((3, 8, 8), np.float32))) for _ in range(2)]
+            await turns()
+            assert batcher.queue.jobs == 0
+            last = asyncio.create_task(series.submit(np.zeros((3, 8, 8), np.float32)))
+            await turns()
+            assert batcher.queue.jobs == 3
+            assert all(len(lane.classes[Priority.INTERACTIVE]) == 3 for lane in batcher.queue.lanes)
+            for task in (*first, last):
+                task.cancel()
+            await asyncio.gather(*first, last, return_exceptions=True)
+        assert batcher.backlog_s() == 0
+
+    play(scene)

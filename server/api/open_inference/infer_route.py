@@ -1,0 +1,94 @@
+"""Infer route: `POST /v2/models/{model}/infer`, from the first bytes of the body to the answer."""
+
+from functools import partial
+
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from server.api import error_responses
+from server.api.answer import RESTORE_MODE, server_timing
+from server.api.body import Body, UploadRoom
+from server.api.callers import charge
+from server.api.cancellation import WhileConnected
+from server.api.open_inference.compression import deflated, wanted_encoding
+from server.api.open_inference.errors import ROOT
+from server.api.open_inference.incoming import Incoming
+from server.api.open_inference.wire import HEADER_LENGTH, Head, read_head, write_answer
+from server.api.request_context import SERVER_TIMING, note_outcome
+from server.api.restore_route import declared_bytes, refuse
+from server.api.services import Services
+from server.aside import aside
+from server.errors import PromptIRServeError
+from server.open_inference.inference import Call, Inference, Outcome
+from server.tracing import stage
+
+METHOD = "POST"
+PATHS = (f"{ROOT}/models/{{model}}/infer", f"{ROOT}/models/{{model}}/versions/{{version}}/infer")
+
+
+class InferRoute:
+    """Where binary data follows the JSON, that decides before the data is read: refused by shape or by load.
+
+    The data counts as an upload until it is restored: tiles are cut from it.
+    """
+
+    def __init__(self, services: Services, room: UploadRoom) -> None:
+        self._services = services
+        self._room = room
+        self._inference = Inference(services.restorer, services.limits)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"])
+        limits = self._services.limits
+        body = Body(receive, declared_bytes(headers), limits.max_upload_bytes, self._room, limits.upload_stall_s)
+        try:
+            with self._services.restorer.accepted():
+                incoming = Incoming(headers, body, self._room, limits.max_upload_bytes)
+                try:
+                    head, call, outcome = await self._infer(scope, incoming, receive)
+                finally:
+                    incoming.release()
+                response = await _response(head, call, outcome, wanted_encoding(headers))
+        except PromptIRServeError as error:
+            await refuse(error_responses.answer(scope, error), body, scope, receive, send)
+        except ClientDisconnect:
+            await error_responses.client_gone(scope)(scope, receive, send)
+        else:
+            note_outcome(scope, "restored")
+            await response(scope, receive, send)
+
+    async def _infer(self, scope: Scope, incoming: Incoming, receive: Receive) -> tuple[Head, Call, Outcome]:
+        path = scope["path_params"]
+        with stage("upload"):
+            text = await incoming.text()
+            head = await aside(lambda: read_head(text), len(text))
+            document = head.document
+            call = self._inference.call(
+                path["model"],
+                path.get("version", ""),
+                document.id,
+                document.parameters,
+                head.inputs,
+                head.outputs,
+                partial(charge, scope),
+            )
+            head.check(call.shape)
+            binary = await incoming.binary()
+        with WhileConnected(receive):
+            outcome = await self._inference.run(call, lambda: head.images(call.shape, binary), incoming.size)
+        return head, call, outcome
+
+
+async def _response(head: Head, call: Call, outcome: Outcome, encoding: str | None) -> Response:
+    content, length = await aside(lambda: write_answer(call, outcome, head.wants_binary), outcome.size)
+    headers = {
+        SERVER_TIMING.decode(): server_timing(outcome.timings).decode(),
+        RESTORE_MODE.decode(): outcome.mode.value,
+    }
+    if length is not None:
+        headers[HEADER_LENGTH.decode()] = str(length)
+    if encoding is not None:
+        content = await aside(lambda: deflated(content, encoding), len(content))
+        headers["content-encoding"] = encoding
+    return Response(content, 200, headers, "application/json" if length is None else "application/octet-stream")

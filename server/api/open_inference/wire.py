@@ -1,0 +1,136 @@
+"""Wire: requests and answers of the protocol as HTTP carries them, JSON with or without binary data behind it."""
+
+import base64
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from server.api.open_inference.schemas import InferRequest
+from server.errors import InvalidRequest
+from server.frame import Frames
+from server.open_inference.inference import Call, Named, Outcome
+from server.open_inference.models import OUTPUT, VERSION, Datatype
+from server.open_inference.tensors import MAX_VALUES, Images, Shape, from_raw, from_values, raw_of
+
+HEADER_LENGTH = b"inference-header-content-length"
+BINARY_SIZE, BINARY_DATA, BINARY_OUTPUT = "binary_data_size", "binary_data", "binary_data_output"
+# Numbers are written in steps of so many, between which other threads have their turn.
+_STEP = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The JSON of a request, checked as far as its form goes."""
+
+    document: InferRequest
+    is_binary: bool
+    """Whether the data of its input follows the JSON."""
+
+    @property
+    def inputs(self) -> list[Named]:
+        return [Named(each.name, each.parameters, each.datatype, each.shape) for each in self.document.inputs]
+
+    @property
+    def outputs(self) -> list[Named]:
+        return [Named(each.name, each.parameters) for each in self.document.outputs]
+
+    @property
+    def wants_binary(self) -> bool:
+        """Whether the output is to follow the JSON of the answer."""
+        wanted = bool(self.document.parameters.get(BINARY_OUTPUT, False))
+        return any(bool(each.parameters.get(BINARY_DATA, wanted)) for each in self.document.outputs or ()) or (
+            wanted and not self.document.outputs
+        )
+
+    def check(self, shape: Shape) -> None:
+        """Raise InvalidRequest where the size of the binary data is not that of the shape, or JSON cannot hold it."""
+        if self.is_binary:
+            shape.check_byte_size(_binary_size(self.document.inputs[0].parameters))
+        if shape.datatype is not Datatype.BYTES and shape.values > MAX_VALUES and not self.wants_binary:
+            raise InvalidRequest(
+                f"The answer has {shape.values} numbers, and as JSON at most {MAX_VALUES} are written: ask for it with "
+                f"`{BINARY_OUTPUT}`.",
+                max_values=MAX_VALUES,
+            )
+
+    def images(self, shape: Shape, binary: memoryview) -> Images:
+        """The data of the input, from what follows the JSON or from inside it; raises InvalidRequest."""
+        if not self.is_binary:
+            if binary:
+                raise InvalidRequest(f"{len(binary)} bytes follow the JSON, and no input has a {BINARY_SIZE}.")
+            return from_values(shape, self.document.inputs[0].data)
+        size = _binary_size(self.document.inputs[0].parameters)
+        if size != len(binary):
+            raise InvalidRequest(f"{len(binary)} bytes follow the JSON, and {BINARY_SIZE} says {size}.")
+        return from_raw(shape, binary)
+
+
+def header_length(headers: Mapping[bytes, bytes]) -> int | None:
+    """The length of the JSON where binary data follows it, None without; raises InvalidRequest."""
+    given = headers.get(HEADER_LENGTH)
+    if given is None:
+        return None
+    if not given.isdigit() or not 0 < int(given) < 2**31:
+        raise InvalidRequest("Inference-Header-Content-Length must be the number of bytes of the JSON.")
+    return int(given)
+
+
+def read_head(text: bytes) -> Head:
+    """Parse the JSON of a request; raises InvalidRequest."""
+    values = text.count(b",") + text.count(b":")
+    if values > MAX_VALUES:
+        raise InvalidRequest(
+            f"The JSON holds {values} values; at most {MAX_VALUES} are read: send tensors as binary data.",
+            max_values=MAX_VALUES,
+        )
+    try:
+        document = InferRequest.model_validate_json(text)
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, fault['loc'])) or 'the JSON'}: {fault['msg']}" for fault in error.errors()[:3]]
+        raise InvalidRequest("; ".join(faults)) from None
+    return Head(document, any(BINARY_SIZE in each.parameters for each in document.inputs))
+
+
+def write_answer(call: Call, outcome: Outcome, is_binary: bool) -> tuple[bytes, int | None]:
+    """The body of an answer, and the length of its JSON where binary data follows."""
+    output: dict[str, Any] = {"name": OUTPUT, "datatype": outcome.datatype.value, "shape": list(outcome.dims)}
+    binary, values = b"", "[]"
+    if is_binary:
+        binary = b"".join(raw_of(outcome.images))
+        output["parameters"] = {BINARY_SIZE: len(binary)}
+    else:
+        values = _values(outcome)
+        if outcome.datatype is Datatype.BYTES:
+            output["parameters"] = {"content_type": "base64"}
+    document: dict[str, Any] = {"model_name": call.model, "model_version": VERSION}
+    if call.id:
+        document["id"] = call.id
+    document |= {"parameters": {"mode": outcome.mode.value}, "outputs": [output]}
+    text = json.dumps(document)
+    if is_binary:
+        return text.encode() + binary, len(text)
+    # The numbers are put in where a dump of millions of them would hold all threads up.
+    return f'{text[:-3]}, "data": {values}}}]}}'.encode(), None
+
+
+def _values(outcome: Outcome) -> str:
+    if outcome.datatype is Datatype.BYTES:
+        return json.dumps([base64.b64encode(bytes(image)).decode() for image in outcome.images])
+    return f"[{','.join(part for image in outcome.images for part in _parts(np.asarray(image)))}]"
+
+
+def _parts(image: Frames) -> Iterator[str]:
+    flat = image.reshape(-1)
+    for at in range(0, len(flat), _STEP):
+        yield json.dumps(flat[at : at + _STEP].tolist(), separators=(",", ":"))[1:-1]
+
+
+def _binary_size(parameters: Mapping[str, Any]) -> int:
+    size = parameters.get(BINARY_SIZE)
+    if not isinstance(size, int) or size < 0:
+        raise InvalidRequest(f"{BINARY_SIZE} must be a number of bytes.")
+    return size

@@ -1,0 +1,135 @@
+"""Inference: the use case of the protocol, the images of one tensor in and their restored copies out."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from server.aside import aside
+from server.errors import InvalidRequest
+from server.frame import Frames
+from server.imaging.header import hold_against, probe
+from server.open_inference import models
+from server.open_inference.models import INPUT, OUTPUT, Datatype
+from server.open_inference.parameters import Parameters, refuse_features
+from server.open_inference.tensors import Images, Shape
+from server.restoration import Mode, Restored, Timings
+from server.restorer import Restorer
+from server.settings import LimitSettings
+from server.together import together
+
+# Files of more follow one another: photos of one request must not refuse each other for the load that they are.
+TOGETHER_PIXELS = 2**20
+
+
+Charge = Callable[[int], None]
+"""Charges pixels to whoever asks; raises QuotaExceeded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What a request says of one of its tensors."""
+
+    name: str
+    parameters: Mapping[str, object]
+    datatype: str = ""
+    dims: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A checked request without its data; `deadline` is on the clock of the restorer."""
+
+    model: str
+    id: str
+    shape: Shape
+    parameters: Parameters
+    deadline: float | None
+    charge: Charge
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The output tensor of a call: N images, each (3, H, W) or a file, and how they were made."""
+
+    images: Sequence[Frames] | Sequence[bytes]
+    datatype: Datatype
+    dims: tuple[int, ...]
+    mode: Mode
+    timings: Timings
+
+    @property
+    def size(self) -> int:
+        """Bytes of the images."""
+        return sum(len(image) if isinstance(image, bytes) else image.nbytes for image in self.images)
+
+
+class Inference:
+    """Turns calls into restorations; each belongs to a request that the restorer has accepted."""
+
+    def __init__(self, restorer: Restorer, limits: LimitSettings) -> None:
+        self._restorer = restorer
+        self._limits = limits
+
+    def call(
+        self,
+        model: str,
+        version: str,
+        request_id: str,
+        parameters: Mapping[str, object],
+        inputs: Sequence[Named],
+        outputs: Sequence[Named],
+        charge: Charge,
+        patience_s: float | None = None,
+    ) -> Call:
+        """Check all but the data of a request, whether it would be admitted now, and charge it.
+
+        `patience_s` is the transport's own timeout. Raises UnknownModel, InvalidRequest, ImageTooLarge, QueueFull,
+        DeadlineExceeded, QuotaExceeded.
+        """
+        models.find(model, version)
+        asked = Parameters.of(parameters)
+        for tensor in (*inputs, *outputs):
+            refuse_features(tensor.parameters)
+        if len(inputs) != 1 or inputs[0].name != INPUT:
+            raise InvalidRequest(f"A request has one input, {INPUT}, not {[tensor.name for tensor in inputs]}.")
+        if len(outputs) > 1 or any(output.name != OUTPUT for output in outputs):
+            raise InvalidRequest(f"There is one output, {OUTPUT}, not {[tensor.name for tensor in outputs]}.")
+        shape = Shape.of(INPUT, inputs[0].datatype, inputs[0].dims)
+        patience = [seconds for seconds in (asked.patience_s, patience_s) if seconds is not None]
+        call = Call(model, request_id, shape, asked, self._restorer.deadline_in(min(patience, default=None)), charge)
+        if shape.datatype is not Datatype.BYTES:  # files tell their size when they are there
+            _, _, height, width = shape.dims
+            hold_against(height, width, self._limits)
+            self._restorer.admit(height, width, asked.options, call.deadline, asked.turn, shape.count)
+            charge(shape.count * height * width)
+        return call
+
+    async def run(self, call: Call, read: Callable[[], Images], size: int) -> Outcome:
+        """Restore the images of a call, which `read` makes of `size` bytes of a request.
+
+        Raises what `read` and the Restorer raise. Cancelling it takes its jobs back.
+        """
+        images = await aside(read, size)
+        if not isinstance(images, list):
+            restored = await self._restorer.restore_frames(
+                images, call.parameters.options, deadline=call.deadline, priority=call.parameters.turn
+            )
+            return Outcome(restored.frames, call.shape.datatype, call.shape.dims, restored.mode, restored.timings)
+        files = await self._restore_files(call, images)
+        mode = Mode.TILED if any(file.mode is Mode.TILED for file in files) else Mode.WHOLE
+        slowest = max(files, key=lambda file: file.timings.queue_s + file.timings.inference_s)
+        return Outcome([file.data for file in files], Datatype.BYTES, call.shape.dims, mode, slowest.timings)
+
+    async def _restore_files(self, call: Call, files: Sequence[bytes]) -> list[Restored]:
+        async def restore(data: bytes) -> Restored:
+            options, turn = call.parameters.options, call.parameters.turn
+            return await self._restorer.restore(data, options, deadline=call.deadline, priority=turn)
+
+        headers = await aside(lambda: [probe(data, self._limits) for data in files], sum(map(len, files)))
+        sizes = [header.height * header.width for header in headers]
+        call.charge(sum(sizes))
+        small = [at for at, size in enumerate(sizes) if size <= TOGETHER_PIXELS]
+        restored = dict(zip(small, await together(restore(files[at]) for at in small), strict=True))
+        for at in range(len(files)):
+            if at not in restored:
+                restored[at] = await restore(files[at])
+        return [restored[at] for at in range(len(files))]

@@ -1,0 +1,90 @@
+"""Models: the names that the one network has in the protocol, and what their metadata says."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from server.errors import UnknownModel
+
+SERVER_NAME = "promptir-serve"
+VERSION = "1"
+INPUT, OUTPUT = "image", "restored"
+EXTENSIONS = ("binary_tensor_data", "model_configuration", "statistics", "model_repository")
+MAX_IMAGES = 64
+"""Of one request, so of one tensor."""
+
+# Names that clients of the protocol know, from its list of platforms.
+_PLATFORMS = {"onnx": "onnxruntime_onnx", "tensorrt": "tensorrt_plan", "pytorch": "pytorch_libtorch"}
+_CONFIG_TYPES = {"FP32": "TYPE_FP32", "UINT8": "TYPE_UINT8", "BYTES": "TYPE_STRING"}
+
+
+class Datatype(StrEnum):
+    """What a tensor may hold: RGB pixels as floats in [0, 1] or as bytes, or whole image files."""
+
+    FP32 = "FP32"
+    UINT8 = "UINT8"
+    BYTES = "BYTES"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A name of the network. All of them take all datatypes; `datatype` is what its metadata says.
+
+    Metadata has room for one datatype, and programs such as perf_analyzer make up their requests from it.
+    """
+
+    name: str
+    datatype: Datatype
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """The shape of one image; -1 is any size."""
+        return (1,) if self.datatype is Datatype.BYTES else (3, -1, -1)
+
+    def metadata(self, backend: str) -> dict[str, Any]:
+        """The document of `GET /v2/models/{name}`; the first dimension of each shape is the batch."""
+        shape = [-1, *self.dims]
+        return {
+            "name": self.name,
+            "versions": [VERSION],
+            "platform": _platform(backend),
+            "inputs": [{"name": INPUT, "datatype": self.datatype.value, "shape": shape}],
+            "outputs": [{"name": OUTPUT, "datatype": self.datatype.value, "shape": shape}],
+        }
+
+    def config(self, backend: str) -> dict[str, Any]:
+        """Triton's model configuration, as far as clients read it."""
+        kind, dims = _CONFIG_TYPES[self.datatype], list(self.dims)
+        return {
+            "name": self.name,
+            "platform": _platform(backend),
+            "backend": backend,
+            "max_batch_size": MAX_IMAGES,
+            "input": [{"name": INPUT, "data_type": kind, "dims": dims}],
+            "output": [{"name": OUTPUT, "data_type": kind, "dims": dims}],
+            "model_transaction_policy": {"decoupled": False},
+        }
+
+
+MODELS = {
+    model.name: model
+    for model in (
+        Model("promptir", Datatype.FP32),
+        Model("promptir-uint8", Datatype.UINT8),
+        Model("promptir-file", Datatype.BYTES),
+    )
+}
+
+
+def find(name: str, version: str = "") -> Model:
+    """The model of a name and, where one is given, a version; raises UnknownModel."""
+    model = MODELS.get(name)
+    if model is None:
+        raise UnknownModel(f"There is no model {name!r}; there are {', '.join(MODELS)}.", models=list(MODELS))
+    if version not in ("", VERSION):
+        raise UnknownModel(f"{name} has no version {version!r}; it has {VERSION}.", versions=[VERSION])
+    return model
+
+
+def _platform(backend: str) -> str:
+    return _PLATFORMS.get(backend, backend)

@@ -1,0 +1,85 @@
+"""Parameters: what a request of the protocol may ask besides its tensors."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from server.batching.job import Priority
+from server.errors import InvalidRequest
+from server.imaging.output import ColourPolicy, MetadataPolicy, OutputFormat, PngEffort
+from server.restoration import DEFAULT_QUALITY, RestoreOptions
+
+# Triton's meaning: 0 is the default, 1 the highest, and greater numbers come later.
+_INTERACTIVE = (0, 1)
+_MICROSECONDS = 1e6
+_STATELESS = "no state is kept between requests"
+_NOT_HERE = {
+    "sequence_id": _STATELESS,
+    "sequence_start": _STATELESS,
+    "sequence_end": _STATELESS,
+    "shared_memory_region": "tensors are sent, not shared in memory",
+    "classification": "the answer is an image and has no classes",
+}
+
+
+class Parameters(BaseModel):
+    """The parameters of a request; further ones are ignored. Those of files do nothing to tensors of pixels."""
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
+
+    timeout: int = Field(default=0, ge=0, description="Microseconds in which the answer is worth having; 0 for ever.")
+    priority: Annotated[int, Field(ge=0)] | Literal["interactive", "batch"] = Field(
+        default=0, description="0 and 1 are `interactive`, greater numbers `batch`, which waits behind."
+    )
+    strength: float = Field(default=1.0, ge=0, le=1, description="The share of the restored image; the rest is input.")
+    tile: int | None = Field(default=None, ge=1, description="Longest side of a tile, in pixels.")
+    overlap: int | None = Field(default=None, ge=0, description="Pixels that neighbouring tiles share at least.")
+    format: OutputFormat | Literal["same"] = Field(default=OutputFormat.PNG, description="Of files.")
+    quality: int = Field(default=DEFAULT_QUALITY, ge=1, le=100, description="Of files in JPEG, WebP and AVIF.")
+    effort: PngEffort = Field(default=PngEffort.FAST, description="Of files in PNG.")
+    metadata: MetadataPolicy = Field(default=MetadataPolicy.KEEP, description="What becomes of the EXIF of files.")
+    color: ColourPolicy = Field(default=ColourPolicy.KEEP, description="`srgb` converts the colours of files.")
+
+    @classmethod
+    def of(cls, given: Mapping[str, object]) -> "Parameters":
+        """Check what a request gives; raises InvalidRequest that names every fault, or what is not offered."""
+        refuse_features(given)
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            faults = {str(fault["loc"][0]): fault["msg"] for fault in error.errors()}
+            raise InvalidRequest("; ".join(f"parameter {name}: {text}" for name, text in faults.items())) from None
+
+    @property
+    def patience_s(self) -> float | None:
+        """The timeout in seconds; None without one."""
+        return self.timeout / _MICROSECONDS if self.timeout else None
+
+    @property
+    def turn(self) -> Priority:
+        """The class of the jobs."""
+        if isinstance(self.priority, int):
+            return Priority.INTERACTIVE if self.priority in _INTERACTIVE else Priority.BATCH
+        return Priority.BATCH if self.priority == "batch" else Priority.INTERACTIVE
+
+    @property
+    def options(self) -> RestoreOptions:
+        """The same as a restoration takes them."""
+        return RestoreOptions(
+            output=None if self.format == "same" else OutputFormat(self.format),
+            quality=self.quality,
+            effort=self.effort,
+            metadata=self.metadata,
+            colours=self.color,
+            strength=self.strength,
+            tile=self.tile,
+            overlap=self.overlap,
+        )
+
+
+def refuse_features(given: Mapping[str, object]) -> None:
+    """Raise InvalidRequest for a parameter, of a request or of a tensor, that asks for what there is not."""
+    for name, reason in _NOT_HERE.items():
+        if given.get(name):
+            raise InvalidRequest(f"{name} is not offered: {reason}.")

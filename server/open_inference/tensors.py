@@ -1,0 +1,146 @@
+"""Tensors: the images of a request and of its answer, as the protocol carries them."""
+
+import base64
+import binascii
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from server.errors import InvalidRequest
+from server.frame import Frames
+from server.open_inference.models import INPUT, MAX_IMAGES, Datatype
+
+MAX_VALUES = 2**19
+"""Of a tensor that is not sent as bytes: each number is text or a field, and costs a hundred times as much."""
+
+Images = Frames | list[bytes]
+"""The pixels of a tensor, (N, 3, H, W), or N image files."""
+
+_LENGTH = struct.Struct("<I")  # before each element of a BYTES tensor
+_ONE = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Datatype and shape of an input that can be restored: N images, and unless they are files their size."""
+
+    datatype: Datatype
+    dims: tuple[int, ...]
+
+    @classmethod
+    def of(cls, name: str, datatype: str, dims: Sequence[int]) -> "Shape":
+        """Check what a request says of its input; raises InvalidRequest."""
+        if datatype not in list(Datatype):
+            taken = ", ".join(Datatype)
+            raise InvalidRequest(f"{name} is {datatype}; taken are {taken}.", datatypes=list(Datatype))
+        kind = Datatype(datatype)
+        is_file = kind is Datatype.BYTES
+        fits = len(dims) in (1, 2) and dims[1:] in ([], [1]) if is_file else len(dims) == 4 and dims[1] == 3
+        if not fits or min(dims) < 1:
+            wanted = "[N] or [N, 1]" if is_file else "[N, 3, H, W]"
+            raise InvalidRequest(f"{name} has the shape {list(dims)}; of {datatype} it is {wanted}.")
+        if dims[0] > MAX_IMAGES:
+            raise InvalidRequest(
+                f"{name} holds {dims[0]} images; at most {MAX_IMAGES} are taken.", max_images=MAX_IMAGES
+            )
+        return cls(kind, tuple(dims))
+
+    @property
+    def count(self) -> int:
+        """Images."""
+        return self.dims[0]
+
+    @property
+    def values(self) -> int:
+        """Numbers, or files."""
+        return int(np.prod(self.dims, dtype=object))
+
+    @property
+    def byte_size(self) -> int | None:
+        """Of the raw form; None for files, which may have any size."""
+        if self.datatype is Datatype.BYTES:
+            return None
+        return self.values * (4 if self.datatype is Datatype.FP32 else 1)
+
+    def check_byte_size(self, size: int) -> None:
+        """Raise InvalidRequest for raw data of another size."""
+        if self.byte_size not in (None, size):
+            wanted = f"{self.datatype} {list(self.dims)} has {self.byte_size} bytes"
+            raise InvalidRequest(f"{INPUT} comes with {size} bytes; {wanted}.")
+
+
+def from_raw(shape: Shape, raw: bytes | memoryview) -> Images:
+    """Read the raw form of a tensor: a view of the bytes, checked. Raises InvalidRequest."""
+    shape.check_byte_size(len(raw))
+    if shape.datatype is Datatype.BYTES:
+        elements = list(_elements(memoryview(raw)))
+        _check_count(shape, len(elements))
+        return elements
+    kind = "<f4" if shape.datatype is Datatype.FP32 else "u1"
+    return _checked(np.frombuffer(raw, kind).reshape(shape.dims))
+
+
+def from_values(shape: Shape, values: Any) -> Images:
+    """Read numbers, flat or nested as the shape is, or strings of base64. Raises InvalidRequest."""
+    if shape.values > MAX_VALUES:
+        raise InvalidRequest(
+            f"{INPUT} has {shape.values} numbers; one by one at most {MAX_VALUES} are taken: send it as binary data.",
+            max_values=MAX_VALUES,
+        )
+    if shape.datatype is Datatype.BYTES:
+        return _files(shape, values)
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise InvalidRequest(f"{INPUT} is nested unevenly.") from None
+    if array.size != shape.values or array.dtype.kind not in ("iu" if shape.datatype is Datatype.UINT8 else "iuf"):
+        kind = "whole numbers" if shape.datatype is Datatype.UINT8 else "numbers"
+        raise InvalidRequest(f"{INPUT} must hold {shape.values} {kind}, as {list(shape.dims)} says.")
+    if shape.datatype is Datatype.FP32:
+        return _checked(array.astype(np.float32).reshape(shape.dims))
+    if array.min() < 0 or array.max() > 255:
+        raise InvalidRequest(f"{INPUT} has values out of 0..255, which UINT8 cannot hold.")
+    return array.astype(np.uint8).reshape(shape.dims)
+
+
+def raw_of(images: Sequence[Frames] | Sequence[bytes]) -> Iterator[bytes]:
+    """The raw form of a tensor of these images, each (3, H, W) or a file, in pieces."""
+    for image in images:
+        if isinstance(image, bytes):
+            yield _LENGTH.pack(len(image))
+            yield image
+        else:
+            yield image.astype(image.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+def _checked(pixels: Frames) -> Frames:
+    # A comparison with NaN is false. Bytes that were cast and not divided are the most common mistake.
+    if pixels.dtype != np.uint8 and not (pixels.min() >= 0 and pixels.max() <= _ONE):
+        raise InvalidRequest(f"{INPUT} has values out of 0..1 or that are no numbers; divide bytes by 255.")
+    return pixels
+
+
+def _elements(raw: memoryview) -> Iterator[bytes]:
+    at = 0
+    while at < len(raw):
+        begin = at + _LENGTH.size
+        if begin > len(raw) or (at := begin + _LENGTH.unpack_from(raw, begin - _LENGTH.size)[0]) > len(raw):
+            raise InvalidRequest(f"{INPUT} ends within an element: each has its length in 4 bytes before it.")
+        yield bytes(raw[begin:at])
+
+
+def _files(shape: Shape, values: Any) -> list[bytes]:
+    flat = [item for row in values for item in (row if isinstance(row, list) else [row])] if values else []
+    _check_count(shape, len(flat))
+    try:
+        return [base64.b64decode(item, validate=True) if isinstance(item, str) else bytes(item) for item in flat]
+    except (binascii.Error, ValueError, TypeError):
+        raise InvalidRequest(f"{INPUT} holds files as strings of base64, or as binary data.") from None
+
+
+def _check_count(shape: Shape, count: int) -> None:
+    if count != shape.count:
+        raise InvalidRequest(f"{INPUT} has {count} elements; {list(shape.dims)} has {shape.count}.")

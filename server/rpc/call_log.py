@@ -1,0 +1,78 @@
+"""Call log: the id, the clock, the count and the one log line of a call, as the request context has them for HTTP."""
+
+import logging
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+
+from server import logs
+from server.api.error_responses import CLIENT_CLOSED_REQUEST, status_of
+from server.api.request_context import SANE_ID
+from server.errors import PromptIRServeError
+from server.metrics import Metrics
+from server.rpc.codes import code_of, metadata_of
+
+log = logging.getLogger(__name__)
+
+REQUEST_ID = "x-request-id"
+_UNFORESEEN = "The server failed in a way it did not foresee. The log has the cause under this request's id."
+
+
+class CallLog:
+    """Answers what a call raises with its status code, and counts and logs how each one ended.
+
+    Calls count under the HTTP status that the same error has there, so that rules and dashboards need no second list.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    @asynccontextmanager
+    async def call(self, context: Any, method: str) -> AsyncIterator[None]:
+        """A block that ends the call by its errors."""
+        request_id = _request_id(context)
+        logs.request_id.set(request_id)  # the call is a task of its own
+        began = time.perf_counter()
+        status, outcome = 200, "restored"
+        ids = ((REQUEST_ID, request_id),)
+        context.set_trailing_metadata(ids)
+        try:
+            yield
+        except PromptIRServeError as error:
+            status, outcome = status_of(type(error)), error.slug
+            await context.abort(code_of(type(error)), error.detail, ids + metadata_of(error))
+        except Exception:
+            status, outcome = 500, PromptIRServeError.slug
+            log.exception("a call failed unexpectedly", extra={"method": method})
+            await context.abort(grpc.StatusCode.INTERNAL, _UNFORESEEN, ids)
+        except BaseException:  # cancelled: the client has left, or its deadline has passed
+            status, outcome = CLIENT_CLOSED_REQUEST, "client-closed"
+            raise
+        finally:
+            self.note(method, status, outcome, time.perf_counter() - began)
+
+    @asynccontextmanager
+    async def told(self, context: Any) -> AsyncIterator[None]:
+        """A block that ends a call by its errors, and is too small to be counted."""
+        try:
+            yield
+        except PromptIRServeError as error:
+            await context.abort(code_of(type(error)), error.detail)
+        except Exception:
+            log.exception("a call failed unexpectedly")
+            await context.abort(grpc.StatusCode.INTERNAL, _UNFORESEEN)
+
+    def note(self, method: str, status: int, outcome: str, seconds: float) -> None:
+        """Count and log one answered request."""
+        self._metrics.count_request(status, outcome)
+        fields = {"method": "gRPC", "path": method, "status": status, "outcome": outcome}
+        log.info("request", extra=fields | {"duration_ms": round(seconds * 1e3, 2)})
+
+
+def _request_id(context: Any) -> str:
+    given = next((value for key, value in context.invocation_metadata() or () if key == REQUEST_ID), "")
+    return given if SANE_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
