@@ -18,6 +18,7 @@ from server.batching.job import Batch, Canvas, Completion, Job, Priority, fail_s
 from server.batching.job_queue import JobQueue
 from server.batching.returns import Returns
 from server.batching.snapshot import Snapshot, device_state, lane_state
+from server.batching.waking import wake_all, wake_for, wake_idle
 from server.errors import DeadlineExceeded, NotReady, Refused
 from server.metrics import Metrics
 
@@ -50,7 +51,7 @@ class Batcher:
         self._returns = Returns()
         self._canvases = Canvases()
         self._runs_since_batch = 0
-        queue.on_close = self._wake_all
+        queue.on_close = lambda: wake_all(self.devices.values())
         metrics.watch_queue(lambda: queue.jobs, lambda: queue.pixels, self.backlog_s)
 
     def join(self, device: Device) -> None:
@@ -81,7 +82,7 @@ class Batcher:
             if not self.devices:
                 self.queue.pause(lambda: NotReady("the server has no working backend at the moment"))
             device.running = ()
-            self._wake_all()
+            wake_all(self.devices.values())
             device.wake.notify_all()
             return stranded
 
@@ -163,7 +164,7 @@ class Batcher:
                     self._admission.check(canvas, job.deadline, job.priority, job.enqueued_at)
                 self.queue.offer(job, admitted=True)  # has room: it was checked under this lock
                 self._price(canvas)
-                self._wake_for(job)
+                wake_for(job, self.devices.values(), self.queue)
         except (Refused, DeadlineExceeded) as error:
             self._metrics.count_refusal(error.slug)
             raise
@@ -208,7 +209,7 @@ class Batcher:
                     device.began(batch, now)
                     self._runs_since_batch = 0 if taken[0].priority is Priority.BATCH else self._runs_since_batch + 1
                     if self.queue.jobs:
-                        self._wake_idle(besides=device)
+                        wake_idle(self.devices.values(), besides=device)
                     return batch
             return None
 
@@ -262,7 +263,7 @@ class Batcher:
             device.paused(None, now)
             return run
         device.paused(run, now)
-        self._wake_idle(besides=device)
+        wake_idle(self.devices.values(), besides=device)
         return None
 
     def _take(self, run: Choice, device: Device, now: float) -> list[Job]:
@@ -290,30 +291,3 @@ class Batcher:
         total += self._admission.owed[canvas]
         for device in self.devices.values():
             device.price(canvas, interactive, total)
-
-    def _wake_for(self, job: Job) -> None:
-        """Wake the idle device that would end a new job first, unless it waits for more of them."""
-        idle = [device for device in self.devices.values() if not device.running]
-        if not idle:
-            return
-        canvas = job.canvas
-        device = idle[0] if len(idle) == 1 else min(idle, key=lambda device: device.predict(canvas, 1))
-        pause = device.pause
-        if pause is not None and pause.canvas == canvas and job.deadline is None:
-            lane = self.queue.lane(canvas)
-            if lane is not None and len(lane) < pause.jobs:
-                return
-        device.wake.notify()
-
-    def _wake_idle(self, besides: Device) -> None:
-        """Wake the other idle devices, because there is work left for them.
-
-        One in a pause knows of it; and two that leave a job to a third would wake each other without end.
-        """
-        for device in self.devices.values():
-            if device is not besides and device.is_idle and device.pause is None:
-                device.wake.notify()
-
-    def _wake_all(self) -> None:
-        for device in self.devices.values():
-            device.wake.notify_all()

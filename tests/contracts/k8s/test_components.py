@@ -61,7 +61,7 @@ def reached(documents: list[Document]) -> dict[str, list[str]]:
     return found
 
 
-@pytest.mark.parametrize("components", [("access",)])
+@pytest.mark.parametrize("components", [("grpc",), ("access",), ("access", "grpc"), ("grpc", "access")])
 def test_ports_settings_and_services_agree(
     components: tuple[str, ...], rendered_with: With, render: Render, crd_schemas: dict[str, Document]
 ) -> None:

@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from server.app import create_app
+from server.settings import BackendSettings, Settings
+
 Document = dict[str, Any]
 Render = Callable[[str], list[Document]]
 PATHS = {"/readyz": "/v2/health/ready", "/healthz": "/v2/health/live"}
@@ -83,3 +86,9 @@ def test_nothing_else_runs_or_reaches_the_server(overlay: list[Document]) -> Non
     annotations = the(overlay, "InferenceService")["metadata"]["annotations"]
     assert annotations["serving.kserve.io/deploymentMode"] == "Standard"  # elsewhere pods may mount no volume of ours
     assert annotations["serving.kserve.io/autoscalerClass"] == "keda"
+
+
+def test_the_server_answers_to_what_the_probes_ask(predictor: Document) -> None:
+    asked = {predictor["containers"][0][probe]["httpGet"]["path"] for probe in PROBES}
+    app = create_app(Settings(backend=BackendSettings(backend="simulated")))
+    assert asked == set(PATHS.values()) <= set(app.openapi()["paths"])
