@@ -13,8 +13,8 @@ ARTIFACT := models/artifacts/promptir-compact
 serve: $(VENV)/.serve ## start the server with the shipped model on http://127.0.0.1:8000
 	exec env PROMPTIR_JOBS_FOLDER="$${PROMPTIR_JOBS_FOLDER-runs/jobs}" $(BIN)/promptir serve
 
-test: check ## everything CI runs
-	$(BIN)/python -m pytest -m "not slow"
+test: check ## everything CI runs; three files at a time, because most tests wait for a server
+	$(BIN)/python -m pytest -m "not slow" -n 3 --dist loadfile
 
 test-slow: $(VENV)/.develop ## the paper's variant through export and TensorRT: minutes, and gigabytes of memory
 	$(BIN)/python -m pytest -m slow

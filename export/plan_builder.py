@@ -39,6 +39,7 @@ class PlanBuilder:
         self._log: Any = None
         self._builder: Any = None
         self._network: Any = None
+        self._size_inputs: tuple[str, ...] = ()
 
     def start(self) -> None:
         """Create the builder; `BuildError` where there is no GPU or driver and this library needs one."""
@@ -68,7 +69,7 @@ class PlanBuilder:
         if (found := tuple(tensor.name for tensor in sizes)) != (manifest.size_inputs or ()):
             raise BuildError(f"the model's further inputs are {found}, its manifest says {manifest.size_inputs}")
         _check_tensors("output", [network.get_output(i) for i in range(network.num_outputs)], outputs)
-        self._network = network
+        self._network, self._size_inputs = network, found
         return network
 
     def build(
@@ -127,10 +128,8 @@ class PlanBuilder:
         shapes = [(n, IMAGE_CHANNELS, h, w) for n, h, w in (profile.min, profile.opt, profile.max)]
         created = self._builder.create_optimization_profile()
         created.set_shape(input_name, *shapes)
-        for index in range(self._network.num_inputs):
-            name = self._network.get_input(index).name
-            if name != input_name:  # a masked model's heights and widths, one an image
-                created.set_shape(name, *((count,) for count, *_ in shapes))
+        for name in self._size_inputs:  # a masked model's heights and widths, one an image
+            created.set_shape(name, *((count,) for count, *_ in shapes))
         return created
 
     def _timings(self, config: Any, path: Path) -> Any:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from server.cli.restore.errands import Errand
 from server.cli.restore.tally import Tally
-from server.cli.restore.workbench import RunEnded, Workbench, restore_errand
+from server.cli.restore.workbench import Workbench, restore_errand
 from server.errors import PromptIRServeError
 from server.restoration import RestoreOptions
 
@@ -20,8 +20,6 @@ async def run_locally(
         for errand in waiting:  # all who work share them
             try:
                 await restore_errand(bench, errand, options, overwrite=overwrite)
-            except RunEnded:
-                raise
             except (PromptIRServeError, OSError) as error:
                 tally.fail(errand, str(error))
             else:

@@ -27,7 +27,7 @@ RELEASE_TIMEOUT_S = 5.0
 LONGEST_LOOK_S = 2.0
 
 
-class RunEnded(PromptIRServeError):  # noqa: N818 - it says what happened, as its relatives do
+class RunEnded(Exception):  # noqa: N818 - it says what happened
     """No other photo would fare better: the run ends here, and can be resumed."""
 
 
