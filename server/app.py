@@ -37,6 +37,7 @@ from server.backends.nvml import gpu_readers
 from server.batching.batcher import Batcher
 from server.batching.cost_model import CostModel
 from server.batching.device import Device
+from server.batching.job import Canvas
 from server.batching.job_queue import JobQueue
 from server.batching.pool import WorkerPool
 from server.batching.recovery import ParityCheck
@@ -65,7 +66,13 @@ def create_restorer(settings: Settings, metrics: Metrics, new_backend: NewBacken
     """Wire the use case, not started; `new_backend` makes other backends than the one that the settings name."""
     batching, devices = settings.batching, settings.backend.device_names
     clock = time.monotonic
-    batcher = Batcher(JobQueue(batching.max_queued_pixels), metrics, clock, max_backlog_s=batching.max_backlog_ms / 1e3)
+    batcher = Batcher(
+        JobQueue(batching.max_queued_pixels),
+        metrics,
+        clock,
+        max_backlog_s=batching.max_backlog_ms / 1e3,
+        canvases=[Canvas(*sides) for sides in batching.canvas_sides],
+    )
     check = ParityCheck(settings.backend.fp32_check_every, settings.backend.fp32_gate_db)
     costs: defaultdict[tuple[str, NewBackend | None], CostModel] = defaultdict(CostModel)
 

@@ -4,7 +4,7 @@ import asyncio
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -41,6 +41,7 @@ class Batcher:
         clock: Clock = time.monotonic,
         *,
         max_backlog_s: float = math.inf,
+        canvases: Iterable[Canvas] = (),
     ) -> None:
         self.queue = queue
         self.devices: dict[str, Device] = {}
@@ -49,7 +50,7 @@ class Batcher:
         self._metrics = metrics
         self._clock = clock
         self._returns = Returns()
-        self._canvases = Canvases()
+        self._canvases = Canvases(canvases)
         self._runs_since_batch = 0
         queue.on_close = lambda: wake_all(self.devices.values())
         metrics.watch_queue(lambda: queue.jobs, lambda: queue.pixels, self.backlog_s)

@@ -23,18 +23,22 @@ Size = tuple[int, int]
 class Canvases:
     """Remembers the sizes of jobs, and keeps a set of canvases that holds each of them with little left over.
 
-    The set is closed under turning: a landscape fits where a portrait does. To be used under the batcher's lock.
+    The set is closed under turning: a landscape fits where a portrait does. Where it is `given`, traffic changes
+    nothing. To be used under the batcher's lock.
     """
 
-    def __init__(self, size_multiple: int = 8) -> None:
-        self.chosen: tuple[Canvas, ...] = ()
-        """From small to large; none until there was traffic."""
+    def __init__(self, given: Iterable[Canvas] = (), size_multiple: int = 8) -> None:
+        self.chosen = _turned_too(given)
+        """From small to large; none until there was traffic, unless they were given."""
+        self._given = bool(self.chosen)
         self._size_multiple = size_multiple
         self._seen: deque[Size] = deque(maxlen=MEMORY)
         self._until_refresh = FIRST_AFTER
 
     def arrived(self, canvas: Canvas) -> None:
         """Take note of a job."""
+        if self._given:
+            return
         self._seen.append((min(canvas), max(canvas)))
         self._until_refresh -= 1
         if self._until_refresh <= 0:
@@ -46,9 +50,7 @@ class Canvases:
         while len(sizes) > MOST_SIZES:
             step *= COARSER
             sizes = _rounded(sizes, step)
-        upright = choose_canvases(sizes, MOST_CANVASES)
-        canvases = {Canvas(*size) for size in upright} | {Canvas(long, short) for short, long in upright}
-        return tuple(sorted(canvases, key=lambda canvas: canvas.pixels))
+        return _turned_too(Canvas(*size) for size in choose_canvases(sizes, MOST_CANVASES))
 
 
 def choose_canvases(sizes: Counter[Size], most: int) -> list[Size]:
@@ -96,6 +98,11 @@ def holding(canvases: Iterable[Canvas], canvas: Canvas) -> list[Canvas]:
 def fits(canvas: Canvas, other: Canvas) -> bool:
     """Whether an image of `canvas` lies within `other`."""
     return canvas[0] <= other[0] and canvas[1] <= other[1]
+
+
+def _turned_too(canvases: Iterable[Canvas]) -> tuple[Canvas, ...]:
+    both = {turned for high, wide in canvases for turned in (Canvas(high, wide), Canvas(wide, high))}
+    return tuple(sorted(both, key=lambda canvas: canvas.pixels))
 
 
 def _area(size: Size) -> int:

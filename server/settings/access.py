@@ -6,13 +6,9 @@ from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from server.settings.group import PREFIX, Group
+from server.settings.group import PREFIX, Group, split
 
 _ORIGIN = re.compile(r"\*|https?://[A-Za-z0-9.\-\[\]:]+")
-
-
-def _split(value: object) -> object:
-    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
 class AccessSettings(Group):
@@ -23,7 +19,7 @@ class AccessSettings(Group):
         description="API keys by their hashes, a line each (`promptir key new`), read again when it changes; unset, "
         "nobody is asked for one.",
     )
-    cors_origins: Annotated[tuple[str, ...], BeforeValidator(_split)] = Field(
+    cors_origins: Annotated[tuple[str, ...], BeforeValidator(split)] = Field(
         default=(),
         description="Origins whose pages may call from a browser, such as https://photos.example, or *; unset none.",
     )

@@ -7,16 +7,11 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from models.artifact import DEFAULT_ARTIFACT
-from server.settings.group import PREFIX, Group
-
-
-def _split(value: object) -> object:
-    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
-
+from server.settings.group import PREFIX, Group, split
 
 Provider = Literal["tensorrt", "cuda", "cpu"]
-Providers = Annotated[tuple[Provider, ...], BeforeValidator(_split), Field(min_length=1)]
-Devices = Annotated[tuple[str, ...], BeforeValidator(_split)]
+Providers = Annotated[tuple[Provider, ...], BeforeValidator(split), Field(min_length=1)]
+Devices = Annotated[tuple[str, ...], BeforeValidator(split)]
 
 _CPU, _CUDA = r"cpu(:\d+)?", r"cuda:\d+"
 # What the names of a backend's devices look like, and the same in words.

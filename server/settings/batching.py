@@ -1,8 +1,25 @@
 """Batching settings: how much may wait and how much runs together."""
 
-from pydantic import Field
+import re
+from typing import Annotated
 
-from server.settings.group import Group
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from server.settings.group import Group, split
+
+SIZE_MULTIPLE = 8
+_CANVAS = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})")
+
+
+def _canvases(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        found = _CANVAS.fullmatch(name)
+        if found is None or any(int(side) % SIZE_MULTIPLE for side in found.groups()):
+            raise ValueError(f"{name!r} is not WIDTHxHEIGHT, both multiples of {SIZE_MULTIPLE}, for example 1024x768")
+    return names
+
+
+CanvasNames = Annotated[tuple[str, ...], BeforeValidator(split), AfterValidator(_canvases)]
 
 
 class BatchingSettings(Group):
@@ -19,3 +36,13 @@ class BatchingSettings(Group):
     max_queued_pixels: int = Field(
         default=67_108_864, ge=1, description="Bounds the memory of what waits: 12 bytes per pixel."
     )
+    canvases: CanvasNames = Field(
+        default=(),
+        description="Of masked artifacts: what images of several sizes may share a run in, WIDTHxHEIGHT, and turned. "
+        "Unset, they are chosen from the traffic; one who knows the sizes can choose better.",
+    )
+
+    @property
+    def canvas_sides(self) -> list[tuple[int, int]]:
+        """The height and the width of each of `canvases`."""
+        return [(int(high), int(wide)) for wide, _, high in (name.partition("x") for name in self.canvases)]

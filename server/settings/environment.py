@@ -81,12 +81,12 @@ def _matters(entry: ErrorDetails) -> bool:
 
 
 def _complaint(entry: ErrorDetails, tree: type[BaseModel]) -> str:
-    if entry["type"] == "value_error":  # a validator over several fields names them itself
-        return entry["msg"].removeprefix("Value error, ")
-    known = names_of(tree)
-    name = next(str(part).upper() for part in entry["loc"] if str(part).upper() in known)
+    known, reason = names_of(tree), entry["msg"].removeprefix("Value error, ")
+    name = next((str(part).upper() for part in entry["loc"] if str(part).upper() in known), None)
+    if name is None:  # a validator over several fields names them itself
+        return reason
     given = "" if is_secret(_annotation(tree, *known[name])) else entry["input"]
-    return f"{PREFIX}{name}={given}: {entry['msg']}"
+    return f"{PREFIX}{name}={given}: {reason}"
 
 
 def _annotation(tree: type[BaseModel], group: str, field: str) -> Any:

@@ -18,3 +18,8 @@ def is_secret(annotation: Any) -> bool:
     if annotation in (SecretStr, SecretBytes):
         return True
     return any(is_secret(part) for part in get_args(annotation))
+
+
+def split(value: object) -> object:
+    """A list as the environment spells it, with commas between; anything else as it is."""
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value

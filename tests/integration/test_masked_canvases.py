@@ -51,3 +51,14 @@ def test_without_a_masked_model_only_equal_sizes_run_together(start: Any, png: I
     images = [png(*size, seed=seed) for seed, size in enumerate(SIZES)]
     answers = while_a_run_goes_on(server, png(8, 8, seed=9), images)
     assert [answer.headers["x-restore-canvas"] for answer in answers] == [f"{w}x{h}; plain" for h, w in SIZES]
+
+
+def test_a_given_canvas_is_the_one_that_sizes_share(start: Any, png: Image) -> None:
+    server = start(simulated_base_ms=400, simulated_masked=True, canvases="40x40").until_ready()
+    none_holds_another = [(16, 40), (24, 32), (32, 24)]
+    images = [png(*size, seed=seed) for seed, size in enumerate(none_holds_another * 3)]
+    answers = while_a_run_goes_on(server, png(8, 8, seed=99), images)
+    for image, answer in zip(images, answers, strict=True):
+        assert np.array_equal(decoded(answer.content), decoded(image))
+    canvases = [answer.headers["x-restore-canvas"] for answer in answers]
+    assert {canvas for canvas in canvases if canvas.endswith("; masked")} == {"40x40; masked"}

@@ -18,7 +18,7 @@ from server.settings import (
 # of jobs (where, how much, for how long) bound what no other setting bounds; `tracing` turns on what costs, and
 # `successor` says where the export leaves what is better, and `grpc_port` opens another front.
 # Who may come (keys, origins) and where metrics are scraped is known to an operator alone.
-MOST_KNOBS = 40
+MOST_KNOBS = 41
 
 
 @pytest.fixture(autouse=True)
@@ -184,3 +184,15 @@ def test_flat_names_do_not_collide() -> None:
         name for group in ("http", "limits", "batching", "backend") for name in getattr(Settings(), group).model_dump()
     ]
     assert len(fields) == len(set(fields))
+
+
+def test_canvases_are_read_as_width_and_height() -> None:
+    settings = Settings.from_environment({"canvases": "1024x768, 64x64"})
+    assert settings.batching.canvas_sides == [(768, 1024), (64, 64)]
+    assert Settings().batching.canvas_sides == []
+
+
+@pytest.mark.parametrize("name", ["1024", "1024x", "0x8", "1020x768", "8x8x8", "-8x8", "1024X768"])
+def test_a_canvas_that_no_image_can_fill_stops_the_start(name: str) -> None:
+    with pytest.raises(SettingsError, match=r"^PROMPTIR_CANVASES=.*: .* is not WIDTHxHEIGHT, both multiples of 8"):
+        Settings.from_environment({"canvases": name})

@@ -76,3 +76,12 @@ def test_of_five_hundred_sizes_there_are_still_few_and_each_fits() -> None:
     chosen = canvases_after(*sizes, *sizes).chosen
     assert len(chosen) <= 2 * MOST_CANVASES
     assert all(any(fits(size, canvas) for canvas in chosen) for size in sizes)
+
+
+def test_given_canvases_are_turned_too_and_no_traffic_changes_them() -> None:
+    canvases = Canvases([Canvas(48, 64), Canvas(32, 32)])
+    expected = (Canvas(32, 32), Canvas(48, 64), Canvas(64, 48))
+    assert sorted(canvases.chosen) == sorted(expected)
+    for _ in range(2 * REFRESH_EVERY):
+        canvases.arrived(Canvas(16, 16))
+    assert sorted(canvases.chosen) == sorted(expected)
