@@ -82,9 +82,10 @@ def _matters(entry: ErrorDetails) -> bool:
 
 def _complaint(entry: ErrorDetails, tree: type[BaseModel]) -> str:
     known, reason = names_of(tree), entry["msg"].removeprefix("Value error, ")
-    name = next((str(part).upper() for part in entry["loc"] if str(part).upper() in known), None)
-    if name is None:  # a validator over several fields names them itself
+    if entry["type"] == "value_error" and len(entry["loc"]) < 2:  # a validator over several fields names them itself
         return reason
+    # A group may be named like one of its settings: the inner name is the setting's.
+    name = next(str(part).upper() for part in entry["loc"][1::-1] if str(part).upper() in known)
     given = "" if is_secret(_annotation(tree, *known[name])) else entry["input"]
     return f"{PREFIX}{name}={given}: {reason}"
 

@@ -75,6 +75,12 @@ def test_every_bad_value_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> No
         Settings.from_environment()
 
 
+@pytest.mark.parametrize("name", ["THREADS", "MAX_BATCH", "FP32_CHECK_EVERY"])
+def test_a_bad_value_is_told_by_its_own_name_and_not_by_its_group(name: str) -> None:
+    with pytest.raises(SettingsError, match=rf"^PROMPTIR_{name}=-1: "):
+        Settings.from_environment({name.lower(): -1})
+
+
 def test_an_unknown_name_is_refused_with_the_nearest_known_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROMPTIR_MAXBATCH", "3")
     with pytest.raises(SettingsError, match=r"PROMPTIR_MAXBATCH is not a setting; did you mean PROMPTIR_MAX_BATCH\?"):
