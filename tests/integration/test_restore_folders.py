@@ -18,7 +18,7 @@ Image = Callable[..., bytes]
 Samples = Callable[[bytes], np.ndarray]
 Command = Callable[..., Any]
 QUICK = {"backend": "simulated", "simulated_base_ms": 1}
-SLOW = {"PROMPTIR_BACKEND": "simulated", "PROMPTIR_SIMULATED_BASE_MS": "60", "PROMPTIR_MAX_BATCH": "1"}
+SLOW = {"PROMPTIR_BACKEND": "simulated", "PROMPTIR_SIMULATED_BASE_MS": "200", "PROMPTIR_MAX_BATCH": "1"}
 PHOTOS = 30
 WAIT_S = 30.0
 
