@@ -11,6 +11,7 @@ from models.artifact import MODEL_FILE, ArtifactError, Manifest
 from server.backends.base import BackendInfo, Pixels, PromptWeights, Sizes
 from server.backends.cpu_share import threads_for
 from server.backends.cuda_device import cuda_index, open_device
+from server.backends.onnx_memory import releasing_options, use_arena
 from server.backends.session_check import check_session
 from server.errors import BackendError, BackendLost, BackendUnavailable, DeviceOutOfMemory
 from server.settings import BackendSettings, Provider
@@ -70,7 +71,7 @@ class OnnxBackend:
         _load_cuda_libraries(ort, self._providers)
         session = _open_session(ort, settings, manifest, self._providers, self._index)
         check_session(session, manifest)
-        self._session, self._releasing = session, None if self._on_device else _releasing_options(ort)
+        self._session, self._releasing = session, None if self._on_device else releasing_options(ort)
         prompt = manifest.prompt_output
         self._input, self._outputs = manifest.input_name, list(manifest.output_names)
         self._size_inputs = manifest.size_inputs
@@ -217,7 +218,7 @@ def _open_session(
     try:
         session = ort.InferenceSession(
             model,
-            _session_options(ort, threads_for(settings.threads, workers=workers)),
+            _session_options(ort, threads_for(settings.threads, workers=workers), on_cpu=index is None),
             providers=options,
             enable_fallback=0,  # its retry on the CPU would look like success
         )
@@ -282,7 +283,7 @@ def _check_device(index: int | None) -> None:
         return
 
 
-def _session_options(ort: Any, threads: int) -> "onnxruntime.SessionOptions":
+def _session_options(ort: Any, threads: int, *, on_cpu: bool) -> "onnxruntime.SessionOptions":
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = LOG_ERRORS_ONLY
@@ -290,10 +291,6 @@ def _session_options(ort: Any, threads: int) -> "onnxruntime.SessionOptions":
     options.enable_mem_pattern = False
     # Threads that spin between operators take a third of the time of whatever else is on their cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return options
-
-
-def _releasing_options(ort: Any) -> "onnxruntime.RunOptions":
-    options = ort.RunOptions()
-    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    if on_cpu:
+        use_arena(ort, options)
     return options
