@@ -3,6 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated
+
+from pydantic import BaseModel, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from server.frame import Frames
 from server.imaging.output import ColourPolicy, MetadataPolicy, OutputFormat, OutputOptions, PngEffort
@@ -49,6 +53,43 @@ class RestoreOptions:
             "overlap": self.overlap,
             "report": self.report,
         }
+
+
+class RestoreFields(BaseModel):
+    """Those that every front spells the same way, as a client gives them."""
+
+    quality: int = Field(
+        default=DEFAULT_QUALITY, ge=1, le=100, description="Of JPEG, WebP and AVIF; PNG and TIFF are lossless."
+    )
+    effort: PngEffort = Field(default=PngEffort.FAST, description="Of PNG: `small` takes forty times as long.")
+    metadata: MetadataPolicy = Field(default=MetadataPolicy.KEEP, description="What becomes of EXIF and XMP.")
+    color: ColourPolicy = Field(
+        default=ColourPolicy.KEEP,
+        description="`srgb` converts colours that a profile describes, and drops it.",
+    )
+    strength: float = Field(
+        default=1.0, ge=0, le=1, description="The share of the restored photo in the answer; the rest is the upload."
+    )
+    tile: Annotated[int, Field(ge=1)] | SkipJsonSchema[None] = Field(
+        default=None, description="Longest side of a tile, in pixels; an image that fits one runs whole."
+    )
+    overlap: Annotated[int, Field(ge=0)] | SkipJsonSchema[None] = Field(
+        default=None, description="Pixels that neighbouring tiles share at least."
+    )
+
+    def with_output(self, output: OutputFormat | None, *, report: bool = False) -> RestoreOptions:
+        """The same as a restoration takes them."""
+        return RestoreOptions(
+            output=output,
+            quality=self.quality,
+            effort=self.effort,
+            metadata=self.metadata,
+            colours=self.color,
+            strength=self.strength,
+            tile=self.tile,
+            overlap=self.overlap,
+            report=report,
+        )
 
 
 class Mode(StrEnum):

@@ -11,8 +11,8 @@ from pydantic.json_schema import SkipJsonSchema
 from server.api.accept import Accept
 from server.batching.job import Priority
 from server.errors import InvalidRequest, NotAcceptable
-from server.imaging.output import ColourPolicy, MetadataPolicy, OutputFormat, PngEffort
-from server.restoration import DEFAULT_QUALITY, RestoreOptions
+from server.imaging.output import OutputFormat
+from server.restoration import RestoreFields, RestoreOptions
 
 JSON = "application/json"
 FormatName = Literal["png", "jpeg", "webp", "avif", "tiff", "same"]
@@ -21,31 +21,13 @@ _MEDIA_TYPES = {output.media_type: output for output in OutputFormat}
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class RestoreQuery(BaseModel):
+class RestoreQuery(RestoreFields):
     """The query parameters of a restoration; further ones are ignored."""
 
     format: FormatName | SkipJsonSchema[None] = Field(
         default=None,
         description="The kind of file of the answer; `same` is the upload's own. Unset, the Accept header chooses, "
         "and without a preference it is PNG.",
-    )
-    quality: int = Field(
-        default=DEFAULT_QUALITY, ge=1, le=100, description="Of JPEG, WebP and AVIF; PNG and TIFF are lossless."
-    )
-    effort: PngEffort = Field(default=PngEffort.FAST, description="Of PNG: `small` takes forty times as long.")
-    metadata: MetadataPolicy = Field(default=MetadataPolicy.KEEP, description="What becomes of EXIF and XMP.")
-    color: ColourPolicy = Field(
-        default=ColourPolicy.KEEP,
-        description="`srgb` converts colours that a profile describes, and drops it.",
-    )
-    strength: float = Field(
-        default=1.0, ge=0, le=1, description="The share of the restored photo in the answer; the rest is the upload."
-    )
-    tile: Annotated[int, Field(ge=1)] | SkipJsonSchema[None] = Field(
-        default=None, description="Longest side of a tile, in pixels; an image that fits one runs whole."
-    )
-    overlap: Annotated[int, Field(ge=0)] | SkipJsonSchema[None] = Field(
-        default=None, description="Pixels that neighbouring tiles share at least."
     )
     report: bool = Field(
         default=False,
@@ -118,17 +100,7 @@ def read_options(query: bytes, headers: Mapping[bytes, bytes]) -> RequestOptions
         raise invalid_parameters(faults)
     accept = Accept(asked.accept)
     return RequestOptions(
-        RestoreOptions(
-            output=_output(parameters, accept),
-            quality=parameters.quality,
-            effort=parameters.effort,
-            metadata=parameters.metadata,
-            colours=parameters.color,
-            strength=parameters.strength,
-            tile=parameters.tile,
-            overlap=parameters.overlap,
-            report=parameters.report,
-        ),
+        parameters.with_output(_output(parameters, accept), report=parameters.report),
         None if asked.deadline_ms is None else asked.deadline_ms / 1e3,
         _PRIORITIES[asked.priority],
         asked.if_none_match,

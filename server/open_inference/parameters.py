@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from server.batching.job import Priority
 from server.errors import InvalidRequest
-from server.imaging.output import ColourPolicy, MetadataPolicy, OutputFormat, PngEffort
-from server.restoration import DEFAULT_QUALITY, RestoreOptions
+from server.imaging.output import OutputFormat
+from server.restoration import RestoreFields, RestoreOptions
 
 # Triton's meaning: 0 is the default, 1 the highest, and greater numbers come later.
 _INTERACTIVE = (0, 1)
@@ -23,7 +23,7 @@ _NOT_HERE = {
 }
 
 
-class Parameters(BaseModel):
+class Parameters(RestoreFields):
     """The parameters of a request; further ones are ignored. Those of files do nothing to tensors of pixels."""
 
     model_config = ConfigDict(frozen=True, populate_by_name=True)
@@ -32,14 +32,7 @@ class Parameters(BaseModel):
     priority: Annotated[int, Field(ge=0)] | Literal["interactive", "batch"] = Field(
         default=0, description="0 and 1 are `interactive`, greater numbers `batch`, which waits behind."
     )
-    strength: float = Field(default=1.0, ge=0, le=1, description="The share of the restored image; the rest is input.")
-    tile: int | None = Field(default=None, ge=1, description="Longest side of a tile, in pixels.")
-    overlap: int | None = Field(default=None, ge=0, description="Pixels that neighbouring tiles share at least.")
     format: OutputFormat | Literal["same"] = Field(default=OutputFormat.PNG, description="Of files.")
-    quality: int = Field(default=DEFAULT_QUALITY, ge=1, le=100, description="Of files in JPEG, WebP and AVIF.")
-    effort: PngEffort = Field(default=PngEffort.FAST, description="Of files in PNG.")
-    metadata: MetadataPolicy = Field(default=MetadataPolicy.KEEP, description="What becomes of the EXIF of files.")
-    color: ColourPolicy = Field(default=ColourPolicy.KEEP, description="`srgb` converts the colours of files.")
 
     @classmethod
     def of(cls, given: Mapping[str, object]) -> "Parameters":
@@ -66,16 +59,7 @@ class Parameters(BaseModel):
     @property
     def options(self) -> RestoreOptions:
         """The same as a restoration takes them."""
-        return RestoreOptions(
-            output=None if self.format == "same" else OutputFormat(self.format),
-            quality=self.quality,
-            effort=self.effort,
-            metadata=self.metadata,
-            colours=self.color,
-            strength=self.strength,
-            tile=self.tile,
-            overlap=self.overlap,
-        )
+        return self.with_output(None if self.format == "same" else OutputFormat(self.format))
 
 
 def refuse_features(given: Mapping[str, object]) -> None:
