@@ -94,9 +94,10 @@ echo "health check passes: $healthy"
 [ "$healthy" = yes ]
 curl --silent --show-error --fail "http://127.0.0.1:$port/"
 echo
+mkdir -p "$work/seen" # of its own: the image's user may not look into the folder of temporary files
 curl --silent --show-error --fail --form file=@tests/photos/pier.jpg "http://127.0.0.1:$port/restore?format=jpeg" \
-    --output "$work/restored.jpg" --write-out 'restore: %{http_code}, %{size_download} bytes, %{time_total} s\n'
-in_container --volume "$work:/mnt:ro" "$container" -- python -c '
+    --output "$work/seen/restored.jpg" --write-out 'restore: %{http_code}, %{size_download} bytes, %{time_total} s\n'
+in_container --volume "$work/seen:/mnt:ro" "$container" -- python -c '
 import sys
 from PIL import Image
 with Image.open("/mnt/restored.jpg") as restored:

@@ -11,6 +11,10 @@ from server.batching.lane import Lane
 AGE_RUNS = 2.0
 # Of every so many runs one goes to batch jobs that waited out their patience, if there are any.
 BATCH_SHARE_RUNS = 8
+# Whoever comes next waits for the run that goes on. One of batch jobs that would take longer than this is cut to the
+# fewest images that leave it nearly as many of them a second.
+LONG_RUN_S = 0.05
+NEARLY_AS_FAST = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,7 @@ def choose(lanes: Iterable[Lane], device: Device, now: float, *, batch_share: bo
         overdue = [lane for lane in lanes if lane.classes[1] and lane.classes[1][0].due <= now]
         if overdue:
             lane = min(overdue, key=lambda lane: lane.classes[1][0].due)
-            return Choice(lane, *_extent(lane, device, now), pressing=True, batch_first=True)
+            return Choice(lane, *_extent(lane, device, now, batch_first=True), pressing=True, batch_first=True)
     first = [lane for lane in lanes if lane.classes[0]] or list(lanes)
     if len(first) < 2:
         return Choice(first[0], *_extent(first[0], device, now)) if first else None
@@ -63,11 +67,15 @@ def fullest(lanes: Iterable[Lane], device: Device, now: float) -> Choice | None:
     return choose([lane for lane in lanes if lane.has(device.room(lane.canvas), now)], device, now)
 
 
-def _extent(lane: Lane, device: Device, now: float) -> tuple[int, float]:
+def _extent(lane: Lane, device: Device, now: float, *, batch_first: bool = False) -> tuple[int, float]:
     """How many jobs of a lane would run now, and for how many seconds."""
     canvas, count = lane.canvas, len(lane)
     count = min(count, device.room(canvas))
     seconds = device.predict(canvas, count)
+    interactive = 0 if batch_first else len(lane.classes[0])
+    if seconds > LONG_RUN_S and interactive < count:
+        count = max(interactive, _nearly_as_fast(canvas, count, seconds, device))
+        seconds = device.predict(canvas, count)
     deadline = lane.head.deadline
     if deadline is not None and now + seconds > deadline:
         # Fewer, where that keeps the head's deadline; where nothing does, the prediction may be wrong.
@@ -77,6 +85,12 @@ def _extent(lane: Lane, device: Device, now: float) -> tuple[int, float]:
         if now + (sooner := device.predict(canvas, fitting)) <= deadline:
             return fitting, sooner
     return count, seconds
+
+
+def _nearly_as_fast(canvas: Canvas, count: int, seconds: float, device: Device) -> int:
+    """The fewest images whose run has nearly as many a second as one of `count`, which takes `seconds`."""
+    enough = NEARLY_AS_FAST * count / seconds
+    return next(fewer for fewer in range(1, count + 1) if fewer >= enough * device.predict(canvas, fewer))
 
 
 def _presses(head: Job, seconds: float, longest: float, now: float) -> bool:

@@ -18,6 +18,8 @@ RECENT_RUNS = 48
 MOST_CANVASES = 256
 # How often that fit is made anew once there are so many: it is the costliest part of a run's bookkeeping.
 RECENT_EVERY = 16
+# Sizes that differ by less do not tell what of a run is fixed and what goes by its pixels.
+TELLING_RATIO = 2.0
 # Runs nearer than that to the line are never left out.
 SOUND_ERROR = 0.02
 # The mean error over about so many runs.
@@ -87,6 +89,7 @@ class CostModel:
         self._recent: deque[tuple[int, float]] = deque(maxlen=RECENT_RUNS)
         self._by_pixels = Line(0.0, 0.0)
         self._least_pixels = 0
+        self._is_told = False
         self._runs = 0
         self._predicted_runs = 0
 
@@ -101,10 +104,7 @@ class CostModel:
         area = canvas[0] * canvas[1]
         self._recent.append((count * area, seconds))
         if self._runs <= RECENT_RUNS or self._runs % RECENT_EVERY == 0:
-            self._by_pixels = _robust(self._recent)
-            sizes = {pixels for pixels, _ in self._recent}
-            # One size does not tell what of a run is fixed: until a second is known, fewer pixels cost as much.
-            self._least_pixels = min(sizes) if len(sizes) == 1 else 0
+            self._fit_by_pixels()
         fit = self._fits.setdefault(canvas, _Fit())
         fit.learn(count, seconds)
         self._lines[canvas] = fit.line(area, self._by_pixels)
@@ -112,6 +112,16 @@ class CostModel:
         if len(self._fits) > MOST_CANVASES:
             forgotten, _ = self._fits.popitem(last=False)
             del self._lines[forgotten]
+
+    def _fit_by_pixels(self) -> None:
+        sizes = [pixels for pixels, _ in self._recent]
+        if max(sizes) >= TELLING_RATIO * min(sizes):
+            self._by_pixels, self._least_pixels, self._is_told = _robust(self._recent), 0, True
+        elif self._is_told:  # what other sizes told before still holds, as a proportion
+            scale = median_low(seconds / self._by_pixels.at(pixels) for pixels, seconds in self._recent)
+            self._by_pixels = Line(scale * self._by_pixels.fixed, scale * self._by_pixels.slope)
+        else:  # fewer pixels may cost as much
+            self._by_pixels, self._least_pixels = _robust(self._recent), min(sizes)
 
     def predict(self, canvas: tuple[int, int], count: int) -> float:
         """Predict the seconds that `count` images of `canvas` take in one run; 0 while nothing was measured."""

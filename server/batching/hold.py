@@ -20,7 +20,7 @@ def hold(run: Choice, device: Device, returns: Returns, now: float) -> tuple[flo
     """
     canvas, count, start_s = run.lane.canvas, run.count, device.remaining_s(now)
     room = device.room(canvas)
-    if count >= room:
+    if count >= room or count < len(run.lane):  # full, or cut: more than it takes is here already
         return None
     out = returns.out(canvas, now)
     out += [(-start_s, len(batch.jobs)) for batch in device.running if batch.canvas == canvas]

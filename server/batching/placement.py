@@ -4,10 +4,10 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from server.batching.choice import Choice, choose, fullest
+from server.batching.choice import LONG_RUN_S, Choice, choose, fullest
 from server.batching.device import Device, Pause
 from server.batching.hold import hold
-from server.batching.job import Canvas
+from server.batching.job import Canvas, Priority
 from server.batching.lane import Lane
 from server.batching.returns import Returns
 from server.batching.sharing import shared
@@ -49,9 +49,14 @@ def next_run(
 
 
 def next_full_run(lanes: Collection[Lane], device: Device, now: float, *, batch_share: bool = False) -> Choice | None:
-    """A full run to begin behind the one that goes on, unless something else must have the device then."""
+    """A full run to begin behind the one that goes on, unless something else must have the device then.
+
+    No long one of batch jobs: whoever comes while both are on the device would wait for both.
+    """
     run = choose(lanes, device, now + device.remaining_s(now), batch_share=batch_share)
     if run is None or run.pressing:
+        return None
+    if run.lane.head.priority is Priority.BATCH and run.seconds > LONG_RUN_S:
         return None
     run = fullest(lanes, device, now)
     return None if run is None or run.count < device.room(run.lane.canvas) else run

@@ -24,7 +24,7 @@ def shared(run: Choice, lanes: Collection[Lane], canvases: Collection[Canvas], d
     `run` keeps is kept.
     """
     own = run.lane.canvas
-    if run.count >= device.room(own) or run.batch_first or len(lanes) < 2:
+    if run.count >= device.room(own) or run.count < len(run.lane) or run.batch_first or len(lanes) < 2:
         return run
     priority = run.lane.head.priority
     joining = [_Part(lane, priority, device) for lane in _oldest(lanes) if lane is not run.lane]

@@ -44,6 +44,17 @@ def test_while_one_size_is_known_fewer_pixels_cost_as_much() -> None:
     assert model.predict((256, 256), 1) == pytest.approx(0.7)
 
 
+def test_a_day_of_one_size_does_not_make_one_forget_what_is_fixed_and_what_goes_by_the_pixels() -> None:
+    model = taught((SMALL, 1), (SMALL, 8), (LARGE, 2))
+    tile = (512, 512)
+    for side in [64, 72] * 100:  # sizes that are nearly the same tell no more than one
+        model.observe((64, side), 1, device((64, side), 1))
+    assert model.predict(tile, 1) == pytest.approx(device(tile, 1), rel=0.05)
+    for _ in range(100):
+        model.observe(SMALL, 1, device(SMALL, 1, slowdown=2))
+    assert model.predict(tile, 1) == pytest.approx(device(tile, 1, slowdown=2), rel=0.05)
+
+
 def test_two_counts_of_a_canvas_give_its_fixed_cost_and_its_cost_for_each_image() -> None:
     model = taught((SMALL, 1), (SMALL, 4))
     assert [model.predict(SMALL, n) for n in (1, 2, 8)] == pytest.approx([0.008, 0.010, 0.022])

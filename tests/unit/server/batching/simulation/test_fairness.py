@@ -68,6 +68,33 @@ def test_interactive_jobs_do_not_feel_the_batch_class(simulate: Any) -> None:
     assert worst[1] <= worst[0] + 3 * FULL_RUN_S
 
 
+TILE, TILE_S = 512, 0.134
+"""A tile of a large photo, and its run on the same device."""
+
+
+def test_a_lone_image_waits_for_one_tile_of_a_large_photo_and_not_for_a_run_of_eight(simulate: Any) -> None:
+    simulation = simulate()
+    for _ in range(16):
+        simulation.client(lambda: 0.002, lambda: TILE, priority=Priority.BATCH)
+    simulation.run(5)  # the costs are learnt
+    small: list[Any] = []
+    for number in range(200):
+        simulation.at(5 + 0.1 * number, lambda: small.append(simulation.send()))
+    simulation.run(26)
+    assert max(request.latency for request in small) < TILE_S + 2 * 0.010
+    late = [batch for began, _, batch in simulation.devices[0].runs if began > 5]
+    tiles = sum(len(batch.jobs) for batch in late if batch.canvas == (TILE, TILE))
+    assert tiles * TILE_S > 0.97 * (21 - 200 * 0.008)  # what the small ones leave
+
+
+def test_long_runs_of_batch_jobs_stay_full_where_that_is_what_makes_them_fast(simulate: Any, device_cost: Any) -> None:
+    simulation = simulate([device_cost(base_ms=200)])
+    crowd(simulation, priority=Priority.BATCH)
+    simulation.run(20)
+    late = [batch for began, _, batch in simulation.devices[0].runs if began > 5]
+    assert np.mean([len(batch.jobs) for batch in late]) > 7.5
+
+
 def test_batch_jobs_fill_up_interactive_runs(simulate: Any) -> None:
     simulation = simulate()
     crowd(simulation, priority=Priority.BATCH)
