@@ -3,19 +3,19 @@
 import logging
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from models.artifact import ArtifactError, Manifest, sha256_of
-from server.backends.base import BackendInfo, Pending, Pixels, PromptWeights
+from server.backends.base import BackendInfo, Pending, Pixels, PromptWeights, Sizes
 from server.backends.cpu_share import threads_for
 from server.backends.cuda_device import STICKY_FAULTS, cuda_index
+from server.backends.torch_copies import Copies
 from server.backends.torch_recordings import Recordings
 from server.errors import BackendError, BackendLost, BackendUnavailable, DeviceOutOfMemory
 from server.settings import BackendSettings
@@ -49,7 +49,7 @@ class TorchBackend:
         self._network: Any = None
         self._fp32_network: Any = None
         self._recordings: Recordings | None = None
-        self._copies: _Copies | None = None
+        self._copies: Copies | None = None
 
     def start(self) -> BackendInfo:
         """Load the weights onto the device; BackendUnavailable says what is missing or does not fit."""
@@ -82,7 +82,7 @@ class TorchBackend:
             self._network = torch.compile(self._network, dynamic=True)
         if on_cuda:
             self._recordings = Recordings(torch, self._network, settings.device_cache_bytes)
-            self._copies = _Copies(torch)
+            self._copies = Copies(torch)
         self._torch = torch
         return BackendInfo(
             backend="pytorch",
@@ -94,6 +94,7 @@ class TorchBackend:
             max_batch=self._max_batch,
             can_repeat_in_fp32=mixed,
             can_begin_ahead=on_cuda,
+            can_mask=True,
             prompt_shape=prompt_shape,
         )
 
@@ -105,9 +106,17 @@ class TorchBackend:
         """As `run`, in FP32; only where the precision is another."""
         return self._begin(self._fp32_network, batch, weights).result()
 
+    def run_masked(self, batch: Pixels, sizes: Sizes, weights: PromptWeights | None = None) -> Pixels:
+        """As `run`, of a canvas (N, 3, H, W) with images of `sizes`; on CUDA a canvas has a graph of its own."""
+        return self.begin_masked(batch, sizes, weights).result()
+
     def begin(self, batch: Pixels, weights: PromptWeights | None = None) -> Pending:
         """As `run`, up to the moment where the device works by itself; on the CPU that is the whole run."""
-        return self._begin(self._network if self._recordings is None else self._recordings.run, batch, weights)
+        return self._begin(self._running, batch, weights)
+
+    def begin_masked(self, batch: Pixels, sizes: Sizes, weights: PromptWeights | None = None) -> Pending:
+        """As `begin`, of a masked run."""
+        return self._begin(self._running, batch, weights, np.ascontiguousarray(sizes.T))
 
     def stop(self) -> None:
         """Release the weights, the recordings and the memory that torch keeps."""
@@ -118,16 +127,23 @@ class TorchBackend:
         self._release_memory()
         self._torch = None
 
-    def _begin(self, network: Any, batch: Pixels, weights: PromptWeights | None) -> "_TorchRun":
+    @property
+    def _running(self) -> Any:
+        return self._network if self._recordings is None else self._recordings.run
+
+    def _begin(
+        self, network: Any, batch: Pixels, weights: PromptWeights | None, sides: Iterable[Sizes] = ()
+    ) -> "_TorchRun":
         if self._torch is None or network is None:
             raise BackendError("the PyTorch backend is not started")
 
         def begin() -> _TorchRun:
             with self._torch.inference_mode():
-                image = self._torch.from_numpy(np.require(batch, requirements="W"))
+                arrays = (np.require(batch, requirements="W"), *sides)
+                inputs = [self._torch.from_numpy(array) for array in arrays]
                 if self._copies is None:
-                    return _TorchRun(self, batch.shape, weights, [part.contiguous() for part in network(image)])
-                return _TorchRun(self, batch.shape, weights, *self._copies.around(network, image))
+                    return _TorchRun(self, batch.shape, weights, [part.contiguous() for part in network(*inputs)])
+                return _TorchRun(self, batch.shape, weights, *self._copies.around(network, inputs))
 
         return self._guarded(begin, batch.shape)
 
@@ -192,35 +208,6 @@ class _TorchRun:
         if self.weights is not None:
             np.copyto(self.weights, self.answers[1].numpy())
         return self.answers[0].numpy()
-
-
-class _Copies:
-    """Copies beside the runs: a stream for those to the device and one for those from it, ordered by waits."""
-
-    def __init__(self, torch: ModuleType) -> None:
-        self._torch: Any = torch
-        self._in, self._out = torch.cuda.Stream(), torch.cuda.Stream()
-
-    def around(self, network: Any, image: "torch.Tensor") -> tuple[list[Any], Any]:
-        """Queue copy, run and copies of an image on the host: the memory of the answers, and their arrival."""
-        cuda = self._torch.cuda
-        runs = cuda.current_stream()
-        # Page-locked memory, which torch keeps and hands out again once the device is done with it.
-        staged = self._torch.empty(image.shape, pin_memory=True).copy_(image)
-        with cuda.stream(self._in):
-            on_device = staged.to("cuda", non_blocking=True)
-        runs.wait_stream(self._in)
-        on_device.record_stream(runs)  # or its memory could be given to the next copy in while the run reads it
-        outputs = network(on_device)
-        self._out.wait_stream(runs)
-        answers = [self._torch.empty(output.shape, dtype=output.dtype, pin_memory=True) for output in outputs]
-        for answer, output in zip(answers, outputs, strict=True):
-            with cuda.stream(self._out):
-                answer.copy_(output, non_blocking=True)
-            output.record_stream(self._out)
-        arrived = cuda.Event()
-        arrived.record(self._out)
-        return answers, arrived
 
 
 def _code(error: Exception) -> int | None:
