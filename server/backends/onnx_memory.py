@@ -9,7 +9,8 @@ if TYPE_CHECKING:
 # The arena grows by pieces from here on, each too large for the heap of the C library (server/cli/allocator.py): its
 # own first 2 MiB would lie there, and a heap gives back its end only.
 GROWTH_BYTES = 8 * 2**20
-MOST_GROWTH_BYTES = 64 * 2**20
+# More at a time, and a run of many tensors leaves more of its last piece unused; less, and large ones fill none.
+MOST_GROWTH_BYTES = 256 * 2**20
 POWERS_OF_TWO = 0
 
 _registering = threading.Lock()
