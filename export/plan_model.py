@@ -11,6 +11,7 @@ from torch import Tensor
 from export.build_log import create_build_log
 from export.comparison import Answer, Pixels
 from export.device import find_device
+from export.shapes import Size
 from export.tensorrt_library import load_tensorrt
 from models.plan_manifest import PLAN_FILE, BuildOptions, PlanManifest
 from models.tensorrt_faults import NO_USABLE_DEVICE, creation_fault, plan_fault
@@ -34,11 +35,18 @@ class PlanModel:
 
     def __call__(self, batch: Pixels) -> Answer:
         """Restore (N, 3, H, W); `PlanRunError` where TensorRT fails, `ShapeOutsideProfiles` where no profile does."""
-        return Answer(*(tensor.cpu().numpy() for tensor in self.run(torch.from_numpy(batch).to(self._device))))
+        return self.run_masked(batch, [batch.shape[2:]] * len(batch))
 
-    def run(self, image: Tensor) -> list[Tensor]:
-        """As a call, from a contiguous float32 tensor on the device to some there, queued behind torch's own work."""
+    def run_masked(self, canvas: Pixels, sizes: Sequence[Size]) -> Answer:
+        """As a call, of images of (height, width) in the top left corners; a plain plan takes all for one size."""
+        sides = torch.tensor(sizes, device=self._device).T.contiguous() if self._manifest.size_inputs else ()
+        answers = self.run(torch.from_numpy(canvas).to(self._device), *(side.clone() for side in sides))
+        return Answer(*(tensor.cpu().numpy() for tensor in answers))
+
+    def run(self, image: Tensor, *sides: Tensor) -> list[Tensor]:
+        """As a call, from contiguous tensors on the device to some there, queued behind torch's own work."""
         manifest, context = self._manifest, self._context
+        inputs = {manifest.input_name: image, **dict(zip(manifest.size_inputs or (), sides, strict=True))}
         count, _, height, width = shape = tuple(image.shape)
         profile = manifest.profile_for((count, height, width))
         outputs = {manifest.output_name: torch.empty_like(image)}
@@ -47,9 +55,8 @@ class PlanModel:
         stream = torch.cuda.current_stream().cuda_stream if self._device.type == "cuda" else 0
         ran = (
             context.set_optimization_profile_async(profile, stream)
-            and context.set_input_shape(manifest.input_name, shape)
-            and context.set_tensor_address(manifest.input_name, image.data_ptr())
-            and all(context.set_tensor_address(name, output.data_ptr()) for name, output in outputs.items())
+            and all(context.set_input_shape(name, tuple(tensor.shape)) for name, tensor in inputs.items())
+            and all(context.set_tensor_address(name, each.data_ptr()) for name, each in (inputs | outputs).items())
             and context.execute_async_v3(stream)
         )
         if not ran:

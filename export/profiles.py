@@ -5,8 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import onnx
 from onnx import shape_inference
+from onnx.reference import ReferenceEvaluator
+from onnx.utils import Extractor
 from pydantic import ValidationError
 
 from models.plan_manifest import Extent, ShapeProfile
@@ -75,8 +78,11 @@ def widest_tensor(graph: onnx.ModelProto, extent: Extent) -> WidestTensor:
     axes = fixed.graph.input[0].type.tensor_type.shape.dim
     for axis, size in zip(axes, (batch, IMAGE_CHANNELS, height, width), strict=True):
         axis.dim_value = size
+    for sides in fixed.graph.input[1:]:  # a masked model's: one an image
+        sides.type.tensor_type.shape.dim[0].dim_value = batch
     for output in fixed.graph.output:
         output.type.tensor_type.ClearField("shape")  # its free axes would hide what is inferred
+    _tell_ranges(fixed)
     inferred = shape_inference.infer_shapes(fixed, strict_mode=True, data_prop=True).graph
     shapes = {value.name: _fixed_shape(value) for value in (*inferred.value_info, *inferred.output)}
     names = [name for node in inferred.node for name in node.output if name]
@@ -85,6 +91,19 @@ def widest_tensor(graph: onnx.ModelProto, extent: Extent) -> WidestTensor:
         raise ProfileError(f"the size of tensor {unknown[0]!r} does not follow from the input's, so no limit is known")
     candidates = (WidestTensor(name, shape) for name in names if (shape := shapes[name]) is not None)
     return max(candidates, key=lambda tensor: tensor.elements)
+
+
+def _tell_ranges(fixed: onnx.ModelProto) -> None:
+    """Write down how long each `Range` of a model with fixed inputs is: inference does not follow floats."""
+    names = [node.output[0] for node in fixed.graph.node if node.op_type == "Range"]
+    if not names:
+        return
+    image = fixed.graph.input[0]
+    sides = Extractor(fixed).extract_model([image.name], names)
+    pixels = np.broadcast_to(np.float32(0), [axis.dim_value for axis in image.type.tensor_type.shape.dim])
+    for name, values in zip(names, ReferenceEvaluator(sides).run(None, {image.name: pixels}), strict=True):
+        kind = onnx.helper.np_dtype_to_tensor_dtype(values.dtype)
+        fixed.graph.value_info.append(onnx.helper.make_tensor_value_info(name, kind, values.shape))
 
 
 def _fixed_shape(value: onnx.ValueInfoProto) -> tuple[int, ...] | None:

@@ -145,6 +145,8 @@ def measure_mixes(network: PromptIR, models: Sequence[Model]) -> Iterator[Measur
         if model.run_masked is None:
             continue
         for mix in mixes():
+            if not model.takes(mix.pixels.shape):
+                continue
             canvas = mix.pixels.shape[2], mix.pixels.shape[3]
             restored, weights = model.run_masked(mix.pixels, mix.sizes)
             for index, (height, width) in enumerate(mix.sizes):
@@ -179,7 +181,9 @@ def open_artifact(folder: Path) -> tuple[Manifest, Model]:
     if (folder / PLAN_FILE).exists():
         plan = PlanManifest.load(folder)
         plan.verify(folder)
-        return plan, Model(f"{plan.precision} {PLAN_FILE}", open_plan(folder, plan), plan.profiles)
+        opened = open_plan(folder, plan)
+        run_masked = opened.run_masked if plan.size_inputs else None
+        return plan, Model(f"{plan.precision} {PLAN_FILE}", opened, plan.profiles, run_masked)
     manifest = Manifest.load(folder)
     manifest.verify(folder)
     name = f"{manifest.precision} {MODEL_FILE}"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from models.plan_manifest import PlanManifest, ShapeOutsideProfiles
-from server.backends.base import Pixels, PromptWeights
+from server.backends.base import Pixels, PromptWeights, Sizes
 from server.backends.cuda_device import CudaDevice
 from server.backends.plan_parts import check_size, counts
 from server.backends.plan_slots import PlanSlots, Slot
@@ -41,7 +41,8 @@ class PlanRuns:
         self._device = device
         self._records = records and max_bytes > 0
         prompt = manifest.prompt_output
-        self._slots = PlanSlots(device, max_bytes, None if prompt is None else prompt.shape)
+        prompt_shape = None if prompt is None else prompt.shape
+        self._slots = PlanSlots(device, max_bytes, prompt_shape, takes_sizes=manifest.size_inputs is not None)
         self._in, self._stream, self._out = (device.new_stream() for _ in range(3))
         self._told: dict[int, tuple[int, ...]] = {}
 
@@ -49,15 +50,20 @@ class PlanRuns:
         """Restore (N, 3, H, W) into a fresh array; UnsupportedSize names the sizes that the plan takes."""
         return self.begin(batch, weights).result()
 
-    def begin(self, batch: Pixels, weights: PromptWeights | None = None) -> "_PlanRun":
-        """Put the first part of a batch behind what the device does; the others follow when the result is asked for."""
+    def begin(self, batch: Pixels, weights: PromptWeights | None = None, sizes: Sizes | None = None) -> "_PlanRun":
+        """Put the first part of a batch behind what the device does; the others follow when the result is asked for.
+
+        `sizes` are those of a masked run; without them each image takes the whole canvas.
+        """
+        if sizes is None:
+            sizes = np.full((len(batch), 2), batch.shape[2:], np.int64)
         check_size(self._manifest.profiles, *batch.shape[2:])
         try:
             parts = counts(self._manifest.profiles, len(batch), *batch.shape[2:])
         except ShapeOutsideProfiles as error:
             raise BackendError(str(error)) from error
-        first = self.put(batch[: parts[0]], within_budget=self._slots.any_lent)
-        return _PlanRun(self, batch, weights, parts, first)
+        first = self.put(batch[: parts[0]], sizes[: parts[0]], within_budget=self._slots.any_lent)
+        return _PlanRun(self, batch, sizes, weights, parts, first)
 
     def close(self) -> None:
         """Give everything back, what was begun and not ended as well."""
@@ -66,13 +72,16 @@ class PlanRuns:
         for stream in (self._in, self._stream, self._out):
             self._device.destroy_stream(stream)
 
-    def put(self, batch: Pixels, *, within_budget: bool = False) -> Slot:
+    def put(self, batch: Pixels, sizes: Sizes, *, within_budget: bool = False) -> Slot:
         """Queue a batch that a profile takes whole."""
         slot = self._slots.lend(batch.shape, within_budget=within_budget)
         device = self._device
         try:
             np.copyto(slot.image.pixels, batch)
             device.copy_in(slot.device_image, slot.image, self._in)
+            if slot.sides is not None:
+                slot.set_sizes(sizes)
+                device.copy_in(slot.device_sides, slot.sides, self._in)
             device.mark(slot.copied_in, self._in)
             device.hold(self._stream, slot.copied_in)
             if slot.graph is None:
@@ -123,6 +132,10 @@ class PlanRuns:
             and context.set_tensor_address(manifest.input_name, slot.device_image)
             and context.set_tensor_address(manifest.output_name, slot.device_answer)
             and (prompt is None or context.set_tensor_address(prompt.name, slot.device_weights))
+            and all(
+                context.set_input_shape(name, (count,)) and context.set_tensor_address(name, address)
+                for name, address in zip(manifest.size_inputs or (), slot.device_size_inputs, strict=False)
+            )
         )
         if not accepted:
             raise BackendError(f"TensorRT refused a batch of shape {slot.shape}, which a profile of the plan takes")
@@ -150,6 +163,7 @@ class _PlanRun:
 
     runs: PlanRuns
     batch: Pixels
+    sizes: Sizes
     weights: PromptWeights | None
     parts: list[int]
     first: Slot
@@ -165,7 +179,7 @@ class _PlanRun:
         for count in self.parts:
             part = slice(start, start + count)
             if start:
-                slot = self.runs.put(self.batch[part])
+                slot = self.runs.put(self.batch[part], self.sizes[part])
             self.runs.fetch(slot, output[part], None if weights is None else weights[part])
             start += count
         return output

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from server.backends.base import Pixels, PromptWeights
+import numpy as np
+
+from server.backends.base import Pixels, PromptWeights, Sizes
 from server.backends.cuda_device import FLOAT_BYTES, CudaDevice, PinnedArray
 from server.backends.plan_parts import tensor_bytes
 from server.backends.shape_cache import ShapeCache
@@ -14,6 +16,9 @@ from server.errors import DeviceOutOfMemory
 SLOTS_A_SHAPE = 2
 # Each slot also holds page-locked memory of the host, and its graph some thousand kernel nodes.
 MOST_SLOTS = 64
+INTEGER_BYTES = 8
+ALIGNED_BYTES = 256
+"""TensorRT takes no tensor at another address."""
 
 
 @dataclass(eq=False)
@@ -37,6 +42,9 @@ class Slot:
     graph: Any = None
     busy: bool = False
     kept: bool = False
+    sides: PinnedArray | None = None
+    """Of a masked plan: the images' heights and behind them, at the next aligned address, their widths."""
+    device_sides: int = 0
 
     @property
     def restored(self) -> Pixels:
@@ -47,6 +55,17 @@ class Slot:
     def weights(self) -> PromptWeights:
         """The answer's prompt weights, there too."""
         return self.answer.pixels[math.prod(self.shape) :].reshape(self.shape[0], *self.prompt_shape)
+
+    def set_sizes(self, sizes: Sizes) -> None:
+        """Write each image's (height, width), to be copied in."""
+        if self.sides is not None:
+            rows = self.sides.pixels.reshape(2, -1).view(np.int64)
+            rows[:, : len(sizes)] = sizes.T
+
+    @property
+    def device_size_inputs(self) -> tuple[int, int]:
+        """Where the run reads heights and widths."""
+        return self.device_sides, self.device_sides + _side_bytes(self.shape)
 
     @property
     def device_weights(self) -> int:
@@ -61,8 +80,16 @@ class PlanSlots:
     freeing waits for everything on the device.
     """
 
-    def __init__(self, device: CudaDevice, max_bytes: int, prompt_shape: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        device: CudaDevice,
+        max_bytes: int,
+        prompt_shape: tuple[int, int] | None = None,
+        *,
+        takes_sizes: bool = False,
+    ) -> None:
         self._device = device
+        self._takes_sizes = takes_sizes
         self._prompt_shape = prompt_shape or (0, 0)
         self._kept: ShapeCache[Slot] = ShapeCache(max_bytes, MOST_SLOTS, runs_before=0)
         self._max_bytes = max_bytes
@@ -128,33 +155,47 @@ class PlanSlots:
 
     def _bytes(self, shape: tuple[int, ...]) -> int:
         """Of a slot on the device, and as much on the host."""
-        return 2 * tensor_bytes(shape) + self._weights(shape) * FLOAT_BYTES
+        sides = 2 * _side_bytes(shape) if self._takes_sizes else 0
+        return 2 * tensor_bytes(shape) + self._weights(shape) * FLOAT_BYTES + sides
 
     def _allocate(self, shape: tuple[int, ...]) -> Slot | None:
-        """All four buffers, or none of them."""
+        """All buffers, or none of them."""
         device = self._device
         arrays: list[PinnedArray] = []
         addresses: list[int] = []
         try:
-            for layout in (shape, (math.prod(shape) + self._weights(shape),)):
+            layouts: list[tuple[int, ...]] = [shape, (math.prod(shape) + self._weights(shape),)]
+            if self._takes_sizes:
+                layouts.append((2 * _side_bytes(shape) // FLOAT_BYTES,))
+            for layout in layouts:
                 addresses.append(device.allocate(math.prod(layout) * FLOAT_BYTES))
                 arrays.append(device.allocate_pinned(layout))
         except DeviceOutOfMemory:
             self._free_all(arrays, addresses)
             return None
-        (image, answer), (device_image, device_answer) = arrays, addresses
+        image, answer, *sides = arrays
+        device_image, device_answer, *device_sides = addresses
         copied_in, ran, copied_out = (device.new_event() for _ in range(3))
-        return Slot(shape, self._prompt_shape, image, answer, device_image, device_answer, copied_in, ran, copied_out)
+        slot = Slot(shape, self._prompt_shape, image, answer, device_image, device_answer, copied_in, ran, copied_out)
+        if sides:
+            slot.sides, slot.device_sides = sides[0], device_sides[0]
+        return slot
 
     def _free(self, slot: Slot) -> None:
         if slot.graph is not None:
             self._device.destroy_graph(slot.graph)
         for event in (slot.copied_in, slot.ran, slot.copied_out):
             self._device.destroy_event(event)
-        self._free_all([slot.image, slot.answer], [slot.device_image, slot.device_answer])
+        sides = ([], []) if slot.sides is None else ([slot.sides], [slot.device_sides])
+        self._free_all([slot.image, slot.answer, *sides[0]], [slot.device_image, slot.device_answer, *sides[1]])
 
     def _free_all(self, arrays: Sequence[PinnedArray], addresses: Sequence[int]) -> None:
         for array in arrays:
             self._device.free_pinned(array)
         for address in addresses:
             self._device.free(address)
+
+
+def _side_bytes(shape: tuple[int, ...]) -> int:
+    """Of one int64 for each image, up to the next aligned address."""
+    return math.ceil(shape[0] * INTEGER_BYTES / ALIGNED_BYTES) * ALIGNED_BYTES

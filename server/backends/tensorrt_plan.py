@@ -8,7 +8,7 @@ from typing import Any
 from models.artifact import ArtifactError
 from models.plan_manifest import PLAN_FILE, PlanManifest
 from models.tensorrt_faults import creation_fault, import_fault, plan_fault
-from server.backends.base import BackendInfo, Pending, Pixels, PromptWeights
+from server.backends.base import BackendInfo, Pending, Pixels, PromptWeights, Sizes
 from server.backends.cuda_device import CudaDevice, cuda_index, open_device
 from server.backends.plan_runs import PlanRuns
 from server.errors import BackendError, BackendUnavailable, DeviceOutOfMemory
@@ -50,15 +50,19 @@ class PlanBackend:
 
     def run(self, batch: Pixels, weights: PromptWeights | None = None) -> Pixels:
         """Restore (N, 3, H, W); UnsupportedSize, DeviceOutOfMemory, BackendLost, or BackendError for all else."""
-        if self._runs is None:
-            raise BackendError("the TensorRT backend is not started")
-        return self._runs.run(batch, weights)
+        return self._begin(batch, weights).result()
+
+    def run_masked(self, batch: Pixels, sizes: Sizes, weights: PromptWeights | None = None) -> Pixels:
+        """As `run`, of a canvas (N, 3, H, W) with images of `sizes`; only where the plan is masked."""
+        return self.begin_masked(batch, sizes, weights).result()
 
     def begin(self, batch: Pixels, weights: PromptWeights | None = None) -> Pending:
         """As `run`, up to the moment where the device works by itself; its copies overlap the run before."""
-        if self._runs is None:
-            raise BackendError("the TensorRT backend is not started")
-        return self._runs.begin(batch, weights)
+        return self._begin(batch, weights)
+
+    def begin_masked(self, batch: Pixels, sizes: Sizes, weights: PromptWeights | None = None) -> Pending:
+        """As `begin`, of a masked run; a canvas that comes again has one CUDA graph, whatever the sizes in it."""
+        return self._begin(batch, weights, sizes)
 
     def stop(self) -> None:
         """Keep the kernels that were made, then release the device."""
@@ -72,6 +76,11 @@ class PlanBackend:
             self._loaded.clear()  # contexts before the engine, and both before the memory they use
             if device is not None and scratch is not None:
                 device.free(scratch)
+
+    def _begin(self, batch: Pixels, weights: PromptWeights | None, sizes: Sizes | None = None) -> Pending:
+        if self._runs is None:
+            raise BackendError("the TensorRT backend is not started")
+        return self._runs.begin(batch, weights, sizes)
 
     def _load(self) -> BackendInfo:
         folder = self._settings.artifact
@@ -97,6 +106,7 @@ class PlanBackend:
             size_multiple=manifest.size_multiple,
             max_batch=min(self._max_batch, max(profile.max[0] for profile in manifest.profiles)),
             can_begin_ahead=True,
+            can_mask=manifest.size_inputs is not None,
             prompt_shape=None if manifest.prompt_output is None else manifest.prompt_output.shape,
         )
 
@@ -199,12 +209,13 @@ def _deserialize(trt: Any, plan: Path, errors: Any, *, host_code: bool) -> Any:
 
 def _check_engine(trt: Any, engine: Any, manifest: PlanManifest) -> None:
     found = {engine.get_tensor_name(index) for index in range(engine.num_io_tensors)}
-    expected = {manifest.input_name, *manifest.output_names}
-    if found != expected:
+    expected = dict.fromkeys((manifest.input_name, *manifest.output_names), trt.float32)
+    expected |= dict.fromkeys(manifest.size_inputs or (), trt.int64)
+    if found != set(expected):
         raise BackendUnavailable(f"the plan's tensors are {sorted(found)}, its manifest says {sorted(expected)}")
-    for name in sorted(expected):
-        if (dtype := engine.get_tensor_dtype(name)) != trt.float32:
-            raise BackendUnavailable(f"the plan's {name} is {dtype} instead of float32")
+    for name, wanted in sorted(expected.items()):
+        if (dtype := engine.get_tensor_dtype(name)) != wanted:
+            raise BackendUnavailable(f"the plan's {name} is {dtype} instead of {wanted}")
     if engine.num_optimization_profiles != len(manifest.profiles):
         raise BackendUnavailable(
             f"the plan has {engine.num_optimization_profiles} profiles, its manifest {len(manifest.profiles)}"

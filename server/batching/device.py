@@ -40,6 +40,8 @@ class Device:
         self.cost_model = cost_model or CostModel()
         self.masks = False
         """Whether its runs may hold images of several sizes."""
+        self.untaken: set[Canvas] = set()
+        """Canvases that it takes no such run in, as has turned out."""
         self.running: tuple[Batch, ...] = ()
         """The batches it took and has not finished, in the order of their runs."""
         self.run_began = 0.0

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from server.backends.base import Pixels, RepeatingBackend
-from server.batching.job import Batch, Completion, Job, Outcome
+from server.batching.job import Batch, Canvas, Completion, Job, Outcome
 from server.batching.pipeline import NextBatch, Pipeline, room_for_weights
 from server.errors import BackendError, BackendLost, DeviceOutOfMemory, UnsupportedSize, WrongOutput
 from server.metrics import Metrics, RepeatReason
@@ -57,6 +57,8 @@ class Recovery:
         self.repeating: RepeatingBackend | None = None
         self.ceiling_pixels: int | None = None
         """Pixels (N * H * W) that later runs should not exceed; None as long as memory never ran out."""
+        self.untaken: set[Canvas] = set()
+        """Canvases that the backend takes no shared run in."""
         self._pipeline = pipeline
         self._metrics = metrics
         self._device = device
@@ -77,7 +79,7 @@ class Recovery:
             part = batch if size == count else batch.part(batch.jobs[len(outcomes) : len(outcomes) + size])
             ended, seconds = self._run_once(part, begins_ahead)
             if ended is None and len(part.jobs) > 1:
-                size = math.ceil(count / 2) if size == count else 1
+                size = math.ceil(count / 2) if size == count and part.shared not in self.untaken else 1
                 self._pipeline.wait_ahead()  # beside it less would fit
                 begins_ahead = None
                 continue
@@ -103,7 +105,10 @@ class Recovery:
         except UnsupportedSize as error:
             seconds = None
             log.warning("no run takes images of this size", extra=_extra(batch) | {"reason": error.detail})
-            outcomes = [_failure(error) for _ in batch.jobs]
+            if batch.shared is None:
+                outcomes = [_failure(error) for _ in batch.jobs]
+            else:  # each may well run by itself
+                self.untaken.add(batch.shared)
         except Exception as error:
             seconds = None
             log.exception("a run failed", extra=_extra(batch))

@@ -32,7 +32,7 @@ def shared(run: Choice, lanes: Collection[Lane], canvases: Collection[Canvas], d
     best, most = run, 1 / CHEAPER
     # Until some were chosen from the traffic, the sizes that wait stand in.
     for canvas in {own, *(canvas for canvas in canvases or [part.canvas for part in joining] if fits(own, canvas))}:
-        found = _filled(run, canvas, joining, device)
+        found = None if canvas in device.untaken else _filled(run, canvas, joining, device)
         if found is None:
             continue
         choice, apart = found

@@ -69,6 +69,7 @@ class Worker:
         self._run_timeout_s = run_timeout_s
         self._pipeline = Pipeline(backend, clock)
         self._recovery = Recovery(self._pipeline, metrics, self._check, clock, device=device.name)
+        device.untaken = self._recovery.untaken
         self._thread: threading.Thread | None = None
         self._due: float | None = None
         self._abandoned = False

@@ -11,7 +11,6 @@ import tensorrt_rtx
 import torch
 from safetensors.torch import save_file
 
-from export.build_progress import BuildProgress
 from export.device import find_device
 from export.layer_audit import audit, check_layer_types
 from export.plan_builder import PlanBuilder
@@ -20,7 +19,7 @@ from export.to_onnx import DEFAULT_OPSET, export_onnx, simplify, trace
 from export.to_tensorrt import export_plan
 from models.artifact import DEFAULT_ARTIFACT, MODEL_FILE, Manifest
 from models.layers import MDTA, LayerNorm2d
-from models.plan_manifest import PLAN_FILE, BuildOptions, PlanManifest, ShapeProfile
+from models.plan_manifest import PLAN_FILE, PlanManifest, ShapeProfile
 from models.prompt import PromptGeneration
 from models.promptir import PromptIR, PromptIRConfig
 from models.tensorrt_faults import NO_USABLE_DEVICE
@@ -135,13 +134,9 @@ def test_a_masked_network_keeps_the_precision_table_and_is_built(
 ) -> None:
     artifact, weights = tmp_path / "masked", fp32.artifact.parent / "weights.safetensors"
     export_onnx(weights, "promptir-tiny", artifact, precision=precision, masked=True)
-    builder = PlanBuilder(tensorrt_rtx)
-    builder.start()
-    parsed = builder.parse(artifact / MODEL_FILE, Manifest.load(artifact))
-    assert [parsed.get_input(index).name for index in range(parsed.num_inputs)] == ["image", "height", "width"]
-    check_layer_types(audit(parsed), precision)
-    plan = builder.build("image", PROFILES[:1], BuildOptions(), None, BuildProgress())
-    assert memoryview(plan).nbytes > (artifact / MODEL_FILE).stat().st_size / 2
+    manifest = export_plan(artifact, tmp_path / "plan", PROFILES[:1])
+    assert (manifest.size_inputs, manifest.precision) == (("height", "width"), precision)
+    assert (tmp_path / "plan" / PLAN_FILE).stat().st_size > (artifact / MODEL_FILE).stat().st_size / 2
 
 
 def test_an_fp32_network_is_parsed_in_fp32_and_does_not_pass_for_mixed(fp32: Export) -> None:

@@ -3,17 +3,17 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
 
 from export.cli import main
+from export.profiles import widest_tensor
 from export.shapes import VERIFICATION_MIXES
 from export.to_onnx import export_onnx
-from export.to_tensorrt import export_plan
 from export.verify import GATES, ParityError, open_masked_onnx, open_onnx, verify
-from models.artifact import MODEL_FILE, ArtifactError, Manifest
-from models.plan_manifest import ShapeProfile
+from models.artifact import MODEL_FILE, Manifest
 from models.promptir import PromptIR
 
 VARIANT = "promptir-tiny"
@@ -100,7 +100,7 @@ def test_the_commands_export_and_verify_it(weights: Path, tmp_path: Path, capsys
     assert "in 64x64" in capsys.readouterr().out
 
 
-def test_no_plan_is_made_that_the_server_could_not_run(masked: Path, tmp_path: Path) -> None:
-    profile = ShapeProfile(min=(1, 8, 8), opt=(1, 64, 64), max=(1, 64, 64))
-    with pytest.raises(ArtifactError, match="without --masked"):
-        export_plan(masked, tmp_path / "plan", (profile,))
+def test_the_widest_tensor_of_a_masked_graph_is_that_of_a_plain_one(masked: Path, artifact: Path) -> None:
+    extent = (2, 64, 72)
+    found, plain = (widest_tensor(onnx.load(folder / MODEL_FILE), extent) for folder in (masked, artifact))
+    assert found.shape == plain.shape == (2, 96, 64, 72)

@@ -14,7 +14,8 @@ from export import plan_model
 from export.device import Device
 from export.plan_model import PlanModel, PlanRunError, open_plan
 from export.plan_parity import NO_WEIGHTS, find_weights, with_parity
-from export.shapes import extent_of, shapes_within
+from export.shapes import VERIFICATION_MIXES, extent_of, shapes_within
+from export.to_onnx import export_onnx
 from export.verify import Candidate, ParityError, open_artifact, open_onnx
 from models.artifact import MODEL_FILE, ArtifactError, Manifest, sha256_of
 from models.plan_manifest import PLAN_FILE, PlanManifest, ShapeOutsideProfiles, ShapeProfile
@@ -41,6 +42,8 @@ class OnnxContext:
         return True
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        if name != "image":
+            return shape == self.shape[:1]
         self.shape = shape
         return PROFILES[self.profiles[-1]].holds(extent_of(shape))
 
@@ -50,7 +53,9 @@ class OnnxContext:
 
     def execute_async_v3(self, stream: int) -> bool:
         if self.works:
-            restored, weights = self.session.run(None, {"image": self._floats("image", self.shape)})
+            sides = [name for name in ("height", "width") if name in self.addresses]
+            inputs = {"image": self._floats("image", self.shape), **{name: self._integers(name) for name in sides}}
+            restored, weights = self.session.run(None, inputs)
             self._floats("restored", self.shape)[:] = restored + self.shift
             self._floats("prompt_weights", weights.shape)[:] = weights
         return self.works
@@ -58,6 +63,10 @@ class OnnxContext:
     def _floats(self, name: str, shape: tuple[int, ...]) -> Any:
         pointer = ctypes.cast(self.addresses[name], ctypes.POINTER(ctypes.c_float))
         return np.ctypeslib.as_array(pointer, shape)
+
+    def _integers(self, name: str) -> Any:
+        pointer = ctypes.cast(self.addresses[name], ctypes.POINTER(ctypes.c_int64))
+        return np.ctypeslib.as_array(pointer, self.shape[:1])
 
 
 @pytest.fixture
@@ -68,11 +77,15 @@ def context(mixed_artifact: Path) -> OnnxContext:
 @pytest.fixture
 def plan(mixed_artifact: Path, tmp_path: Path) -> PlanManifest:
     """The manifest in a plan folder at `tmp_path`, whose plan nothing can read."""
-    (tmp_path / PLAN_FILE).write_bytes(b"no plan")
-    source = Manifest.load(mixed_artifact)
+    return plan_of(mixed_artifact, tmp_path)
+
+
+def plan_of(artifact: Path, folder: Path) -> PlanManifest:
+    (folder / PLAN_FILE).write_bytes(b"no plan")
+    source = Manifest.load(artifact)
     manifest = PlanManifest(
         **source.model_dump(exclude={"parity", "sha256"}),
-        sha256=sha256_of(tmp_path / PLAN_FILE),
+        sha256=sha256_of(folder / PLAN_FILE),
         parity=(),
         parity_unmeasured="not yet",
         flavour="tensorrt_rtx",
@@ -83,7 +96,7 @@ def plan(mixed_artifact: Path, tmp_path: Path) -> PlanManifest:
         onnx_sha256=source.sha256,
         onnx_parity=source.parity,
     )
-    manifest.save(tmp_path)
+    manifest.save(folder)
     return manifest
 
 
@@ -129,6 +142,20 @@ def test_what_was_measured_is_in_the_manifest_that_comes_back(
     assert all(entry.prompt_weights_error is not None for entry in measured.parity)
     measured.save(tmp_path)
     assert PlanManifest.load(tmp_path).parity_unmeasured is None
+
+
+def test_a_masked_plan_is_measured_with_mixes_of_sizes_as_well(weights: Path, tmp_path: Path) -> None:
+    masked, folder = tmp_path / "masked", tmp_path / "plan"
+    export_onnx(weights, "promptir-tiny", masked, masked=True)
+    folder.mkdir()
+    context = OnnxContext(masked / MODEL_FILE)
+    opened = lambda _, manifest: PlanModel(manifest, context, torch.device("cpu"))  # noqa: E731
+    measured = with_parity(plan_of(masked, folder), folder, weights, opened)
+    mixes = [(canvas, sizes) for canvas, sizes in VERIFICATION_MIXES if PROFILES[0].holds((len(sizes), *canvas))]
+    assert mixes
+    expected = [(canvas, (1, 3, *size)) for canvas, sizes in mixes for size in sizes]
+    assert [(entry.canvas, entry.shape) for entry in measured.parity if entry.canvas] == expected
+    assert max(entry.max_abs_error for entry in measured.parity) < 1e-5
 
 
 @pytest.mark.parametrize(("shift", "passes"), [(2.5e-3, True), (3.5e-3, False), (float("nan"), False)])

@@ -251,7 +251,10 @@ class CudaInHostMemory:
 
 
 class AddOne:
-    """An execution context that answers its input plus one, and 15 prompt weights: its first value, counted up."""
+    """An execution context that answers its input plus one, and 15 prompt weights: its first value, counted up.
+
+    Of a masked plan it adds a thousand times each image's height, and its width.
+    """
 
     def __init__(self, cuda: CudaInHostMemory) -> None:
         self.cuda = cuda
@@ -261,8 +264,9 @@ class AddOne:
         self.works = True
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
-        self.shape = tuple(shape)
-        return self.accepts
+        if name == "image":
+            self.shape = tuple(shape)
+        return self.accepts and (name == "image" or shape == self.shape[:1])
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         self.addresses[name] = address
@@ -271,11 +275,15 @@ class AddOne:
     def execute_async_v3(self, stream: int) -> bool:
         if not self.works:
             return False
-        shape, (source, target, weights) = self.shape, map(self.addresses.get, ("image", "restored", "prompt_weights"))
+        names = ("image", "restored", "prompt_weights", "height", "width")
+        shape, (source, target, weights, heights, widths) = self.shape, map(self.addresses.get, names)
 
         def work() -> None:
             self.shapes.append(shape)
             _floats(target, shape)[:] = _floats(source, shape) + 1
+            if heights is not None:
+                sizes = 1000 * _integers(heights, shape[0]) + _integers(widths, shape[0])
+                _floats(target, shape)[:] += sizes[:, None, None, None]
             if weights is not None:
                 _floats(weights, (shape[0], 15))[:] = _floats(source, shape)[:, 0, 0, :1] + np.arange(15)
 
@@ -286,6 +294,11 @@ class AddOne:
 def _floats(address: int, shape: tuple[int, ...]) -> Any:
     count = int(np.prod(shape))
     return np.ctypeslib.as_array((ctypes.c_float * count).from_address(address)).reshape(shape)
+
+
+def _integers(address: int, count: int) -> Any:
+    assert address % 8 == 0
+    return np.ctypeslib.as_array((ctypes.c_int64 * count).from_address(address))
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ class Library(ModuleType):
     def __init__(self, name: str, version: str, new_context: Callable[[], Any]) -> None:
         super().__init__(name)
         self.__version__ = version
-        self.float32, self.float16 = "float32", "float16"
+        self.float32, self.float16, self.int64 = "float32", "float16", "int64"
         self.said: list[str] = []
         self.contexts: list[Any] = []
         self.new_context = new_context
@@ -134,6 +134,24 @@ def test_it_serves_a_plan_and_says_what_it_serves(device: Any, library: Library,
     np.testing.assert_array_equal(backend.run(batch), batch + 1)
     backend.stop()
     assert (device.on_device, device.pinned) == ({}, {})
+
+
+def test_a_masked_plan_says_so_and_is_refused_with_sizes_of_another_type(
+    device: Any, library: Library, plan: MakePlan
+) -> None:
+    folder = plan(size_inputs=("height", "width"))
+    types = {"image": "float32", "restored": "float32", "height": "int64", "width": "int64"}
+    library.engine.num_io_tensors = len(types)
+    library.engine.get_tensor_name = list(types).__getitem__
+    library.engine.get_tensor_dtype = types.__getitem__
+    backend = backend_of(folder)
+    assert backend.start().can_mask
+    canvas, sizes = np.zeros((2, 3, 16, 8), np.float32), np.array([(16, 8), (8, 8)], np.int64)
+    np.testing.assert_array_equal(backend.run_masked(canvas, sizes)[:, 0, 0, 0], [16009, 8009])
+    backend.stop()
+    assert (device.on_device, device.pinned) == ({}, {})
+    types["width"] = "float32"
+    assert "the plan's width is float32 instead of int64" in refusal_of(folder)
 
 
 def test_the_contexts_of_all_profiles_share_one_block_of_scratch_memory(

@@ -11,7 +11,7 @@ from server.backends.base import BackendInfo, Pixels, PromptWeights, Sizes
 from server.batching.job import Batch, Canvas, Completion, Job
 from server.batching.pipeline import Pipeline
 from server.batching.recovery import ParityCheck, Recovery
-from server.errors import DeviceOutOfMemory, WrongOutput
+from server.errors import DeviceOutOfMemory, UnsupportedSize, WrongOutput
 from server.metrics import Metrics
 
 SHARED = Canvas(24, 32)
@@ -33,10 +33,11 @@ def batch(loop: asyncio.AbstractEventLoop) -> Batch:
 
 
 class MaskingBackend:
-    """Adds one inside of each image and a hundred outside; refuses more than `most` images."""
+    """Adds one inside of each image and a hundred outside; refuses over `most` images, and sides over `largest`."""
 
-    def __init__(self, most: int = 8) -> None:
+    def __init__(self, most: int = 8, largest: int = 1000) -> None:
         self.most = most
+        self.largest = largest
         self.runs: list[tuple[tuple[int, ...], list[list[int]] | None]] = []
 
     def start(self) -> BackendInfo:
@@ -48,6 +49,8 @@ class MaskingBackend:
 
     def run_masked(self, batch: Pixels, sizes: Sizes, weights: PromptWeights | None = None) -> Pixels:
         self.runs.append((batch.shape, sizes.tolist()))
+        if max(batch.shape[2:]) > self.largest:
+            raise UnsupportedSize("no profile takes that")
         if len(batch) > self.most:
             raise DeviceOutOfMemory("too many")
         output = batch + 100
@@ -116,3 +119,16 @@ def test_out_of_memory_the_parts_keep_the_canvas_and_a_single_image_its_own_size
     outcomes, _ = recovered(backend, batch)
     assert all(isinstance(outcome, Completion) for outcome in outcomes)
     assert [shape for shape, sizes in backend.runs if sizes is None] == [(1, 3, *size) for size in SIZES]
+
+
+def test_in_a_canvas_that_the_backend_does_not_take_each_runs_by_itself_and_the_canvas_is_remembered(
+    batch: Batch,
+) -> None:
+    backend = MaskingBackend(largest=max(SHARED) - 1)
+    recovery = Recovery(Pipeline(backend, lambda: 0.0), Metrics(CollectorRegistry()), ParityCheck(), lambda: 0.0)
+    ran = recovery.run(batch, lambda wait: None)
+    assert [shape for shape, _ in backend.runs] == [(3, 3, *SHARED)] + [(1, 3, *size) for size in SIZES]
+    for job, outcome in zip(batch.jobs, ran.outcomes, strict=True):
+        assert isinstance(outcome, Completion)
+        assert np.array_equal(outcome.output, job.pixels + 1)
+    assert recovery.untaken == {SHARED}

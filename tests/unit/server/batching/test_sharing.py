@@ -60,6 +60,13 @@ def test_two_sizes_that_are_near_share_the_larger_ones_canvas(loop: asyncio.Abst
     assert (run.canvas, run.images) == (Canvas(256, 320), 2)
 
 
+def test_a_canvas_that_the_device_has_refused_is_left_out(loop: asyncio.AbstractEventLoop) -> None:
+    lanes, device = [a_lane(loop, Canvas(256, 320)), a_lane(loop, Canvas(256, 256))], a_device()
+    device.untaken.add(Canvas(256, 320))
+    assert the_run(lanes, device).canvas is None
+    assert the_run(lanes, device, (Canvas(256, 320), Canvas(320, 320))).canvas == Canvas(320, 320)
+
+
 def test_sizes_that_do_not_hold_each_other_need_a_canvas_that_holds_both(loop: asyncio.AbstractEventLoop) -> None:
     lanes = [a_lane(loop, Canvas(256, 320)), a_lane(loop, Canvas(320, 256))]
     assert the_run(lanes, a_device()).canvas is None
