@@ -2,10 +2,7 @@
 
 from collections.abc import Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import torch
+from typing import Any
 
 
 class Copies:
@@ -15,7 +12,7 @@ class Copies:
         self._torch: Any = torch
         self._in, self._out = torch.cuda.Stream(), torch.cuda.Stream()
 
-    def around(self, network: Any, inputs: "Sequence[torch.Tensor]") -> tuple[list[Any], Any]:
+    def around(self, network: Any, inputs: Sequence[Any]) -> tuple[list[Any], Any]:
         """Queue copy, run and copies of inputs on the host: the memory of the answers, and their arrival."""
         cuda = self._torch.cuda
         runs = cuda.current_stream()
