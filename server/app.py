@@ -52,6 +52,7 @@ from server.restoration import Restored
 from server.restorer import Restorer
 from server.settings import PREFIX, BackendSettings, HttpSettings, JobSettings, Settings, SettingsError
 from server.succession import Succession
+from server.tracing import Tracing
 from server.tracing import create as create_tracing
 
 if TYPE_CHECKING:
@@ -207,6 +208,14 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Ser
     app = Service(title="PromptIR Serve", description=DESCRIPTION, version=version(), lifespan=lifespan)
     access = create_access(settings, metrics)
     app.state.services = services = Services(restorer, metrics, settings, version(), jobs, access)
+    room = _add_routes(app, services, tracing)
+    app.state.rpc = rpc = create_rpc(settings.http, services, room)
+    _document_problems(app)
+    return app
+
+
+def _add_routes(app: Service, services: Services, tracing: Tracing | None) -> UploadRoom:
+    """Add the fronts over HTTP; what they answer with is the memory for uploads, which others share."""
     restore = RestoreRoute(services)
     submit = SubmitRoute(services, restore.room)
     layers = layers_of(services, tracing)
@@ -224,9 +233,7 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Ser
     app.include_router(jobs_router)
     app.include_router(health_router)
     open_inference.install(app, services, restore.room)
-    app.state.rpc = rpc = create_rpc(settings.http, services, restore.room)
-    _document_problems(app)
-    return app
+    return restore.room
 
 
 def version() -> str:
