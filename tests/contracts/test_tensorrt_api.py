@@ -13,7 +13,7 @@ RunPython = Callable[..., subprocess.CompletedProcess[str]]
 PROJECT = Path(__file__).resolve().parents[2]
 
 API = {
-    "": ("__version__", "float32"),
+    "": ("__version__", "float32", "int64"),
     "Builder": (
         "build_serialized_network",
         "create_builder_config",

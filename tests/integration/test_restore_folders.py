@@ -7,7 +7,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,14 @@ def photos(tmp_path: Path, png: Image) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(png(16, 24, seed=number))
     return tmp_path / "in"
+
+
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """Where the tests run in the background of a shell they ignore SIGINT, and so would what they start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def begun(*arguments: object, **streams: Any) -> subprocess.Popen[str]:
