@@ -61,10 +61,10 @@ gpu-report: ## time the network on the NVIDIA GPU at hand; takes the Python whos
 protocol: $(VENV)/.develop ## compile the .proto files of gRPC again
 	$(BIN)/python -m grpc_tools.protoc -I server/rpc --descriptor_set_out=server/rpc/protocol.binpb open_inference.proto health.proto
 
-pictures: $(VENV)/.develop ## make the README's before/after picture again, with the server itself
+pictures: $(VENV)/.develop ## make the README's before/after picture again; `make serve` must run beside it
 	$(BIN)/python docs/before_after.py
 
-screenshots: $(VENV)/.develop ## make the pictures of the page again, with the server itself and Chromium
+screenshots: $(VENV)/.develop ## make the pictures of the page again, with Chromium; `make serve` must run beside it
 	$(BIN)/python docs/screenshots.py
 
 docs: $(VENV)/.develop ## write the documentation as a site into build/site; a broken link fails

@@ -1,6 +1,7 @@
 """The command line: `promptir serve | restore | config | key | bench`."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -11,6 +12,7 @@ from server.errors import PromptIRServeError
 from server.settings import SettingsError
 
 INTERRUPTED = 130  # the shells' convention: 128 + SIGINT
+UNREAD = 141  # the same of SIGPIPE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -18,6 +20,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         code: int = arguments.run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read it, such as `head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit of Python would try once more
+        return UNREAD
     except (SettingsError, PromptIRServeError, OSError) as error:
         print(f"promptir: {error}", file=sys.stderr)
         return 1

@@ -1,6 +1,8 @@
 """Tests of `promptir config`."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from pydantic import Field, SecretStr
@@ -94,3 +96,13 @@ def test_secrets_are_known_by_their_type() -> None:
     assert is_secret(SecretStr)
     assert is_secret(tuple[SecretStr, ...] | None)
     assert not is_secret(str | None)
+
+
+def test_a_reader_that_has_enough_is_no_error() -> None:
+    command = [sys.executable, "-c", "from server.cli import main; raise SystemExit(main(['config']))"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
