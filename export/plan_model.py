@@ -39,8 +39,9 @@ class PlanModel:
 
     def run_masked(self, canvas: Pixels, sizes: Sequence[Size]) -> Answer:
         """As a call, of images of (height, width) in the top left corners; a plain plan takes all for one size."""
-        sides = torch.tensor(sizes, device=self._device).T.contiguous() if self._manifest.size_inputs else ()
-        answers = self.run(torch.from_numpy(canvas).to(self._device), *(side.clone() for side in sides))
+        sides = zip(*sizes, strict=True) if self._manifest.size_inputs else ()
+        tensors = (torch.tensor(side, device=self._device) for side in sides)
+        answers = self.run(torch.from_numpy(canvas).to(self._device), *tensors)
         return Answer(*(tensor.cpu().numpy() for tensor in answers))
 
     def run(self, image: Tensor, *sides: Tensor) -> list[Tensor]:

@@ -1,16 +1,14 @@
 """The plan parity: how far a built plan is from its PyTorch network, or why nobody knows."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
-from export.comparison import Answer, Pixels
-from export.plan_model import PlanRunError, open_plan
+from export.plan_model import PlanModel, PlanRunError, open_plan
 from export.samples import noise_samples
-from export.shapes import Size, shapes_within
+from export.shapes import shapes_within
 from export.tensorrt_library import TensorRTUnavailable
-from export.verify import GATES, Model, parity_of
+from export.verify import GATES, model_of_plan, parity_of
 from models.artifact import ArtifactError, Manifest, sha256_of
 from models.checkpoint import load_network
 from models.plan_manifest import PlanManifest
@@ -20,16 +18,7 @@ WEIGHTS_FILE = "weights.safetensors"
 """What the shipped artifact has beside its model."""
 NO_WEIGHTS = "no weights were at hand to compare with; name them with --weights"
 
-OpenPlan = Callable[[Path, PlanManifest], "RunningPlan"]
-
-
-class RunningPlan(Protocol):
-    """A plan that was loaded: what a PlanModel does."""
-
-    def __call__(self, batch: Pixels) -> Answer: ...
-
-    def run_masked(self, canvas: Pixels, sizes: Sequence[Size]) -> Answer: ...
-
+OpenPlan = Callable[[Path, PlanManifest], PlanModel]
 
 logger = logging.getLogger(__name__)
 
@@ -65,8 +54,7 @@ def with_parity(
         return manifest.model_copy(update={"parity": (), "parity_unmeasured": str(error)})
     logger.info("loading %s", weights)
     network = load_network(weights, PromptIRConfig.named(manifest.variant))
-    run_masked = plan.run_masked if manifest.size_inputs else None
-    model = Model(manifest.model_file, plan, manifest.profiles, run_masked)
+    model = model_of_plan(manifest.model_file, plan, manifest)
     samples = noise_samples(shapes_within(manifest.profiles))
     parity = parity_of(network, model, samples, GATES[manifest.precision])
     return manifest.model_copy(update={"parity": parity, "parity_unmeasured": None})

@@ -12,7 +12,7 @@ import onnxruntime
 import torch
 
 from export.comparison import Answer, Comparison, Pixels, compare_answers
-from export.plan_model import open_plan
+from export.plan_model import PlanModel, open_plan
 from export.samples import Sample, mixes, noise_samples
 from export.shapes import Size, extent_of
 from models.artifact import MODEL_FILE, Manifest, Parity, Precision
@@ -181,13 +181,16 @@ def open_artifact(folder: Path) -> tuple[Manifest, Model]:
     if (folder / PLAN_FILE).exists():
         plan = PlanManifest.load(folder)
         plan.verify(folder)
-        opened = open_plan(folder, plan)
-        run_masked = opened.run_masked if plan.size_inputs else None
-        return plan, Model(f"{plan.precision} {PLAN_FILE}", opened, plan.profiles, run_masked)
+        return plan, model_of_plan(f"{plan.precision} {PLAN_FILE}", open_plan(folder, plan), plan)
     manifest = Manifest.load(folder)
     manifest.verify(folder)
     name = f"{manifest.precision} {MODEL_FILE}"
     return manifest, open_onnx_model(name, folder / MODEL_FILE, manifest.size_inputs)
+
+
+def model_of_plan(name: str, plan: PlanModel, manifest: PlanManifest) -> Model:
+    """A loaded plan, plain or masked."""
+    return Model(name, plan, manifest.profiles, plan.run_masked if manifest.size_inputs else None)
 
 
 def open_onnx_model(name: str, model: Path, size_inputs: tuple[str, str] | None) -> Model:

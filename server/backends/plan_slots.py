@@ -186,8 +186,11 @@ class PlanSlots:
             self._device.destroy_graph(slot.graph)
         for event in (slot.copied_in, slot.ran, slot.copied_out):
             self._device.destroy_event(event)
-        sides = ([], []) if slot.sides is None else ([slot.sides], [slot.device_sides])
-        self._free_all([slot.image, slot.answer, *sides[0]], [slot.device_image, slot.device_answer, *sides[1]])
+        arrays, addresses = [slot.image, slot.answer], [slot.device_image, slot.device_answer]
+        if slot.sides is not None:
+            arrays.append(slot.sides)
+            addresses.append(slot.device_sides)
+        self._free_all(arrays, addresses)
 
     def _free_all(self, arrays: Sequence[PinnedArray], addresses: Sequence[int]) -> None:
         for array in arrays:
