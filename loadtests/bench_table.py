@@ -99,22 +99,29 @@ def _of_echo(report: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _of_overload(overload: Mapping[str, Any]) -> str:
+    memory, summary = overload["memory_mb"], overload["summary"]
+    refusals, latency, inside = summary["refusal_ms"], summary["latency_ms"], overload["refusal_in_server_ms"]
+    told = f"refused after p50 {refusals['p50']:.1f} ms, p99 {refusals['p99']:.1f} ms, " if refusals else ""
+    if inside is not None:
+        told += f"of it from the head read to the refusal p50 {inside['p50']:.2f} ms, p99 {inside['p99']:.2f} ms, "
+    return (
+        f"{overload['offered_per_s']:.0f}/s offered for {summary['seconds']:.0f} s, restored "
+        f"{overload['restored_per_s']:.1f}/s, in time {overload['goodput_per_s']:.1f}/s, which is "
+        f"{overload['goodput_of_capacity']:.1%} of what {overload['capacity_per_s']:.1f}/s 32 clients reached; "
+        f"restored after p50 {latency['p50']:.0f} ms, p99 {latency['p99']:.0f} ms, "
+        f"longest wait {overload['longest_wait_in_queue_ms'] or 0:.0f} ms of {overload['bound_ms']}; "
+        f"{told}memory {memory['settled_min']:.0f} to {memory['settled_max']:.0f} MB "
+        f"({overload['memory_growth_mb_per_min']:+.1f} MB a minute); "
+        f"others took {overload['others_share_of_cores']:.0%} of the cores."
+    )
+
+
 def _of_scenarios(report: Mapping[str, Any]) -> list[str]:
     lines = []
-    if (overload := report.get("overload")) is not None:
-        memory, refusals = overload["memory_mb"], overload["summary"]["refusal_ms"]
-        told = f"refusals p50 {refusals['p50']:.1f} ms, p99 {refusals['p99']:.1f} ms, " if refusals else ""
-        if (inside := overload["refusal_in_server_ms"]) is not None:
-            told += f"of it from the head read to the refusal p50 {inside['p50']:.2f} ms, p99 {inside['p99']:.2f} ms, "
-        lines.append(
-            f"Overload: {overload['offered_per_s']:.0f}/s offered for {overload['summary']['seconds']:.0f} s, restored "
-            f"{overload['restored_per_s']:.1f}/s, in time {overload['goodput_per_s']:.1f}/s, which is "
-            f"{overload['goodput_of_capacity']:.1%} of what {overload['capacity_per_s']:.1f}/s 32 clients reached; "
-            f"longest wait {overload['longest_wait_in_queue_ms'] or 0:.0f} ms of {overload['bound_ms']}; "
-            f"{told}memory {memory['settled_min']:.0f} to {memory['settled_max']:.0f} MB "
-            f"({overload['memory_growth_mb_per_min']:+.1f} MB a minute); "
-            f"others took {overload['others_share_of_cores']:.0%} of the cores."
-        )
+    for name, heading in (("overload", "Overload"), ("overload-codecs", "Overload of the codecs")):
+        if (overload := report.get(name)) is not None:
+            lines.append(f"{heading}: {_of_overload(overload)}")
     if (drain := report.get("drain")) is not None:
         lines.append(
             f"Drain: sent before SIGTERM {drain['sent_before_sigterm']}, of these in flight "

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import uvloop
-from bench_rows import CROWD, SEED, TINY
-from peers import MAX_BATCH, STOP_TIMEOUT_S, Peer, ProcessProbe, promptir
+from bench_rows import CROWD, PHOTO, SEED, TINY
+from peers import MAX_BATCH, STOP_TIMEOUT_S, Peer, ProcessProbe, SimulatedDevice, promptir
 
 from server.cli.bench.load import Load, Recording, apply
 from server.cli.bench.report import as_json
@@ -22,6 +22,7 @@ from server.cli.bench.summary import Spread, Summary, spread_of, summarise
 from server.cli.bench.uploads import make_kind
 
 OVERLOAD = "overload"
+OVERLOADED_CODECS = "overload-codecs"
 DRAIN = "drain"
 
 TIMES_CAPACITY = 5
@@ -29,7 +30,7 @@ OVERLOAD_S = 60.0
 CAPACITY_S = 6.0
 BACKLOG_MS = 1000
 """The setting max_backlog_ms of the server here: what waits and runs is predicted to take no longer."""
-SIDE = 64
+SIDE, PHOTO_SIDE = 64, 256
 DRAIN_S = 3.0
 TIMEOUT_S = 60.0
 MEMORY_SAMPLE_S = 1.0
@@ -37,16 +38,21 @@ TOTAL = re.compile(r"total;dur=([\d.]+)")
 SETTLED_SHARE = 0.25  # the first quarter may still fill caches and buffers
 
 
-def overload(folder: Path, seconds: float | None) -> dict[str, Any]:
-    """Goodput, waits, refusals and memory at five times the capacity, for a minute unless told otherwise."""
-    kinds = [make_kind(SIDE, SIDE, "png")]
-    run_ms = TINY.run_ms(MAX_BATCH, SIDE * SIDE)
+def overload(
+    folder: Path, seconds: float | None, *, device: SimulatedDevice = TINY, side: int = SIDE
+) -> dict[str, Any]:
+    """Goodput, waits, refusals and memory at five times the capacity, for a minute unless told otherwise.
+
+    With a quick device and larger images what is overloaded are the codecs.
+    """
+    kinds = [make_kind(side, side, "png")]
+    run_ms = device.run_ms(MAX_BATCH, side * side)
     ideal_per_s = 1e3 * MAX_BATCH / run_ms
-    with promptir(TINY, folder / "overload.csv", max_backlog_ms=BACKLOG_MS) as peer:
+    with promptir(device, folder / "overload.csv", max_backlog_ms=BACKLOG_MS) as peer:
         crowd = Load(kinds, min(CAPACITY_S, seconds or CAPACITY_S), 1.0, clients=CROWD, seed=SEED)
-        capacity, *_ = uvloop.run(_summed_up(crowd, peer))
-        flood = Load(kinds, seconds or OVERLOAD_S, 2.0, rate=TIMES_CAPACITY * ideal_per_s, seed=SEED)
-        summary, refusals, memory_mb, others_share = uvloop.run(_summed_up(flood, peer))
+        capacity, *_ = uvloop.run(_summed_up(crowd, peer, run_ms))
+        flood = Load(kinds, seconds or OVERLOAD_S, 2.0, rate=TIMES_CAPACITY * capacity.throughput_per_s, seed=SEED)
+        summary, refusals, memory_mb, others_share = uvloop.run(_summed_up(flood, peer, run_ms))
     settled = np.array(memory_mb[int(len(memory_mb) * SETTLED_SHARE) :])
     queue = summary.stages_ms.get("queue")
     goodput = summary.goodput_per_s or 0.0
@@ -69,7 +75,7 @@ def overload(folder: Path, seconds: float | None) -> dict[str, Any]:
     }
 
 
-async def _summed_up(load: Load, peer: Peer) -> tuple[Summary, Spread | None, list[float], float]:
+async def _summed_up(load: Load, peer: Peer, run_ms: float) -> tuple[Summary, Spread | None, list[float], float]:
     """The figures, the milliseconds from the head of a request to its refusal, the memory, what others took."""
     memory_mb: list[float] = []
 
@@ -85,14 +91,18 @@ async def _summed_up(load: Load, peer: Peer) -> tuple[Summary, Spread | None, li
         watch.cancel()
     device = None if peer.run_log is None else read_run_log(peer.run_log, *recording.window)
     # A request that was accepted at the bound still has its own run to come.
-    deadline_ms = BACKLOG_MS + TINY.run_ms(MAX_BATCH, SIDE * SIDE)
-    summary = summarise(load, recording, deadline_ms=deadline_ms, device=device)
+    summary = summarise(load, recording, deadline_ms=BACKLOG_MS + run_ms, device=device)
     return summary, _refusals(recording), memory_mb, probe.others_share()
 
 
 def _refusals(recording: Recording) -> Spread | None:
     timings = [answer.server_timing or "" for answer in recording.answers if answer.outcome.startswith("429")]
     return spread_of([float(match[1]) for timing in timings if (match := TOTAL.search(timing))])
+
+
+def overload_codecs(folder: Path, seconds: float | None) -> dict[str, Any]:
+    """The same with images of 256x256 that the device restores sooner than the processor reads and writes them."""
+    return overload(folder, seconds, device=PHOTO, side=PHOTO_SIDE)
 
 
 def drain(folder: Path, seconds: float | None) -> dict[str, Any]:

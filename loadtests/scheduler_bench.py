@@ -2,7 +2,8 @@
 
 Both run with the same simulated device, side by side on this machine, one row after the other; ratios between them say
 more than their values, which depend on the machine and its neighbours. Prints the table and writes it with everything
-measured to FILE.json and FILE.md. The scenarios overload, drain, leavers and devices are run by name only.
+measured to FILE.json and FILE.md. The scenarios overload, overload-codecs, drain, leavers and
+devices are run by name only.
 """
 
 import argparse
@@ -26,7 +27,7 @@ sys.path.insert(0, str(ROOT))  # the checkout is measured, whatever is installed
 from bench_rows import Row, Trial, rows  # noqa: E402
 from bench_table import Line, lines_of, markdown  # noqa: E402
 from leavers import LEAVERS, leavers  # noqa: E402
-from overload import DRAIN, OVERLOAD, drain, overload  # noqa: E402
+from overload import DRAIN, OVERLOAD, OVERLOADED_CODECS, drain, overload, overload_codecs  # noqa: E402
 from peers import Peer, ProcessProbe, SimulatedDevice, echo, promptir, reference  # noqa: E402
 from provenance import provenance  # noqa: E402
 from several_devices import DEVICES, several_devices  # noqa: E402
@@ -39,7 +40,13 @@ from server.cli.bench.summary import Summary, summarise  # noqa: E402
 from server.cli.bench.uploads import Kind, make_kind  # noqa: E402
 
 ECHO = "echo"
-SCENARIOS = {OVERLOAD: overload, DRAIN: drain, LEAVERS: leavers, DEVICES: several_devices}
+SCENARIOS = {
+    OVERLOAD: overload,
+    OVERLOADED_CODECS: overload_codecs,
+    DRAIN: drain,
+    LEAVERS: leavers,
+    DEVICES: several_devices,
+}
 ECHO_RATE = 364.0
 TIMEOUT_S = 60.0
 DEFAULT_OUTPUT = ROOT / "runs" / "scheduler"

@@ -22,6 +22,7 @@ from server.api.body import UploadRoom
 from server.api.health import router as health_router
 from server.api.jobs import router as jobs_router
 from server.api.layers import layers_of, within
+from server.api.load_shedder import LoadShedder
 from server.api.open_inference import front as open_inference
 from server.api.page import Page
 from server.api.report_document import ReportDocument, ReportWithImage
@@ -209,6 +210,8 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Ser
     access = create_access(settings, metrics)
     app.state.services = services = Services(restorer, metrics, settings, version(), jobs, access)
     room = _add_routes(app, services, tracing)
+    # Its answers do not pass the layer that lets pages of other origins read them.
+    app.state.shedder = None if settings.access.cors_origins else LoadShedder(restorer, metrics)
     app.state.rpc = rpc = create_rpc(settings.http, services, room)
     _document_problems(app)
     return app

@@ -1,28 +1,26 @@
 """The Restorer: the use case, bytes of a photo in, bytes of its restored copy out."""
 
-import asyncio
 import logging
-import math
-import os
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TypeVar
 
-from server.backends.base import BackendInfo, Pixels
+from server.backends.base import BackendInfo
 from server.batching.batcher import Batcher, Clock
-from server.batching.job import Canvas, Completion, Priority
+from server.batching.job import Canvas, Priority
 from server.batching.pool import WorkerPool
 from server.batching.series import Series
 from server.batching.snapshot import Snapshot
 from server.batching.worker import NewBackend
+from server.codec_threads import CodecThreads
 from server.frame import Frame, Frames
 from server.imaging import codec, tiling
 from server.imaging.entity_tag import entity_tag
 from server.imaging.header import Header, probe
 from server.imaging.output import OutputFormat, PngEffort
+from server.imaging.report import Report
 from server.imaging.tiling import Grid
 from server.metrics import Metrics
 from server.photo import Photo
@@ -30,19 +28,19 @@ from server.restoration import Mode, Progress, Restored, RestoredFrames, Restore
 from server.settings import LimitSettings
 from server.stages import observe_stages
 from server.status import Status as Status
+from server.tile_runs import Submit, WholeRun, Work, run_tiles
 from server.together import together
 
 log = logging.getLogger(__name__)
 
-# More would only take turns: the codecs keep a core busy, and the backend wants the others.
-MAX_CODEC_THREADS = 4
 # Up to here the way to a thread and back costs more than it takes off the event loop (docs/scheduling.md). Many
 # chunks make a small file slow to read, hence the bytes.
 INLINE_PIXELS = 128 * 128
 INLINE_BYTES = 64 * 1024
+# The tag reads bytes alone, about a thousand in a microsecond.
+INLINE_TAG_BYTES = 256 * 1024
 
 T = TypeVar("T")
-Submit = Callable[[Pixels], Awaitable[Completion]]
 
 
 class Restorer:
@@ -70,7 +68,7 @@ class Restorer:
         self._max_whole_pixels = max_whole_pixels
         self._draining = False
         self._stopped = False
-        self._codec_threads: ThreadPoolExecutor | None = None
+        self._codecs = CodecThreads(metrics, batcher.max_backlog_s)
         self.info: BackendInfo | None = None
         self.active = 0
         """Requests that were accepted and have not ended."""
@@ -88,10 +86,14 @@ class Restorer:
         """Why it takes no requests any more, for good."""
         return self._workers.failure
 
+    @property
+    def max_backlog_s(self) -> float:
+        """The bound on what is admitted, in predicted seconds."""
+        return self._batcher.max_backlog_s
+
     async def start(self) -> None:
         """Start the devices, up to the first that is warm; what stops it is raised, and kept as `failure`."""
-        threads = min(MAX_CODEC_THREADS, os.cpu_count() or 1)
-        self._codec_threads = ThreadPoolExecutor(threads, thread_name_prefix="promptir-codec")
+        self._codecs.start()
         self.info = await self._workers.start()
         log.info("ready", extra=vars(self.info))
 
@@ -114,8 +116,7 @@ class Restorer:
             return
         self._stopped = True
         await self._workers.stop(timeout_s)
-        if self._codec_threads is not None:
-            self._codec_threads.shutdown(wait=False, cancel_futures=True)
+        self._codecs.stop()
 
     @contextmanager
     def accepted(self) -> Iterator[None]:
@@ -146,17 +147,25 @@ class Restorer:
     ) -> None:
         """Refuse images before they are decoded, or even there: raises what `restore` would raise at once."""
         grid = self._plan(height, width, options)
+        if not _is_small(grid):
+            self._codecs.check()
         if grid.is_whole:
             self._batcher.admit(Canvas(*grid.tile_shape), deadline, priority, None if images == 1 else images)
         else:
             self._batcher.admit(Canvas(*grid.tile_shape), deadline, Priority.BATCH, images * len(grid))
+
+    def admit_any(self, arriving: int) -> None:
+        """Raise QueueFull if an image of the usual size would be refused behind `arriving` others."""
+        if self.status is Status.READY:  # else there is more to say than that
+            self._batcher.admit_any(arriving)
 
     async def tag(self, data: bytes, options: RestoreOptions) -> str:
         """The entity tag of the answer to an upload: equal for equal bytes, options and model."""
         if self.info is None:
             raise Status.STARTING.refusal
         model = f"{self.info.artifact} {self.info.model_hash} {self.info.precision}"
-        return await self._work(len(data) <= INLINE_BYTES, lambda: entity_tag(data, options.named(), model))
+        work = here if len(data) <= INLINE_TAG_BYTES else self._codecs.read
+        return await work(lambda: entity_tag(data, options.named(), model))
 
     def check(self, height: int, width: int, options: RestoreOptions) -> None:
         """Raise InvalidRequest for tiles that cannot be had of such an image, whatever the load."""
@@ -182,36 +191,43 @@ class Restorer:
         the batch class whatever `priority` says.
         """
         began = self._clock()
-        header = await self._work(len(data) <= INLINE_BYTES, partial(probe, data, self._limits))
+        is_short = len(data) <= INLINE_BYTES
+        header = await (here if is_short else self._codecs.read)(partial(probe, data, self._limits))
         grid = self._plan(header.height, header.width, options)
-        quick = grid.height * grid.width <= INLINE_PIXELS and len(data) <= INLINE_BYTES
-        with ExitStack() as series:
+        output = OutputFormat.same_as(header.format) if options.output is None else options.output
+        quick, canvas = _is_small(grid) and is_short, Canvas(*grid.tile_shape)
+        with ExitStack() as held:
+            work: Work = here
+            if not quick:
+                self._codecs.check()
+                kind = (header.format, output, options.effort, options.report)
+                work = held.enter_context(self._codecs.announce(kind, grid.height * grid.width)).run
             if grid.is_whole:
                 # Again, though nothing is set aside for it: of many that came at once most are refused here, and not
                 # after the decode that would keep the event loop from all others.
-                self._batcher.admit(Canvas(*grid.tile_shape), deadline, priority)
+                self._batcher.admit(canvas, deadline, priority)
                 submit: Submit = lambda pixels: self._batcher.submit(pixels, deadline, priority)  # noqa: E731
             else:  # admitted before it is decoded: that is what takes memory
-                submit = series.enter_context(
-                    Series(self._batcher, Canvas(*grid.tile_shape), len(grid), deadline)
-                ).submit
-            photo = await self._work(quick, partial(_open, data, header, grid, options))
+                submit = held.enter_context(Series(self._batcher, canvas, len(grid), deadline)).submit
+            photo, whole = await work(partial(_open, data, header, grid, options))
             del data  # the caller may let go of it as well, once `progress` says so
             decoded = self._clock()
-            queue_s, batch_size, shared = await self._run_tiles(photo, grid, submit, quick, progress or _ignore)
-        completed = self._clock()
-        output = OutputFormat.same_as(header.format) if options.output is None else options.output
-        encoded = await self._work(quick and _is_quick(output, options), lambda: photo.encode(output))
-        report = await self._work(quick, photo.report) if options.report else None
+            if whole is None:
+                in_flight = self._batcher.useful_jobs(canvas)
+                runs = await run_tiles(photo, grid, submit, work, in_flight, progress or _ignore)
+            else:
+                runs = await whole.run(submit, progress or _ignore)
+            completed = self._clock()
+            writing = work if not quick or _is_quick(output, options) else self._codecs.run
+            encoded, report = await writing(partial(_write, photo, whole, output))
         ended = self._clock()
-        timings = Timings(
-            decoded - began, queue_s, max(0.0, completed - decoded - queue_s), ended - completed, batch_size
-        )
+        inference_s = max(0.0, completed - decoded - runs.queue_s)
+        timings = Timings(decoded - began, runs.queue_s, inference_s, ended - completed, runs.batch_size)
         observe_stages(self._metrics, timings, began, ended)
         self._metrics.count_restored_pixels(grid.height * grid.width)
         mode = Mode.WHOLE if grid.is_whole else Mode.TILED
-        canvas, masked = shared or grid.tile_shape, shared is not None
-        return Restored(encoded, output, grid.width, grid.height, timings, mode, len(grid), report, canvas, masked)
+        shape, masked = runs.shared or canvas, runs.shared is not None
+        return Restored(encoded, output, grid.width, grid.height, timings, mode, len(grid), report, shape, masked)
 
     async def restore_frames(
         self,
@@ -237,40 +253,15 @@ class Restorer:
                     Series(self._batcher, Canvas(*grid.tile_shape), jobs, deadline, turn, at_once=grid.is_whole)
                 ).submit
             photos = [Frame(pixels, grid, options.strength) for pixels in frames]
-            runs = await together(self._run_tiles(frame, grid, submit, quick, _ignore) for frame in photos)
-        ended, queue_s = self._clock(), min(waited for waited, _, _ in runs)
-        timings = Timings(0.0, queue_s, max(0.0, ended - began - queue_s), 0.0, max(size for _, size, _ in runs))
+            work: Work = here if quick else self._codecs.run
+            in_flight = self._batcher.useful_jobs(Canvas(*grid.tile_shape))
+            runs = await together(run_tiles(frame, grid, submit, work, in_flight, _ignore) for frame in photos)
+        ended, queue_s = self._clock(), min(run.queue_s for run in runs)
+        timings = Timings(0.0, queue_s, max(0.0, ended - began - queue_s), 0.0, max(run.batch_size for run in runs))
         observe_stages(self._metrics, timings, began, ended)
         self._metrics.count_restored_pixels(count * height * width)
         mode = Mode.WHOLE if grid.is_whole else Mode.TILED
         return RestoredFrames([frame.restored for frame in photos], timings, mode, len(grid))
-
-    async def _run_tiles(
-        self, photo: Photo | Frame, grid: Grid, submit: Submit, quick: bool, progress: Progress
-    ) -> tuple[float, int, Canvas | None]:
-        """Run all tiles, a few at a time; the first wait, the size of the largest run, and the canvas it shared."""
-        tiles, completions, first_wait, largest = iter(grid), 0, math.inf, 0
-        shared: Canvas | None = None
-
-        async def run_in_turn() -> None:
-            nonlocal completions, first_wait, largest, shared
-            for tile in tiles:  # all who run share them
-                pixels = await self._work(quick, partial(photo.cut, tile))
-                completion = await submit(pixels)
-                await self._work(quick, partial(photo.add, tile, pixels, completion.output, completion.prompt_weights))
-                completions, largest = completions + 1, max(largest, completion.batch_size)
-                first_wait, shared = min(first_wait, completion.queue_s), completion.shared
-                progress(completions, len(grid))
-
-        progress(0, len(grid))
-        if grid.is_whole:
-            await run_in_turn()
-            return first_wait, largest, shared
-        in_flight = min(len(grid), self._batcher.useful_jobs(Canvas(*grid.tile_shape)))
-        await together(
-            run_in_turn() for _ in range(in_flight)
-        )  # one tile that fails is enough, and its photo fails once
-        return first_wait, largest, shared
 
     def _plan(self, height: int, width: int, options: RestoreOptions) -> Grid:
         if self.info is None:
@@ -278,20 +269,29 @@ class Restorer:
         multiple = self.info.size_multiple
         return tiling.plan(height, width, multiple, self._max_whole_pixels, options.tile, options.overlap)
 
-    async def _work(self, quick: bool, work: Callable[[], T]) -> T:
-        """Do it here, or in a thread."""
-        return work() if quick else await self._in_codec_thread(work)
 
-    async def _in_codec_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._codec_threads, work)
+async def here(work: Callable[[], T]) -> T:
+    """Do it at once, on the event loop."""
+    return work()
 
 
-def _open(data: bytes, header: Header, grid: Grid, options: RestoreOptions) -> Photo:
-    return Photo(codec.decode(data, header, options.colours), grid, options)
+def _open(data: bytes, header: Header, grid: Grid, options: RestoreOptions) -> tuple[Photo, WholeRun | None]:
+    photo = Photo(codec.decode(data, header, options.colours), grid, options)
+    return photo, WholeRun(photo, grid) if grid.is_whole else None
+
+
+def _write(photo: Photo, whole: WholeRun | None, output: OutputFormat) -> tuple[bytes, Report | None]:
+    if whole is not None:
+        whole.add()
+    return photo.encode(output), photo.report()
 
 
 def _ignore(done: int, total: int) -> None:
     """Progress that nobody wants to know."""
+
+
+def _is_small(grid: Grid) -> bool:
+    return grid.height * grid.width <= INLINE_PIXELS
 
 
 def _is_quick(output: OutputFormat, options: RestoreOptions) -> bool:

@@ -4,9 +4,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.access.access import Access
 from server.api import error_responses
-from server.api.body import Body, UploadRoom
+from server.api.body import Body, UploadRoom, declared_bytes
 from server.api.callers import note_caller
-from server.api.restore_route import declared_bytes, refuse
+from server.api.restore_route import refuse
 from server.errors import PromptIRServeError
 from server.settings import LimitSettings
 

@@ -1,7 +1,7 @@
 """Body: the bytes of a request as they arrive."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from starlette.requests import ClientDisconnect
@@ -16,6 +16,12 @@ LINGER_S = 10.0
 # Each so many bytes have the same time to come. A pause alone would let one byte a minute hold its room for ever, and a
 # mean rate would let what came quickly pay for hours of nothing.
 PORTION_BYTES = 64 * 1024
+
+
+def declared_bytes(headers: Mapping[bytes, bytes]) -> int | None:
+    """The Content-Length, None where there is none."""
+    declared = headers.get(b"content-length", b"")
+    return int(declared) if declared.isdigit() else None
 
 
 class UploadRoom:

@@ -96,34 +96,42 @@ def unexpected(request: Request) -> Response:
 
 def answer(scope: Scope, error: PromptIRServeError) -> Response:
     """The problem document of an error of the tree."""
-    extensions = dict(error.extensions)
     headers = {}
-    retry_after_s = error.retry_after_s if isinstance(error, errors.Refused) else None
-    if retry_after_s is not None:
-        # Whole seconds, rounded up: a client that comes back early is only refused again.
-        headers["Retry-After"] = str(max(1, math.ceil(retry_after_s)))
-        extensions["retry_after_s"] = max(1, math.ceil(retry_after_s))
+    if (seconds := retry_after(error)) is not None:
+        headers["Retry-After"] = str(seconds)
     if isinstance(error, errors.Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"  # RFC 9110, section 11.6.1
-    return _problem(scope, status_of(type(error)), error.slug, error.title, error.detail, headers, extensions)
+    return _problem(scope, status_of(type(error)), error.slug, error.title, error.detail, headers, _extensions(error))
+
+
+def retry_after(error: PromptIRServeError) -> int | None:
+    """Whole seconds until a refused request would be taken, where they are known."""
+    seconds = error.retry_after_s if isinstance(error, errors.Refused) else None
+    # Rounded up: a client that comes back early is only refused again.
+    return None if seconds is None else max(1, math.ceil(seconds))
 
 
 def problem_of(error: PromptIRServeError, instance: str) -> dict[str, object]:
-    """The members of the problem document of an error that no request is answered with."""
-    members = {
+    """The members of the problem document of an error that is answered, or kept, without a request's scope."""
+    members: dict[str, object] = {
         "type": _type_of(error.slug),
         "title": error.title,
         "status": status_of(type(error)),
         "detail": error.detail,
         "instance": instance,
     }
-    return members | error.extensions | members
+    return members | _extensions(error) | members
 
 
 def client_gone(scope: Scope) -> Response:
     """What ends a request whose client has left; nobody reads it."""
     request_context.note_outcome(scope, "client-closed")
     return Response(status_code=CLIENT_CLOSED_REQUEST)
+
+
+def _extensions(error: PromptIRServeError) -> dict[str, object]:
+    seconds = retry_after(error)
+    return error.extensions if seconds is None else error.extensions | {"retry_after_s": seconds}
 
 
 async def _on_own_error(request: Request, error: Exception) -> Response:

@@ -1,6 +1,5 @@
 """Restore route: `POST /restore`, from the first bytes of the body to the answer."""
 
-from collections.abc import Mapping
 from functools import partial
 
 from starlette.concurrency import run_in_threadpool
@@ -10,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from server.api import error_responses
 from server.api.answer import Answer, not_modified, restored_answer
-from server.api.body import Body, UploadRoom
+from server.api.body import Body, UploadRoom, declared_bytes
 from server.api.callers import caller_of, charge
 from server.api.cancellation import WhileConnected
 from server.api.options import read_options
@@ -26,8 +25,8 @@ from server.tracing import stage
 
 PATH = "/restore"
 METHOD = "POST"
-# The server reads on and drops so much without being asked; beyond it the client is told that it may stop.
-_DROPPED_BYTES = 256 * 1024
+DROPPED_BYTES = 256 * 1024
+"""The server reads on and drops so much without being asked; beyond it the client is told that it may stop."""
 
 
 class RestoreRoute:
@@ -111,16 +110,10 @@ class RestoreRoute:
                 body.release()
 
 
-def declared_bytes(headers: Mapping[bytes, bytes]) -> int | None:
-    """The Content-Length, None where there is none."""
-    declared = headers.get(b"content-length", b"")
-    return int(declared) if declared.isdigit() else None
-
-
 async def refuse(response: Response, body: Body, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer, even where the client still sends: to close on bytes that nobody read would take the answer from it."""
     declared = body.declared_bytes
-    goes_on = declared is not None and declared <= _DROPPED_BYTES and response.status_code != 408
+    goes_on = declared is not None and declared <= DROPPED_BYTES and response.status_code != 408
     if body.ended or goes_on:
         await response(scope, receive, send)
         return

@@ -8,13 +8,13 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from server.api import error_responses
-from server.api.body import Body, UploadRoom
+from server.api.body import Body, UploadRoom, declared_bytes
 from server.api.callers import caller_of, charge
 from server.api.job_schemas import PATH, Job
 from server.api.jobs import require_jobs
 from server.api.options import read_options
 from server.api.request_context import note_outcome
-from server.api.restore_route import declared_bytes, refuse
+from server.api.restore_route import refuse
 from server.api.services import Services
 from server.api.upload import read_upload
 from server.errors import PromptIRServeError

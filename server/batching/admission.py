@@ -1,16 +1,21 @@
 """The Admission: which jobs are refused before they wait, and when they may come back."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import TracebackType
 
 from server.batching import backlog
 from server.batching.device import Device
-from server.batching.job import Canvas, Priority
+from server.batching.job import Canvas, Job, Priority
 from server.batching.job_queue import JobQueue
-from server.errors import DeadlineExceeded, DeadlineUnmet, QueueFull
+from server.errors import DeadlineExceeded, DeadlineUnmet, QueueFull, Refused
+from server.metrics import Metrics
 
 # A client told to come back sooner would mostly be told so again.
 MIN_RETRY_AFTER_S = 1.0
+# The bound is kept for this share of those who are admitted near it: the quantile of their lateness, which is followed
+# by steps of this share of the bound. What it is taken from waited for more than that share.
+NEARLY_ALL, LATENESS_STEP, LONG_WAIT = 0.95, 0.001, 0.5
 
 
 class Admission:
@@ -23,15 +28,17 @@ class Admission:
     def __init__(self, queue: JobQueue, devices: Mapping[str, Device], max_backlog_s: float) -> None:
         self.max_backlog_s = max_backlog_s
         self.owed: Counter[Canvas] = Counter()
+        self.lateness_s = 0.0
+        """How much later than predicted nearly all ended that waited long: gaps between runs, who joined them."""
         self._queue = queue
         self._devices = devices
 
     def check(
         self, canvas: Canvas, deadline: float | None, priority: Priority, now: float, count: int | None = None
-    ) -> None:
+    ) -> float:
         """Raise what a job that arrives now is refused with, if it is, or a series of `count` jobs of the batch class.
 
-        `deadline` and `now` are on the batcher's clock.
+        Returns the predicted seconds until it would be answered. `deadline` and `now` are on the batcher's clock.
         """
         self._queue.check_open()
         if deadline is not None and deadline <= now:
@@ -48,11 +55,27 @@ class Admission:
         seconds = backlog.answered_s(devices, canvas, waiting, priority, now, count or 1)
         if deadline is not None and now + seconds > deadline:
             self._refuse_deadline(canvas, deadline - now, seconds)
-        if seconds > self.max_backlog_s and (self._is_waited or not any(device.is_idle for device in devices)):
-            raise QueueFull(
-                f"what was admitted before takes {seconds:.1f} s already",
-                retry_after_s=max(MIN_RETRY_AFTER_S, seconds - self.max_backlog_s),
-            )
+        if self._is_waited or not any(device.is_idle for device in devices):
+            self._check_backlog(seconds)
+        return seconds
+
+    def learn(self, jobs: Sequence[Job], now: float) -> None:
+        """Learn from jobs that end now how late they are."""
+        for job in jobs:
+            if job.expected_at is None or job.deadline is not None or job.priority is not Priority.INTERACTIVE:
+                continue  # others may have overtaken it, or it them
+            if job.expected_at - job.enqueued_at > LONG_WAIT * self.max_backlog_s:
+                step = NEARLY_ALL if now - job.expected_at > self.lateness_s else NEARLY_ALL - 1
+                self.lateness_s = max(0.0, self.lateness_s + LATENESS_STEP * self.max_backlog_s * step)
+
+    def check_any(self, arriving: int, now: float) -> None:
+        """Raise QueueFull where an interactive job of the usual size would be refused behind `arriving` others."""
+        devices = self._devices.values()
+        if not devices or not (self._is_waited or arriving):
+            return
+        self._check_room(1, self._queue.pixels, now)
+        seconds = backlog.drain_s(devices, Priority.INTERACTIVE, now) + backlog.usual_s(devices, arriving + 1)
+        self._check_backlog(seconds)
 
     @property
     def owed_pixels(self) -> int:
@@ -62,6 +85,14 @@ class Admission:
     @property
     def _is_waited(self) -> bool:
         return self._queue.jobs > 0 or self.owed.total() > 0
+
+    def _check_backlog(self, seconds: float) -> None:
+        seconds += self.lateness_s
+        if seconds > self.max_backlog_s:
+            raise QueueFull(
+                f"what was admitted before takes {seconds:.1f} s already",
+                retry_after_s=max(MIN_RETRY_AFTER_S, seconds - self.max_backlog_s),
+            )
 
     def _check_room(self, pixels: int, held: int, now: float) -> None:
         if not self._is_waited or held + pixels <= self._queue.max_pixels:
@@ -78,3 +109,19 @@ class Admission:
             f"with what was admitted before, the answer would take {seconds:.3f} s",
             retry_after_s=max(MIN_RETRY_AFTER_S, seconds - patience_s),
         )
+
+
+class CountedRefusals:
+    """A context that counts the refusals raised in it, by their reason; for any number of entries."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(error, Refused | DeadlineExceeded):
+            self._metrics.count_refusal(error.slug)

@@ -30,6 +30,12 @@ def answered_s(
     return max(_shared(parts), soonest) if parts else 0.0
 
 
+def usual_s(devices: Collection[Device], jobs: int) -> float:
+    """Seconds of so many jobs of the usual size, the devices sharing the work; 0 before the first run."""
+    rate = sum(1 / device.job_s for device in devices if device.job_s)
+    return jobs / rate if rate else 0.0
+
+
 def _shared(parts: list[tuple[float, float]]) -> float:
     """When devices end that share work like a fluid: each is busy for some seconds, and would need some for it all."""
     if len(parts) == 1:

@@ -10,7 +10,7 @@ import numpy as np
 
 from server.backends.base import Pixels
 from server.batching import backlog, choice, placement
-from server.batching.admission import Admission
+from server.batching.admission import Admission, CountedRefusals
 from server.batching.canvases import Canvases
 from server.batching.choice import Choice
 from server.batching.device import Device, Pause
@@ -19,7 +19,7 @@ from server.batching.job_queue import JobQueue
 from server.batching.returns import Returns
 from server.batching.snapshot import Snapshot, device_state, lane_state
 from server.batching.waking import wake_all, wake_for, wake_idle
-from server.errors import DeadlineExceeded, NotReady, Refused
+from server.errors import DeadlineExceeded, NotReady
 from server.metrics import Metrics
 
 Clock = Callable[[], float]
@@ -47,6 +47,7 @@ class Batcher:
         self.devices: dict[str, Device] = {}
         """Those that take work now, by name."""
         self._admission = Admission(queue, self.devices, max_backlog_s)
+        self._refusals = CountedRefusals(metrics)
         self._metrics = metrics
         self._clock = clock
         self._returns = Returns()
@@ -54,6 +55,11 @@ class Batcher:
         self._runs_since_batch = 0
         queue.on_close = lambda: wake_all(self.devices.values())
         metrics.watch_queue(lambda: queue.jobs, lambda: queue.pixels, self.backlog_s)
+
+    @property
+    def max_backlog_s(self) -> float:
+        """The bound on what is admitted, in predicted seconds."""
+        return self._admission.max_backlog_s
 
     def join(self, device: Device) -> None:
         """Give work to a device that is warmed up, from now on; the first one opens the queue.
@@ -95,12 +101,13 @@ class Batcher:
         count: int | None = None,
     ) -> None:
         """Refuse early: raise what `submit` of a tile, or a Series of `count`, would raise at once; takes nothing."""
-        try:
-            with self.queue.lock:
-                self._admission.check(canvas, deadline, priority, self._clock(), count)
-        except (Refused, DeadlineExceeded) as error:
-            self._metrics.count_refusal(error.slug)
-            raise
+        with self._refusals, self.queue.lock:
+            self._admission.check(canvas, deadline, priority, self._clock(), count)
+
+    def admit_any(self, arriving: int) -> None:
+        """Raise QueueFull if an interactive job of the usual size would be refused behind `arriving` others."""
+        with self._refusals, self.queue.lock:
+            self._admission.check_any(arriving, self._clock())
 
     def owe(self, canvas: Canvas, count: int) -> None:
         """Count so many more jobs as backlog that are still to come."""
@@ -155,20 +162,17 @@ class Batcher:
     def enqueue(self, job: Job, *, owed: bool = False) -> None:
         """Put a new job into the queue and wake a device for it; raises what `submit` raises at once."""
         canvas = job.canvas
-        try:
-            with self.queue.lock:
-                self._returns.arrived(canvas, job.enqueued_at)
-                self._canvases.arrived(canvas)
-                if owed:
-                    self.owe(canvas, -1)
-                else:
-                    self._admission.check(canvas, job.deadline, job.priority, job.enqueued_at)
-                self.queue.offer(job, admitted=True)  # has room: it was checked under this lock
-                self._price(canvas)
-                wake_for(job, self.devices.values(), self.queue)
-        except (Refused, DeadlineExceeded) as error:
-            self._metrics.count_refusal(error.slug)
-            raise
+        with self._refusals, self.queue.lock:
+            self._returns.arrived(canvas, job.enqueued_at)
+            self._canvases.arrived(canvas)
+            if owed:
+                self.owe(canvas, -1)
+            else:
+                seconds = self._admission.check(canvas, job.deadline, job.priority, job.enqueued_at)
+                job.expected_at = job.enqueued_at + seconds
+            self.queue.offer(job, admitted=True)  # has room: it was checked under this lock
+            self._price(canvas)
+            wake_for(job, self.devices.values(), self.queue)
 
     def withdraw(self, job: Job) -> bool:
         """Take a job out of the queue; False if it has left already."""
@@ -225,8 +229,9 @@ class Batcher:
             if not self._has(device):  # it hung, and what that took says nothing either
                 return
             now = self._clock()
+            self._admission.learn(batch.jobs, now)
             if seconds is not None:
-                device.cost_model.observe(batch.canvas, len(batch.jobs), seconds)
+                device.took(batch, seconds)
             device.ended(batch, now)
             for canvas, count in batch.by_canvas():
                 self._returns.answered(canvas, count, now)

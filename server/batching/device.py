@@ -9,6 +9,8 @@ from server.batching.job import Batch, Canvas, Priority
 from server.settings import MAX_RUN_PIXELS
 
 NO_WORK = (0.0, 0.0)
+# What a job takes is averaged over about so many runs.
+RECENT_RUNS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class Device:
         """When to poll again although nothing has changed: the end of the pause."""
         self.work_s = [0.0, 0.0]
         """Predicted seconds of all that waits, if this device ran it alone: of the interactive class, and of both."""
+        self.job_s = 0.0
+        """What an interactive job usually takes: the seconds of its run by the jobs in it, over the last runs."""
         self.wake = threading.Condition()
         """What its thread waits on; with the batcher's lock from `join` on."""
         self._holding_since: float | None = None
@@ -126,6 +130,13 @@ class Device:
         if not self.running:
             self.run_began = now
         self.running += (batch,)
+
+    def took(self, batch: Batch, seconds: float) -> None:
+        """Learn how long a run took."""
+        if any(job.priority is Priority.INTERACTIVE for job in batch.jobs):
+            job_s = seconds / len(batch.jobs)
+            self.job_s += (job_s - self.job_s) / RECENT_RUNS if self.job_s else job_s
+        self.cost_model.observe(batch.canvas, len(batch.jobs), seconds)
 
     def ended(self, batch: Batch, now: float) -> None:
         self.running = tuple(other for other in self.running if other is not batch)

@@ -70,6 +70,8 @@ class Job:
     priority: Priority = Priority.INTERACTIVE
     taken: bool = False
     """Whether it left the queue inside a batch; from then on device time is spent on it."""
+    expected_at: float | None = None
+    """When it was predicted to end, as it was admitted; None for one of a series."""
     canvas: Canvas = field(init=False)
     due: float = field(init=False)
     """The deadline, or the time by which it would go first in its class for having waited so long."""

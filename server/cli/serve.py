@@ -1,21 +1,23 @@
 """`promptir serve`: the HTTP server, from the open port to the end of the drain."""
 
 import argparse
+import asyncio
 import gc
 import logging
 import os
 import signal
 import socket
 import time
+from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 from wsgiref.simple_server import WSGIServer
 
 import uvicorn
 from prometheus_client import CollectorRegistry, start_http_server
 
 from server import logs
-from server.api.protocol import BoundedProtocol
+from server.api.shedding_protocol import SheddingProtocol
 from server.app import create_app
 from server.cli.allocator import keep_little
 from server.cli.settings_flags import GROUPS, add_settings, settings_from
@@ -27,6 +29,9 @@ log = logging.getLogger(__name__)
 
 # A proxy keeps idle connections for about a minute; the side that closes first races with the next request.
 KEEP_ALIVE_S = 75
+# Each takes one connection at a turn of the loop. With a single one, new connections wait as many turns as there are
+# before them: a health check could take seconds on a busy server.
+LISTENERS = 32
 # The shells' convention for a process that a signal ended.
 SIGNALLED = 128
 # After the drain only the last bytes of responses are still on their way.
@@ -58,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         rpc.open()
     config = uvicorn.Config(
         app,
-        http=BoundedProtocol,
+        http=cast(type[asyncio.Protocol], partial(SheddingProtocol, shedder=app.state.shedder)),
         log_config=logs.config(settings.log_level),
         access_log=False,  # the request context logs each request, with more to say
         server_header=False,
@@ -72,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     logs.quicken()
     gc.freeze()  # what the start made stays for good: no collection need walk it again
     log.info("listening", extra={"host": host, "port": port})
-    DrainingServer(config, restorer, settings.http.drain_timeout_s).run(sockets=[listener])
+    DrainingServer(config, restorer, settings.http.drain_timeout_s).run(sockets=_accepting(listener))
     if scrapes is not None:
         scrapes.shutdown()
         scrapes.server_close()
@@ -138,6 +143,10 @@ def _serve_scrapes(http: HttpSettings, registry: CollectorRegistry) -> WSGIServe
         raise OSError(f"cannot serve metrics on {http.host} port {http.metrics_port}: {reason}") from error
     log.info("metrics listening", extra={"host": http.host, "port": server.server_port})
     return server
+
+
+def _accepting(listener: socket.socket) -> list[socket.socket]:
+    return [listener, *(listener.dup() for _ in range(LISTENERS - 1))]
 
 
 def _listen(http: HttpSettings) -> socket.socket:

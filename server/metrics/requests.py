@@ -44,8 +44,8 @@ class RequestSeries(SeriesGroup):
         self._refusals = Counter(
             "promptir_refusals", "Requests refused before they were queued", ["reason"], registry=registry
         )
-        for reason in refusal_reasons():  # there from the start: a rate needs the 0 before the first one
-            self._refusals.labels(reason)
+        # There from the start: a rate needs the 0 before the first one.
+        self._reasons = {reason: self._refusals.labels(reason) for reason in refusal_reasons()}
 
     def observe_stage(self, stage: Stage, seconds: float, exemplar: dict[str, str] | None = None) -> None:
         """Count one stage of one request; an `exemplar` says which request it was."""
@@ -60,7 +60,7 @@ class RequestSeries(SeriesGroup):
 
     def count_refusal(self, reason: str) -> None:
         """Count one refusal; `reason` is the slug of the error."""
-        self._refusals.labels(reason).inc()
+        self._reasons[reason].inc()
 
     def count_restored_pixels(self, pixels: int) -> None:
         self._restored_pixels.inc(pixels)

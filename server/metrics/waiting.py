@@ -11,7 +11,7 @@ DropReason = Literal["cancelled", "expired", "abandoned"]
 
 
 class WaitingSeries(SeriesGroup):
-    """Told by the batcher."""
+    """Told by the batcher, and by the threads of the codecs."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         super().__init__(registry)
@@ -19,6 +19,11 @@ class WaitingSeries(SeriesGroup):
         self._queue_pixels = Gauge("promptir_queue_pixels", "Pixels that wait", registry=registry)
         self._backlog = Gauge(
             "promptir_backlog_seconds", "Predicted seconds until all admitted jobs are done", registry=registry
+        )
+        self._codec_backlog = Gauge(
+            "promptir_codec_backlog_seconds",
+            "Predicted seconds until all admitted images are read and written",
+            registry=registry,
         )
         self._dropped = Counter(
             "promptir_dropped_jobs",
@@ -31,6 +36,10 @@ class WaitingSeries(SeriesGroup):
 
     def count_dropped(self, reason: DropReason) -> None:
         self._dropped.labels(reason).inc()
+
+    def watch_codecs(self, backlog_s: Callable[[], float]) -> None:
+        """Read what the codecs have still to do when scraped."""
+        self._codec_backlog.set_function(backlog_s)
 
     def watch_queue(
         self, jobs: Callable[[], float], pixels: Callable[[], float], backlog_s: Callable[[], float]

@@ -72,8 +72,9 @@ def test_a_full_server_refuses_from_the_header_of_the_image(start: Any, png: Ima
     data = png(64, 64)
     waiting = [connect(server.url) for _ in range(4)]
     try:
-        for connection in waiting:
-            connection.sendall(upload_head(len(data)) + data)
+        for seed, connection in enumerate(waiting):  # equal ones would share a run
+            upload = png(64, 64, seed=seed)
+            connection.sendall(upload_head(len(upload)) + upload)
         refused = 'promptir_refusals_total{reason="queue-full"}'
         server.until(lambda: server.metric(refused) >= 1)  # the others run and wait
         with closing(connect(server.url)) as late:

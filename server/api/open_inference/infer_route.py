@@ -8,7 +8,7 @@ from starlette.types import Receive, Scope, Send
 
 from server.api import error_responses
 from server.api.answer import RESTORE_MODE, server_timing
-from server.api.body import Body, UploadRoom
+from server.api.body import Body, UploadRoom, declared_bytes
 from server.api.callers import charge
 from server.api.cancellation import WhileConnected
 from server.api.open_inference.compression import deflated, wanted_encoding
@@ -16,7 +16,7 @@ from server.api.open_inference.errors import ROOT
 from server.api.open_inference.incoming import Incoming
 from server.api.open_inference.wire import HEADER_LENGTH, Head, read_head, write_answer
 from server.api.request_context import SERVER_TIMING, note_outcome
-from server.api.restore_route import declared_bytes, refuse
+from server.api.restore_route import refuse
 from server.api.services import Services
 from server.aside import aside
 from server.errors import PromptIRServeError

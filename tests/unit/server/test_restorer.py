@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
@@ -13,9 +14,11 @@ from prometheus_client import CollectorRegistry
 from server.app import create_restorer
 from server.backends.base import BackendInfo, Pixels, PromptWeights
 from server.backends.simulated import SimulatedBackend
+from server.batching.job import Priority
 from server.errors import BackendError, BackendUnavailable, Draining, InvalidImage, NotReady, QueueFull
+from server.imaging.output import PngEffort
 from server.metrics import Metrics
-from server.restoration import RestoreOptions
+from server.restoration import Restored, RestoreOptions
 from server.restorer import Restorer, Status
 from server.settings import Settings
 
@@ -274,3 +277,30 @@ def test_cancelling_a_photo_takes_all_its_tiles_out_of_the_queue() -> None:
         backend.gate.set()
 
     play(scene, backend, metrics)
+
+
+def test_images_that_the_codecs_have_no_time_for_are_refused_before_they_are_decoded() -> None:
+    """With a device that takes no time, nothing else would bound what waits for the threads."""
+    slow_to_write, bound_s, count = RestoreOptions(effort=PngEffort.SMALL), 0.2, 40
+    settings = Settings.from_environment({"max_backlog_ms": bound_s * 1e3})
+
+    async def scene(restorer: Restorer) -> None:
+        await restorer.start()
+        for _ in range(2):
+            await restorer.restore(png(300, 300), slow_to_write)
+        began = time.monotonic()
+        ends = await asyncio.gather(
+            *(restorer.restore(png(300, 300), slow_to_write) for _ in range(count)), return_exceptions=True
+        )
+        refused = [end for end in ends if isinstance(end, QueueFull)]
+        assert 0 < len(refused) < count
+        assert all("reading and writing" in end.detail and end.retry_after_s >= 1 for end in refused)
+        assert len(ends) - len(refused) == sum(isinstance(end, Restored) for end in ends)
+        assert time.monotonic() - began < 20 * bound_s
+        restorer.admit(300, 300, slow_to_write, None, Priority.INTERACTIVE)  # what is done is no longer counted
+        restorer.admit(64, 64, slow_to_write, None, Priority.INTERACTIVE)
+
+    metrics = play(scene, SimulatedBackend(base_ms=0, ms_per_megapixel=0, max_batch=8), settings=settings)
+    refusals = metrics.registry.get_sample_value("promptir_refusals_total", {"reason": "queue-full"})
+    assert refusals is not None
+    assert refusals > 0

@@ -3,12 +3,11 @@
 import asyncio
 import json
 import socket
-from collections.abc import Awaitable, Callable
 from typing import Any
 
+import conversation
 import pytest
-from uvicorn import Config
-from uvicorn.server import ServerState
+from conversation import Talk
 
 from server.api import protocol
 from server.api.protocol import BoundedProtocol, _Joining
@@ -88,27 +87,10 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def converse(talk: Callable[[socket.socket], Awaitable[Any]], patience_s: float) -> tuple[Any, int]:
-    """What a client sees on a connection of its own, and how many connections are left open behind it."""
-
-    async def run() -> tuple[Any, int]:
-        loop = asyncio.get_running_loop()
-        config = Config(application, lifespan="off", log_config=None)
-        config.timeout_keep_alive = patience_s  # type: ignore[assignment]
-        config.load()
-        state = ServerState()
-        server = await loop.create_server(lambda: BoundedProtocol(config, state, {}, loop), "127.0.0.1", 0)
-        connection = socket.socket()
-        connection.setblocking(False)
-        async with server:
-            with connection:
-                await loop.sock_connect(connection, server.sockets[0].getsockname())
-                seen = await talk(connection)
-            for _ in range(100):
-                await asyncio.sleep(0)
-            return seen, len(state.connections)
-
-    return asyncio.run(run())
+def converse(talk: Talk, patience_s: float, protocol: type[BoundedProtocol] = BoundedProtocol) -> tuple[Any, int]:
+    """What a client sees, and how many connections are left open behind it."""
+    seen, state = conversation.converse(talk, application, protocol, patience_s)
+    return seen, len(state.connections)
 
 
 async def until_closed(connection: socket.socket) -> bytes:
@@ -176,13 +158,11 @@ def test_an_answer_that_nobody_reads_is_dropped(monkeypatch: pytest.MonkeyPatch)
             super().connection_lost(exc)
             lost.set()
 
-    monkeypatch.setitem(globals(), "BoundedProtocol", Watched)
-
     async def talk(connection: socket.socket) -> bool:
         await asyncio.get_running_loop().sock_sendall(connection, WELL_FORMED.replace(b"/ ", b"/long "))
         return await asyncio.wait_for(lost.wait(), 20)
 
-    assert converse(talk, patience_s=60) == (True, 0)
+    assert converse(talk, patience_s=60, protocol=Watched) == (True, 0)
 
 
 def test_an_answer_that_is_read_slowly_arrives_whole(monkeypatch: pytest.MonkeyPatch) -> None:

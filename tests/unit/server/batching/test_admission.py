@@ -123,3 +123,43 @@ def test_a_job_that_is_only_asked_about_takes_no_place(make: Make) -> None:
     for _ in range(3):
         batcher.admit(Canvas(8, 8))
     assert (batcher.queue.jobs, batcher.backlog_s()) == (0, 0)
+
+
+def finish(batcher: Batcher, clock: Any, seconds: float, late_s: float = 0.0) -> None:
+    """Run the next batch of the one device, which takes `seconds` and is noticed `late_s` later."""
+    device = batcher.devices["0"]
+    batch = batcher.poll(device)
+    assert batch is not None
+    clock.advance(seconds + late_s)
+    batcher.finished(device, batch, seconds)
+
+
+def test_any_job_is_refused_once_there_is_no_room_for_one_of_the_usual_size(
+    make: Make, send: Any, clock: Any, registry: CollectorRegistry
+) -> None:
+    batcher = make(max_backlog_s=45.0)
+    send(batcher, 1)
+    finish(batcher, clock, RUN_S)  # so a job usually takes ten seconds
+    batcher.admit_any(3)  # nothing waits, but those who arrive: ten seconds each, and itself
+    with pytest.raises(QueueFull) as refusal:
+        batcher.admit_any(5)
+    assert refusal.value.retry_after_s == pytest.approx(15.0)
+    send(batcher, 3)
+    batcher.admit_any(0)
+    with pytest.raises(QueueFull):
+        batcher.admit_any(1)
+    assert refusals(registry, "queue-full") == 2
+
+
+def test_while_nothing_runs_and_nothing_waits_nobody_is_refused_unasked(make: Make, send: Any, clock: Any) -> None:
+    batcher = make(max_backlog_s=1.0)
+    send(batcher)
+    finish(batcher, clock, RUN_S)
+    batcher.admit_any(0)
+
+
+def test_what_the_batch_class_takes_is_not_usual(make: Make, send: Any, clock: Any) -> None:
+    batcher = make(max_backlog_s=25.0)
+    send(batcher, 1, Priority.BATCH)
+    finish(batcher, clock, 20.0)
+    batcher.admit_any(10)

@@ -1,0 +1,121 @@
+"""The CodecThreads: a small pool for the work of a processor, and how much of it is still to come."""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Self, TypeVar
+
+from server.errors import QueueFull
+from server.metrics import Metrics
+
+T = TypeVar("T")
+
+# More would only take turns: the codecs keep a core busy, and the backend wants the others.
+MAX_THREADS = 4
+# A client told to come back sooner would mostly be told so again.
+MIN_RETRY_AFTER_S = 1.0
+# The seconds a pixel takes are averaged over about so many images of a kind.
+RECENT_IMAGES = 16
+
+
+class CodecThreads:
+    """Threads for decoding and encoding, and the predicted seconds until they are done with all that was announced.
+
+    Where the device is quick they are what an image waits for, so they have the same bound, `max_backlog_s`. `start`
+    and `stop` act; all but the work itself belongs to the event loop.
+    """
+
+    def __init__(self, metrics: Metrics, max_backlog_s: float) -> None:
+        self.max_backlog_s = max_backlog_s
+        self.count = min(MAX_THREADS, os.cpu_count() or 1)
+        self._threads: ThreadPoolExecutor | None = None
+        self._reader: ThreadPoolExecutor | None = None
+        self._pending_s = 0.0
+        self._pixel_s: dict[Hashable, float] = {}
+        self._metrics = metrics
+        metrics.watch_codecs(lambda: self.backlog_s)
+
+    def start(self) -> None:
+        self._threads = ThreadPoolExecutor(self.count, thread_name_prefix="promptir-codec")
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="promptir-reader")
+
+    def stop(self) -> None:
+        """Wait for nothing: what still runs ends by itself, and what waits is dropped."""
+        for threads in (self._threads, self._reader):
+            if threads is not None:
+                threads.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def backlog_s(self) -> float:
+        """Predicted seconds until the threads are done with all images that were announced."""
+        return self._pending_s / self.count
+
+    def check(self) -> None:
+        """Raise QueueFull while what was announced takes longer than the bound."""
+        if (backlog_s := self.backlog_s) > self.max_backlog_s:
+            self._metrics.count_refusal(QueueFull.slug)
+            raise QueueFull(
+                f"reading and writing the images that were admitted before takes {backlog_s:.1f} s already",
+                retry_after_s=max(MIN_RETRY_AFTER_S, backlog_s - self.max_backlog_s),
+            )
+
+    def announce(self, kind: Hashable, pixels: int) -> "CodecWork":
+        """All work on one image, to be entered: pending until its exit; the cost of a pixel depends on its `kind`."""
+        return CodecWork(self, kind, pixels)
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Do it in one of the threads."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    async def read(self, work: Callable[[], T]) -> T:
+        """Look into a file, in a thread of its own: it takes little, and must not wait behind all that is decoded."""
+        return await asyncio.get_running_loop().run_in_executor(self._reader, work)
+
+    def predict(self, kind: Hashable, pixels: int) -> float:
+        """Seconds of one thread; 0 for a kind that was never seen."""
+        return self._pixel_s.get(kind, 0.0) * pixels
+
+    def _learn(self, kind: Hashable, pixels: int, seconds: float) -> None:
+        pixel_s = seconds / pixels
+        known = self._pixel_s.get(kind, pixel_s)
+        self._pixel_s[kind] = known + (pixel_s - known) / RECENT_IMAGES
+
+    def _expect(self, seconds: float) -> None:
+        self._pending_s += seconds
+
+
+class CodecWork:
+    """The work on one image, in several parts: pending from the entry to the exit, and learnt from if it went well."""
+
+    def __init__(self, threads: CodecThreads, kind: Hashable, pixels: int) -> None:
+        self._threads = threads
+        self._kind = kind
+        self._pixels = pixels
+        self._announced_s = 0.0
+        self._taken_s = 0.0
+
+    def __enter__(self) -> Self:
+        self._announced_s = self._threads.predict(self._kind, self._pixels)
+        self._threads._expect(self._announced_s)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._threads._expect(-self._announced_s)
+        if error is None:
+            self._threads._learn(self._kind, self._pixels, self._taken_s)
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Do a part of it in one of the threads."""
+
+        def timed() -> tuple[T, float]:
+            began = time.perf_counter()
+            return work(), time.perf_counter() - began
+
+        result, seconds = await self._threads.run(timed)
+        self._taken_s += seconds
+        return result

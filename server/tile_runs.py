@@ -1,0 +1,82 @@
+"""Tile runs: the tiles of an image on their way to the devices and back."""
+
+import math
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import NamedTuple, Protocol, TypeVar
+
+from server.backends.base import Pixels
+from server.batching.job import Canvas, Completion
+from server.frame import Frame
+from server.imaging.tiling import Grid
+from server.photo import Photo
+from server.restoration import Progress
+from server.together import together
+
+T = TypeVar("T")
+Submit = Callable[[Pixels], Awaitable[Completion]]
+
+
+class Work(Protocol):
+    """Does what a processor has to do, in a thread or at once."""
+
+    async def __call__(self, work: Callable[[], T], /) -> T: ...
+
+
+class Runs(NamedTuple):
+    """What is told of the runs of one image: the first wait, the size of the largest, and the canvas it shared."""
+
+    queue_s: float
+    batch_size: int
+    shared: Canvas | None
+
+
+class WholeRun:
+    """The one run of a photo that needs no tiles: cut while it is opened, and put back while it is written.
+
+    So it goes to a thread twice and not four times.
+    """
+
+    def __init__(self, photo: Photo, grid: Grid) -> None:
+        (self._tile,) = grid
+        self._photo = photo
+        self._pixels = photo.cut(self._tile)
+        self._completion: Completion | None = None
+
+    async def run(self, submit: Submit, progress: Progress) -> Runs:
+        """Wait for its run; `progress` is told before and after it."""
+        progress(0, 1)
+        self._completion = completion = await submit(self._pixels)
+        progress(1, 1)
+        return Runs(completion.queue_s, completion.batch_size, completion.shared)
+
+    def add(self) -> None:
+        """Put what came back into the photo; work for a processor."""
+        if (completion := self._completion) is not None:
+            self._photo.add(self._tile, self._pixels, completion.output, completion.prompt_weights)
+            del self._pixels, self._completion  # the file that is written needs neither
+
+
+async def run_tiles(
+    photo: Photo | Frame, grid: Grid, submit: Submit, work: Work, in_flight: int, progress: Progress
+) -> Runs:
+    """Run all tiles, `in_flight` at a time; `progress` is told first of 0 tiles."""
+    tiles, completions, first_wait, largest = iter(grid), 0, math.inf, 0
+    shared: Canvas | None = None
+
+    async def run_in_turn() -> None:
+        nonlocal completions, first_wait, largest, shared
+        for tile in tiles:  # all who run share them
+            pixels = await work(partial(photo.cut, tile))
+            completion = await submit(pixels)
+            await work(partial(photo.add, tile, pixels, completion.output, completion.prompt_weights))
+            completions, largest = completions + 1, max(largest, completion.batch_size)
+            first_wait, shared = min(first_wait, completion.queue_s), completion.shared
+            progress(completions, len(grid))
+
+    progress(0, len(grid))
+    if grid.is_whole:
+        await run_in_turn()
+    else:  # one tile that fails is enough, and its photo fails once
+        await together(run_in_turn() for _ in range(min(len(grid), in_flight)))
+    return Runs(first_wait, largest, shared)

@@ -1,0 +1,35 @@
+"""Conversations: a client on a socket of its own, and a protocol of uvicorn that answers it."""
+
+import asyncio
+import socket
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from uvicorn import Config
+from uvicorn.server import ServerState
+
+Talk = Callable[[socket.socket], Coroutine[Any, Any, Any]]
+WAIT_S = 30.0
+
+
+def converse(talk: Talk, application: Any, protocol: Callable[..., Any], patience_s: float) -> tuple[Any, ServerState]:
+    """What a client sees on a connection of its own, and the state of the server after it."""
+
+    async def run() -> tuple[Any, ServerState]:
+        loop = asyncio.get_running_loop()
+        config = Config(application, lifespan="off", log_config=None)
+        config.timeout_keep_alive = patience_s  # type: ignore[assignment]
+        config.load()
+        state = ServerState()
+        server = await loop.create_server(lambda: protocol(config, state, {}, loop), "127.0.0.1", 0)
+        connection = socket.socket()
+        connection.setblocking(False)
+        async with server:
+            with connection:
+                await loop.sock_connect(connection, server.sockets[0].getsockname())
+                seen = await asyncio.wait_for(talk(connection), WAIT_S)
+            for _ in range(100):
+                await asyncio.sleep(0)
+            return seen, state
+
+    return asyncio.run(run())
