@@ -2,8 +2,8 @@
 
 Both run with the same simulated device, side by side on this machine, one row after the other; ratios between them say
 more than their values, which depend on the machine and its neighbours. Prints the table and writes it with everything
-measured to FILE.json and FILE.md. The scenarios overload, overload-codecs, drain, leavers and
-devices are run by name only.
+measured to FILE.json and FILE.md. The scenarios overload, overload-codecs, drain, leavers and devices are run by name
+only.
 """
 
 import argparse

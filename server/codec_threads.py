@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from server.errors import QueueFull
+from server.lateness import Lateness
 from server.metrics import Metrics
 
 T = TypeVar("T")
@@ -19,6 +20,8 @@ MAX_THREADS = 4
 MIN_RETRY_AFTER_S = 1.0
 # The seconds a pixel takes are averaged over about so many images of a kind.
 RECENT_IMAGES = 16
+# An image that needs no tiles is read and written. The parts of others overlap, and tell nothing about a wait.
+WHOLE_PARTS = 2
 
 
 class CodecThreads:
@@ -35,6 +38,7 @@ class CodecThreads:
         self._reader: ThreadPoolExecutor | None = None
         self._pending_s = 0.0
         self._pixel_s: dict[Hashable, float] = {}
+        self._lateness = Lateness(max_backlog_s)
         self._metrics = metrics
         metrics.watch_codecs(lambda: self.backlog_s)
 
@@ -55,7 +59,7 @@ class CodecThreads:
 
     def check(self) -> None:
         """Raise QueueFull while what was announced takes longer than the bound."""
-        if (backlog_s := self.backlog_s) > self.max_backlog_s:
+        if (backlog_s := self.backlog_s + self._lateness.seconds) > self.max_backlog_s and self._pending_s:
             self._metrics.count_refusal(QueueFull.slug)
             raise QueueFull(
                 f"reading and writing the images that were admitted before takes {backlog_s:.1f} s already",
@@ -95,11 +99,15 @@ class CodecWork:
         self._kind = kind
         self._pixels = pixels
         self._announced_s = 0.0
+        self._expected_s = 0.0
         self._taken_s = 0.0
+        self._waited_s = 0.0
+        self._parts = 0
 
     def __enter__(self) -> Self:
         self._announced_s = self._threads.predict(self._kind, self._pixels)
         self._threads._expect(self._announced_s)
+        self._expected_s = self._threads.backlog_s
         return self
 
     def __exit__(
@@ -108,6 +116,8 @@ class CodecWork:
         self._threads._expect(-self._announced_s)
         if error is None:
             self._threads._learn(self._kind, self._pixels, self._taken_s)
+            if self._parts == WHOLE_PARTS:
+                self._threads._lateness.learn(self._expected_s, self._waited_s)
 
     async def run(self, work: Callable[[], T]) -> T:
         """Do a part of it in one of the threads."""
@@ -116,6 +126,9 @@ class CodecWork:
             began = time.perf_counter()
             return work(), time.perf_counter() - began
 
+        began = time.perf_counter()
         result, seconds = await self._threads.run(timed)
         self._taken_s += seconds
+        self._waited_s += time.perf_counter() - began
+        self._parts += 1
         return result

@@ -9,13 +9,11 @@ from server.batching.device import Device
 from server.batching.job import Canvas, Job, Priority
 from server.batching.job_queue import JobQueue
 from server.errors import DeadlineExceeded, DeadlineUnmet, QueueFull, Refused
+from server.lateness import Lateness
 from server.metrics import Metrics
 
 # A client told to come back sooner would mostly be told so again.
 MIN_RETRY_AFTER_S = 1.0
-# The bound is kept for this share of those who are admitted near it: the quantile of their lateness, which is followed
-# by steps of this share of the bound. What it is taken from waited for more than that share.
-NEARLY_ALL, LATENESS_STEP, LONG_WAIT = 0.95, 0.001, 0.5
 
 
 class Admission:
@@ -28,8 +26,7 @@ class Admission:
     def __init__(self, queue: JobQueue, devices: Mapping[str, Device], max_backlog_s: float) -> None:
         self.max_backlog_s = max_backlog_s
         self.owed: Counter[Canvas] = Counter()
-        self.lateness_s = 0.0
-        """How much later than predicted nearly all ended that waited long: gaps between runs, who joined them."""
+        self._lateness = Lateness(max_backlog_s)
         self._queue = queue
         self._devices = devices
 
@@ -64,9 +61,7 @@ class Admission:
         for job in jobs:
             if job.expected_at is None or job.deadline is not None or job.priority is not Priority.INTERACTIVE:
                 continue  # others may have overtaken it, or it them
-            if job.expected_at - job.enqueued_at > LONG_WAIT * self.max_backlog_s:
-                step = NEARLY_ALL if now - job.expected_at > self.lateness_s else NEARLY_ALL - 1
-                self.lateness_s = max(0.0, self.lateness_s + LATENESS_STEP * self.max_backlog_s * step)
+            self._lateness.learn(job.expected_at - job.enqueued_at, now - job.enqueued_at)
 
     def check_any(self, arriving: int, now: float) -> None:
         """Raise QueueFull where an interactive job of the usual size would be refused behind `arriving` others."""
@@ -87,7 +82,7 @@ class Admission:
         return self._queue.jobs > 0 or self.owed.total() > 0
 
     def _check_backlog(self, seconds: float) -> None:
-        seconds += self.lateness_s
+        seconds += self._lateness.seconds
         if seconds > self.max_backlog_s:
             raise QueueFull(
                 f"what was admitted before takes {seconds:.1f} s already",

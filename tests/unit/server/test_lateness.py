@@ -1,0 +1,43 @@
+"""Tests of the lateness: a quantile that is followed."""
+
+import random
+
+import pytest
+
+from server.lateness import NEARLY_ALL, Lateness
+
+BOUND_S = 2.0
+
+
+def learnt(errors: list[float], predicted_s: float = 1.5) -> Lateness:
+    lateness = Lateness(BOUND_S)
+    for error in errors:
+        lateness.learn(predicted_s, predicted_s + error)
+    return lateness
+
+
+def test_it_comes_to_exceed_nearly_all_errors_and_not_by_much() -> None:
+    chance = random.Random(1)
+    errors = [chance.uniform(0, 0.5) for _ in range(20_000)]
+    found = learnt(errors).seconds
+    assert found == pytest.approx(0.5 * NEARLY_ALL, abs=0.03)
+
+
+def test_it_falls_back_where_predictions_hold_again() -> None:
+    late = [0.3] * 2000
+    assert learnt(late).seconds == pytest.approx(0.3, abs=0.01)
+    assert learnt(late + [0.0] * 20_000).seconds < 0.02
+
+
+def test_who_ends_sooner_than_predicted_gives_no_credit() -> None:
+    assert learnt([-1.0] * 1000).seconds == 0
+
+
+def test_short_waits_say_nothing() -> None:
+    assert learnt([5.0] * 1000, predicted_s=0.4 * BOUND_S).seconds == 0
+
+
+def test_without_a_bound_there_is_nothing_to_learn() -> None:
+    lateness = Lateness(float("inf"))
+    lateness.learn(1.0, 5.0)
+    assert lateness.seconds == 0
