@@ -38,6 +38,7 @@ class CodecThreads:
         self._reader: ThreadPoolExecutor | None = None
         self._pending_s = 0.0
         self._pixel_s: dict[Hashable, float] = {}
+        self._usual_s = 0.0
         self._lateness = Lateness(max_backlog_s)
         self._metrics = metrics
         metrics.watch_codecs(lambda: self.backlog_s)
@@ -57,9 +58,10 @@ class CodecThreads:
         """Predicted seconds until the threads are done with all images that were announced."""
         return self._pending_s / self.count
 
-    def check(self) -> None:
-        """Raise QueueFull while what was announced takes longer than the bound."""
-        if (backlog_s := self.backlog_s + self._lateness.seconds) > self.max_backlog_s and self._pending_s:
+    def check(self, arriving: int = 0) -> None:
+        """Raise QueueFull while what was announced, and `arriving` images as usual, take longer than the bound."""
+        backlog_s = self.backlog_s + arriving * self._usual_s / self.count + self._lateness.seconds
+        if backlog_s > self.max_backlog_s and self._pending_s:
             self._metrics.count_refusal(QueueFull.slug)
             raise QueueFull(
                 f"reading and writing the images that were admitted before takes {backlog_s:.1f} s already",
@@ -83,6 +85,7 @@ class CodecThreads:
         return self._pixel_s.get(kind, 0.0) * pixels
 
     def _learn(self, kind: Hashable, pixels: int, seconds: float) -> None:
+        self._usual_s += (seconds - self._usual_s) / RECENT_IMAGES
         pixel_s = seconds / pixels
         known = self._pixel_s.get(kind, pixel_s)
         self._pixel_s[kind] = known + (pixel_s - known) / RECENT_IMAGES

@@ -154,10 +154,12 @@ class Restorer:
         else:
             self._batcher.admit(Canvas(*grid.tile_shape), deadline, Priority.BATCH, images * len(grid))
 
-    def admit_any(self, arriving: int) -> None:
-        """Raise QueueFull if an image of the usual size would be refused behind `arriving` others."""
+    def admit_any(self, arriving: int, upload_bytes: int) -> None:
+        """Raise QueueFull if a file of which no more is known would be refused behind `arriving` others of its kind."""
         if self.status is Status.READY:  # else there is more to say than that
             self._batcher.admit_any(arriving)
+            if upload_bytes > INLINE_BYTES:
+                self._codecs.check(arriving)
 
     async def tag(self, data: bytes, options: RestoreOptions) -> str:
         """The entity tag of the answer to an upload: equal for equal bytes, options and model."""

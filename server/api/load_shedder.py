@@ -45,11 +45,11 @@ class LoadShedder:
         self._request_s = 0.0
         self._refused = 0
 
-    def refusal(self, headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
+    def refusal(self, headers: Iterable[tuple[bytes, bytes]], upload_bytes: int) -> bytes | None:
         """The whole answer to one more restoration; None if it may pass, and is then counted."""
         began = time.perf_counter()
         try:
-            self._check()
+            self._check(upload_bytes)
         except QueueFull as error:
             return self._answer(error, request_id_of(headers), began)
         self._passed[0] += 1
@@ -58,12 +58,12 @@ class LoadShedder:
             asyncio.get_running_loop().call_soon(self._turn)
         return None
 
-    def _check(self) -> None:
+    def _check(self, upload_bytes: int) -> None:
         arriving = sum(self._passed)
         if (reading_s := arriving * self._request_s) > self._longest_turn_s:
             self._metrics.count_refusal(QueueFull.slug)
             raise QueueFull(f"to read the {arriving} requests that came at once takes {reading_s:.2f} s already", 1.0)
-        self._restorer.admit_any(arriving)
+        self._restorer.admit_any(arriving, upload_bytes)
 
     def _turn(self) -> None:
         now, (current, last) = time.perf_counter(), self._passed

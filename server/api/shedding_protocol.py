@@ -43,7 +43,7 @@ class SheddingProtocol(BoundedProtocol):
 
     def on_headers_complete(self) -> None:
         """The head of a request is whole."""
-        answer = self._shedder.refusal(self.headers) if self._shedder is not None and self._may_be_shed() else None
+        answer = self._refusal()
         if answer is None:
             super().on_headers_complete()
             return
@@ -58,14 +58,14 @@ class SheddingProtocol(BoundedProtocol):
             self._dropping = self._in_head = False
             self.on_response_complete()
 
-    def _may_be_shed(self) -> bool:
-        url = self.url
-        if not url.startswith(_TARGET) or (len(url) > len(_TARGET) and url[len(_TARGET)] != ord("?")):
-            return False
-        parser = self.parser
+    def _refusal(self) -> bytes | None:
+        url, parser = self.url, self.parser
+        if self._shedder is None or not url.startswith(_TARGET):
+            return None
         declared = declared_bytes(dict(self.headers))
-        return (
-            parser.get_method() == b"POST"
+        may_be_shed = (
+            (len(url) == len(_TARGET) or url[len(_TARGET)] == ord("?"))
+            and parser.get_method() == b"POST"
             and declared is not None
             and declared <= DROPPED_BYTES
             and not self.expect_100_continue
@@ -76,6 +76,7 @@ class SheddingProtocol(BoundedProtocol):
             and not self.pipeline
             and (self.cycle is None or self.cycle.response_complete)
         )
+        return self._shedder.refusal(self.headers, declared or 0) if may_be_shed else None
 
     def _head_is_late(self) -> None:
         if self._dropping:

@@ -1,7 +1,7 @@
 """The Admission: which jobs are refused before they wait, and when they may come back."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import TracebackType
 
 from server.batching import backlog
@@ -56,11 +56,10 @@ class Admission:
             self._check_backlog(seconds)
         return seconds
 
-    def learn(self, jobs: Sequence[Job], now: float) -> None:
-        """Learn from jobs that end now how late they are."""
-        for job in jobs:
-            if job.expected_at is None or job.deadline is not None or job.priority is not Priority.INTERACTIVE:
-                continue  # others may have overtaken it, or it them
+    def learn(self, job: Job, now: float) -> None:
+        """Learn from a job that has its answer how late that is."""
+        # With deadlines and in the batch class others may have overtaken it, or it them.
+        if job.expected_at is not None and job.deadline is None and job.priority is Priority.INTERACTIVE:
             self._lateness.learn(job.expected_at - job.enqueued_at, now - job.enqueued_at)
 
     def check_any(self, arriving: int, now: float) -> None:

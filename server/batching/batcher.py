@@ -145,7 +145,9 @@ class Batcher:
         timer = None if deadline is None else loop.call_later(deadline - job.enqueued_at, self._expire_waiting, job)
         # Counted here, where the caller is told, so that a job which expires as its caller leaves counts once.
         try:
-            return await job.future
+            completion = await job.future
+            self.delivered(job)
+            return completion
         except DeadlineExceeded:
             self._metrics.count_dropped("expired")
             raise
@@ -173,6 +175,10 @@ class Batcher:
             self.queue.offer(job, admitted=True)  # has room: it was checked under this lock
             self._price(canvas)
             wake_for(job, self.devices.values(), self.queue)
+
+    def delivered(self, job: Job) -> None:
+        """Learn that a caller has its answer, on the event loop: what the loop adds is part of the wait."""
+        self._admission.learn(job, self._clock())
 
     def withdraw(self, job: Job) -> bool:
         """Take a job out of the queue; False if it has left already."""
@@ -229,7 +235,6 @@ class Batcher:
             if not self._has(device):  # it hung, and what that took says nothing either
                 return
             now = self._clock()
-            self._admission.learn(batch.jobs, now)
             if seconds is not None:
                 device.took(batch, seconds)
             device.ended(batch, now)

@@ -22,7 +22,7 @@ class Admitting:
         self.arriving: list[int] = []
         self.refusal: QueueFull | None = None
 
-    def admit_any(self, arriving: int) -> None:
+    def admit_any(self, arriving: int, upload_bytes: int) -> None:
         self.arriving.append(arriving)
         if self.refusal is not None:
             raise self.refusal
@@ -38,14 +38,14 @@ def test_who_passed_counts_for_two_turns_of_the_loop() -> None:
 
     async def scene() -> None:
         for _ in range(3):
-            assert shedder.refusal(()) is None
+            assert shedder.refusal((), 100) is None
         await asyncio.sleep(0)
-        assert shedder.refusal(()) is None
+        assert shedder.refusal((), 100) is None
         await asyncio.sleep(0)
-        assert shedder.refusal(()) is None
+        assert shedder.refusal((), 100) is None
         for _ in range(3):
             await asyncio.sleep(0)
-        assert shedder.refusal(()) is None
+        assert shedder.refusal((), 100) is None
 
     asyncio.run(scene())
     assert restorer.arriving == [0, 1, 2, 3, 1, 0]
@@ -57,13 +57,13 @@ def test_who_is_refused_does_not_count() -> None:
     shedder = shedder_of(restorer)
 
     async def scene() -> None:
-        answer = shedder.refusal([(b"x-request-id", b"mine")])
+        answer = shedder.refusal([(b"x-request-id", b"mine")], 100)
         assert answer is not None
         head, _, body = answer.partition(b"\r\n\r\n")
         assert b"\r\nretry-after: 4\r\n" in head
         assert b"\r\ncontent-length: %d\r\n" % len(body) in head
         assert json.loads(body)["instance"] == "urn:promptir:request:mine"
-        shedder.refusal(())
+        shedder.refusal((), 100)
 
     asyncio.run(scene())
     assert restorer.arriving == [0, 0]
@@ -79,11 +79,11 @@ def test_a_burst_that_would_keep_the_loop_busy_is_cut(max_backlog_s: float, most
         loop = asyncio.get_running_loop()
         for _ in range(6 * RECENT_TURNS):
             for _ in range(TELLING_REQUESTS):
-                assert shedder.refusal(()) is None
+                assert shedder.refusal((), 100) is None
                 loop.call_soon(time.sleep, 0.005)
             for _ in range(3):
                 await asyncio.sleep(0)
-        return sum(shedder.refusal(()) is None for _ in range(300))
+        return sum(shedder.refusal((), 100) is None for _ in range(300))
 
     passed = asyncio.run(scene())
     assert 0.5 * most <= passed <= 1.1 * most
@@ -94,10 +94,10 @@ def test_a_slow_turn_with_few_requests_refuses_nobody() -> None:
 
     async def scene() -> int:
         for _ in range(4):
-            assert shedder.refusal(()) is None
+            assert shedder.refusal((), 100) is None
             asyncio.get_running_loop().call_soon(time.sleep, 0.3)
             for _ in range(3):
                 await asyncio.sleep(0)
-        return sum(shedder.refusal(()) is None for _ in range(300))
+        return sum(shedder.refusal((), 100) is None for _ in range(300))
 
     assert asyncio.run(scene()) == 300

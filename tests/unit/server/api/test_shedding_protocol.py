@@ -25,7 +25,7 @@ class Full(LoadShedder):
     def __init__(self) -> None:
         self.asked = 0
 
-    def refusal(self, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    def refusal(self, headers: Iterable[tuple[bytes, bytes]], upload_bytes: int) -> bytes:
         self.asked += 1
         return REFUSAL
 

@@ -136,6 +136,7 @@ class SimulatedDevice:
         for job in batch.jobs:
             if not job.future.done():
                 job.future.set_result(Completion(job.pixels, 0.0, seconds, len(batch.jobs)))
+                batcher.delivered(job)
         batcher.queue.release(batch.jobs)
         if ahead is not None:
             batcher.expire(ahead)
