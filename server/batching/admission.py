@@ -1,16 +1,24 @@
 """The Admission: which jobs are refused before they wait, and when they may come back."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 
 from server.batching import backlog
+from server.batching.canvases import Canvases
 from server.batching.device import Device
 from server.batching.job import Canvas, Priority
 from server.batching.job_queue import JobQueue
+from server.batching.pooling import Pooling
 from server.errors import DeadlineExceeded, DeadlineUnmet, QueueFull
 
 # A client told to come back sooner would mostly be told so again.
 MIN_RETRY_AFTER_S = 1.0
+# What sharing saves counts in full for the bound on the backlog. A deadline is a promise, and of a full queue little is
+# shared where each head leaves time for a small run only: it counts in part, and so many full runs must fit in as well.
+CREDIT = 0.75
+SPARE_RUNS = 2
 
 
 class Admission:
@@ -20,11 +28,28 @@ class Admission:
     counts as a whole, from its beginning: those of its jobs that are still to come are `owed`.
     """
 
-    def __init__(self, queue: JobQueue, devices: Mapping[str, Device], max_backlog_s: float) -> None:
+    def __init__(
+        self, queue: JobQueue, devices: Mapping[str, Device], max_backlog_s: float, canvases: Canvases
+    ) -> None:
         self.max_backlog_s = max_backlog_s
         self.owed: Counter[Canvas] = Counter()
         self._queue = queue
         self._devices = devices
+        self._pooling = Pooling(queue, self.owed, canvases)
+
+    def changed(self, canvas: Canvas) -> None:
+        """Take note of how many jobs of a canvas wait or are owed by now."""
+        lane = self._queue.lane(canvas)
+        interactive, total = (0, 0) if lane is None else (len(lane.classes[0]), len(lane))
+        total += self.owed[canvas]
+        for device in self._devices.values():
+            device.price(canvas, interactive, total)
+        self._pooling.changed()
+
+    def drain_s(self, priority: Priority, now: float) -> float:
+        """Predicted seconds until all admitted jobs of `priority` and above are done."""
+        saved = partial(self._pooling.saved_s, priority=priority)
+        return backlog.drain_s(self._devices.values(), priority, now, saved)
 
     def check(
         self, canvas: Canvas, deadline: float | None, priority: Priority, now: float, count: int | None = None
@@ -45,10 +70,17 @@ class Admission:
         waiting = 0 if lane is None else len(lane.classes[0]) if priority is Priority.INTERACTIVE else len(lane)
         if priority is Priority.BATCH:
             waiting += self.owed[canvas]
-        seconds = backlog.answered_s(devices, canvas, waiting, priority, now, count or 1)
-        if deadline is not None and now + seconds > deadline:
-            self._refuse_deadline(canvas, deadline - now, seconds)
-        if seconds > self.max_backlog_s and (self._is_waited or not any(device.is_idle for device in devices)):
+        bound = math.inf if self._is_free else self.max_backlog_s
+        patience = math.inf if deadline is None else deadline - now
+        parts = (devices, canvas, waiting, priority, now, count or 1)
+        seconds = promised = backlog.answered_s(*parts)
+        if seconds > min(bound, patience) and any(device.masks for device in devices):  # most are admitted without
+            apart, seconds = seconds, backlog.answered_s(*parts, partial(self._pooling.saved_s, priority=priority))
+            spare = SPARE_RUNS * max(device.predict(canvas, device.room(canvas)) for device in devices)
+            promised = min(apart, apart - CREDIT * (apart - seconds) + spare)
+        if promised > patience:
+            self._refuse_deadline(canvas, patience, promised)
+        if seconds > bound:
             raise QueueFull(
                 f"what was admitted before takes {seconds:.1f} s already",
                 retry_after_s=max(MIN_RETRY_AFTER_S, seconds - self.max_backlog_s),
@@ -60,6 +92,11 @@ class Admission:
         return sum(count * canvas.pixels for canvas, count in self.owed.items())
 
     @property
+    def _is_free(self) -> bool:
+        """Whether nothing waits although a device is idle."""
+        return not self._is_waited and any(device.is_idle for device in self._devices.values())
+
+    @property
     def _is_waited(self) -> bool:
         return self._queue.jobs > 0 or self.owed.total() > 0
 
@@ -67,7 +104,7 @@ class Admission:
         if not self._is_waited or held + pixels <= self._queue.max_pixels:
             return
         excess = held + pixels - self._queue.max_pixels
-        seconds = backlog.drain_s(self._devices.values(), Priority.BATCH, now) * min(1.0, excess / max(1, held))
+        seconds = self.drain_s(Priority.BATCH, now) * min(1.0, excess / max(1, held))
         raise QueueFull(f"{self._queue.jobs} images wait already", max(MIN_RETRY_AFTER_S, seconds))
 
     def _refuse_deadline(self, canvas: Canvas, patience_s: float, seconds: float) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from server.backends.base import Pixels
-from server.batching import backlog, choice, placement
+from server.batching import choice, placement
 from server.batching.admission import Admission
 from server.batching.canvases import Canvases
 from server.batching.choice import Choice
@@ -46,11 +46,11 @@ class Batcher:
         self.queue = queue
         self.devices: dict[str, Device] = {}
         """Those that take work now, by name."""
-        self._admission = Admission(queue, self.devices, max_backlog_s)
         self._metrics = metrics
         self._clock = clock
         self._returns = Returns()
         self._canvases = Canvases(canvases)
+        self._admission = Admission(queue, self.devices, max_backlog_s, self._canvases)
         self._runs_since_batch = 0
         queue.on_close = lambda: wake_all(self.devices.values())
         metrics.watch_queue(lambda: queue.jobs, lambda: queue.pixels, self.backlog_s)
@@ -66,7 +66,7 @@ class Batcher:
             if before is not None:
                 before.wake.notify_all()
             for canvas in {lane.canvas for lane in self.queue.lanes} | set(self._admission.owed):
-                self._price(canvas)
+                self._admission.changed(canvas)
             self.queue.open()
         self._metrics.watch_cost_model(device.name, lambda: device.cost_model.relative_error)
 
@@ -108,7 +108,7 @@ class Batcher:
             self._admission.owed[canvas] += count
             if not self._admission.owed[canvas]:
                 del self._admission.owed[canvas]
-            self._price(canvas)
+            self._admission.changed(canvas)
 
     def useful_jobs(self, canvas: Canvas) -> int:
         """How many jobs of a canvas keep all devices busy: those of a run and of the next, on each."""
@@ -164,7 +164,7 @@ class Batcher:
                 else:
                     self._admission.check(canvas, job.deadline, job.priority, job.enqueued_at)
                 self.queue.offer(job, admitted=True)  # has room: it was checked under this lock
-                self._price(canvas)
+                self._admission.changed(canvas)
                 wake_for(job, self.devices.values(), self.queue)
         except (Refused, DeadlineExceeded) as error:
             self._metrics.count_refusal(error.slug)
@@ -174,7 +174,7 @@ class Batcher:
         """Take a job out of the queue; False if it has left already."""
         with self.queue.lock:
             discarded = self.queue.discard(job)
-            self._price(job.canvas)
+            self._admission.changed(job.canvas)
             return discarded
 
     def next_batch(self, device: Device) -> Batch | None:
@@ -245,7 +245,7 @@ class Batcher:
     def backlog_s(self) -> float:
         """Predicted seconds until all that was admitted is done."""
         with self.queue.lock:
-            return backlog.drain_s(self.devices.values(), Priority.BATCH, self._clock())
+            return self._admission.drain_s(Priority.BATCH, self._clock())
 
     def _has(self, device: Device) -> bool:
         """Whether it takes work now: another may have its name by then."""
@@ -272,7 +272,7 @@ class Batcher:
         jobs: list[Job] = []
         for lane, count in ((run.lane, run.count), *run.joins):
             taken = self.queue.take(lane, count, now, device, batch_first=run.batch_first)
-            self._price(lane.canvas)
+            self._admission.changed(lane.canvas)
             self._expire(taken.expired)
             self.queue.release(taken.expired)
             jobs += taken.jobs
@@ -285,10 +285,3 @@ class Batcher:
         """End a job at its deadline, on the loop, if it still waits."""
         if job.expired(self._clock()) and self.withdraw(job) and not job.future.done():
             job.future.set_exception(DeadlineExceeded("the deadline passed while the image waited"))
-
-    def _price(self, canvas: Canvas) -> None:
-        lane = self.queue.lane(canvas)
-        interactive, total = (0, 0) if lane is None else (len(lane.classes[0]), len(lane))
-        total += self._admission.owed[canvas]
-        for device in self.devices.values():
-            device.price(canvas, interactive, total)
