@@ -70,17 +70,16 @@ class Admission:
         waiting = 0 if lane is None else len(lane.classes[0]) if priority is Priority.INTERACTIVE else len(lane)
         if priority is Priority.BATCH:
             waiting += self.owed[canvas]
-        bound = math.inf if self._is_free else self.max_backlog_s
         patience = math.inf if deadline is None else deadline - now
         parts = (devices, canvas, waiting, priority, now, count or 1)
         seconds = promised = backlog.answered_s(*parts)
-        if seconds > min(bound, patience) and any(device.masks for device in devices):  # most are admitted without
+        if seconds > min(self.max_backlog_s, patience) and any(device.masks for device in devices):  # few are refused
             apart, seconds = seconds, backlog.answered_s(*parts, partial(self._pooling.saved_s, priority=priority))
             spare = SPARE_RUNS * max(device.predict(canvas, device.room(canvas)) for device in devices)
             promised = min(apart, apart - CREDIT * (apart - seconds) + spare)
         if promised > patience:
             self._refuse_deadline(canvas, patience, promised)
-        if seconds > bound:
+        if seconds > self.max_backlog_s and (self._is_waited or not any(device.is_idle for device in devices)):
             raise QueueFull(
                 f"what was admitted before takes {seconds:.1f} s already",
                 retry_after_s=max(MIN_RETRY_AFTER_S, seconds - self.max_backlog_s),
@@ -90,11 +89,6 @@ class Admission:
     def owed_pixels(self) -> int:
         """Pixels of all jobs that are still to come."""
         return sum(count * canvas.pixels for canvas, count in self.owed.items())
-
-    @property
-    def _is_free(self) -> bool:
-        """Whether nothing waits although a device is idle."""
-        return not self._is_waited and any(device.is_idle for device in self._devices.values())
 
     @property
     def _is_waited(self) -> bool:

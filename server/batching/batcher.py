@@ -17,7 +17,7 @@ from server.batching.device import Device, Pause
 from server.batching.job import Batch, Canvas, Completion, Job, Priority, fail_soon
 from server.batching.job_queue import JobQueue
 from server.batching.returns import Returns
-from server.batching.snapshot import Snapshot, device_state, lane_state
+from server.batching.snapshot import Snapshot, canvas_states, device_state, lane_state
 from server.batching.waking import wake_all, wake_for, wake_idle
 from server.errors import DeadlineExceeded, NotReady, Refused
 from server.metrics import Metrics
@@ -234,12 +234,13 @@ class Batcher:
     def snapshot(self) -> Snapshot:
         """What waits and runs now, for `GET /v1/scheduler`."""
         with self.queue.lock:
-            now = self._clock()
+            now, lanes, devices = self._clock(), self.queue.lanes, self.devices.values()
             return Snapshot(
                 self.backlog_s() * 1e3,
                 self._admission.max_backlog_s * 1e3,
-                tuple(lane_state(lane, now) for lane in self.queue.lanes),
-                tuple(device_state(device, now) for device in self.devices.values()),
+                tuple(lane_state(lane, now) for lane in lanes),
+                canvas_states(self._canvases, lanes) if any(device.masks for device in devices) else (),
+                tuple(device_state(device, now) for device in devices),
             )
 
     def backlog_s(self) -> float:
