@@ -96,14 +96,34 @@ class MDTA(nn.Module):
         mixed = self.qkv_dwconv(self.qkv(x))  # N 3C H W
         q, k, v = torch.split(mixed, [self.channels] * 3, dim=1)  # constant sizes keep the traced graph static
         q, k = kept(q, valid), kept(k, valid)  # what is summed over pixels; v is not
-        per_head = (x.shape[0], self.heads, self.channels // self.heads, -1)
+        shape = x.shape if valid is None else valid.shape(self.channels)
+        per_head = (shape[0], self.heads, self.channels // self.heads, -1)
         q, k, v = q.reshape(per_head), k.reshape(per_head), v.reshape(per_head)  # N heads c HW
-        # Normalised before the product: in half precision the raw Gram matrix overflows from 512x512 on.
-        logits = l2_normalise(q) @ l2_normalise(k).transpose(-2, -1)  # N heads c c
-        attention = torch.softmax(widened(logits) * widened(self.temperature), dim=-1).to(x.dtype)
+        attention = self._attention(q, k, postponed=valid is not None)
         if self.merges_projection:
-            return (self._merged(attention) @ v.flatten(1, 2)).reshape(x.shape)
-        return self.project_out((attention @ v).reshape(x.shape))
+            v = v.flatten(1, 2) if valid is None else v.reshape(shape[0], self.channels, -1)  # N C HW
+            return (self._merged(attention) @ v).reshape(shape)
+        return self.project_out((attention @ v).reshape(shape))
+
+    def _attention(self, q: Tensor, k: Tensor, *, postponed: bool) -> Tensor:
+        """The maps (N, heads, c, c) of queries and keys (N, heads, c, HW).
+
+        With `postponed` the map is divided by lengths and not what it is a product of: the same but for rounding, and a
+        pass over the pixels less, for the one that each mask costs.
+        """
+        scale = widened(self.temperature)
+        # Normalised before the product: in half precision the raw Gram matrix overflows from 512x512 on. One side is
+        # enough for that, as no product with it exceeds the length of the other.
+        if not postponed:
+            q = l2_normalise(q)
+        else:
+            scale = scale * inverse_length(widened(q))  # N heads c 1
+        if not postponed or k.dtype.itemsize < torch.float32.itemsize:
+            k = l2_normalise(k)
+        else:
+            scale = scale * inverse_length(k).transpose(-2, -1)  # N heads c c
+        logits = q @ k.transpose(-2, -1)  # N heads c c
+        return torch.softmax(widened(logits) * scale, dim=-1).to(q.dtype)
 
     def _merged(self, attention: Tensor) -> Tensor:
         """The weight of `project_out` times the attention of each head: one matrix an image for the step from v on.
@@ -121,8 +141,12 @@ def l2_normalise(x: Tensor) -> Tensor:
     graph that the latter traces to.
     """
     wide = widened(x)
-    squared_norm = (wide * wide).sum(dim=-1, keepdim=True)
-    return (wide * torch.rsqrt(squared_norm.clamp_min(L2_NORM_EPSILON**2))).to(x.dtype)
+    return (wide * inverse_length(wide)).to(x.dtype)
+
+
+def inverse_length(x: Tensor) -> Tensor:
+    """One over the L2 norm of the last axis of `x`, which stays as an axis of one; nearly infinite where it is zero."""
+    return torch.rsqrt((x * x).sum(dim=-1, keepdim=True).clamp_min(L2_NORM_EPSILON**2))
 
 
 class GDFN(nn.Module):

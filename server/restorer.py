@@ -43,6 +43,10 @@ INLINE_TAG_BYTES = 256 * 1024
 T = TypeVar("T")
 
 
+def _ignore(done: int, total: int) -> None:
+    """Progress that nobody wants to know."""
+
+
 class Restorer:
     """Decode, cut, submit, blend, encode; codecs run in a small pool of threads, but for small images on the loop.
 
@@ -184,7 +188,7 @@ class Restorer:
         *,
         deadline: float | None = None,
         priority: Priority = Priority.INTERACTIVE,
-        progress: Progress | None = None,
+        progress: Progress = _ignore,
     ) -> Restored:
         """Restore one image of an accepted request, whole or in tiles; `progress` is told first of 0 tiles.
 
@@ -216,9 +220,9 @@ class Restorer:
             decoded = self._clock()
             if whole is None:
                 in_flight = self._batcher.useful_jobs(canvas)
-                runs = await run_tiles(photo, grid, submit, work, in_flight, progress or _ignore)
+                runs = await run_tiles(photo, grid, submit, work, in_flight, progress)
             else:
-                runs = await whole.run(submit, progress or _ignore)
+                runs = await whole.run(submit, progress)
             completed = self._clock()
             writing = work if not quick or _is_quick(output, options) else self._codecs.run
             encoded, report = await writing(partial(_write, photo, whole, output))
@@ -227,9 +231,9 @@ class Restorer:
         timings = Timings(decoded - began, runs.queue_s, inference_s, ended - completed, runs.batch_size)
         observe_stages(self._metrics, timings, began, ended)
         self._metrics.count_restored_pixels(grid.height * grid.width)
-        mode = Mode.WHOLE if grid.is_whole else Mode.TILED
-        shape, masked = runs.shared or canvas, runs.shared is not None
-        return Restored(encoded, output, grid.width, grid.height, timings, mode, len(grid), report, shape, masked)
+        mode, canvas = Mode.WHOLE if grid.is_whole else Mode.TILED, runs.shared or canvas
+        size, masked = (grid.width, grid.height), runs.shared is not None
+        return Restored(encoded, output, *size, timings, mode, len(grid), report, canvas, masked)
 
     async def restore_frames(
         self,
@@ -286,10 +290,6 @@ def _write(photo: Photo, whole: WholeRun | None, output: OutputFormat) -> tuple[
     if whole is not None:
         whole.add()
     return photo.encode(output), photo.report()
-
-
-def _ignore(done: int, total: int) -> None:
-    """Progress that nobody wants to know."""
 
 
 def _is_small(grid: Grid) -> bool:

@@ -68,6 +68,18 @@ class SchedulerLane(BaseModel):
     batch: int
 
 
+class SchedulerCanvas(BaseModel):
+    """A size that runs of several sizes may have, of a masked model."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    height: int
+    width: int
+    chosen_by: Literal["setting", "traffic"] = Field(description="`PROMPTIR_CANVASES`, or the sizes that came.")
+    jobs: int = Field(description="Images that wait, of which it is the smallest canvas that holds them.")
+    padding: float = Field(description="Part of its pixels that such an image leaves over, on average; 0 without one.")
+
+
 class SchedulerCost(BaseModel):
     """What a run of n images of one padded size is predicted to take: `fixed_ms + n * per_image_ms`."""
 
@@ -104,6 +116,9 @@ class Scheduler(BaseModel):
     backlog_ms: float = Field(description="Predicted time until all that was admitted is done.")
     max_backlog_ms: float = Field(description="Beyond it requests are refused with 429.")
     lanes: list[SchedulerLane]
+    canvases: list[SchedulerCanvas] = Field(
+        description="From small to large. Empty where the model is not masked, and until enough images came to choose."
+    )
     devices: list[SchedulerDevice]
 
 

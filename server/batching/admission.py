@@ -1,19 +1,27 @@
 """The Admission: which jobs are refused before they wait, and when they may come back."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from types import TracebackType
 
 from server.batching import backlog
+from server.batching.canvases import Canvases
 from server.batching.device import Device
 from server.batching.job import Canvas, Job, Priority
 from server.batching.job_queue import JobQueue
+from server.batching.pooling import Pooling
 from server.errors import DeadlineExceeded, DeadlineUnmet, QueueFull, Refused
 from server.lateness import Lateness
 from server.metrics import Metrics
 
 # A client told to come back sooner would mostly be told so again.
 MIN_RETRY_AFTER_S = 1.0
+# What sharing saves counts in full for the bound on the backlog. A deadline is a promise, and of a full queue little is
+# shared where each head leaves time for a small run only: it counts in part, and so many full runs must fit in as well.
+CREDIT = 0.75
+SPARE_RUNS = 2
 
 
 class Admission:
@@ -23,12 +31,29 @@ class Admission:
     counts as a whole, from its beginning: those of its jobs that are still to come are `owed`.
     """
 
-    def __init__(self, queue: JobQueue, devices: Mapping[str, Device], max_backlog_s: float) -> None:
+    def __init__(
+        self, queue: JobQueue, devices: Mapping[str, Device], max_backlog_s: float, canvases: Canvases
+    ) -> None:
         self.max_backlog_s = max_backlog_s
         self.owed: Counter[Canvas] = Counter()
         self._lateness = Lateness(max_backlog_s)
         self._queue = queue
         self._devices = devices
+        self._pooling = Pooling(queue, self.owed, canvases)
+
+    def changed(self, canvas: Canvas) -> None:
+        """Take note of how many jobs of a canvas wait or are owed by now."""
+        lane = self._queue.lane(canvas)
+        interactive, total = (0, 0) if lane is None else (len(lane.classes[0]), len(lane))
+        total += self.owed[canvas]
+        for device in self._devices.values():
+            device.price(canvas, interactive, total)
+        self._pooling.changed()
+
+    def drain_s(self, priority: Priority, now: float) -> float:
+        """Predicted seconds until all admitted jobs of `priority` and above are done."""
+        saved = partial(self._pooling.saved_s, priority=priority)
+        return backlog.drain_s(self._devices.values(), priority, now, saved)
 
     def check(
         self, canvas: Canvas, deadline: float | None, priority: Priority, now: float, count: int | None = None
@@ -49,18 +74,19 @@ class Admission:
         waiting = 0 if lane is None else len(lane.classes[0]) if priority is Priority.INTERACTIVE else len(lane)
         if priority is Priority.BATCH:
             waiting += self.owed[canvas]
-        seconds = backlog.answered_s(devices, canvas, waiting, priority, now, count or 1)
-        if deadline is not None and now + seconds > deadline:
-            self._refuse_deadline(canvas, deadline - now, seconds)
+        patience = math.inf if deadline is None else deadline - now
+        parts = (devices, canvas, waiting, priority, now, count or 1)
+        seconds = promised = backlog.answered_s(*parts)
+        refused = seconds > min(self.max_backlog_s - self._lateness.seconds, patience)
+        if refused and any(device.masks for device in devices):  # what sharing saves is worth knowing for these alone
+            apart, seconds = seconds, backlog.answered_s(*parts, partial(self._pooling.saved_s, priority=priority))
+            spare = SPARE_RUNS * max(device.predict(canvas, device.room(canvas)) for device in devices)
+            promised = min(apart, apart - CREDIT * (apart - seconds) + spare)
+        if promised > patience:
+            self._refuse_deadline(canvas, patience, promised)
         if self._is_waited or not any(device.is_idle for device in devices):
             self._check_backlog(seconds)
         return seconds
-
-    def learn(self, job: Job, now: float) -> None:
-        """Learn from a job that has its answer how late that is."""
-        # With deadlines and in the batch class others may have overtaken it, or it them.
-        if job.expected_at is not None and job.deadline is None and job.priority is Priority.INTERACTIVE:
-            self._lateness.learn(job.expected_at - job.enqueued_at, now - job.enqueued_at)
 
     def check_any(self, arriving: int, now: float) -> None:
         """Raise QueueFull where an interactive job of the usual size would be refused behind `arriving` others."""
@@ -68,8 +94,15 @@ class Admission:
         if not devices or not (self._is_waited or arriving):
             return
         self._check_room(1, self._queue.pixels, now)
-        seconds = backlog.drain_s(devices, Priority.INTERACTIVE, now) + backlog.usual_s(devices, arriving + 1)
-        self._check_backlog(seconds)
+        usual_s, bound_s = backlog.usual_s(devices, arriving + 1), self.max_backlog_s - self._lateness.seconds
+        if backlog.drain_s(devices, Priority.INTERACTIVE, now) + usual_s > bound_s:
+            self._check_backlog(self.drain_s(Priority.INTERACTIVE, now) + usual_s)
+
+    def learn(self, job: Job, now: float) -> None:
+        """Learn from a job that has its answer how late that is."""
+        # With deadlines and in the batch class others may have overtaken it, or it them.
+        if job.expected_at is not None and job.deadline is None and job.priority is Priority.INTERACTIVE:
+            self._lateness.learn(job.expected_at - job.enqueued_at, now - job.enqueued_at)
 
     @property
     def owed_pixels(self) -> int:
@@ -92,7 +125,7 @@ class Admission:
         if not self._is_waited or held + pixels <= self._queue.max_pixels:
             return
         excess = held + pixels - self._queue.max_pixels
-        seconds = backlog.drain_s(self._devices.values(), Priority.BATCH, now) * min(1.0, excess / max(1, held))
+        seconds = self.drain_s(Priority.BATCH, now) * min(1.0, excess / max(1, held))
         raise QueueFull(f"{self._queue.jobs} images wait already", max(MIN_RETRY_AFTER_S, seconds))
 
     def _refuse_deadline(self, canvas: Canvas, patience_s: float, seconds: float) -> None:

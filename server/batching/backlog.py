@@ -1,21 +1,35 @@
 """The Backlog: predicted seconds until what was admitted is done."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from server.batching.device import Device
 from server.batching.job import Canvas, Priority
 
+Saved = Callable[[Device], float]
+"""The seconds that a device needs less for what waits than it would for runs of one canvas each."""
 
-def drain_s(devices: Collection[Device], priority: Priority, now: float) -> float:
+
+def nothing(device: Device) -> float:
+    """What is saved where no sizes share a run."""
+    return 0.0
+
+
+def drain_s(devices: Collection[Device], priority: Priority, now: float, saved: Saved = nothing) -> float:
     """Seconds until all jobs of `priority` and above are done, the devices sharing the work.
 
     An interactive job is not delayed by the batch class, except by what runs, so that class does not count for it.
     """
-    return _shared([(device.remaining_s(now), device.work_s[priority]) for device in devices])
+    return _shared([(device.remaining_s(now), device.work_s[priority] - saved(device)) for device in devices])
 
 
 def answered_s(
-    devices: Collection[Device], canvas: Canvas, waiting: int, priority: Priority, now: float, count: int = 1
+    devices: Collection[Device],
+    canvas: Canvas,
+    waiting: int,
+    priority: Priority,
+    now: float,
+    count: int = 1,
+    saved: Saved = nothing,
 ) -> float:
     """Seconds until `count` further jobs of `canvas` would be answered if they went last; `waiting` are there already.
 
@@ -25,7 +39,7 @@ def answered_s(
     parts, soonest = [], float("inf")
     for device in devices:
         remaining = device.remaining_s(now)
-        parts.append((remaining, device.work_with(canvas, waiting + count, priority)))
+        parts.append((remaining, device.work_with(canvas, waiting + count, priority) - saved(device)))
         soonest = min(soonest, remaining + device.predict(canvas, 1))
     return max(_shared(parts), soonest) if parts else 0.0
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from server.backends.base import Pixels
-from server.batching import backlog, choice, placement
+from server.batching import choice, placement
 from server.batching.admission import Admission, CountedRefusals
 from server.batching.canvases import Canvases
 from server.batching.choice import Choice
@@ -17,7 +17,7 @@ from server.batching.device import Device, Pause
 from server.batching.job import Batch, Canvas, Completion, Job, Priority, fail_soon
 from server.batching.job_queue import JobQueue
 from server.batching.returns import Returns
-from server.batching.snapshot import Snapshot, device_state, lane_state
+from server.batching.snapshot import Snapshot, canvas_states, device_state, lane_state
 from server.batching.waking import wake_all, wake_for, wake_idle
 from server.errors import DeadlineExceeded, NotReady
 from server.metrics import Metrics
@@ -46,12 +46,12 @@ class Batcher:
         self.queue = queue
         self.devices: dict[str, Device] = {}
         """Those that take work now, by name."""
-        self._admission = Admission(queue, self.devices, max_backlog_s)
         self._refusals = CountedRefusals(metrics)
         self._metrics = metrics
         self._clock = clock
         self._returns = Returns()
         self._canvases = Canvases(canvases)
+        self._admission = Admission(queue, self.devices, max_backlog_s, self._canvases)
         self._runs_since_batch = 0
         queue.on_close = lambda: wake_all(self.devices.values())
         metrics.watch_queue(lambda: queue.jobs, lambda: queue.pixels, self.backlog_s)
@@ -72,7 +72,7 @@ class Batcher:
             if before is not None:
                 before.wake.notify_all()
             for canvas in {lane.canvas for lane in self.queue.lanes} | set(self._admission.owed):
-                self._price(canvas)
+                self._admission.changed(canvas)
             self.queue.open()
         self._metrics.watch_cost_model(device.name, lambda: device.cost_model.relative_error)
 
@@ -115,7 +115,7 @@ class Batcher:
             self._admission.owed[canvas] += count
             if not self._admission.owed[canvas]:
                 del self._admission.owed[canvas]
-            self._price(canvas)
+            self._admission.changed(canvas)
 
     def useful_jobs(self, canvas: Canvas) -> int:
         """How many jobs of a canvas keep all devices busy: those of a run and of the next, on each."""
@@ -173,7 +173,7 @@ class Batcher:
                 seconds = self._admission.check(canvas, job.deadline, job.priority, job.enqueued_at)
                 job.expected_at = job.enqueued_at + seconds
             self.queue.offer(job, admitted=True)  # has room: it was checked under this lock
-            self._price(canvas)
+            self._admission.changed(canvas)
             wake_for(job, self.devices.values(), self.queue)
 
     def delivered(self, job: Job) -> None:
@@ -184,7 +184,7 @@ class Batcher:
         """Take a job out of the queue; False if it has left already."""
         with self.queue.lock:
             discarded = self.queue.discard(job)
-            self._price(job.canvas)
+            self._admission.changed(job.canvas)
             return discarded
 
     def next_batch(self, device: Device) -> Batch | None:
@@ -244,18 +244,19 @@ class Batcher:
     def snapshot(self) -> Snapshot:
         """What waits and runs now, for `GET /v1/scheduler`."""
         with self.queue.lock:
-            now = self._clock()
+            now, lanes, devices = self._clock(), self.queue.lanes, self.devices.values()
             return Snapshot(
                 self.backlog_s() * 1e3,
                 self._admission.max_backlog_s * 1e3,
-                tuple(lane_state(lane, now) for lane in self.queue.lanes),
-                tuple(device_state(device, now) for device in self.devices.values()),
+                tuple(lane_state(lane, now) for lane in lanes),
+                canvas_states(self._canvases, lanes) if any(device.masks for device in devices) else (),
+                tuple(device_state(device, now) for device in devices),
             )
 
     def backlog_s(self) -> float:
         """Predicted seconds until all that was admitted is done."""
         with self.queue.lock:
-            return backlog.drain_s(self.devices.values(), Priority.BATCH, self._clock())
+            return self._admission.drain_s(Priority.BATCH, self._clock())
 
     def _has(self, device: Device) -> bool:
         """Whether it takes work now: another may have its name by then."""
@@ -282,7 +283,7 @@ class Batcher:
         jobs: list[Job] = []
         for lane, count in ((run.lane, run.count), *run.joins):
             taken = self.queue.take(lane, count, now, device, batch_first=run.batch_first)
-            self._price(lane.canvas)
+            self._admission.changed(lane.canvas)
             self._expire(taken.expired)
             self.queue.release(taken.expired)
             jobs += taken.jobs
@@ -295,10 +296,3 @@ class Batcher:
         """End a job at its deadline, on the loop, if it still waits."""
         if job.expired(self._clock()) and self.withdraw(job) and not job.future.done():
             job.future.set_exception(DeadlineExceeded("the deadline passed while the image waited"))
-
-    def _price(self, canvas: Canvas) -> None:
-        lane = self.queue.lane(canvas)
-        interactive, total = (0, 0) if lane is None else (len(lane.classes[0]), len(lane))
-        total += self._admission.owed[canvas]
-        for device in self.devices.values():
-            device.price(canvas, interactive, total)

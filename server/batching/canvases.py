@@ -30,14 +30,14 @@ class Canvases:
     def __init__(self, given: Iterable[Canvas] = (), size_multiple: int = 8) -> None:
         self.chosen = _turned_too(given)
         """From small to large; none until there was traffic, unless they were given."""
-        self._given = bool(self.chosen)
+        self.given = bool(self.chosen)
         self._size_multiple = size_multiple
         self._seen: deque[Size] = deque(maxlen=MEMORY)
         self._until_refresh = FIRST_AFTER
 
     def arrived(self, canvas: Canvas) -> None:
         """Take note of a job."""
-        if self._given:
+        if self.given:
             return
         self._seen.append((min(canvas), max(canvas)))
         self._until_refresh -= 1

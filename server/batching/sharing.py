@@ -1,5 +1,6 @@
 """The sharing: which waiting sizes run together in one canvas, where that takes a device less time than apart."""
 
+import math
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 from heapq import nlargest
@@ -21,7 +22,7 @@ def shared(run: Choice, lanes: Collection[Lane], canvases: Collection[Canvas], d
 
     A lane joins as a whole, because what it saves is its run: if what its padding costs is less than that. Of the
     canvases the one is taken in which a second of the device does the most that would be done apart. A deadline that
-    `run` keeps is kept.
+    `run` keeps is kept, by a run of as many images as it allows.
     """
     own = run.lane.canvas
     if run.count >= device.room(own) or run.count < len(run.lane) or run.batch_first or len(lanes) < 2:
@@ -29,16 +30,15 @@ def shared(run: Choice, lanes: Collection[Lane], canvases: Collection[Canvas], d
     priority = run.lane.head.priority
     joining = [_Part(lane, priority, device) for lane in _oldest(lanes) if lane is not run.lane]
     joining = [part for part in joining if part.count and part.saves > 0]
+    deadline = run.lane.head.deadline
+    until = math.inf if deadline is None or start + run.seconds > deadline else deadline - start
     best, most = run, 1 / CHEAPER
     # Until some were chosen from the traffic, the sizes that wait stand in.
     for canvas in {own, *(canvas for canvas in canvases or [part.canvas for part in joining] if fits(own, canvas))}:
-        found = None if canvas in device.untaken else _filled(run, canvas, joining, device)
+        found = None if canvas in device.untaken else _filled(run, canvas, joining, device, until)
         if found is None:
             continue
         choice, apart = found
-        deadline = run.lane.head.deadline
-        if deadline is not None and start + run.seconds <= deadline < start + choice.seconds:
-            continue
         if apart > most * choice.seconds:
             best, most = choice, apart / choice.seconds
     return best
@@ -58,12 +58,18 @@ class _Part:
         self.saves = device.predict(self.canvas, self.count) if self.count else 0.0
 
 
-def _filled(run: Choice, canvas: Canvas, joining: Iterable[_Part], device: Device) -> tuple[Choice, float] | None:
+def _filled(
+    run: Choice, canvas: Canvas, joining: Iterable[_Part], device: Device, longest_s: float
+) -> tuple[Choice, float] | None:
     """The run in `canvas` with what is worth its padding, and the seconds that its jobs would take apart."""
-    room = device.room(canvas) - run.count
+    alone = device.predict(canvas, 1)
+    each = device.predict(canvas, 2) - alone
+    room = device.room(canvas)
+    while room > run.count and alone + (room - 1) * each > longest_s:
+        room -= 1
+    room -= run.count
     if room <= 0:
         return None
-    each = device.predict(canvas, 2) - device.predict(canvas, 1)
     worth = [(part.saves - each * part.count, part) for part in joining if fits(part.canvas, canvas)]
     joins: list[tuple[Lane, int]] = []
     apart = run.seconds

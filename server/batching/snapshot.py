@@ -1,8 +1,13 @@
 """The Snapshot: what waits, what runs and what runs cost, at one moment."""
 
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Literal
 
+from server.batching.canvases import Canvases, fits
 from server.batching.device import Device
+from server.batching.job import Canvas
 from server.batching.lane import Lane
 
 # The costs of so many canvases, the last seen first: enough for a look, small enough for an answer.
@@ -50,12 +55,26 @@ class DeviceState:
 
 
 @dataclass(frozen=True, slots=True)
+class CanvasState:
+    """One size that runs of several sizes may have, and the jobs that wait whose smallest one it is."""
+
+    height: int
+    width: int
+    chosen_by: Literal["setting", "traffic"]
+    jobs: int
+    padding: float
+    """Part of its pixels that such a job leaves over, on average; 0 where none waits."""
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Predicted milliseconds until all that was admitted is done, their bound, the lanes and the devices."""
+    """Predicted milliseconds until all that was admitted is done, their bound, the lanes, canvases and devices."""
 
     backlog_ms: float
     max_backlog_ms: float
     lanes: tuple[LaneState, ...]
+    canvases: tuple[CanvasState, ...]
+    """From small to large; none where no device shares runs, or none were chosen yet."""
     devices: tuple[DeviceState, ...]
 
 
@@ -70,6 +89,26 @@ def lane_state(lane: Lane, now: float) -> LaneState:
         oldest_wait_ms=(now - min(job.enqueued_at for job in lane)) * 1e3,
         interactive=len(interactive),
         batch=len(batch),
+    )
+
+
+def canvas_states(canvases: Canvases, lanes: Collection[Lane]) -> tuple[CanvasState, ...]:
+    """Describe the canvases, from small to large, beside the lanes that have jobs."""
+    jobs, pixels = Counter[Canvas](), Counter[Canvas]()
+    for lane in lanes:
+        canvas = next((canvas for canvas in canvases.chosen if fits(lane.canvas, canvas)), None)
+        if canvas is not None:
+            jobs[canvas] += len(lane)
+            pixels[canvas] += len(lane) * lane.canvas.pixels
+    return tuple(
+        CanvasState(
+            height=canvas.height,
+            width=canvas.width,
+            chosen_by="setting" if canvases.given else "traffic",
+            jobs=jobs[canvas],
+            padding=1 - pixels[canvas] / (jobs[canvas] * canvas.pixels) if jobs[canvas] else 0.0,
+        )
+        for canvas in canvases.chosen
     )
 
 

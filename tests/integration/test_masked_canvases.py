@@ -7,6 +7,9 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pytest
+
+from server.batching.canvases import FIRST_AFTER
 
 Image = Callable[..., bytes]
 SIZES = [(16, 24), (16, 32), (24, 32)]
@@ -62,3 +65,38 @@ def test_a_given_canvas_is_the_one_that_sizes_share(start: Any, png: Image) -> N
         assert np.array_equal(decoded(answer.content), decoded(image))
     canvases = [answer.headers["x-restore-canvas"] for answer in answers]
     assert {canvas for canvas in canvases if canvas.endswith("; masked")} == {"40x40; masked"}
+
+
+def test_the_scheduler_shows_the_canvases_of_a_setting_and_what_waits_for_them(start: Any, png: Image) -> None:
+    server = start(simulated_base_ms=1500, simulated_masked=True, canvases="40x32,64x64", max_batch=1).until_ready()
+    with ThreadPoolExecutor(4) as senders:
+        sent = [senders.submit(server.client.post, "/restore", content=png(8, 8))]
+        server.until(lambda: any(device["running"] for device in server.client.get("/v1/scheduler").json()["devices"]))
+        sent += [
+            senders.submit(server.client.post, "/restore", content=png(*size, seed=seed))
+            for seed, size in enumerate(((32, 40), (24, 40), (24, 40)))
+        ]
+        server.until(lambda: server.metric("promptir_queue_jobs") == 3)
+        state = server.client.get("/v1/scheduler").json()
+        assert [answer.result().status_code for answer in sent] == [200] * 4
+    assert {canvas["chosen_by"] for canvas in state["canvases"]} == {"setting"}
+    found = {(canvas["height"], canvas["width"]): (canvas["jobs"], canvas["padding"]) for canvas in state["canvases"]}
+    assert found == {(32, 40): (3, pytest.approx(1 / 6)), (40, 32): (0, 0), (64, 64): (0, 0)}
+
+
+def test_the_scheduler_shows_the_canvases_that_the_traffic_chose(start: Any, png: Image) -> None:
+    server = start(simulated_masked=True).until_ready()
+    for seed in range(FIRST_AFTER):
+        assert server.client.get("/v1/scheduler").json()["canvases"] == []
+        server.client.post("/restore", content=png(16, 24, seed=seed))
+    shown = server.client.get("/v1/scheduler").json()["canvases"]
+    assert [(canvas["height"], canvas["width"], canvas["chosen_by"]) for canvas in shown] == [
+        (16, 24, "traffic"),
+        (24, 16, "traffic"),
+    ]
+
+
+def test_a_plain_model_has_no_canvases(server: Any, png: Image) -> None:
+    for seed in range(FIRST_AFTER):
+        server.client.post("/restore", content=png(16, 24, seed=seed))
+    assert server.client.get("/v1/scheduler").json()["canvases"] == []

@@ -108,6 +108,22 @@ def test_attention_ignores_the_length_of_queries_and_keys() -> None:
     assert_close(mdta(x), before)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_lengths_may_be_divided_by_in_the_map_even_where_the_raw_product_overflows(dtype: torch.dtype) -> None:
+    pixels = 300 * 300
+    q = torch.randn(1, 2, 3, pixels)
+    k = q + torch.randn(1, 2, 3, pixels)
+    assert (q @ k.transpose(-2, -1)).max() > torch.finfo(torch.float16).max
+    found = MDTA(6, 2)._attention(q.to(dtype), k.to(dtype), postponed=True)
+    expected = torch.softmax(F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-2, -1), dim=-1)
+    torch.testing.assert_close(found.float(), expected, atol=EXACT if dtype is torch.float32 else 2e-3, rtol=0)
+
+
+def test_a_row_of_zeros_attends_to_all_alike_when_lengths_are_divided_by_in_the_map() -> None:
+    maps = MDTA(6, 2)._attention(torch.zeros(1, 2, 3, 64), torch.zeros(1, 2, 3, 64), postponed=True)
+    assert_close(maps, torch.full((1, 2, 3, 3), 1 / 3))
+
+
 def test_heads_do_not_mix_before_the_projection() -> None:
     mdta = attention_alone(8, 2)
     x = torch.randn(1, 8, 6, 6)

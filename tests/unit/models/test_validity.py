@@ -48,6 +48,19 @@ def test_the_mean_is_of_the_pixels_of_the_image_alone(canvas: torch.Tensor, vali
     torch.testing.assert_close(valid.mean(canvas), torch.stack(alone), atol=EXACT, rtol=0)
 
 
+def test_the_shape_of_features_is_known_at_every_scale(canvas: torch.Tensor, valid: Validity) -> None:
+    assert valid.shape(5) == (3, 5, 32, 24)
+    assert valid.halved().halved().shape(7) == (3, 7, 8, 6)
+
+
+def test_at_half_the_resolution_maps_are_resized_to_half_the_image(canvas: torch.Tensor, valid: Validity) -> None:
+    maps = torch.randn(3, 5, 16, 16, dtype=torch.float64)
+    found = valid.halved().halved().resized(maps)
+    for image, one, (height, width) in zip(found, maps, SIZES, strict=True):
+        expected = F.interpolate(one[None], (height // 4, width // 4), mode="bilinear")[0]
+        torch.testing.assert_close(image[:, : height // 4, : width // 4], expected, atol=EXACT, rtol=0)
+
+
 @pytest.mark.parametrize("side", [1, 4, 16, 64])
 def test_maps_are_resized_to_each_image_as_interpolation_does(valid: Validity, side: int) -> None:
     maps = torch.randn(3, 5, side, side, dtype=torch.float64)
@@ -63,4 +76,4 @@ def test_maps_are_resized_to_each_image_as_interpolation_does(valid: Validity, s
 def test_the_masks_have_the_dtype_of_the_features_and_counts_stay_exact(canvas: torch.Tensor) -> None:
     valid = Validity.within(canvas.half(), torch.tensor([32, 32, 32]), torch.tensor([24, 24, 24]), torch.float16)
     assert valid.mask.dtype == torch.float16
-    assert valid.rows.dtype == valid.heights.dtype == torch.float32
+    assert valid.vertical.lengths.dtype == valid.vertical.interpolation(4).dtype == torch.float32

@@ -105,6 +105,17 @@ def test_a_deadline_that_the_run_keeps_alone_is_kept(loop: asyncio.AbstractEvent
     assert run.canvas is None
 
 
+def test_a_deadline_that_leaves_time_for_some_is_kept_by_a_shared_run_of_so_many(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    device, large = a_device(), Canvas(256, 320)
+    three = device.predict(large, 3)
+    lanes = [a_lane(loop, large, deadline=NOW + three + 1e-4)]
+    lanes += [a_lane(loop, Canvas(256, width)) for width in (64, 128, 192, 256)]
+    run = shared(Choice(lanes[0], 1, device.predict(large, 1)), lanes, (large,), device, NOW)
+    assert (run.canvas, run.images) == (large, 3)
+
+
 def test_batch_jobs_do_not_lengthen_an_interactive_run(loop: asyncio.AbstractEventLoop) -> None:
     lanes = [a_lane(loop, Canvas(256, 320)), a_lane(loop, Canvas(256, 256), priority=Priority.BATCH)]
     assert the_run(lanes, a_device()).canvas is None
