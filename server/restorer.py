@@ -125,8 +125,7 @@ class Restorer:
     @contextmanager
     def accepted(self) -> Iterator[None]:
         """Count one request as accepted: a drain waits for its upload too. Raises NotReady or Draining instead."""
-        status = self.status
-        if status is not Status.READY:
+        if (status := self.status) is not Status.READY:
             refusal = status.refusal
             self._metrics.count_refusal(refusal.slug)
             raise refusal
@@ -223,9 +222,8 @@ class Restorer:
                 runs = await run_tiles(photo, grid, submit, work, in_flight, progress)
             else:
                 runs = await whole.run(submit, progress)
-            completed = self._clock()
-            writing = work if not quick or _is_quick(output, options) else self._codecs.run
-            encoded, report = await writing(partial(_write, photo, whole, output))
+            completed, stays = self._clock(), not quick or _is_quick(output, options)
+            encoded, report = await (work if stays else self._codecs.run)(partial(_write, photo, whole, output))
         ended = self._clock()
         inference_s = max(0.0, completed - decoded - runs.queue_s)
         timings = Timings(decoded - began, runs.queue_s, inference_s, ended - completed, runs.batch_size)

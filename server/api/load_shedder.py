@@ -85,4 +85,4 @@ class LoadShedder:
 
     def _report(self) -> None:
         refused, self._refused = self._refused, 0
-        log.info("requests were refused at their head, the backlog is full", extra={"refused": refused})
+        log.info("requests were refused at their head, there was no room", extra={"refused": refused})

@@ -65,7 +65,7 @@ class Restores(Protocol):
         *,
         deadline: float | None = None,
         priority: Priority = Priority.INTERACTIVE,
-        progress: Progress | None = None,
+        progress: Progress = ...,
     ) -> Restored: ...
 
 
