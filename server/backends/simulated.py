@@ -1,5 +1,7 @@
 """The simulated backend: an identity that takes a known time."""
 
+import fcntl
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -158,6 +160,8 @@ def _open_log(path: Path) -> TextIO:
         lines = path.open("a", buffering=1, encoding="ascii")
     except OSError as error:
         raise BackendUnavailable(f"the log of simulated runs cannot be written: {error}") from error
-    if lines.tell() == 0:
+    fcntl.flock(lines, fcntl.LOCK_EX)  # devices that start together would each find it empty
+    if os.fstat(lines.fileno()).st_size == 0:
         lines.write(RUN_LOG_HEADER)
+    fcntl.flock(lines, fcntl.LOCK_UN)
     return lines

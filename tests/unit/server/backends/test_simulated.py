@@ -138,3 +138,19 @@ def test_a_log_is_continued_after_a_restart_and_by_a_second_device(tmp_path: Pat
 def test_a_log_that_cannot_be_written_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(BackendUnavailable, match="log of simulated runs"):
         SimulatedBackend(0, 0, max_batch=1, run_log=tmp_path / "missing" / "runs.csv").start()
+
+
+def test_devices_that_start_together_write_one_header(tmp_path: Path) -> None:
+    for attempt in range(20):
+        path, together = tmp_path / f"{attempt}.csv", threading.Barrier(8)
+
+        def start(path: Path = path, together: threading.Barrier = together) -> None:
+            together.wait()
+            SimulatedBackend(0, 0, max_batch=1, run_log=path).start()
+
+        starting = [threading.Thread(target=start) for _ in range(8)]
+        for thread in starting:
+            thread.start()
+        for thread in starting:
+            thread.join()
+        assert len(path.read_text().splitlines()) == 1
