@@ -145,8 +145,10 @@ def test_devices_that_start_together_write_one_header(tmp_path: Path) -> None:
         path, together = tmp_path / f"{attempt}.csv", threading.Barrier(8)
 
         def start(path: Path = path, together: threading.Barrier = together) -> None:
+            backend = SimulatedBackend(0, 0, max_batch=1, run_log=path)
             together.wait()
-            SimulatedBackend(0, 0, max_batch=1, run_log=path).start()
+            backend.start()
+            backend.stop()
 
         starting = [threading.Thread(target=start) for _ in range(8)]
         for thread in starting:
