@@ -37,6 +37,7 @@ class CodecThreads:
         self._threads: ThreadPoolExecutor | None = None
         self._reader: ThreadPoolExecutor | None = None
         self._pending_s = 0.0
+        self._images = 0
         self._pixel_s: dict[Hashable, float] = {}
         self._usual_s = 0.0
         self._lateness = Lateness(max_backlog_s)
@@ -61,7 +62,7 @@ class CodecThreads:
     def check(self, arriving: int = 0) -> None:
         """Raise QueueFull while what was announced, and `arriving` images as usual, take longer than the bound."""
         backlog_s = self.backlog_s + arriving * self._usual_s / self.count + self._lateness.seconds
-        if backlog_s > self.max_backlog_s and self._pending_s:
+        if backlog_s > self.max_backlog_s and self._images:
             self._metrics.count_refusal(QueueFull.slug)
             raise QueueFull(
                 f"reading and writing the images that were admitted before takes {backlog_s:.1f} s already",
@@ -81,8 +82,9 @@ class CodecThreads:
         return await asyncio.get_running_loop().run_in_executor(self._reader, work)
 
     def predict(self, kind: Hashable, pixels: int) -> float:
-        """Seconds of one thread; 0 for a kind that was never seen."""
-        return self._pixel_s.get(kind, 0.0) * pixels
+        """Seconds of one thread; a kind that was never seen is taken for the costliest that was."""
+        pixel_s = self._pixel_s.get(kind)
+        return pixels * (max(self._pixel_s.values(), default=0.0) if pixel_s is None else pixel_s)
 
     def _learn(self, kind: Hashable, pixels: int, seconds: float) -> None:
         self._usual_s += (seconds - self._usual_s) / RECENT_IMAGES
@@ -90,8 +92,13 @@ class CodecThreads:
         known = self._pixel_s.get(kind, pixel_s)
         self._pixel_s[kind] = known + (pixel_s - known) / RECENT_IMAGES
 
-    def _expect(self, seconds: float) -> None:
+    def _began(self, seconds: float) -> None:
+        self._images += 1
         self._pending_s += seconds
+
+    def _ended(self, seconds: float) -> None:
+        self._images -= 1
+        self._pending_s = self._pending_s - seconds if self._images else 0.0  # no rounding errors pile up
 
 
 class CodecWork:
@@ -109,14 +116,14 @@ class CodecWork:
 
     def __enter__(self) -> Self:
         self._announced_s = self._threads.predict(self._kind, self._pixels)
-        self._threads._expect(self._announced_s)
+        self._threads._began(self._announced_s)
         self._expected_s = self._threads.backlog_s
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._threads._expect(-self._announced_s)
+        self._threads._ended(self._announced_s)
         if error is None:
             self._threads._learn(self._kind, self._pixels, self._taken_s)
             if self._parts == WHOLE_PARTS:

@@ -3,6 +3,8 @@
 # The share of them that is to be no later than this; it is followed by steps of that share of the bound, and learnt
 # from those who were predicted to wait for more than that share of it.
 NEARLY_ALL, STEP, LONG_WAIT = 0.99, 0.001, 0.5
+# Of the bound, so that some are still admitted who wait long: without them nothing would be learnt any more.
+MOST = 0.4
 
 
 class Lateness:
@@ -20,4 +22,4 @@ class Lateness:
         if predicted_s > LONG_WAIT * self._bound_s:
             late = took_s - predicted_s > self.seconds
             step = STEP * self._bound_s * (NEARLY_ALL if late else NEARLY_ALL - 1)
-            self.seconds = max(0.0, self.seconds + step)
+            self.seconds = min(max(0.0, self.seconds + step), MOST * self._bound_s)

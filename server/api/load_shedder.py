@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-import math
 import time
 from collections.abc import Iterable
 
@@ -79,7 +78,7 @@ class LoadShedder:
         if not self._refused:
             asyncio.get_running_loop().call_later(REPORT_S, self._report)
         self._refused += 1
-        seconds = max(1, math.ceil(error.retry_after_s))
+        seconds = error_responses.retry_after(error)
         content = json.dumps(error_responses.problem_of(error, f"urn:promptir:request:{request_id}")).encode()
         return _HEAD % (len(content), seconds, request_id.encode(), (time.perf_counter() - began) * 1e3) + content
 

@@ -55,10 +55,12 @@ def test_beyond_the_bound_there_is_no_more_until_something_ends(threads: CodecTh
     asyncio.run(scene())
 
 
-def test_a_kind_that_was_never_seen_costs_nothing_yet(threads: CodecThreads) -> None:
+def test_a_kind_that_was_never_seen_is_taken_for_the_costliest(threads: CodecThreads) -> None:
     async def scene() -> None:
-        await work_on(threads, 1000, 0.05)
-        assert threads.predict(("avif", "png"), 1000) == 0
+        assert threads.predict(KIND, 1000) == 0
+        await work_on(threads, 1000, 0.1)
+        await work_on(threads, 1000, 0.02, ("png", "png"))
+        assert threads.predict(("avif", "png"), 1000) == threads.predict(KIND, 1000)
 
     asyncio.run(scene())
 

@@ -29,6 +29,14 @@ def test_it_falls_back_where_predictions_hold_again() -> None:
     assert learnt(late + [0.0] * 20_000).seconds < 0.02
 
 
+def test_the_worst_of_times_leave_room_to_learn_that_they_are_over() -> None:
+    lateness = learnt([100.0] * 5000)
+    admitted_s = BOUND_S - lateness.seconds
+    for _ in range(100_000):
+        lateness.learn(admitted_s, admitted_s)
+    assert lateness.seconds < 0.02
+
+
 def test_who_ends_sooner_than_predicted_gives_no_credit() -> None:
     assert learnt([-1.0] * 1000).seconds == 0
 
