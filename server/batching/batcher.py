@@ -106,8 +106,9 @@ class Batcher:
 
     def admit_any(self, arriving: int) -> None:
         """Raise QueueFull if an interactive job of the usual size would be refused behind `arriving` others."""
-        with self._refusals, self.queue.lock:
-            self._admission.check_any(arriving, self._clock())
+        if arriving or self.queue.jobs:
+            with self._refusals, self.queue.lock:
+                self._admission.check_any(arriving, self._clock())
 
     def owe(self, canvas: Canvas, count: int) -> None:
         """Count so many more jobs as backlog that are still to come."""
