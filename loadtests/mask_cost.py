@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 import numpy as np  # noqa: E402
 import onnxruntime as ort  # noqa: E402
 
-from server.backends.onnx_memory import use_arena  # noqa: E402
+from server.backends.onnx_runtime import session_options  # noqa: E402
 
 VARIANT = "promptir-compact"
 WARMING_RUNS = 2
@@ -92,12 +92,7 @@ def _measured(options: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
 
 
 def _session(model: str, threads: int) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.enable_mem_pattern = False
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    use_arena(ort, options)
-    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(model, session_options(ort, threads, on_cpu=True), providers=["CPUExecutionProvider"])
 
 
 def _options() -> argparse.Namespace:

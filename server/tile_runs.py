@@ -41,7 +41,7 @@ class WholeRun:
         (self._tile,) = grid
         self._photo = photo
         self._pixels = photo.cut(self._tile)
-        self._completion: Completion | None = None
+        self._completion: Completion
 
     async def run(self, submit: Submit, progress: Progress) -> Runs:
         """Wait for its run; `progress` is told before and after it."""
@@ -51,10 +51,10 @@ class WholeRun:
         return Runs(completion.queue_s, completion.batch_size, completion.shared)
 
     def add(self) -> None:
-        """Put what came back into the photo; work for a processor."""
-        if (completion := self._completion) is not None:
-            self._photo.add(self._tile, self._pixels, completion.output, completion.prompt_weights)
-            del self._pixels, self._completion  # the file that is written needs neither
+        """Put what came back into the photo, after `run`; work for a processor."""
+        completion = self._completion
+        self._photo.add(self._tile, self._pixels, completion.output, completion.prompt_weights)
+        del self._pixels, self._completion  # the file that is written needs neither
 
 
 async def run_tiles(

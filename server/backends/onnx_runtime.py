@@ -218,7 +218,7 @@ def _open_session(
     try:
         session = ort.InferenceSession(
             model,
-            _session_options(ort, threads_for(settings.threads, workers=workers), on_cpu=index is None),
+            session_options(ort, threads_for(settings.threads, workers=workers), on_cpu=index is None),
             providers=options,
             enable_fallback=0,  # its retry on the CPU would look like success
         )
@@ -283,7 +283,8 @@ def _check_device(index: int | None) -> None:
         return
 
 
-def _session_options(ort: Any, threads: int, *, on_cpu: bool) -> "onnxruntime.SessionOptions":
+def session_options(ort: Any, threads: int, *, on_cpu: bool) -> "onnxruntime.SessionOptions":
+    """How a session runs here, of the module `ort`."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = LOG_ERRORS_ONLY
