@@ -8,16 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self, TypeVar
 
-from server.errors import QueueFull
-from server.lateness import Lateness
 from server.metrics import Metrics
+from server.wait_bound import WaitBound
 
 T = TypeVar("T")
 
 # More would only take turns: the codecs keep a core busy, and the backend wants the others.
 MAX_THREADS = 4
-# A client told to come back sooner would mostly be told so again.
-MIN_RETRY_AFTER_S = 1.0
 # The seconds a pixel takes are averaged over about so many images of a kind.
 RECENT_IMAGES = 16
 # An image that needs no tiles is read and written. The parts of others overlap, and tell nothing about a wait.
@@ -32,7 +29,6 @@ class CodecThreads:
     """
 
     def __init__(self, metrics: Metrics, max_backlog_s: float) -> None:
-        self.max_backlog_s = max_backlog_s
         self.count = min(MAX_THREADS, os.cpu_count() or 1)
         self._threads: ThreadPoolExecutor | None = None
         self._reader: ThreadPoolExecutor | None = None
@@ -40,7 +36,7 @@ class CodecThreads:
         self._images = 0
         self._pixel_s: dict[Hashable, float] = {}
         self._usual_s = 0.0
-        self._lateness = Lateness(max_backlog_s)
+        self._bound = WaitBound(max_backlog_s)
         self._metrics = metrics
         metrics.watch_codecs(lambda: self.backlog_s)
 
@@ -61,13 +57,10 @@ class CodecThreads:
 
     def check(self, arriving: int = 0) -> None:
         """Raise QueueFull while what was announced, and `arriving` images as usual, take longer than the bound."""
-        backlog_s = self.backlog_s + arriving * self._usual_s / self.count + self._lateness.seconds
-        if backlog_s > self.max_backlog_s and self._images:
-            self._metrics.count_refusal(QueueFull.slug)
-            raise QueueFull(
-                f"reading and writing the images that were admitted before takes {backlog_s:.1f} s already",
-                retry_after_s=max(MIN_RETRY_AFTER_S, backlog_s - self.max_backlog_s),
-            )
+        if self._images:
+            backlog_s = self.backlog_s + arriving * self._usual_s / self.count
+            with self._metrics.refusals:
+                self._bound.check(backlog_s, "reading and writing the images that were admitted before")
 
     def announce(self, kind: Hashable, pixels: int) -> "CodecWork":
         """All work on one image, to be entered: pending until its exit; the cost of a pixel depends on its `kind`."""
@@ -127,7 +120,7 @@ class CodecWork:
         if error is None:
             self._threads._learn(self._kind, self._pixels, self._taken_s)
             if self._parts == WHOLE_PARTS:
-                self._threads._lateness.learn(self._expected_s, self._waited_s)
+                self._threads._bound.learn(self._expected_s, self._waited_s)
 
     async def run(self, work: Callable[[], T]) -> T:
         """Do a part of it in one of the threads."""

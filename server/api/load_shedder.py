@@ -11,6 +11,7 @@ from server.api.request_context import request_id_of
 from server.errors import QueueFull
 from server.metrics import Metrics
 from server.restorer import Restorer
+from server.wait_bound import MIN_RETRY_AFTER_S
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +61,9 @@ class LoadShedder:
     def _check(self, upload_bytes: int) -> None:
         arriving = sum(self._passed)
         if (reading_s := arriving * self._request_s) > self._longest_turn_s:
-            self._metrics.count_refusal(QueueFull.slug)
-            raise QueueFull(f"to read the {arriving} requests that came at once takes {reading_s:.2f} s already", 1.0)
+            with self._metrics.refusals:
+                detail = f"to read the {arriving} requests that came at once takes {reading_s:.2f} s already"
+                raise QueueFull(detail, MIN_RETRY_AFTER_S)
         self._restorer.admit_any(arriving, upload_bytes)
 
     def _turn(self) -> None:

@@ -4,7 +4,6 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from functools import partial
-from types import TracebackType
 
 from server.batching import backlog
 from server.batching.canvases import Canvases
@@ -12,16 +11,14 @@ from server.batching.device import Device
 from server.batching.job import Canvas, Job, Priority
 from server.batching.job_queue import JobQueue
 from server.batching.pooling import Pooling
-from server.errors import DeadlineExceeded, DeadlineUnmet, QueueFull, Refused
-from server.lateness import Lateness
-from server.metrics import Metrics
+from server.errors import DeadlineExceeded, DeadlineUnmet, QueueFull
+from server.wait_bound import MIN_RETRY_AFTER_S, WaitBound
 
-# A client told to come back sooner would mostly be told so again.
-MIN_RETRY_AFTER_S = 1.0
 # What sharing saves counts in full for the bound on the backlog. A deadline is a promise, and of a full queue little is
 # shared where each head leaves time for a small run only: it counts in part, and so many full runs must fit in as well.
 CREDIT = 0.75
 SPARE_RUNS = 2
+ADMITTED = "what was admitted before"
 
 
 class Admission:
@@ -34,9 +31,8 @@ class Admission:
     def __init__(
         self, queue: JobQueue, devices: Mapping[str, Device], max_backlog_s: float, canvases: Canvases
     ) -> None:
-        self.max_backlog_s = max_backlog_s
+        self.bound = WaitBound(max_backlog_s)
         self.owed: Counter[Canvas] = Counter()
-        self._lateness = Lateness(max_backlog_s)
         self._queue = queue
         self._devices = devices
         self._pooling = Pooling(queue, self.owed, canvases)
@@ -77,7 +73,7 @@ class Admission:
         patience = math.inf if deadline is None else deadline - now
         parts = (devices, canvas, waiting, priority, now, count or 1)
         seconds = promised = backlog.answered_s(*parts)
-        refused = seconds > min(self.max_backlog_s - self._lateness.seconds, patience)
+        refused = seconds > patience or not self.bound.allows(seconds)
         if refused and any(device.masks for device in devices):  # what sharing saves is worth knowing for these alone
             apart, seconds = seconds, backlog.answered_s(*parts, partial(self._pooling.saved_s, priority=priority))
             spare = SPARE_RUNS * max(device.predict(canvas, device.room(canvas)) for device in devices)
@@ -85,7 +81,7 @@ class Admission:
         if promised > patience:
             self._refuse_deadline(canvas, patience, promised)
         if self._is_waited or not any(device.is_idle for device in devices):
-            self._check_backlog(seconds)
+            self.bound.check(seconds, ADMITTED)
         return seconds
 
     def check_any(self, arriving: int, now: float) -> None:
@@ -94,15 +90,15 @@ class Admission:
         if not devices or not (self._is_waited or arriving):
             return
         self._check_room(1, self._queue.pixels, now)
-        usual_s, bound_s = backlog.usual_s(devices, arriving + 1), self.max_backlog_s - self._lateness.seconds
-        if backlog.drain_s(devices, Priority.INTERACTIVE, now) + usual_s > bound_s:
-            self._check_backlog(self.drain_s(Priority.INTERACTIVE, now) + usual_s)
+        usual_s = backlog.usual_s(devices, arriving + 1)
+        if not self.bound.allows(backlog.drain_s(devices, Priority.INTERACTIVE, now) + usual_s):
+            self.bound.check(self.drain_s(Priority.INTERACTIVE, now) + usual_s, ADMITTED)
 
     def learn(self, job: Job, now: float) -> None:
         """Learn from a job that has its answer how late that is."""
         # With deadlines and in the batch class others may have overtaken it, or it them.
         if job.expected_at is not None and job.deadline is None and job.priority is Priority.INTERACTIVE:
-            self._lateness.learn(job.expected_at - job.enqueued_at, now - job.enqueued_at)
+            self.bound.learn(job.expected_at - job.enqueued_at, now - job.enqueued_at)
 
     @property
     def owed_pixels(self) -> int:
@@ -112,14 +108,6 @@ class Admission:
     @property
     def _is_waited(self) -> bool:
         return self._queue.jobs > 0 or self.owed.total() > 0
-
-    def _check_backlog(self, seconds: float) -> None:
-        seconds += self._lateness.seconds
-        if seconds > self.max_backlog_s:
-            raise QueueFull(
-                f"what was admitted before takes {seconds:.1f} s already",
-                retry_after_s=max(MIN_RETRY_AFTER_S, seconds - self.max_backlog_s),
-            )
 
     def _check_room(self, pixels: int, held: int, now: float) -> None:
         if not self._is_waited or held + pixels <= self._queue.max_pixels:
@@ -136,19 +124,3 @@ class Admission:
             f"with what was admitted before, the answer would take {seconds:.3f} s",
             retry_after_s=max(MIN_RETRY_AFTER_S, seconds - patience_s),
         )
-
-
-class CountedRefusals:
-    """A context that counts the refusals raised in it, by their reason; for any number of entries."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if isinstance(error, Refused | DeadlineExceeded):
-            self._metrics.count_refusal(error.slug)

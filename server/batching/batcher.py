@@ -10,7 +10,7 @@ import numpy as np
 
 from server.backends.base import Pixels
 from server.batching import choice, placement
-from server.batching.admission import Admission, CountedRefusals
+from server.batching.admission import Admission
 from server.batching.canvases import Canvases
 from server.batching.choice import Choice
 from server.batching.device import Device, Pause
@@ -46,7 +46,6 @@ class Batcher:
         self.queue = queue
         self.devices: dict[str, Device] = {}
         """Those that take work now, by name."""
-        self._refusals = CountedRefusals(metrics)
         self._metrics = metrics
         self._clock = clock
         self._returns = Returns()
@@ -59,7 +58,7 @@ class Batcher:
     @property
     def max_backlog_s(self) -> float:
         """The bound on what is admitted, in predicted seconds."""
-        return self._admission.max_backlog_s
+        return self._admission.bound.seconds
 
     def join(self, device: Device) -> None:
         """Give work to a device that is warmed up, from now on; the first one opens the queue.
@@ -101,13 +100,13 @@ class Batcher:
         count: int | None = None,
     ) -> None:
         """Refuse early: raise what `submit` of a tile, or a Series of `count`, would raise at once; takes nothing."""
-        with self._refusals, self.queue.lock:
+        with self._metrics.refusals, self.queue.lock:
             self._admission.check(canvas, deadline, priority, self._clock(), count)
 
     def admit_any(self, arriving: int) -> None:
         """Raise QueueFull if an interactive job of the usual size would be refused behind `arriving` others."""
         if arriving or self.queue.jobs:
-            with self._refusals, self.queue.lock:
+            with self._metrics.refusals, self.queue.lock:
                 self._admission.check_any(arriving, self._clock())
 
     def owe(self, canvas: Canvas, count: int) -> None:
@@ -165,7 +164,7 @@ class Batcher:
     def enqueue(self, job: Job, *, owed: bool = False) -> None:
         """Put a new job into the queue and wake a device for it; raises what `submit` raises at once."""
         canvas = job.canvas
-        with self._refusals, self.queue.lock:
+        with self._metrics.refusals, self.queue.lock:
             self._returns.arrived(canvas, job.enqueued_at)
             self._canvases.arrived(canvas)
             if owed:
@@ -248,7 +247,7 @@ class Batcher:
             now, lanes, devices = self._clock(), self.queue.lanes, self.devices.values()
             return Snapshot(
                 self.backlog_s() * 1e3,
-                self._admission.max_backlog_s * 1e3,
+                self._admission.bound.seconds * 1e3,
                 tuple(lane_state(lane, now) for lane in lanes),
                 canvas_states(self._canvases, lanes) if any(device.masks for device in devices) else (),
                 tuple(device_state(device, now) for device in devices),

@@ -1,6 +1,7 @@
 """Series of requests: how they ended, how long each stage took, what was refused."""
 
 from collections.abc import Callable, Iterator
+from types import TracebackType
 from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -46,6 +47,8 @@ class RequestSeries(SeriesGroup):
         )
         # There from the start: a rate needs the 0 before the first one.
         self._reasons = {reason: self._refusals.labels(reason) for reason in refusal_reasons()}
+        self.refusals = CountedRefusals(self)
+        """A context: refusals that are raised in it are counted."""
 
     def observe_stage(self, stage: Stage, seconds: float, exemplar: dict[str, str] | None = None) -> None:
         """Count one stage of one request; an `exemplar` says which request it was."""
@@ -68,6 +71,22 @@ class RequestSeries(SeriesGroup):
     def watch_uploads(self, used_bytes: Callable[[], float]) -> None:
         """Read what uploads take up when scraped."""
         self._upload_bytes.set_function(used_bytes)
+
+
+class CountedRefusals:
+    """A context that counts the refusals raised in it, by their reason; for any number of entries."""
+
+    def __init__(self, series: RequestSeries) -> None:
+        self._series = series
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(error, errors.Refused | errors.DeadlineExceeded):
+            self._series.count_refusal(error.slug)
 
 
 def refusal_reasons() -> list[str]:

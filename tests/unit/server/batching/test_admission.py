@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from server.batching.admission import MIN_RETRY_AFTER_S
 from server.batching.batcher import Batcher
 from server.batching.device import Device
 from server.batching.job import Canvas, Job, Priority
 from server.batching.job_queue import JobQueue
 from server.errors import DeadlineExceeded, DeadlineUnmet, QueueFull
 from server.metrics import Metrics
+from server.wait_bound import MIN_RETRY_AFTER_S
 
 Make = Callable[..., Batcher]
 ANY_NUMBER = 1_000_000_000
