@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from export.comparison import Comparison, compare
 from models.precision import to_mixed
-from models.promptir import PromptIR
+from models.restoration import RestorationNetwork
 
 Form = Literal["naive", "islands"]
 """Everything in half, as a converter or `.half()` would have it, or the mixed network that is exported."""
@@ -42,7 +42,7 @@ class Emulation:
 
 
 @torch.no_grad()  # inference mode would hide the steps of composed operators from the emulator
-def emulate(network: PromptIR, image: Tensor, forms: Sequence[Form] = FORMS) -> Iterator[Emulation]:
+def emulate(network: RestorationNetwork, image: Tensor, forms: Sequence[Form] = FORMS) -> Iterator[Emulation]:
     """Run float32 `network` on `image` (N, 3, H, W) as it is and in each emulated form, all on the CPU.
 
     Features are freed as soon as the next operator has them, so the peak is that of the widest layer in float32.

@@ -10,7 +10,7 @@ from export.build_progress import BuildProgress, create_progress_monitor
 from export.plan_model import PlanRunError, load_engine
 from models.artifact import Manifest
 from models.plan_manifest import BuildOptions, ShapeProfile
-from models.promptir import IMAGE_CHANNELS
+from models.restoration import IMAGE_CHANNELS
 from models.tensorrt_faults import creation_fault, device_fault
 
 MEBIBYTE = 2**20
@@ -63,7 +63,7 @@ class PlanBuilder:
             raise BuildError(f"TensorRT cannot parse {model}: {_shown(errors or self._failures)}")
         outputs: dict[str, tuple[int, ...]] = {manifest.output_name: IO_SHAPE}
         if prompt := manifest.prompt_output:
-            outputs[prompt.name] = (-1, prompt.levels, prompt.components)
+            outputs[prompt.name] = (-1, *prompt.shape)
         image, *sizes = [network.get_input(i) for i in range(network.num_inputs)]
         _check_tensors("input", [image], {manifest.input_name: IO_SHAPE})
         if (found := tuple(tensor.name for tensor in sizes)) != (manifest.size_inputs or ()):

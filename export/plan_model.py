@@ -52,7 +52,7 @@ class PlanModel:
         profile = manifest.profile_for((count, height, width))
         outputs = {manifest.output_name: torch.empty_like(image)}
         if prompt := manifest.prompt_output:
-            outputs[prompt.name] = image.new_empty((count, prompt.levels, prompt.components))
+            outputs[prompt.name] = image.new_empty((count, *prompt.shape))
         stream = torch.cuda.current_stream().cuda_stream if self._device.type == "cuda" else 0
         ran = (
             context.set_optimization_profile_async(profile, stream)

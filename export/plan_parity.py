@@ -12,7 +12,7 @@ from export.verify import GATES, model_of_plan, parity_of
 from models.artifact import ArtifactError, Manifest, sha256_of
 from models.checkpoint import load_network
 from models.plan_manifest import PlanManifest
-from models.promptir import PromptIRConfig
+from models.variants import variant
 
 WEIGHTS_FILE = "weights.safetensors"
 """What the shipped artifact has beside its model."""
@@ -53,7 +53,7 @@ def with_parity(
     except (PlanRunError, TensorRTUnavailable, ArtifactError) as error:
         return manifest.model_copy(update={"parity": (), "parity_unmeasured": str(error)})
     logger.info("loading %s", weights)
-    network = load_network(weights, PromptIRConfig.named(manifest.variant))
+    network = load_network(weights, variant(manifest.variant))
     model = model_of_plan(manifest.model_file, plan, manifest)
     samples = noise_samples(shapes_within(manifest.profiles))
     parity = parity_of(network, model, samples, GATES[manifest.precision])

@@ -13,7 +13,7 @@ from onnx.utils import Extractor
 from pydantic import ValidationError
 
 from models.plan_manifest import Extent, ShapeProfile
-from models.promptir import IMAGE_CHANNELS, SIZE_MULTIPLE
+from models.restoration import IMAGE_CHANNELS, SIZE_MULTIPLE
 
 ELEMENT_LIMIT = 2**31 - 1
 """The most elements one TensorRT tensor may have; the builder accepts profiles beyond it and runs then fail."""

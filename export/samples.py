@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from export.comparison import Pixels
 from export.shapes import VERIFICATION_MIXES, VERIFICATION_SHAPES, Shape, Size
-from models.promptir import IMAGE_CHANNELS, SIZE_MULTIPLE
+from models.restoration import IMAGE_CHANNELS, SIZE_MULTIPLE
 from models.training.dataset import photo_paths, read_photo
 
 NOISE_SEED = 20240101

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from models.plan_manifest import Extent, ShapeProfile
-from models.promptir import IMAGE_CHANNELS, SIZE_MULTIPLE
+from models.restoration import IMAGE_CHANNELS, SIZE_MULTIPLE
 
 Shape = tuple[int, int, int, int]
 Size = tuple[int, int]

@@ -18,7 +18,8 @@ from export.verify import GATES, verify
 from models.artifact import MODEL_FILE, Manifest, Precision, PromptOutput, sha256_of
 from models.checkpoint import load_network
 from models.precision import to_float32, to_mixed
-from models.promptir import SIZE_MULTIPLE, PromptIR, PromptIRConfig, WithPromptWeights
+from models.restoration import SIZE_MULTIPLE, RestorationNetwork, WithFindings
+from models.variants import variant as named_variant
 
 INPUT_NAME = "image"
 OUTPUT_NAME = "restored"
@@ -51,10 +52,9 @@ def export_onnx(
     """
     if opset not in OPSETS:
         raise ValueError(f"opset {opset} cannot be exported; choose one of {', '.join(map(str, OPSETS))}")
-    config = PromptIRConfig.named(variant)
+    config = named_variant(variant)
     logger.info("loading %s", weights)
     network = load_network(weights, config)
-    levels, components = network.prompt_shape
     with staged(output) as staging:
         model = staging / MODEL_FILE
         logger.info("tracing %s in %s precision at opset %d", variant, precision, opset)
@@ -69,7 +69,7 @@ def export_onnx(
             input_name=INPUT_NAME,
             output_name=OUTPUT_NAME,
             size_inputs=SIZE_INPUT_NAMES if masked else None,
-            prompt_output=PromptOutput(name=PROMPT_OUTPUT_NAME, levels=levels, components=components),
+            prompt_output=_prompt_output(network),
             size_multiple=SIZE_MULTIPLE,
             precision=precision,
             opset=opset,
@@ -83,8 +83,8 @@ def export_onnx(
     return manifest
 
 
-def trace(network: PromptIR, model: Path, opset: int, *, masked: bool = False) -> None:
-    """Write `network` as an ONNX file with free batch, height and width, whose second output is the prompt weights.
+def trace(network: RestorationNetwork, model: Path, opset: int, *, masked: bool = False) -> None:
+    """Write `network` as an ONNX file with free batch, height and width, whose second output is the findings, if any.
 
     A `masked` one takes each image's own size too.
 
@@ -92,21 +92,30 @@ def trace(network: PromptIR, model: Path, opset: int, *, masked: bool = False) -
     """
     sizes = tuple(torch.full(TRACE_SHAPE[:1], side) for side in TRACE_SHAPE[2:]) if masked else ()
     size_names = SIZE_INPUT_NAMES if masked else ()
+    output_names = [OUTPUT_NAME] if network.findings_shape is None else [OUTPUT_NAME, PROMPT_OUTPUT_NAME]
     with _without_tracer_deprecations():
         torch.onnx.export(
-            WithPromptWeights(network),
+            WithFindings(network),
             (torch.zeros(TRACE_SHAPE), *sizes),
             model,
             dynamo=False,
             opset_version=opset,
             input_names=[INPUT_NAME, *size_names],
-            output_names=[OUTPUT_NAME, PROMPT_OUTPUT_NAME],
+            output_names=output_names,
             dynamic_axes={
                 INPUT_NAME: DYNAMIC_AXES,
                 OUTPUT_NAME: DYNAMIC_AXES,
-                **{name: {0: "n"} for name in (PROMPT_OUTPUT_NAME, *size_names)},
+                **{name: {0: "n"} for name in (*output_names[1:], *size_names)},
             },
         )
+
+
+def _prompt_output(network: RestorationNetwork) -> PromptOutput | None:
+    if network.findings_shape is None:
+        return None
+    levels, components = network.prompt_shape or (0, 0)
+    labels = network.degradation_labels
+    return PromptOutput(name=PROMPT_OUTPUT_NAME, levels=levels, components=components, labels=labels)
 
 
 def simplify(model: Path) -> None:

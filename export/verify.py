@@ -17,7 +17,7 @@ from export.samples import Sample, mixes, noise_samples
 from export.shapes import Size, extent_of
 from models.artifact import MODEL_FILE, Manifest, Parity, Precision
 from models.plan_manifest import PLAN_FILE, PlanManifest, ShapeProfile
-from models.promptir import PromptIR
+from models.restoration import RestorationNetwork, WithFindings
 
 WARNINGS_AND_ERRORS_OFF = 3
 """ONNX Runtime's log level: its remarks on the graph are not for the person who exports."""
@@ -92,7 +92,7 @@ class Measurement:
 
 
 def verify(
-    network: PromptIR, model: Path, gate: Gate = GATES["fp32"], size_inputs: tuple[str, str] | None = None
+    network: RestorationNetwork, model: Path, gate: Gate = GATES["fp32"], size_inputs: tuple[str, str] | None = None
 ) -> tuple[Parity, ...]:
     """Run float32 `network` and the ONNX file `model` on every verification shape; see `parity_of`.
 
@@ -101,7 +101,7 @@ def verify(
     return parity_of(network, open_onnx_model(MODEL_FILE, model, size_inputs), noise_samples(), gate)
 
 
-def parity_of(network: PromptIR, model: Model, samples: Iterable[Sample], gate: Gate) -> tuple[Parity, ...]:
+def parity_of(network: RestorationNetwork, model: Model, samples: Iterable[Sample], gate: Gate) -> tuple[Parity, ...]:
     """Run float32 `network` and `model` on every sample.
 
     `ParityError` names the first shape whose answer does not pass `gate` or has another shape.
@@ -124,7 +124,7 @@ def parity_of(network: PromptIR, model: Model, samples: Iterable[Sample], gate: 
     return tuple(parity)
 
 
-def measure(network: PromptIR, models: Sequence[Model], samples: Iterable[Sample]) -> Iterator[Measurement]:
+def measure(network: RestorationNetwork, models: Sequence[Model], samples: Iterable[Sample]) -> Iterator[Measurement]:
     """Compare each model with float32 `network` on each sample that it takes, as soon as it is asked for."""
     for sample in samples:
         shape = sample.pixels.shape
@@ -139,7 +139,7 @@ def measure(network: PromptIR, models: Sequence[Model], samples: Iterable[Sample
             yield Measurement(model, sample.name, shape, compare_answers(found, expected))
 
 
-def measure_mixes(network: PromptIR, models: Sequence[Model]) -> Iterator[Measurement]:
+def measure_mixes(network: RestorationNetwork, models: Sequence[Model]) -> Iterator[Measurement]:
     """Compare what each masked model makes of each image of a mix of sizes with what `network` makes of it alone."""
     for model in models:
         if model.run_masked is None:
@@ -159,9 +159,9 @@ def measure_mixes(network: PromptIR, models: Sequence[Model]) -> Iterator[Measur
                 yield Measurement(model, f"in {shape_name(canvas)}", image.shape, comparison, canvas)
 
 
-def _answer(network: PromptIR, pixels: Pixels) -> Answer:
+def _answer(network: RestorationNetwork, pixels: Pixels) -> Answer:
     with torch.inference_mode():
-        return Answer(*(tensor.numpy() for tensor in network.weighed(torch.from_numpy(pixels))))
+        return Answer(*(tensor.numpy() for tensor in WithFindings(network)(torch.from_numpy(pixels))))
 
 
 def _check_shapes(found: Answer, expected: Answer, shape: tuple[int, ...]) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # --help and usage errors must not wait for torch
     from export.samples import Sample
     from export.verify import Gate, Model
     from models.artifact import Manifest
-    from models.promptir import PromptIR
+    from models.restoration import RestorationNetwork
 
 COLUMNS = "{run:<18} {input:<22} {shape:<14} {error:>11} {psnr:>9} {non_finite:>11} {prompts:>8}  {result}"
 
@@ -100,11 +100,11 @@ class Subject:
 def _verify(options: argparse.Namespace) -> None:
     from export.verify import GATES, ParityError
     from models.checkpoint import load_network
-    from models.promptir import PromptIRConfig
+    from models.variants import variant as named_variant
 
     subjects = _opened(options.artifacts)
     variant = subjects[0].manifest.variant
-    network = load_network(options.weights, PromptIRConfig.named(variant))
+    network = load_network(options.weights, named_variant(variant))
     for subject in subjects:
         print(f"{subject.manifest.name}: {variant}, {subject.model.name} against float32 PyTorch")
     header = {
@@ -141,7 +141,7 @@ def _opened(folders: Sequence[Path]) -> list[Subject]:
     return subjects
 
 
-def _measured(network: "PromptIR", subjects: Sequence[Subject], photos: Path | None) -> Iterator[Row]:
+def _measured(network: "RestorationNetwork", subjects: Sequence[Subject], photos: Path | None) -> Iterator[Row]:
     from export.samples import noise_samples, photo_samples
     from export.shapes import VERIFICATION_SHAPES, shapes_within
     from export.verify import measure, measure_mixes
@@ -157,7 +157,7 @@ def _measured(network: "PromptIR", subjects: Sequence[Subject], photos: Path | N
         yield Row(model.name, measured.sample, measured.shape, found, gates[model].complaint(found))
 
 
-def _emulated(network: "PromptIR", sides: Sequence[int], photos: Path | None, gate: "Gate") -> Iterator[Row]:
+def _emulated(network: "RestorationNetwork", sides: Sequence[int], photos: Path | None, gate: "Gate") -> Iterator[Row]:
     import torch
 
     from export.emulator import emulate
@@ -174,7 +174,7 @@ def _emulated(network: "PromptIR", sides: Sequence[int], photos: Path | None, ga
 
 def _square(side: int, photos: Path | None) -> "Sample":
     from export.samples import noise_samples, square_photo
-    from models.promptir import IMAGE_CHANNELS, SIZE_MULTIPLE
+    from models.restoration import IMAGE_CHANNELS, SIZE_MULTIPLE
     from models.training.dataset import photo_paths
 
     if side < SIZE_MULTIPLE or side % SIZE_MULTIPLE:

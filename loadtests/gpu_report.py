@@ -32,7 +32,8 @@ sys.path.insert(0, str(ROOT))  # a GPU machine may have torch and no installed c
 from gpu_ways import UnavailableError, Way, all_ways, seconds_of  # noqa: E402
 
 from models.precision import to_mixed  # noqa: E402
-from models.promptir import VARIANTS, PromptIR, PromptIRConfig  # noqa: E402
+from models.restoration import RestorationNetwork  # noqa: E402
+from models.variants import VARIANTS, build, variant  # noqa: E402
 
 COUNTED_SIDE = 128
 LARGEST_RUN_PIXELS = 4_194_304
@@ -62,7 +63,7 @@ class Work:
     half_bytes_per_pixel: float
 
     @staticmethod
-    def of(network: PromptIR, device: torch.device) -> "Work":
+    def of(network: RestorationNetwork, device: torch.device) -> "Work":
         """Counted on a small image, because all of it is linear in pixels but for the weights."""
         image = torch.zeros(1, 3, COUNTED_SIDE, COUNTED_SIDE, device=device)
         with FlopCounterMode(display=False) as flop:
@@ -159,7 +160,7 @@ def measure(
     options: argparse.Namespace, device: torch.device, limits: Limits, ways: list[Way], deadline: float
 ) -> Iterator[Row]:
     torch.manual_seed(0)
-    network = PromptIR(PromptIRConfig.named(options.variant)).eval().to(device)
+    network = build(variant(options.variant)).eval().to(device)
     work = Work.of(network, device)
     print("| way | side | batch | ms/image | ms/MP | TFLOP/s | of matrix rate | of copy bandwidth | MiB | PSNR dB |")
     print("|---|---|---|---|---|---|---|---|---|---|")
@@ -175,7 +176,7 @@ def measure(
                     yield measure_one(way, network, photo_like(batch, side, device), limits, work)
 
 
-def measure_one(way: Way, network: PromptIR, image: Tensor, limits: Limits, work: Work) -> Row:
+def measure_one(way: Way, network: RestorationNetwork, image: Tensor, limits: Limits, work: Work) -> Row:
     batch, side, on_cuda = image.shape[0], image.shape[-1], image.device.type == "cuda"
     try:
         reference = network(image)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from models.precision import to_mixed
-from models.promptir import PromptIR, channels_last
+from models.restoration import RestorationNetwork, channels_last
 
 Run = Callable[[], Tensor]
 """One run on the input it was built for."""
@@ -30,7 +30,7 @@ class Way:
     """A name, and how to build a run for one batch (N, 3, H, W) on the device."""
 
     name: str
-    build: Callable[[PromptIR, Tensor], Run]
+    build: Callable[[RestorationNetwork, Tensor], Run]
     half: bool = True
 
 
@@ -49,7 +49,7 @@ def all_ways(folder: Path) -> list[Way]:
     ]
 
 
-def eager_tf32(network: PromptIR, image: Tensor) -> Run:
+def eager_tf32(network: RestorationNetwork, image: Tensor) -> Run:
     def run() -> Tensor:
         with tensor_float_32():
             return network(image)
@@ -57,23 +57,23 @@ def eager_tf32(network: PromptIR, image: Tensor) -> Run:
     return run
 
 
-def eager_fp16(network: PromptIR, image: Tensor) -> Run:
+def eager_fp16(network: RestorationNetwork, image: Tensor) -> Run:
     mixed = to_mixed(network)
     return lambda: mixed(image)
 
 
-def channels_last_fp16(network: PromptIR, image: Tensor) -> Run:
+def channels_last_fp16(network: RestorationNetwork, image: Tensor) -> Run:
     mixed, image = channels_last(to_mixed(network)), image.to(memory_format=torch.channels_last)
     return lambda: mixed(image)
 
 
-def compiled_fp16(network: PromptIR, image: Tensor) -> Run:
+def compiled_fp16(network: RestorationNetwork, image: Tensor) -> Run:
     mixed, image = channels_last(to_mixed(network)), image.to(memory_format=torch.channels_last)
     compiled = torch.compile(mixed, dynamic=False)
     return lambda: compiled(image)
 
 
-def recorded(build: Callable[[PromptIR, Tensor], Run], network: PromptIR, image: Tensor) -> Run:
+def recorded(build: Callable[[RestorationNetwork, Tensor], Run], network: RestorationNetwork, image: Tensor) -> Run:
     """The run that `build` makes, as a CUDA graph."""
     if image.device.type != "cuda":
         raise UnavailableError("CUDA graphs need a CUDA device")
@@ -95,10 +95,10 @@ def recorded(build: Callable[[PromptIR, Tensor], Run], network: PromptIR, image:
     return replay
 
 
-def onnx_runtime(provider: str, folder: Path) -> Callable[[PromptIR, Tensor], Run]:
+def onnx_runtime(provider: str, folder: Path) -> Callable[[RestorationNetwork, Tensor], Run]:
     """Through ONNX Runtime on `provider`, input and output bound on the device."""
 
-    def build(network: PromptIR, image: Tensor) -> Run:
+    def build(network: RestorationNetwork, image: Tensor) -> Run:
         try:
             import onnxruntime
 

@@ -44,19 +44,22 @@ class Parity(_Record):
 
 
 class PromptOutput(_Record):
-    """A model's second output: float32 (N, levels, components), the prompt weights of each image.
+    """A model's second output, float32 (N, rows, columns): what the network found in each image.
 
-    Levels go from coarse to fine; the weights of one sum to 1.
+    The first `levels` rows are prompt weights, from coarse to fine, each summing to 1 over `components`. Where there
+    are `labels`, one more row has the probability of each. Shorter rows are padded with zeros.
     """
 
     name: Name
-    levels: Count
-    components: Count
+    levels: Annotated[int, Field(ge=0)]
+    components: Annotated[int, Field(ge=0)]
+    labels: tuple[Name, ...] = ()
+    """Of degradations, such as noise or haze; they do not exclude one another."""
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Of one image: (levels, components)."""
-        return self.levels, self.components
+        """Of one image: (rows, columns)."""
+        return self.levels + bool(self.labels), max(self.components, len(self.labels))
 
 
 class Manifest(_Record):

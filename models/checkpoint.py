@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from models.promptir import VARIANTS, PromptIR, PromptIRConfig
+from models.restoration import RestorationNetwork
+from models.variants import VARIANTS, NetworkConfig, build
 
 StateDict = dict[str, Tensor]
 Shapes = dict[str, tuple[int, ...]]
@@ -47,17 +48,17 @@ class Weights:
     """Unused convolutions that the configuration holds and the file does not; filled with zeros."""
 
 
-def load_network(path: Path, config: PromptIRConfig) -> PromptIR:
+def load_network(path: Path, config: NetworkConfig) -> RestorationNetwork:
     """The network of `config` with the weights in `path`, in evaluation mode on the CPU; see `load_weights`."""
     weights = load_weights(path, config)
     with torch.device("meta"):  # the random initial values would only be overwritten
-        network = PromptIR(config)
+        network = build(config)
     network.to_empty(device="cpu")
     network.load_state_dict(weights.state_dict)
     return network.eval()
 
 
-def load_weights(path: Path, config: PromptIRConfig) -> Weights:
+def load_weights(path: Path, config: NetworkConfig) -> Weights:
     """The weights in `path`, under the names and with the shapes of `config`.
 
     `CheckpointError` if the file is unreadable, would run code when unpickled, or does not fit; then it names the
@@ -85,10 +86,10 @@ def variant_of(path: Path) -> str:
     return variant
 
 
-def shapes_of(config: PromptIRConfig) -> Shapes:
+def shapes_of(config: NetworkConfig) -> Shapes:
     """Name -> shape of every parameter of the network of `config`, in the network's order."""
     with torch.device("meta"):
-        return {key: tuple(tensor.shape) for key, tensor in PromptIR(config).state_dict().items()}
+        return {key: tuple(tensor.shape) for key, tensor in build(config).state_dict().items()}
 
 
 def _check(state: StateDict, expected: Shapes, absent: tuple[str, ...], ignored: tuple[str, ...], path: Path) -> None:

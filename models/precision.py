@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from models.layers import GDFN, MDTA, LayerNorm2d
-from models.promptir import PromptIR
+from models.restoration import RestorationNetwork
 
 WIDTH_MULTIPLE = 8
 """Half-precision matrix units read rows of eight; the published widths, such as 127 or 255, are not even even."""
@@ -15,7 +15,7 @@ WIDTH_MULTIPLE = 8
 MIXED_DTYPES = (torch.float16, torch.bfloat16)
 
 
-def aligned(network: PromptIR) -> PromptIR:
+def aligned(network: RestorationNetwork) -> RestorationNetwork:
     """A copy of `network` with every feed-forward width padded to a multiple of 8, which computes the same function."""
     network = copy.deepcopy(network)
     for module in network.modules():
@@ -24,7 +24,7 @@ def aligned(network: PromptIR) -> PromptIR:
     return network
 
 
-def to_float32(network: PromptIR) -> PromptIR:
+def to_float32(network: RestorationNetwork) -> RestorationNetwork:
     """An aligned copy of `network` that multiplies the projection of each attention into its matrix, in float32.
 
     As accurate as the layers one by one, and TensorRT-RTX builds this graph but not the other one; docs/export.md has
@@ -37,7 +37,7 @@ def to_float32(network: PromptIR) -> PromptIR:
     return network
 
 
-def to_mixed(network: PromptIR, dtype: torch.dtype = torch.float16) -> PromptIR:
+def to_mixed(network: RestorationNetwork, dtype: torch.dtype = torch.float16) -> RestorationNetwork:
     """An aligned copy of `network` that computes in `dtype` but for the float32 islands in its forward pass.
 
     Images stay float32. What only islands read, the weights of LayerNorm and the temperatures, stays float32 too.
@@ -53,7 +53,7 @@ def to_mixed(network: PromptIR, dtype: torch.dtype = torch.float16) -> PromptIR:
     return network
 
 
-def _island_parameters(network: PromptIR) -> Iterator[nn.Parameter]:
+def _island_parameters(network: RestorationNetwork) -> Iterator[nn.Parameter]:
     for module in network.modules():
         if isinstance(module, LayerNorm2d):
             yield from module.parameters()

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 Pixels = NDArray[np.float32]
 """float32 RGB in [0, 1]: (3, H, W) for one tile, (N, 3, H, W) for a batch."""
 PromptWeights = NDArray[np.float32]
-"""The share of each learnt prompt: (levels, components) for one tile, (N, levels, components) for a batch.
+"""What the model found: (rows, columns) for one tile, (N, rows, columns) for a batch.
 
-Levels go from coarse to fine.
+Rows are the prompt weights of each level, from coarse to fine, and then the probabilities of degradations.
 """
 
 Sizes = NDArray[np.int64]
@@ -37,7 +37,9 @@ class BackendInfo:
     model_hash: str = ""
     """SHA-256 of the model file: what tells two artifacts of one name apart."""
     prompt_shape: tuple[int, int] | None = None
-    """(levels, components) of the prompt weights of an image; None where the model does not answer with them."""
+    """(rows, columns) of what the model found in an image (see `PromptOutput`); None where it does not tell."""
+    degradation_labels: tuple[str, ...] = ()
+    """What the last of those rows has the probabilities of; empty for a model that names no degradations."""
 
 
 class Backend(Protocol):

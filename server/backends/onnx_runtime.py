@@ -85,6 +85,7 @@ class OnnxBackend:
             max_batch=self._max_batch,
             can_mask=manifest.size_inputs is not None,
             prompt_shape=None if prompt is None else prompt.shape,
+            degradation_labels=() if prompt is None else prompt.labels,
         )
 
     def run(self, batch: Pixels, weights: PromptWeights | None = None) -> Pixels:

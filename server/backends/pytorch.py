@@ -60,7 +60,7 @@ class TorchBackend:
             _check_cuda(torch, self._index)
             torch.cuda.set_device(self._index)  # of this thread, which is the one that runs
         name, network = _load(settings.artifact)
-        prompt_shape = network.prompt_shape
+        findings_shape, labels = network.findings_shape, network.degradation_labels
         workers = sum(cuda_index(name) is None for name in settings.device_names)
         if threads := threads_for(settings.threads, workers=workers):
             torch.set_num_threads(threads)
@@ -95,7 +95,8 @@ class TorchBackend:
             can_repeat_in_fp32=mixed,
             can_begin_ahead=on_cuda,
             can_mask=True,
-            prompt_shape=prompt_shape,
+            prompt_shape=findings_shape,
+            degradation_labels=labels,
         )
 
     def run(self, batch: Pixels, weights: PromptWeights | None = None) -> Pixels:
@@ -255,17 +256,17 @@ def _weights_of(artifact: Path) -> Path:
 def _load(artifact: Path) -> tuple[str, Any]:
     """Return the name and the network, in FP32 on the CPU, of an artifact folder or of a weights file."""
     from models.checkpoint import CheckpointError, load_network, variant_of
-    from models.promptir import PromptIRConfig
+    from models.variants import variant
 
     try:
         if not artifact.is_dir():
-            return artifact.stem, load_network(artifact, PromptIRConfig.named(variant_of(artifact)))
+            return artifact.stem, load_network(artifact, variant(variant_of(artifact)))
         manifest, weights = Manifest.load(artifact), _weights_of(artifact)
         if not weights.is_file():
             raise CheckpointError(f"{artifact} has no {WEIGHTS_FILE}, which this backend runs instead of the ONNX file")
         if manifest.weights_sha256 is not None and sha256_of(weights) != manifest.weights_sha256:
             raise CheckpointError(f"{weights} is not the file that {artifact.name} was exported from (sha256 differs)")
-        return manifest.name, load_network(weights, PromptIRConfig.named(manifest.variant))
+        return manifest.name, load_network(weights, variant(manifest.variant))
     except (ArtifactError, CheckpointError, ValueError) as error:
         raise BackendUnavailable(f"the weights cannot be served: {error}") from error
 
@@ -277,7 +278,7 @@ def _mixed(torch: Any, network: Any, settings: BackendSettings) -> Any:
 
 
 def _placed(network: Any, place: str) -> Any:
-    """The network on its device; it answers with the prompt weights as well."""
-    from models.promptir import WithPromptWeights, channels_last
+    """Place the network on its device; it answers with its findings as well."""
+    from models.restoration import WithFindings, channels_last
 
-    return WithPromptWeights(channels_last(network.to(place)))
+    return WithFindings(channels_last(network.to(place)))

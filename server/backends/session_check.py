@@ -10,7 +10,7 @@ def check_session(session: Any, manifest: Manifest) -> None:
     """Hold an onnxruntime session's inputs and outputs against the manifest; BackendUnavailable names what differs."""
     shapes: dict[str, tuple[object, ...]] = {manifest.output_name: manifest.input_shape}
     if prompt := manifest.prompt_output:
-        shapes[prompt.name] = (manifest.input_shape[0], prompt.levels, prompt.components)
+        shapes[prompt.name] = (manifest.input_shape[0], *prompt.shape)
     for kind, nodes, expected in (
         ("input", session.get_inputs(), {manifest.input_name: manifest.input_shape}),
         ("output", session.get_outputs(), shapes),

@@ -107,7 +107,8 @@ class PlanBackend:
             max_batch=min(self._max_batch, max(profile.max[0] for profile in manifest.profiles)),
             can_begin_ahead=True,
             can_mask=manifest.size_inputs is not None,
-            prompt_shape=None if manifest.prompt_output is None else manifest.prompt_output.shape,
+            prompt_shape=None if (prompt := manifest.prompt_output) is None else prompt.shape,
+            degradation_labels=() if prompt is None else prompt.labels,
         )
 
     def _contexts(self, trt: Any, engine: Any, manifest: PlanManifest) -> list[Any]:

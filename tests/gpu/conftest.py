@@ -31,11 +31,11 @@ def _gpu() -> None:
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch = pytest.importorskip("torch", reason="makes its weights with torch (extra `export`)")
     save_file = pytest.importorskip("safetensors.torch").save_file
-    from models.promptir import PromptIR, PromptIRConfig
+    from models.variants import build, variant
 
     torch.manual_seed(0)
     path: Path = tmp_path_factory.mktemp("weights") / "weights.safetensors"
-    save_file(PromptIR(PromptIRConfig.named(VARIANT)).state_dict(), path)
+    save_file(build(variant(VARIANT)).state_dict(), path)
     return path
 
 

@@ -21,8 +21,9 @@ from models.artifact import DEFAULT_ARTIFACT, MODEL_FILE, Manifest
 from models.layers import MDTA, LayerNorm2d
 from models.plan_manifest import PLAN_FILE, PlanManifest, ShapeProfile
 from models.prompt import PromptGeneration
-from models.promptir import PromptIR, PromptIRConfig
+from models.promptir import PromptIR
 from models.tensorrt_faults import NO_USABLE_DEVICE
+from models.variants import build
 
 PROFILES = (
     ShapeProfile(min=(1, 8, 8), opt=(4, 256, 256), max=(8, 512, 512)),
@@ -48,7 +49,7 @@ class Export:
 
 def export(variant: str, precision: str, folder: Path) -> Export:
     torch.manual_seed(0)
-    network = PromptIR(PromptIRConfig.named(variant)).eval()
+    network = build(variant(variant)).eval()
     save_file(network.state_dict(), folder / "weights.safetensors")
     artifact = folder / precision
     export_onnx(folder / "weights.safetensors", variant, artifact, precision=precision)

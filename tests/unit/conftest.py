@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 if TYPE_CHECKING:
-    from models.promptir import PromptIR
+    from models.restoration import RestorationNetwork
 
 
 def drawn_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -28,16 +28,17 @@ def drawn_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def drawn_network() -> "Callable[[str], PromptIR]":
+def drawn_network() -> "Callable[[str], RestorationNetwork]":
     """Make the network of a variant with the golden weights."""
     torch = pytest.importorskip("torch", reason="makes the network with torch (extra `export`)")
     from models.checkpoint import shapes_of
-    from models.promptir import PromptIR, PromptIRConfig
+    from models.restoration import RestorationNetwork
+    from models.variants import build, variant
 
-    def draw(variant: str) -> PromptIR:
-        config = PromptIRConfig.named(variant)
+    def draw(name: str) -> RestorationNetwork:
+        config = variant(name)
         with torch.device("meta"):
-            network = PromptIR(config)
+            network = build(config)
         weights = {name: torch.from_numpy(drawn_weight(name, shape)) for name, shape in shapes_of(config).items()}
         network.load_state_dict(weights, assign=True)
         return network.eval()

@@ -8,15 +8,16 @@ from safetensors.torch import save_file
 
 from export.to_onnx import export_onnx
 from models.artifact import Manifest
-from models.promptir import PromptIR, PromptIRConfig
+from models.restoration import RestorationNetwork
+from models.variants import build, variant
 
 VARIANT = "promptir-tiny"
 
 
 @pytest.fixture(scope="session")
-def network() -> PromptIR:
+def network() -> RestorationNetwork:
     torch.manual_seed(0)
-    network = PromptIR(PromptIRConfig.named(VARIANT)).eval()
+    network = build(variant(VARIANT)).eval()
     with torch.inference_mode():
         for parameter in network.parameters():  # initial ones and zeros would hide a lost weight or bias
             parameter += 0.1 * torch.randn_like(parameter)
@@ -24,7 +25,7 @@ def network() -> PromptIR:
 
 
 @pytest.fixture(scope="session")
-def weights(network: PromptIR, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def weights(network: RestorationNetwork, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "weights.safetensors"
     save_file(network.state_dict(), path)
     return path

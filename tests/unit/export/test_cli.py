@@ -13,7 +13,7 @@ from PIL import Image
 from export.cli import main
 from export.shapes import VERIFICATION_SHAPES
 from models.artifact import Manifest
-from models.promptir import PromptIR
+from models.restoration import RestorationNetwork
 
 
 def arguments(weights: Path, output: Path, variant: str = "promptir-tiny") -> list[str]:
@@ -56,7 +56,7 @@ def test_an_unknown_variant_gets_the_names_there_are(
     weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     sentence = refusal(capfd, *arguments(weights, tmp_path / "artifact", "promptir-xxl"))
-    assert "unknown PromptIR variant 'promptir-xxl'; known variants: promptir, promptir-compact" in sentence
+    assert "unknown network variant 'promptir-xxl'; known variants: promptir, promptir-compact" in sentence
 
 
 def test_a_missing_weights_file_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -154,7 +154,7 @@ def test_verify_refuses_artifacts_of_different_networks(
 
 
 def test_verify_fails_with_the_weights_of_another_model_and_still_reports(
-    network: PromptIR, artifact: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    network: RestorationNetwork, artifact: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     state = network.state_dict()
     torch.save(state | {"output.weight": torch.full_like(state["output.weight"], torch.nan)}, tmp_path / "nan.pt")

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from export.emulator import HalfRounding, emulate
 from export.verify import GATES
-from models.promptir import PromptIR, PromptIRConfig
+from models.restoration import RestorationNetwork
+from models.variants import build, variant
 
 SIDE = 512
 """The first power of two at which the squares of a channel sum beyond half's 65504."""
@@ -34,7 +35,7 @@ class Total(nn.Module):
 
 def test_naive_half_overflows_at_512_and_the_exported_form_does_not() -> None:
     torch.manual_seed(0)
-    network = PromptIR(PromptIRConfig.named("promptir-tiny")).eval()  # fresh weights overflow too; trained ones more
+    network = build(variant("promptir-tiny")).eval()  # fresh weights overflow too; trained ones more
     naive, islands = emulate(network, picture(SIDE))
 
     assert GATES["mixed"].complaint(naive.comparison) is not None
@@ -49,7 +50,7 @@ def test_naive_half_overflows_at_512_and_the_exported_form_does_not() -> None:
 @pytest.mark.slow  # many minutes and gigabytes
 @pytest.mark.parametrize("side", [512, 1024])
 def test_the_papers_network_overflows_in_naive_half_and_not_as_exported(
-    drawn_network: Callable[[str], PromptIR], side: int
+    drawn_network: Callable[[str], RestorationNetwork], side: int
 ) -> None:
     naive, islands = emulate(drawn_network("promptir"), picture(side))
     assert GATES["mixed"].complaint(naive.comparison) is not None
@@ -60,7 +61,7 @@ def test_the_papers_network_overflows_in_naive_half_and_not_as_exported(
 
 def test_both_forms_pass_where_nothing_is_large() -> None:
     torch.manual_seed(0)
-    network = PromptIR(PromptIRConfig.named("promptir-tiny")).eval()
+    network = build(variant("promptir-tiny")).eval()
     for emulation in emulate(network, picture(64)):
         assert emulation.overflows == {}
         assert 60 < emulation.comparison.psnr_db < 120  # but it did round

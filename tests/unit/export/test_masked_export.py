@@ -14,7 +14,7 @@ from export.shapes import VERIFICATION_MIXES
 from export.to_onnx import export_onnx
 from export.verify import GATES, ParityError, open_masked_onnx, open_onnx, verify
 from models.artifact import MODEL_FILE, Manifest
-from models.promptir import PromptIR
+from models.restoration import RestorationNetwork
 
 VARIANT = "promptir-tiny"
 NAMES = ("height", "width")
@@ -61,7 +61,7 @@ def test_each_image_comes_out_as_from_the_plain_export(masked: Path, artifact: P
 
 
 def test_mixed_precision_is_as_near_to_float32_as_its_own_single_runs(
-    weights: Path, mixed_artifact: Path, network: PromptIR, canvas: np.ndarray, tmp_path: Path
+    weights: Path, mixed_artifact: Path, network: RestorationNetwork, canvas: np.ndarray, tmp_path: Path
 ) -> None:
     export_onnx(weights, VARIANT, tmp_path / "masked", precision="mixed", masked=True)
     together, _ = open_masked_onnx(tmp_path / "masked" / MODEL_FILE, NAMES)(canvas, SIZES)
@@ -74,12 +74,16 @@ def test_mixed_precision_is_as_near_to_float32_as_its_own_single_runs(
         assert np.abs(together[index : index + 1, :, :height, :width] - expected).max() < 2 * own_error
 
 
-def test_a_model_that_takes_no_sizes_does_not_pass_for_a_masked_one(network: PromptIR, artifact: Path) -> None:
+def test_a_model_that_takes_no_sizes_does_not_pass_for_a_masked_one(
+    network: RestorationNetwork, artifact: Path
+) -> None:
     with pytest.raises(ParityError, match="further inputs"):
         verify(network, artifact / MODEL_FILE, GATES["fp32"], NAMES)
 
 
-def test_a_model_with_height_and_width_exchanged_is_caught(network: PromptIR, masked: Path, tmp_path: Path) -> None:
+def test_a_model_with_height_and_width_exchanged_is_caught(
+    network: RestorationNetwork, masked: Path, tmp_path: Path
+) -> None:
     import onnx
 
     model = onnx.load(masked / MODEL_FILE)

@@ -17,7 +17,7 @@ from export.profiles import (
 )
 from models.artifact import MODEL_FILE
 from models.plan_manifest import ShapeProfile
-from models.promptir import PromptIR
+from models.restoration import RestorationNetwork
 
 PAPER_CHANNELS = 512
 
@@ -78,7 +78,7 @@ def test_the_widest_tensor_is_found_and_named() -> None:
 
 
 def test_the_widest_tensor_of_the_network_is_the_feed_forward_at_full_resolution(
-    network: PromptIR, artifact: Path
+    network: RestorationNetwork, artifact: Path
 ) -> None:
     widest = widest_tensor(onnx.load(artifact / MODEL_FILE), (3, 128, 200))
     hidden = network.refinement[0].ffn.hidden

@@ -18,7 +18,7 @@ from export.verify import Model, measure, open_onnx
 from models.artifact import MANIFEST_FILE, MODEL_FILE, ArtifactError, Manifest, sha256_of
 from models.checkpoint import CheckpointError
 from models.layers import LayerNorm2d
-from models.promptir import PromptIR
+from models.restoration import RestorationNetwork
 
 PARITY = 1e-5
 NEW_SHAPES = ((1, 3, 24, 136), (4, 3, 16, 16), (2, 3, 56, 8), (1, 3, 128, 88))
@@ -31,7 +31,7 @@ def graph(artifact: Path) -> onnx.GraphProto:
 
 @pytest.mark.parametrize("shape", NEW_SHAPES)
 def test_the_model_agrees_with_pytorch_at_shapes_it_was_never_tried_with(
-    network: PromptIR, artifact: Path, manifest: Manifest, shape: tuple[int, ...]
+    network: RestorationNetwork, artifact: Path, manifest: Manifest, shape: tuple[int, ...]
 ) -> None:
     assert shape not in (*VERIFICATION_SHAPES, TRACE_SHAPE)
     session = onnxruntime.InferenceSession(artifact / MODEL_FILE, providers=["CPUExecutionProvider"])
@@ -44,7 +44,7 @@ def test_the_model_agrees_with_pytorch_at_shapes_it_was_never_tried_with(
 
 @pytest.mark.parametrize(("folder", "tolerance"), [("artifact", 1e-5), ("mixed_artifact", 5e-3)])
 def test_the_second_output_is_the_prompt_weights_of_each_image(
-    network: PromptIR, folder: str, tolerance: float, request: pytest.FixtureRequest
+    network: RestorationNetwork, folder: str, tolerance: float, request: pytest.FixtureRequest
 ) -> None:
     artifact = request.getfixturevalue(folder)
     prompt = Manifest.load(artifact).prompt_output
@@ -52,7 +52,7 @@ def test_the_second_output_is_the_prompt_weights_of_each_image(
     assert (prompt.name, prompt.shape) == ("prompt_weights", (3, 5))
     image = np.random.default_rng(2).random((3, 3, 24, 16), np.float32)
     with torch.inference_mode():
-        expected = network.weighed(torch.from_numpy(image))[1].numpy()
+        expected = network.outputs(torch.from_numpy(image)).prompt_weights.numpy()
     found = open_onnx(artifact / MODEL_FILE)(image).prompt_weights
     assert found is not None
     np.testing.assert_allclose(found, expected, atol=tolerance)
@@ -60,7 +60,9 @@ def test_the_second_output_is_the_prompt_weights_of_each_image(
     assert np.ptp(found, axis=0).max() > tolerance  # images differ, so none has another's
 
 
-def test_the_mixed_model_agrees_with_float32_pytorch_to_sixty_decibels(network: PromptIR, mixed_artifact: Path) -> None:
+def test_the_mixed_model_agrees_with_float32_pytorch_to_sixty_decibels(
+    network: RestorationNetwork, mixed_artifact: Path
+) -> None:
     mixed = Manifest.load(mixed_artifact)
     assert mixed.precision == "mixed"
     assert (mixed.input_name, mixed.output_name) == ("image", "restored")
@@ -98,7 +100,7 @@ def test_the_model_declares_the_axes_of_the_manifest(manifest: Manifest, graph: 
         assert value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
 
 
-def test_the_graph_is_clean(network: PromptIR, graph: onnx.GraphProto) -> None:
+def test_the_graph_is_clean(network: RestorationNetwork, graph: onnx.GraphProto) -> None:
     operators = Counter(node.op_type for node in graph.node)
     norms = sum(isinstance(module, LayerNorm2d) for module in network.modules())
     assert operators["LayerNormalization"] == norms
@@ -166,7 +168,7 @@ def test_weights_of_another_variant_write_nothing(weights: Path, tmp_path: Path)
     assert not list(tmp_path.iterdir())
 
 
-def test_weights_that_are_not_numbers_write_nothing(network: PromptIR, tmp_path: Path) -> None:
+def test_weights_that_are_not_numbers_write_nothing(network: RestorationNetwork, tmp_path: Path) -> None:
     state = network.state_dict()
     torch.save(state | {"output.weight": torch.full_like(state["output.weight"], torch.nan)}, tmp_path / "nan.pt")
     with pytest.raises(ValueError, match="is off by nan"):

@@ -14,15 +14,15 @@ from export.samples import noise_samples
 from export.shapes import VERIFICATION_SHAPES
 from export.verify import GATES, Gate, Model, ParityError, measure, open_artifact, parity_of, verify
 from models.artifact import MODEL_FILE, ArtifactError, Precision
-from models.promptir import PromptIR
+from models.restoration import RestorationNetwork
 
 
-def test_every_verification_shape_is_measured(network: PromptIR, artifact: Path) -> None:
+def test_every_verification_shape_is_measured(network: RestorationNetwork, artifact: Path) -> None:
     parity = verify(network, artifact / MODEL_FILE)
     assert tuple(entry.shape for entry in parity) == VERIFICATION_SHAPES
 
 
-def test_a_model_of_slightly_other_weights_is_refused(network: PromptIR, artifact: Path) -> None:
+def test_a_model_of_slightly_other_weights_is_refused(network: RestorationNetwork, artifact: Path) -> None:
     other = copy.deepcopy(network)
     with torch.inference_mode():
         other.output.weight[0, 0, 0, 0] += 0.01
@@ -30,7 +30,7 @@ def test_a_model_of_slightly_other_weights_is_refused(network: PromptIR, artifac
         verify(other, artifact / MODEL_FILE)
 
 
-def test_the_gate_is_the_callers(network: PromptIR, artifact: Path) -> None:
+def test_the_gate_is_the_callers(network: RestorationNetwork, artifact: Path) -> None:
     with pytest.raises(ParityError, match="the tolerance is 1e-12"):
         verify(network, artifact / MODEL_FILE, Gate(max_abs_error=1e-12))
     with pytest.raises(ParityError, match="dB against float32; the gate is 190 dB, with an input of 1x3x8x8"):
@@ -38,17 +38,17 @@ def test_the_gate_is_the_callers(network: PromptIR, artifact: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong_by", [0.01, float("nan")])
-def test_a_model_that_weighs_its_prompts_wrong_is_refused(network: PromptIR, wrong_by: float) -> None:
+def test_a_model_that_weighs_its_prompts_wrong_is_refused(network: RestorationNetwork, wrong_by: float) -> None:
     def candidate(batch: Pixels) -> Answer:
         with torch.inference_mode():
-            restored, weights = network.weighed(torch.from_numpy(batch))
+            restored, weights, _ = network.outputs(torch.from_numpy(batch))
         return Answer(restored.numpy(), weights.numpy() + np.float32(wrong_by))
 
     with pytest.raises(ParityError, match=r"weighs a prompt wrong by .*; the tolerance is 0.0001"):
         parity_of(network, Model("wrong", candidate), noise_samples(), GATES["fp32"])
 
 
-def test_a_model_without_prompt_weights_is_held_to_its_images(network: PromptIR) -> None:
+def test_a_model_without_prompt_weights_is_held_to_its_images(network: RestorationNetwork) -> None:
     def candidate(batch: Pixels) -> Answer:
         with torch.inference_mode():
             return Answer(network(torch.from_numpy(batch)).numpy())
@@ -90,7 +90,7 @@ def test_equal_answers_have_a_ratio_that_json_can_hold() -> None:
     assert compare(image, image) == Comparison(max_abs_error=0, psnr_db=EXACT_DB, non_finite=0)
 
 
-def test_a_candidate_of_any_runtime_can_be_measured(network: PromptIR) -> None:
+def test_a_candidate_of_any_runtime_can_be_measured(network: RestorationNetwork) -> None:
     def darker(batch: Pixels) -> Answer:
         with torch.inference_mode():
             return Answer(network(torch.from_numpy(batch)).numpy() - np.float32(0.25))
@@ -108,7 +108,9 @@ def test_an_artifact_is_checked_before_it_is_measured(artifact: Path, tmp_path: 
         open_artifact(folder)
 
 
-def test_a_model_that_answers_with_another_shape_is_refused(network: PromptIR, artifact: Path, tmp_path: Path) -> None:
+def test_a_model_that_answers_with_another_shape_is_refused(
+    network: RestorationNetwork, artifact: Path, tmp_path: Path
+) -> None:
     model = onnx.load(artifact / MODEL_FILE)
     half = next(node.output[0] for node in model.graph.node if node.op_type == "DepthToSpace")
     del model.graph.output[:]

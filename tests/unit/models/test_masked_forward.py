@@ -10,15 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models import promptir
+from models import naf, promptir
 from models.artifact import DEFAULT_ARTIFACT
 from models.checkpoint import load_network
+from models.degradation_head import spatial_mean
 from models.layers import MDTA, Downsample, LayerNorm2d, Upsample
 from models.precision import to_float32, to_mixed
-from models.promptir import IMAGE_CHANNELS, SIZE_MULTIPLE, PromptIR, PromptIRConfig
+from models.restoration import IMAGE_CHANNELS, SIZE_MULTIPLE, RestorationNetwork
 from models.validity import Validity, kept
+from models.variants import variant
 
-Draw = Callable[[str], PromptIR]
+Draw = Callable[[str], RestorationNetwork]
 Size = tuple[int, int]
 
 FP64_TOLERANCE = 1e-12
@@ -37,20 +39,25 @@ def _without_gradients() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module")
-def tiny(drawn_network: Draw) -> PromptIR:
-    return drawn_network("promptir-tiny")
+@pytest.fixture(scope="module", params=["promptir-tiny", "promptnaf-tiny"])
+def body(request: pytest.FixtureRequest) -> str:
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def exact(drawn_network: Draw) -> PromptIR:
-    return drawn_network("promptir-tiny").double()
+def tiny(drawn_network: Draw, body: str) -> RestorationNetwork:
+    return drawn_network(body)
 
 
 @pytest.fixture(scope="module")
-def shipped() -> PromptIR:
+def exact(drawn_network: Draw, body: str) -> RestorationNetwork:
+    return drawn_network(body).double()
+
+
+@pytest.fixture(scope="module")
+def shipped() -> RestorationNetwork:
     weights = DEFAULT_ARTIFACT / "weights.safetensors"
-    return load_network(weights, PromptIRConfig.named("promptir-compact"))
+    return load_network(weights, variant("promptir-compact"))
 
 
 def canvas_for(mix: list[Size], margin: Size = (0, 0), dtype: torch.dtype = torch.float32) -> Tensor:
@@ -60,13 +67,13 @@ def canvas_for(mix: list[Size], margin: Size = (0, 0), dtype: torch.dtype = torc
     return torch.rand(len(mix), 3, height, width, dtype=dtype, generator=generator)
 
 
-def together(network: PromptIR, canvas: Tensor, mix: list[Size]) -> list[Tensor]:
+def together(network: RestorationNetwork, canvas: Tensor, mix: list[Size]) -> list[Tensor]:
     heights, widths = torch.tensor(mix).unbind(dim=1)
     restored = network(canvas, heights, widths)
     return [image[None, :, :height, :width] for image, (height, width) in zip(restored, mix, strict=True)]
 
 
-def alone(network: PromptIR, canvas: Tensor, mix: list[Size]) -> list[Tensor]:
+def alone(network: RestorationNetwork, canvas: Tensor, mix: list[Size]) -> list[Tensor]:
     return [network(image[None, :, :height, :width]) for image, (height, width) in zip(canvas, mix, strict=True)]
 
 
@@ -76,45 +83,49 @@ def worst(found: list[Tensor], expected: list[Tensor]) -> float:
 
 @given(mix=mixes, margin=st.tuples(sides, sides) | st.just((0, 0)))
 @settings(max_examples=12, deadline=None)
-def test_any_mix_of_sizes_is_exact_in_double_precision(exact: PromptIR, mix: list[Size], margin: Size) -> None:
+def test_any_mix_of_sizes_is_exact_in_double_precision(
+    exact: RestorationNetwork, mix: list[Size], margin: Size
+) -> None:
     canvas = canvas_for(mix, margin, torch.float64)
     assert worst(together(exact, canvas, mix), alone(exact, canvas, mix)) < FP64_TOLERANCE
 
 
 @given(mix=mixes)
 @settings(max_examples=8, deadline=None)
-def test_any_mix_of_sizes_is_exact_to_rounding_with_the_shipped_weights(shipped: PromptIR, mix: list[Size]) -> None:
+def test_any_mix_of_sizes_is_exact_to_rounding_with_the_shipped_weights(
+    shipped: RestorationNetwork, mix: list[Size]
+) -> None:
     canvas = canvas_for(mix)
     assert worst(together(shipped, canvas, mix), alone(shipped, canvas, mix)) < FP32_TOLERANCE
 
 
-def test_the_shipped_weights_are_exact_in_double_precision(shipped: PromptIR) -> None:
+def test_the_shipped_weights_are_exact_in_double_precision(shipped: RestorationNetwork) -> None:
     canvas = canvas_for(MIX, dtype=torch.float64)
     double = load_network(DEFAULT_ARTIFACT / "weights.safetensors", shipped.config).double()
     assert worst(together(double, canvas, MIX), alone(double, canvas, MIX)) < FP64_TOLERANCE
 
 
-def test_the_deployed_form_is_exact_too(tiny: PromptIR) -> None:
+def test_the_deployed_form_is_exact_too(tiny: RestorationNetwork) -> None:
     network, canvas = to_float32(tiny), canvas_for(MIX)
     assert worst(together(network, canvas, MIX), alone(network, canvas, MIX)) < FP32_TOLERANCE
 
 
-def test_mixed_precision_is_as_near_as_its_own_single_runs_are_to_float32(shipped: PromptIR) -> None:
+def test_mixed_precision_is_as_near_as_its_own_single_runs_are_to_float32(shipped: RestorationNetwork) -> None:
     network, canvas = to_mixed(shipped, torch.bfloat16), canvas_for(MIX)
     own_error = worst(alone(network, canvas, MIX), alone(shipped, canvas, MIX))
     assert worst(together(network, canvas, MIX), alone(shipped, canvas, MIX)) < 2 * own_error
 
 
-def test_the_prompt_weights_are_those_of_the_image_alone(exact: PromptIR) -> None:
+def test_the_prompt_weights_are_those_of_the_image_alone(exact: RestorationNetwork) -> None:
     canvas = canvas_for(MIX, dtype=torch.float64)
     heights, widths = torch.tensor(MIX).unbind(dim=1)
-    weights = exact.weighed(canvas, heights, widths)[1]
+    weights = exact.outputs(canvas, heights, widths).prompt_weights
     for found, image, (height, width) in zip(weights, canvas, MIX, strict=True):
-        expected = exact.weighed(image[None, :, :height, :width])[1][0]
+        expected = exact.outputs(image[None, :, :height, :width]).prompt_weights[0]
         torch.testing.assert_close(found, expected, atol=FP64_TOLERANCE, rtol=0)
 
 
-def test_images_that_fill_the_canvas_come_out_as_in_a_plain_run(tiny: PromptIR) -> None:
+def test_images_that_fill_the_canvas_come_out_as_in_a_plain_run(tiny: RestorationNetwork) -> None:
     canvas = canvas_for([(24, 32)] * 2)
     torch.testing.assert_close(
         torch.cat(together(tiny, canvas, [(24, 32)] * 2)), tiny(canvas), atol=FP32_TOLERANCE, rtol=0
@@ -129,13 +140,10 @@ def _is_image(x: Tensor) -> bool:
     return x.shape[1] == IMAGE_CHANNELS
 
 
-LEFT_OUT: dict[str, tuple[object, str, object]] = {
+Patch = tuple[object, str, object]
+
+IN_EITHER: dict[str, Patch] = {
     "after the norms": (LayerNorm2d, "forward", _everywhere(LayerNorm2d.forward)),
-    "q and k": (MDTA, "forward", _everywhere(MDTA.forward)),
-    "before the way down": (Downsample, "forward", _everywhere(Downsample.forward)),
-    "before the way up": (Upsample, "forward", _everywhere(Upsample.forward)),
-    "the image": (promptir, "kept", lambda x, valid: x if _is_image(x) else kept(x, valid)),
-    "before the output": (promptir, "kept", lambda x, valid: kept(x, valid) if _is_image(x) else x),
     "the mean of the prompt": (Validity, "mean", lambda valid, x: x.mean(dim=(-2, -1))),
     "the size of the prompt": (
         Validity,
@@ -143,17 +151,36 @@ LEFT_OUT: dict[str, tuple[object, str, object]] = {
         lambda valid, maps: F.interpolate(maps, valid.mask.shape[-2:], mode="bilinear"),
     ),
 }
+IN_PROMPTIR: dict[str, Patch] = {
+    **IN_EITHER,
+    "q and k": (MDTA, "forward", _everywhere(MDTA.forward)),
+    "before the way down": (Downsample, "forward", _everywhere(Downsample.forward)),
+    "before the way up": (Upsample, "forward", _everywhere(Upsample.forward)),
+    "the image": (promptir, "kept", lambda x, valid: x if _is_image(x) else kept(x, valid)),
+    "before the output": (promptir, "kept", lambda x, valid: kept(x, valid) if _is_image(x) else x),
+}
+IN_NAF: dict[str, Patch] = {
+    **IN_EITHER,
+    "the mean of the attention": (naf, "spatial_mean", lambda x, valid: spatial_mean(x)),
+    "the image": (naf, "kept", lambda x, valid: x if _is_image(x) else kept(x, valid)),
+    "before the output": (naf, "kept", lambda x, valid: kept(x, valid) if _is_image(x) else x),
+}
+LEFT_OUT = [
+    *(("promptir-tiny", part, patch) for part, patch in IN_PROMPTIR.items()),
+    *(("promptnaf-tiny", part, patch) for part, patch in IN_NAF.items()),
+]
 
 
-@pytest.mark.parametrize("part", LEFT_OUT)
-def test_no_mask_can_be_left_out(exact: PromptIR, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+@pytest.mark.parametrize(("name", "patch"), [pytest.param(n, p, id=f"{n}, {part}") for n, part, p in LEFT_OUT])
+def test_no_mask_can_be_left_out(drawn_network: Draw, monkeypatch: pytest.MonkeyPatch, name: str, patch: Patch) -> None:
+    network = drawn_network(name).double()
     canvas = canvas_for(MIX, dtype=torch.float64)
-    expected = alone(exact, canvas, MIX)
-    monkeypatch.setattr(*LEFT_OUT[part])
-    assert worst(together(exact, canvas, MIX), expected) > WRONG
+    expected = alone(network, canvas, MIX)
+    monkeypatch.setattr(*patch)
+    assert worst(together(network, canvas, MIX), expected) > WRONG
 
 
-def test_zero_padding_without_masks_is_wrong(exact: PromptIR) -> None:
+def test_zero_padding_without_masks_is_wrong(exact: RestorationNetwork) -> None:
     canvas = canvas_for(MIX[:1], margin=(8, 8), dtype=torch.float64)
     padded = torch.zeros_like(canvas)
     padded[:, :, :24, :32] = canvas[:, :, :24, :32]

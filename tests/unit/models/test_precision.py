@@ -9,7 +9,8 @@ from torch import Tensor
 from models.layers import GDFN, MDTA, LayerNorm2d, l2_normalise
 from models.precision import MIXED_DTYPES, aligned, to_float32, to_mixed
 from models.prompt import PromptGeneration
-from models.promptir import PromptIR, PromptIRConfig
+from models.restoration import RestorationNetwork
+from models.variants import build, variant
 
 PADDING_TOLERANCE = 1e-6
 
@@ -22,8 +23,8 @@ def _seeded_without_gradients() -> Iterator[None]:
 
 
 @pytest.fixture
-def network() -> PromptIR:
-    return PromptIR(PromptIRConfig.named("promptir-tiny")).eval()
+def network() -> RestorationNetwork:
+    return build(variant("promptir-tiny")).eval()
 
 
 def psnr(found: Tensor, expected: Tensor) -> float:
@@ -43,7 +44,7 @@ def test_padding_widens_both_halves_and_computes_the_same(channels: int, hidden:
     assert (gdfn(x) - before).abs().max() <= PADDING_TOLERANCE
 
 
-def test_an_aligned_network_computes_the_same_and_leaves_the_original_alone(network: PromptIR) -> None:
+def test_an_aligned_network_computes_the_same_and_leaves_the_original_alone(network: RestorationNetwork) -> None:
     image = torch.rand(2, 3, 24, 40)
     before, names = network(image), list(network.state_dict())
     wide = aligned(network)
@@ -61,7 +62,9 @@ def test_a_projection_that_is_merged_into_the_attention_gives_the_same_answer(ch
     torch.testing.assert_close(attention(x), apart, atol=PADDING_TOLERANCE, rtol=0)
 
 
-def test_the_exported_float32_form_has_no_projection_by_itself_and_leaves_the_original_alone(network: PromptIR) -> None:
+def test_the_exported_float32_form_has_no_projection_by_itself_and_leaves_the_original_alone(
+    network: RestorationNetwork,
+) -> None:
     image = torch.rand(2, 3, 24, 40)
     before = network(image)
     exported = to_float32(network)
@@ -74,7 +77,7 @@ def test_the_exported_float32_form_has_no_projection_by_itself_and_leaves_the_or
 
 @pytest.mark.parametrize(("dtype", "decibels"), [(torch.float16, 70), (torch.bfloat16, 50)])
 def test_a_mixed_network_takes_and_gives_float32_and_stays_close(
-    network: PromptIR, dtype: torch.dtype, decibels: float
+    network: RestorationNetwork, dtype: torch.dtype, decibels: float
 ) -> None:
     image = torch.rand(2, 3, 32, 48)
     restored = to_mixed(network, dtype)(image)
@@ -83,17 +86,17 @@ def test_a_mixed_network_takes_and_gives_float32_and_stays_close(
 
 
 @pytest.mark.parametrize("dtype", MIXED_DTYPES)
-def test_only_what_islands_read_stays_float32(network: PromptIR, dtype: torch.dtype) -> None:
+def test_only_what_islands_read_stays_float32(network: RestorationNetwork, dtype: torch.dtype) -> None:
     wide = {name for name, parameter in to_mixed(network, dtype).named_parameters() if parameter.dtype != dtype}
     assert wide == {name for name in network.state_dict() if ".norm" in name or name.endswith("temperature")}
 
 
-def test_a_dtype_that_is_not_half_is_refused(network: PromptIR) -> None:
+def test_a_dtype_that_is_not_half_is_refused(network: RestorationNetwork) -> None:
     with pytest.raises(ValueError, match=r"float16 or bfloat16, not torch\.float32"):
         to_mixed(network, torch.float32)
 
 
-def test_half_and_mixed_networks_have_the_same_islands(network: PromptIR) -> None:
+def test_half_and_mixed_networks_have_the_same_islands(network: RestorationNetwork) -> None:
     image = torch.rand(1, 3, 24, 32)
     assert psnr(network.half()(image), to_mixed(network.float())(image)) > 70
 
@@ -133,7 +136,7 @@ def test_a_large_temperature_keeps_its_attention_finite() -> None:
 
 
 @pytest.mark.parametrize("dtype", MIXED_DTYPES)
-def test_a_silent_mixed_network_returns_every_bit_of_the_image(network: PromptIR, dtype: torch.dtype) -> None:
+def test_a_silent_mixed_network_returns_every_bit_of_the_image(network: RestorationNetwork, dtype: torch.dtype) -> None:
     network.output.weight.zero_()
     image = torch.rand(1, 3, 16, 16)
     assert torch.equal(to_mixed(network, dtype)(image), image)

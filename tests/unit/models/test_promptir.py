@@ -1,9 +1,8 @@
 """The network against the published one, its variants and its promises to the server."""
 
 import json
-import math
 from collections.abc import Callable
-from dataclasses import FrozenInstanceError, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,9 @@ import torch
 
 from models.checkpoint import shapes_of
 from models.precision import aligned, to_float32
-from models.promptir import SIZE_MULTIPLE, VARIANTS, PromptIR, PromptIRConfig
+from models.promptir import PromptIR
+from models.restoration import SIZE_MULTIPLE
+from models.variants import build, variant
 
 Draw = Callable[[str], PromptIR]
 
@@ -42,40 +43,19 @@ def test_the_published_weights_would_give_the_published_answer(
 def test_parameter_names_and_shapes_are_the_published_ones() -> None:
     published = json.loads((GOLDEN / "state_dict_keys.json").read_text())
     assert len(published) == 548
-    assert shapes_of(PromptIRConfig.named("promptir")) == {name: tuple(shape) for name, shape in published.items()}
-
-
-@pytest.mark.parametrize(
-    ("variant", "values"), [("promptir", 35_592_263), ("promptir-compact", 2_169_646), ("promptir-tiny", 345_878)]
-)
-def test_every_variant_has_its_size(variant: str, values: int) -> None:
-    assert sum(math.prod(shape) for shape in shapes_of(PromptIRConfig.named(variant)).values()) == values
-
-
-def test_every_variant_has_its_size_tested() -> None:
-    assert set(VARIANTS) == {"promptir", "promptir-compact", "promptir-tiny"}
+    assert shapes_of(variant("promptir")) == {name: tuple(shape) for name, shape in published.items()}
 
 
 def test_leaving_out_the_unused_convolutions_leaves_out_only_those() -> None:
-    with_them = shapes_of(PromptIRConfig.named("promptir"))
-    without = shapes_of(replace(PromptIRConfig.named("promptir"), unused_convolutions=False))
+    with_them = shapes_of(variant("promptir"))
+    without = shapes_of(replace(variant("promptir"), unused_convolutions=False))
     assert len(with_them) - len(without) == 6
     assert without.items() <= with_them.items()
 
 
-def test_an_unknown_variant_is_answered_with_those_there_are() -> None:
-    with pytest.raises(ValueError, match="'promptir-xxl'; known variants: promptir, promptir-compact, promptir-tiny"):
-        PromptIRConfig.named("promptir-xxl")
-
-
-def test_a_configuration_cannot_be_changed() -> None:
-    with pytest.raises(FrozenInstanceError):
-        PromptIRConfig.named("promptir").dim = 1  # type: ignore[misc]
-
-
 def test_heads_that_do_not_divide_the_channels_are_refused() -> None:
     with pytest.raises(ValueError, match="8 channels and 3 heads"):
-        PromptIR(replace(PromptIRConfig.named("promptir-tiny"), heads=(3, 2, 4, 8)))
+        build(replace(variant("promptir-tiny"), heads=(3, 2, 4, 8)))
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (8, 40), (48, 24)])
@@ -103,7 +83,7 @@ def test_the_prompt_weights_are_those_of_each_image_from_coarse_to_fine(tiny: Pr
     for name in ("prompt3", "prompt2", "prompt1"):
         getattr(tiny, name).register_forward_hook(lambda module, _, answer, name=name: seen.update({name: answer[1]}))
     with torch.inference_mode():
-        restored, weights = tiny.weighed(images)
+        restored, weights, _ = tiny.outputs(images)
         assert torch.equal(restored, tiny(images))
     assert weights.shape == (2, *tiny.prompt_shape) == (2, 3, 5)
     for level, name in enumerate(("prompt3", "prompt2", "prompt1")):
@@ -134,6 +114,6 @@ def test_one_changed_pixel_changes_the_far_corner(tiny: PromptIR) -> None:
 
 
 def test_training_reaches_every_parameter() -> None:
-    network = PromptIR(PromptIRConfig.named("promptir-tiny"))
+    network = build(variant("promptir-tiny"))
     network(torch.rand(1, 3, 16, 16)).square().sum().backward()
     assert [name for name, parameter in network.named_parameters() if parameter.grad is None] == []

@@ -20,10 +20,10 @@ VARIANT = "promptir-tiny"
 def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch = pytest.importorskip("torch", reason="makes its weights with torch (extra `export`)")
     save_file = pytest.importorskip("safetensors.torch").save_file
-    from models.promptir import PromptIR, PromptIRConfig
+    from models.variants import build, variant
 
     torch.manual_seed(0)
-    network = PromptIR(PromptIRConfig.named(VARIANT))
+    network = build(variant(VARIANT))
     with torch.inference_mode():
         for parameter in network.parameters():  # initial ones and zeros would hide a lost weight or bias
             parameter += 0.1 * torch.randn_like(parameter)

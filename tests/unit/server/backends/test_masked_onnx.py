@@ -15,7 +15,7 @@ from server.errors import BackendUnavailable
 from server.settings import BackendSettings
 
 if TYPE_CHECKING:
-    from models.promptir import PromptIR
+    from models.restoration import RestorationNetwork
 
 pytest.importorskip("torch", reason="exports its model with torch")
 pytest.importorskip("onnxslim", reason="exports its model with onnxslim")
@@ -27,7 +27,7 @@ MOST_GROWTH = 1.05
 
 
 @pytest.fixture(scope="module")
-def artifact(drawn_network: "Callable[[str], PromptIR]", tmp_path_factory: pytest.TempPathFactory) -> Path:
+def artifact(drawn_network: "Callable[[str], RestorationNetwork]", tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A masked artifact of the network for tests; only to be read."""
     from safetensors.torch import save_file
 

@@ -112,15 +112,15 @@ def test_torch_fills_in_the_networks_own_weights(
 ) -> None:
     torch = pytest.importorskip("torch", reason="runs the network with torch (extra `export`)")
     from models.checkpoint import load_network
-    from models.promptir import PromptIRConfig
+    from models.variants import variant
 
-    network = load_network(tiny_weights, PromptIRConfig.named("promptir-tiny"))
+    network = load_network(tiny_weights, variant("promptir-tiny"))
     settings = BackendSettings(backend="pytorch", artifact=weights_artifact(), torch_precision=precision)
     backend = TorchBackend(settings, max_batch=4)
     assert backend.start().prompt_shape == PROMPT.shape
     batch, weights, again = photo(2, 3, 16, 24), room(2), room(2)
     with torch.inference_mode():
-        expected = network.weighed(torch.from_numpy(batch))[1].numpy()
+        expected = network.outputs(torch.from_numpy(batch)).prompt_weights.numpy()
     backend.run(batch, weights)
     np.testing.assert_allclose(weights, expected, atol=tolerance)
     if precision != "fp32":

@@ -31,9 +31,9 @@ def photo(*shape: int) -> Pixels:
 def reference(tiny_weights: Path) -> Callable[[Pixels], Pixels]:
     """The network itself, as the checkpoint loader gives it."""
     from models.checkpoint import load_network
-    from models.promptir import PromptIRConfig
+    from models.variants import variant
 
-    network = load_network(tiny_weights, PromptIRConfig.named("promptir-tiny"))
+    network = load_network(tiny_weights, variant("promptir-tiny"))
 
     def run(batch: Pixels) -> Pixels:
         with torch.inference_mode():
@@ -108,7 +108,7 @@ def test_a_checkpoint_by_itself_is_served_under_its_own_name(tiny_weights: Path,
     ("fields", "words"),
     [
         ({"weights_sha256": "1" * 64}, "is not the file that .* was exported from"),
-        ({"variant": "promptir-huge"}, "unknown PromptIR variant 'promptir-huge'"),
+        ({"variant": "promptir-huge"}, "unknown network variant 'promptir-huge'"),
         ({"variant": "promptir-compact"}, "does not fit the network"),
     ],
 )

@@ -1,0 +1,34 @@
+"""The degradation head: tells from a network's features what is wrong with the picture."""
+
+import torch
+from torch import Tensor, nn
+
+from models.layers import widened
+from models.validity import Validity
+
+LABELS = ("noise", "rain", "haze", "jpeg")
+"""What can be wrong with a picture; none of them is a clean picture, two or more are a mixture."""
+HIDDEN = 64
+
+
+class DegradationHead(nn.Module):
+    """Spatial means of features at several resolutions -> one logit per label, float32 (N, len(LABELS)).
+
+    Labels are not exclusive: a photo can be noisy and hazy.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(channels, HIDDEN)
+        self.logits = nn.Linear(HIDDEN, len(LABELS))
+
+    def forward(self, means: Tensor) -> Tensor:
+        """`means` is (N, channels), see `spatial_mean`."""
+        return widened(self.logits(torch.relu(self.hidden(means))))
+
+
+def spatial_mean(x: Tensor, valid: Validity | None = None) -> Tensor:
+    """Average each channel of (N, C, H, W) over the pixels of its image, in at least float32: (N, C)."""
+    if valid is not None:
+        return valid.mean(x)
+    return x.mean(dim=(-2, -1), dtype=torch.promote_types(x.dtype, torch.float32))
