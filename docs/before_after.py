@@ -11,8 +11,10 @@ import cv2
 import httpx
 import numpy as np
 
-from models.training import degradations
 from models.training.dataset import read_photo
+from models.training.degradations import Image
+from models.training.degradations.noise import noise
+from models.training.degradations.weather import haze, rain
 
 ROOT = Path(__file__).resolve().parent.parent
 PHOTO = ROOT / "tests" / "photos" / "pier.jpg"
@@ -26,7 +28,7 @@ RESTORE_TIMEOUT_S = 120.0
 def main() -> int:
     clean = read_photo(PHOTO).astype(np.float32) / 255
     columns = []
-    for name, degrade in (("noise", degradations.noise(50)), ("rain", degradations.rain), ("haze", degradations.haze)):
+    for name, degrade in (("noise", noise(50)), ("rain", rain), ("haze", haze)):
         degraded = degrade(clean, np.random.default_rng(SEED))
         restored = restore(degraded)
         print(f"{name}: {psnr(clean, degraded):.2f} dB before, {psnr(clean, restored):.2f} dB after")
@@ -38,7 +40,7 @@ def main() -> int:
     return 0
 
 
-def restore(image: degradations.Image) -> degradations.Image:
+def restore(image: Image) -> Image:
     """What the server answers to `image` (H, W, 3), sent and returned as PNG."""
     encoded = cv2.imencode(".png", np.rint(image[..., ::-1] * 255).astype(np.uint8))[1].tobytes()
     answer = httpx.post(
@@ -49,7 +51,7 @@ def restore(image: degradations.Image) -> degradations.Image:
     return np.asarray(pixels, np.float32) / np.float32(255)
 
 
-def psnr(clean: degradations.Image, image: degradations.Image) -> float:
+def psnr(clean: Image, image: Image) -> float:
     return float(-10 * np.log10(np.mean((clean - image) ** 2)))
 
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from models.artifact import DEFAULT_ARTIFACT, MODEL_FILE
 from models.training.dataset import read_photo
-from models.training.degradations import EVALUATION
+from models.training.evaluation_sets import EVALUATION
 from server.backends.base import Pixels
 from server.imaging import tiling
 from server.imaging.assembly import Assembly

@@ -11,24 +11,22 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 
 from models.checkpoint import CheckpointError, load_network, load_weights
-from models.promptir import VARIANTS, PromptIRConfig
-from models.training.dataset import (
-    DatasetError,
-    Mix,
-    PatchDataset,
-    ValidationSets,
-    photo_paths,
-    read_photo,
-    validation_set,
-)
-from models.training.evaluate import evaluate_clean, evaluate_pairs, format_table
-from models.training.trainer import CHECKPOINT_FILE, Progress, Schedule, Stage, Trainer, TrainingError
+from models.training.contact_sheet import contact_sheet
+from models.training.dataset import DatasetError, PatchDataset, ValidationSets, photo_paths, read_photo, validation_set
+from models.training.evaluate import evaluate_clean, evaluate_pairs, format_table, worst_flat_error
+from models.training.mix import Mix
+from models.training.schedule import Schedule, Stage
+from models.training.trainer import CHECKPOINT_FILE, Progress, Trainer, TrainingError
+from models.variants import VARIANTS, variant
 
 WEIGHTS_FILE = "weights.safetensors"
 HISTORY_FILE = "history.jsonl"
 VALIDATION_PATCH = 192
+BAR_FORMAT = "{percentage:5.1f}% {bar} {elapsed} {postfix}"
 VALIDATION_PHOTO_EVERY = 12
-"""One photo in twelve is kept out of training and validated on."""
+"""One photo in twelve is kept out of training."""
+VALIDATION_PHOTOS = 8
+"""Of those kept out, how many a run is validated on as it goes."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,16 +48,25 @@ def _parser() -> argparse.ArgumentParser:
     fit.set_defaults(run=_fit)
     fit.add_argument("photos", type=Path, nargs="+", help="folders of clean photos")
     fit.add_argument("--output", type=Path, required=True, help="folder of the run; an unfinished run there resumes")
-    fit.add_argument("--variant", choices=sorted(VARIANTS), default="promptir-compact")
-    fit.add_argument("--steps", type=int, required=True)
+    fit.add_argument("--variant", choices=sorted(VARIANTS), default="promptnaf")
+    length = fit.add_mutually_exclusive_group(required=True)
+    length.add_argument("--steps", type=int, help="length of the run; with the same options it gives the same weights")
+    length.add_argument(
+        "--minutes", type=float, help="length of the run by the clock, whatever the machine can do in it"
+    )
     fit.add_argument("--until", type=int, metavar="STEP", help="stop there; called again without it, the run goes on")
     fit.add_argument("--stages", type=_stage, nargs="+", default=defaults.stages, metavar="UNTIL:PATCHxBATCH")
     fit.add_argument(
-        "--mix", type=float, nargs=4, default=defaults.mix.shares, metavar=("NOISE", "IN_BETWEEN", "RAIN", "HAZE")
+        "--mix",
+        type=_share,
+        nargs="+",
+        default=[],
+        metavar="NAME=SHARE",
+        help="change how often degradations are drawn",
     )
-    fit.add_argument(
-        "--jpeg", type=float, default=defaults.mix.jpeg, metavar="SHARE", help="of patches saved as JPEG files"
-    )
+    fit.add_argument("--fft-weight", type=float, default=defaults.fft_weight, help="of the loss in frequency")
+    fit.add_argument("--head-weight", type=float, default=defaults.head_weight, help="of the degradation head's loss")
+    fit.add_argument("--threads", type=int, help="processor threads of PyTorch; default: its own choice")
     fit.add_argument("--learning-rate", type=float, default=defaults.learning_rate)
     fit.add_argument("--warmup-steps", type=int, default=defaults.warmup_steps)
     fit.add_argument("--ema-decay", type=float, default=defaults.ema_decay)
@@ -72,9 +79,13 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("evaluate", help="measure PSNR and SSIM of weights")
     evaluate.set_defaults(run=_evaluate)
     evaluate.add_argument("weights", type=Path)
-    evaluate.add_argument("--variant", choices=sorted(VARIANTS), default="promptir-compact")
+    evaluate.add_argument("--variant", choices=sorted(VARIANTS), default="promptnaf")
     evaluate.add_argument("--clean", type=Path, nargs="*", default=[], help="folders of clean images, degraded here")
     evaluate.add_argument("--pairs", type=Path, nargs="*", default=[], help="folders that hold input/ and target/")
+    evaluate.add_argument("--classical", action="store_true", help="measure OpenCV's fastNlMeans beside the network")
+    evaluate.add_argument("--flat", action="store_true", help="also measure the largest error on flat fields")
+    evaluate.add_argument("--real", type=Path, nargs="*", default=[], help="folders of photos for a contact sheet")
+    evaluate.add_argument("--sheet", type=Path, default=Path("contact-sheet.jpg"), help="where to write it")
     evaluate.add_argument("--json", type=Path, help="also write the figures to this file")
     evaluate.add_argument("--seed", type=int, default=0)
     evaluate.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -90,27 +101,41 @@ def _stage(text: str) -> Stage:
         raise argparse.ArgumentTypeError(f"{text!r} is not UNTIL:PATCHxBATCH, for example 0.5:64x8") from None
 
 
+def _share(text: str) -> tuple[str, float]:
+    name, _, share = text.partition("=")
+    try:
+        return name, float(share)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=SHARE, for example haze=0.2") from None
+
+
 def _bf16_is_fast() -> bool:
-    return torch.cuda.is_available() or torch.cpu._is_amx_tile_supported()
+    """Whether the GPU, or the processor in AMX or AVX-512, multiplies in bfloat16."""
+    return torch.cuda.is_available() or torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
 
 
 def _fit(options: argparse.Namespace) -> int:
     paths = [path for folder in options.photos for path in photo_paths(folder)]
     held_out = paths[VALIDATION_PHOTO_EVERY // 2 :: VALIDATION_PHOTO_EVERY]
     training = [path for path in paths if path not in held_out]
-    noise, in_between, rain, haze = options.mix
+    if options.threads:
+        torch.set_num_threads(options.threads)
     schedule = Schedule(
         steps=options.steps,
+        minutes=options.minutes,
         stages=tuple(options.stages),
         learning_rate=options.learning_rate,
         warmup_steps=options.warmup_steps,
         ema_decay=options.ema_decay,
-        mix=Mix(noise, in_between, rain, haze, options.jpeg),
+        fft_weight=options.fft_weight,
+        head_weight=options.head_weight,
+        mix=Mix.adjusted(dict(options.mix)),
         seed=options.seed,
     )
-    config = PromptIRConfig.named(options.variant)
+    config = variant(options.variant)
     dataset = PatchDataset([read_photo(path) for path in training], options.seed, schedule.mix)
-    sets = validation_set([read_photo(path) for path in held_out], VALIDATION_PATCH, options.seed)
+    validated = held_out[:: max(1, len(held_out) // VALIDATION_PHOTOS)][:VALIDATION_PHOTOS]
+    sets = validation_set([read_photo(path) for path in validated], VALIDATION_PATCH, options.seed)
     trainer = Trainer(config, schedule, dataset, options.device, options.precision == "bf16")
     if (options.output / CHECKPOINT_FILE).exists():
         trainer.resume(options.output)
@@ -122,31 +147,48 @@ def _fit(options: argparse.Namespace) -> int:
 
 
 def _run(trainer: Trainer, sets: ValidationSets, output: Path, validate_every: int, until: int | None) -> None:
-    steps = trainer.schedule.steps if until is None else min(until, trainer.schedule.steps)
-    with tqdm(total=steps, initial=trainer.step, unit="step", smoothing=0.02) as bar:
+    with tqdm(total=100, initial=round(100 * trainer.done, 2), unit="%", bar_format=BAR_FORMAT) as bar:
 
         def on_step(progress: Progress) -> None:
-            bar.update()
-            bar.set_postfix_str(f"loss {progress.loss:.4f} lr {progress.learning_rate:.1e}", refresh=False)
-            if progress.step % validate_every and progress.step != steps:
+            bar.n = round(100 * progress.done, 2)
+            rate = f"{progress.patches_per_second:.0f} patches/s lr {progress.learning_rate:.1e}"
+            bar.set_postfix_str(f"step {progress.step} loss {progress.loss:.4f} {rate}", refresh=False)
+            bar.update(0)
+            if progress.step % validate_every and progress.done < 1.0 and progress.step != until:
                 return
             scores = trainer.validate(sets)
             bar.write(f"step {progress.step}: " + "  ".join(f"{kind} {psnr:.2f}" for kind, psnr in scores.items()))
             trainer.save(output)
             save_file({name: w.contiguous() for name, w in trainer.ema.state_dict().items()}, output / WEIGHTS_FILE)
+            record = {
+                "step": progress.step,
+                "patches": progress.patches,
+                "minutes": round(trainer.seconds / 60, 1),
+                "loss": progress.loss,
+                "psnr": scores,
+            }
             with (output / HISTORY_FILE).open("a", encoding="utf-8") as history:
-                history.write(json.dumps({"step": progress.step, "loss": progress.loss, "psnr": scores}) + "\n")
+                history.write(json.dumps(record) + "\n")
 
         trainer.fit(on_step, until)
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    if not options.clean and not options.pairs:
-        raise DatasetError("nothing to evaluate: name folders with --clean or --pairs")
-    network = load_network(options.weights, PromptIRConfig.named(options.variant)).to(options.device)
-    rows = [row for folder in options.clean for row in evaluate_clean(network, folder, options.seed)]
+    if not (options.clean or options.pairs or options.real or options.flat):
+        raise DatasetError("nothing to evaluate: name folders with --clean, --pairs or --real, or ask for --flat")
+    network = load_network(options.weights, variant(options.variant)).to(options.device)
+    rows = [
+        row
+        for folder in options.clean
+        for row in evaluate_clean(network, folder, options.seed, classical=options.classical)
+    ]
     rows += [evaluate_pairs(network, folder) for folder in options.pairs]
-    print(format_table(rows))
+    if rows:
+        print(format_table(rows))
+    if options.flat:
+        print(f"flat fields: at most {worst_flat_error(network):.2f} levels of 255 off")
+    if options.real:
+        print(f"{options.sheet}: {contact_sheet(network, options.real, options.sheet)} photos")
     if options.json:
         options.json.write_text(json.dumps([row.as_dict() for row in rows], indent=2) + "\n", encoding="utf-8")
     return 0

@@ -1,28 +1,30 @@
 """PatchDataset: clean photos in memory, and batches of degraded and clean patches drawn from them."""
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.training import degradations
-from models.training.degradations import Degrade, Image
+from models.degradation_head import LABELS
+from models.training.degradations import Degraded, Image
+from models.training.degradations.base import rounded_to_8_bits
+from models.training.evaluation_sets import VALIDATION
+from models.training.mix import Mix
+from models.training.pictures import dead_leaves
 
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 
-MINIFICATIONS = (1.0, 0.75, 0.5, 0.35)
-"""Scales at which a photo is offered: large smooth photos, made smaller, have the detail of small sharp ones."""
+FULL_SCALE_SHARE = 0.35
+"""Of the patches cut from a photo at its own resolution."""
+SMALLEST_SCALE = 0.3
+"""Photos are offered at scales down to this: large smooth photos, made smaller, have the detail of small sharp ones."""
+DEAD_LEAVES_SHARE = 0.05
+VALIDATION_SCALE = 0.5
 
-NOISE_LEVEL_ODDS = (0.45, 0.33, 0.22)
-"""Light noise is learnt slowest, so it is drawn most often."""
-
-IN_BETWEEN_SIGMA = (0.0, 55.0)
-"""Range of the noise levels in between, so that the network knows more than three and leaves a clean photo alone."""
-
+Photo = NDArray[np.uint8]
 ValidationSets = dict[str, tuple[Image, Image]]
 """The degraded and the clean images, both (N, 3, H, W), by degradation."""
 
@@ -31,48 +33,18 @@ class DatasetError(ValueError):
     """The folder holds no photo that can be used; the message names it."""
 
 
-@dataclass(frozen=True)
-class Mix:
-    """How often each degradation is drawn; `ValueError` unless the shares sum to one.
+class Batch(NamedTuple):
+    """The patches of one step."""
 
-    `jpeg` is the share of all of them that is then saved as a JPEG file.
-    """
-
-    noise: float = 0.5
-    in_between_noise: float = 0.15
-    rain: float = 0.175
-    haze: float = 0.175
-    jpeg: float = 0.0
-
-    @property
-    def shares(self) -> tuple[float, float, float, float]:
-        """Of noise, noise in between, rain and haze."""
-        return self.noise, self.in_between_noise, self.rain, self.haze
-
-    def __post_init__(self) -> None:
-        if min(self.shares) < 0 or not math.isclose(sum(self.shares), 1.0, abs_tol=1e-6):
-            raise ValueError(f"the shares of a mix are not negative and sum to one, not {self.shares}")
-        if not 0 <= self.jpeg <= 1:
-            raise ValueError(f"the share of JPEG files is between 0 and 1, not {self.jpeg}")
-
-    def draw(self, rng: np.random.Generator) -> Degrade:
-        degrade = self._draw_kind(rng)
-        if self.jpeg and rng.random() < self.jpeg:
-            quality = int(rng.integers(degradations.JPEG_QUALITY[0], degradations.JPEG_QUALITY[1] + 1))
-            return degradations.as_jpeg(degrade, quality, halved_colour=bool(rng.integers(2)))
-        return degrade
-
-    def _draw_kind(self, rng: np.random.Generator) -> Degrade:
-        kind = rng.choice(4, p=self.shares)
-        if kind == 0:
-            return degradations.noise(float(rng.choice(degradations.NOISE_LEVELS, p=NOISE_LEVEL_ODDS)))
-        if kind == 1:
-            return degradations.noise(rng.uniform(*IN_BETWEEN_SIGMA))
-        return degradations.rain if kind == 2 else degradations.haze
+    degraded: Image
+    """(N, 3, H, W) float32 in [0, 1]."""
+    target: Image
+    labels: Image
+    """(N, len(LABELS)) float32, 1 where the label holds."""
 
 
 def photo_paths(folder: Path) -> list[Path]:
-    """The photos directly in `folder`, by name; `DatasetError` when there is none."""
+    """List the photos directly in `folder`, by name; `DatasetError` when there is none."""
     if not folder.is_dir():
         raise DatasetError(f"{folder} is not a folder")
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES)
@@ -81,8 +53,8 @@ def photo_paths(folder: Path) -> list[Path]:
     return paths
 
 
-def read_photo(path: Path) -> NDArray[np.uint8]:
-    """The pixels of `path`, (H, W, 3) RGB uint8; `DatasetError` when it cannot be read."""
+def read_photo(path: Path) -> Photo:
+    """Read the pixels of `path`, (H, W, 3) RGB uint8; `DatasetError` when it cannot be read."""
     pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR_RGB)
     if pixels is None:
         raise DatasetError(f"{path} is not an image that can be read")
@@ -92,60 +64,67 @@ def read_photo(path: Path) -> NDArray[np.uint8]:
 class PatchDataset:
     """Batches of training patches. A batch is a pure function of seed and step, so a resumed run sees the same ones."""
 
-    def __init__(self, photos: Sequence[NDArray[np.uint8]], seed: int, mix: Mix | None = None) -> None:
+    def __init__(self, photos: Sequence[Photo], seed: int, mix: Mix | None = None) -> None:
         self._seed = seed
         self._mix = mix or Mix()
-        self._pyramids = [_pyramid(photo) for photo in photos]
+        self._photos = photos
         pixels = np.array([photo.shape[0] * photo.shape[1] for photo in photos], np.float64)
-        self._odds = pixels / pixels.sum()
+        self._odds = np.sqrt(pixels) / np.sqrt(pixels).sum()  # between a photo's weight by pixels and equal weights
 
-    def batch(self, step: int, size: int, patch: int) -> tuple[Image, Image]:
-        """The degraded and the clean patches of `step`, both (size, 3, patch, patch) float32 in [0, 1]."""
+    def batch(self, step: int, size: int, patch: int) -> Batch:
+        """The `size` patches of `patch` x `patch` pixels of `step`."""
         rng = np.random.default_rng((self._seed, step))
         pairs = [self._pair(patch, rng) for _ in range(size)]
-        degraded, clean = (np.stack(side).transpose(0, 3, 1, 2) for side in zip(*pairs, strict=True))
-        return np.ascontiguousarray(degraded), np.ascontiguousarray(clean)
+        degraded, target = (
+            np.ascontiguousarray(np.stack(side).transpose(0, 3, 1, 2), np.float32)
+            for side in ([pair.image for pair in pairs], [pair.target for pair in pairs])
+        )
+        labels = np.array([[label in pair.labels for label in LABELS] for pair in pairs], np.float32)
+        return Batch(degraded, target, labels)
 
-    def _pair(self, patch: int, rng: np.random.Generator) -> tuple[Image, Image]:
-        clean = self._clean_patch(patch, rng)
-        return self._mix.draw(rng)(clean, rng), clean
+    def _pair(self, patch: int, rng: np.random.Generator) -> Degraded:
+        drawn = self._mix.draw(rng)
+        whole_scene = rng.random() < drawn.whole_scenes
+        if not whole_scene and rng.random() < DEAD_LEAVES_SHARE:
+            return drawn.make(rounded_to_8_bits(dead_leaves(patch, rng)), rng)
+        return drawn.make(self._clean_patch(patch, whole_scene, rng), rng)
 
-    def _clean_patch(self, patch: int, rng: np.random.Generator) -> Image:
-        levels = self._pyramids[rng.choice(len(self._pyramids), p=self._odds)]
-        fitting = [level for level in levels if min(level.shape[:2]) >= patch]
-        if not fitting:
-            raise DatasetError(f"a photo of {levels[0].shape[1]}x{levels[0].shape[0]} holds no {patch}x{patch} patch")
-        photo = fitting[rng.integers(len(fitting))]
-        top = rng.integers(photo.shape[0] - patch + 1)
-        left = rng.integers(photo.shape[1] - patch + 1)
-        crop = photo[top : top + patch, left : left + patch]
-        turned = np.rot90(crop, int(rng.integers(4)))
+    def _clean_patch(self, patch: int, whole_scene: bool, rng: np.random.Generator) -> Image:
+        photo = self._photos[rng.choice(len(self._photos), p=self._odds)]
+        shortest = min(photo.shape[:2])
+        if shortest < patch:
+            raise DatasetError(f"a photo of {photo.shape[1]}x{photo.shape[0]} holds no {patch}x{patch} patch")
+        smallest = patch / shortest  # the scale at which the patch shows all of the shorter side
+        if not whole_scene:
+            smallest = max(smallest, SMALLEST_SCALE)
+        full = rng.random() < FULL_SCALE_SHARE and not whole_scene
+        scale = 1.0 if full or smallest >= 1 else float(np.exp(rng.uniform(np.log(smallest), 0.0)))
+        side = min(shortest, round(patch / scale))
+        top = rng.integers(photo.shape[0] - side + 1)
+        left = rng.integers(photo.shape[1] - side + 1)
+        crop = photo[top : top + side, left : left + side]
+        if side != patch:
+            crop = np.asarray(cv2.resize(crop, (patch, patch), interpolation=cv2.INTER_AREA), np.uint8)
+        # Haze and rain have an up and a down, so whole scenes are not turned.
+        turned = crop if whole_scene else np.rot90(crop, int(rng.integers(4)))
         flipped = turned[:, ::-1] if rng.integers(2) else turned
-        return flipped.astype(np.float32) / np.float32(255.0)
+        return np.ascontiguousarray(flipped, np.float32) / np.float32(255.0)
 
 
-def _pyramid(photo: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-    height, width = photo.shape[:2]
-    levels = [photo]
-    for scale in MINIFICATIONS[1:]:
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        levels.append(np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), np.uint8))
-    return levels
-
-
-def validation_set(photos: Sequence[NDArray[np.uint8]], patch: int, seed: int) -> ValidationSets:
+def validation_set(photos: Sequence[Photo], patch: int, seed: int) -> ValidationSets:
     """Degraded and clean centre crops, (N, 3, patch, patch), of each photo by degradation: the same for every run."""
     clean = [_centre_crop(photo, patch) for photo in photos]
     sets = {}
-    for kind, degrade in degradations.EVALUATION.items():
+    for kind, degrade in VALIDATION.items():
         spoiled = [degrade(image, np.random.default_rng((seed, index))) for index, image in enumerate(clean)]
         sets[kind] = (np.stack(spoiled).transpose(0, 3, 1, 2), np.stack(clean).transpose(0, 3, 1, 2))
     return sets
 
 
-def _centre_crop(photo: NDArray[np.uint8], patch: int) -> Image:
-    level = _pyramid(photo)[2]
-    top, left = (level.shape[0] - patch) // 2, (level.shape[1] - patch) // 2
+def _centre_crop(photo: Photo, patch: int) -> Image:
+    height, width = (max(1, round(side * VALIDATION_SCALE)) for side in photo.shape[:2])
+    level = cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)
+    top, left = (height - patch) // 2, (width - patch) // 2
     if top < 0 or left < 0:
         raise DatasetError(f"a photo of {photo.shape[1]}x{photo.shape[0]} is too small for {patch}x{patch} validation")
     return level[top : top + patch, left : left + patch].astype(np.float32) / np.float32(255.0)

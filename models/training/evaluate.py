@@ -14,11 +14,19 @@ import torch.nn.functional as F
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from tqdm import tqdm
 
-from models.promptir import SIZE_MULTIPLE
+from models.restoration import SIZE_MULTIPLE
 from models.training.dataset import DatasetError, photo_paths, read_photo
-from models.training.degradations import EVALUATION, Image
+from models.training.degradations import Image
+from models.training.evaluation_sets import EVALUATION, fast_nl_means
 
 Network = Callable[[torch.Tensor], torch.Tensor]
+
+
+PSNR_CEILING = 100.0
+"""Reported for equal images, whose true ratio is infinite."""
+
+FLAT_LEVELS = (0, 36, 73, 109, 146, 182, 219, 255)
+FLAT_SIDES = (64, 256, 1024)
 
 
 @dataclass(frozen=True)
@@ -29,8 +37,12 @@ class Score:
     images: int
     input_psnr: float
     psnr: float
+    worst_psnr: float
+    """Of the image restored worst."""
     input_ssim: float
     ssim: float
+    classical_psnr: float | None = None
+    """Of OpenCV's fastNlMeans on the same input, where it was asked for."""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -47,12 +59,27 @@ def restore(network: Network, image: Image) -> Image:
     return np.ascontiguousarray(restored.numpy().transpose(1, 2, 0))
 
 
-def evaluate_clean(network: Network, folder: Path, seed: int) -> Iterator[Score]:
-    """One score per degradation, each made on the clean images of `folder` with a seed fixed by image and `seed`."""
+def evaluate_clean(network: Network, folder: Path, seed: int, *, classical: bool = False) -> Iterator[Score]:
+    """One score per degradation, each made on the clean images of `folder` with a seed fixed by image and `seed`.
+
+    With `classical`, fastNlMeans is measured beside the network.
+    """
     clean = [read_photo(path).astype(np.float32) / np.float32(255.0) for path in photo_paths(folder)]
     for kind, degrade in EVALUATION.items():
         pairs = ((degrade(image, np.random.default_rng((seed, index))), image) for index, image in enumerate(clean))
-        yield _score(network, f"{folder.name} {kind}", pairs, len(clean))
+        yield _score(network, f"{folder.name} {kind}", pairs, len(clean), classical=classical)
+
+
+@torch.inference_mode()
+def worst_flat_error(network: Network) -> float:
+    """The largest error, in levels of 255, on flat grey and coloured fields of several levels and sizes."""
+    worst = 0.0
+    for side in FLAT_SIDES:
+        for index, level in enumerate(FLAT_LEVELS):
+            colour = np.array([level, FLAT_LEVELS[-1 - index], 128] if index % 2 else [level] * 3, np.float32) / 255
+            field = np.broadcast_to(colour, (side, side, 3)).astype(np.float32)
+            worst = max(worst, float(np.abs(restore(network, field) - field).max()) * 255)
+    return worst
 
 
 def evaluate_pairs(network: Network, folder: Path) -> Score:
@@ -77,17 +104,25 @@ def evaluate_pairs(network: Network, folder: Path) -> Score:
     return _score(network, folder.name, pairs(), len(inputs))
 
 
-def _score(network: Network, name: str, pairs: Iterable[tuple[Image, Image]], count: int) -> Score:
-    rows = []
+def _score(
+    network: Network, name: str, pairs: Iterable[tuple[Image, Image]], count: int, *, classical: bool = False
+) -> Score:
+    rows, by_classical = [], []
     for degraded, clean in tqdm(pairs, name, total=count, leave=False):
         restored = restore(network, degraded)
         rows.append((_psnr(clean, degraded), _psnr(clean, restored), _ssim(clean, degraded), _ssim(clean, restored)))
+        if classical:
+            by_classical.append(_psnr(clean, fast_nl_means(degraded)))
     input_psnr, psnr, input_ssim, ssim = (float(value) for value in np.mean(rows, axis=0))
-    return Score(name, len(rows), input_psnr, psnr, input_ssim, ssim)
+    worst = min(row[1] for row in rows)
+    mean_classical = float(np.mean(by_classical)) if classical else None
+    return Score(name, len(rows), input_psnr, psnr, worst, input_ssim, ssim, mean_classical)
 
 
 def _psnr(clean: Image, image: Image) -> float:
-    return float(peak_signal_noise_ratio(clean, image, data_range=1.0))
+    if np.array_equal(clean, image):
+        return PSNR_CEILING
+    return min(PSNR_CEILING, float(peak_signal_noise_ratio(clean, image, data_range=1.0)))
 
 
 def _ssim(clean: Image, image: Image) -> float:
@@ -95,11 +130,15 @@ def _ssim(clean: Image, image: Image) -> float:
 
 
 def format_table(scores: list[Score]) -> str:
-    """The scores as a Markdown table."""
-    lines = ["| set | images | input PSNR / SSIM | restored PSNR / SSIM | gain dB |", "|---|---|---|---|---|"]
+    """Format the scores as a Markdown table."""
+    lines = [
+        "| set | images | input PSNR / SSIM | restored PSNR / SSIM | gain dB | worst image | fastNlMeans |",
+        "|---|---|---|---|---|---|---|",
+    ]
     lines += [
         f"| {score.name} | {score.images} | {score.input_psnr:.2f} / {score.input_ssim:.3f} "
-        f"| {score.psnr:.2f} / {score.ssim:.3f} | {score.psnr - score.input_psnr:+.2f} |"
+        f"| {score.psnr:.2f} / {score.ssim:.3f} | {score.psnr - score.input_psnr:+.2f} | {score.worst_psnr:.2f} "
+        f"| {'' if score.classical_psnr is None else f'{score.classical_psnr:.2f}'} |"
         for score in scores
     ]
     return "\n".join(lines)

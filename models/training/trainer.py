@@ -4,25 +4,27 @@ import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from models.promptir import PromptIR, PromptIRConfig, channels_last
-from models.training.dataset import Mix, PatchDataset
-from models.training.degradations import Image
+from models.restoration import RestorationNetwork, channels_last
+from models.training.dataset import Batch, PatchDataset, ValidationSets
+from models.training.losses import balanced_fft_l1, balanced_l1, head_loss
+from models.training.schedule import Schedule
+from models.variants import NetworkConfig, build
 
 CHECKPOINT_FILE = "last.pt"
-CHECKPOINT_FORMAT = 1
+CHECKPOINT_FORMAT = 2
 EMA_RAMP_STEPS = 10
 """The average follows the weights closely at first: its decay is at most (1 + step) / (ramp + step)."""
 
 ADAM_BETAS = (0.9, 0.99)
-L1_FLOOR = 1e-4
-"""Keeps the gradient of the root bounded at an image that is restored perfectly."""
+REFERENCE_PATCH = 64
+"""Throughput is counted in patches of this side, so that stages can be compared."""
 
 
 class TrainingError(ValueError):
@@ -30,68 +32,36 @@ class TrainingError(ValueError):
 
 
 @dataclass(frozen=True)
-class Stage:
-    """Batches of `batch` patches of `patch` x `patch`, until the share `until` of all steps is done."""
-
-    until: float
-    patch: int
-    batch: int
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """What a run does; two runs with equal schedules, photos and seed give equal weights."""
-
-    steps: int
-    stages: tuple[Stage, ...] = (Stage(0.5, 64, 8), Stage(0.8, 96, 4), Stage(1.0, 128, 2))
-    learning_rate: float = 1e-3
-    final_learning_rate: float = 1e-6
-    warmup_steps: int = 200
-    weight_decay: float = 1e-4
-    gradient_clip: float = 1.0
-    ema_decay: float = 0.999
-    mix: Mix = field(default_factory=Mix)
-    seed: int = 0
-
-    def stage_at(self, step: int) -> Stage:
-        share = step / self.steps
-        return next((stage for stage in self.stages if share < stage.until), self.stages[-1])
-
-    def learning_rate_at(self, step: int) -> float:
-        """Linear warm-up, then half a cosine down to `final_learning_rate`."""
-        if step < self.warmup_steps:
-            return self.learning_rate * (step + 1) / self.warmup_steps
-        progress = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
-        span = self.learning_rate - self.final_learning_rate
-        return self.final_learning_rate + span * 0.5 * (1.0 + math.cos(math.pi * progress))
-
-
-@dataclass(frozen=True)
 class Progress:
     """Where a run stands after a step."""
 
     step: int
-    steps: int
     loss: float
     learning_rate: float
-    seconds_left: float
+    done: float
+    """The share of the run, in [0, 1]."""
+    patches: int
+    """Seen so far, counted in patches of 64x64."""
+    patches_per_second: float
 
 
 class Trainer:
     """One run: network, its moving average (EMA), optimiser and the step count. `fit` runs it to the end."""
 
     def __init__(
-        self, config: PromptIRConfig, schedule: Schedule, dataset: PatchDataset, device: str, mixed_precision: bool
+        self, config: NetworkConfig, schedule: Schedule, dataset: PatchDataset, device: str, mixed_precision: bool
     ) -> None:
         torch.manual_seed(schedule.seed)
         self.config = config
         self.schedule = schedule
         self.step = 0
+        self.seconds = 0.0
+        self.patches = 0.0
         self._dataset = dataset
         self._device = torch.device(device)
         self._mixed_precision = mixed_precision
-        self.network = channels_last(PromptIR(config).to(self._device))
-        self.ema = channels_last(PromptIR(config).to(self._device).eval().requires_grad_(False))
+        self.network = channels_last(build(config).to(self._device))
+        self.ema = channels_last(build(config).to(self._device).eval().requires_grad_(False))
         begin_as_identity(self.network)
         self.ema.load_state_dict(self.network.state_dict())
         self._optimiser = torch.optim.AdamW(
@@ -107,38 +77,55 @@ class Trainer:
         self.network.load_state_dict(state)
         self.ema.load_state_dict(state)
 
-    def fit(self, on_step: Callable[[Progress], None], until: int | None = None) -> None:
-        """Train up to step `until` (the schedule's end by default), calling `on_step` after each step.
+    @property
+    def done(self) -> float:
+        """The share of the run that is done, in [0, 1]."""
+        return self.schedule.progress(self.step, self.seconds)
 
-        The next batch is made in a thread while one is being learnt from.
+    def fit(self, on_step: Callable[[Progress], None], until: int | None = None) -> None:
+        """Run to the end, or to the step `until`; `on_step` is called after each step.
+
+        `TrainingError` if the loss is not finite any more. Batches are made in a thread beside the training.
         """
-        last = self.schedule.steps if until is None else min(until, self.schedule.steps)
-        started, first = time.monotonic(), self.step
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="patches") as pool:
-            pending = pool.submit(self._batch, self.step)
-            while self.step < last:
-                degraded, clean = pending.result()
-                pending = pool.submit(self._batch, self.step + 1)
-                loss = self._learn(degraded, clean)
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            pending = pool.submit(self._batch, self.step, self.done)
+            while self.done < 1.0 and (until is None or self.step < until):
+                batch = pending.result()
+                pending = pool.submit(self._batch, self.step + 1, self.done)
+                started = time.monotonic()
+                rate = self.schedule.learning_rate_at(self.step, self.done)
+                loss = self._learn(batch, rate)
                 if not math.isfinite(loss):
                     raise TrainingError(f"the loss became {loss} at step {self.step}; lower the learning rate")
                 self.step += 1
-                pace = (time.monotonic() - started) / (self.step - first)
-                rate = self.schedule.learning_rate_at(self.step - 1)
-                on_step(Progress(self.step, self.schedule.steps, loss, rate, pace * (last - self.step)))
+                seconds = time.monotonic() - started
+                count, _, height, width = batch.target.shape
+                patches = count * height * width / REFERENCE_PATCH**2
+                self.seconds += seconds
+                self.patches += patches
+                on_step(Progress(self.step, loss, rate, self.done, round(self.patches), patches / seconds))
 
-    def _batch(self, step: int) -> tuple[Image, Image]:
-        stage = self.schedule.stage_at(step)
+    def _batch(self, step: int, done: float) -> Batch:
+        # By steps, the share of the run that is done is a function of the step, and the batch with it.
+        stage = self.schedule.stage_at(done if self.schedule.steps is None else self.schedule.progress(step, 0.0))
         return self._dataset.batch(step, stage.batch, stage.patch)
 
-    def _learn(self, degraded: Image, clean: Image) -> float:
+    def _learn(self, batch: Batch, rate: float) -> float:
         for group in self._optimiser.param_groups:
-            group["lr"] = self.schedule.learning_rate_at(self.step)
-        source = torch.from_numpy(degraded).to(self._device, memory_format=torch.channels_last)
-        target = torch.from_numpy(clean).to(self._device, memory_format=torch.channels_last)
+            group["lr"] = rate
+        source, target = (
+            torch.from_numpy(side).to(self._device, memory_format=torch.channels_last)
+            for side in (batch.degraded, batch.target)
+        )
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._mixed_precision):
-            restored = self.network(source)
-        loss = balanced_l1(restored.float(), target)
+            outputs = self.network.outputs(source)
+        restored = outputs.restored.float()
+        loss = balanced_l1(restored, target)
+        if self.schedule.fft_weight:
+            loss = loss + self.schedule.fft_weight * balanced_fft_l1(restored, target)
+        if outputs.degradations is not None and self.schedule.head_weight:
+            labels = torch.from_numpy(batch.labels).to(self._device)
+            loss = loss + self.schedule.head_weight * head_loss(outputs.degradations.float(), labels)
         self._optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.schedule.gradient_clip)
@@ -152,7 +139,7 @@ class Trainer:
         torch._foreach_lerp_(list(self.ema.parameters()), list(self.network.parameters()), 1.0 - decay)
 
     @torch.inference_mode()
-    def validate(self, sets: dict[str, tuple[Image, Image]]) -> dict[str, float]:
+    def validate(self, sets: ValidationSets) -> dict[str, float]:
         """PSNR in dB of the averaged weights per validation set, in full precision."""
         scores = {}
         for kind, (degraded, clean) in sets.items():
@@ -172,6 +159,8 @@ class Trainer:
             "config": asdict(self.config),
             "schedule": asdict(self.schedule),
             "step": self.step,
+            "seconds": self.seconds,
+            "patches": self.patches,
             "network": self.network.state_dict(),
             "ema": self.ema.state_dict(),
             "optimiser": self._optimiser.state_dict(),
@@ -195,19 +184,10 @@ class Trainer:
         self.network.load_state_dict(state["network"])
         self.ema.load_state_dict(state["ema"])
         self._optimiser.load_state_dict(state["optimiser"])
-        self.step = state["step"]
+        self.step, self.seconds, self.patches = state["step"], state["seconds"], state["patches"]
 
 
-def balanced_l1(restored: Tensor, target: Tensor) -> Tensor:
-    """L1 of each image under a square root, then the mean, of (N, 3, H, W).
-
-    The root weighs an image by one over the root of its error: in a plain mean the thick haze, whose error is ten times
-    that of light noise, decides most steps, and under a logarithm it is not learnt at all.
-    """
-    return ((restored - target).abs().mean(dim=(1, 2, 3)) + L1_FLOOR).sqrt().mean()
-
-
-def begin_as_identity(network: PromptIR) -> None:
+def begin_as_identity(network: RestorationNetwork) -> None:
     """Zero the last layer of every residual branch, so that training starts from the unchanged image."""
     for name, parameter in network.named_parameters():
         if name.endswith("project_out.weight") or name == "output.weight":

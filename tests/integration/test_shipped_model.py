@@ -9,11 +9,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from models.training.noise import noise
 
 from models.artifact import DEFAULT_ARTIFACT, MODEL_FILE, Manifest
 from models.checkpoint import load_network
-from models.promptir import PromptIRConfig
-from models.training import degradations
+from models.training.evaluation_sets import EVALUATION
+from models.variants import variant
 
 PHOTO = Path(__file__).parent.parent / "photos" / "pier.jpg"
 LARGEST_MODEL_BYTES = 12 * 2**20
@@ -37,7 +38,7 @@ def clean() -> np.ndarray:
 
 @pytest.mark.parametrize("kind", sorted(LEAST_GAIN))
 def test_a_degraded_photo_comes_back_closer_to_the_clean_one(kind: str, shipped: Any, clean: np.ndarray) -> None:
-    degraded = degradations.EVALUATION[kind](clean, np.random.default_rng(3))
+    degraded = EVALUATION[kind](clean, np.random.default_rng(3))
     response = shipped.client.post("/restore", content=encoded(degraded), headers={"Content-Type": "image/png"})
     assert response.status_code == 200, response.text
     restored = decoded(response.content)
@@ -48,7 +49,7 @@ def test_a_degraded_photo_comes_back_closer_to_the_clean_one(kind: str, shipped:
 def test_the_command_line_restores_the_photo_too(
     command: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, clean: np.ndarray
 ) -> None:
-    degraded = degradations.noise(25)(clean, np.random.default_rng(3))
+    degraded = noise(25)(clean, np.random.default_rng(3))
     (tmp_path / "noisy.png").write_bytes(encoded(degraded))
     ended = command("restore", tmp_path / "noisy.png", tmp_path / "restored.png")
     assert ended.returncode == 0, ended.stderr
@@ -58,14 +59,15 @@ def test_the_command_line_restores_the_photo_too(
 
 
 def test_a_report_tells_what_the_network_itself_weighs(shipped: Any, clean: np.ndarray) -> None:
-    data = encoded(degradations.noise(25)(clean[:96, :160], np.random.default_rng(4)))  # whole steps of 8: no padding
+    data = encoded(noise(25)(clean[:96, :160], np.random.default_rng(4)))  # whole steps of 8: no padding
     response = shipped.client.post(
         "/restore", params={"report": "true"}, content=data, headers={"Accept": "application/json"}
     )
     found = np.array(response.json()["prompt_weights"])
-    network = load_network(DEFAULT_ARTIFACT / "weights.safetensors", PromptIRConfig.named("promptir-compact"))
+    network = load_network(DEFAULT_ARTIFACT / "weights.safetensors", variant("promptir-compact"))
     with torch.inference_mode():
-        expected = network.weighed(torch.from_numpy(decoded(data).transpose(2, 0, 1)[np.newaxis].copy()))[1][0].numpy()
+        pixels = torch.from_numpy(decoded(data).transpose(2, 0, 1)[np.newaxis].copy())
+        expected = network.outputs(pixels).prompt_weights[0].numpy()
     assert found.shape == network.prompt_shape
     np.testing.assert_allclose(found, expected, atol=1e-4)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from models.training.cli import main
+from models.training.evaluation_sets import EVALUATION, VALIDATION
 
 FIT = [
     "--variant",
@@ -43,7 +44,7 @@ def test_fit_trains_resumes_and_its_weights_evaluate(
     assert main(fit) == 0
     history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
     assert [line["step"] for line in history] == [1, 2]
-    assert set(history[0]["psnr"]) == {"noise15", "noise25", "noise25jpeg", "noise50", "rain", "haze"}
+    assert set(history[0]["psnr"]) == set(VALIDATION)
 
     assert main(fit) == 0
     assert "resuming" in capsys.readouterr().err
@@ -57,7 +58,7 @@ def test_fit_trains_resumes_and_its_weights_evaluate(
     evaluate = ["evaluate", weights, "--variant", "promptir-tiny", "--clean", str(clean), "--json", str(report)]
     assert main([*evaluate, "--device", "cpu"]) == 0
     assert "| clean noise15 | 1 |" in capsys.readouterr().out
-    assert len(json.loads(report.read_text())) == 6
+    assert len(json.loads(report.read_text())) == len(EVALUATION)
 
 
 def test_a_folder_without_photos_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,7 +73,7 @@ def test_weights_that_do_not_exist_are_one_sentence(tmp_path: Path, capsys: pyte
 
 def test_evaluate_asks_for_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(tmp_path / "w.pt")]) == 1
-    assert "--clean or --pairs" in capsys.readouterr().err
+    assert "--clean, --pairs or --real" in capsys.readouterr().err
 
 
 def test_a_stage_that_cannot_be_read_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:

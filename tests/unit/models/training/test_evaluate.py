@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from models.promptir import PromptIR, PromptIRConfig
 from models.training.dataset import DatasetError
-from models.training.evaluate import evaluate_clean, evaluate_pairs, format_table, restore
+from models.training.evaluate import evaluate_clean, evaluate_pairs, format_table, restore, worst_flat_error
+from models.training.evaluation_sets import EVALUATION
+from models.variants import build, variant
 
 
 def identity(image: torch.Tensor) -> torch.Tensor:
@@ -69,7 +70,7 @@ def test_a_pair_of_two_sizes_is_named(tmp_path: Path) -> None:
 
 
 def test_any_size_is_restored_to_itself() -> None:
-    network = PromptIR(PromptIRConfig.named("promptir-tiny")).eval()
+    network = build(variant("promptir-tiny")).eval()
     image = scene(0, 29, 50).astype(np.float32) / 255
     restored = restore(network, image)
     assert restored.shape == image.shape
@@ -80,5 +81,18 @@ def test_any_size_is_restored_to_itself() -> None:
 def test_the_table_has_a_row_for_every_score(tmp_path: Path) -> None:
     write(tmp_path / "a.png", scene(0))
     table = format_table(list(evaluate_clean(identity, tmp_path, seed=0)))
-    assert len(table.splitlines()) == 2 + 6
+    assert len(table.splitlines()) == 2 + len(EVALUATION)
     assert "+0.00" in table
+
+
+def test_the_worst_image_and_the_classical_tool_have_columns(tmp_path: Path) -> None:
+    for seed in range(2):
+        write(tmp_path / f"{seed}.png", scene(seed))
+    scores = {score.name.split()[-1]: score for score in evaluate_clean(identity, tmp_path, seed=0, classical=True)}
+    assert scores["clean"].psnr == scores["clean"].worst_psnr == 100.0
+    assert scores["noise50"].worst_psnr < scores["noise50"].psnr < scores["noise50"].classical_psnr
+
+
+def test_a_flat_field_that_is_darkened_is_measured() -> None:
+    assert worst_flat_error(identity) == 0.0
+    assert worst_flat_error(lambda image: image * 0.5) == pytest.approx(127.5, abs=0.01)

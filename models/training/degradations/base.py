@@ -1,0 +1,83 @@
+"""Degradation: a named way to spoil a clean picture, and the registry of all of them.
+
+Pictures are (H, W, 3) float32 in [0, 1]. The same picture and generator state give the same result.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.float32]
+Degrade = Callable[[Image, np.random.Generator], Image]
+
+WHOLE_SCENES = 0.25
+"""Of the patches of most degradations: were haze alone seen from afar, the view would be taken for haze."""
+
+NO_LABELS: frozenset[str] = frozenset()
+
+
+class Degraded(NamedTuple):
+    """A training pair and the labels of what was done to it."""
+
+    image: Image
+    """What the network is given."""
+    target: Image
+    """What it should answer; the clean picture unless the degradation says otherwise."""
+    labels: frozenset[str] = NO_LABELS
+    """A subset of `models.degradation_head.LABELS`; empty for a picture to be left alone."""
+
+
+Make = Callable[[Image, np.random.Generator], Degraded]
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """One entry of the registry."""
+
+    name: str
+    share: float
+    """Relative frequency in the default mix."""
+    make: Make
+    whole_scenes: float
+    """Share of the patches that may show up to a whole scene made small: a small cut-out shows no depth for haze."""
+
+
+REGISTRY: dict[str, Degradation] = {}
+"""All degradations by name, in order of registration."""
+
+
+def degradation(name: str, share: float, *, whole_scenes: float = WHOLE_SCENES) -> Callable[[Make], Make]:
+    """Register the decorated function as the degradation `name`, drawn with the relative frequency `share`."""
+
+    def register(make: Make) -> Make:
+        if name in REGISTRY:
+            raise ValueError(f"degradation {name!r} is registered twice")
+        REGISTRY[name] = Degradation(name, share, make, whole_scenes)
+        return make
+
+    return register
+
+
+def labels(*present: str | None) -> frozenset[str]:
+    """Collect the labels that are not None."""
+    return frozenset(label for label in present if label is not None)
+
+
+def in_sequence(image: Image, steps: Iterable[Degrade], rng: np.random.Generator) -> Image:
+    """Apply several degradations one after another."""
+    for step in steps:
+        image = step(image, rng)
+    return image
+
+
+def rounded_to_8_bits(image: NDArray[np.floating]) -> Image:
+    """Clip to [0, 1] and round to multiples of 1/255, as in an 8-bit file."""
+    return (np.round(np.clip(image, 0.0, 1.0) * 255.0) / 255.0).astype(np.float32)
+
+
+def log_uniform(low: float, high: float, rng: np.random.Generator) -> float:
+    """Draw a number whose logarithm is uniformly distributed."""
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))

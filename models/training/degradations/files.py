@@ -1,0 +1,90 @@
+"""What files do to pictures: JPEG compression and resizing, alone and after noise."""
+
+import cv2
+import numpy as np
+
+from models.training.degradations.base import Degrade, Degraded, Image, degradation, labels, rounded_to_8_bits
+from models.training.degradations.noise import random_noise
+
+JPEG_QUALITY = (30, 97)
+COARSE_JPEG_QUALITY = (8, 70)
+FINE_JPEG_QUALITY = (70, 97)
+FINE_SHARE = 0.25
+LABELLED_JPEG_QUALITY = 85
+"""Compression up to this quality is labelled; above it a viewer hardly sees any."""
+JPEG_BLOCK = 16
+"""Pixels of a JPEG's largest unit: 2x2 blocks of 8x8 that share one block of halved colour."""
+
+SAMPLINGS = {
+    "4:2:0": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
+    "4:2:2": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_422,
+    "4:4:4": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+}
+SAMPLING_ODDS = (0.5, 0.15, 0.35)
+TWICE_SHARE = 0.25
+"""Of JPEG files that were saved twice, as a messenger does."""
+
+INTERPOLATIONS = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_AREA)
+
+
+def jpeg(quality: int, sampling: str = "4:2:0", *, aligned: bool = False) -> Degrade:
+    """Return a degradation that saves as JPEG of `quality` (1 to 100) with chroma `sampling` and reads it again.
+
+    Blocks begin at a random pixel, as they do in a photo that was cut, unless `aligned`.
+    """
+    factor = SAMPLINGS[sampling]
+    parameters = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, factor]
+
+    def save(image: Image, rng: np.random.Generator) -> Image:
+        top, left = (0, 0) if aligned else (int(offset) for offset in rng.integers(JPEG_BLOCK, size=2))
+        samples = np.round(np.clip(image[..., ::-1], 0.0, 1.0) * np.float32(255.0)).astype(np.uint8)
+        shifted = cv2.copyMakeBorder(samples, top, 0, left, 0, cv2.BORDER_REFLECT_101)
+        read = np.asarray(cv2.imdecode(cv2.imencode(".jpg", shifted, parameters)[1], cv2.IMREAD_COLOR_RGB), np.uint8)
+        return read[top:, left:].astype(np.float32) / np.float32(255.0)
+
+    return save
+
+
+def random_jpeg(quality: tuple[int, int], rng: np.random.Generator) -> tuple[Degrade, str | None]:
+    """Draw a JPEG compression, sometimes a double one; returns it and its label."""
+    first = int(rng.integers(quality[0], quality[1] + 1))
+    sampling = str(rng.choice(list(SAMPLINGS), p=SAMPLING_ODDS))
+    label = "jpeg" if first <= LABELLED_JPEG_QUALITY else None
+    once = jpeg(first, sampling)
+    if rng.random() >= TWICE_SHARE:
+        return once, label
+    again = jpeg(int(rng.integers(max(quality[0], 60), quality[1] + 1)), "4:2:0")
+    return lambda image, generator: again(once(image, generator), generator), label
+
+
+@degradation("jpeg", share=0.20)
+def jpeg_pair(clean: Image, rng: np.random.Generator) -> Degraded:
+    """JPEG compression alone."""
+    save, label = random_jpeg(FINE_JPEG_QUALITY if rng.random() < FINE_SHARE else COARSE_JPEG_QUALITY, rng)
+    return Degraded(save(clean, rng), clean, labels(label))
+
+
+@degradation("noise_jpeg", share=0.13)
+def noise_jpeg(clean: Image, rng: np.random.Generator) -> Degraded:
+    """Noise, then JPEG compression: what most noisy photos look like."""
+    noisy = random_noise(rng)(clean, rng)
+    save, label = random_jpeg(JPEG_QUALITY, rng)
+    return Degraded(save(noisy, rng), clean, labels("noise", label))
+
+
+@degradation("resized_noise", share=0.03)
+def resized_noise(clean: Image, rng: np.random.Generator) -> Degraded:
+    """Noise in a photo that was resized afterwards; the target has the same loss of detail."""
+    height, width = clean.shape[:2]
+    scale = float(rng.uniform(0.6, 1.6))
+    size = (max(8, round(width * scale)), max(8, round(height * scale)))
+    forth, back = (int(rng.choice(INTERPOLATIONS)) for _ in range(2))
+
+    def resized(image: Image) -> Image:
+        there = cv2.resize(image, size, interpolation=forth)
+        return np.clip(cv2.resize(there, (width, height), interpolation=back), 0.0, 1.0).astype(np.float32)
+
+    noisy = resized(random_noise(rng)(clean, rng))
+    save, label = random_jpeg((60, 97), rng) if rng.random() < 0.4 else (None, None)
+    target = rounded_to_8_bits(resized(clean))
+    return Degraded(save(noisy, rng) if save else rounded_to_8_bits(noisy), target, labels("noise", label))

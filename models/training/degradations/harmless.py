@@ -1,0 +1,65 @@
+"""Pictures to be left as they are: clean, soft, of low contrast, flat. First, do no harm."""
+
+import cv2
+import numpy as np
+
+from models.training.degradations.base import Degraded, Image, degradation, labels, rounded_to_8_bits
+from models.training.degradations.files import jpeg
+from models.training.degradations.noise import noise, random_noise
+from models.training.degradations.weather import _motion_kernel
+
+
+@degradation("clean", share=0.13, whole_scenes=0.5)
+def clean_pair(clean: Image, rng: np.random.Generator) -> Degraded:
+    """A clean photo."""
+    return Degraded(clean, clean)
+
+
+@degradation("low_contrast", share=0.025, whole_scenes=0.5)
+def low_contrast(clean: Image, rng: np.random.Generator) -> Degraded:
+    """A photo of low contrast or little light that no haze has veiled.
+
+    Its highlights are dim, where haze leaves them bright: else nobody could tell the two apart.
+    """
+    low = rng.uniform(0.02, 0.12) if rng.random() < 0.4 else 0.0
+    high = rng.uniform(0.3, 0.75)
+    target = rounded_to_8_bits(low + (high - low) * clean ** rng.uniform(0.8, 1.6))
+    if rng.random() < 0.5:
+        return Degraded(target, target)
+    return Degraded(noise(float(rng.uniform(5.0, 30.0)))(target, rng), target, labels("noise"))
+
+
+@degradation("soft", share=0.04)
+def soft(clean: Image, rng: np.random.Generator) -> Degraded:
+    """A photo out of focus or blurred by motion: noise in it goes, the softness stays, for it is often meant."""
+    if rng.random() < 0.7:
+        blurred = cv2.GaussianBlur(clean, (0, 0), rng.uniform(0.6, 2.0))
+    else:
+        kernel = _motion_kernel(2 * int(rng.integers(1, 5)) + 1, float(rng.uniform(0.0, 180.0)), 0.5)
+        blurred = cv2.filter2D(clean, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REFLECT_101)
+    target = rounded_to_8_bits(blurred)
+    if rng.random() < 0.4:
+        return Degraded(target, target)
+    return Degraded(random_noise(rng)(target, rng), target, labels("noise"))
+
+
+@degradation("flat", share=0.05)
+def flat(clean: Image, rng: np.random.Generator) -> Degraded:
+    """A flat field or a gradient of any colour, clean, noisy or compressed."""
+    target = _flat_or_gradient(clean.shape[0], clean.shape[1], rng)
+    kind = rng.random()
+    if kind < 0.55:
+        return Degraded(target, target)
+    if kind < 0.7:
+        return Degraded(jpeg(int(rng.integers(30, 97)))(target, rng), target)
+    return Degraded(random_noise(rng)(target, rng), target, labels("noise"))
+
+
+def _flat_or_gradient(height: int, width: int, rng: np.random.Generator) -> Image:
+    corners = np.repeat(rng.random((1, 1, 3), dtype=np.float32), 4, axis=0).reshape(2, 2, 3)
+    if rng.random() < 0.4:
+        corners = corners.mean(axis=2, keepdims=True).repeat(3, axis=2)  # grey
+    if rng.random() < 0.4:
+        corners = np.clip(corners + rng.normal(0.0, 0.2, (2, 2, 3)), 0.0, 1.0).astype(np.float32)
+    field = cv2.resize(corners, (width, height), interpolation=cv2.INTER_LINEAR)
+    return rounded_to_8_bits(field)

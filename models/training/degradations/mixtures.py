@@ -1,0 +1,32 @@
+"""Two degradations in one picture."""
+
+import numpy as np
+
+from models.training.degradations.base import Degraded, Image, degradation, labels
+from models.training.degradations.files import JPEG_QUALITY, random_jpeg
+from models.training.degradations.noise import random_noise
+from models.training.degradations.weather import deep_haze, haze, heavy_rain, rain
+
+
+@degradation("mixture", share=0.08, whole_scenes=0.5)
+def mixture(clean: Image, rng: np.random.Generator) -> Degraded:
+    """Rain or haze or both, with noise or a JPEG file after it."""
+    present: list[str | None] = []
+    image = clean
+    weather = int(rng.integers(4))
+    if weather in (0, 3):
+        image = (haze if rng.random() < 0.5 else deep_haze)(image, rng)
+        present.append("haze")
+    if weather in (1, 2, 3):
+        image = (rain if rng.random() < 0.7 else heavy_rain)(image, rng)
+        present.append("rain")
+    after = rng.random()
+    if weather != 3 or after < 0.5:
+        if after < 0.5:
+            image = random_noise(rng)(image, rng)
+            present.append("noise")
+        if after >= 0.25:
+            save, label = random_jpeg(JPEG_QUALITY, rng)
+            image = save(image, rng)
+            present.append(label)
+    return Degraded(image, clean, labels(*present))

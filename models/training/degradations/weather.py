@@ -1,0 +1,159 @@
+"""Rain and haze."""
+
+import cv2
+import numpy as np
+
+from models.training.degradations.base import Degraded, Image, degradation, labels, log_uniform, rounded_to_8_bits
+
+RAIN_LAYERS = (1, 2)
+STREAK_LENGTH = (11, 61)
+STREAK_WIDTH = (0.5, 1.2)
+STREAK_ANGLE_DEGREES = (-30.0, 30.0)
+STREAKS_PER_PIXEL = (0.0002, 0.002)
+STREAK_BRIGHTNESS = (0.25, 0.75)
+
+HEAVY_LAYERS = (2, 5)
+HEAVY_STREAKS_PER_PIXEL = (0.001, 0.012)
+HEAVY_BRIGHTNESS = (0.2, 0.9)
+
+HAZE_AIRLIGHT = (0.75, 1.0)
+HAZE_AIRLIGHT_TINT = 0.03
+HAZE_OPTICAL_DEPTH = (0.3, 1.8)
+HAZE_NEAREST_DEPTH = (0.1, 0.5)
+
+DEEP_AIRLIGHT = (0.6, 1.0)
+DEEP_AIRLIGHT_TINT = 0.1
+DEEP_OPTICAL_DEPTH = (0.4, 2.6)
+GUIDE_EPSILON = 1e-3
+
+
+def rain(clean: Image, rng: np.random.Generator) -> Image:
+    """Add bright streaks in one or two layers, each with its own length, width and density, and a common slant."""
+    height, width = clean.shape[:2]
+    slant = rng.uniform(*STREAK_ANGLE_DEGREES)
+    streaks = np.zeros((height, width), np.float32)
+    for _ in range(rng.integers(RAIN_LAYERS[0], RAIN_LAYERS[1] + 1)):
+        streaks += _rain_layer(height, width, slant + rng.uniform(-5.0, 5.0), STREAKS_PER_PIXEL, rng)
+    brightness = rng.uniform(*STREAK_BRIGHTNESS)
+    veil = np.clip(streaks * brightness, 0.0, 1.0)[..., None]
+    return rounded_to_8_bits(clean + veil * (1.0 - 0.3 * clean))
+
+
+def heavy_rain(clean: Image, rng: np.random.Generator) -> Image:
+    """Add dense streaks in up to five layers, and often the veil of the drops too far away to be seen one by one."""
+    height, width = clean.shape[:2]
+    slant = rng.uniform(*STREAK_ANGLE_DEGREES)
+    spread = rng.uniform(0.0, 12.0)
+    image = clean
+    if rng.random() < 0.5:
+        veil = rng.uniform(0.05, 0.4) * _depth(height, width, rng)[..., None]
+        image = image * (1.0 - veil) + rng.uniform(0.6, 1.0) * veil
+    brightness = rng.uniform(*HEAVY_BRIGHTNESS)
+    streaks = np.zeros((height, width), np.float32)
+    for _ in range(rng.integers(HEAVY_LAYERS[0], HEAVY_LAYERS[1] + 1)):
+        angle = slant + rng.uniform(-spread, spread)
+        streaks += rng.uniform(0.5, 1.0) * _rain_layer(height, width, angle, HEAVY_STREAKS_PER_PIXEL, rng)
+    added = np.clip(streaks * brightness, 0.0, 1.0)[..., None]
+    return rounded_to_8_bits(image + added * (1.0 - rng.uniform(0.0, 0.5) * image))
+
+
+def _rain_layer(
+    height: int, width: int, angle_degrees: float, density_range: tuple[float, float], rng: np.random.Generator
+) -> Image:
+    """Draw one layer of streaks (H, W) in [0, 1]: sparse drops, drawn out along the wind by a motion blur."""
+    length = int(rng.integers(STREAK_LENGTH[0], STREAK_LENGTH[1] + 1))
+    margin = length  # streaks that begin outside the frame cross its border
+    shape = (height + 2 * margin, width + 2 * margin)
+    density = np.exp(rng.uniform(*np.log(density_range)))  # light rain as often as heavy
+    drops = (rng.random(shape, dtype=np.float32) < density).astype(np.float32)
+    drops *= rng.uniform(0.4, 1.0, shape).astype(np.float32)
+    streaks = cv2.filter2D(drops, -1, _motion_kernel(length, angle_degrees, rng.uniform(*STREAK_WIDTH)))
+    return np.clip(streaks[margin : margin + height, margin : margin + width], 0.0, 1.0)
+
+
+def _motion_kernel(length: int, angle_degrees: float, width: float) -> Image:
+    """Draw a line of `length` pixels through the centre, `angle_degrees` off the vertical, with a Gaussian profile."""
+    half = length // 2
+    y, x = np.mgrid[-half : half + 1, -half : half + 1].astype(np.float32)
+    angle = np.deg2rad(angle_degrees)
+    along = y * np.cos(angle) + x * np.sin(angle)
+    across = x * np.cos(angle) - y * np.sin(angle)
+    line = np.exp(-0.5 * (across / width) ** 2) * np.clip(half + 0.5 - np.abs(along), 0.0, 1.0)
+    return line.astype(np.float32)
+
+
+def haze(clean: Image, rng: np.random.Generator) -> Image:
+    """Scatter light, I = J t + A (1 - t), with transmission t = exp(-optical depth) of a depth-like ramp."""
+    height, width = clean.shape[:2]
+    airlight = rng.uniform(*HAZE_AIRLIGHT) + rng.uniform(-HAZE_AIRLIGHT_TINT, HAZE_AIRLIGHT_TINT, 3)
+    transmission = np.exp(-rng.uniform(*HAZE_OPTICAL_DEPTH) * _depth(height, width, rng))[..., None]
+    return rounded_to_8_bits(clean * transmission + np.minimum(airlight, 1.0) * (1.0 - transmission))
+
+
+def deep_haze(clean: Image, rng: np.random.Generator) -> Image:
+    """Scatter light with a depth that follows the edges of the picture, and an airlight of any pale colour."""
+    tint = rng.uniform(-DEEP_AIRLIGHT_TINT, DEEP_AIRLIGHT_TINT, 3)
+    airlight = np.clip(rng.uniform(*DEEP_AIRLIGHT) + tint, 0.0, 1.0)
+    transmission = np.exp(-log_uniform(*DEEP_OPTICAL_DEPTH, rng) * _depth_along_edges(clean, rng))[..., None]
+    return rounded_to_8_bits(clean * transmission + airlight * (1.0 - transmission))
+
+
+def _depth(height: int, width: int, rng: np.random.Generator) -> Image:
+    """Draw a depth-like map (H, W) in (0, 1]: further towards the top, as outdoors, and undulating smoothly."""
+    nearest = rng.uniform(*HAZE_NEAREST_DEPTH)
+    ramp = np.linspace(1.0, 0.0, height, dtype=np.float32)[:, None] ** rng.uniform(0.6, 1.8)
+    cells = rng.random((5, 5), dtype=np.float32)
+    undulation = cv2.resize(cells, (width, height), interpolation=cv2.INTER_CUBIC)
+    mix = rng.uniform(0.2, 0.6)
+    relief = np.clip((1.0 - mix) * ramp + mix * undulation, 0.0, 1.0)
+    return np.asarray(nearest + (1.0 - nearest) * relief, np.float32)
+
+
+def _depth_along_edges(clean: Image, rng: np.random.Generator) -> Image:
+    """Draw a depth-like map (H, W) in (0, 1] whose steps lie on edges of `clean`."""
+    height, width = clean.shape[:2]
+    colours = clean @ rng.normal(0.0, 1.0, 3).astype(np.float32)
+    low, high = float(colours.min()), float(colours.max())
+    layers = (colours - low) / max(high - low, 1e-3)
+    share = rng.uniform(0.2, 0.7)
+    rough = (1.0 - share) * _depth(height, width, rng) + share * layers
+    guide = np.asarray(cv2.cvtColor(clean, cv2.COLOR_RGB2GRAY), np.float32)
+    radius = max(3, int(min(height, width) * rng.uniform(0.04, 0.12)))
+    relief = np.clip(_guided_filter(np.asarray(rough, np.float32), guide, radius), 0.0, 1.0)
+    nearest = rng.uniform(0.05, 0.4)
+    return np.asarray(nearest + (1.0 - nearest) * relief, np.float32)
+
+
+def _guided_filter(source: Image, guide: Image, radius: int) -> Image:
+    """Smooth `source` (H, W) except along the edges of `guide` (H, W), as He et al. (2010)."""
+
+    def mean(values: Image) -> Image:
+        return np.asarray(cv2.blur(values, (2 * radius + 1, 2 * radius + 1)), np.float32)
+
+    mean_guide, mean_source = mean(guide), mean(source)
+    slope = (mean(guide * source) - mean_guide * mean_source) / (mean(guide * guide) - mean_guide**2 + GUIDE_EPSILON)
+    return mean(slope) * guide + mean(mean_source - slope * mean_guide)
+
+
+@degradation("rain", share=0.09)
+def light_rain_pair(clean: Image, rng: np.random.Generator) -> Degraded:
+    """Rain of separate streaks."""
+    return Degraded(rain(clean, rng), clean, labels("rain"))
+
+
+@degradation("heavy_rain", share=0.08)
+def heavy_rain_pair(clean: Image, rng: np.random.Generator) -> Degraded:
+    """Rain as dense as Rain100H's."""
+    return Degraded(heavy_rain(clean, rng), clean, labels("rain"))
+
+
+@degradation("haze", share=0.14, whole_scenes=0.7)
+def haze_pair(clean: Image, rng: np.random.Generator) -> Degraded:
+    """Haze that thickens towards the top of the picture."""
+    return Degraded(haze(clean, rng), clean, labels("haze"))
+
+
+@degradation("deep_haze", share=0.10, whole_scenes=0.7)
+def deep_haze_pair(clean: Image, rng: np.random.Generator) -> Degraded:
+    """Haze whose depth follows the edges of the picture."""
+    return Degraded(deep_haze(clean, rng), clean, labels("haze"))

@@ -1,0 +1,41 @@
+"""Mix: how often each degradation is drawn."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from models.training.degradations import REGISTRY, Degradation
+
+
+def default_shares() -> dict[str, float]:
+    """The relative frequency of every registered degradation."""
+    return {entry.name: entry.share for entry in REGISTRY.values()}
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Relative frequencies of degradations by name; `ValueError` names an unknown one, or a frequency below zero."""
+
+    shares: Mapping[str, float] = field(default_factory=default_shares)
+
+    def __post_init__(self) -> None:
+        unknown = sorted(self.shares.keys() - REGISTRY.keys())
+        if unknown:
+            raise ValueError(f"there is no degradation {unknown[0]!r}; there are {', '.join(REGISTRY)}")
+        if any(share < 0 or not math.isfinite(share) for share in self.shares.values()):
+            raise ValueError(f"shares are finite and not negative, not {dict(self.shares)}")
+        if not sum(self.shares.values()) > 0:
+            raise ValueError("at least one degradation needs a share above zero")
+
+    def draw(self, rng: np.random.Generator) -> Degradation:
+        """Draw a degradation."""
+        names = list(self.shares)
+        odds = np.array([self.shares[name] for name in names], np.float64)
+        return REGISTRY[names[rng.choice(len(names), p=odds / odds.sum())]]
+
+    @classmethod
+    def adjusted(cls, changes: Mapping[str, float]) -> "Mix":
+        """The default mix with some shares replaced."""
+        return cls({**default_shares(), **changes})

@@ -1,0 +1,59 @@
+"""Schedule: how long a run takes, and what patches and learning rate it uses when."""
+
+import math
+from dataclasses import dataclass, field
+
+from models.training.mix import Mix
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Batches of `batch` patches of `patch` x `patch`, until the share `until` of the run is done."""
+
+    until: float
+    patch: int
+    batch: int
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What a run does; `ValueError` unless its length is given either in steps or in minutes.
+
+    Two runs of as many steps with equal schedules, photos and seed give equal weights. A run of so many minutes does
+    what it can on its machine: patches and learning rate follow the clock, which stands still while the run does.
+    """
+
+    steps: int | None = None
+    minutes: float | None = None
+    stages: tuple[Stage, ...] = (Stage(0.5, 64, 8), Stage(0.8, 96, 4), Stage(1.0, 128, 2))
+    learning_rate: float = 1e-3
+    final_learning_rate: float = 1e-6
+    warmup_steps: int = 200
+    weight_decay: float = 1e-4
+    gradient_clip: float = 1.0
+    ema_decay: float = 0.999
+    fft_weight: float = 0.1
+    head_weight: float = 0.1
+    mix: Mix = field(default_factory=Mix)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.minutes is None):
+            raise ValueError("a run has a length in steps or in minutes, and not both")
+
+    def progress(self, step: int, seconds: float) -> float:
+        """The share of the run, in [0, 1], that is done after `step` steps and `seconds` of training."""
+        if self.steps is not None:
+            return min(1.0, step / self.steps)
+        assert self.minutes is not None  # noqa: S101 - one of the two is given
+        return min(1.0, seconds / (60.0 * self.minutes))
+
+    def stage_at(self, progress: float) -> Stage:
+        """The stage after the share `progress` of the run."""
+        return next((stage for stage in self.stages if progress < stage.until), self.stages[-1])
+
+    def learning_rate_at(self, step: int, progress: float) -> float:
+        """Linear warm-up by steps, then half a cosine down to `final_learning_rate` by progress."""
+        span = self.learning_rate - self.final_learning_rate
+        rate = self.final_learning_rate + span * 0.5 * (1.0 + math.cos(math.pi * progress))
+        return rate * min(1.0, (step + 1) / max(1, self.warmup_steps))
