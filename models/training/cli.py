@@ -12,9 +12,20 @@ from tqdm import tqdm
 
 from models.checkpoint import CheckpointError, load_network, load_weights
 from models.training.contact_sheet import contact_sheet
-from models.training.dataset import DatasetError, PatchDataset, ValidationSets, photo_paths, read_photo, validation_set
+from models.training.dataset import (
+    DatasetError,
+    PatchDataset,
+    Photo,
+    ValidationSets,
+    middle,
+    photo_paths,
+    read_photo,
+    validation_set,
+)
 from models.training.evaluate import evaluate_clean, evaluate_pairs, format_table, worst_flat_error
+from models.training.label_accuracy import calibrate, label_accuracy
 from models.training.mix import Mix
+from models.training.near_duplicates import near_duplicate, perceptual_hash, read_hashes
 from models.training.schedule import Schedule, Stage
 from models.training.trainer import CHECKPOINT_FILE, Progress, Trainer, TrainingError
 from models.variants import VARIANTS, variant
@@ -23,6 +34,8 @@ WEIGHTS_FILE = "weights.safetensors"
 HISTORY_FILE = "history.jsonl"
 VALIDATION_PATCH = 192
 BAR_FORMAT = "{percentage:5.1f}% {bar} {elapsed} {postfix}"
+EVALUATION_PICTURES = read_hashes()
+LABEL_CROP = 192
 VALIDATION_PHOTO_EVERY = 12
 """One photo in twelve is kept out of training."""
 VALIDATION_PHOTOS = 8
@@ -76,6 +89,16 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--precision", choices=["bf16", "fp32"], default="bf16" if _bf16_is_fast() else "fp32")
     fit.add_argument("--validate-every", type=int, default=500, metavar="STEPS")
 
+    calibrating = commands.add_parser("calibrate", help="fit the degradation head's probabilities to held-out photos")
+    calibrating.set_defaults(run=_calibrate)
+    calibrating.add_argument("weights", type=Path)
+    calibrating.add_argument(
+        "photos", type=Path, nargs="+", help="folders that were trained on; one photo in twelve is used"
+    )
+    calibrating.add_argument("--variant", choices=sorted(VARIANTS), default="promptnaf")
+    calibrating.add_argument("--output", type=Path, required=True, help="safetensors file of the calibrated weights")
+    calibrating.add_argument("--seed", type=int, default=0)
+
     evaluate = commands.add_parser("evaluate", help="measure PSNR and SSIM of weights")
     evaluate.set_defaults(run=_evaluate)
     evaluate.add_argument("weights", type=Path)
@@ -86,6 +109,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--flat", action="store_true", help="also measure the largest error on flat fields")
     evaluate.add_argument("--real", type=Path, nargs="*", default=[], help="folders of photos for a contact sheet")
     evaluate.add_argument("--sheet", type=Path, default=Path("contact-sheet.jpg"), help="where to write it")
+    evaluate.add_argument(
+        "--labels", type=Path, nargs="*", default=[], help="folders of photos to tell degradations in"
+    )
     evaluate.add_argument("--json", type=Path, help="also write the figures to this file")
     evaluate.add_argument("--seed", type=int, default=0)
     evaluate.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -115,9 +141,8 @@ def _bf16_is_fast() -> bool:
 
 
 def _fit(options: argparse.Namespace) -> int:
-    paths = [path for folder in options.photos for path in photo_paths(folder)]
-    held_out = paths[VALIDATION_PHOTO_EVERY // 2 :: VALIDATION_PHOTO_EVERY]
-    training = [path for path in paths if path not in held_out]
+    training, held_out = _split(options.photos)
+    photos = [_checked(path) for path in training]
     if options.threads:
         torch.set_num_threads(options.threads)
     schedule = Schedule(
@@ -133,7 +158,7 @@ def _fit(options: argparse.Namespace) -> int:
         seed=options.seed,
     )
     config = variant(options.variant)
-    dataset = PatchDataset([read_photo(path) for path in training], options.seed, schedule.mix)
+    dataset = PatchDataset(photos, options.seed, schedule.mix)
     validated = held_out[:: max(1, len(held_out) // VALIDATION_PHOTOS)][:VALIDATION_PHOTOS]
     sets = validation_set([read_photo(path) for path in validated], VALIDATION_PATCH, options.seed)
     trainer = Trainer(config, schedule, dataset, options.device, options.precision == "bf16")
@@ -143,6 +168,34 @@ def _fit(options: argparse.Namespace) -> int:
     elif options.init:
         trainer.start_from(load_weights(options.init, config).state_dict)
     _run(trainer, sets, options.output, options.validate_every, options.until)
+    return 0
+
+
+def _split(folders: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """The photos to train on, and those kept out."""
+    paths = [path for folder in folders for path in photo_paths(folder)]
+    held_out = paths[VALIDATION_PHOTO_EVERY // 2 :: VALIDATION_PHOTO_EVERY]
+    return [path for path in paths if path not in held_out], held_out
+
+
+def _held_out(folders: Sequence[Path]) -> list[Photo]:
+    """The middles of the photos kept out of training, at half their size."""
+    return [middle(read_photo(path), LABEL_CROP) for path in _split(folders)[1]]
+
+
+def _checked(path: Path) -> Photo:
+    photo = read_photo(path)
+    if picture := near_duplicate(perceptual_hash(photo), EVALUATION_PICTURES):
+        raise DatasetError(f"{path} is nearly the evaluation picture {picture}: take it out of training")
+    return photo
+
+
+def _calibrate(options: argparse.Namespace) -> int:
+    network = load_network(options.weights, variant(options.variant))
+    photos = _held_out(options.photos)
+    calibrate(network, photos, options.seed)
+    save_file({name: w.contiguous() for name, w in network.state_dict().items()}, options.output)
+    print(f"expected calibration error {label_accuracy(network, photos, options.seed + 1).calibration_error:.3f}")
     return 0
 
 
@@ -174,8 +227,8 @@ def _run(trainer: Trainer, sets: ValidationSets, output: Path, validate_every: i
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    if not (options.clean or options.pairs or options.real or options.flat):
-        raise DatasetError("nothing to evaluate: name folders with --clean, --pairs or --real, or ask for --flat")
+    if not (options.clean or options.pairs or options.real or options.flat or options.labels):
+        raise DatasetError("nothing to evaluate: name folders with --clean, --pairs, --real or --labels, or --flat")
     network = load_network(options.weights, variant(options.variant)).to(options.device)
     rows = [
         row
@@ -187,6 +240,10 @@ def _evaluate(options: argparse.Namespace) -> int:
         print(format_table(rows))
     if options.flat:
         print(f"flat fields: at most {worst_flat_error(network):.2f} levels of 255 off")
+    if options.labels:
+        found = label_accuracy(network, _held_out(options.labels), options.seed)
+        print("\n".join(f"{case}: {share:.1%} told right" for case, share in found.by_case.items()))
+        print(f"all: {found.mean:.1%}; expected calibration error {found.calibration_error:.3f}")
     if options.real:
         print(f"{options.sheet}: {contact_sheet(network, options.real, options.sheet)} photos")
     if options.json:

@@ -113,7 +113,7 @@ class PatchDataset:
 
 def validation_set(photos: Sequence[Photo], patch: int, seed: int) -> ValidationSets:
     """Degraded and clean centre crops, (N, 3, patch, patch), of each photo by degradation: the same for every run."""
-    clean = [_centre_crop(photo, patch) for photo in photos]
+    clean = [middle(photo, patch).astype(np.float32) / np.float32(255.0) for photo in photos]
     sets = {}
     for kind, degrade in VALIDATION.items():
         spoiled = [degrade(image, np.random.default_rng((seed, index))) for index, image in enumerate(clean)]
@@ -121,10 +121,11 @@ def validation_set(photos: Sequence[Photo], patch: int, seed: int) -> Validation
     return sets
 
 
-def _centre_crop(photo: Photo, patch: int) -> Image:
+def middle(photo: Photo, patch: int) -> Photo:
+    """Cut `patch` x `patch` pixels from the middle of a photo made half as large; `DatasetError` if it is too small."""
     height, width = (max(1, round(side * VALIDATION_SCALE)) for side in photo.shape[:2])
-    level = cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)
+    level = np.asarray(cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
     top, left = (height - patch) // 2, (width - patch) // 2
     if top < 0 or left < 0:
         raise DatasetError(f"a photo of {photo.shape[1]}x{photo.shape[0]} is too small for {patch}x{patch} validation")
-    return level[top : top + patch, left : left + patch].astype(np.float32) / np.float32(255.0)
+    return level[top : top + patch, left : left + patch]

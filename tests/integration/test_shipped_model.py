@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from models.training.noise import noise
 
 from models.artifact import DEFAULT_ARTIFACT, MODEL_FILE, Manifest
 from models.checkpoint import load_network
+from models.training.degradations.noise import noise
 from models.training.evaluation_sets import EVALUATION
 from models.variants import variant
 

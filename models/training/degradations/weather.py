@@ -3,7 +3,15 @@
 import cv2
 import numpy as np
 
-from models.training.degradations.base import Degraded, Image, degradation, labels, log_uniform, rounded_to_8_bits
+from models.training.degradations.base import (
+    Degrade,
+    Degraded,
+    Image,
+    degradation,
+    labels,
+    log_uniform,
+    rounded_to_8_bits,
+)
 
 RAIN_LAYERS = (1, 2)
 STREAK_LENGTH = (11, 61)
@@ -88,6 +96,17 @@ def haze(clean: Image, rng: np.random.Generator) -> Image:
     airlight = rng.uniform(*HAZE_AIRLIGHT) + rng.uniform(-HAZE_AIRLIGHT_TINT, HAZE_AIRLIGHT_TINT, 3)
     transmission = np.exp(-rng.uniform(*HAZE_OPTICAL_DEPTH) * _depth(height, width, rng))[..., None]
     return rounded_to_8_bits(clean * transmission + np.minimum(airlight, 1.0) * (1.0 - transmission))
+
+
+def hazy(optical_depth: float) -> Degrade:
+    """Return a degradation that scatters light at one optical depth, at the far end of a depth-like ramp."""
+
+    def degrade(clean: Image, rng: np.random.Generator) -> Image:
+        height, width = clean.shape[:2]
+        transmission = np.exp(-optical_depth * _depth(height, width, rng))[..., None]
+        return rounded_to_8_bits(clean * transmission + rng.uniform(*HAZE_AIRLIGHT) * (1.0 - transmission))
+
+    return degrade
 
 
 def deep_haze(clean: Image, rng: np.random.Generator) -> Image:

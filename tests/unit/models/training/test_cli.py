@@ -73,7 +73,7 @@ def test_weights_that_do_not_exist_are_one_sentence(tmp_path: Path, capsys: pyte
 
 def test_evaluate_asks_for_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(tmp_path / "w.pt")]) == 1
-    assert "--clean, --pairs or --real" in capsys.readouterr().err
+    assert "--clean, --pairs, --real or --labels" in capsys.readouterr().err
 
 
 def test_a_stage_that_cannot_be_read_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
