@@ -15,7 +15,7 @@ from server.imaging.report import Report
 DEFAULT_QUALITY = 90
 
 Progress = Callable[[int, int], None]
-"""Is told the tiles that are done, and those in all; on the event loop."""
+"""Is told the runs that are done, and those in all; on the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +125,7 @@ class Restored:
     timings: Timings
     mode: Mode = Mode.WHOLE
     tiles: int = 1
+    """Its runs: one a tile, and the guide's if there are several."""
     report: Report | None = None
     """None unless it was asked for."""
     canvas: tuple[int, int] | None = None
@@ -141,4 +142,4 @@ class RestoredFrames:
     timings: Timings
     mode: Mode
     tiles: int
-    """Of each image."""
+    """Runs of each image, the guide's included."""

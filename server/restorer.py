@@ -155,7 +155,7 @@ class Restorer:
         if grid.is_whole:
             self._batcher.admit(Canvas(*grid.tile_shape), deadline, priority, None if images == 1 else images)
         else:
-            self._batcher.admit(Canvas(*grid.tile_shape), deadline, Priority.BATCH, images * len(grid))
+            self._batcher.admit(Canvas(*grid.tile_shape), deadline, Priority.BATCH, images * grid.runs)
 
     def admit_any(self, arriving: int, upload_bytes: int) -> None:
         """Raise QueueFull if a file of which no more is known would be refused behind `arriving` others of its kind."""
@@ -168,7 +168,8 @@ class Restorer:
         """The entity tag of the answer to an upload: equal for equal bytes, options and model."""
         if self.info is None:
             raise Status.STARTING.refusal
-        model = f"{self.info.artifact} {self.info.model_hash} {self.info.precision}"
+        guide = "tone guide" if self._limits.tone_guide else "no guide"
+        model = f"{self.info.artifact} {self.info.model_hash} {self.info.precision} {guide}"
         work = here if len(data) <= INLINE_TAG_BYTES else self._codecs.read
         return await work(lambda: entity_tag(data, options.named(), model))
 
@@ -189,7 +190,7 @@ class Restorer:
         priority: Priority = Priority.INTERACTIVE,
         progress: Progress = _ignore,
     ) -> Restored:
-        """Restore one image of an accepted request, whole or in tiles; `progress` is told first of 0 tiles.
+        """Restore one image of an accepted request, whole or in tiles; `progress` is told first of 0 runs.
 
         Raises InvalidImage for what cannot be read, InvalidRequest for tiles that cannot be had, QueueFull,
         DeadlineExceeded and BackendError. Cancelling it takes its jobs out of the queue. The tiles of a photo are of
@@ -213,7 +214,7 @@ class Restorer:
                 self._batcher.admit(canvas, deadline, priority)
                 submit: Submit = lambda pixels: self._batcher.submit(pixels, deadline, priority)  # noqa: E731
             else:  # admitted before it is decoded: that is what takes memory
-                submit = held.enter_context(Series(self._batcher, canvas, len(grid), deadline)).submit
+                submit = held.enter_context(Series(self._batcher, canvas, grid.runs, deadline)).submit
             photo, whole = await work(partial(_open, data, header, grid, options))
             del data  # the caller may let go of it as well, once `progress` says so
             decoded = self._clock()
@@ -231,7 +232,7 @@ class Restorer:
         self._metrics.count_restored_pixels(grid.height * grid.width)
         mode, canvas = Mode.WHOLE if grid.is_whole else Mode.TILED, runs.shared or canvas
         size, masked = (grid.width, grid.height), runs.shared is not None
-        return Restored(encoded, output, *size, timings, mode, len(grid), report, canvas, masked)
+        return Restored(encoded, output, *size, timings, mode, grid.runs, report, canvas, masked)
 
     async def restore_frames(
         self,
@@ -248,7 +249,7 @@ class Restorer:
         began = self._clock()
         count, _, height, width = frames.shape
         grid = self._plan(height, width, options)
-        jobs, quick = count * len(grid), count * height * width <= INLINE_PIXELS
+        jobs, quick = count * grid.runs, count * height * width <= INLINE_PIXELS
         with ExitStack() as series:
             submit: Submit = lambda pixels: self._batcher.submit(pixels, deadline, priority)  # noqa: E731
             if jobs > 1:
@@ -265,13 +266,13 @@ class Restorer:
         observe_stages(self._metrics, timings, began, ended)
         self._metrics.count_restored_pixels(count * height * width)
         mode = Mode.WHOLE if grid.is_whole else Mode.TILED
-        return RestoredFrames([frame.restored for frame in photos], timings, mode, len(grid))
+        return RestoredFrames([frame.restored for frame in photos], timings, mode, grid.runs)
 
     def _plan(self, height: int, width: int, options: RestoreOptions) -> Grid:
         if self.info is None:
             raise Status.STARTING.refusal
-        multiple = self.info.size_multiple
-        return tiling.plan(height, width, multiple, self._max_whole_pixels, options.tile, options.overlap)
+        sizes = self.info.size_multiple, self._max_whole_pixels, options.tile, options.overlap
+        return tiling.plan(height, width, *sizes, guided=self._limits.tone_guide)
 
 
 async def here(work: Callable[[], T]) -> T:
