@@ -32,7 +32,7 @@ class ReportDocument(BaseModel):
     width: int
     height: int
     mode: Mode = Field(description="`tiled` where the photo ran in several pieces, which changes the answer a little.")
-    tiles: int
+    tiles: int = Field(description="Its runs: one a tile and, of several, one of the whole frame that sets their tone.")
     change: ChangeDocument
     prompt_weights: list[list[float]] | None = Field(
         description="For each decoder level, from coarse to fine, the share of each learnt prompt: numbers without "

@@ -13,6 +13,8 @@ from server.imaging.tiling import Axis, Grid, Tile
 
 SIGMA_CELLS = 2.5
 """Of the low frequencies that are the frame's: docs/tiling.md has the table it was chosen from."""
+MEDIAN_CELLS = 5
+"""A streak of rain that one of the runs left is no tone, and is gone from a median of so many cells by as many."""
 FAINT = 1.5 / 255
 """A difference in tone of less is left to the tiles, which see the photo itself, and one of more is the frame's."""
 MOST_SQUEEZE = 2.0
@@ -88,7 +90,7 @@ class Guide:
         for plane, before, frame in zip(answer, tiling.crop(pixels, tile), self._change, strict=True):
             change = _averaged(plane - before, (rows.cells, columns.cells))
             missing = _product(rows.share, frame[rows.seen, columns.seen], columns.share) - change
-            tone = _product(rows.spread, missing, columns.spread)
+            tone = _product(rows.spread, cv2.medianBlur(missing, MEDIAN_CELLS), columns.spread)
             certain = np.square(np.square(tone / self._faint))
             plane += tone * (certain / (certain + 1))
         return corrected

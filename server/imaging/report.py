@@ -28,7 +28,7 @@ class Change:
 class Report:
     """What is told about one restoration; `prompt_weights` is None where the artifact does not answer with them.
 
-    The weights are numbers without names: docs/tiling.md has what they do and do not tell about a photo.
+    The weights are numbers without names: docs/prompt-weights.md has what they do and do not tell about a photo.
     """
 
     change: Change
