@@ -59,6 +59,8 @@ class Report:
     tiles: int
     change: Change
     prompt_weights: list[list[float]] | None
+    degradations: Mapping[str, float] | None
+    """The probability of each degradation; None where the model names none."""
     document: Mapping[str, Any]
 
     @classmethod
@@ -71,6 +73,7 @@ class Report:
             document["tiles"],
             Change(change["mean_abs"], change["max_abs"], change["psnr_db"]),
             document["prompt_weights"],
+            document.get("degradations"),
             document,
         )
 

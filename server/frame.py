@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from server.backends.base import Pixels
 from server.imaging import tiling
 from server.imaging.assembly import Assembly
+from server.imaging.guide import Guide
 from server.imaging.strength import blend
 from server.imaging.tiling import Grid, Tile
 
@@ -25,18 +26,26 @@ class Frame:
     """
 
     def __init__(self, pixels: Frames, grid: Grid, strength: float = 1.0) -> None:
+        self.guide = Guide(grid) if grid.guided else None
+        """Sets the tone of the tiles: it runs before the first is added."""
         self._pixels = pixels
         self._strength = strength
         self._assembly = Assembly(grid, pixels.dtype)
 
+    def crop(self, rows: slice, columns: slice) -> Pixels:
+        """Some rows and columns as the network sees them: (3, height, width)."""
+        part = self._pixels[:, rows, columns]
+        scale = _BYTE if part.dtype == np.uint8 else np.float32(1)
+        return np.multiply(part, scale, dtype=np.float32)
+
     def cut(self, tile: Tile) -> Pixels:
         """The pixels of a tile as the network takes them: (3, padded_height, padded_width)."""
-        part = self._pixels[:, tile.rows, tile.columns]
-        scale = _BYTE if part.dtype == np.uint8 else np.float32(1)
-        return tiling.pad(np.multiply(part, scale, dtype=np.float32), tile)
+        return tiling.pad(self.crop(tile.rows, tile.columns), tile)
 
     def add(self, tile: Tile, pixels: Pixels, restored: Pixels, weights: object = None) -> None:
         """Take a tile that was cut as `pixels` and came back as `restored`; a tensor has no report for `weights`."""
+        if self.guide is not None:
+            restored = self.guide.correct(tile, pixels, restored)
         self._assembly.add(tile, blend(pixels, restored, self._strength))
 
     @property

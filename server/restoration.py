@@ -10,12 +10,12 @@ from pydantic.json_schema import SkipJsonSchema
 
 from server.frame import Frames
 from server.imaging.output import ColourPolicy, MetadataPolicy, OutputFormat, OutputOptions, PngEffort
-from server.imaging.report import Report
+from server.imaging.report import Degradations, Report
 
 DEFAULT_QUALITY = 90
 
 Progress = Callable[[int, int], None]
-"""Is told the tiles that are done, and those in all; on the event loop."""
+"""Is told the runs that are done, and those in all; on the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +125,15 @@ class Restored:
     timings: Timings
     mode: Mode = Mode.WHOLE
     tiles: int = 1
+    """Its runs: one a tile, and the guide's if there are several."""
     report: Report | None = None
     """None unless it was asked for."""
     canvas: tuple[int, int] | None = None
     """Height and width that its last run had for each image."""
     masked: bool = False
     """Whether that run held images of several sizes."""
+    degradations: Degradations | None = None
+    """None where the model names none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,4 +144,4 @@ class RestoredFrames:
     timings: Timings
     mode: Mode
     tiles: int
-    """Of each image."""
+    """Runs of each image, the guide's included."""

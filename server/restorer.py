@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TypeVar
@@ -20,7 +20,7 @@ from server.imaging import codec, tiling
 from server.imaging.entity_tag import entity_tag
 from server.imaging.header import Header, probe
 from server.imaging.output import OutputFormat, PngEffort
-from server.imaging.report import Report
+from server.imaging.report import Degradations, Report
 from server.imaging.tiling import Grid
 from server.metrics import Metrics
 from server.photo import Photo
@@ -155,7 +155,7 @@ class Restorer:
         if grid.is_whole:
             self._batcher.admit(Canvas(*grid.tile_shape), deadline, priority, None if images == 1 else images)
         else:
-            self._batcher.admit(Canvas(*grid.tile_shape), deadline, Priority.BATCH, images * len(grid))
+            self._batcher.admit(Canvas(*grid.tile_shape), deadline, Priority.BATCH, images * grid.runs)
 
     def admit_any(self, arriving: int, upload_bytes: int) -> None:
         """Raise QueueFull if a file of which no more is known would be refused behind `arriving` others of its kind."""
@@ -168,7 +168,8 @@ class Restorer:
         """The entity tag of the answer to an upload: equal for equal bytes, options and model."""
         if self.info is None:
             raise Status.STARTING.refusal
-        model = f"{self.info.artifact} {self.info.model_hash} {self.info.precision}"
+        guide = "tone guide" if self._limits.tone_guide else "no guide"
+        model = f"{self.info.artifact} {self.info.model_hash} {self.info.precision} {guide}"
         work = here if len(data) <= INLINE_TAG_BYTES else self._codecs.read
         return await work(lambda: entity_tag(data, options.named(), model))
 
@@ -189,13 +190,13 @@ class Restorer:
         priority: Priority = Priority.INTERACTIVE,
         progress: Progress = _ignore,
     ) -> Restored:
-        """Restore one image of an accepted request, whole or in tiles; `progress` is told first of 0 tiles.
+        """Restore one image of an accepted request, whole or in tiles; `progress` is told first of 0 runs.
 
         Raises InvalidImage for what cannot be read, InvalidRequest for tiles that cannot be had, QueueFull,
         DeadlineExceeded and BackendError. Cancelling it takes its jobs out of the queue. The tiles of a photo are of
         the batch class whatever `priority` says.
         """
-        began = self._clock()
+        began, labels = self._clock(), () if self.info is None else self.info.degradation_labels
         is_short = len(data) <= INLINE_BYTES
         header = await (here if is_short else self._codecs.read)(partial(probe, data, self._limits))
         grid = self._plan(header.height, header.width, options)
@@ -213,7 +214,7 @@ class Restorer:
                 self._batcher.admit(canvas, deadline, priority)
                 submit: Submit = lambda pixels: self._batcher.submit(pixels, deadline, priority)  # noqa: E731
             else:  # admitted before it is decoded: that is what takes memory
-                submit = held.enter_context(Series(self._batcher, canvas, len(grid), deadline)).submit
+                submit = held.enter_context(Series(self._batcher, canvas, grid.runs, deadline)).submit
             photo, whole = await work(partial(_open, data, header, grid, options))
             del data  # the caller may let go of it as well, once `progress` says so
             decoded = self._clock()
@@ -223,15 +224,17 @@ class Restorer:
             else:
                 runs = await whole.run(submit, progress)
             completed, stays = self._clock(), not quick or _is_quick(output, options)
-            encoded, report = await (work if stays else self._codecs.run)(partial(_write, photo, whole, output))
+            writing = partial(_write, photo, whole, output, labels)
+            encoded, report, degradations = await (work if stays else self._codecs.run)(writing)
         ended = self._clock()
         inference_s = max(0.0, completed - decoded - runs.queue_s)
         timings = Timings(decoded - began, runs.queue_s, inference_s, ended - completed, runs.batch_size)
         observe_stages(self._metrics, timings, began, ended)
         self._metrics.count_restored_pixels(grid.height * grid.width)
+        self._metrics.count_degradations(degradations)
         mode, canvas = Mode.WHOLE if grid.is_whole else Mode.TILED, runs.shared or canvas
         size, masked = (grid.width, grid.height), runs.shared is not None
-        return Restored(encoded, output, *size, timings, mode, len(grid), report, canvas, masked)
+        return Restored(encoded, output, *size, timings, mode, grid.runs, report, canvas, masked, degradations)
 
     async def restore_frames(
         self,
@@ -248,7 +251,7 @@ class Restorer:
         began = self._clock()
         count, _, height, width = frames.shape
         grid = self._plan(height, width, options)
-        jobs, quick = count * len(grid), count * height * width <= INLINE_PIXELS
+        jobs, quick = count * grid.runs, count * height * width <= INLINE_PIXELS
         with ExitStack() as series:
             submit: Submit = lambda pixels: self._batcher.submit(pixels, deadline, priority)  # noqa: E731
             if jobs > 1:
@@ -265,13 +268,13 @@ class Restorer:
         observe_stages(self._metrics, timings, began, ended)
         self._metrics.count_restored_pixels(count * height * width)
         mode = Mode.WHOLE if grid.is_whole else Mode.TILED
-        return RestoredFrames([frame.restored for frame in photos], timings, mode, len(grid))
+        return RestoredFrames([frame.restored for frame in photos], timings, mode, grid.runs)
 
     def _plan(self, height: int, width: int, options: RestoreOptions) -> Grid:
         if self.info is None:
             raise Status.STARTING.refusal
-        multiple = self.info.size_multiple
-        return tiling.plan(height, width, multiple, self._max_whole_pixels, options.tile, options.overlap)
+        sizes = self.info.size_multiple, self._max_whole_pixels, options.tile, options.overlap
+        return tiling.plan(height, width, *sizes, guided=self._limits.tone_guide)
 
 
 async def here(work: Callable[[], T]) -> T:
@@ -284,10 +287,13 @@ def _open(data: bytes, header: Header, grid: Grid, options: RestoreOptions) -> t
     return photo, WholeRun(photo, grid) if grid.is_whole else None
 
 
-def _write(photo: Photo, whole: WholeRun | None, output: OutputFormat) -> tuple[bytes, Report | None]:
+def _write(
+    photo: Photo, whole: WholeRun | None, output: OutputFormat, labels: Sequence[str]
+) -> tuple[bytes, Report | None, Degradations | None]:
     if whole is not None:
         whole.add()
-    return photo.encode(output), photo.report()
+    findings = photo.findings(labels)
+    return photo.encode(output), photo.report(findings), findings.degradations
 
 
 def _is_small(grid: Grid) -> bool:

@@ -1,14 +1,17 @@
 """Tile runs: the tiles of an image on their way to the devices and back."""
 
+import asyncio
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
+from itertools import chain
 from typing import NamedTuple, Protocol, TypeVar
 
 from server.backends.base import Pixels
 from server.batching.job import Canvas, Completion
 from server.frame import Frame
-from server.imaging.tiling import Grid
+from server.imaging.guide import Guide
+from server.imaging.tiling import Grid, Tile
 from server.photo import Photo
 from server.restoration import Progress
 from server.together import together
@@ -60,23 +63,32 @@ class WholeRun:
 async def run_tiles(
     photo: Photo | Frame, grid: Grid, submit: Submit, work: Work, in_flight: int, progress: Progress
 ) -> Runs:
-    """Run all tiles, `in_flight` at a time; `progress` is told first of 0 tiles."""
-    tiles, completions, first_wait, largest = iter(grid), 0, math.inf, 0
+    """Run the guide, if there is one, and all tiles, `in_flight` at a time; `progress` is told first of 0 runs."""
+    guide, guided = photo.guide, asyncio.Event()
+    steps: Iterator[Guide | Tile] = chain([] if guide is None else [guide], grid)
+    completions, first_wait, largest = 0, math.inf, 0
     shared: Canvas | None = None
 
     async def run_in_turn() -> None:
         nonlocal completions, first_wait, largest, shared
-        for tile in tiles:  # all who run share them
-            pixels = await work(partial(photo.cut, tile))
-            completion = await submit(pixels)
-            await work(partial(photo.add, tile, pixels, completion.output, completion.prompt_weights))
+        for step in steps:  # all who run share them
+            if isinstance(step, Guide):
+                completion = await submit(await work(partial(step.reduce, photo.crop)))
+                await work(partial(step.take, completion.output, completion.prompt_weights))
+                guided.set()
+            else:
+                pixels = await work(partial(photo.cut, step))
+                completion = await submit(pixels)
+                if guide is not None:
+                    await guided.wait()
+                await work(partial(photo.add, step, pixels, completion.output, completion.prompt_weights))
             completions, largest = completions + 1, max(largest, completion.batch_size)
             first_wait, shared = min(first_wait, completion.queue_s), completion.shared
-            progress(completions, len(grid))
+            progress(completions, grid.runs)
 
-    progress(0, len(grid))
+    progress(0, grid.runs)
     if grid.is_whole:
         await run_in_turn()
-    else:  # one tile that fails is enough, and its photo fails once
-        await together(run_in_turn() for _ in range(min(len(grid), in_flight)))
+    else:  # one run that fails is enough, and its photo fails once
+        await together(run_in_turn() for _ in range(min(grid.runs, in_flight)))
     return Runs(first_wait, largest, shared)

@@ -10,10 +10,12 @@ from urllib.parse import quote
 from server.api.report_document import ReportDocument, ReportWithImage
 from server.api.request_context import SERVER_TIMING
 from server.imaging.output import OutputFormat
+from server.imaging.report import Degradations
 from server.restoration import Restored, Timings
 
 RESTORE_MODE = b"x-restore-mode"
 RESTORE_CANVAS = b"x-restore-canvas"
+DEGRADATIONS = b"x-degradations"
 _LONGEST_STEM = 100
 _VARY = (b"vary", b"Accept")
 
@@ -51,6 +53,8 @@ def restored_answer(restored: Restored, filename: str | None, tag: str, *, as_js
     if restored.canvas is not None:
         height, width = restored.canvas
         headers.append((RESTORE_CANVAS, b"%dx%d; %b" % (width, height, b"masked" if restored.masked else b"plain")))
+    if restored.degradations is not None:
+        headers.append((DEGRADATIONS, degradations_header(restored.degradations)))
     if restored.report is None:
         headers.append((b"content-disposition", suggested))
     return Answer(200, headers, content)
@@ -85,6 +89,12 @@ def server_timing(timings: Timings) -> bytes:
         timings.encode_s * 1e3,
         timings.batch_size,
     )
+
+
+def degradations_header(degradations: Degradations) -> bytes:
+    """Format the probability of each degradation as an RFC 8941 dictionary, the most probable first."""
+    ranked = sorted(degradations.items(), key=lambda item: -item[1])
+    return ", ".join(f"{label}={probability:.3f}" for label, probability in ranked).encode()
 
 
 def disposition(filename: str | None, output: OutputFormat) -> str:

@@ -15,7 +15,7 @@ PATH = "/v1/jobs"
 
 
 class JobTiles(BaseModel):
-    """How far it is; `total` is null until the image has been read."""
+    """How far it is, in runs: the tiles, and one more that sets their tone. `total` is null until the image is read."""
 
     done: int
     total: int | None

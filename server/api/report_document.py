@@ -32,11 +32,15 @@ class ReportDocument(BaseModel):
     width: int
     height: int
     mode: Mode = Field(description="`tiled` where the photo ran in several pieces, which changes the answer a little.")
-    tiles: int
+    tiles: int = Field(description="Its runs: one a tile and, of several, one of the whole frame that sets their tone.")
     change: ChangeDocument
     prompt_weights: list[list[float]] | None = Field(
         description="For each decoder level, from coarse to fine, the share of each learnt prompt: numbers without "
         "names. Null where the artifact does not answer with them."
+    )
+    degradations: dict[str, float] | None = Field(
+        description="The probability that each degradation is in the photo; they do not exclude one another. Null "
+        "where the artifact names none."
     )
     timings: TimingsDocument
 
@@ -58,6 +62,7 @@ class ReportDocument(BaseModel):
                 psnr_db=change.psnr_db if math.isfinite(change.psnr_db) else None,
             ),
             prompt_weights=None if weights is None else [list(level) for level in weights],
+            degradations=None if restored.degradations is None else dict(restored.degradations),
             timings=TimingsDocument(
                 decode_ms=timings.decode_s * 1e3,
                 queue_ms=timings.queue_s * 1e3,

@@ -17,6 +17,8 @@ from server.errors import BackendError, BackendUnavailable
 
 SIZE_MULTIPLE = 8
 PROMPT_SHAPE = (3, 5)
+LABELS = ("noise", "haze")
+FINDINGS_SHAPE = (PROMPT_SHAPE[0] + 1, PROMPT_SHAPE[1])
 MOST_BEGUN = 2
 RUN_LOG_HEADER = "start,end,images,pixels\n"
 
@@ -66,7 +68,8 @@ class SimulatedBackend:
             max_batch=self._max_batch,
             can_begin_ahead=True,
             can_mask=self._can_mask,
-            prompt_shape=PROMPT_SHAPE,
+            prompt_shape=FINDINGS_SHAPE,
+            degradation_labels=LABELS,
         )
 
     def run(self, batch: Pixels, weights: PromptWeights | None = None) -> Pixels:
@@ -109,7 +112,9 @@ class SimulatedBackend:
         output = batch.copy()
         if weights is not None:
             red = batch[:, 0, 0, 0, np.newaxis]  # the same for each level
-            weights[:, :, 0], weights[:, :, 1:] = red, ((1 - red) / (PROMPT_SHAPE[1] - 1))[..., np.newaxis]
+            weights[:, :-1, 0], weights[:, :-1, 1:] = red, ((1 - red) / (PROMPT_SHAPE[1] - 1))[..., np.newaxis]
+            weights[:, -1] = 0
+            weights[:, -1, 0], weights[:, -1, 1] = red[:, 0], 1 - red[:, 0]
         starts_at = max(began, self._free_at)
         self._free_at = starts_at + self.duration_s(batch.shape)
         self._begun += 1

@@ -1,8 +1,9 @@
 """The Report: what the network saw in an image, and how much it changed."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from server.imaging.assembly import Samples
 
 ROWS_AT_ONCE = 256
 
+Degradations = Mapping[str, float]
+"""The probability of each degradation that the network can name; they do not exclude one another."""
 LevelWeights = tuple[tuple[float, ...], ...]
 """For each decoder level, from coarse to fine, the share of each learnt prompt component; a level sums to 1."""
 
@@ -26,13 +29,11 @@ class Change:
 
 @dataclass(frozen=True)
 class Report:
-    """What is told about one restoration; `prompt_weights` is None where the artifact does not answer with them.
-
-    The weights are numbers without names: docs/tiling.md has what they do and do not tell about a photo.
-    """
+    """What is told about one restoration; `prompt_weights` is None where the artifact does not answer with them."""
 
     change: Change
     prompt_weights: LevelWeights | None = None
+    """Numbers without names; what was found in the photo is told by its degradations."""
 
 
 def measure_change(before: Sequence[Samples], after: Sequence[Samples]) -> Change:
@@ -57,13 +58,26 @@ def measure_change(before: Sequence[Samples], after: Sequence[Samples]) -> Chang
     )
 
 
-def mean_weights(tiles: Sequence[PromptWeights | None]) -> LevelWeights | None:
-    """The prompt weights of an image: the mean of those of its tiles, each (levels, components).
+@dataclass(frozen=True)
+class Findings:
+    """What the network found in an image; each part is None where the artifact does not answer with it."""
 
-    Tiles are equal in size, so it is also the mean by pixels. None where a tile has none, or none that are numbers.
-    """
-    known = [tile for tile in tiles if tile is not None and np.isfinite(tile).all()]
-    if not known or len(known) < len(tiles):
-        return None
-    levels = np.stack(known).mean(axis=0, dtype=np.float64)
-    return tuple(tuple(level) for level in levels.tolist())
+    prompt_weights: LevelWeights | None = None
+    degradations: Degradations | None = None
+
+    @classmethod
+    def of(cls, tiles: Sequence[PromptWeights | None], labels: Sequence[str]) -> Self:
+        """Average the findings (rows, columns) of an image's runs, and split them.
+
+        Runs are equal in size, so it is also the mean by pixels. The last row has the probabilities of `labels`, if
+        there are any. Nothing is found where a run has no findings, or none that are numbers.
+        """
+        known = [tile for tile in tiles if tile is not None and np.isfinite(tile).all()]
+        if not known or len(known) < len(tiles):
+            return cls()
+        rows = np.stack(known).mean(axis=0, dtype=np.float64).tolist()
+        levels = rows[:-1] if labels else rows
+        return cls(
+            tuple(tuple(level) for level in levels) or None,
+            dict(zip(labels, rows[-1], strict=False)) if labels else None,
+        )

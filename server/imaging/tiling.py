@@ -108,6 +108,8 @@ class Grid:
 
     vertical: Axis
     horizontal: Axis
+    guided: bool = False
+    """Whether one more run, of the whole frame made small, sets the tone of the tiles: see Guide."""
 
     def __len__(self) -> int:
         return len(self.vertical.starts) * len(self.horizontal.starts)
@@ -128,6 +130,11 @@ class Grid:
     def is_whole(self) -> bool:
         """Whether one run covers the image, so that the answer is the network's own for the whole frame."""
         return len(self) == 1
+
+    @property
+    def runs(self) -> int:
+        """The tiles, and the guide."""
+        return len(self) + self.guided
 
     @property
     def tile_shape(self) -> tuple[int, int]:
@@ -151,13 +158,16 @@ def plan(
     max_pixels: int | None = None,
     tile: int | None = None,
     overlap: int | None = None,
+    *,
+    guided: bool = False,
 ) -> Grid:
     """Cut a height x width image into equal tiles whose sides are multiples of `multiple`.
 
     An image of at most `max_pixels` (padded; None: no bound) is one tile, unless `tile` asks for smaller ones. Tiles
     have sides of at most `tile`, else of DEFAULT_TILE, and hold at most `max_pixels`. Neighbours share at least
     `overlap` pixels. The padding is decided here and never again, because the network's attention and prompts are sums
-    over all pixels: any other padding changes every output pixel. Raises InvalidRequest for a `tile` or an `overlap`
+    over all pixels: any other padding changes every output pixel. With `guided` several tiles have a guide. Raises
+    InvalidRequest for a `tile` or an `overlap`
     that cannot be had.
     """
     side = _tile_side(tile, multiple, max_pixels)
@@ -165,7 +175,8 @@ def plan(
     padded = _round_up(height, multiple), _round_up(width, multiple)
     if tile is None and (max_pixels is None or padded[0] * padded[1] <= max_pixels):
         side = max(padded)
-    return Grid(_axis(height, multiple, side, overlap), _axis(width, multiple, side, overlap))
+    vertical, horizontal = _axis(height, multiple, side, overlap), _axis(width, multiple, side, overlap)
+    return Grid(vertical, horizontal, guided and len(vertical.starts) * len(horizontal.starts) > 1)
 
 
 def cut(pixels: Pixels, tile: Tile) -> Pixels:

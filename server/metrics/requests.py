@@ -1,6 +1,6 @@
 """Series of requests: how they ended, how long each stage took, what was refused."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Literal, get_args
 
@@ -8,6 +8,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from server import errors
 from server.metrics.group import SeriesGroup
+
+PRESENT = 0.5
+"""A degradation more probable than this counts as found."""
+CLEAN = "clean"
 
 Stage = Literal["decode", "queue", "inference", "encode", "total"]
 
@@ -39,6 +43,12 @@ class RequestSeries(SeriesGroup):
         self._restored_pixels = Counter(
             "promptir_restored_pixels", "Pixels of the images that were restored, as they were sent", registry=registry
         )
+        self._degradations = Counter(
+            "promptir_degradations",
+            "Restored images in which the network found a degradation, or none (clean); one with several counts in each",
+            ["degradation"],
+            registry=registry,
+        )
         self._upload_bytes = Gauge(
             "promptir_upload_bytes", "Bytes of the uploads that are being read or decoded", registry=registry
         )
@@ -67,6 +77,14 @@ class RequestSeries(SeriesGroup):
 
     def count_restored_pixels(self, pixels: int) -> None:
         self._restored_pixels.inc(pixels)
+
+    def count_degradations(self, degradations: Mapping[str, float] | None) -> None:
+        """Count one restored image under each degradation that is more likely than not, and under none as clean."""
+        if degradations is None:
+            return
+        found = [label for label, probability in degradations.items() if probability > PRESENT]
+        for label in found or [CLEAN]:
+            self._degradations.labels(label).inc()
 
     def watch_uploads(self, used_bytes: Callable[[], float]) -> None:
         """Read what uploads take up when scraped."""

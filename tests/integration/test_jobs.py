@@ -135,7 +135,7 @@ def test_deleting_a_running_job_takes_its_tiles_out_of_the_queue(start: Any, png
     server.until(lambda: server.client.get(path).json()["tiles"]["done"] >= 1)
     document = server.client.get(path).json()
     assert document["state"] == "running"
-    assert document["tiles"]["total"] == 16
+    assert document["tiles"]["total"] == 17  # with the guide
     assert 0 < document["time_left_s"] < 30
     assert_problem(server.client.get(f"{path}/result"), 409, "job-unfinished")
     assert server.client.delete(path).status_code == 204
@@ -154,7 +154,7 @@ def test_events_tell_each_step_and_can_be_taken_up_again(start: Any, png: Image,
     done = [json.loads(event["data"])["tiles"]["done"] for event in events]
     assert done == sorted(done)
     assert len(set(done)) > 4
-    assert done[-1] == 9
+    assert done[-1] == 10  # with the guide
     later = [event["id"] for event in events_of(server, path, events[2]["id"]) if "event" in event]
     assert later == [events[-1]["id"]]
     over = server.client.get(f"{path}/events", headers={"Last-Event-ID": events[-1]["id"]})

@@ -52,17 +52,21 @@ def test_tiles_and_strength_leave_what_the_network_leaves(
     np.testing.assert_array_equal(samples((tmp_path / "out.png").read_bytes()), samples(photo.read_bytes()))
 
 
-def test_a_photo_in_tiles_runs_once_a_tile(photo: Path, tmp_path: Path, command: Command) -> None:
-    def runs(*options: object) -> int:
-        log = tmp_path / f"runs{len(options)}.csv"
-        settings = SIMULATED | {"simulated_run_log": log, "max_batch": 1}
+def test_a_photo_in_tiles_runs_once_a_tile_and_once_for_their_guide(
+    photo: Path, tmp_path: Path, command: Command
+) -> None:
+    def runs(*options: object, **guided: object) -> int:
+        log = tmp_path / f"runs{len(options)}{len(guided)}.csv"
+        settings = SIMULATED | {"simulated_run_log": log, "max_batch": 1} | guided
         assert command("restore", photo, tmp_path / "out.png", "--overwrite", *options, **settings).returncode == 0
         sizes = [int(line.split(",")[3]) for line in log.read_text().splitlines()[1:]]
         return sizes.count(96 * 152) if not options else sizes.count(64 * 64)
 
-    whole, tiled = runs(), runs("--tile", 64, "--overlap", 0)
+    tiles = ("--tile", 64, "--overlap", 0)
+    whole, guided, alone = runs(), runs(*tiles), runs(*tiles, tone_guide="false")
     assert whole == 1
-    assert tiled >= 6  # of 90 x 150, and the warm-up may have one of that size
+    assert alone >= 6  # of 90 x 150, and the warm-up may have one of that size
+    assert guided == alone + 1
 
 
 @pytest.mark.parametrize(("policy", "kept"), [("keep", "who took it"), ("strip", None)])

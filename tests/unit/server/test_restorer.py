@@ -243,6 +243,21 @@ def test_progress_is_told_from_the_decoded_photo_to_the_last_tile() -> None:
     play(scene)
 
 
+def test_a_guide_that_fails_fails_its_photo_once() -> None:
+    backend = FailingBackend(failing=1)
+    metrics = Metrics(CollectorRegistry())
+
+    async def scene(restorer: Restorer) -> None:
+        await restorer.start()
+        backend.runs = 0
+        with pytest.raises(BackendError, match="this run failed"):
+            await restorer.restore(png(400, 400), TILED)
+        assert metrics.registry.get_sample_value("promptir_queue_jobs") == 0
+        assert restorer.snapshot().backlog_ms < 1000
+
+    play(scene, backend, metrics)
+
+
 def test_one_failed_tile_fails_its_photo_once_and_takes_the_others_out_of_the_queue() -> None:
     backend = FailingBackend(failing=2)
     metrics = Metrics(CollectorRegistry())

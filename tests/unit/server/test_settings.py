@@ -17,8 +17,9 @@ from server.settings import (
 # 24 without long work and large photos. `max_whole_pixels`, `upload_stall_s` (what runs, what is waited for) and those
 # of jobs (where, how much, for how long) bound what no other setting bounds; `tracing` turns on what costs, and
 # `successor` says where the export leaves what is better, and `grpc_port` opens another front.
+# `tone_guide` is the one choice in what comes back that a client is not asked for.
 # Who may come (keys, origins) and where metrics are scraped is known to an operator alone.
-MOST_KNOBS = 41
+MOST_KNOBS = 42
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,269 @@
+"""Tone study: large photos in tiles with and without the guide, measured where tiles meet.
+
+    python loadtests/tone_study.py --photos FOLDER   # writes the tables and the picture of docs/tiling.md: an hour
+
+Each scene is a photo of the folder, enlarged and spoiled as in training. Scenes that the output has already are left
+out, so that a study can be continued; another artifact wants another output.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from tone import tone
+
+from models.artifact import DEFAULT_ARTIFACT, Manifest
+from models.training.dataset import photo_paths, read_photo
+from models.training.degradations import EVALUATION
+from server import backends
+from server.backends.base import Pixels
+from server.imaging import tiling
+from server.imaging.assembly import Assembly
+from server.imaging.guide import SIGMA_CELLS, Guide
+from server.imaging.tiling import Grid, Tile
+from server.settings import Settings
+
+Run = Callable[[Pixels], Pixels]
+Row = dict[str, Any]
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "tiling.md"
+PICTURE = ROOT / "docs" / "images" / "large-photo.jpg"
+BEGIN, END = "<!-- tone: begin -->", "<!-- tone: end -->"
+SEED = 5
+MEGAPIXEL = 10**6
+MOST_WHOLE_PIXELS = 3 * MEGAPIXEL
+"""A run of more would take 10 GB."""
+MOST_VARIED_PIXELS = 8 * MEGAPIXEL
+"""Ways of larger photos that are not the server's would be too many copies of them."""
+SIGMAS = (1.25, 5.0, 10.0)
+NOTHING = 1e-6
+"""A difference in tone that is faint to nobody."""
+FLAT = 1e-4
+"""A variance of less, that of 2.5 levels, is no contrast to be matched."""
+PICTURE_WIDTH = 760
+PICTURE_QUALITY = 88
+
+
+class Scene(NamedTuple):
+    """A size, a degradation, and which photo of the folder: its number in the order of names."""
+
+    kind: str
+    width: int
+    height: int
+    photo: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind} {self.width}x{self.height} {self.photo}"
+
+
+PICTURED = Scene("haze", 2048, 1248, 15)
+SCENES = (
+    PICTURED,
+    Scene("haze", 1800, 1200, 2),
+    Scene("noise25", 1800, 1200, 13),
+    Scene("rain", 1800, 1200, 11),
+    Scene("noise25jpeg", 1800, 1200, 25),
+    Scene("clean", 1800, 1200, 26),
+    Scene("clean", 2560, 1600, 62),
+    Scene("haze", 3000, 2000, 9),
+    Scene("noise25jpeg", 6000, 4000, 39),
+)
+
+
+class Contrast(Guide):
+    """A guide that matches the local gain of the frame as well as its mean: what was tried and is not served."""
+
+    def correct(self, tile: Tile, pixels: Pixels, restored: Pixels) -> Pixels:
+        answer = super().correct(tile, pixels, restored)
+        rows, columns = self._rows[tile.top], self._columns[tile.left]
+        for plane, of_frame in zip(tiling.crop(answer, tile), self._frame + self._change, strict=True):
+            known = cv2.resize(plane, (columns.cells, rows.cells), interpolation=cv2.INTER_AREA)
+            wanted = rows.share @ of_frame[rows.seen, columns.seen] @ columns.share.T
+            mean, spread, together = moments(known, wanted)
+            gain = cv2.resize(np.clip((together + FLAT) / (spread + FLAT), 0.5, 2), plane.shape[::-1])
+            middle = cv2.resize(mean, plane.shape[::-1])
+            plane += (gain - 1) * (plane - middle)
+        return answer
+
+
+def moments(one: Pixels, other: Pixels, cells: float = 4.0) -> tuple[Pixels, Pixels, Pixels]:
+    """The local mean of one, its variance, and its covariance with the other, in windows of some cells."""
+    blur: Callable[[Pixels], Pixels] = lambda plane: np.asarray(cv2.GaussianBlur(plane, (0, 0), cells))  # noqa: E731
+    mean = blur(one)
+    return mean, blur(one * one) - mean**2, blur(one * other) - mean * blur(other)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=Path, required=True)
+    parser.add_argument("--artifact", type=Path, default=DEFAULT_ARTIFACT)
+    parser.add_argument("--output", type=Path, default=Path("tone.jsonl"))
+    parser.add_argument(
+        "--whole", nargs="*", default=[scene.kind for scene in SCENES], help="kinds that also run whole"
+    )
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    run, paths, done = start(options), photo_paths(options.photos), {row["scene"] for row in rows_of(options.output)}
+    for scene in SCENES:
+        if scene.name in done:
+            continue
+        row = study(scene, read_photo(paths[scene.photo % len(paths)]), run, whole=scene.kind in options.whole)
+        with options.output.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(json.dumps(row), flush=True)
+    write(rows_of(options.output), Manifest.load(options.artifact))
+    return 0
+
+
+def start(options: argparse.Namespace) -> Run:
+    """The artifact on the server's own backend: (3, H, W) in and out."""
+    settings = Settings.from_environment({"artifact": options.artifact, "backend": "onnx", "threads": options.threads})
+    backend = backends.create(settings.backend, 1)
+    backend.start()
+    return lambda pixels: backend.run(pixels[np.newaxis])[0]
+
+
+def study(scene: Scene, photo: Any, run: Run, *, whole: bool) -> Row:
+    """Restore a scene in every way and measure it."""
+    clean = enlarged(photo, scene)
+    spoiled = clean if scene.kind == "clean" else EVALUATION[scene.kind](clean, np.random.default_rng(SEED))
+    clean, spoiled = (np.ascontiguousarray(image.transpose(2, 0, 1)) for image in (clean, spoiled))
+    pixels = scene.width * scene.height
+    grid = tiling.plan(scene.height, scene.width, 8, Settings().whole_pixels)
+    answers = restored(spoiled, grid, run, ways(grid, varied=pixels <= MOST_VARIED_PIXELS))
+    frame = None
+    if whole and pixels <= MOST_WHOLE_PIXELS:
+        (tile,) = tiling.plan(scene.height, scene.width, 8)
+        frame = np.clip(tiling.crop(run(tiling.cut(spoiled, tile)), tile), 0, 1)
+    if scene == PICTURED:
+        draw([spoiled, answers["tiles"], answers["guide"]])
+    row: Row = {"scene": scene.name, "kind": scene.kind, "megapixels": pixels / MEGAPIXEL, "tiles": len(grid)}
+    row["ways"] = {name: measures(clean, spoiled, answer, frame, grid) for name, answer in answers.items()}
+    if frame is not None:
+        row["ways"]["whole"] = measures(clean, spoiled, frame, None, grid)
+    return row
+
+
+def enlarged(photo: Any, scene: Scene) -> Pixels:
+    """The photo (H, W, 3) made to cover the scene, and cut in its middle."""
+    scale = max(scene.width / photo.shape[1], scene.height / photo.shape[0])
+    size = max(scene.width, round(photo.shape[1] * scale)), max(scene.height, round(photo.shape[0] * scale))
+    large = cv2.resize(photo, size, interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA)
+    top, left = (size[1] - scene.height) // 2, (size[0] - scene.width) // 2
+    return np.asarray(large[top : top + scene.height, left : left + scene.width], np.float32) / np.float32(255)
+
+
+def ways(grid: Grid, *, varied: bool) -> dict[str, Guide | None]:
+    served: dict[str, Guide | None] = {"tiles": None, "guide": Guide(grid)}
+    others: dict[str, Guide | None] = {f"sigma {sigma}": Guide(grid, sigma) for sigma in SIGMAS}
+    others |= {"faint, too": Guide(grid, faint=NOTHING), "contrast": Contrast(grid)}
+    return served | others if varied else served
+
+
+def restored(image: Pixels, grid: Grid, run: Run, guides: dict[str, Guide | None]) -> dict[str, Pixels]:
+    """The photo in tiles, in each way: as the server does it, but in float32."""
+    assemblies = {name: Assembly(grid, np.dtype(np.float32)) for name in guides}
+    answer = None
+    for guide in filter(None, guides.values()):
+        reduced = guide.reduce(lambda rows, columns: image[:, rows, columns])
+        answer = run(reduced) if answer is None else answer
+        guide.take(answer)
+    for tile in grid:
+        pixels = tiling.cut(image, tile)
+        of_tile = run(pixels)
+        for name, guide in guides.items():
+            assemblies[name].add(tile, of_tile if guide is None else guide.correct(tile, pixels, of_tile))
+    return {name: np.asarray(assembly.pixels, np.float32) for name, assembly in assemblies.items()}
+
+
+def measures(clean: Pixels, spoiled: Pixels, answer: Pixels, frame: Pixels | None, grid: Grid) -> Row:
+    seams, elsewhere = tone(spoiled, answer, grid)
+    return {
+        "seams": seams,
+        "elsewhere": elsewhere,
+        "to_clean": psnr(clean, answer),
+        "to_whole": None if frame is None else psnr(frame, answer),
+    }
+
+
+def psnr(one: Pixels, other: Pixels) -> float | None:
+    square = float(np.mean((one - other) ** 2, dtype=np.float64))
+    return -10 * np.log10(square) if square else None
+
+
+def draw(images: list[Pixels]) -> None:
+    """The picture: the upload, its tiles, its tiles with the guide, side by side."""
+    height = round(PICTURE_WIDTH * images[0].shape[1] / images[0].shape[2])
+    size = (PICTURE_WIDTH, height)
+    shown = [cv2.resize(image.transpose(1, 2, 0), size, interpolation=cv2.INTER_AREA) for image in images]
+    picture = np.rint(np.concatenate(shown, axis=1)[:, :, ::-1] * 255).astype(np.uint8)
+    cv2.imwrite(str(PICTURE), picture, [cv2.IMWRITE_JPEG_QUALITY, PICTURE_QUALITY])
+
+
+def rows_of(path: Path) -> list[Row]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def write(rows: list[Row], manifest: Manifest) -> None:
+    """Put the tables into the page, between its marks."""
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    told = f"Measured with {manifest.name} ({manifest.precision}, model {manifest.sha256[:12]})."
+    tables = "\n".join([told, "", *table(rows), "", *variants(rows)])
+    PAGE.write_text(f"{before}{BEGIN}\n{tables}\n{END}{after}")
+
+
+def table(rows: list[Row]) -> Iterator[str]:
+    yield (
+        "| photo | MP | tiles alone: seams p95, max | elsewhere | with the guide: seams p95, max | elsewhere "
+        "| to the whole frame | to the clean photo |"
+    )
+    yield "|---|---|---|---|---|---|---|---|"
+    for row in rows:
+        alone, guide = row["ways"]["tiles"], row["ways"]["guide"]
+        cells = [
+            f"{steps[0]:.1f}, {steps[1]:.0f}" for way in (alone, guide) for steps in (way["seams"], way["elsewhere"])
+        ]
+        to = [f"{decibels(alone[of])} → {decibels(guide[of])}" for of in ("to_whole", "to_clean")]
+        yield f"| {row['kind']} | {row['megapixels']:.1f} | {' | '.join(cells)} | {' | '.join(to)} |"
+
+
+def variants(rows: list[Row]) -> Iterator[str]:
+    """Each way over the photos that have it: how much more steps at seams, and the mean distances by kind."""
+    rows = [row for row in rows if "contrast" in row["ways"]]
+    kinds = sorted({row["kind"] for row in rows})
+    to = " | ".join(f"{kind} to clean" for kind in kinds)
+    yield f"| way | seams p95 - elsewhere p95, worst photo | {to} | haze to the whole frame |"
+    yield "|---|---|" + "---|" * (len(kinds) + 1)
+    names = {
+        "tiles": "tiles alone",
+        "guide": f"sigma {SIGMA_CELLS}, served",
+        "faint, too": "faint differences, too",
+        "contrast": "contrast, too",
+    }
+    for way in rows[0]["ways"] if rows else ():
+        of_way = [(row["kind"], row["ways"][way]) for row in rows if way in row["ways"]]
+        worst = max(found["seams"][0] - found["elsewhere"][0] for _, found in of_way)
+        to_clean = [mean(found["to_clean"] for kind, found in of_way if kind == of) for of in kinds]
+        to_whole = mean(found["to_whole"] for kind, found in of_way if kind == "haze")
+        yield f"| {names.get(way, way)} | {worst:.1f} | {' | '.join(map(decibels, to_clean))} | {decibels(to_whole)} |"
+
+
+def mean(values: Iterator[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def decibels(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
