@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TypeVar
@@ -16,19 +16,17 @@ from server.batching.snapshot import Snapshot
 from server.batching.worker import NewBackend
 from server.codec_threads import CodecThreads
 from server.frame import Frame, Frames
-from server.imaging import codec, tiling
+from server.imaging import tiling
 from server.imaging.entity_tag import entity_tag
-from server.imaging.header import Header, probe
+from server.imaging.header import probe
 from server.imaging.output import OutputFormat, PngEffort
-from server.imaging.report import Degradations, Report
 from server.imaging.tiling import Grid
 from server.metrics import Metrics
-from server.photo import Photo
 from server.restoration import Mode, Progress, Restored, RestoredFrames, RestoreOptions, Timings
 from server.settings import LimitSettings
 from server.stages import observe_stages
 from server.status import Status as Status
-from server.tile_runs import Submit, WholeRun, Work, run_tiles
+from server.tile_runs import Submit, Work, open_photo, run_tiles, write_photo
 from server.together import together
 
 log = logging.getLogger(__name__)
@@ -215,7 +213,7 @@ class Restorer:
                 submit: Submit = lambda pixels: self._batcher.submit(pixels, deadline, priority)  # noqa: E731
             else:  # admitted before it is decoded: that is what takes memory
                 submit = held.enter_context(Series(self._batcher, canvas, grid.runs, deadline)).submit
-            photo, whole = await work(partial(_open, data, header, grid, options))
+            photo, whole = await work(partial(open_photo, data, header, grid, options))
             del data  # the caller may let go of it as well, once `progress` says so
             decoded = self._clock()
             if whole is None:
@@ -224,7 +222,7 @@ class Restorer:
             else:
                 runs = await whole.run(submit, progress)
             completed, stays = self._clock(), not quick or _is_quick(output, options)
-            writing = partial(_write, photo, whole, output, labels)
+            writing = partial(write_photo, photo, whole, output, labels)
             encoded, report, degradations = await (work if stays else self._codecs.run)(writing)
         ended = self._clock()
         inference_s = max(0.0, completed - decoded - runs.queue_s)
@@ -280,20 +278,6 @@ class Restorer:
 async def here(work: Callable[[], T]) -> T:
     """Do it at once, on the event loop."""
     return work()
-
-
-def _open(data: bytes, header: Header, grid: Grid, options: RestoreOptions) -> tuple[Photo, WholeRun | None]:
-    photo = Photo(codec.decode(data, header, options.colours), grid, options)
-    return photo, WholeRun(photo, grid) if grid.is_whole else None
-
-
-def _write(
-    photo: Photo, whole: WholeRun | None, output: OutputFormat, labels: Sequence[str]
-) -> tuple[bytes, Report | None, Degradations | None]:
-    if whole is not None:
-        whole.add()
-    findings = photo.findings(labels)
-    return photo.encode(output), photo.report(findings), findings.degradations
 
 
 def _is_small(grid: Grid) -> bool:

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 from typing import NamedTuple, Protocol, TypeVar
@@ -10,10 +10,14 @@ from typing import NamedTuple, Protocol, TypeVar
 from server.backends.base import Pixels
 from server.batching.job import Canvas, Completion
 from server.frame import Frame
+from server.imaging import codec
 from server.imaging.guide import Guide
+from server.imaging.header import Header
+from server.imaging.output import OutputFormat
+from server.imaging.report import Degradations, Report
 from server.imaging.tiling import Grid, Tile
 from server.photo import Photo
-from server.restoration import Progress
+from server.restoration import Progress, RestoreOptions
 from server.together import together
 
 T = TypeVar("T")
@@ -92,3 +96,19 @@ async def run_tiles(
     else:  # one run that fails is enough, and its photo fails once
         await together(run_in_turn() for _ in range(min(grid.runs, in_flight)))
     return Runs(first_wait, largest, shared)
+
+
+def open_photo(data: bytes, header: Header, grid: Grid, options: RestoreOptions) -> tuple[Photo, WholeRun | None]:
+    """Decode a photo, and cut the one run of a photo that needs no tiles."""
+    photo = Photo(codec.decode(data, header, options.colours), grid, options)
+    return photo, WholeRun(photo, grid) if grid.is_whole else None
+
+
+def write_photo(
+    photo: Photo, whole: WholeRun | None, output: OutputFormat, labels: Sequence[str]
+) -> tuple[bytes, Report | None, Degradations | None]:
+    """Encode a photo, with what is told about it."""
+    if whole is not None:
+        whole.add()
+    findings = photo.findings(labels)
+    return photo.encode(output), photo.report(findings), findings.degradations

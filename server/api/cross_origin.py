@@ -7,7 +7,16 @@ from starlette.types import ASGIApp
 
 _SENT = ["Authorization", "X-API-Key", "Content-Type", "If-None-Match", "Last-Event-ID", "X-Deadline-Ms", "X-Priority"]
 _SENT += ["X-Request-Id"]
-_READ = ["Content-Disposition", "ETag", "Location", "Retry-After", "Server-Timing", "X-Request-Id", "X-Restore-Mode"]
+_READ = [
+    "Content-Disposition",
+    "ETag",
+    "Location",
+    "Retry-After",
+    "Server-Timing",
+    "X-Degradations",
+    "X-Request-Id",
+    "X-Restore-Mode",
+]
 _REMEMBERED_S = 600
 
 

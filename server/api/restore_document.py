@@ -69,6 +69,11 @@ _RESTORED: dict[int | str, dict[str, Any]] = {
                 "sizes shared it, which changes nothing in the answer.",
                 "schema": {"type": "string"},
             },
+            "X-Degradations": {
+                "description": "The probability of each degradation that the network found, such as "
+                "`noise=0.981, jpeg=0.210`; absent where the model names none.",
+                "schema": {"type": "string"},
+            },
             "ETag": {
                 "description": "Names the answer by the upload, the options and the model.",
                 "schema": {"type": "string"},

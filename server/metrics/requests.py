@@ -45,7 +45,7 @@ class RequestSeries(SeriesGroup):
         )
         self._degradations = Counter(
             "promptir_degradations",
-            "Restored images in which the network found a degradation, or none (clean); one with several counts in each",
+            "Restored images by degradation found in them, or clean; one with several counts for each",
             ["degradation"],
             registry=registry,
         )

@@ -1,7 +1,7 @@
 /** Answer: a restored photo as the server gave it, with its name, its mode and where the time went. */
 
 /** @typedef {{ name: string, ms: number }} Stage */
-/** @typedef {{ blob: Blob, name: string, mode: string, stages: Stage[], totalMs: number | null }} Answer */
+/** @typedef {{ blob: Blob, name: string, mode: string, stages: Stage[], totalMs: number | null, found: string[] | null }} Answer */
 
 const STAGES = ["decode", "queue", "inference", "encode"];
 
@@ -16,7 +16,24 @@ export function timings(header) {
   return { stages, totalMs: found.get("total") ?? null };
 }
 
+/** A degradation more probable than this is named. */
+const PRESENT = 0.5;
+
+/** What an X-Degradations header names; null without one. @param {string | null} header */
+export function found(header) {
+  if (header === null) return null;
+  const pairs = header.split(",").map((part) => part.trim().split("="));
+  return pairs.filter(([, probability]) => Number(probability) > PRESENT).map(([label]) => label);
+}
+
 /** The same from the report of a job. @param {Record<string, any> | null | undefined} report */
+export function reportedFound(report) {
+  const degradations = report?.degradations;
+  if (!degradations) return null;
+  return Object.keys(degradations).filter((label) => degradations[label] > PRESENT);
+}
+
+/** The stages and the total from the report of a job. @param {Record<string, any> | null | undefined} report */
 export function reportedTimings(report) {
   const timings = report?.timings;
   if (!timings) return { stages: [], totalMs: null };

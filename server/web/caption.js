@@ -2,7 +2,7 @@
 
 import { element, make } from "./elements.js";
 import { stateOf } from "./tray.js";
-import { duration, size } from "./words.js";
+import { duration, list, size } from "./words.js";
 
 /** @typedef {import("./photo.js").Photo} Photo */
 
@@ -12,6 +12,13 @@ const MEANING = /** @type {Record<string, string>} */ ({
   inference: "The network",
   encode: "Writing the file",
 });
+
+const NAMES = /** @type {Record<string, string>} */ ({ jpeg: "JPEG blocks" });
+
+/** What the network found, in words. @param {string[]} labels */
+function foundIn(labels) {
+  return labels.length ? `${list(labels.map((label) => NAMES[label] ?? label), "and")} found` : "looks clean";
+}
 
 export class Caption {
   #name = element("caption-name", HTMLElement);
@@ -41,6 +48,7 @@ export class Caption {
         `${size(photo.file.size)} → ${size(answer.blob.size)}`,
       );
       if (answer.totalMs !== null) facts.push(duration(answer.totalMs));
+      if (answer.found) facts.push(foundIn(answer.found));
     } else {
       facts.push(size(photo.file.size));
     }

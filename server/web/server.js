@@ -1,6 +1,6 @@
 /** Server: the API that this page was served with. */
 
-import { fileName, reportedTimings, timings } from "./answer.js";
+import { fileName, found, reportedFound, reportedTimings, timings } from "./answer.js";
 import { readEvents } from "./events.js";
 import { Problem } from "./problem.js";
 
@@ -60,6 +60,7 @@ export class Server {
       name: fileName(header("Content-Disposition"), upload.name),
       mode: header("X-Restore-Mode") ?? "whole",
       ...timings(header("Server-Timing")),
+      found: found(header("X-Degradations")),
     };
   }
 
@@ -83,6 +84,7 @@ export class Server {
         name: fileName(result.headers.get("Content-Disposition"), upload.name),
         mode: result.headers.get("X-Restore-Mode") ?? job.result.mode,
         ...reportedTimings(job.result.report),
+        found: reportedFound(job.result.report),
         totalMs: performance.now() - began,
       };
     } finally {

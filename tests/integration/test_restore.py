@@ -96,6 +96,23 @@ def test_every_response_says_how_long_each_stage_took(server: Any, png: Image) -
     assert "total;dur=" in server.client.get("/healthz").headers["server-timing"]
 
 
+def test_an_answer_names_the_degradations_found_and_the_metrics_count_them(
+    start: Callable[..., Any], samples: Samples
+) -> None:
+    server = start().until_ready()  # the simulated device takes red for noise, and its absence for haze
+    for red in (255, 255, 0):
+        picture = cv2.imencode(".png", np.full((8, 8, 3), (0, 0, red), np.uint8))[1].tobytes()
+        response = server.client.post("/restore", content=picture, headers=PNG, params={"report": "true"})
+        expected = "noise=1.000, haze=0.000" if red else "haze=1.000, noise=0.000"
+        assert response.headers["x-degradations"] == expected
+    report = server.client.post(
+        "/restore", content=picture, headers=PNG | {"Accept": "application/json"}, params={"report": "true"}
+    ).json()
+    assert report["degradations"] == {"noise": 0.0, "haze": 1.0}
+    assert server.metric('promptir_degradations_total{degradation="noise"}') == 2
+    assert server.metric('promptir_degradations_total{degradation="haze"}') == 2
+
+
 def test_a_sane_request_id_is_kept_and_logged(server: Any, png: Image) -> None:
     response = server.client.post("/restore", content=png(8, 8), headers=PNG | {"X-Request-ID": "trace-42.a_B"})
     assert response.headers["x-request-id"] == "trace-42.a_B"

@@ -7,6 +7,7 @@ import pytest
 from server.imaging import tiling
 from server.imaging.codec import Image
 from server.imaging.output import OutputFormat
+from server.imaging.report import Findings
 from server.imaging.tiling import Grid
 from server.photo import Photo
 from server.restoration import RestoreOptions
@@ -67,18 +68,18 @@ def test_a_report_measures_the_change_and_is_made_only_for_who_asks() -> None:
     grey = Image((np.full((100, 150), 100, np.uint8),) * 3, None)
     photo = Photo(grey, GRID, RestoreOptions(report=True))
     restored(photo, GRID, 51 / 255)
-    report = photo.report()
+    report = photo.report(Findings())
     assert report is not None
     assert (report.change.mean_abs, report.change.max_abs) == pytest.approx((0.2, 0.2))
     assert report.prompt_weights is None
-    assert Photo(grey, GRID, RestoreOptions()).report() is None
+    assert Photo(grey, GRID, RestoreOptions()).report(Findings()) is None
 
 
-def test_a_report_has_the_mean_of_the_tiles_prompt_weights() -> None:
-    photo = Photo(image(), GRID, RestoreOptions(report=True))
+def test_the_findings_of_a_photo_are_the_mean_of_its_tiles() -> None:
+    photo = Photo(image(), GRID, RestoreOptions())
     for number, tile in enumerate(GRID):
         pixels = photo.cut(tile)
         photo.add(tile, pixels, pixels, np.full((3, 5), number, np.float32))
-    report = photo.report()
-    assert report is not None
-    assert report.prompt_weights == (((len(GRID) - 1) / 2,) * 5,) * 3
+    mean = (len(GRID) - 1) / 2
+    assert photo.findings(()).prompt_weights == ((mean,) * 5,) * 3
+    assert photo.findings(("noise", "haze")).degradations == {"noise": mean, "haze": mean}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.imaging.report import ROWS_AT_ONCE, mean_weights, measure_change
+from server.imaging.report import ROWS_AT_ONCE, Findings, measure_change
 
 DTYPES = st.sampled_from([np.uint8, np.uint16])
 
@@ -42,14 +42,22 @@ def test_arrays_of_another_size_or_depth_are_not_compared() -> None:
         measure_change(np.zeros((3, 2, 2), np.uint8), np.zeros((3, 2, 2), np.uint16))
 
 
-def test_the_weights_of_an_image_are_the_mean_over_its_tiles() -> None:
-    tiles = [np.array([[1, 0], [0.5, 0.5]], np.float32), np.array([[0, 1], [0.25, 0.75]], np.float32)]
-    assert mean_weights(tiles) == ((0.5, 0.5), (0.375, 0.625))
+def test_the_findings_of_an_image_are_the_mean_over_its_runs() -> None:
+    runs = [np.array([[1, 0], [0.5, 0.5]], np.float32), np.array([[0, 1], [0.25, 0.75]], np.float32)]
+    assert Findings.of(runs, ()) == Findings(((0.5, 0.5), (0.375, 0.625)), None)
+
+
+def test_the_last_row_has_the_probabilities_of_the_labels() -> None:
+    found = np.array([[0.5, 0.25, 0.25], [1, 0, 0], [0.75, 0.125, 0]], np.float32)
+    assert Findings.of([found], ("noise", "haze")) == Findings(
+        ((0.5, 0.25, 0.25), (1, 0, 0)), {"noise": 0.75, "haze": 0.125}
+    )
+    assert Findings.of([found[2:]], ("noise", "haze")) == Findings(None, {"noise": 0.75, "haze": 0.125})
 
 
 @pytest.mark.parametrize("other", [None, np.full((2, 2), np.nan, np.float32)])
-def test_weights_that_a_tile_lacks_are_nobodys(other: np.ndarray | None) -> None:
-    tile = np.full((2, 2), 0.5, np.float32)
-    assert mean_weights([tile]) == ((0.5, 0.5), (0.5, 0.5))
-    assert mean_weights([tile, other]) is None
-    assert mean_weights([]) is None
+def test_nothing_is_found_where_a_run_has_no_findings(other: np.ndarray | None) -> None:
+    run = np.full((2, 2), 0.5, np.float32)
+    assert Findings.of([run], ()).prompt_weights == ((0.5, 0.5), (0.5, 0.5))
+    assert Findings.of([run, other], ("noise",)) == Findings()
+    assert Findings.of([], ("noise",)) == Findings()
