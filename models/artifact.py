@@ -1,16 +1,24 @@
 """The manifest: the JSON beside an exported model, written by export, checked by the server before it serves."""
 
+import errno
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from models.regular_file import open_regular, read_regular
+
 MODEL_FILE = "model.onnx"
 MANIFEST_FILE = "manifest.json"
 FORMAT_VERSION = 1
 """Raised whenever a field changes its meaning; a reader accepts exactly its own version."""
+MAX_MANIFEST_BYTES = 1 << 20
+MAX_MODEL_BYTES = 4 << 30
+"""Twice what an ONNX file can have; a file with holes can say any size, and each byte of it is hashed."""
+_LONGEST_QUOTE = 80
 
 DEFAULT_ARTIFACT = Path(__file__).resolve().parent / "artifacts" / "promptir-compact"
 
@@ -103,7 +111,9 @@ class Manifest(_Record):
         fields = _read_object(path)
         version = fields.get("format_version")
         if version != FORMAT_VERSION:
-            raise ArtifactError(f"{path} has format_version {version!r}; this release reads version {FORMAT_VERSION}")
+            raise ArtifactError(
+                f"{path} has format_version {_quoted(version)}; this release reads version {FORMAT_VERSION}"
+            )
         try:
             return cls.model_validate(fields)
         except ValidationError as error:
@@ -130,8 +140,10 @@ class Manifest(_Record):
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal; `OSError` if it cannot be read."""
-    with path.open("rb") as file:
+    """The SHA-256 of a file's bytes, in hexadecimal; `OSError` if it cannot be read, or is no regular file."""
+    with open_regular(path) as file:
+        if (size := os.fstat(file.fileno()).st_size) > MAX_MODEL_BYTES:
+            raise OSError(errno.EFBIG, f"It has {size} bytes, more than the {MAX_MODEL_BYTES} of any model", str(path))
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -139,9 +151,11 @@ def _read_object(path: Path) -> dict[str, object]:
     if not path.parent.is_dir():
         raise ArtifactError(f"artifact folder {path.parent} does not exist")
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = json.loads(read_regular(path, MAX_MANIFEST_BYTES).decode())
     except OSError as error:
         raise ArtifactError(f"cannot read {path}: {error.strerror}") from error
+    except RecursionError:
+        raise ArtifactError(f"{path} is nested more deeply than any manifest") from None
     except ValueError as error:  # not UTF-8 or not JSON
         raise ArtifactError(f"{path} is not JSON: {error}") from error
     if not isinstance(fields, dict):
@@ -152,4 +166,9 @@ def _read_object(path: Path) -> dict[str, object]:
 def _first_problem(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     field = ".".join(str(part) for part in first["loc"])
-    return f"field {field!r}: {first['msg']}"
+    return f"field {_quoted(field)}: {first['msg']}"
+
+
+def _quoted(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]}..."

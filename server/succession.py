@@ -9,8 +9,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from models.artifact import MANIFEST_FILE, ArtifactError, Manifest, sha256_of
+from models.artifact import MANIFEST_FILE, MAX_MANIFEST_BYTES, ArtifactError, Manifest, sha256_of
 from models.plan_manifest import PLAN_FILE, PlanManifest
+from models.regular_file import read_regular
 from server.backends.base import BackendInfo
 from server.errors import BackendUnavailable
 from server.metrics import Metrics
@@ -113,6 +114,6 @@ def _manifest(folder: Path) -> Manifest:
 def _fingerprint(folder: Path) -> str:
     """Which artifact is in the folder; empty for none."""
     try:
-        return hashlib.sha256((folder / MANIFEST_FILE).read_bytes()).hexdigest()
+        return hashlib.sha256(read_regular(folder / MANIFEST_FILE, MAX_MANIFEST_BYTES)).hexdigest()
     except OSError:
         return ""

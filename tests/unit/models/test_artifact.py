@@ -1,11 +1,21 @@
 """The manifest: what it refuses and that it survives the disk."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from models.artifact import MANIFEST_FILE, MODEL_FILE, ArtifactError, Manifest, Parity, sha256_of
+from models.artifact import (
+    MANIFEST_FILE,
+    MAX_MANIFEST_BYTES,
+    MAX_MODEL_BYTES,
+    MODEL_FILE,
+    ArtifactError,
+    Manifest,
+    Parity,
+    sha256_of,
+)
 
 MODEL_BYTES = b"not really a model"
 
@@ -136,3 +146,52 @@ def test_another_format_version_is_refused_before_its_fields_are_read(
     edit(tmp_path, format_version=version, surprise=1)
     with pytest.raises(ArtifactError, match=r"format_version .*; this release reads version 1"):
         Manifest.load(tmp_path)
+
+
+@pytest.mark.parametrize("opening", ["[", '{"parity":'])
+def test_a_manifest_that_is_nested_without_end_is_refused_in_a_sentence(opening: str, tmp_path: Path) -> None:
+    (tmp_path / MANIFEST_FILE).write_text(opening * (MAX_MANIFEST_BYTES // len(opening)))
+    with pytest.raises(ArtifactError, match="is nested more deeply"):
+        Manifest.load(tmp_path)
+
+
+def test_a_manifest_without_end_is_refused_before_it_is_read(manifest: Manifest, tmp_path: Path) -> None:
+    edit(tmp_path, exporter={str(number): "x" * 200 for number in range(6000)})
+    with pytest.raises(ArtifactError, match=f"is larger than {MAX_MANIFEST_BYTES} bytes"):
+        Manifest.load(tmp_path)
+
+
+@pytest.mark.parametrize("field", ["format_version", "x" * 10_000])
+def test_what_a_manifest_says_is_quoted_in_part_only(field: str, manifest: Manifest, tmp_path: Path) -> None:
+    edit(tmp_path, **{field: "x" * 10_000})
+    with pytest.raises(ArtifactError) as refused:
+        Manifest.load(tmp_path)
+    assert len(str(refused.value)) < 300 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", [MANIFEST_FILE, MODEL_FILE])
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_is_no_regular_file_is_refused_and_never_waited_for(
+    name: str, kind: str, manifest: Manifest, tmp_path: Path
+) -> None:
+    (tmp_path / name).unlink()
+    if kind == "pipe":
+        os.mkfifo(tmp_path / name)
+    elif kind == "device":
+        (tmp_path / name).symlink_to("/dev/zero")
+    else:
+        (tmp_path / name).mkdir()
+    with pytest.raises(ArtifactError, match="not a regular file"):
+        Manifest.load(tmp_path).verify(tmp_path)
+
+
+def test_a_model_file_with_holes_of_any_size_is_not_hashed(manifest: Manifest, tmp_path: Path) -> None:
+    os.truncate(tmp_path / MODEL_FILE, MAX_MODEL_BYTES + 1)
+    with pytest.raises(ArtifactError, match="more than the"):
+        manifest.verify(tmp_path)
+
+
+def test_a_link_to_a_model_file_is_followed(manifest: Manifest, tmp_path: Path) -> None:
+    (tmp_path / MODEL_FILE).rename(tmp_path / "elsewhere")
+    (tmp_path / MODEL_FILE).symlink_to("elsewhere")
+    manifest.verify(tmp_path)
