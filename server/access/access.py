@@ -1,13 +1,13 @@
 """Access: lets in who has a key of the keys file, which may change while the server runs."""
 
-import hmac
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 from server.access.caller import Caller
-from server.access.keys_file import digest_of, read_keys
+from server.access.keys_file import Keys, digest_of, read_keys
 from server.errors import Forbidden, KeysUnavailable, Unauthorized
 from server.metrics import Metrics
 
@@ -16,9 +16,11 @@ log = logging.getLogger(__name__)
 LOOK_S = 1.0
 """Between looks whether the file has changed: a key that is removed is refused after so long at most."""
 MAX_KEY_BYTES = 512
+MAX_KEYS_SHOWN = 16
+"""Of one request: a proxy may add its own, and each that is looked up costs time."""
 
 _AUTHORIZATION, _API_KEY = b"authorization", b"x-api-key"
-_BEARER = b"bearer "
+_BEARER = b"bearer"
 _HOW = "send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
 
 Signature = tuple[int, int, int]
@@ -27,44 +29,50 @@ Signature = tuple[int, int, int]
 class Access:
     """`enter` is the one way in, for HTTP and for gRPC; it belongs to one event loop.
 
-    A file that is broken or gone while the server runs is told in the log, and the keys that were stay.
+    A file that is broken, half written or gone while the server runs is told in the log, and the keys that were stay.
     """
 
     def __init__(self, path: Path, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
         self._path = path
         self._metrics = metrics
         self._clock = clock
-        self._clients: tuple[tuple[bytes, str], ...] = ()
+        self._keys: Keys | None = None
+        self._names: dict[bytes, str] = {}
         self._callers: dict[str, Caller] = {}
         self._seen: Signature | None = None
         self._look_at = 0.0
+        self._was_empty = False
 
     def open(self) -> None:
         """Read the keys for the first time; raises KeysUnavailable. Further calls do nothing."""
-        if self._callers:
+        if self._keys is not None:
             return
         self._seen = self._signature()
         self._read()
         self._look_at = self._clock() + LOOK_S
 
     def enter(self, headers: Iterable[tuple[bytes, bytes]]) -> Caller:
-        """The client whose key is in the headers, lower-case names. Raises Unauthorized, Forbidden."""
+        """The client of the first good key in the headers, lower-case names. Raises Unauthorized, Forbidden.
+
+        A request may show several: a proxy that adds credentials of its own takes nothing from those of the client.
+        """
         self._look()
-        key = _key_in(headers)
-        if not key:
+        shown = list(islice(_keys_in(list(headers)), MAX_KEYS_SHOWN))
+        if not shown:
             raise Unauthorized(f"This server asks for an API key: {_HOW}.")
-        digest = digest_of(key.decode("latin-1")) if len(key) <= MAX_KEY_BYTES else b""
-        name = None
-        for known, client in self._clients:  # all of them: how long it takes tells nothing
-            if hmac.compare_digest(known, digest):
-                name = client
-        if name is None:
+        known = [caller for key in shown if (caller := self._find(key)) is not None]
+        if not known:
             raise Unauthorized(f"The API key is not known here; {_HOW}.")
-        caller = self._callers[name]
-        if caller.terms.suspended:
-            self._metrics.count_key_refusal(name, "suspended")
-            raise Forbidden(f"The key {name} is suspended.")
-        return caller
+        for caller in known:
+            if not caller.terms.suspended:
+                return caller
+        self._metrics.count_key_refusal(known[0].label, "suspended")
+        raise Forbidden(f"The key {known[0].name} is suspended.")
+
+    def _find(self, key: bytes) -> Caller | None:
+        # A look into a dictionary: what is compared are hashes, and from how long that takes nobody finds a key.
+        name = self._names.get(digest_of(key.decode("latin-1"))) if len(key) <= MAX_KEY_BYTES else None
+        return None if name is None else self._callers[name]
 
     def _look(self) -> None:
         now = self._clock()
@@ -82,14 +90,37 @@ class Access:
 
     def _read(self) -> None:
         keys = read_keys(self._path)
+        if self._keys is not None:
+            self._check_whole(keys, self._keys)
+        elif keys.cut is not None:
+            log.warning("the last line of the keys file does not end: is the file whole?", extra={"key": keys.cut})
+        labels = keys.labels()
         # A client whose terms are the same keeps what it has used up.
         same = {name: old for name, old in self._callers.items() if keys.terms.get(name) == old.terms}
+        for name, caller in same.items():
+            caller.count_as(labels[name])
         self._callers = {
-            name: same.get(name) or Caller(name, terms, self._metrics, self._clock)
+            name: same.get(name) or Caller(name, labels[name], terms, self._metrics, self._clock)
             for name, terms in keys.terms.items()
         }
-        self._clients = keys.clients
+        self._keys, self._names = keys, dict(keys.clients)
         log.info("keys read", extra={"keys": len(keys.clients), "clients": len(keys.terms)})
+
+    def _check_whole(self, keys: Keys, present: Keys) -> None:
+        """Raise KeysUnavailable where a file that takes the place of another may be a part of what is being written."""
+        if self._signature() != self._seen:
+            self._seen = None  # for the next look to read it again
+            raise KeysUnavailable(f"the keys file {self._path} changed while it was read")
+        was_empty, self._was_empty = self._was_empty, not keys.clients
+        if not keys.clients and present.clients and not was_empty:
+            self._seen = None
+            raise KeysUnavailable(f"the keys file {self._path} has no keys: that counts once it is seen again")
+        name = keys.cut
+        # That a key is suspended, or its limit, stands at the end of its line.
+        if name is not None and not keys.terms[name].suspended and keys.terms[name] != present.terms.get(name):
+            raise KeysUnavailable(
+                f"the keys file {self._path}: the last line, of {name}, does not end; it may be half written"
+            )
 
     def _signature(self) -> Signature | None:
         try:
@@ -99,11 +130,14 @@ class Access:
         return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-def _key_in(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    key = b""
+def _keys_in(headers: list[tuple[bytes, bytes]]) -> Iterator[bytes]:
+    """Each key that is shown; several values of a header come apart or, folded by a proxy, with commas between."""
     for name, value in headers:
-        if name == _AUTHORIZATION and value[: len(_BEARER)].lower() == _BEARER:
-            return value[len(_BEARER) :].strip()
+        if name == _AUTHORIZATION:
+            for part in value.split(b",", MAX_KEYS_SHOWN):
+                scheme, *key = part.split(None, 1)[:2] or [b""]
+                if scheme.lower() == _BEARER and key:
+                    yield key[0].strip()
+    for name, value in headers:
         if name == _API_KEY:
-            key = value.strip()
-    return key
+            yield from filter(None, (part.strip() for part in value.split(b",", MAX_KEYS_SHOWN)))

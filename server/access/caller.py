@@ -12,32 +12,42 @@ PIXELS = 1_000_000
 
 
 class Caller:
-    """Charged before work is done for it; what was charged is not given back where the work then fails."""
+    """Charged before work is done for it; what was charged is not given back where the work then fails.
 
-    def __init__(self, name: str, terms: Terms, metrics: Metrics, clock: Callable[[], float]) -> None:
+    It is counted by its `label`: the metrics are open to strangers.
+    """
+
+    def __init__(self, name: str, label: str, terms: Terms, metrics: Metrics, clock: Callable[[], float]) -> None:
         self.name = name
+        self.label = label
         self.terms = terms
         self._metrics = metrics
         self._requests = _bucket(terms.requests_per_minute, clock)
         self._megapixels = _bucket(terms.megapixels_per_minute, clock)
-        metrics.add_key(name)
+        metrics.add_key(label)
+
+    def count_as(self, label: str) -> None:
+        """Count what follows under another label: the client has other keys."""
+        if label != self.label:
+            self.label = label
+            self._metrics.add_key(label)
 
     def charge_request(self) -> None:
         """Charge one piece of work that is asked for; raises QuotaExceeded."""
         self._charge(self._requests, 1.0, "requests")
-        self._metrics.count_key_request(self.name)
+        self._metrics.count_key_request(self.label)
 
     def charge_pixels(self, pixels: int) -> None:
         """Charge the pixels of an image, as its header tells them; raises QuotaExceeded."""
         self._charge(self._megapixels, pixels / PIXELS, "megapixels")
-        self._metrics.count_key_pixels(self.name, pixels)
+        self._metrics.count_key_pixels(self.label, pixels)
 
     def _charge(self, bucket: TokenBucket | None, amount: float, kind: QuotaKind) -> None:
         wait_s = 0.0 if bucket is None else bucket.take(amount)
         if bucket is None or wait_s == 0.0:
             return
         self._metrics.count_refusal(QuotaExceeded.slug)
-        self._metrics.count_key_refusal(self.name, kind)
+        self._metrics.count_key_refusal(self.label, kind)
         raise QuotaExceeded(
             f"The key {self.name} may have {plain(bucket.per_minute)} {kind} a minute, and has had them.",
             wait_s,

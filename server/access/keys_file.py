@@ -1,6 +1,7 @@
 """The keys file: one API key a line, by its hash."""
 
 import hashlib
+import hmac
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
@@ -8,19 +9,21 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
+from models.regular_file import read_regular
 from server.errors import KeysUnavailable
 
 KEY_PREFIX = "promptir_"
 """By which scanners for leaked secrets, and people, know what they have found."""
 KEY_BYTES = 32
 MAX_BYTES = 1 << 20
-"""Some thousands of keys: each is compared with at each request."""
+"""Some thousands of keys, read on the event loop."""
 
 # Safe in a log line, a label of a metric and a file.
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HASH = re.compile(r"sha256:([0-9a-f]{64})")
 _SUSPENDED = "suspended"
 _LIMITS = ("requests_per_minute", "megapixels_per_minute")
+_LABEL_DIGITS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,16 @@ class Keys:
     clients: tuple[tuple[bytes, str], ...]
     """(digest, name); a client may have several, the old and the new one."""
     terms: Mapping[str, Terms]
+    cut: str | None = None
+    """The client of a last line that does not end, so that words may still follow: no line before it has the client."""
+
+    def labels(self) -> dict[str, str]:
+        """Each client's label in the metrics, which tells its name only to who has the keys file.
+
+        It stays the same over restarts and replicas, until the first of the client's lines is another one.
+        """
+        first = {name: digest for digest, name in reversed(self.clients)}
+        return {name: _label(name, first[name]) for name in self.terms}
 
 
 def plain(value: float) -> str:
@@ -70,28 +83,31 @@ def new_key(name: str, terms: Terms) -> tuple[str, str]:
 def read_keys(path: Path) -> Keys:
     """Read a keys file; raises KeysUnavailable with the line that is wrong."""
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        text = read_regular(path, MAX_BYTES).decode()
     except OSError as error:
         raise KeysUnavailable(f"the keys file {path} cannot be read: {error.strerror}") from error
-    if len(data) > MAX_BYTES:
-        raise KeysUnavailable(f"the keys file {path} is larger than {MAX_BYTES} bytes")
+    except UnicodeDecodeError as error:
+        raise KeysUnavailable(f"the keys file {path}: {error}") from error
     try:
-        return _keys(data.decode().splitlines())
-    except ValueError as error:  # UnicodeDecodeError is one
+        return _keys(text)
+    except ValueError as error:
         raise KeysUnavailable(f"the keys file {path}: {error}") from error
 
 
-def _keys(lines: Iterable[str]) -> Keys:
+def _keys(text: str) -> Keys:
     clients: dict[bytes, str] = {}
     terms: dict[str, Terms] = {}
+    cut: str | None = None
+    lines = text.split("\n")  # and at nothing else that Unicode takes for the end of a line
     for number, (name, digest, words) in _entries(lines):
         if clients.setdefault(digest, name) != name:
             raise ValueError(f"line {number}: the hash is that of {clients[digest]} already")
         own = _terms(words, number)
+        if number == len(lines) and name not in terms:
+            cut = name
         if terms.setdefault(name, own) != own:
             raise ValueError(f"line {number}: {name} has other limits in a line before; a client's lines agree")
-    return Keys(tuple(clients.items()), terms)
+    return Keys(tuple(clients.items()), terms, cut)
 
 
 def _entries(lines: Iterable[str]) -> Iterator[tuple[int, tuple[str, bytes, list[str]]]]:
@@ -118,3 +134,8 @@ def _terms(words: Iterable[str], number: int) -> Terms:
         else:
             raise ValueError(f"line {number}: {name} is none of {', '.join(_LIMITS)} with a number, {_SUSPENDED}")
     return Terms(**limits, suspended=suspended)
+
+
+def _label(name: str, digest: bytes) -> str:
+    # Names can be guessed, digests cannot.
+    return hmac.digest(digest, f"metrics {name}".encode(), "sha256").hex()[:_LABEL_DIGITS]

@@ -11,7 +11,7 @@ QuotaKind = Literal["requests", "megapixels", "suspended"]
 
 
 class AccessSeries(SeriesGroup):
-    """Told by server/access; the labels are the names in the keys file, and no others."""
+    """Told by server/access; `key` is a label of the client that tells nobody its name (docs/access.md)."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         super().__init__(registry)

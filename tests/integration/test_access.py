@@ -13,7 +13,7 @@ import pytest
 from problems import assert_problem
 
 from promptir_client import Client, Forbidden, NotFound, Retries, TooManyRequests, Unauthorized
-from server.access.keys_file import Terms, new_key
+from server.access.keys_file import Terms, new_key, read_keys
 
 Image = Callable[..., bytes]
 Command = Callable[..., Any]
@@ -22,6 +22,7 @@ BOB, BOB_LINE = new_key("bob", Terms())
 EVE, EVE_LINE = new_key("eve", Terms(suspended=True))
 SPARE, SPARE_LINE = new_key("sparing", Terms(requests_per_minute=60, megapixels_per_minute=0.06))
 ORIGIN = "https://photos.example"
+CountOf = Callable[..., float]
 ONCE = Retries(attempts=1)
 
 
@@ -32,6 +33,19 @@ def guarded(session_start: Any, tmp_path_factory: pytest.TempPathFactory) -> Any
     (folder / "keys").write_text("\n".join([ADA_LINE, BOB_LINE, EVE_LINE, SPARE_LINE]))
     settings = {"keys_file": folder / "keys", "jobs_folder": folder / "jobs", "cors_origins": ORIGIN}
     return session_start(**settings).until_ready()
+
+
+@pytest.fixture
+def count_of(guarded: Any, tmp_path: Path) -> Callable[..., float]:
+    """The value of a series of a key's own, by the client's name."""
+    (tmp_path / "keys").write_text("\n".join([ADA_LINE, BOB_LINE, EVE_LINE, SPARE_LINE]))
+    labels = read_keys(tmp_path / "keys").labels()
+
+    def value(series: str, name: str, further: str = "") -> float:
+        found: float = guarded.metric(f'promptir_key_{series}_total{{key="{labels[name]}"{further}}}')
+        return found
+
+    return value
 
 
 @pytest.mark.parametrize(
@@ -86,7 +100,9 @@ def test_openapi_says_where_a_key_is_asked_for(guarded: Any, server: Any) -> Non
     assert "security" not in server.client.get("/openapi.json").json()
 
 
-def test_either_header_lets_in_and_the_log_has_the_name_alone(guarded: Any, png: Image) -> None:
+def test_either_header_lets_in_and_the_log_has_the_name_alone(
+    guarded: Any, png: Image, count_of: Callable[..., float]
+) -> None:
     for headers in ({"Authorization": f"Bearer {ADA}"}, {"X-API-Key": ADA}):
         response = guarded.client.post("/restore", content=png(8, 8, seed=1), headers=headers)
         assert response.status_code == 200
@@ -97,8 +113,28 @@ def test_either_header_lets_in_and_the_log_has_the_name_alone(guarded: Any, png:
     written = json.dumps(guarded.lines)
     assert ADA not in written
     assert SPARE not in written
-    assert guarded.metric('promptir_key_requests_total{key="ada"}') >= 2
-    assert guarded.metric('promptir_key_pixels_total{key="ada"}') >= 128
+    assert count_of("requests", "ada") >= 2
+    assert count_of("pixels", "ada") >= 128
+
+
+def test_no_name_of_a_client_is_in_the_open_metrics(guarded: Any) -> None:
+    """Neither in the text format nor in OpenMetrics, and with a key no more than without."""
+    for headers in ({}, {"X-API-Key": ADA}, {"Accept": "application/openmetrics-text"}):
+        page = guarded.client.get("/metrics", headers=headers).text
+        assert "promptir_key_requests_total{" in page
+        assert not [name for name in ("ada", "bob", "eve", "sparing") if f'"{name}"' in page]
+
+
+def test_a_good_key_lets_in_beside_the_credentials_of_a_proxy(guarded: Any) -> None:
+    for headers in (
+        [("Authorization", "Bearer of-the-proxy"), ("X-API-Key", ADA)],
+        [("Authorization", f"Bearer {ADA}"), ("X-API-Key", "of-the-proxy")],
+        [("X-API-Key", "of-the-proxy"), ("X-API-Key", ADA)],
+        [("X-API-Key", ADA), ("X-API-Key", "of-the-proxy")],
+        [("Authorization", "Basic YTpi"), ("Authorization", f"Bearer {ADA}")],
+        [("X-API-Key", f"of-the-proxy, {ADA}")],
+    ):
+        assert guarded.client.get("/v1/scheduler", headers=headers).status_code == 200, headers
 
 
 def test_a_large_upload_without_a_key_gets_its_answer_unread(guarded: Any) -> None:
@@ -132,7 +168,9 @@ def test_the_command_line_shows_its_key_and_gives_up_at_once_without(
     assert len(list((tmp_path / "out").iterdir())) == 4
 
 
-def test_pixels_are_charged_from_the_header_and_the_wait_is_told(guarded: Any, png: Image) -> None:
+def test_pixels_are_charged_from_the_header_and_the_wait_is_told(
+    guarded: Any, png: Image, count_of: Callable[..., float]
+) -> None:
     """0.06 megapixels a minute are 1000 pixels a second."""
     with Client(guarded.url, SPARE, retries=ONCE) as client:
         assert client.restore(png(200, 200, seed=3)).data
@@ -146,22 +184,24 @@ def test_pixels_are_charged_from_the_header_and_the_wait_is_told(guarded: Any, p
         cut = png(200, 200, seed=5)[:3000]  # it would not even decode
         with pytest.raises(TooManyRequests):
             client.restore(cut)
-    assert guarded.metric('promptir_key_refusals_total{key="sparing",reason="megapixels"}') == 3
-    assert guarded.metric('promptir_key_pixels_total{key="sparing"}') == 40_000
+    assert count_of("refusals", "sparing", ',reason="megapixels"') == 3
+    assert count_of("pixels", "sparing") == 40_000
 
 
-def test_a_size_behind_a_long_profile_is_charged_as_well(guarded: Any, png: Image) -> None:
+def test_a_size_behind_a_long_profile_is_charged_as_well(
+    guarded: Any, png: Image, count_of: Callable[..., float]
+) -> None:
     data = png(300, 300, seed=6)
     profile = b"\xff\xe2" + (65_533).to_bytes(2, "big") + b"x" * 65_531
     import cv2
     import numpy as np
 
     jpeg = cv2.imencode(".jpg", cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR))[1].tobytes()
-    before = guarded.metric('promptir_key_pixels_total{key="bob"}')
+    before = count_of("pixels", "bob")
     headers = {"X-API-Key": BOB}
     response = guarded.client.post("/restore", content=jpeg[:2] + profile * 10 + jpeg[2:], headers=headers)
     assert response.status_code == 200, response.text
-    assert guarded.metric('promptir_key_pixels_total{key="bob"}') == before + 90_000
+    assert count_of("pixels", "bob") == before + 90_000
 
 
 def test_jobs_belong_to_the_key_that_made_them(guarded: Any, png: Image) -> None:
@@ -216,6 +256,12 @@ def test_keys_are_made_by_the_command_line_and_a_bad_file_stops_the_start(tmp_pa
     assert made.stdout.startswith("ada sha256:")
     assert made.stdout.endswith(" requests_per_minute=30\n")
     assert made.stderr.startswith("promptir_")
+    (label,) = {
+        line.split()[0]
+        for line in command("key", "labels", "--keys-file", keys).stdout.splitlines()
+        if line.endswith(" ada")
+    }
+    assert len(label) == 12
     keys.write_text("ada secret")
     refused = command("serve", "--port", 0, backend="simulated", keys_file=keys)
     assert refused.returncode == 1

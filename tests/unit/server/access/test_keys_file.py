@@ -74,3 +74,17 @@ def test_a_key_that_stands_there_by_mistake_is_not_repeated(tmp_path: Path) -> N
         read_keys(tmp_path / "none")
     with pytest.raises(KeysUnavailable, match="no name for a key"):
         new_key("two words", Terms())
+
+
+def test_a_line_ends_at_a_line_feed_and_at_nothing_else(tmp_path: Path) -> None:
+    assert read(tmp_path, f"ada sha256:{A}\r\nbob sha256:{B}\r\n").terms == {"ada": Terms(), "bob": Terms()}
+    for end in ("\x0b", "\x85", "\u2028"):
+        assert read(tmp_path, f"ada sha256:{A} {end} suspended\n").terms == {"ada": Terms(suspended=True)}
+
+
+def test_the_labels_of_two_clients_and_of_two_installations_differ(tmp_path: Path) -> None:
+    text = f"ada sha256:{A}\nada sha256:{B}\nbob sha256:{'c' * 64}\n"
+    labels = read(tmp_path, text).labels()
+    assert len(set(labels.values())) == 2
+    assert labels == read(tmp_path, f"# more\n{text}").labels()
+    assert labels["ada"] != read(tmp_path, f"ada sha256:{'d' * 64}\n").labels()["ada"]
