@@ -44,6 +44,7 @@ from server.batching.pool import WorkerPool
 from server.batching.recovery import ParityCheck
 from server.batching.worker import NewBackend, Worker
 from server.imaging import codec
+from server.jobs.budget import Budget
 from server.jobs.long_work import LongWork
 from server.jobs.runner import Runner
 from server.jobs.store import Store
@@ -107,11 +108,14 @@ def create_succession(settings: Settings, restorer: Restorer, metrics: Metrics) 
     return Succession(present.successor, present, replace, metrics)
 
 
-def create_jobs(settings: JobSettings, restorer: Restorer, metrics: Metrics) -> LongWork | None:
-    """Wire the long work, not started; None where the settings give it no folder."""
+def create_jobs(
+    settings: JobSettings, restorer: Restorer, metrics: Metrics, access: Access | None = None
+) -> LongWork | None:
+    """Wire the long work, not started; None where the settings give it no folder. The clients of `access` share it."""
     if settings.jobs_folder is None:
         return None
-    store = Store(settings.jobs_folder, settings.jobs_max_bytes, settings.jobs_keep_hours * 3600)
+    budget = Budget(settings.jobs_max_bytes, lambda: () if access is None else access.clients)
+    store = Store(settings.jobs_folder, budget, settings.jobs_keep_hours * 3600)
     thread = StoreThread()
 
     def describe(restored: Restored) -> dict[str, object]:
@@ -177,7 +181,8 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Ser
     metrics = Metrics(registry)
     tracing = create_tracing(version()) if settings.tracing else None
     restorer = create_restorer(settings, metrics, new_backend)
-    jobs = create_jobs(settings.jobs, restorer, metrics)
+    access = create_access(settings, metrics)
+    jobs = create_jobs(settings.jobs, restorer, metrics, access)
     succession = create_succession(settings, restorer, metrics)
 
     @asynccontextmanager
@@ -207,7 +212,6 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Ser
             tracing.stop(SEND_TRACES_S)
 
     app = Service(title="PromptIR Serve", description=DESCRIPTION, version=version(), lifespan=lifespan)
-    access = create_access(settings, metrics)
     app.state.services = services = Services(restorer, metrics, settings, version(), jobs, access)
     room = _add_routes(app, services, tracing)
     # Its answers do not pass the layer that lets pages of other origins read them.

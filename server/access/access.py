@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -42,6 +42,11 @@ class Access:
         self._seen: Signature | None = None
         self._look_at = 0.0
         self._was_empty = False
+
+    @property
+    def clients(self) -> Collection[str]:
+        """The names of all clients, to be read from any thread."""
+        return self._callers.keys()
 
     def open(self) -> None:
         """Read the keys for the first time; raises KeysUnavailable. Further calls do nothing."""

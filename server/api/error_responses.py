@@ -44,6 +44,7 @@ STATUS: Mapping[type[PromptIRServeError], int] = {
     errors.JobError: 500,
     errors.JobsOff: 501,
     errors.DiskFull: 507,
+    errors.JobsUnavailable: 503,
     errors.BackendError: 500,
     errors.Draining: 503,
     errors.NotReady: 503,

@@ -6,7 +6,6 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
 from server.api.services import InjectedServices
-from server.restorer import Status
 
 router = APIRouter(prefix="/v1", tags=["health"])
 
@@ -50,11 +49,10 @@ async def live() -> HealthResponse:
 @router.get("/health/ready", summary="Readiness", responses=_NOT_READY)
 async def ready(services: InjectedServices, response: Response) -> HealthResponse:
     """As `/readyz`."""
-    status = services.restorer.status
-    if status is Status.READY:
+    if (refusal := services.refusal) is None:
         return HealthResponse(message="Service is ready.", status="ready")
     response.status_code = 503
-    return HealthResponse(message=status.refusal.detail, status="not ready")
+    return HealthResponse(message=refusal.detail, status="not ready")
 
 
 @router.get("/version", summary="Package, artifact, backend and device")

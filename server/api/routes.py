@@ -50,14 +50,19 @@ async def healthz() -> Health:
 
 @router.get(
     "/readyz",
+    response_model_exclude_none=True,
     summary="Readiness",
-    responses={503: {"model": Readiness, "description": "Starting, draining, or the backend is lost."}},
+    responses={503: {"model": Readiness, "description": "Starting, draining, the backend or the jobs' disk is lost."}},
 )
 async def readyz(services: InjectedServices, response: Response) -> Readiness:
-    """200 while restorations are taken: after the warm-up and until the drain."""
-    status = services.restorer.status
-    response.status_code = 200 if status is Status.READY else 503
-    return Readiness(status=status)
+    """200 while restorations are taken, after the warm-up and until the drain, and jobs can be stored and read."""
+    refusal, status = services.refusal, services.restorer.status
+    trouble = None if services.jobs is None else services.jobs.trouble
+    response.status_code = 200 if refusal is None else 503
+    return Readiness(
+        status="jobs-unavailable" if refusal is not None and status is Status.READY else status,
+        jobs=None if trouble is None else trouble.detail,
+    )
 
 
 @router.get("/v1/scheduler", summary="What waits, what runs and what runs cost")

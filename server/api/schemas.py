@@ -30,9 +30,10 @@ class Health(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Whether restorations are taken."""
+    """Whether restorations are taken, and the jobs of this server can be used."""
 
-    status: Status
+    status: Status | Literal["jobs-unavailable"]
+    jobs: str | None = Field(default=None, description="What is wrong with the disk of the jobs; null: nothing.")
 
 
 class Model(BaseModel):

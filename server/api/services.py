@@ -6,9 +6,10 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from server.access.access import Access
+from server.errors import JobsUnavailable, PromptIRServeError
 from server.jobs.long_work import LongWork
 from server.metrics import Metrics
-from server.restorer import Restorer
+from server.restorer import Restorer, Status
 from server.settings import LimitSettings, Settings
 
 
@@ -24,6 +25,14 @@ class Services:
     """None where no folder was given for them."""
     access: Access | None = None
     """None where nobody is asked for a key."""
+
+    @property
+    def refusal(self) -> PromptIRServeError | None:
+        """Why the server is not ready; None where it is. A full disk is no reason: what is stored can be read."""
+        if (status := self.restorer.status) is not Status.READY:
+            return status.refusal
+        trouble = None if self.jobs is None else self.jobs.trouble
+        return trouble if isinstance(trouble, JobsUnavailable) else None
 
     @property
     def limits(self) -> LimitSettings:

@@ -37,6 +37,7 @@ def submit_document() -> APIRoute:
             *UPLOAD_ERRORS,
             errors.JobsFull,
             errors.JobsOff,
+            errors.JobsUnavailable,
             errors.DiskFull,
         ),
     )

@@ -29,7 +29,8 @@ PromptIRServeError
 │   ├── JobInterrupted         the server ended again and again while the job ran
 │   ├── JobsOff                the server keeps no jobs
 │   ├── DiskFull               the disk or the budget does not hold the job at all
-│   └── JobsUnavailable        start-up only: the jobs folder cannot be used
+│   ├── JobDamaged             its upload or result was changed or removed on the disk
+│   └── JobsUnavailable        the jobs folder cannot be used, at the start or until it is repaired
 ├── DeadlineExceeded           the caller's deadline passed before the job ran
 └── BackendError               the backend failed a run
     ├── DeviceOutOfMemory      a run needs more memory than the device has free
@@ -52,6 +53,7 @@ from server.errors.backend import (
 )
 from server.errors.job import (
     DiskFull,
+    JobDamaged,
     JobError,
     JobExpired,
     JobInterrupted,
@@ -99,6 +101,7 @@ __all__ = [
     "ImageTooLarge",
     "InvalidImage",
     "InvalidRequest",
+    "JobDamaged",
     "JobError",
     "JobExpired",
     "JobInterrupted",

@@ -52,9 +52,21 @@ class DiskFull(JobError):
     slug = "disk-full"
     title = "Disk full"
 
+    @property
+    def is_of_budget(self) -> bool:
+        """Whether the job outgrows the budget, which clearing the disk does not help."""
+        return "jobs_max_bytes" in self.extensions
+
+
+class JobDamaged(JobError):
+    """The stored upload or result of the job was changed or removed on the disk."""
+
+    slug = "job-damaged"
+    title = "Job damaged"
+
 
 class JobsUnavailable(JobError):
-    """The jobs folder cannot be used; the detail says why."""
+    """The jobs folder cannot be used, as long as that lasts; the detail says why."""
 
     slug = "jobs-unavailable"
     title = "Jobs unavailable"

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,9 +36,11 @@ CREATE TABLE IF NOT EXISTS jobs (
 CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, number, bytes);
 CREATE INDEX IF NOT EXISTS jobs_by_expiry ON jobs (expires_at) WHERE expires_at IS NOT NULL;
 """
+# Once the column is there, which folders of the first version lack.
+_BY_OWNER = "CREATE INDEX IF NOT EXISTS jobs_by_owner ON jobs (owner, state, number, pixels, bytes)"
 _COLUMNS = (
-    "id, number, state, options, filename, pixels, result_bytes, deadline_at, owner, starts, created_at, expires_at, "
-    "problem, answer"
+    "id, number, state, options, filename, pixels, result_bytes, deadline_at, owner, starts, created_at, bytes, "
+    "expires_at, problem, answer"
 )
 
 
@@ -58,6 +61,13 @@ class Database:
             with self.transaction():  # both or neither: a column is not added twice
                 self._connection.execute("ALTER TABLE jobs ADD COLUMN owner TEXT")
                 self._connection.execute(f"PRAGMA user_version = {VERSION}")
+        self._connection.execute(
+            "CREATE INDEX IF NOT EXISTS jobs_by_owner ON jobs (owner, state, number, pixels, bytes)"
+        )
+        self.touch()
+
+    def touch(self) -> None:
+        """Write what is there already; raises sqlite3.Error where nothing can be written."""
         self._connection.execute(f"PRAGMA user_version = {VERSION}")
 
     def close(self) -> None:
@@ -93,27 +103,30 @@ class Database:
                 created_at,
             ),
         ).lastrowid
-        return Record(id_, number or 0, State.QUEUED, order, 0, created_at)
+        return Record(id_, number or 0, State.QUEUED, order, 0, created_at, used_bytes)
 
     def find(self, id_: str) -> Record | None:
         row = self._connection.execute(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (id_,)).fetchone()  # noqa: S608
         return None if row is None else _record(row)
 
-    def oldest(self, state: State) -> Record | None:
-        query = f"SELECT {_COLUMNS} FROM jobs WHERE state = ? ORDER BY number LIMIT 1"  # noqa: S608
-        row = self._connection.execute(query, (state,)).fetchone()
-        return None if row is None else _record(row)
+    def oldest(self, state: State) -> dict[str | None, int]:
+        """The number of the oldest job of each owner."""
+        query = "SELECT owner, MIN(number) FROM jobs WHERE state = ? GROUP BY owner"
+        return dict(self._connection.execute(query, (state,)).fetchall())
+
+    def numbered(self, number: int) -> Record:
+        query = f"SELECT {_COLUMNS} FROM jobs WHERE number = ?"  # noqa: S608
+        return _record(self._connection.execute(query, (number,)).fetchone())
 
     def ids(self, *states: State) -> set[str]:
         marks = ", ".join("?" * len(states))
         query = f"SELECT id FROM jobs WHERE state IN ({marks})"  # noqa: S608
         return {id_ for (id_,) in self._connection.execute(query, states)}
 
-    def pixels_ahead(self, number: int) -> int:
-        """Pixels of all queued jobs that came before this one."""
-        query = "SELECT COALESCE(SUM(pixels), 0) FROM jobs WHERE state = ? AND number < ?"
-        (pixels,) = self._connection.execute(query, (State.QUEUED, number)).fetchone()
-        return int(pixels)
+    def pixels_waiting(self, before: int | None = None) -> dict[str | None, int]:
+        """Pixels of the queued jobs of each owner, of those alone that came before a number."""
+        query = "SELECT owner, SUM(pixels) FROM jobs WHERE state = ? AND number < ? GROUP BY owner"
+        return dict(self._connection.execute(query, (State.QUEUED, before or sys.maxsize)).fetchall())
 
     def begin(self, id_: str) -> None:
         self._connection.execute("UPDATE jobs SET state = ?, starts = starts + 1 WHERE id = ?", (State.RUNNING, id_))
@@ -124,10 +137,6 @@ class Database:
             "UPDATE jobs SET state = ?, starts = starts - ? WHERE id = ? AND state = ?",
             (State.QUEUED, int(not counted), id_, State.RUNNING),
         )
-
-    def queue_all_running(self) -> None:
-        """Queue again what ran when the server ended; that it had begun stays counted."""
-        self._connection.execute("UPDATE jobs SET state = ? WHERE state = ?", (State.QUEUED, State.RUNNING))
 
     def end(
         self,
@@ -170,9 +179,14 @@ class Database:
         rows = self._connection.execute("SELECT state, COUNT(*), SUM(bytes) FROM jobs GROUP BY state")
         return {State(state): (count, used) for state, count, used in rows}
 
-    def next_expiry(self) -> float | None:
+    def used_by_owner(self) -> dict[str | None, int]:
+        return dict(self._connection.execute("SELECT owner, SUM(bytes) FROM jobs GROUP BY owner").fetchall())
+
+    def next_expiry(self, owner: str | None = None) -> float | None:
+        """When the first result expires, of all or of one owner."""
         (moment,) = self._connection.execute(
-            "SELECT MIN(expires_at) FROM jobs WHERE expires_at IS NOT NULL AND state <> ?", (State.EXPIRED,)
+            "SELECT MIN(expires_at) FROM jobs WHERE expires_at IS NOT NULL AND state <> ? AND (? IS NULL OR owner = ?)",
+            (State.EXPIRED, owner, owner),
         ).fetchone()
         return None if moment is None else float(moment)
 
@@ -181,7 +195,7 @@ _UNFINISHED = (State.QUEUED, State.RUNNING)
 
 
 def _record(row: tuple[Any, ...]) -> Record:
-    id_, number, state, *order, starts, created_at, expires_at, problem, answer = row
+    id_, number, state, *order, starts, created_at, used_bytes, expires_at, problem, answer = row
     return Record(
         id_,
         number,
@@ -189,6 +203,7 @@ def _record(row: tuple[Any, ...]) -> Record:
         Order(*order),
         starts,
         created_at,
+        used_bytes,
         expires_at,
         None if problem is None else json.loads(problem),
         None if answer is None else _ANSWER.validate_json(answer),

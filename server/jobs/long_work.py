@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import BinaryIO
 
-from server.errors import Draining, JobExpired, Refused, UnknownJob
+from server.errors import DiskFull, Draining, JobExpired, JobsUnavailable, Refused, UnknownJob
 from server.jobs.record import Order, Record, State
 from server.jobs.run import Run, Status
 from server.jobs.runner import CONCURRENT, Runner
@@ -38,7 +38,12 @@ class LongWork:
     @property
     def max_bytes(self) -> int:
         """What all jobs may take up."""
-        return self._store.max_bytes
+        return self._store.budget.max_bytes
+
+    @property
+    def trouble(self) -> DiskFull | JobsUnavailable | None:
+        """Why jobs cannot be stored at the moment; JobsUnavailable: nor be read, perhaps."""
+        return self._store.trouble
 
     def open(self) -> None:
         """Take the folder; blocks. Raises JobsUnavailable. Further calls do nothing."""
@@ -107,6 +112,11 @@ class LongWork:
                     now = await self.look(id_)
                 except (UnknownJob, JobExpired):
                     return
+                except JobsUnavailable:  # until the disk is repaired, or the client has waited enough
+                    if self._runner.draining:
+                        return
+                    await asyncio.sleep(LOOK_S)
+                    continue
                 if now.mark != seen:
                     seen, silent_s = now.mark, 0.0
                     yield now

@@ -72,8 +72,9 @@ class Answer:
 class Record:
     """One row of the store; moments are seconds of the wall clock since 1970.
 
-    `number` counts the jobs in the order they came, `starts` how often this one was begun. `problem` says why it
-    failed, `answer` what came out; `expires_at` is set with the final state.
+    `number` counts the jobs in the order they came, `starts` how often this one was begun. `used_bytes` of the budget
+    are its own: by them a file that is no longer whole is known. `problem` says why it failed, `answer` what came out;
+    `expires_at` is set with the final state.
     """
 
     id: str
@@ -82,6 +83,7 @@ class Record:
     order: Order
     starts: int
     created_at: float
+    used_bytes: int
     expires_at: float | None = None
     problem: Problem | None = None
     answer: Answer | None = None

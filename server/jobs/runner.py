@@ -12,11 +12,13 @@ from server.batching.job import Priority
 from server.errors import (
     BackendLost,
     DeadlineExceeded,
+    DiskFull,
+    JobDamaged,
     JobInterrupted,
+    JobsUnavailable,
     PromptIRServeError,
     QueueFull,
     Refused,
-    UndecodableImage,
 )
 from server.jobs.bell import Bell
 from server.jobs.pace import Pace
@@ -35,8 +37,8 @@ MOST_STARTS = 5
 """A job that was running at so many ends of the process, or losses of a device, is likely their cause."""
 POLL_S = 0.25
 """Between looks at a service that is not ready."""
-SWEEP_S = 60.0
-"""Between removals of what has expired, where nothing else happens."""
+CHECK_S = 1.0
+"""Between looks at the disk, and removals of what has expired, where nothing else happens."""
 LONGEST_PAUSE_S = 5.0
 """After a refusal; what was predicted may be over sooner."""
 
@@ -143,14 +145,17 @@ class Runner:
             self._news.clear()
             try:
                 pause_s = await self._fill()
-            except Exception:  # a full disk, most likely: what is stored stays so
+            except (DiskFull, JobsUnavailable):  # which the store has said: what is stored stays so
+                pause_s = CHECK_S
+            except Exception:
                 log.exception("the jobs cannot be read or written")
                 pause_s = LONGEST_PAUSE_S
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._news.wait(), pause_s)
 
     async def _fill(self) -> float:
-        """Begin what can begin; returns the seconds after which to look again."""
+        """Begin what can begin; returns the seconds after which to look again. Raises as `Store.check`."""
+        await self._thread.run(self._store.check, set(self.runs))
         for id_ in list(self._unsettled):
             await self._thread.run(self._store.put_back, id_, counted=True)
             self._unsettled.discard(id_)
@@ -164,7 +169,7 @@ class Runner:
             if begun is None:
                 break
             self._launch(*begun)
-        return SWEEP_S
+        return CHECK_S
 
     def _launch(self, record: Record, upload: bytes | None) -> None:
         # The task begins in a later turn of the loop, when it is in `runs`; cancelled before, it never does.
@@ -187,6 +192,9 @@ class Runner:
         except asyncio.CancelledError:
             if not run.withdrawn:
                 await self._thread.run(self._store.put_back, record.id)
+        except (DiskFull, JobsUnavailable) as error:
+            log.error("the end of a job cannot be stored: it will run again", extra={"job": record.id, "reason": error})
+            self._unsettled.add(record.id)
         except Exception:
             log.exception("the end of a job cannot be stored: it will run again", extra={"job": record.id})
             self._unsettled.add(record.id)
@@ -204,6 +212,9 @@ class Runner:
             await self._thread.run(self._store.put_back, id_)
         except PromptIRServeError as error:
             if self._restorer.status is Status.DRAINING:
+                await self._thread.run(self._store.put_back, id_)
+            elif isinstance(error, JobsUnavailable) or (isinstance(error, DiskFull) and not error.is_of_budget):
+                self._not_before = self._clock() + LONGEST_PAUSE_S  # what the disk does is no fault of the job
                 await self._thread.run(self._store.put_back, id_)
             elif isinstance(error, BackendLost):
                 await self._thread.run(self._store.put_back, id_, counted=True)
@@ -231,7 +242,7 @@ class Runner:
         if run.record.starts > MOST_STARTS:
             raise JobInterrupted(f"The job was begun {MOST_STARTS} times, and each time the server or a device ended.")
         if upload is None:
-            raise UndecodableImage("The stored upload cannot be read any more.")
+            raise JobDamaged("The stored upload of the job was changed or removed on the disk.")
         patience_s = None if order.deadline_at is None else order.deadline_at - self._wall_clock()
         if patience_s is not None and patience_s <= 0:
             raise DeadlineExceeded("the deadline passed while the job waited")

@@ -1,10 +1,20 @@
 """The Shelf: one folder of files that are whole or not there."""
 
+import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from models.regular_file import open_regular
+
 _UNFINISHED = ".unfinished"
+# What is said of a device or a pipe, of a link, and of a socket.
+_TAMPERED = {errno.EINVAL, errno.ELOOP, errno.ENXIO}
+
+
+class Damaged(Exception):  # noqa: N818 - named for what happened, like the server's errors
+    """A file is not as it was stored; the message says how."""
 
 
 class Shelf:
@@ -34,25 +44,35 @@ class Shelf:
             raise
         self._flush_names()
 
-    def read(self, name: str) -> bytes:
-        return (self.folder / name).read_bytes()
+    def open(self, name: str, size: int) -> BinaryIO:
+        """Open a file to read: it stays readable until closed, even where it is removed meanwhile.
 
-    def open(self, name: str) -> BinaryIO:
-        """Open a file to read: it stays readable until closed, even where it is removed meanwhile."""
-        return (self.folder / name).open("rb")
-
-    def size(self, name: str) -> int:
-        return (self.folder / name).stat().st_size
+        Raises Damaged where it is gone, of another size, a link, or no file at all.
+        """
+        try:
+            file = open_regular(self.folder / name, follow_links=False)
+        except FileNotFoundError:
+            raise Damaged("it is gone") from None
+        except OSError as error:
+            if error.errno not in _TAMPERED:
+                raise
+            raise Damaged("there is something else in its place") from error
+        found = os.fstat(file.fileno()).st_size
+        if found != size:
+            file.close()
+            raise Damaged(f"it has {found} bytes and not {size}")
+        return file
 
     def remove(self, name: str) -> None:
         """Remove a file, perhaps one that is gone already."""
-        (self.folder / name).unlink(missing_ok=True)
+        with suppress(IsADirectoryError):  # which is not ours
+            (self.folder / name).unlink(missing_ok=True)
 
     def keep_only(self, names: set[str]) -> int:
         """Remove all other files, unfinished ones too; returns how many there were."""
         strays = [path for path in self.folder.iterdir() if path.name not in names]
         for path in strays:
-            path.unlink(missing_ok=True)
+            self.remove(path.name)
         return len(strays)
 
     def _flush_names(self) -> None:

@@ -1,20 +1,20 @@
 """The Store: jobs and their files, as they survive the process."""
 
-import fcntl
 import logging
-import os
 import secrets
-import shutil
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from server.errors import DiskFull, JobExpired, JobsFull, JobsUnavailable, JobUnfinished, UnknownJob
+from server.errors import DiskFull, JobDamaged, JobExpired, JobsFull, JobsUnavailable, JobUnfinished, UnknownJob
+from server.jobs.budget import Budget
 from server.jobs.database import Database
+from server.jobs.disk import Disk, Trouble
 from server.jobs.record import Answer, Order, Problem, Record, State
-from server.jobs.shelf import Shelf
+from server.jobs.shelf import Damaged, Shelf
 
 log = logging.getLogger(__name__)
 
@@ -22,8 +22,6 @@ ID_BYTES = 16
 """An id is 128 random bits in hexadecimal: whoever knows it may read and delete the job."""
 JOB_BYTES = 16 * 1024
 """What each job counts beside its files: blocks that are not full, names, its row."""
-SPARE_BYTES = 32 * 2**20
-"""Left free on the disk: the database must be able to say what became of a job."""
 MOST_EXPIRED = 10_000
 """Records kept to answer 410; each has about half a kilobyte."""
 RETRY_AFTER_S = 30.0
@@ -31,84 +29,89 @@ RETRY_AFTER_S = 30.0
 
 
 class Store:
-    """Keeps uploads until their job has ended, results until they expire, and all of it under `max_bytes`.
+    """Keeps uploads until their job has ended, results until they expire, and all of it within the budget.
 
     Files come first, then the row that makes them count; rows go first, then their files. So a crash leaves at most
-    files without a row, which `open` removes. All methods block; they belong to one thread at a time.
+    files without a row, which `open` removes. All methods block; they belong to one thread at a time. Where the disk
+    fails they raise DiskFull or JobsUnavailable, and `check` finds out when it can be used again.
     """
 
     def __init__(
         self,
         folder: Path,
-        max_bytes: int,
+        budget: Budget | int,
         keep_s: float,
         clock: Callable[[], float] = time.time,
         shelf: Callable[[Path], Shelf] = Shelf,
     ) -> None:
-        self.folder = folder
-        self.max_bytes = max_bytes
+        self.budget = Budget(budget) if isinstance(budget, int) else budget
         self.keep_s = keep_s
         self._clock = clock
-        self._uploads = shelf(folder / "uploads")
-        self._results = shelf(folder / "results")
-        self._database: Database | None = None
-        self._lock: int | None = None
+        self._disk = Disk(folder, shelf)
+        self._turns: dict[str | None, int] = {}
         self.counts: dict[State, int] = dict.fromkeys(State, 0)
         """Jobs by state, to be read from any thread."""
         self.used_bytes = 0
         """Counted against the budget: files, what is set aside for results, `JOB_BYTES` a job; from any thread."""
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """Why the jobs cannot be used at the moment, to be read from any thread."""
+        return self._disk.trouble
 
     def open(self) -> None:
         """Take the folder, queue again what ran when the server ended and remove what belongs to no job.
 
         Raises JobsUnavailable where the folder cannot be written or is another server's.
         """
+        self._disk.open()
         try:
-            self._uploads.make()
-            self._results.make()
-            self._lock = _locked(self.folder / "lock")
-            self._database = Database(self.folder / "jobs.sqlite3")
-            with self._rows.transaction():
-                self._rows.queue_all_running()
-            self._expire()
-            strays = self._uploads.keep_only(self._rows.ids(State.QUEUED))
-            strays += self._results.keep_only(self._rows.ids(State.DONE))
-        except (OSError, sqlite3.Error, JobsUnavailable) as error:
+            self._settle(())
+        except (DiskFull, JobsUnavailable) as error:
             self.close()
-            if isinstance(error, JobsUnavailable):
-                raise
-            raise JobsUnavailable(f"The jobs folder {self.folder} cannot be used: {error}") from error
-        self._count()
-        log.info(
-            "jobs opened", extra={"folder": str(self.folder), "queued": self.counts[State.QUEUED], "strays": strays}
-        )
+            raise JobsUnavailable(f"The jobs folder {self._disk.folder.path} cannot be used: {error.detail}") from error
 
     def close(self) -> None:
         """Give the folder back."""
-        if self._database is not None:
-            self._database.close()
-            self._database = None
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._disk.close()
+
+    def check(self, running: Collection[str] = ()) -> None:
+        """See whether the jobs can be used, and use them again once the disk is repaired; `running` are under way.
+
+        Raises DiskFull or JobsUnavailable as long as they cannot.
+        """
+        with self._disk.failing():
+            if self._disk.check():
+                self._settle(running)
+
+    def _settle(self, running: Collection[str]) -> None:
+        with self._disk.failing():
+            with self._rows.transaction():
+                for id_ in self._rows.ids(State.RUNNING).difference(running):
+                    self._rows.put_back(id_, counted=True)
+            self._expire()
+            strays = self._disk.uploads.keep_only(self._rows.ids(State.QUEUED, State.RUNNING))
+            strays += self._disk.results.keep_only(self._rows.ids(State.DONE))
+            self._count()
+        extra = {"folder": str(self._disk.folder.path), "queued": self.counts[State.QUEUED], "strays": strays}
+        log.info("jobs opened", extra=extra)
 
     def submit(self, upload: bytes, order: Order) -> Record:
         """Store a job; once this returns, no crash loses it. Raises JobsFull or DiskFull."""
-        self._expire()
         used_bytes = len(upload) + order.result_bytes + JOB_BYTES
-        self._make_sure_of_room(used_bytes)
-        id_ = secrets.token_hex(ID_BYTES)
-        try:
-            self._uploads.write(id_, upload)
+        with self._disk.failing():
+            self._expire()
+            self._make_sure_of_share(order.owner, used_bytes)
+            self._make_sure_of_room(used_bytes)
+            id_ = secrets.token_hex(ID_BYTES)
+            self._disk.uploads.write(id_, upload)
             try:
                 with self._rows.transaction():
                     record = self._rows.insert(id_, order, used_bytes, self._clock())
             except sqlite3.Error:
-                self._uploads.remove(id_)
+                self._disk.uploads.remove(id_)
                 raise
-        except (OSError, sqlite3.Error) as error:
-            raise self._disk_full(error) from error
-        self._count()
+            self._count()
         return record
 
     def find(self, id_: str, owner: str | None = None) -> Record:
@@ -116,83 +119,107 @@ class Store:
 
         With an owner, a job of another one is not known either; one that has none belongs to whoever has its id.
         """
-        self._expire()
-        record = self._rows.find(id_)
+        self.expire()
+        with self._disk.failing():
+            record = self._rows.find(id_)
         if record is None or (owner is not None and record.order.owner not in (None, owner)):
             raise UnknownJob(f"There is no job {id_}; it was never here, was deleted, or is long expired.")
-        if record.state is State.EXPIRED:
+        is_over = record.expires_at is not None and record.expires_at <= self._clock()
+        if record.state is State.EXPIRED or is_over:
             raise JobExpired(f"The job {id_} was kept for {self.keep_s / 3600:g} hours after its end.")
         return record
 
     def pixels_ahead(self, record: Record) -> int:
-        """Pixels of the jobs that are queued before this one."""
-        return self._rows.pixels_ahead(record.number)
+        """Pixels of the jobs that begin before this one: the owner's own, and as many of each other owner."""
+        with self._disk.failing():
+            mine = self._rows.pixels_waiting(record.number).get(record.order.owner, 0)
+            others = {**self._rows.pixels_waiting(), record.order.owner: 0}
+        return mine + sum(min(pixels, mine + record.order.pixels) for pixels in others.values())
 
     def open_result(self, id_: str) -> tuple[Record, int, BinaryIO]:
-        """The record, size and file of a done job's result, for the caller to close; as `find`, and JobUnfinished."""
+        """The record, size and file of a done job's result, for the caller to close.
+
+        Raises as `find`, JobUnfinished, and JobDamaged where the file is not the one that was stored.
+        """
         record = self.find(id_)
         if record.state is not State.DONE:
             raise JobUnfinished(f"The job {id_} is {record.state}: it has no result.", state=record.state.value)
-        return record, self._results.size(id_), self._results.open(id_)
+        size = record.used_bytes - JOB_BYTES
+        with self._disk.failing():
+            try:
+                return record, size, self._disk.results.open(id_, size)
+            except Damaged as error:
+                raise self._damaged("result", id_, error) from error
 
     def begin_next(self) -> tuple[Record, bytes | None] | None:
-        """Begin the job that waits longest: its record, and its upload, None where that cannot be read."""
-        waiting = self._rows.oldest(State.QUEUED)
-        if waiting is None:
-            return None
-        with self._rows.transaction():
-            self._rows.begin(waiting.id)
-        self._count()
-        try:
-            upload = self._uploads.read(waiting.id)
-        except OSError as error:
-            log.error("an upload cannot be read", extra={"job": waiting.id, "error": str(error)})
-            upload = None
-        return self.find(waiting.id), upload
+        """Begin the job that waits longest, of the owner whose turn it is: its record and its upload.
+
+        None in place of an upload that is not the one that was stored.
+        """
+        with self._disk.failing():
+            waiting = self._rows.oldest(State.QUEUED)
+            if not waiting:
+                return None
+            owner = min(waiting, key=lambda name: (self._turns.get(name, 0), waiting[name]))
+            record = self._rows.numbered(waiting[owner])
+            self._disk.make_sure_of(0)
+            upload = self._upload(record)
+            with self._rows.transaction():
+                self._rows.begin(record.id)
+            self._turns[owner] = max(self._turns.values(), default=0) + 1
+            self._turns = {name: turn for name, turn in self._turns.items() if name in waiting}
+            self._count()
+        return self.find(record.id), upload
 
     def put_back(self, id_: str, *, counted: bool = False) -> None:
         """Queue a running job again; `counted` where this start of it may be why it did not end."""
-        with self._rows.transaction():
-            self._rows.put_back(id_, counted=counted)
-        self._count()
+        with self._disk.failing():
+            with self._rows.transaction():
+                self._rows.put_back(id_, counted=counted)
+            self._count()
 
     def finish(self, id_: str, result: bytes, answer: Answer) -> bool:
         """Keep the result of an unfinished job: it is done. False where it was cancelled meanwhile.
 
         Raises DiskFull where the disk or the budget cannot hold it; the job is as it was then.
         """
-        try:
-            self._make_sure_of_room(max(0, len(result) - self._set_aside(id_)))
-            self._results.write(id_, result)
-            ended = self._end(id_, State.DONE, len(result) + JOB_BYTES, answer=answer)
-        except JobsFull as error:
-            raise DiskFull(error.detail, **error.extensions) from error
-        except (OSError, sqlite3.Error) as error:
-            self._results.remove(id_)
-            raise self._disk_full(error) from error
-        if not ended:
-            self._results.remove(id_)
+        with self._disk.failing():
+            try:
+                self._make_sure_of_room(max(0, len(result) - self._set_aside(id_)))
+                self._disk.results.write(id_, result)
+                ended = self._end(id_, State.DONE, len(result) + JOB_BYTES, answer=answer)
+            except JobsFull as error:
+                raise DiskFull(error.detail, **error.extensions) from error
+            except (OSError, sqlite3.Error):
+                with suppress(OSError):
+                    self._disk.results.remove(id_)
+                raise
+            if not ended:
+                self._disk.results.remove(id_)
         return ended
 
     def fail(self, id_: str, problem: Problem) -> bool:
         """End an unfinished job without a result; False where it has ended."""
-        return self._end(id_, State.FAILED, JOB_BYTES, problem=problem)
+        with self._disk.failing():
+            return self._end(id_, State.FAILED, JOB_BYTES, problem=problem)
 
     def give_up(self, id_: str) -> State:
         """Cancel an unfinished job, or forget one that has ended and its result: what it was. As `find`."""
         state = self.find(id_).state
-        if state.is_final:
-            with self._rows.transaction():
-                self._rows.delete(id_)
-            self._results.remove(id_)
-            self._count()
-        else:
-            self._end(id_, State.CANCELLED, JOB_BYTES)
+        with self._disk.failing():
+            if state.is_final:
+                with self._rows.transaction():
+                    self._rows.delete(id_)
+                self._disk.results.remove(id_)
+                self._count()
+            else:
+                self._end(id_, State.CANCELLED, JOB_BYTES)
         return state
 
     def expire(self) -> None:
-        """Remove the results whose time is over."""
-        self._expire()
+        """Remove the results whose time is over, if the disk lets it: later otherwise."""
+        with suppress(DiskFull, JobsUnavailable), self._disk.failing():
+            self._expire()
 
     def _end(
         self, id_: str, state: State, used_bytes: int, answer: Answer | None = None, problem: Problem | None = None
@@ -200,7 +227,7 @@ class Store:
         with self._rows.transaction():
             ended = self._rows.end(id_, state, used_bytes, self._clock() + self.keep_s, answer=answer, problem=problem)
         if ended:
-            self._uploads.remove(id_)
+            self._disk.uploads.remove(id_)
             self._count()
         return ended
 
@@ -213,34 +240,62 @@ class Store:
             expired = self._rows.expire(now)
             self._rows.forget(now - self.keep_s, MOST_EXPIRED)
         for id_ in expired:
-            self._results.remove(id_)
+            self._disk.results.remove(id_)
         self._count()
+
+    def _upload(self, record: Record) -> bytes | None:
+        try:
+            with self._disk.uploads.open(record.id, record.used_bytes - record.order.result_bytes - JOB_BYTES) as file:
+                return file.read()
+        except Damaged as error:
+            self._damaged("upload", record.id, error)
+            return None
+
+    def _damaged(self, what: str, id_: str, error: Damaged) -> JobDamaged:
+        if (fault := self._disk.folder.fault()) is not None:
+            raise self._disk.noted(JobsUnavailable(f"The jobs folder {fault}.")) from error
+        log.error(f"a stored {what} is not what it was", extra={"job": id_, "error": str(error)})
+        return JobDamaged(f"The stored {what} of the job {id_} is not what it was on the disk: {error}.")
 
     def _set_aside(self, id_: str) -> int:
         record = self._rows.find(id_)
         return 0 if record is None else record.order.result_bytes
 
-    def _make_sure_of_room(self, more_bytes: int) -> None:
-        if more_bytes > self.max_bytes:
+    def _make_sure_of_share(self, owner: str | None, more_bytes: int) -> None:
+        """Raise JobsFull where the jobs of one client would take the room of others, DiskFull where they always do."""
+        if owner is None:
+            return
+        if more_bytes > (largest := self.budget.largest(owner)):
             raise DiskFull(
-                f"The job needs {more_bytes} bytes, upload and result together; all jobs may have {self.max_bytes}.",
-                jobs_max_bytes=self.max_bytes,
+                f"The job needs {more_bytes} bytes, upload and result together; those of one key may have {largest}.",
+                jobs_max_bytes=largest,
             )
-        if self.used_bytes + more_bytes > self.max_bytes:
-            moment = self._rows.next_expiry()
-            wait_s = RETRY_AFTER_S if moment is None else max(1.0, moment - self._clock())
-            raise JobsFull(
-                f"Of the {self.max_bytes} bytes that jobs may have, {self.used_bytes} are taken. Results go when they "
-                "expire or are deleted.",
-                wait_s,
-                jobs_max_bytes=self.max_bytes,
+        used = self._rows.used_by_owner()
+        if (mine := used.get(owner, 0)) + more_bytes > (most := self.budget.most(owner, used)):
+            raise self._full(
+                f"The jobs of this key have {mine} bytes and may have {most} at the moment, so that others have room. "
+                "Results go when they expire or are deleted.",
+                self._rows.next_expiry(owner),
             )
-        if shutil.disk_usage(self.folder).free < more_bytes + SPARE_BYTES:
-            raise DiskFull(f"The disk has no room for the {more_bytes} bytes of the job, though its budget has.")
 
-    def _disk_full(self, error: Exception) -> DiskFull:
-        log.error("the jobs folder cannot be written", extra={"error": str(error)})
-        return DiskFull("The disk that keeps the jobs cannot be written at the moment.")
+    def _make_sure_of_room(self, more_bytes: int) -> None:
+        max_bytes = self.budget.max_bytes
+        if more_bytes > max_bytes:
+            raise DiskFull(
+                f"The job needs {more_bytes} bytes, upload and result together; all jobs may have {max_bytes}.",
+                jobs_max_bytes=max_bytes,
+            )
+        if self.used_bytes + more_bytes > max_bytes:
+            raise self._full(
+                f"Of the {max_bytes} bytes that jobs may have, {self.used_bytes} are taken. Results go when they "
+                "expire or are deleted.",
+                self._rows.next_expiry(),
+            )
+        self._disk.make_sure_of(more_bytes)
+
+    def _full(self, detail: str, moment: float | None) -> JobsFull:
+        wait_s = RETRY_AFTER_S if moment is None else max(1.0, moment - self._clock())
+        return JobsFull(detail, wait_s, jobs_max_bytes=self.budget.max_bytes)
 
     def _count(self) -> None:
         totals = self._rows.totals()
@@ -249,19 +304,4 @@ class Store:
 
     @property
     def _rows(self) -> Database:
-        if self._database is None:
-            raise RuntimeError("the store is not open")
-        return self._database
-
-
-def _locked(path: Path) -> int:
-    """Hold a lock that ends with the process, however it ends."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise JobsUnavailable(
-            f"The jobs folder {path.parent} is in use by another server: give each its own."
-        ) from None
-    return descriptor
+        return self._disk.rows

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from server.errors import JobExpired, UnknownJob
+from server.errors import DiskFull, JobExpired, JobsFull, UnknownJob
+from server.jobs.budget import Budget
 from server.jobs.database import VERSION
-from server.jobs.record import Order
+from server.jobs.record import Answer, Order
 from server.jobs.store import JOB_BYTES, Store
 
 HOUR = 3600.0
@@ -56,6 +57,7 @@ def test_a_folder_of_the_version_before_is_taken_over(tmp_path: Path, clock: Any
     id_ = first.submit(b"upload", order(filename="a.png", deadline_at=5.0)).id
     first.close()
     with closing(sqlite3.connect(tmp_path / "jobs.sqlite3")) as database:  # as the version before wrote it
+        database.execute("DROP INDEX jobs_by_owner")
         database.execute("ALTER TABLE jobs DROP COLUMN owner")
         database.execute("PRAGMA user_version = 1")
     for _ in range(2):
@@ -68,3 +70,59 @@ def test_a_folder_of_the_version_before_is_taken_over(tmp_path: Path, clock: Any
         again.close()
     with closing(sqlite3.connect(tmp_path / "jobs.sqlite3")) as database:
         assert database.execute("PRAGMA user_version").fetchone() == (VERSION,)
+
+
+@pytest.fixture
+def shared(tmp_path: Path, clock: Any) -> Iterator[Store]:
+    """A store of two clients."""
+    store = Store(tmp_path, Budget(20 * JOB_BYTES, lambda: ["ada", "bob"]), HOUR, clock)
+    store.open()
+    yield store
+    store.close()
+
+
+def test_one_client_cannot_fill_the_budget_and_is_told_when_room_of_its_own_comes(
+    shared: Store, order: NewOrder, answer: Answer, clock: Any
+) -> None:
+    of_bob, of_ada = (replace(order(0), owner=name) for name in ("bob", "ada"))
+    early = shared.submit(b"", of_ada).id
+    shared.finish(early, b"", answer)
+    clock.now += 600
+    jobs = [shared.submit(b"", of_bob).id for _ in range(10)]
+    with pytest.raises(JobsFull, match="others have room") as full:
+        shared.submit(b"", of_bob)
+    assert full.value.retry_after_s < 60  # none of its own has ended
+    shared.finish(jobs[0], b"", answer)
+    clock.now += 60
+    with pytest.raises(JobsFull) as full:
+        shared.submit(b"", of_bob)
+    assert full.value.retry_after_s == HOUR - 60
+    for _ in range(6):
+        shared.submit(b"", of_ada)
+    for id_ in (jobs[0], jobs[1], jobs[1]):  # its part has become smaller by what the other took
+        shared.give_up(id_)
+    shared.submit(b"", of_bob)
+
+
+def test_a_job_that_no_client_may_have_is_not_told_to_come_back(shared: Store, order: NewOrder) -> None:
+    with pytest.raises(DiskFull, match="of one key"):
+        shared.submit(b"", replace(order(11 * JOB_BYTES), owner="ada"))
+    shared.submit(b"", order(11 * JOB_BYTES))
+
+
+def test_owners_take_turns_so_that_nobody_waits_behind_all_of_another(store: Store, order: NewOrder) -> None:
+    for owner in ("bob", "bob", "bob", "bob", "ada", "ada", None):
+        store.submit(b"", replace(order(), owner=owner))
+    begun = [store.begin_next() for _ in range(7)]
+    owners = [None if job is None else job[0].order.owner for job in begun]
+    assert owners == ["bob", "ada", None, "bob", "ada", "bob", "bob"]
+
+
+def test_a_wait_is_predicted_from_turns(store: Store, order: NewOrder) -> None:
+    for pixels in (100, 100, 100):
+        store.submit(b"", replace(order(pixels=pixels), owner="bob"))
+    first = store.submit(b"", replace(order(pixels=50), owner="ada"))
+    second = store.submit(b"", replace(order(pixels=50), owner="ada"))
+    assert store.pixels_ahead(first) == 50
+    assert store.pixels_ahead(second) == 50 + 100
+    assert store.pixels_ahead(store.submit(b"", replace(order(pixels=10), owner="bob"))) == 300 + 100

@@ -11,11 +11,19 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from server.batching.job import Priority
-from server.errors import BackendLost, DeadlineExceeded, Draining, NotReady, QueueFull, UndecodableImage
+from server.errors import (
+    BackendLost,
+    DeadlineExceeded,
+    Draining,
+    JobsUnavailable,
+    NotReady,
+    QueueFull,
+    UndecodableImage,
+)
 from server.imaging.output import OutputFormat
 from server.jobs.long_work import LongWork
 from server.jobs.record import Order, State
-from server.jobs.runner import CONCURRENT, MOST_STARTS, Runner
+from server.jobs.runner import CONCURRENT, LONGEST_PAUSE_S, MOST_STARTS, Runner
 from server.jobs.store import Store
 from server.jobs.store_thread import StoreThread
 from server.metrics import Metrics
@@ -288,6 +296,42 @@ def test_a_stop_puts_back_what_runs(play: Any, order: NewOrder, tmp_path: Path, 
     record = store.find(ids[0])
     assert (record.state, record.starts) == (State.QUEUED, 0)
     store.close()
+
+
+def test_a_disk_that_fails_at_the_end_of_a_job_costs_the_job_nothing(
+    play: Any, order: NewOrder, clock: Any, tmp_path: Path
+) -> None:
+    async def scenario(bench: Bench) -> None:
+        id_ = (await bench.work.submit(b"upload", order())).record.id
+        (call,) = await bench.calls(1)
+        (tmp_path / "results").rename(tmp_path / "away")
+        call.answer.set_result(b"restored")
+        await bench.until(lambda: isinstance(bench.work.trouble, JobsUnavailable))
+        await bench.until(lambda: not bench.runner.runs)
+        (tmp_path / "away").rename(tmp_path / "results")
+        clock.now += LONGEST_PAUSE_S
+        bench.runner.wake()
+        (await bench.calls(2))[1].answer.set_result(b"restored")
+        await bench.state(id_, State.DONE)
+        assert bench.work.trouble is None
+
+    play(scenario)
+
+
+def test_an_upload_that_was_changed_ends_its_job_and_not_the_next(play: Any, order: NewOrder, tmp_path: Path) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.restorer.status = Status.STARTING
+        ids = [(await bench.work.submit(b"upload", order())).record.id for _ in range(2)]
+        (tmp_path / "uploads" / ids[0]).write_bytes(b"")
+        bench.restorer.status = Status.READY
+        await bench.state(ids[0], State.FAILED)
+        problem = (await bench.work.look(ids[0])).record.problem
+        assert problem is not None
+        assert problem["type"] == "job-damaged"
+        (await bench.calls(1))[0].answer.set_result(b"")
+        await bench.state(ids[1], State.DONE)
+
+    play(scenario)
 
 
 def test_a_deadline_counts_from_the_order_and_ends_a_job_that_waits(play: Any, order: NewOrder, clock: Any) -> None:
