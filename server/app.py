@@ -23,6 +23,7 @@ from server.api.health import router as health_router
 from server.api.jobs import router as jobs_router
 from server.api.layers import layers_of, within
 from server.api.load_shedder import LoadShedder
+from server.api.methods import Methods
 from server.api.open_inference import front as open_inference
 from server.api.page import Page
 from server.api.report_document import ReportDocument, ReportWithImage
@@ -226,6 +227,7 @@ def _add_routes(app: Service, services: Services, tracing: Tracing | None) -> Up
     restore = RestoreRoute(services)
     submit = SubmitRoute(services, restore.room)
     layers = layers_of(services, tracing)
+    app.add_middleware(Methods)
     for layer in layers:
         app.add_middleware(layer)
     app.direct = {

@@ -6,6 +6,7 @@ from server.access.access import Access
 from server.api import error_responses
 from server.api.body import Body, UploadRoom, declared_bytes
 from server.api.callers import note_caller
+from server.api.privacy import varying_by_key
 from server.api.restore_route import refuse
 from server.errors import PromptIRServeError
 from server.settings import LimitSettings
@@ -14,7 +15,7 @@ from server.settings import LimitSettings
 _OPEN = {"/", "/healthz", "/readyz", "/metrics", "/docs", "/redoc", "/openapi.json", "/favicon.ico"}
 _OPEN |= {"/v1/limits", "/v1/version"}
 _OPEN_BELOW = ("/web/", "/docs/", "/v1/health/", "/v2/health/")
-_LOOKING = ("GET", "HEAD")
+_LOOKING = ("GET", "HEAD", "OPTIONS")
 
 
 class AccessGuard:
@@ -32,6 +33,7 @@ class AccessGuard:
         if scope["type"] != "http" or is_open(scope["method"], scope["path"]):
             await self._app(scope, receive, send)
             return
+        send = varying_by_key(send)
         try:
             caller = self._access.enter(scope["headers"])
             note_caller(scope, caller)

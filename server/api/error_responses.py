@@ -10,11 +10,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.routing import Match
 from starlette.types import Scope
 
 from server import errors, logs
 from server.api import options, request_context
+from server.api.methods import methods_of
 from server.api.open_inference.errors import is_open_inference
 from server.errors import PromptIRServeError
 
@@ -157,19 +157,13 @@ async def _on_router_error(request: Request, error: Exception) -> Response:
     if error.status_code == http.HTTPStatus.NOT_FOUND:
         detail = f"There is nothing at {path}; the API is described at /docs."
     elif error.status_code == http.HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = _methods_of(request)
+        allowed = methods_of(request.scope)
         detail = f"{path} does not take {request.method}; it takes {', '.join(allowed)}."
         extensions["allowed_methods"] = allowed
         return _problem(
             request.scope, error.status_code, slug, title, detail, {"Allow": ", ".join(allowed)}, extensions
         )
     return _problem(request.scope, error.status_code, slug, title, detail, error.headers, extensions)
-
-
-def _methods_of(request: Request) -> list[str]:
-    # The router's own header names those of the first route alone.
-    routes = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
-    return sorted({method for route in routes for method in getattr(route, "methods", None) or ()})
 
 
 async def _on_client_gone(request: Request, error: Exception) -> Response:

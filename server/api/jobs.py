@@ -13,17 +13,17 @@ from server.api.callers import caller_of
 from server.api.error_responses import openapi_responses
 from server.api.job_events import MEDIA_TYPE, job_events
 from server.api.job_schemas import PATH, Job
+from server.api.privacy import CREDENTIALS
+from server.api.restore_document import IMAGES
 from server.imaging.entity_tag import is_listed
-from server.imaging.output import OutputFormat
 from server.jobs.long_work import LongWork
 
 CHUNK_BYTES = 256 * 1024
 
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
 _RESULT: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The restored image, exactly as wide and high as the upload (its orientation applied).",
-        "content": {output.media_type: _BINARY for output in OutputFormat},
+        "content": IMAGES,
     },
     304: {"description": "The client has it (`If-None-Match`)."},
 }
@@ -81,6 +81,7 @@ async def result(job_id: str, jobs: Jobs, if_none_match: Annotated[str | None, H
         "Content-Length": str(size),
         "Content-Disposition": disposition(record.order.filename, record.answer.output),
         "ETag": f'"{record.id}"',  # a result never changes
+        "Vary": CREDENTIALS,
         "X-Restore-Mode": record.answer.mode,
     }
     if is_listed(headers["ETag"], if_none_match):

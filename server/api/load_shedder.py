@@ -23,7 +23,8 @@ LONGEST_TURN_S, TURN_SHARE = 0.5, 0.25
 TELLING_REQUESTS, RECENT_TURNS = 16, 4
 _HEAD = (
     b"HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/problem+json\r\ncontent-length: %d\r\n"
-    b"retry-after: %d\r\nx-request-id: %b\r\nserver-timing: total;dur=%.2f\r\n\r\n"
+    b"retry-after: %d\r\nx-request-id: %b\r\nserver-timing: total;dur=%.2f\r\n"
+    b"x-content-type-options: nosniff\r\ncache-control: private\r\n\r\n"
 )
 
 

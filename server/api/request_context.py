@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server import logs
 from server.api.callers import caller_of
+from server.api.privacy import kept_private
 from server.metrics import Metrics
 from server.tracing import RequestTrace, Tracing, current
 
@@ -63,7 +64,7 @@ class RequestContext:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 seconds = time.perf_counter() - began
-                message["headers"] = _with_context(message.get("headers", ()), request_id, seconds)
+                message["headers"] = kept_private(_with_context(message.get("headers", ()), request_id, seconds))
             await send(message)
 
         try:

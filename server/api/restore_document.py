@@ -15,6 +15,12 @@ from server.imaging.output import OutputFormat
 from server.restoration import Mode
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
+# Bytes come first, under the name that each generator of clients knows: many take the first type and no other, and a
+# client that was made from JSON cannot read a picture.
+IMAGES: dict[str, Any] = {
+    "application/octet-stream": _BINARY,
+    **{output.media_type: _BINARY for output in OutputFormat},
+}
 REQUEST_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -47,12 +53,10 @@ UPLOAD_ERRORS = (
 
 _RESTORED: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "The restored image, exactly as wide and high as the upload (its orientation applied).",
-        "content": {output.media_type: _BINARY for output in OutputFormat}
-        | {
-            "multipart/mixed": {"schema": {"type": "string", "description": "With `report`: JSON, then the image."}},
-            "application/json": {"schema": {"$ref": "#/components/schemas/ReportWithImage"}},
-        },
+        "description": "The restored image, exactly as wide and high as the upload (its orientation applied), under "
+        "its own media type. With `report`: `multipart/mixed`, JSON and then the image, or a `ReportWithImage` where "
+        "Accept asks for JSON.",
+        "content": IMAGES | {"*/*": {}},
         "headers": {
             "X-Request-ID": {"description": "The id in the log.", "schema": {"type": "string"}},
             "Server-Timing": {

@@ -137,6 +137,30 @@ def test_a_good_key_lets_in_beside_the_credentials_of_a_proxy(guarded: Any) -> N
         assert guarded.client.get("/v1/scheduler", headers=headers).status_code == 200, headers
 
 
+def test_answers_are_for_their_key_alone(guarded: Any, png: Image) -> None:
+    """No cache that others share keeps one for another key, and no browser takes a picture for a page."""
+    with Client(guarded.url, ADA) as ada:
+        job = ada.submit(png(8, 8, seed=31))
+        ada.wait(job, timeout=30)
+    mine = {"X-API-Key": ADA}
+    answers = [
+        guarded.client.post("/restore", content=png(8, 8, seed=30), headers=mine),
+        guarded.client.post("/restore", content=b"", headers=mine),
+        guarded.client.get(f"/v1/jobs/{job.id}/result", headers=mine),
+        guarded.client.get(f"/v1/jobs/{job.id}", headers=mine),
+        guarded.client.get(f"/v1/jobs/{'0' * 32}", headers=mine),
+        guarded.client.get("/v1/scheduler", headers=mine),
+        guarded.client.get("/v1/scheduler"),
+        guarded.client.get("/nothing", headers=mine),
+    ]
+    assert [answer.status_code for answer in answers] == [200, 400, 200, 200, 404, 200, 401, 404]
+    for answer in answers:
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["cache-control"] in ("private", "no-store")
+        assert {"Authorization", "X-API-Key"} <= set(answer.headers["vary"].split(", ")), answer.headers["vary"]
+    assert "Accept" in answers[0].headers["vary"].split(", ")
+
+
 def test_a_large_upload_without_a_key_gets_its_answer_unread(guarded: Any) -> None:
     response = httpx.post(f"{guarded.url}/restore", content=b"x" * (8 << 20), timeout=30)
     assert_problem(response, 401, "unauthorized")

@@ -68,3 +68,10 @@ def test_an_outcome_is_counted_once() -> None:
     _, metrics = ask(scope("POST", "/restore"))
     labels = {"status": "200", "outcome": "restored"}
     assert metrics.registry.get_sample_value("promptir_requests_total", labels) == 1
+
+
+def test_every_answer_is_for_one_reader_and_of_the_type_that_it_says() -> None:
+    for path in ("/restore", "/broken", "/"):
+        headers, _ = ask(scope("POST", path))
+        assert headers["x-content-type-options"] == ["nosniff"]
+        assert headers["cache-control"] == ["private"]

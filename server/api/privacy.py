@@ -1,0 +1,34 @@
+"""Privacy: headers that keep answers out of caches that others share, and browsers from guessing what they are."""
+
+from collections.abc import Iterable
+
+from starlette.types import Message, Send
+
+Header = tuple[bytes, bytes]
+
+CREDENTIALS = "Authorization, X-API-Key"
+_NOSNIFF: Header = (b"x-content-type-options", b"nosniff")
+_PRIVATE: Header = (b"cache-control", b"private")
+_VARY, _BY_KEY = b"vary", CREDENTIALS.encode()
+
+
+def kept_private(headers: Iterable[Header]) -> list[Header]:
+    """The headers of an answer, for one reader alone unless they say otherwise."""
+    kept = list(headers)
+    names = {name for name, _ in kept}
+    kept += [header for header in (_NOSNIFF, _PRIVATE) if header[0] not in names]
+    return kept
+
+
+def varying_by_key(send: Send) -> Send:
+    """Send what depends on the key of the request, and say so."""
+
+    async def send_varying(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = list(message.get("headers", ()))
+            others = [value for name, value in headers if name == _VARY and value != _BY_KEY]
+            headers = [header for header in headers if header[0] != _VARY]
+            message["headers"] = [*headers, (_VARY, b", ".join([*others, _BY_KEY]))]
+        await send(message)
+
+    return send_varying
