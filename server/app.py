@@ -44,6 +44,7 @@ from server.batching.job_queue import JobQueue
 from server.batching.pool import WorkerPool
 from server.batching.recovery import ParityCheck
 from server.batching.worker import NewBackend, Worker
+from server.cores import cores
 from server.imaging import codec
 from server.jobs.budget import Budget
 from server.jobs.long_work import LongWork
@@ -55,6 +56,7 @@ from server.restoration import Restored
 from server.restorer import Restorer
 from server.settings import PREFIX, BackendSettings, HttpSettings, JobSettings, Settings, SettingsError
 from server.succession import Succession
+from server.thread_bounds import bound_pools
 from server.tracing import Tracing
 from server.tracing import create as create_tracing
 
@@ -189,6 +191,7 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Ser
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         codec.quieten()
+        bound_pools(cores())
         if access is not None:
             access.open()
         for device, read in gpu_readers(settings.backend.device_names).items():

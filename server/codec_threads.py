@@ -1,13 +1,13 @@
 """The CodecThreads: a small pool for the work of a processor, and how much of it is still to come."""
 
 import asyncio
-import os
 import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self, TypeVar
 
+from server.cores import cores
 from server.metrics import Metrics
 from server.wait_bound import WaitBound
 
@@ -29,7 +29,7 @@ class CodecThreads:
     """
 
     def __init__(self, metrics: Metrics, max_backlog_s: float) -> None:
-        self.count = min(MAX_THREADS, os.cpu_count() or 1)
+        self.count = min(MAX_THREADS, cores())
         self._threads: ThreadPoolExecutor | None = None
         self._reader: ThreadPoolExecutor | None = None
         self._pending_s = 0.0

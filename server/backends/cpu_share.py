@@ -1,12 +1,12 @@
-"""The CPU share: how many cores this process may keep busy."""
+"""The CPU share: how many threads a run on the CPU has."""
 
 import os
 from pathlib import Path
 
-CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+from server.cores import ROOT, cores
 
 
-def threads_for(asked: int, quota_file: Path = CGROUP_QUOTA, *, workers: int = 1) -> int:
+def threads_for(asked: int, root: Path = ROOT, *, workers: int = 1) -> int:
     """Threads for one run: those asked for; else the cores of this process's share; 0 where all are its own.
 
     `workers` that run side by side divide the cores among them.
@@ -16,22 +16,7 @@ def threads_for(asked: int, quota_file: Path = CGROUP_QUOTA, *, workers: int = 1
     """
     if asked:
         return asked
-    machine = os.cpu_count() or 1
-    share = machine
-    if hasattr(os, "sched_getaffinity"):
-        share = len(os.sched_getaffinity(0))
-    quota = _quota(quota_file)
-    if quota is not None:
-        share = min(share, max(1, int(quota)))
+    share = cores(root)
     if workers > 1:
         return max(1, share // workers)
-    return share if share < machine else 0
-
-
-def _quota(file: Path) -> float | None:
-    """Cores' worth of time that the container may use, None where it is not limited (Linux, cgroup version 2)."""
-    try:
-        microseconds, period = file.read_text(encoding="ascii").split()
-        return None if microseconds == "max" else int(microseconds) / int(period)
-    except (OSError, ValueError):
-        return None
+    return share if share < (os.cpu_count() or 1) else 0

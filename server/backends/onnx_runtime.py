@@ -288,6 +288,7 @@ def session_options(ort: Any, threads: int, *, on_cpu: bool) -> "onnxruntime.Ses
     """How a session runs here, of the module `ort`."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1  # operators run one after the other
     options.log_severity_level = LOG_ERRORS_ONLY
     # A plan of memory is kept for each input shape, so with photos of every size it only grows; a run is no faster.
     options.enable_mem_pattern = False

@@ -64,6 +64,8 @@ class TorchBackend:
         workers = sum(cuda_index(name) is None for name in settings.device_names)
         if threads := threads_for(settings.threads, workers=workers):
             torch.set_num_threads(threads)
+            with suppress(RuntimeError):  # which has begun to use them, in a process that did more than this
+                torch.set_num_interop_threads(1)
         if on_cuda:
             # FP32 is the reference here: TF32 would round it to ten bits.
             torch.backends.cudnn.allow_tf32 = False

@@ -7,7 +7,7 @@ import time
 import pytest
 from prometheus_client import CollectorRegistry
 
-from server.codec_threads import RECENT_IMAGES, CodecThreads
+from server.codec_threads import MAX_THREADS, RECENT_IMAGES, CodecThreads
 from server.errors import QueueFull
 from server.metrics import Metrics
 
@@ -102,3 +102,9 @@ def test_what_waits_at_the_stop_is_dropped(threads: CodecThreads) -> None:
 
     asyncio.run(scene())
     assert not ran
+
+
+def test_there_are_as_many_as_the_process_has_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    for share, count in ((1, 1), (2, 2), (64, MAX_THREADS)):
+        monkeypatch.setattr("server.codec_threads.cores", lambda share=share: share)
+        assert CodecThreads(Metrics(CollectorRegistry()), max_backlog_s=1.0).count == count

@@ -15,10 +15,14 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
 
 
-def quota(folder: Path, text: str) -> Path:
-    file = folder / "cpu.max"
-    file.write_text(text)
-    return file
+def quota(root: Path, text: str) -> Path:
+    """A root folder of a process whose control group has this quota."""
+    (root / "proc/self").mkdir(parents=True)
+    (root / "proc/self/cgroup").write_text("0::/\n")
+    (root / "proc/self/mountinfo").write_text("30 23 0:26 / /group rw - cgroup2 cgroup2 rw\n")
+    (root / "group").mkdir()
+    (root / "group/cpu.max").write_text(text)
+    return root
 
 
 @pytest.mark.usefixtures("machine")
