@@ -50,6 +50,15 @@ HEADERS = (
     "Accept: " + "a/b," * 2000, "Content-Encoding: gzip", "Cookie: " + "c" * 8000,
 )  # fmt: skip
 
+ELSEWHERE = (
+    "/v1/jobs/x", "/v1/jobs/" + "0" * 32 + "/result", "/v1/jobs/%2e%2e/result", "/web/%2e%2e/app.py",
+    "/V1/limits", "//restore", "/v2/models/x", "/" + "%01" * 2000,
+)  # fmt: skip
+CREDENTIALS = (
+    "", "X-API-Key: \xff", "X-API-Key: a\r\nX-API-Key: b", "X-API-Key: " + "a," * 8000, "Authorization: Bearer",
+    "Authorization: Bearer a, Bearer b\r\nAuthorization: Basic x", "Authorization: " + "Bearer a," * 4000,
+)  # fmt: skip
+
 
 class Answer(NamedTuple):
     """How a request ended: an HTTP status, or `closed` or `silent`; and whether its form was the promised one."""
@@ -77,6 +86,7 @@ class Attacks:
         self._whole = itertools.cycle(self._files)
         self._makers: list[Callable[[], Attack]] = [
             *[self._file] * 4, *[self._mutated] * 6, *[self._form] * 3, *[self._options] * 4, self._http, self._cut,
+            self._elsewhere,
         ]  # fmt: skip
 
     def __iter__(self) -> Iterator[Attack]:
@@ -129,6 +139,11 @@ class Attacks:
     def _cut(self) -> Attack:
         data = self._post(self._random.choice(self._sound), "image/png")
         return Attack("a client that leaves", data[: self._random.randrange(len(data))], leaves=True)
+
+    def _elsewhere(self) -> Attack:
+        method, path = self._random.choice(("GET", "PUT", "PATCH", "DELETE")), self._random.choice(ELSEWHERE)
+        lines = [f"{method} {path} HTTP/1.1", "Host: x", *filter(None, [self._random.choice(CREDENTIALS)]), "", ""]
+        return Attack("other paths, methods and credentials", "\r\n".join(lines).encode("latin-1"))
 
     def _query(self) -> str:
         return self._random.choice(QUERIES)
@@ -188,8 +203,13 @@ def sound(status: int, head: bytes, body: bytes) -> bool:
     if status in (200, 304):
         return status == 304 or any(kind in head for kind in (b": image/", b": multipart/mixed", b": application/json"))
     document = json.loads(body) if b"application/problem+json" in head else {}
-    # 504 is the answer to a deadline that no run can keep.
-    return document.get("status") == status and len(document["detail"].split()) > 3 and (status < 500 or status == 504)
+    # 504 is the answer to a deadline that no run can keep, 501 that there are no jobs.
+    sentence = str(document.get("detail") or json.loads(body).get("error", ""))
+    return (
+        len(sentence.split()) > 3
+        and document.get("status", status) == status
+        and (status < 500 or status in (501, 504))
+    )
 
 
 def resident_mb(pid: int) -> float:
