@@ -115,5 +115,7 @@ def _fingerprint(folder: Path) -> str:
     """Which artifact is in the folder; empty for none."""
     try:
         return hashlib.sha256(read_regular(folder / MANIFEST_FILE, MAX_MANIFEST_BYTES)).hexdigest()
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return ""
+    except OSError as error:  # something is there, and to load it will say what is wrong
+        return str(error)

@@ -1,6 +1,6 @@
 """The Record: what the store knows about one job."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from pydantic import TypeAdapter
@@ -66,6 +66,8 @@ class Answer:
     mode: Mode
     tiles: int
     report: Problem | None = None
+    digest: str | None = field(default=None, compare=False)
+    """SHA-256 of the bytes in hexadecimal, added as they are stored; None for those of an older version."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """The Shelf: one folder of files that are whole or not there."""
 
 import errno
+import hashlib
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -44,10 +45,10 @@ class Shelf:
             raise
         self._flush_names()
 
-    def open(self, name: str, size: int) -> BinaryIO:
+    def open(self, name: str, size: int, digest: str | None = None) -> BinaryIO:
         """Open a file to read: it stays readable until closed, even where it is removed meanwhile.
 
-        Raises Damaged where it is gone, of another size, a link, or no file at all.
+        Raises Damaged where it is gone, of another size or digest, a link, or no file at all.
         """
         try:
             file = open_regular(self.folder / name, follow_links=False)
@@ -61,6 +62,10 @@ class Shelf:
         if found != size:
             file.close()
             raise Damaged(f"it has {found} bytes and not {size}")
+        if digest is not None and hashlib.file_digest(file, "sha256").hexdigest() != digest:
+            file.close()
+            raise Damaged("its bytes are others")
+        file.seek(0)
         return file
 
     def remove(self, name: str) -> None:

@@ -1,11 +1,13 @@
 """The Store: jobs and their files, as they survive the process."""
 
+import hashlib
 import logging
 import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -101,7 +103,8 @@ class Store:
         used_bytes = len(upload) + order.result_bytes + JOB_BYTES
         with self._disk.failing():
             self._expire()
-            self._make_sure_of_share(order.owner, used_bytes)
+            if order.owner is not None:
+                self.budget.check_share(order.owner, used_bytes, self._rows.used_by_owner(), self._wait_s)
             self._make_sure_of_room(used_bytes)
             id_ = secrets.token_hex(ID_BYTES)
             self._disk.uploads.write(id_, upload)
@@ -144,10 +147,10 @@ class Store:
         record = self.find(id_)
         if record.state is not State.DONE:
             raise JobUnfinished(f"The job {id_} is {record.state}: it has no result.", state=record.state.value)
-        size = record.used_bytes - JOB_BYTES
+        size, digest = record.used_bytes - JOB_BYTES, None if record.answer is None else record.answer.digest
         with self._disk.failing():
             try:
-                return record, size, self._disk.results.open(id_, size)
+                return record, size, self._disk.results.open(id_, size, digest)
             except Damaged as error:
                 raise self._damaged("result", id_, error) from error
 
@@ -187,6 +190,7 @@ class Store:
             try:
                 self._make_sure_of_room(max(0, len(result) - self._set_aside(id_)))
                 self._disk.results.write(id_, result)
+                answer = replace(answer, digest=hashlib.sha256(result).hexdigest())
                 ended = self._end(id_, State.DONE, len(result) + JOB_BYTES, answer=answer)
             except JobsFull as error:
                 raise DiskFull(error.detail, **error.extensions) from error
@@ -261,41 +265,14 @@ class Store:
         record = self._rows.find(id_)
         return 0 if record is None else record.order.result_bytes
 
-    def _make_sure_of_share(self, owner: str | None, more_bytes: int) -> None:
-        """Raise JobsFull where the jobs of one client would take the room of others, DiskFull where they always do."""
-        if owner is None:
-            return
-        if more_bytes > (largest := self.budget.largest(owner)):
-            raise DiskFull(
-                f"The job needs {more_bytes} bytes, upload and result together; those of one key may have {largest}.",
-                jobs_max_bytes=largest,
-            )
-        used = self._rows.used_by_owner()
-        if (mine := used.get(owner, 0)) + more_bytes > (most := self.budget.most(owner, used)):
-            raise self._full(
-                f"The jobs of this key have {mine} bytes and may have {most} at the moment, so that others have room. "
-                "Results go when they expire or are deleted.",
-                self._rows.next_expiry(owner),
-            )
-
     def _make_sure_of_room(self, more_bytes: int) -> None:
-        max_bytes = self.budget.max_bytes
-        if more_bytes > max_bytes:
-            raise DiskFull(
-                f"The job needs {more_bytes} bytes, upload and result together; all jobs may have {max_bytes}.",
-                jobs_max_bytes=max_bytes,
-            )
-        if self.used_bytes + more_bytes > max_bytes:
-            raise self._full(
-                f"Of the {max_bytes} bytes that jobs may have, {self.used_bytes} are taken. Results go when they "
-                "expire or are deleted.",
-                self._rows.next_expiry(),
-            )
+        self.budget.check(more_bytes, self.used_bytes, self._wait_s)
         self._disk.make_sure_of(more_bytes)
 
-    def _full(self, detail: str, moment: float | None) -> JobsFull:
-        wait_s = RETRY_AFTER_S if moment is None else max(1.0, moment - self._clock())
-        return JobsFull(detail, wait_s, jobs_max_bytes=self.budget.max_bytes)
+    def _wait_s(self, owner: str | None = None) -> float:
+        """Seconds until a result makes room, of all or of one owner."""
+        moment = self._rows.next_expiry(owner)
+        return RETRY_AFTER_S if moment is None else max(1.0, moment - self._clock())
 
     def _count(self) -> None:
         totals = self._rows.totals()

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -189,3 +190,24 @@ def test_a_manifest_that_cannot_be_read_is_no_reason_to_stop_looking(
     assert looked() == (0, 1)
     plan(tmp_path / "plan")
     assert looked() == (1, 1)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "endless", "folder", "huge", "nested"])
+def test_a_manifest_that_is_no_file_or_has_no_end_is_refused_like_any_other(
+    looked: Callable[[], tuple[float, float]], tmp_path: Path, kind: str
+) -> None:
+    (tmp_path / "plan").mkdir()
+    manifest = tmp_path / "plan" / "manifest.json"
+    if kind == "pipe":
+        os.mkfifo(manifest)
+    elif kind == "endless":
+        manifest.symlink_to("/dev/zero")
+    elif kind == "folder":
+        manifest.mkdir()
+    elif kind == "huge":
+        manifest.touch()
+        os.truncate(manifest, 1 << 40)
+    else:
+        manifest.write_text("[" * 200_000)
+    for tries in range(1, MOST_TRIES + 2):
+        assert looked() == (0, min(tries, MOST_TRIES))

@@ -38,9 +38,10 @@ def done(store: Store, order: NewOrder, answer: Answer) -> str:
 
 def replace(path: Path, kind: str) -> None:
     """Put something else in the place of a file."""
-    if kind in ("emptied", "cut", "grown"):
+    if kind in ("emptied", "cut", "grown", "changed"):
         content = path.read_bytes()
-        path.write_bytes({"emptied": b"", "cut": content[:-1], "grown": content + b"!"}[kind])
+        others = {"emptied": b"", "cut": content[:-1], "grown": content + b"!", "changed": content[:-1] + b"!"}
+        path.write_bytes(others[kind])
         return
     content = path.read_bytes()
     path.unlink()
@@ -62,7 +63,7 @@ def replace(path: Path, kind: str) -> None:
 KINDS = ["emptied", "cut", "grown", "gone", "link", "pipe", "folder", "device", "socket"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "changed"])
 def test_a_result_that_is_not_what_was_stored_is_never_given(kind: str, store: Store, done: str) -> None:
     replace(store._disk.results.folder / done, kind)
     with pytest.raises(JobDamaged, match=f"stored result of the job {done} is not what it was"):
