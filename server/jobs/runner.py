@@ -13,9 +13,11 @@ from server.errors import (
     BackendLost,
     DeadlineExceeded,
     DiskFull,
+    Draining,
     JobDamaged,
     JobInterrupted,
     JobsUnavailable,
+    NotReady,
     PromptIRServeError,
     QueueFull,
     Refused,
@@ -34,7 +36,7 @@ log = logging.getLogger(__name__)
 CONCURRENT = 2
 """One job is decoded or encoded while the other keeps the device busy; a photo of 24 megapixels takes a gigabyte."""
 MOST_STARTS = 5
-"""A job that was running at so many ends of the process, or losses of a device, is likely their cause."""
+"""A job that ran at so many ends of the process, losses of a device or lacks of memory is likely their cause."""
 POLL_S = 0.25
 """Between looks at a service that is not ready."""
 CHECK_S = 1.0
@@ -207,9 +209,13 @@ class Runner:
             seconds = self._clock() - run.began
             self.pace.observe(run.record.order.pixels, seconds)
             log.info("job done", extra={"job": id_, "stored": stored, "duration_s": round(seconds, 3)})
-        except Refused:
+        except (Draining, NotReady):
             self._not_before = self._clock() + POLL_S
             await self._thread.run(self._store.put_back, id_)
+        except (Refused, MemoryError) as error:  # no memory, now or ever
+            log.warning("a job was refused and will run again", extra={"job": id_, "error": repr(error)})
+            self._not_before = self._clock() + LONGEST_PAUSE_S
+            await self._thread.run(self._store.put_back, id_, counted=True)
         except PromptIRServeError as error:
             if self._restorer.status is Status.DRAINING:
                 await self._thread.run(self._store.put_back, id_)
@@ -240,7 +246,9 @@ class Runner:
     async def _restore(self, run: Run, upload: bytes | None) -> Restored:
         order = run.record.order
         if run.record.starts > MOST_STARTS:
-            raise JobInterrupted(f"The job was begun {MOST_STARTS} times, and each time the server or a device ended.")
+            raise JobInterrupted(
+                f"The job was begun {MOST_STARTS} times; each time the server or a device ended, or memory was short."
+            )
         if upload is None:
             raise JobDamaged("The stored upload of the job was changed or removed on the disk.")
         patience_s = None if order.deadline_at is None else order.deadline_at - self._wall_clock()

@@ -298,6 +298,23 @@ def test_a_stop_puts_back_what_runs(play: Any, order: NewOrder, tmp_path: Path, 
     store.close()
 
 
+def test_a_lack_of_memory_is_worth_some_more_starts_and_a_pause_before_each(
+    play: Any, order: NewOrder, clock: Any
+) -> None:
+    async def scenario(bench: Bench) -> None:
+        id_ = (await bench.work.submit(b"", order())).record.id
+        for start in range(MOST_STARTS):
+            (await bench.calls(start + 1))[start].answer.set_exception(MemoryError())
+            await bench.state(id_, State.QUEUED)
+            assert len(bench.restorer.calls) == start + 1
+            clock.now += LONGEST_PAUSE_S
+            bench.runner.wake()
+        await bench.state(id_, State.FAILED)
+        assert (await bench.work.look(id_)).record.problem["type"] == "job-interrupted"  # type: ignore[index]
+
+    play(scenario)
+
+
 def test_a_disk_that_fails_at_the_end_of_a_job_costs_the_job_nothing(
     play: Any, order: NewOrder, clock: Any, tmp_path: Path
 ) -> None:
