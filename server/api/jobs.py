@@ -56,7 +56,7 @@ def require_jobs(jobs: LongWork | None) -> LongWork:
 
 
 Jobs = Annotated[LongWork, Depends(_long_work)]
-_ABSENT = (errors.UnknownJob, errors.JobExpired, errors.JobsOff, errors.JobsUnavailable)
+_ABSENT = (errors.UnknownJob, errors.JobExpired, errors.JobDamaged, errors.JobsOff, errors.JobsUnavailable)
 
 
 @router.get("/{job_id}", summary="How far a job is", responses=openapi_responses(*_ABSENT))
@@ -70,7 +70,7 @@ async def look(job_id: str, jobs: Jobs, response: Response) -> Job:
     "/{job_id}/result",
     summary="The restored image",
     response_class=Response,
-    responses=_RESULT | openapi_responses(*_ABSENT, errors.JobUnfinished, errors.JobDamaged),
+    responses=_RESULT | openapi_responses(*_ABSENT, errors.JobUnfinished),
 )
 async def result(job_id: str, jobs: Jobs, if_none_match: Annotated[str | None, Header()] = None) -> Response:
     """There once the job is done, until it expires or is deleted; to be fetched as often as wanted."""

@@ -5,16 +5,19 @@ import sqlite3
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
-from server.errors import JobsUnavailable
+from server.errors import JobDamaged, JobsUnavailable
 from server.jobs.record import Answer, Order, Problem, Record, State
 
 VERSION = 2
 _ANSWER = TypeAdapter(Answer)
+_RECORD = TypeAdapter(Record)
+_ORDER = tuple(field.name for field in fields(Order))
 _TABLE = """
 CREATE TABLE IF NOT EXISTS jobs (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -114,6 +117,10 @@ class Database:
         query = "SELECT owner, MIN(number) FROM jobs WHERE state = ? GROUP BY owner"
         return dict(self._connection.execute(query, (state,)).fetchall())
 
+    def id_of(self, number: int) -> str:
+        (id_,) = self._connection.execute("SELECT id FROM jobs WHERE number = ?", (number,)).fetchone()
+        return str(id_)
+
     def numbered(self, number: int) -> Record:
         query = f"SELECT {_COLUMNS} FROM jobs WHERE number = ?"  # noqa: S608
         return _record(self._connection.execute(query, (number,)).fetchone())
@@ -195,16 +202,24 @@ _UNFINISHED = (State.QUEUED, State.RUNNING)
 
 
 def _record(row: tuple[Any, ...]) -> Record:
+    """Read a row; raises JobDamaged where somebody else has changed it."""
     id_, number, state, *order, starts, created_at, used_bytes, expires_at, problem, answer = row
-    return Record(
-        id_,
-        number,
-        State(state),
-        Order(*order),
-        starts,
-        created_at,
-        used_bytes,
-        expires_at,
-        None if problem is None else json.loads(problem),
-        None if answer is None else _ANSWER.validate_json(answer),
-    )
+    try:
+        record = _RECORD.validate_python(
+            {
+                "id": id_,
+                "number": number,
+                "state": state,
+                "order": dict(zip(_ORDER, order, strict=True)),
+                "starts": starts,
+                "created_at": created_at,
+                "used_bytes": used_bytes,
+                "expires_at": expires_at,
+                "problem": None if problem is None else json.loads(problem),
+                "answer": None if answer is None else json.loads(answer),
+            }
+        )
+        _ = record.order.restore_options
+    except (ValueError, TypeError, RecursionError) as error:
+        raise JobDamaged(f"The record of the job {id_} was changed on the disk and cannot be read.") from error
+    return record

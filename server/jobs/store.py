@@ -160,19 +160,28 @@ class Store:
         None in place of an upload that is not the one that was stored.
         """
         with self._disk.failing():
-            waiting = self._rows.oldest(State.QUEUED)
-            if not waiting:
-                return None
-            owner = min(waiting, key=lambda name: (self._turns.get(name, 0), waiting[name]))
-            record = self._rows.numbered(waiting[owner])
-            self._disk.make_sure_of(0)
-            upload = self._upload(record)
-            with self._rows.transaction():
-                self._rows.begin(record.id)
-            self._turns[owner] = max(self._turns.values(), default=0) + 1
-            self._turns = {name: turn for name, turn in self._turns.items() if name in waiting}
-            self._count()
-        return self.find(record.id), upload
+            while waiting := self._rows.oldest(State.QUEUED):
+                owner = min(waiting, key=lambda name: (self._turns.get(name, 0), waiting[name]))
+                self._turns[owner] = max(self._turns.values(), default=0) + 1
+                self._turns = {name: turn for name, turn in self._turns.items() if name in waiting}
+                if (begun := self._begin(waiting[owner])) is not None:
+                    return begun
+        return None
+
+    def _begin(self, number: int) -> tuple[Record, bytes | None] | None:
+        """Begin a queued job; one whose record cannot be read ends instead."""
+        try:
+            record = self._rows.numbered(number)
+        except JobDamaged as error:
+            log.error("a job cannot be begun", extra={"reason": error.detail})
+            self._end(self._rows.id_of(number), State.FAILED, JOB_BYTES)
+            return None
+        self._disk.make_sure_of(0)
+        upload = self._upload(record)
+        with self._rows.transaction():
+            self._rows.begin(record.id)
+        self._count()
+        return self._rows.numbered(number), upload
 
     def put_back(self, id_: str, *, counted: bool = False) -> None:
         """Queue a running job again; `counted` where this start of it may be why it did not end."""
@@ -209,11 +218,15 @@ class Store:
 
     def give_up(self, id_: str) -> State:
         """Cancel an unfinished job, or forget one that has ended and its result: what it was. As `find`."""
-        state = self.find(id_).state
+        try:
+            state = self.find(id_).state
+        except JobDamaged:  # so that there is a way to be rid of it
+            state = State.FAILED
         with self._disk.failing():
             if state.is_final:
                 with self._rows.transaction():
                     self._rows.delete(id_)
+                self._disk.uploads.remove(id_)
                 self._disk.results.remove(id_)
                 self._count()
             else:

@@ -260,10 +260,10 @@ def test_the_document_has_each_route_and_each_of_its_problems(jobs: Any) -> None
     }
     assert found == {
         ("post", ""): "202 400 406 408 413 415 422 429 501 503 507",
-        ("get", "/{job_id}"): "200 404 410 501 503",
-        ("delete", "/{job_id}"): "204 404 410 501 503 507",
+        ("get", "/{job_id}"): "200 404 410 500 501 503",
+        ("delete", "/{job_id}"): "204 404 410 500 501 503 507",
         ("get", "/{job_id}/result"): "200 304 404 409 410 500 501 503",
-        ("get", "/{job_id}/events"): "200 204 404 410 501 503",
+        ("get", "/{job_id}/events"): "200 204 404 410 500 501 503",
     }
     submission, restoration = paths["/v1/jobs"]["post"], paths["/restore"]["post"]
     assert submission["requestBody"] == restoration["requestBody"]

@@ -82,6 +82,32 @@ def test_an_upload_that_is_not_what_was_stored_is_not_restored(kind: str, store:
     assert (begun[0].id, begun[1]) == (id_, None)
 
 
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("options", "{"), ("options", '{"quality": "many"}'), ("state", "asleep"), ("pixels", "a few"), ("starts", "x"),
+     ("answer", "[" * 20_000), ("answer", "{}"), ("problem", "no JSON"), ("created_at", "today")],
+)  # fmt: skip
+def test_a_record_that_was_changed_is_said_so_and_can_be_removed(
+    column: str, value: str, store: Store, done: str
+) -> None:
+    store._disk.rows._connection.execute(f"UPDATE jobs SET {column} = ? WHERE id = ?", (value, done))  # noqa: S608
+    for call in (store.find, store.open_result):
+        with pytest.raises(JobDamaged, match=f"record of the job {done} was changed"):
+            call(done)
+    store.give_up(done)
+    with pytest.raises(UnknownJob):
+        store.find(done)
+
+
+def test_a_waiting_job_whose_record_was_changed_stops_none_behind_it(store: Store, order: NewOrder) -> None:
+    damaged, next_ = (store.submit(b"upload", order()).id for _ in range(2))
+    store._disk.rows._connection.execute("UPDATE jobs SET options = 'x' WHERE id = ?", (damaged,))
+    begun = store.begin_next()
+    assert begun is not None
+    assert begun[0].id == next_
+    assert store.counts[State.FAILED] == 1
+
+
 def test_without_the_folder_nothing_is_lost_and_with_it_work_goes_on(
     store: Store, done: str, order: NewOrder, tmp_path: Path
 ) -> None:
