@@ -19,7 +19,7 @@ from tone import tone
 
 from models.artifact import DEFAULT_ARTIFACT, Manifest
 from models.training.dataset import photo_paths, read_photo
-from models.training.degradations import EVALUATION
+from models.training.evaluation_sets import EVALUATION
 from server import backends
 from server.backends.base import Pixels
 from server.imaging import tiling
@@ -69,11 +69,11 @@ SCENES = (
     Scene("haze", 1800, 1200, 2),
     Scene("noise25", 1800, 1200, 13),
     Scene("rain", 1800, 1200, 11),
-    Scene("noise25jpeg", 1800, 1200, 25),
+    Scene("noise25-jpeg85", 1800, 1200, 25),
     Scene("clean", 1800, 1200, 26),
     Scene("clean", 2560, 1600, 62),
     Scene("haze", 3000, 2000, 9),
-    Scene("noise25jpeg", 6000, 4000, 39),
+    Scene("noise25-jpeg85", 6000, 4000, 39),
 )
 
 
@@ -110,11 +110,13 @@ def main() -> int:
     )
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
-    run, paths, done = start(options), photo_paths(options.photos), {row["scene"] for row in rows_of(options.output)}
+    run, multiple = start(options)
+    paths, done = photo_paths(options.photos), {row["scene"] for row in rows_of(options.output)}
     for scene in SCENES:
         if scene.name in done:
             continue
-        row = study(scene, read_photo(paths[scene.photo % len(paths)]), run, whole=scene.kind in options.whole)
+        photo = read_photo(paths[scene.photo % len(paths)])
+        row = study(scene, photo, run, multiple, whole=scene.kind in options.whole)
         with options.output.open("a") as file:
             file.write(json.dumps(row) + "\n")
         print(json.dumps(row), flush=True)
@@ -122,25 +124,25 @@ def main() -> int:
     return 0
 
 
-def start(options: argparse.Namespace) -> Run:
-    """The artifact on the server's own backend: (3, H, W) in and out."""
+def start(options: argparse.Namespace) -> tuple[Run, int]:
+    """The artifact on the server's own backend, (3, H, W) in and out, and what its sides are multiples of."""
     settings = Settings.from_environment({"artifact": options.artifact, "backend": "onnx", "threads": options.threads})
     backend = backends.create(settings.backend, 1)
-    backend.start()
-    return lambda pixels: backend.run(pixels[np.newaxis])[0]
+    info = backend.start()
+    return lambda pixels: backend.run(pixels[np.newaxis])[0], info.size_multiple
 
 
-def study(scene: Scene, photo: Any, run: Run, *, whole: bool) -> Row:
+def study(scene: Scene, photo: Any, run: Run, multiple: int, *, whole: bool) -> Row:
     """Restore a scene in every way and measure it."""
     clean = enlarged(photo, scene)
-    spoiled = clean if scene.kind == "clean" else EVALUATION[scene.kind](clean, np.random.default_rng(SEED))
+    spoiled = EVALUATION[scene.kind](clean, np.random.default_rng(SEED))
     clean, spoiled = (np.ascontiguousarray(image.transpose(2, 0, 1)) for image in (clean, spoiled))
     pixels = scene.width * scene.height
-    grid = tiling.plan(scene.height, scene.width, 8, Settings().whole_pixels)
+    grid = tiling.plan(scene.height, scene.width, multiple, Settings().whole_pixels)
     answers = restored(spoiled, grid, run, ways(grid, varied=pixels <= MOST_VARIED_PIXELS))
     frame = None
     if whole and pixels <= MOST_WHOLE_PIXELS:
-        (tile,) = tiling.plan(scene.height, scene.width, 8)
+        (tile,) = tiling.plan(scene.height, scene.width, multiple)
         frame = np.clip(tiling.crop(run(tiling.cut(spoiled, tile)), tile), 0, 1)
     if scene == PICTURED:
         draw([spoiled, answers["tiles"], answers["guide"]])
