@@ -8,6 +8,8 @@ from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from server.api.plain_parser import PlainParser
+
 # What proxies send at most, with room. The parser itself would collect headers, trailers or a URL without end.
 MAX_HEAD_BYTES = 64 * 1024
 # An answer that waits in the buffers and shrinks by nothing in this time has nobody who reads it.
@@ -16,6 +18,8 @@ UNREAD_S = 60.0
 
 class BoundedProtocol(HttpToolsProtocol):
     """Bounds what uvicorn leaves open: the size of a head, the time it takes, and an answer that nobody reads.
+
+    Requests that ask for another protocol are answered in this one.
 
     uvicorn writes head and body of an answer one after the other: two system calls, and two wake-ups of the client. The
     transport here joins them.
@@ -29,6 +33,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Put the transport behind one that joins the two."""
         super().connection_made(cast(asyncio.Transport, _Joining(cast(asyncio.Transport, transport), self.loop)))
+        self.parser = PlainParser(self)
         self._watch_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -54,8 +59,15 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head of a request is whole."""
+        if self.parser.should_upgrade():  # it comes again, without that
+            return
         self._in_head, self._bare_bytes = False, 0
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The last of its body came."""
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
 
     def on_body(self, body: bytes) -> None:
         """A part of its body came."""
