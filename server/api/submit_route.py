@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 from server.api import error_responses
 from server.api.body import Body, UploadRoom, declared_bytes
 from server.api.callers import caller_of, charge
+from server.api.inflated_body import as_sent
 from server.api.job_schemas import PATH, Job
 from server.api.jobs import require_jobs
 from server.api.options import read_options
@@ -56,12 +57,13 @@ class SubmitRoute:
     async def _submit(self, scope: Scope, headers: dict[bytes, bytes], body: Body) -> Job:
         jobs, limits = require_jobs(self._services.jobs), self._services.limits
         options = read_options(scope["query_string"], headers)
+        sent = as_sent(headers, body, self._room)
         deadline_at = None if options.patience_s is None else time.time() + options.patience_s
         caller = caller_of(scope)
         with self._services.restorer.accepted():
             try:
                 with stage("upload"):
-                    upload = await read_upload(headers, body, lambda start: peek(start, limits) is not None)
+                    upload = await read_upload(headers, sent, lambda start: peek(start, limits) is not None)
                 header = await run_in_threadpool(probe, upload.data, limits)
                 self._services.restorer.check(header.height, header.width, options.restore)
                 charge(scope, header.height * header.width)
@@ -75,7 +77,7 @@ class SubmitRoute:
                 )
                 return Job.of(await jobs.submit(upload.data, order))
             finally:
-                body.release()
+                sent.release()
 
 
 def _most_bytes(header: Header) -> int:
