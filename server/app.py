@@ -209,7 +209,7 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Ser
     app = Service(title="PromptIR Serve", description=DESCRIPTION, version=version(), lifespan=lifespan)
     access = create_access(settings, metrics)
     app.state.services = services = Services(restorer, metrics, settings, version(), jobs, access)
-    room = _add_routes(app, services, tracing)
+    app.state.room = room = _add_routes(app, services, tracing)
     # Its answers do not pass the layer that lets pages of other origins read them.
     app.state.shedder = None if settings.access.cors_origins else LoadShedder(restorer, metrics)
     app.state.rpc = rpc = create_rpc(settings.http, services, room)
