@@ -25,6 +25,7 @@ from server.api.layers import layers_of, within
 from server.api.load_shedder import LoadShedder
 from server.api.open_inference import front as open_inference
 from server.api.page import Page
+from server.api.paths import own_path
 from server.api.report_document import ReportDocument, ReportWithImage
 from server.api.restore_document import restore_document
 from server.api.restore_route import METHOD, PATH, RestoreRoute
@@ -146,10 +147,15 @@ class Service(FastAPI):
 
     direct: Mapping[tuple[str, str], ASGIApp] = {}
     """By method and path."""
+    public_root = ""
+    """Where a proxy offers the service: taken off each path, so that all that is inside knows its own paths alone."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or run the lifespan."""
-        app = self.direct.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
+        app = None
+        if scope["type"] == "http":
+            scope["path"] = own_path(scope["path"], self.public_root)
+            app = self.direct.get((scope["method"], scope["path"]))
         await (super().__call__ if app is None else app)(scope, receive, send)
 
 
@@ -206,7 +212,17 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Ser
         if tracing is not None:
             tracing.stop(SEND_TRACES_S)
 
-    app = Service(title="PromptIR Serve", description=DESCRIPTION, version=version(), lifespan=lifespan)
+    app = Service(
+        title="PromptIR Serve",
+        description=DESCRIPTION,
+        version=version(),
+        lifespan=lifespan,
+        # The viewer is the page's own, and redirects would lead to whatever Host says.
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.public_root = settings.http.root_path
     access = create_access(settings, metrics)
     app.state.services = services = Services(restorer, metrics, settings, version(), jobs, access)
     app.state.room = room = _add_routes(app, services, tracing)
@@ -247,7 +263,7 @@ def version() -> str:
         return "0+checkout"
 
 
-def _document_problems(app: FastAPI) -> None:
+def _document_problems(app: Service) -> None:
     # FastAPI offers a response model under application/json only, so the routes refer to a schema that is put here.
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -260,6 +276,8 @@ def _document_problems(app: FastAPI) -> None:
             _leave_out_own_validation(schema)
             if app.state.services.access is not None:
                 document_keys(schema)
+            if app.public_root:
+                schema["servers"] = [{"url": app.public_root}]
             app.openapi_schema = schema
         return app.openapi_schema
 

@@ -11,7 +11,7 @@ from server.api import error_responses
 from server.api.body import Body, UploadRoom, declared_bytes
 from server.api.callers import caller_of, charge
 from server.api.inflated_body import as_sent
-from server.api.job_schemas import PATH, Job
+from server.api.job_schemas import Job
 from server.api.jobs import require_jobs
 from server.api.options import read_options
 from server.api.request_context import note_outcome
@@ -51,7 +51,7 @@ class SubmitRoute:
             await error_responses.client_gone(scope)(scope, receive, send)
         else:
             note_outcome(scope, "accepted")
-            location = {"Location": f"{PATH}/{job.id}"}
+            location = {"Location": job.links["self"]}
             await Response(job.model_dump_json(), 202, location, "application/json")(scope, receive, send)
 
     async def _submit(self, scope: Scope, headers: dict[bytes, bytes], body: Body) -> Job:
@@ -75,7 +75,7 @@ class SubmitRoute:
                     deadline_at,
                     None if caller is None else caller.name,
                 )
-                return Job.of(await jobs.submit(upload.data, order))
+                return Job.of(await jobs.submit(upload.data, order), self._services.public_root)
             finally:
                 sent.release()
 

@@ -58,7 +58,10 @@ def run(arguments: argparse.Namespace) -> int:
         rpc.open()
     config = uvicorn.Config(
         app,
-        http=cast(type[asyncio.Protocol], partial(SheddingProtocol, shedder=app.state.shedder)),
+        http=cast(
+            type[asyncio.Protocol],
+            partial(SheddingProtocol, shedder=app.state.shedder, public_root=settings.http.root_path),
+        ),
         log_config=logs.config(settings.log_level),
         access_log=False,  # the request context logs each request, with more to say
         server_header=False,
