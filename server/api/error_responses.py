@@ -154,7 +154,8 @@ async def _on_router_error(request: Request, error: Exception) -> Response:
     error = cast(HTTPException, error)
     title = http.HTTPStatus(error.status_code).phrase
     slug = title.lower().replace(" ", "-")
-    path, root = shown(request.scope["path"]), request.app.state.services.public_root
+    # As it was sent: in ASCII, with all that is not text as %XX.
+    path, root = shown(request.scope["raw_path"].decode("latin-1")), request.app.state.services.public_root
     extensions: dict[str, object] = {}
     detail = str(error.detail)
     if error.status_code == http.HTTPStatus.NOT_FOUND:

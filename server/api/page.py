@@ -57,6 +57,8 @@ SECURITY: Mapping[str, str] = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+# The style sheet of the viewer has its icons inside.
+VIEWER_SECURITY = {**SECURITY, "Content-Security-Policy": POLICY.replace("img-src", "img-src data:")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +77,9 @@ class Asset:
             return cls(content, _TEXT[suffix], gzip.compress(content, mtime=0))
         return cls(content, _BINARY[suffix])
 
-    def answer(self, request: Request, caching: str) -> Response:
+    def answer(self, request: Request, caching: str, security: Mapping[str, str] = SECURITY) -> Response:
         """The file, or 304 where the client has it."""
-        headers = {**SECURITY, "Cache-Control": caching, "Vary": "Accept, Accept-Encoding"}
+        headers = {**security, "Cache-Control": caching, "Vary": "Accept, Accept-Encoding"}
         content = self.content
         if self.zipped is not None and Accept(request.headers.get("accept-encoding", "identity")).names("gzip"):
             content = self.zipped
@@ -131,7 +133,7 @@ class Page:
     async def _docs(self, request: Request) -> Response:
         if _asked(request).endswith("/"):  # likewise, below it
             return _moved(f"..{DOCS_PATH}")
-        return (await self._of(DOCS)).answer(request, _ASKED_FOR_AGAIN)
+        return (await self._of(DOCS)).answer(request, _ASKED_FOR_AGAIN, VIEWER_SECURITY)
 
     async def _redoc(self, request: Request) -> Response:
         return _moved(f"..{DOCS_PATH}" if _asked(request).endswith("/") else DOCS_PATH[1:])
