@@ -4,10 +4,12 @@ import asyncio
 import http
 import json
 import random
+import sys
 from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from server.api.memory_short import is_memory_short
 from server.api.plain_parser import PlainParser
 
 # What proxies send at most, with room. The parser itself would collect headers, trailers or a URL without end.
@@ -75,8 +77,11 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP in the form of all other errors."""
-        self._refuse(400, "What came is no HTTP request.")
+        """Answer what is no HTTP in the form of all other errors; 503 where it was not read for want of memory."""
+        if is_memory_short(sys.exception()):
+            self._refuse(503, "The server has no memory left for this request: send it again later.")
+        else:
+            self._refuse(400, "What came is no HTTP request.")
 
     def pause_writing(self) -> None:
         """The buffers of the connection are full: from here on its reader is watched."""

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server import logs
 from server.api.callers import caller_of
+from server.api.memory_short import is_memory_short
 from server.metrics import Metrics
 from server.shown import shown
 from server.tracing import RequestTrace, Tracing, current
@@ -71,7 +72,7 @@ class RequestContext:
             await self._app(scope, receive, send_with_context)
         except Exception as error:
             told = {"path": shown(scope["path"]), "failed_request": request_id}
-            if isinstance(error, MemoryError):  # where it was met says little
+            if is_memory_short(error):  # where it was met says little
                 log.error("a request found no memory", extra=told)
             else:
                 log.exception("a request failed unexpectedly", extra=told)

@@ -52,13 +52,16 @@ class RestoreRoute:
         try:
             answer = await self._answer(scope, headers, body, receive)
         except PromptIRServeError as error:
-            await refuse(error_responses.answer(scope, error), body, scope, receive, send)
+            refusal = error_responses.answer(scope, error)
         except ClientDisconnect:
-            await error_responses.client_gone(scope)(scope, receive, send)
+            refusal = error_responses.client_gone(scope)
         else:
             note_outcome(scope, "restored" if answer.status == 200 else "not-modified")
             await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
             await send({"type": "http.response.body", "body": answer.content})
+            return
+        # Without the error, whose traceback holds what had come of the upload, while the rest of it is dropped.
+        await refuse(refusal, body, scope, receive, send)
 
     async def _answer(self, scope: Scope, headers: dict[bytes, bytes], body: Body, receive: Receive) -> Answer:
         restorer, limits = self._services.restorer, self._services.limits
@@ -116,7 +119,7 @@ async def refuse(response: Response, body: Body, scope: Scope, receive: Receive,
     """Answer, even where the client still sends: to close on bytes that nobody read would take the answer from it."""
     declared = body.declared_bytes
     goes_on = declared is not None and declared <= DROPPED_BYTES and response.status_code != 408
-    if body.ended or goes_on:
+    if body.ended or goes_on or response.status_code == error_responses.CLIENT_CLOSED_REQUEST:
         await response(scope, receive, send)
         return
     response.headers["Connection"] = "close"  # a client that reads this stops sending

@@ -46,13 +46,15 @@ class SubmitRoute:
         try:
             job = await self._submit(scope, headers, body)
         except PromptIRServeError as error:
-            await refuse(error_responses.answer(scope, error), body, scope, receive, send)
+            refusal = error_responses.answer(scope, error)
         except ClientDisconnect:
-            await error_responses.client_gone(scope)(scope, receive, send)
+            refusal = error_responses.client_gone(scope)
         else:
             note_outcome(scope, "accepted")
             location = {"Location": job.links["self"]}
             await Response(job.model_dump_json(), 202, location, "application/json")(scope, receive, send)
+            return
+        await refuse(refusal, body, scope, receive, send)  # without the error: its traceback holds what had come
 
     async def _submit(self, scope: Scope, headers: dict[bytes, bytes], body: Body) -> Job:
         jobs, limits = require_jobs(self._services.jobs), self._services.limits

@@ -51,12 +51,14 @@ class InferRoute:
                     incoming.release()
                 response = await _response(head, call, outcome, wanted_encoding(headers))
         except PromptIRServeError as error:
-            await refuse(error_responses.answer(scope, error), body, scope, receive, send)
+            refusal = error_responses.answer(scope, error)
         except ClientDisconnect:
-            await error_responses.client_gone(scope)(scope, receive, send)
+            refusal = error_responses.client_gone(scope)
         else:
             note_outcome(scope, "restored")
             await response(scope, receive, send)
+            return
+        await refuse(refusal, body, scope, receive, send)  # without the error: its traceback holds what had come
 
     async def _infer(self, scope: Scope, incoming: Incoming, receive: Receive) -> tuple[Head, Call, Outcome]:
         path = scope["path_params"]
