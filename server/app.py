@@ -222,7 +222,7 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Ser
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.public_root = settings.http.root_path
+    app.public_root = settings.http.root_path or ""
     access = create_access(settings, metrics)
     app.state.services = services = Services(restorer, metrics, settings, version(), jobs, access)
     app.state.room = room = _add_routes(app, services, tracing)

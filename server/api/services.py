@@ -33,7 +33,7 @@ class Services:
     @property
     def public_root(self) -> str:
         """What stands before every path as clients see it; nothing where no proxy puts it there."""
-        return self.settings.http.root_path
+        return self.settings.http.root_path or ""
 
 
 async def _services(request: Request) -> Services:

@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         app,
         http=cast(
             type[asyncio.Protocol],
-            partial(SheddingProtocol, shedder=app.state.shedder, public_root=settings.http.root_path),
+            partial(SheddingProtocol, shedder=app.state.shedder, public_root=settings.http.root_path or ""),
         ),
         log_config=logs.config(settings.log_level),
         access_log=False,  # the request context logs each request, with more to say

@@ -30,8 +30,8 @@ class HttpSettings(Group):
         le=65535,
         description="Serves /metrics there, and no longer on the port for work; 0 takes a free one.",
     )
-    root_path: str = Field(
-        default="",
+    root_path: str | None = Field(
+        default=None,
         description="Path below which a proxy offers the server, such as /photos; whether or not the proxy takes it "
         "off, it stands in links, in Location and in the OpenAPI document.",
     )
@@ -41,10 +41,10 @@ class HttpSettings(Group):
 
     @field_validator("root_path")
     @classmethod
-    def _is_a_path(cls, value: str) -> str:
-        value = value.rstrip("/")
+    def _is_a_path(cls, value: str | None) -> str | None:
+        value = (value or "").rstrip("/")
         if not _SEGMENTS.fullmatch(value) or "/." in value:
             raise ValueError("a path begins with a slash and has letters, digits and . _ ~ - between slashes")
         if value and value.split("/")[1] in _TAKEN:
             raise ValueError(f"begins with a path of the server itself; these are {', '.join(_TAKEN)}")
-        return value
+        return value or None
