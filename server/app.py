@@ -26,6 +26,7 @@ from server.api.load_shedder import LoadShedder
 from server.api.methods import Methods
 from server.api.open_inference import front as open_inference
 from server.api.page import Page
+from server.api.paths import own_path
 from server.api.report_document import ReportDocument, ReportWithImage
 from server.api.restore_document import restore_document
 from server.api.restore_route import METHOD, PATH, RestoreRoute
@@ -153,10 +154,15 @@ class Service(FastAPI):
 
     direct: Mapping[tuple[str, str], ASGIApp] = {}
     """By method and path."""
+    public_root = ""
+    """Where a proxy offers the service: taken off each path, so that all that is inside knows its own paths alone."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or run the lifespan."""
-        app = self.direct.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
+        app = None
+        if scope["type"] == "http":
+            scope["path"] = own_path(scope["path"], self.public_root)
+            app = self.direct.get((scope["method"], scope["path"]))
         await (super().__call__ if app is None else app)(scope, receive, send)
 
 
@@ -215,9 +221,19 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Ser
         if tracing is not None:
             tracing.stop(SEND_TRACES_S)
 
-    app = Service(title="PromptIR Serve", description=DESCRIPTION, version=version(), lifespan=lifespan)
+    app = Service(
+        title="PromptIR Serve",
+        description=DESCRIPTION,
+        version=version(),
+        lifespan=lifespan,
+        # The viewer is the page's own, and redirects would lead to whatever Host says.
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.public_root = settings.http.root_path or ""
     app.state.services = services = Services(restorer, metrics, settings, version(), jobs, access)
-    room = _add_routes(app, services, tracing)
+    app.state.room = room = _add_routes(app, services, tracing)
     # Its answers do not pass the layer that lets pages of other origins read them.
     app.state.shedder = None if settings.access.cors_origins else LoadShedder(restorer, metrics)
     app.state.rpc = rpc = create_rpc(settings.http, services, room)
@@ -256,7 +272,7 @@ def version() -> str:
         return "0+checkout"
 
 
-def _document_problems(app: FastAPI) -> None:
+def _document_problems(app: Service) -> None:
     # FastAPI offers a response model under application/json only, so the routes refer to a schema that is put here.
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -269,6 +285,8 @@ def _document_problems(app: FastAPI) -> None:
             _leave_out_own_validation(schema)
             if app.state.services.access is not None:
                 document_keys(schema)
+            if app.public_root:
+                schema["servers"] = [{"url": app.public_root}]
             app.openapi_schema = schema
         return app.openapi_schema
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -22,6 +23,9 @@ _NOT_SHOWN = frozenset({"message", "asctime", "taskName", "color_message"})
 _to_json = json.JSONEncoder(default=str, ensure_ascii=False).encode
 _text = json.encoder.encode_basestring
 _WRITERS: dict[type, Callable[[Any], str]] = {str: _text, int: int.__repr__, float: float.__repr__}
+# Ends a line or turns it round in some viewers and terminals: control characters of C1 and DEL, the separators of lines
+# and paragraphs, and what changes the direction of writing.
+_UNSEEN = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 _ACCESS_FIELDS = ("client", "method", "path", "http_version", "status")
 
 
@@ -46,7 +50,7 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         members = [f"{_text(name)}: {_WRITERS.get(type(value), _to_json)(value)}" for name, value in line.items()]
-        return f'{{"time": "{self._time(record.created)}", {", ".join(members)}}}'
+        return _seen(f'{{"time": "{self._time(record.created)}", {", ".join(members)}}}')
 
     def _time(self, created: float) -> str:
         second, text = self._second  # read at once, since threads share it
@@ -55,6 +59,12 @@ class JsonFormatter(logging.Formatter):
             text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
             self._second = second, text
         return f"{text}.{int((created - second) * 1e3):03d}+00:00"
+
+
+def _seen(line: str) -> str:
+    if line.isascii() and "\x7f" not in line:  # nearly always
+        return line
+    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
 
 
 def quicken() -> None:

@@ -1,18 +1,20 @@
 """Body: the bytes of a request as they arrive."""
 
 import asyncio
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-from server.errors import ImageTooLarge, QueueFull, UploadStalled
+from server.errors import Draining, ImageTooLarge, QueueFull, UploadStalled
 
 # A client that was told so waits about as long as the uploads before it take.
 RETRY_AFTER_S = 1.0
 # What is still to come is read and dropped for so long, so that a client that sends before it listens gets its answer.
 LINGER_S = 10.0
+# The same, of a server that stops.
+LAST_LINGER_S = 1.0
 # Each so many bytes have the same time to come. A pause alone would let one byte a minute hold its room for ever, and a
 # mean rate would let what came quickly pay for hours of nothing.
 PORTION_BYTES = 64 * 1024
@@ -34,6 +36,8 @@ class UploadRoom:
         self.max_bytes = max_bytes
         self._on_refusal = on_refusal
         self.used_bytes = 0
+        self.closed = False
+        self._waits: dict[asyncio.Timeout, float] = {}
 
     def take(self, count: int) -> None:
         """Raises QueueFull if there is no room."""
@@ -48,6 +52,28 @@ class UploadRoom:
 
     def give_back(self, count: int) -> None:
         self.used_bytes -= count
+
+    @contextmanager
+    def waiting(self, patience: asyncio.Timeout, last_s: float = 0.0) -> Iterator[None]:
+        """A block that waits for more of an upload: `last_s` after the room was closed its patience is at its end."""
+        self._waits[patience] = last_s
+        if self.closed:
+            _hurry(patience, last_s)
+        try:
+            yield
+        finally:
+            del self._waits[patience]
+
+    def close(self) -> None:
+        """End all waits, now or soon: the server stops."""
+        self.closed = True
+        for patience, last_s in self._waits.items():
+            _hurry(patience, last_s)
+
+
+def _hurry(patience: asyncio.Timeout, last_s: float) -> None:
+    end, due = asyncio.get_running_loop().time() + last_s, patience.when()
+    patience.reschedule(end if due is None else min(due, end))
 
 
 class Body:
@@ -78,7 +104,7 @@ class Body:
         self._taken_bytes = 0
 
     async def chunk(self) -> bytes:
-        """The next bytes, perhaps none; raises ImageTooLarge, QueueFull, UploadStalled, ClientDisconnect."""
+        """The next bytes, perhaps none; raises ImageTooLarge, QueueFull, UploadStalled, Draining, ClientDisconnect."""
         if self.declared_bytes is not None and self.declared_bytes > self.limit_bytes:
             raise self.too_large()
         chunk = await self._next_in_time()
@@ -96,10 +122,11 @@ class Body:
     async def discard(self) -> None:
         """Read and drop what is still to come, as much as an upload may have, for a bounded time."""
         with suppress(TimeoutError, ClientDisconnect):
-            async with asyncio.timeout(LINGER_S):
-                until = self._read_bytes + self._max_upload_bytes
-                while not self.ended and self._read_bytes < until:
-                    await self._next()
+            async with asyncio.timeout(LINGER_S) as patience:
+                with self._room.waiting(patience, LAST_LINGER_S):
+                    until = self._read_bytes + self._max_upload_bytes
+                    while not self.ended and self._read_bytes < until:
+                        await self._next()
 
     def too_large(self) -> ImageTooLarge:
         limit = self._max_upload_bytes
@@ -110,9 +137,14 @@ class Body:
         if self._due is None or self._read_bytes >= self._due_bytes:
             self._due, self._due_bytes = now + self._stall_s, self._read_bytes + PORTION_BYTES
         try:
-            async with asyncio.timeout_at(self._due):
-                return await self._next()
+            async with asyncio.timeout_at(self._due) as patience:
+                with self._room.waiting(patience):
+                    return await self._next()
         except TimeoutError:
+            if self._room.closed:
+                raise Draining(
+                    "The server is stopping, and the upload did not come in time: send it again, to another one."
+                ) from None
             raise UploadStalled(
                 f"The upload has stalled: each {PORTION_BYTES} bytes of it must come within {self._stall_s:g} seconds.",
                 upload_stall_s=self._stall_s,

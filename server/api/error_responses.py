@@ -14,9 +14,11 @@ from starlette.types import Scope
 
 from server import errors, logs
 from server.api import options, request_context
+from server.api.memory_short import is_memory_short
 from server.api.methods import methods_of
 from server.api.open_inference.errors import is_open_inference
 from server.errors import PromptIRServeError
+from server.shown import shown
 
 MEDIA_TYPE = "application/problem+json"
 CLIENT_CLOSED_REQUEST = 499  # nginx's: nobody reads it, but logs and metrics do
@@ -89,8 +91,11 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ClientDisconnect, _on_client_gone)
 
 
-def unexpected(request: Request) -> Response:
-    """The answer to an exception that nobody foresaw: 500, without a word about the inside."""
+def unexpected(request: Request, error: Exception) -> Response:
+    """The answer to an exception that nobody foresaw: 500, without a word about the inside; 503 for want of memory."""
+    if is_memory_short(error):
+        short = errors.MemoryShort("The server has no memory left for this request: send it again later.")
+        return answer(request.scope, short)
     detail = "The server failed in a way it did not foresee. The log has the cause under this request's id."
     return _problem(request.scope, 500, PromptIRServeError.slug, PromptIRServeError.title, detail)
 
@@ -151,11 +156,12 @@ async def _on_router_error(request: Request, error: Exception) -> Response:
     error = cast(HTTPException, error)
     title = http.HTTPStatus(error.status_code).phrase
     slug = title.lower().replace(" ", "-")
-    path = request.url.path
+    # As it was sent: in ASCII, with all that is not text as %XX.
+    path, root = shown(request.scope["raw_path"].decode("latin-1")), request.app.state.services.public_root
     extensions: dict[str, object] = {}
     detail = str(error.detail)
     if error.status_code == http.HTTPStatus.NOT_FOUND:
-        detail = f"There is nothing at {path}; the API is described at /docs."
+        detail = f"There is nothing at {path}; the API is described at {root}/docs."
     elif error.status_code == http.HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = methods_of(request.scope)
         detail = f"{path} does not take {request.method}; it takes {', '.join(allowed)}."

@@ -1,11 +1,13 @@
 """Form: the one file of a multipart/form-data body, while it arrives."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import parse_options_header
 
+from server.api.disposition import Disposition
+from server.api.file_buffer import FileBuffer
+from server.api.form_parts import FormError, FormParts
 from server.errors import InvalidRequest
 
 FIELD = "file"
@@ -13,91 +15,72 @@ _MOST_FIELDS = 16
 
 
 class FormFile:
-    """Takes the chunks of a form and keeps the content of the field `file`; other fields are skipped.
+    """Takes the chunks of a form and puts the content of the field `file` into a buffer; other fields are skipped.
 
-    Raises InvalidRequest for what is no form, has more than one file, or not the one that is wanted.
+    So are files without a byte: browsers send one for each input where none was chosen. Raises InvalidRequest for what
+    is no form, has more than one file, or not the one that is wanted.
     """
 
-    def __init__(self, content_type: str) -> None:
+    def __init__(self, content_type: str, file: FileBuffer) -> None:
         _, parameters = parse_options_header(content_type)
         boundary = parameters.get(b"boundary")
         if not boundary:
             raise InvalidRequest("The form cannot be read: its content type names no boundary.")
-        self.parts: list[bytes] = []
-        self.size = 0
         self.filename: str | None = None
-        self._is_file = self._complete = False
-        self._files = self._fields = 0
-        self._name = self._value = self._disposition = b""
+        self._file = file
+        self._part = Disposition(None, None)
+        self._has_content = self._found = False
+        self._files = self._others = 0
         with _well_formed():
-            self._parser = MultipartParser(
-                boundary,
-                {
-                    "on_part_begin": self._on_part_begin,
-                    "on_header_field": self._on_header_field,
-                    "on_header_value": self._on_header_value,
-                    "on_header_end": self._on_header_end,
-                    "on_headers_finished": self._on_headers_finished,
-                    "on_part_data": self._on_part_data,
-                    "on_part_end": self._on_part_end,
-                },
-            )
+            self._parts = FormParts(boundary, self)
 
     def feed(self, chunk: bytes) -> None:
+        """Take the next bytes of the body."""
         with _well_formed():
-            self._parser.write(chunk)
+            self._parts.feed(chunk)
 
     def finish(self) -> None:
         """The body has ended."""
-        with _well_formed():
-            self._parser.finalize()
-        if not self._complete:
+        if not self._parts.ended:
+            raise InvalidRequest(
+                "The form cannot be read: it is cut off, or its boundary is not the one that is named."
+            )
+        if not self._found:
             raise InvalidRequest(f"The form has no file in the field `{FIELD}`.", expected_field=FIELD)
 
-    def _on_part_begin(self) -> None:
-        self._is_file = False
-        self._disposition = b""
-
-    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
-        self._name += data[start:end]
-
-    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
-        self._value += data[start:end]
-
-    def _on_header_end(self) -> None:
-        if self._name.lower() == b"content-disposition":
-            self._disposition = self._value
-        self._name = self._value = b""
-
-    def _on_headers_finished(self) -> None:
-        _, options = parse_options_header(self._disposition)
-        name = options.get(b"name")
-        if name is None:
+    def begin(self, headers: Mapping[bytes, bytes]) -> None:
+        """A part begins."""
+        self._part, self._has_content = Disposition.of(headers.get(b"content-disposition", b"")), False
+        if self._part.name is None:
             raise InvalidRequest("The form cannot be read: a part of it has no name.")
-        if b"filename" not in options:
-            self._fields += 1
-            if self._fields > _MOST_FIELDS:
+        if self._is_file():
+            self._found = True
+        else:
+            self._others += 1
+            if self._others > _MOST_FIELDS:
                 raise InvalidRequest(f"The form has more than {_MOST_FIELDS} fields beside the file.")
-            return
-        self._files += 1
-        if self._files > 1:
-            raise InvalidRequest("The form has more than one file: send one image a request.")
-        if name == FIELD.encode():
-            self._is_file = True
-            self.filename = options[b"filename"].decode("utf-8", "replace")
 
-    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
-        if self._is_file:
-            self.parts.append(data[start:end])
-            self.size += end - start
+    def content(self, data: memoryview) -> None:
+        """Some bytes of its content."""
+        if not self._has_content and self._part.filename is not None:
+            self._files += 1
+            if self._files > 1:
+                raise InvalidRequest("The form has more than one file: send one image a request.")
+        self._has_content = True
+        if self._is_file():
+            self.filename = self._part.filename
+            self._file.add(data)
 
-    def _on_part_end(self) -> None:
-        self._complete = self._complete or self._is_file
+    def end(self) -> None:
+        """The part ends."""
+
+    def _is_file(self) -> bool:
+        return self._part.name == FIELD and self._part.filename is not None
 
 
 @contextmanager
 def _well_formed() -> Iterator[None]:
     try:
         yield
-    except FormParserError as error:
-        raise InvalidRequest("The form cannot be read: it is broken.") from error
+    except FormError as error:
+        raise InvalidRequest(f"The form cannot be read: {error}.") from error

@@ -60,10 +60,10 @@ class Job(BaseModel):
     links: dict[str, str]
 
     @classmethod
-    def of(cls, now: Status) -> Self:
-        """Describe a job."""
+    def of(cls, now: Status, root: str) -> Self:
+        """Describe a job, with links below the public root path."""
         record = now.record
-        own = f"{PATH}/{record.id}"
+        own = f"{root}{PATH}/{record.id}"
         links = {"self": own, "events": f"{own}/events"}
         if record.state is State.DONE:
             links["result"] = f"{own}/result"

@@ -15,6 +15,7 @@ from server.api.job_events import MEDIA_TYPE, job_events
 from server.api.job_schemas import PATH, Job
 from server.api.privacy import CREDENTIALS
 from server.api.restore_document import IMAGES
+from server.api.services import InjectedServices
 from server.imaging.entity_tag import is_listed
 from server.jobs.long_work import LongWork
 
@@ -60,10 +61,10 @@ _ABSENT = (errors.UnknownJob, errors.JobExpired, errors.JobDamaged, errors.JobsO
 
 
 @router.get("/{job_id}", summary="How far a job is", responses=openapi_responses(*_ABSENT))
-async def look(job_id: str, jobs: Jobs, response: Response) -> Job:
+async def look(job_id: str, jobs: Jobs, services: InjectedServices, response: Response) -> Job:
     """State, tiles done and in all, and the time that is left as far as it can be predicted."""
     response.headers["Cache-Control"] = "no-store"
-    return Job.of(await jobs.look(job_id))
+    return Job.of(await jobs.look(job_id), services.public_root)
 
 
 @router.get(
@@ -107,12 +108,14 @@ async def give_up(job_id: str, jobs: Jobs) -> None:
     response_class=Response,
     responses=_EVENTS | openapi_responses(*_ABSENT),
 )
-async def events(job_id: str, jobs: Jobs, last_event_id: Annotated[str | None, Header()] = None) -> Response:
+async def events(
+    job_id: str, jobs: Jobs, services: InjectedServices, last_event_id: Annotated[str | None, Header()] = None
+) -> Response:
     """Whoever comes back with `Last-Event-ID` is told what is new since then, also after a restart of the server."""
     now = await jobs.look(job_id)
     if now.record.state.is_final and now.mark == last_event_id:
         return Response(status_code=204)
-    news = job_events(jobs.watch(job_id, last_event_id))
+    news = job_events(jobs.watch(job_id, last_event_id), services.public_root)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # nginx would hold events back
     return StreamingResponse(news, headers=headers, media_type=MEDIA_TYPE)
 

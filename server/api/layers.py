@@ -8,6 +8,7 @@ from starlette.types import ASGIApp
 from server.api import error_responses
 from server.api.access_guard import AccessGuard
 from server.api.cross_origin import CrossOrigin
+from server.api.host_check import HostCheck
 from server.api.request_context import RequestContext
 from server.api.services import Services
 from server.tracing import Tracing
@@ -22,6 +23,7 @@ def layers_of(services: Services, tracing: Tracing | None) -> list[Layer]:
         layers.append(partial(AccessGuard, access=services.access, limits=settings.limits))
     if settings.access.cors_origins:  # outside the guard: browsers ask without a key
         layers.append(partial(CrossOrigin, origins=settings.access.cors_origins))
+    layers.append(partial(HostCheck, limits=settings.limits))
     crash = error_responses.unexpected
     layers.append(partial(RequestContext, metrics=services.metrics, on_crash=crash, tracing=tracing))
     return layers

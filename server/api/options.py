@@ -1,5 +1,6 @@
 """Options: what a client may ask of a restoration besides the image."""
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeVar
@@ -22,7 +23,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class RestoreQuery(RestoreFields):
-    """The query parameters of a restoration; further ones are ignored."""
+    """The query parameters of a restoration."""
 
     format: FormatName | SkipJsonSchema[None] = Field(
         default=None,
@@ -78,6 +79,8 @@ _DEFAULTS = RequestOptions()
 _ACCEPT = b"accept"
 _ANYTHING = b"*/*"
 _HEADERS = {field.alias.lower().encode(): field.alias for field in RestoreHeaders.model_fields.values() if field.alias}
+# Of a query that a stranger wrote: so many are named, and so much of each.
+_MOST_UNKNOWN, _LONGEST_NAME = 5, 40
 _PRIORITIES = {"interactive": Priority.INTERACTIVE, "batch": Priority.BATCH}
 
 
@@ -92,11 +95,12 @@ def read_options(query: bytes, headers: Mapping[bytes, bytes]) -> RequestOptions
     if not query and not given:  # nearly always
         return _DEFAULTS
     faults: list[dict[str, str]] = []
-    parameters = _checked(
-        RestoreQuery, dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)), "query", faults
-    )
+    asked_for = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
+    unknown = [name for name in asked_for if name not in RestoreQuery.model_fields]
+    faults += [_unknown(name) for name in unknown[:_MOST_UNKNOWN]]
+    parameters = _checked(RestoreQuery, asked_for, "query", faults)
     asked = _checked(RestoreHeaders, given, "header", faults)
-    if parameters is None or asked is None:
+    if parameters is None or asked is None or unknown:
         raise invalid_parameters(faults)
     accept = Accept(asked.accept)
     return RequestOptions(
@@ -106,6 +110,13 @@ def read_options(query: bytes, headers: Mapping[bytes, bytes]) -> RequestOptions
         asked.if_none_match,
         parameters.report and accept.names(JSON) and accept.weight(JSON) >= accept.weight("multipart/mixed"),
     )
+
+
+def _unknown(name: str) -> dict[str, str]:
+    # As settings are: an option that is dropped without a word is found out by its missing effect, or not at all.
+    close = difflib.get_close_matches(name[:_LONGEST_NAME].lower(), RestoreQuery.model_fields, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(RestoreQuery.model_fields)}"
+    return {"in": "query", "name": name[:_LONGEST_NAME], "message": f"is not an option; {hint}"}
 
 
 def invalid_parameters(faults: list[dict[str, str]]) -> InvalidRequest:

@@ -4,9 +4,13 @@ import asyncio
 import http
 import json
 import random
+import sys
 from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from server.api.memory_short import is_memory_short
+from server.api.plain_parser import PlainParser
 
 # What proxies send at most, with room. The parser itself would collect headers, trailers or a URL without end.
 MAX_HEAD_BYTES = 64 * 1024
@@ -16,6 +20,8 @@ UNREAD_S = 60.0
 
 class BoundedProtocol(HttpToolsProtocol):
     """Bounds what uvicorn leaves open: the size of a head, the time it takes, and an answer that nobody reads.
+
+    Requests that ask for another protocol are answered in this one.
 
     uvicorn writes head and body of an answer one after the other: two system calls, and two wake-ups of the client. The
     transport here joins them.
@@ -29,6 +35,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Put the transport behind one that joins the two."""
         super().connection_made(cast(asyncio.Transport, _Joining(cast(asyncio.Transport, transport), self.loop)))
+        self.parser = PlainParser(self)
         self._watch_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -54,8 +61,15 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head of a request is whole."""
+        if self.parser.should_upgrade():  # it comes again, without that
+            return
         self._in_head, self._bare_bytes = False, 0
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The last of its body came."""
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
 
     def on_body(self, body: bytes) -> None:
         """A part of its body came."""
@@ -63,8 +77,11 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP in the form of all other errors."""
-        self._refuse(400, "What came is no HTTP request.")
+        """Answer what is no HTTP in the form of all other errors; 503 where it was not read for want of memory."""
+        if is_memory_short(sys.exception()):
+            self._refuse(503, "The server has no memory left for this request: send it again later.")
+        else:
+            self._refuse(400, "What came is no HTTP request.")
 
     def pause_writing(self) -> None:
         """The buffers of the connection are full: from here on its reader is watched."""

@@ -11,8 +11,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server import logs
 from server.api.callers import caller_of
+from server.api.memory_short import is_memory_short
 from server.api.privacy import kept_private
 from server.metrics import Metrics
+from server.shown import shown
 from server.tracing import RequestTrace, Tracing, current
 
 log = logging.getLogger(__name__)
@@ -40,7 +42,7 @@ class RequestContext:
         self,
         app: ASGIApp,
         metrics: Metrics,
-        on_crash: Callable[[Request], Response],
+        on_crash: Callable[[Request, Exception], Response],
         tracing: Tracing | None = None,
     ) -> None:
         self._app = app
@@ -69,11 +71,15 @@ class RequestContext:
 
         try:
             await self._app(scope, receive, send_with_context)
-        except Exception:
-            log.exception("a request failed unexpectedly", extra={"path": scope["path"], "failed_request": request_id})
+        except Exception as error:
+            told = {"path": shown(scope["path"]), "failed_request": request_id}
+            if is_memory_short(error):  # where it was met says little
+                log.error("a request found no memory", extra=told)
+            else:
+                log.exception("a request failed unexpectedly", extra=told)
             if status is not None:  # the answer has begun: only breaking the connection can tell the client
                 raise
-            await self._on_crash(Request(scope))(scope, receive, send_with_context)
+            await self._on_crash(Request(scope), error)(scope, receive, send_with_context)
         finally:
             self._report(scope, status, seconds if status is not None else time.perf_counter() - began)
             if trace is not None:
@@ -94,7 +100,7 @@ class RequestContext:
             self._metrics.count_request(status, outcome)
         extra = {
             "method": scope["method"],
-            "path": scope["path"],
+            "path": shown(scope["path"]),
             "status": status,
             "outcome": outcome,
             "duration_ms": round(seconds * 1e3, 2),

@@ -12,6 +12,7 @@ from server.api.answer import Answer, not_modified, restored_answer
 from server.api.body import Body, UploadRoom, declared_bytes
 from server.api.callers import caller_of, charge
 from server.api.cancellation import WhileConnected
+from server.api.inflated_body import as_sent
 from server.api.options import read_options
 from server.api.request_context import note_outcome
 from server.api.services import Services
@@ -51,17 +52,21 @@ class RestoreRoute:
         try:
             answer = await self._answer(scope, headers, body, receive)
         except PromptIRServeError as error:
-            await refuse(error_responses.answer(scope, error), body, scope, receive, send)
+            refusal = error_responses.answer(scope, error)
         except ClientDisconnect:
-            await error_responses.client_gone(scope)(scope, receive, send)
+            refusal = error_responses.client_gone(scope)
         else:
             note_outcome(scope, "restored" if answer.status == 200 else "not-modified")
             await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
             await send({"type": "http.response.body", "body": answer.content})
+            return
+        # Without the error, whose traceback holds what had come of the upload, while the rest of it is dropped.
+        await refuse(refusal, body, scope, receive, send)
 
     async def _answer(self, scope: Scope, headers: dict[bytes, bytes], body: Body, receive: Receive) -> Answer:
         restorer, limits = self._services.restorer, self._services.limits
         options = read_options(scope["query_string"], headers)
+        sent = as_sent(headers, body, self.room)
         deadline = restorer.deadline_in(options.patience_s)
         owes = caller_of(scope) is not None
 
@@ -78,7 +83,7 @@ class RestoreRoute:
         with restorer.accepted():
             try:
                 with stage("upload"):
-                    upload = await read_upload(headers, body, look)
+                    upload = await read_upload(headers, sent, look)
                 if owes:  # its size stands behind more than the first bytes
                     header = await run_in_threadpool(probe, upload.data, limits)
                     charge(scope, header.height * header.width)
@@ -92,14 +97,14 @@ class RestoreRoute:
                     # A deadline is one client's own, so its work is too.
                     key = (tag, options.priority) if deadline is None else object()
                     if key in self._shared:
-                        body.release()
+                        sent.release()
                     start = partial(
                         restorer.restore,
                         upload.data,
                         options.restore,
                         deadline=deadline,
                         priority=options.priority,
-                        progress=lambda done, total: body.release(),  # once it is decoded
+                        progress=lambda done, total: sent.release(),  # once it is decoded
                     )
                     del upload  # the work alone holds it from here on
                     joined = self._shared.join(key, start)
@@ -107,14 +112,14 @@ class RestoreRoute:
                     restored = await joined
                 return restored_answer(restored, filename, tag, as_json=options.as_json)
             finally:
-                body.release()
+                sent.release()
 
 
 async def refuse(response: Response, body: Body, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer, even where the client still sends: to close on bytes that nobody read would take the answer from it."""
     declared = body.declared_bytes
     goes_on = declared is not None and declared <= DROPPED_BYTES and response.status_code != 408
-    if body.ended or goes_on:
+    if body.ended or goes_on or response.status_code == error_responses.CLIENT_CLOSED_REQUEST:
         await response(scope, receive, send)
         return
     response.headers["Connection"] = "close"  # a client that reads this stops sending

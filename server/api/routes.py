@@ -22,7 +22,7 @@ async def describe(services: InjectedServices, response: Response) -> ServiceDes
     response.headers["Vary"] = "Accept"
     info, limits = services.restorer.info, services.limits
     model = info and Model(artifact=info.artifact, precision=info.precision, backend=info.backend, device=info.device)
-    return ServiceDescription(
+    description = ServiceDescription(
         version=services.version,
         status=services.restorer.status,
         model=model,
@@ -33,6 +33,8 @@ async def describe(services: InjectedServices, response: Response) -> ServiceDes
             max_image_side=limits.max_image_side,
         ),
     )
+    description.links = {name: services.public_root + path for name, path in description.links.items()}
+    return description
 
 
 @router.get("/v1/limits", summary="Every limit on a request")

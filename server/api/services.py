@@ -39,6 +39,11 @@ class Services:
         """What an upload may be."""
         return self.settings.limits
 
+    @property
+    def public_root(self) -> str:
+        """What stands before every path as clients see it; nothing where no proxy puts it there."""
+        return self.settings.http.root_path or ""
+
 
 async def _services(request: Request) -> Services:
     # async, because FastAPI sends a plain function through its thread pool at each request.

@@ -9,8 +9,6 @@ from server.api.load_shedder import LoadShedder
 from server.api.protocol import BoundedProtocol
 from server.api.restore_route import DROPPED_BYTES, PATH
 
-_TARGET = PATH.encode()
-
 
 class _Refused:
     """Stands where uvicorn has the exchange that goes on: this one has its answer."""
@@ -37,9 +35,10 @@ class SheddingProtocol(BoundedProtocol):
 
     _dropping = False
 
-    def __init__(self, *arguments: Any, shedder: LoadShedder | None, **named: Any) -> None:
+    def __init__(self, *arguments: Any, shedder: LoadShedder | None, public_root: str = "", **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._shedder = shedder
+        self._targets = (PATH.encode(), (public_root + PATH).encode())
 
     def on_headers_complete(self) -> None:
         """The head of a request is whole."""
@@ -60,11 +59,11 @@ class SheddingProtocol(BoundedProtocol):
 
     def _refusal(self) -> bytes | None:
         url, parser = self.url, self.parser
-        if self._shedder is None or not url.startswith(_TARGET):
+        if self._shedder is None or not url.startswith(self._targets):
             return None
         declared = declared_bytes(dict(self.headers))
         may_be_shed = (
-            (len(url) == len(_TARGET) or url[len(_TARGET)] == ord("?"))
+            url.partition(b"?")[0] in self._targets
             and parser.get_method() == b"POST"
             and declared is not None
             and declared <= DROPPED_BYTES

@@ -10,7 +10,8 @@ from starlette.types import Receive, Scope, Send
 from server.api import error_responses
 from server.api.body import Body, UploadRoom, declared_bytes
 from server.api.callers import caller_of, charge
-from server.api.job_schemas import PATH, Job
+from server.api.inflated_body import as_sent
+from server.api.job_schemas import Job
 from server.api.jobs import require_jobs
 from server.api.options import read_options
 from server.api.request_context import note_outcome
@@ -45,23 +46,26 @@ class SubmitRoute:
         try:
             job = await self._submit(scope, headers, body)
         except PromptIRServeError as error:
-            await refuse(error_responses.answer(scope, error), body, scope, receive, send)
+            refusal = error_responses.answer(scope, error)
         except ClientDisconnect:
-            await error_responses.client_gone(scope)(scope, receive, send)
+            refusal = error_responses.client_gone(scope)
         else:
             note_outcome(scope, "accepted")
-            location = {"Location": f"{PATH}/{job.id}"}
+            location = {"Location": job.links["self"]}
             await Response(job.model_dump_json(), 202, location, "application/json")(scope, receive, send)
+            return
+        await refuse(refusal, body, scope, receive, send)  # without the error: its traceback holds what had come
 
     async def _submit(self, scope: Scope, headers: dict[bytes, bytes], body: Body) -> Job:
         jobs, limits = require_jobs(self._services.jobs), self._services.limits
         options = read_options(scope["query_string"], headers)
+        sent = as_sent(headers, body, self._room)
         deadline_at = None if options.patience_s is None else time.time() + options.patience_s
         caller = caller_of(scope)
         with self._services.restorer.accepted():
             try:
                 with stage("upload"):
-                    upload = await read_upload(headers, body, lambda start: peek(start, limits) is not None)
+                    upload = await read_upload(headers, sent, lambda start: peek(start, limits) is not None)
                 header = await run_in_threadpool(probe, upload.data, limits)
                 self._services.restorer.check(header.height, header.width, options.restore)
                 charge(scope, header.height * header.width)
@@ -73,9 +77,9 @@ class SubmitRoute:
                     deadline_at,
                     None if caller is None else caller.name,
                 )
-                return Job.of(await jobs.submit(upload.data, order))
+                return Job.of(await jobs.submit(upload.data, order), self._services.public_root)
             finally:
-                body.release()
+                sent.release()
 
 
 def _most_bytes(header: Header) -> int:

@@ -4,12 +4,8 @@ import argparse
 import asyncio
 import gc
 import logging
-import os
-import signal
 import socket
-import time
 from functools import partial
-from types import FrameType
 from typing import Any, cast
 from wsgiref.simple_server import WSGIServer
 
@@ -20,6 +16,7 @@ from server import logs
 from server.api.shedding_protocol import SheddingProtocol
 from server.app import create_app
 from server.cli.allocator import keep_little
+from server.cli.draining_server import DrainingServer
 from server.cli.settings_flags import GROUPS, add_settings, settings_from
 from server.errors import BackendUnavailable
 from server.restorer import Restorer
@@ -32,8 +29,6 @@ KEEP_ALIVE_S = 75
 # Each takes one connection at a turn of the loop. With a single one, new connections wait as many turns as there are
 # before them: a health check could take seconds on a busy server.
 LISTENERS = 32
-# The shells' convention for a process that a signal ended.
-SIGNALLED = 128
 # After the drain only the last bytes of responses are still on their way.
 CLOSE_CONNECTIONS_S = 5
 
@@ -46,7 +41,7 @@ def add_command(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until SIGTERM or SIGINT, and 0 after the drain; a second one ends the process at once, with 143 or 130.
+    """Serve until SIGTERM, SIGINT or SIGHUP, and 0 after the drain; a second one ends the process at once, as by it.
 
     Raises OSError or BackendUnavailable with a sentence if it cannot start, or has lost its devices for good.
     """
@@ -63,7 +58,10 @@ def run(arguments: argparse.Namespace) -> int:
         rpc.open()
     config = uvicorn.Config(
         app,
-        http=cast(type[asyncio.Protocol], partial(SheddingProtocol, shedder=app.state.shedder)),
+        http=cast(
+            type[asyncio.Protocol],
+            partial(SheddingProtocol, shedder=app.state.shedder, public_root=settings.http.root_path or ""),
+        ),
         log_config=logs.config(settings.log_level),
         access_log=False,  # the request context logs each request, with more to say
         server_header=False,
@@ -77,7 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
     logs.quicken()
     gc.freeze()  # what the start made stays for good: no collection need walk it again
     log.info("listening", extra={"host": host, "port": port})
-    DrainingServer(config, restorer, settings.http.drain_timeout_s).run(sockets=_accepting(listener))
+    server = DrainingServer(config, restorer, app.state.room, settings.http.drain_timeout_s)
+    server.run(sockets=_accepting(listener))
     if scrapes is not None:
         scrapes.shutdown()
         scrapes.server_close()
@@ -85,51 +84,6 @@ def run(arguments: argparse.Namespace) -> int:
         raise BackendUnavailable(str(restorer.failure))
     log.info("stopped")
     return 0
-
-
-class DrainingServer(uvicorn.Server):
-    """uvicorn that keeps listening while it drains, so that readiness can be seen to be gone.
-
-    The first SIGTERM or SIGINT starts the drain, a second one ends the process. A pool of devices that has failed is
-    drained as well: one device that did not start must not cut off what another one runs.
-    """
-
-    def __init__(self, config: uvicorn.Config, restorer: Restorer, drain_timeout_s: float) -> None:
-        super().__init__(config)
-        self._restorer = restorer
-        self._drain_timeout_s = drain_timeout_s
-        self._drain_until: float | None = None
-        self._signalled = False
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Start the drain; uvicorn would close the port at once and end the process by the signal."""
-        if self._signalled:
-            # Not by the signal itself, which has no effect on the first process of a container.
-            os._exit(SIGNALLED + sig)
-        self._signalled = True
-        log.info("draining", extra={"signal": signal.Signals(sig).name, "active": self._restorer.active})
-        self._drain()
-
-    def _drain(self) -> None:
-        if self._drain_until is None:
-            self._restorer.drain()
-            self._drain_until = time.monotonic() + self._drain_timeout_s
-
-    async def on_tick(self, counter: int) -> bool:
-        """Ten times a second: whether to stop now."""
-        if await super().on_tick(counter):
-            return True
-        if self._restorer.failure is not None:
-            self._drain()
-        if self._drain_until is None:
-            return False
-        return self._restorer.active == 0 or time.monotonic() >= self._drain_until
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop the backend first: whoever is still waiting gets an answer before the connections close."""
-        left_s = 0.0 if self._drain_until is None else max(0.0, self._drain_until - time.monotonic())
-        await self._restorer.stop(left_s)
-        await super().shutdown(sockets)
 
 
 def _serve_scrapes(http: HttpSettings, registry: CollectorRegistry) -> WSGIServer | None:
@@ -151,8 +105,10 @@ def _accepting(listener: socket.socket) -> list[socket.socket]:
 
 def _listen(http: HttpSettings) -> socket.socket:
     family = socket.AF_INET6 if ":" in http.host else socket.AF_INET
+    # `::` is every address of the machine, those of IPv4 too, as gRPC and the metrics take it.
+    both = http.host == "::" and socket.has_dualstack_ipv6()
     try:
-        return socket.create_server((http.host, http.port), family=family)
+        return socket.create_server((http.host, http.port), family=family, dualstack_ipv6=both)
     except OSError as error:
         reason = error.strerror or str(error)
         raise OSError(f"cannot listen on {http.host} port {http.port}: {reason}") from error

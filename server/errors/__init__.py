@@ -20,6 +20,7 @@ PromptIRServeError
 │   │   ├── DeadlineUnmet      what waits ahead leaves too little time; later it would not
 │   │   └── JobsFull           stored jobs and their results take up all that they may have
 │   ├── QuotaExceeded          the key has had what it may have in a minute
+│   ├── MemoryShort            the process got no more memory
 │   ├── Draining               the server is stopping
 │   └── NotReady               the server is starting, or has no healthy backend
 ├── JobError
@@ -67,6 +68,7 @@ from server.errors.refusal import (
     DeadlineUnmet,
     Draining,
     JobsFull,
+    MemoryShort,
     NotReady,
     QueueFull,
     QuotaExceeded,
@@ -110,6 +112,7 @@ __all__ = [
     "JobsOff",
     "JobsUnavailable",
     "KeysUnavailable",
+    "MemoryShort",
     "NotAcceptable",
     "NotReady",
     "PromptIRServeError",

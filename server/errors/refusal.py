@@ -67,6 +67,13 @@ class NotReady(Refused):
     title = "Not ready"
 
 
+class MemoryShort(Refused):
+    """The process got no more memory for the request."""
+
+    slug = "memory-short"
+    title = "Memory short"
+
+
 class DeadlineExceeded(PromptIRServeError):
     """The deadline passed while the job was waiting."""
 

@@ -21,7 +21,7 @@ _ALLOWANCE_BYTES = 64 * 1024
 # Bounds the messages that gRPC itself holds before anyone counts them.
 MAX_CALLS = 256
 # After the drain only the last bytes of answers are still on their way.
-CLOSE_S = 5.0
+CLOSE_S = 1.0
 _IDENTITY_ONLY = 1
 
 
@@ -69,6 +69,7 @@ class RpcFront:
 
     async def stop(self) -> None:
         """End it; what still runs then has a moment for its last bytes."""
+        self._health.stop()
         if self._server is not None:
             await self._server.stop(CLOSE_S)
 

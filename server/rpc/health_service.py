@@ -19,6 +19,11 @@ class HealthService:
 
     def __init__(self, restorer: Restorer) -> None:
         self._restorer = restorer
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Let those that watch go: none would go by itself."""
+        self._stopped = True
 
     def handlers(self) -> dict[str, Any]:
         """The handler of each method, by its name."""
@@ -39,9 +44,12 @@ class HealthService:
     async def _watch(self, request: Any, context: Any) -> AsyncIterator[Any]:
         told = None
         while True:
+            is_last = self._stopped
             if (status := self._status(request.service)) != told:
                 told = status
                 yield HealthCheckResponse(status=status)
+            if is_last:
+                return
             await asyncio.sleep(_LOOK_S)
 
     def _status(self, service: str) -> str:

@@ -13,6 +13,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from server.shown import shown
+
 SERVICE = "promptir"
 _PROPAGATED = (b"traceparent", b"tracestate")
 _PROPAGATOR = TraceContextTextMapPropagator()
@@ -40,11 +42,11 @@ class OpenTelemetry:
         parent = _PROPAGATOR.extract(_propagated(scope["headers"]))
         attributes = {
             "http.request.method": scope["method"],
-            "url.path": scope["path"],
+            "url.path": shown(scope["path"]),
             "promptir.request_id": request_id,
         }
         span = self._tracer.start_span(
-            f"{scope['method']} {scope['path']}", context=parent, kind=SpanKind.SERVER, attributes=attributes
+            f"{scope['method']} {shown(scope['path'])}", context=parent, kind=SpanKind.SERVER, attributes=attributes
         )
         return SpanTrace(self._tracer, span)
 

@@ -41,7 +41,8 @@ class RunningServer:
             record = json.loads(line) if line.startswith("{") else {"message": line, "level": "NOT JSON"}
             self.lines.append(record)
             if record["message"] == "listening":
-                self._addresses.put(f"http://{record['host']}:{record['port']}")
+                host = f"[{record['host']}]" if ":" in record["host"] else record["host"]
+                self._addresses.put(f"http://{host}:{record['port']}")
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Poll until the condition holds."""

@@ -1,5 +1,6 @@
 """Every error of the table, through a real server."""
 
+import gzip
 import io
 import struct
 import zlib
@@ -24,6 +25,12 @@ def strict(session_start: Any) -> Any:
     """A server with small limits."""
     limits = {"max_upload_bytes": MAX_BYTES, "max_image_pixels": 10_000, "max_image_side": 500}
     return session_start(**limits).until_ready()
+
+
+@pytest.fixture(scope="module")
+def with_jobs(session_start: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A server that keeps jobs."""
+    return session_start(jobs_folder=tmp_path_factory.mktemp("jobs")).until_ready()
 
 
 def chunks_of(data: bytes) -> Iterator[bytes]:
@@ -133,10 +140,30 @@ def test_what_is_no_still_image_is_415(body: bytes, server: Any) -> None:
         assert "PNG" in document["allowed_formats"]
 
 
-@pytest.mark.parametrize("content_type", ["application/json", "text/plain", "application/x-www-form-urlencoded"])
-def test_another_content_type_is_415(content_type: str, server: Any, png: Image) -> None:
-    response = server.client.post("/restore", content=png(8, 8), headers={"Content-Type": content_type})
-    assert "multipart/form-data" in assert_problem(response, 415, "unsupported-image")["allowed_content_types"]
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain", "application/x-www-form-urlencoded", "*/*"])
+def test_what_is_no_image_is_415_whatever_it_is_called(content_type: str, server: Any, png: Image) -> None:
+    response = server.client.post("/restore", content=b'{"image": 1}', headers={"Content-Type": content_type})
+    assert "PNG" in assert_problem(response, 415, "unsupported-image")["allowed_formats"]
+
+
+@pytest.mark.parametrize("path", ["/restore", "/v1/jobs"])
+def test_a_content_encoding_that_is_not_read_is_named(path: str, with_jobs: Any, png: Image) -> None:
+    for encoding in ("br", "zstd"):
+        response = with_jobs.client.post(path, content=png(8, 8), headers={"Content-Encoding": encoding})
+        document = assert_problem(response, 415, "unsupported-encoding")
+        assert encoding in document["detail"]
+        assert "gzip" in document["encodings"]
+
+
+@pytest.mark.parametrize("path", ["/restore", "/v1/jobs"])
+def test_broken_compression_is_400_and_a_bomb_413(path: str, with_jobs: Any, png: Image) -> None:
+    for content, status, slug in (
+        (png(8, 8), 400, "invalid-request"),
+        (gzip.compress(png(64, 64))[:-20], 400, "invalid-request"),
+        (gzip.compress(b"II*\0" + bytes(65 * 2**20), 1), 413, "image-too-large"),
+    ):
+        response = with_jobs.client.post(path, content=content, headers={"Content-Encoding": "gzip"})
+        assert_problem(response, status, slug)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tiff", ".bmp"])

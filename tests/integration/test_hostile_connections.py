@@ -1,8 +1,11 @@
 """Hostile connections: HTTP on raw sockets that is broken, stalls, drips or never ends."""
 
 import socket
+import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,14 +60,25 @@ def test_a_body_shorter_than_it_says_ends_with_its_client(server: Any) -> None:
 
 
 def test_a_request_that_wants_another_protocol_is_answered_in_this_one(server: Any, png: Any) -> None:
-    data = png(8, 8)
-    for wanted in (b"websocket", b"h2c"):
-        with closing(connect(server.url)) as connection:
-            connection.sendall(
-                b"POST /restore HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\n"
-                b"Upgrade: %b\r\nContent-Length: %d\r\n\r\n%b" % (wanted, len(data), data)
-            )
-            assert connection.recv(12).startswith(b"HTTP/1.1 ")
+    for path in (b"/restore", b"/v2/models/promptir/infer", b"/v1/jobs"):
+        for wanted in (b"websocket", b"h2c"):
+            hidden = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+            head = b"POST %b HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: %b\r\n" % (path, wanted)
+            with closing(connect(server.url)) as connection:
+                connection.sendall(head + b"Content-Length: %d\r\n\r\n" % len(hidden))
+                time.sleep(0.01)  # for the head to be parsed alone
+                connection.sendall(hidden + b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n")
+                statuses = [read_answer(connection)[0] for _ in range(2)]
+            assert statuses[0] >= 400
+            assert statuses[1] == 404
+
+
+def test_curl_uploads_though_it_would_rather_speak_http2(server: Any, png: Any, tmp_path: Path) -> None:
+    (tmp_path / "photo.png").write_bytes(png(64, 64))
+    asking = ["curl", "-sS", "--http2", "-o", tmp_path / "restored", "-w", "%{http_code}"]
+    for sending in (["--data-binary", "@photo.png"], ["-F", "file=@photo.png"]):
+        finished = subprocess.run([*asking, *sending, f"{server.url}/restore"], cwd=tmp_path, capture_output=True)
+        assert finished.stdout == b"200", finished
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,14 @@
 """POST /restore through a real server with the simulated backend, which is an identity."""
 
+import gzip
 import io
 import re
+import zlib
 from collections.abc import Callable
 from typing import Any
 
 import cv2
+import httpx
 import numpy as np
 import PIL.Image
 import pytest
@@ -13,6 +16,9 @@ import pytest
 Image = Callable[..., bytes]
 Samples = Callable[[bytes], np.ndarray]
 PNG = {"Content-Type": "image/png"}
+# What curl, forms and other programs say of bytes that they do not look at.
+CALLED = ["image/png", "image/x-whatever", "application/octet-stream", "binary/octet-stream", "text/plain", "*/*"]
+CALLED += ["application/x-www-form-urlencoded", "application/json", "multipart/mixed; boundary=x", "\xff/;", "image"]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 5), (13, 250), (64, 64)], ids=str)
@@ -30,12 +36,26 @@ def test_an_image_of_any_size_and_kind_comes_back_as_it_was(
     np.testing.assert_array_equal(restored, samples(data))
 
 
-@pytest.mark.parametrize("content_type", ["image/png", "image/x-whatever", "application/octet-stream", None])
+@pytest.mark.parametrize("content_type", [*CALLED, None])
 def test_a_raw_body_is_known_by_its_bytes(content_type: str | None, server: Any, png: Image) -> None:
-    headers = {"Content-Type": content_type} if content_type else {}
+    headers = [(b"Content-Type", content_type.encode("latin-1"))] if content_type else []
     response = server.client.post("/restore", content=png(8, 8), headers=headers)
     assert response.status_code == 200
     assert response.headers["content-disposition"] == 'inline; filename="restored.png"'
+
+
+@pytest.mark.parametrize(("encoding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+def test_a_compressed_body_is_the_image_that_it_was(
+    encoding: str, pack: Any, server: Any, png: Image, samples: Samples
+) -> None:
+    data = png(300, 500)
+    form = httpx.Request("POST", server.url, files={"file": ("a.png", data)})
+    for content, content_type in ((data, "image/png"), (form.read(), form.headers["content-type"])):
+        headers = {"Content-Encoding": encoding, "Content-Type": content_type}
+        response = server.client.post("/restore", content=pack(content), headers=headers)
+        assert response.status_code == 200, response.text
+        np.testing.assert_array_equal(samples(response.content), samples(data))
+    assert server.metric("promptir_upload_bytes") == 0
 
 
 def test_a_form_may_have_other_fields_beside_the_file(server: Any, png: Image, samples: Samples) -> None:

@@ -1,28 +1,25 @@
 """Incoming: the bytes of an infer request as they arrive, JSON first."""
 
 from collections.abc import Mapping
+from io import BytesIO
 
 from server.api.body import Body, UploadRoom
-from server.api.open_inference.compression import encoding_of, inflated
+from server.api.inflated_body import as_sent
 from server.api.open_inference.wire import header_length
-from server.aside import aside
 from server.errors import InvalidRequest
 
 
 class Incoming:
-    """Reads no more of a body than is asked for, unless it is compressed; inflated, it has the limit of an upload.
+    """Reads no more of a body than is asked for; inflated, it has the limit of an upload.
 
-    Raises InvalidRequest and UnsupportedEncoding for headers that say nothing of use. Its methods raise these, what a
-    Body raises, and QueueFull where no room is left for what was inflated.
+    Raises InvalidRequest and UnsupportedEncoding for headers that say nothing of use. Its methods raise these, and what
+    a Body raises.
     """
 
-    def __init__(self, headers: Mapping[bytes, bytes], body: Body, room: UploadRoom, max_bytes: int) -> None:
-        self._length, self._encoding = header_length(headers), encoding_of(headers)
-        self._body = body
-        self._room = room
-        self._max_bytes = max_bytes
+    def __init__(self, headers: Mapping[bytes, bytes], body: Body, room: UploadRoom) -> None:
+        self._length = header_length(headers)
+        self._body = as_sent(headers, body, room)
         self._data = b""
-        self._taken_bytes = 0
 
     @property
     def size(self) -> int:
@@ -31,11 +28,7 @@ class Incoming:
 
     async def text(self) -> bytes:
         """The JSON: where its length is given so many bytes, else all."""
-        if self._encoding is None:
-            await self._read(self._length)
-        else:
-            await self._read(None)
-            await self._inflate(self._encoding)
+        await self._read(self._length)
         if self._length is None:
             return self._data
         if self.size < self._length:
@@ -50,18 +43,10 @@ class Incoming:
     def release(self) -> None:
         """Give the room back: the bytes are no longer held."""
         self._body.release()
-        self._room.give_back(self._taken_bytes)
-        self._taken_bytes = 0
 
     async def _read(self, enough: int | None) -> None:
-        parts, size = [self._data], self.size
-        while not self._body.ended and (enough is None or size < enough):
-            parts.append(await self._body.chunk())
-            size += len(parts[-1])
-        self._data = b"".join(parts)
-
-    async def _inflate(self, encoding: str) -> None:
-        packed = self._data
-        self._data = await aside(lambda: inflated(packed, encoding, self._max_bytes), len(packed))
-        self._room.take(self.size)
-        self._taken_bytes = self.size
+        block = BytesIO(self._data)  # grows in place: pieces would be joined by a copy
+        block.seek(self.size)
+        while not self._body.ended and (enough is None or block.tell() < enough):
+            block.write(await self._body.chunk())
+        self._data = block.getvalue()

@@ -11,7 +11,7 @@ from server.api.answer import RESTORE_MODE, server_timing
 from server.api.body import Body, UploadRoom, declared_bytes
 from server.api.callers import charge
 from server.api.cancellation import WhileConnected
-from server.api.open_inference.compression import deflated, wanted_encoding
+from server.api.compression import deflated, wanted_encoding
 from server.api.open_inference.errors import ROOT
 from server.api.open_inference.incoming import Incoming
 from server.api.open_inference.wire import HEADER_LENGTH, Head, read_head, write_answer
@@ -44,19 +44,21 @@ class InferRoute:
         body = Body(receive, declared_bytes(headers), limits.max_upload_bytes, self._room, limits.upload_stall_s)
         try:
             with self._services.restorer.accepted():
-                incoming = Incoming(headers, body, self._room, limits.max_upload_bytes)
+                incoming = Incoming(headers, body, self._room)
                 try:
                     head, call, outcome = await self._infer(scope, incoming, receive)
                 finally:
                     incoming.release()
                 response = await _response(head, call, outcome, wanted_encoding(headers))
         except PromptIRServeError as error:
-            await refuse(error_responses.answer(scope, error), body, scope, receive, send)
+            refusal = error_responses.answer(scope, error)
         except ClientDisconnect:
-            await error_responses.client_gone(scope)(scope, receive, send)
+            refusal = error_responses.client_gone(scope)
         else:
             note_outcome(scope, "restored")
             await response(scope, receive, send)
+            return
+        await refuse(refusal, body, scope, receive, send)  # without the error: its traceback holds what had come
 
     async def _infer(self, scope: Scope, incoming: Incoming, receive: Receive) -> tuple[Head, Call, Outcome]:
         path = scope["path_params"]

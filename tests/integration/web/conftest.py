@@ -112,5 +112,19 @@ def visit(chromium: Browser) -> Iterator[Visiting]:
 
 
 @pytest.fixture
+def viewer(chromium: Browser) -> Iterator[Visiting]:
+    """Open the viewer of the API: `viewer(server, path)`."""
+
+    def opened(server: Any, path: str) -> Visit:
+        guest = visits.enter_context(visiting(chromium, server.url))
+        guest.page.goto(server.url + path)
+        guest.page.wait_for_selector(".opblock")
+        return guest
+
+    with ExitStack() as visits:
+        yield opened
+
+
+@pytest.fixture
 def phone() -> dict[str, Any]:
     return PHONE

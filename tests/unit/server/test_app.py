@@ -34,4 +34,5 @@ def asked(method: str, path: str) -> bytes:
 def test_a_direct_route_is_called_for_its_method_and_path_only() -> None:
     assert asked("POST", "/restore") == b"direct"
     assert asked("GET", "/restore") == b"framework"
-    assert asked("POST", "/restore/") == b"framework"
+    assert asked("POST", "/restore/") == b"direct"
+    assert asked("POST", "/restored") != b"direct"

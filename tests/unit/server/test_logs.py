@@ -8,6 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from server import logs
 
 PROJECT = Path(logs.__file__).parents[1]
@@ -89,3 +91,21 @@ def test_configured_through_uvicorn_every_line_appears_once_on_stderr() -> None:
     assert [line["logger"] for line in lines] == ["server", "uvicorn.error", "uvicorn.access"]
     assert "color_message" not in lines[1]
     assert process.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "odd", ["\x7f", "\x85", "\x9b31m", "\u2028", "\u2029", "\u202e", "\u2066", "\ufeff", "\x1b[31m", "\n"]
+)
+def test_what_would_end_or_turn_a_line_is_escaped_and_reads_back_as_it_was(odd: str) -> None:
+    record = logging.makeLogRecord({"msg": f"before{odd}after", "path": odd})
+    text = logs.JsonFormatter().format(record)
+    assert text.isprintable()
+    assert len(text.splitlines()) == 1
+    line = json.loads(text)
+    assert (line["message"], line["path"]) == (f"before{odd}after", odd)
+
+
+def test_words_of_other_languages_stay_as_they_are() -> None:
+    assert "\u6771\u4eac caf\u00e9" in logs.JsonFormatter().format(
+        logging.makeLogRecord({"msg": "\u6771\u4eac caf\u00e9"})
+    )

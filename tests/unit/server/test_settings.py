@@ -19,7 +19,7 @@ from server.settings import (
 # `successor` says where the export leaves what is better, and `grpc_port` opens another front.
 # `tone_guide` is the one choice in what comes back that a client is not asked for.
 # Who may come (keys, origins) and where metrics are scraped is known to an operator alone.
-MOST_KNOBS = 42
+MOST_KNOBS = 43
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ def test_nothing_asked_for_is_all_defaults() -> None:
 
 def test_query_and_headers_are_read() -> None:
     headers = {b"x-deadline-ms": b"1500", b"x-priority": b"batch"}
-    options = read_options(b"format=jpeg&quality=%35&unknown=1", headers)
+    options = read_options(b"format=jpeg&quality=%35", headers)
     assert options == RequestOptions(RestoreOptions(OutputFormat.JPEG, 5), 1.5, Priority.BATCH)
 
 
@@ -25,6 +25,10 @@ def test_query_and_headers_are_read() -> None:
     ("query", "headers", "names"),
     [
         (b"format=gif", {}, ["format"]),
+        (b"unknown=1&quality=5", {}, ["unknown"]),
+        (b"Format=jpeg", {}, ["Format"]),
+        (b"=jpeg", {}, [""]),
+        (b"qualty=x&quality=x", {}, ["qualty", "quality"]),
         (b"quality=0", {}, ["quality"]),
         (b"strength=1.01", {}, ["strength"]),
         (b"strength=nan", {}, ["strength"]),
@@ -94,3 +98,26 @@ def test_nothing_acceptable_is_said_with_what_there_is(accept: bytes) -> None:
 def test_a_report_is_json_only_for_who_names_it(accept: bytes, as_json: bool) -> None:
     options = read_options(b"report=true", {b"accept": accept})
     assert (options.as_json, options.restore.output) == (as_json, OutputFormat.PNG)
+
+
+@pytest.mark.parametrize(
+    ("query", "hint"),
+    [
+        (b"fromat=jpeg", "did you mean format?"),
+        (b"colour=srgb", "did you mean color?"),
+        (b"FORMAT=jpeg", "did you mean format?"),
+        (b"titles=4", "did you mean tile?"),
+        (b"utm_source=x", "there are quality, effort"),
+    ],
+)
+def test_an_option_that_is_misspelt_is_told_with_the_nearest(query: bytes, hint: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        read_options(query, {})
+    assert hint in caught.value.detail
+
+
+def test_a_query_of_nonsense_is_answered_shortly() -> None:
+    for query in (b"&".join(b"a%d=b" % number for number in range(8000)), b"a" * 60_000 + b"=1"):
+        with pytest.raises(InvalidRequest) as caught:
+            read_options(query, {})
+        assert len(caught.value.detail) < 1000

@@ -28,7 +28,7 @@ def ask(request: dict[str, Any]) -> tuple[dict[str, list[str]], Metrics]:
         await Response("other")(scope, receive, send)
 
     context = RequestContext(
-        inside, metrics, on_crash=lambda request: Response(status_code=500, headers={"X-By": "crash"})
+        inside, metrics, on_crash=lambda request, error: Response(status_code=500, headers={"X-By": "crash"})
     )
     sent: list[Any] = []
 

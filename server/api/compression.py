@@ -5,11 +5,11 @@ from collections.abc import Mapping
 
 from isal import isal_zlib
 
-from server.errors import ImageTooLarge, InvalidRequest, UnsupportedEncoding
+from server.errors import UnsupportedEncoding
 
 # As HTTP names them (RFC 9110, section 8.4.1): `deflate` has zlib's header.
 _GZIP, _ZLIB = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS
-_WINDOWS = {"gzip": _GZIP, "x-gzip": _GZIP, "deflate": _ZLIB}
+WINDOWS: Mapping[str, int] = {"gzip": _GZIP, "x-gzip": _GZIP, "deflate": _ZLIB}
 _FASTEST = 1
 
 
@@ -18,25 +18,11 @@ def encoding_of(headers: Mapping[bytes, bytes]) -> str | None:
     encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
     if encoding in ("", "identity"):
         return None
-    if encoding not in _WINDOWS:
+    if encoding not in WINDOWS:
         raise UnsupportedEncoding(
-            f"Content-Encoding {encoding} is not read; gzip and deflate are.", encodings=sorted(_WINDOWS)
+            f"Content-Encoding {encoding} is not read; gzip and deflate are.", encodings=sorted(WINDOWS)
         )
     return encoding
-
-
-def inflated(data: bytes, encoding: str, max_bytes: int) -> bytes:
-    """Undo a compression; raises ImageTooLarge as soon as it is more than `max_bytes`, InvalidRequest if broken."""
-    inflater = isal_zlib.decompressobj(_WINDOWS[encoding])
-    try:
-        plain: bytes = inflater.decompress(data, max_bytes + 1)
-    except isal_zlib.error:  # type: ignore[misc] # the library has no types
-        raise InvalidRequest(f"The body is no {encoding}.") from None
-    if len(plain) > max_bytes:
-        raise ImageTooLarge(f"The body inflates to more than the {max_bytes} bytes taken.", max_upload_bytes=max_bytes)
-    if not inflater.eof:
-        raise InvalidRequest(f"The {encoding} of the body is cut off.")
-    return plain
 
 
 def wanted_encoding(headers: Mapping[bytes, bytes]) -> str | None:
@@ -50,5 +36,5 @@ def wanted_encoding(headers: Mapping[bytes, bytes]) -> str | None:
 
 def deflated(data: bytes, encoding: str) -> bytes:
     """Compress an answer, quickly."""
-    deflater = isal_zlib.compressobj(_FASTEST, isal_zlib.DEFLATED, _WINDOWS[encoding])
+    deflater = isal_zlib.compressobj(_FASTEST, isal_zlib.DEFLATED, WINDOWS[encoding])
     return bytes(deflater.compress(data) + deflater.flush())

@@ -1,0 +1,190 @@
+"""The end of a server beside slow uploads, slow readers and open streams, by signals of all kinds."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from raw_http import connect, read_answer, received, upload_head
+
+Image = Callable[..., bytes]
+# What may come on top of the drain: the lingering of a second, and the machine's own slowness.
+SOON_S = 4.0
+DRAIN_S = 0.5
+
+
+def seconds_to_end(server: Any) -> float:
+    began = time.monotonic()
+    server.terminate()
+    assert server.wait() == 0
+    return time.monotonic() - began
+
+
+def errors(server: Any) -> list[Any]:
+    return [line for line in server.lines if line["level"] not in ("INFO", "WARNING", "DEBUG")]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        upload_head(100_000, "Content-Type: image/png"),
+        upload_head(50_000_000, "Content-Type: image/png"),
+        upload_head(100_000).replace(b"/restore", b"/v1/jobs"),
+        upload_head(100_000, "Content-Type: application/json").replace(b"/restore", b"/v2/models/promptir/infer"),
+        upload_head(100_000, "Content-Type: multipart/form-data; boundary=x"),
+        upload_head(100_000, "Content-Encoding: gzip"),
+    ],
+    ids=["raw", "large", "job", "v2", "form", "gzip"],
+)
+def test_an_upload_that_does_not_come_in_time_is_503(head: bytes, start: Any, tmp_path: Path) -> None:
+    server = start(drain_timeout_s=DRAIN_S, jobs_folder=tmp_path).until_ready()
+    with connect(server.url) as connection:
+        connection.sendall(head)
+        time.sleep(0.2)
+        assert seconds_to_end(server) < DRAIN_S + SOON_S
+        status, _, document = read_answer(connection)
+    assert status == 503
+    assert "stopping" in str(document.get("detail") or document["error"])
+    assert not errors(server)
+
+
+def test_an_upload_that_goes_on_is_taken_while_the_drain_lasts(start: Any, png: Image) -> None:
+    server = start(drain_timeout_s=20).until_ready()
+    data = png(64, 64)
+    with connect(server.url) as connection:
+        connection.sendall(upload_head(len(data)) + data[:-10])
+        time.sleep(0.2)
+        server.terminate()
+        time.sleep(1)
+        connection.sendall(data[-10:])
+        assert received(connection).startswith(b"HTTP/1.1 200 ")
+    assert server.wait() == 0
+
+
+def test_a_client_that_reads_nothing_holds_up_nobody(start: Any, png: Image) -> None:
+    server = start(drain_timeout_s=DRAIN_S).until_ready()
+    data = png(1400, 1400)
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", int(server.url.rpartition(":")[2])))
+        connection.sendall(upload_head(len(data)) + data)
+        server.until(lambda: any(line.get("outcome") == "restored" for line in server.lines))
+        assert seconds_to_end(server) < SOON_S
+    assert not errors(server)
+
+
+def test_a_client_that_reads_slowly_gets_its_answer_to_the_end(start: Any, png: Image) -> None:
+    server = start(drain_timeout_s=DRAIN_S).until_ready()
+    data = png(1400, 1400)
+    with socket.socket() as connection:
+        connection.settimeout(30)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        connection.connect(("127.0.0.1", int(server.url.rpartition(":")[2])))
+        connection.sendall(upload_head(len(data)) + data)
+        server.until(lambda: any(line.get("outcome") == "restored" for line in server.lines))
+        server.terminate()
+        answer = b""
+        while part := connection.recv(200_000):
+            answer += part
+            time.sleep(0.02)
+    assert server.wait() == 0
+    head, _, body = answer.partition(b"\r\n\r\n")
+    length = re.search(rb"content-length: (\d+)", head)
+    assert length is not None
+    assert len(body) == int(length[1])
+
+
+def test_one_that_watches_the_health_over_grpc_is_let_go(start: Any) -> None:
+    server = start(grpc_port=0).until_ready()
+    server.until(lambda: any(line["message"] == "listening for gRPC" for line in server.lines))
+    (port,) = (line["port"] for line in server.lines if line["message"] == "listening for gRPC")
+    seen: list[bytes] = []
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        watch = channel.unary_stream("/grpc.health.v1.Health/Watch")
+        watching = threading.Thread(target=lambda: seen.extend(watch(b"")))
+        watching.start()
+        server.until(lambda: bool(seen) or watching.is_alive())
+        time.sleep(0.5)
+        assert seconds_to_end(server) < SOON_S
+        watching.join(SOON_S)
+    assert seen == [b"\x08\x01", b"\x08\x02"]  # serving, then not
+
+
+def test_one_that_watches_a_job_is_let_go(start: Any, png: Image, tmp_path: Path) -> None:
+    server = start(jobs_folder=tmp_path, simulated_base_ms=1000, drain_timeout_s=DRAIN_S).until_ready()
+    job = server.client.post("/v1/jobs?tile=64&overlap=0", content=png(256, 256)).json()["id"]
+    with connect(server.url) as connection:
+        connection.sendall(f"GET /v1/jobs/{job}/events HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert b"event" in received(connection) + received(connection)
+        assert seconds_to_end(server) < DRAIN_S + SOON_S
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGHUP", 129), ("SIGTERM", 143), ("SIGINT", 130)])
+def test_every_signal_to_end_drains_and_a_second_one_ends_at_once(name: str, code: int, start: Any, png: Image) -> None:
+    server = start(drain_timeout_s=30).until_ready()
+    with connect(server.url) as connection:
+        connection.sendall(upload_head(1000))
+        time.sleep(0.2)
+        server.process.send_signal(getattr(signal, name))
+        server.until(lambda: server.client.get("/readyz").status_code == 503)
+        assert any(line["message"] == "draining" and line["signal"] == name for line in server.lines)
+        server.process.send_signal(getattr(signal, name))
+        assert server.wait() == code
+
+
+def test_under_nohup_the_end_of_a_terminal_means_nothing() -> None:
+    ignoring = "trap '' HUP; exec \"$@\""
+    process = subprocess.Popen(
+        [
+            "sh",
+            "-c",
+            ignoring,
+            "sh",
+            sys.executable,
+            "-m",
+            "server.cli",
+            "serve",
+            "--port",
+            "0",
+            "--backend",
+            "simulated",
+        ],
+        env={name: value for name, value in os.environ.items() if not name.startswith("PROMPTIR_")},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    with process:
+        assert any('"listening"' in line for line in process.stderr)
+        time.sleep(1)
+        process.send_signal(signal.SIGHUP)
+        time.sleep(1)
+        assert process.poll() is None
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+def test_a_signal_does_nothing_where_it_interrupts(monkeypatch: pytest.MonkeyPatch) -> None:
+    from server.cli.draining_server import DrainingServer
+
+    class Untouched:
+        def __getattr__(self, name: str) -> Any:
+            raise AssertionError(f"a signal handler used {name}")
+
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    server = DrainingServer.__new__(DrainingServer)
+    server._signal, server._restorer, server._room = None, Untouched(), Untouched()  # type: ignore[assignment]
+    server.handle_exit(signal.SIGTERM, None)
+    assert not ended
+    server.handle_exit(signal.SIGTERM, None)
+    assert ended == [143]
