@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import time
 from functools import partial
 from types import FrameType
@@ -77,6 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
     logs.quicken()
     gc.freeze()  # what the start made stays for good: no collection need walk it again
     log.info("listening", extra={"host": host, "port": port})
+    if sys.stderr.isatty():
+        print(f"promptir: serving at {_url(host, port)} - Ctrl-C stops it", file=sys.stderr)
     DrainingServer(config, restorer, settings.http.drain_timeout_s).run(sockets=_accepting(listener))
     if scrapes is not None:
         scrapes.shutdown()
@@ -147,6 +150,12 @@ def _serve_scrapes(http: HttpSettings, registry: CollectorRegistry) -> WSGIServe
 
 def _accepting(listener: socket.socket) -> list[socket.socket]:
     return [listener, *(listener.dup() for _ in range(LISTENERS - 1))]
+
+
+def _url(host: str, port: int) -> str:
+    """Where a browser of this machine finds the server."""
+    here = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    return f"http://{here}:{port}"
 
 
 def _listen(http: HttpSettings) -> socket.socket:
