@@ -13,17 +13,24 @@ import httpx
 from promptir_client.connection import LATE, Connection, lost_by, reply_of
 from promptir_client.images import Image, upload_of
 from promptir_client.jobs import Job, Progress, id_of
-from promptir_client.options import RestoreOptions
+from promptir_client.lines import Lines
+from promptir_client.options import RestoreOptions, check_options
+from promptir_client.own_process import OwnProcess
 from promptir_client.restored import Restored
 from promptir_client.retries import Retries
 from promptir_client.steps import Flow, Listen, NextLine, Outcome, Pause, Send, Step
 
 T = TypeVar("T")
 
+CONCURRENCY = 32
+"""More keep no server busier: it has a queue of its own."""
+
 
 class AsyncClient:
-    """Calls one server; for one event loop. `timeout` is that of a whole call in seconds, retries included.
+    """Calls one server; for one event loop.
 
+    At most `concurrency` calls run at a time, and as many jobs are followed: thousands can be awaited together, and no
+    file is read before its turn. `timeout` is that of a whole call in seconds, retries included, from its turn on.
     `http` brings settings of the connection that httpx has (certificates, a proxy); it stays the caller's to close.
     """
 
@@ -36,10 +43,12 @@ class AsyncClient:
         retries: Retries | None = None,
         http: httpx.AsyncClient | None = None,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+        concurrency: int = CONCURRENCY,
     ) -> None:
+        if concurrency < 1:
+            raise ValueError(f"concurrency is {concurrency}; it is 1 or more")
         self._connection = Connection(url, api_key, timeout, retries or Retries())
-        self._http = httpx.AsyncClient() if http is None else http
-        self._owns_http = http is None
+        self._lines: OwnProcess[Lines] = OwnProcess(lambda: Lines(http, concurrency), given=http is not None)
         self._sleep = sleep
 
     async def __aenter__(self) -> Self:
@@ -52,20 +61,25 @@ class AsyncClient:
 
     async def aclose(self) -> None:
         """Close its connections."""
-        if self._owns_http:
-            await self._http.aclose()
+        if (lines := self._lines.to_close()) is not None:
+            await lines.aclose()
 
     async def restore(self, image: Image, **options: Unpack[RestoreOptions]) -> Restored:
-        """Restore a photo. Raises a PromptIRError; TypeError or ValueError for what is no image."""
-        return await self._run(self._connection.call().restore(await _upload(image), options))
+        """Restore a photo. Raises a PromptIRError; TypeError or ValueError for an invalid image or option."""
+        check_options(options)
+        async with self._lines.get().call() as line:
+            return await self._run(line, self._connection.call().restore(await _upload(image), options))
 
     async def submit(self, image: Image, **options: Unpack[RestoreOptions]) -> Job:
         """Send a photo as a job, which survives the connection and the server's restart."""
-        return await self._run(self._connection.call().submit(await _upload(image), options))
+        check_options(options)
+        async with self._lines.get().call() as line:
+            return await self._run(line, self._connection.call().submit(await _upload(image), options))
 
     async def job(self, job: Job | str) -> Job:
         """How far a job is."""
-        return await self._run(self._connection.call().look(id_of(job)))
+        async with self._lines.get().call() as line:
+            return await self._run(line, self._connection.call().look(id_of(job)))
 
     async def wait(
         self,
@@ -77,14 +91,16 @@ class AsyncClient:
 
         `progress` is called with each change. Raises JobFailed where the job ends without a result.
         """
-        return await self._run(self._connection.waiting(timeout).wait(id_of(job), progress))
+        async with self._lines.get().follow() as line:
+            return await self._run(line, self._connection.waiting(timeout).wait(id_of(job), progress))
 
     async def cancel(self, job: Job | str) -> None:
         """Cancel a job, or remove the result of one that has ended."""
-        await self._run(self._connection.call().cancel(id_of(job)))
+        async with self._lines.get().call() as line:
+            await self._run(line, self._connection.call().cancel(id_of(job)))
 
-    async def _run(self, flow: Flow[T]) -> T:
-        async with aclosing(_Steps(self._http, self._connection, self._sleep)) as steps:
+    async def _run(self, http: httpx.AsyncClient, flow: Flow[T]) -> T:
+        async with aclosing(_Steps(http, self._connection, self._sleep)) as steps:
             try:
                 step = next(flow)
                 while True:
@@ -146,4 +162,6 @@ class _Steps:
 
 
 async def _upload(image: Image) -> bytes:
+    if isinstance(image, bytes):
+        return image
     return await anyio.to_thread.run_sync(partial(upload_of, image))  # it may read a file or write a PNG

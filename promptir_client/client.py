@@ -11,7 +11,8 @@ import httpx
 from promptir_client.connection import LATE, Connection, lost_by, reply_of
 from promptir_client.images import Image, upload_of
 from promptir_client.jobs import Job, Progress, id_of
-from promptir_client.options import RestoreOptions
+from promptir_client.options import RestoreOptions, check_options
+from promptir_client.own_process import OwnProcess
 from promptir_client.restored import Restored
 from promptir_client.retries import Retries
 from promptir_client.steps import Flow, Listen, NextLine, Outcome, Pause, Send, Step
@@ -20,9 +21,10 @@ T = TypeVar("T")
 
 
 class Client:
-    """Calls one server; safe to share between threads. `timeout` is that of a whole call in seconds, retries included.
+    """Calls one server; safe to share between threads, and to take along into a fork.
 
-    `http` brings settings of the connection that httpx has (certificates, a proxy); it stays the caller's to close.
+    `timeout` is that of a whole call in seconds, retries included. `http` brings settings of the connection that
+    httpx has (certificates, a proxy); it stays the caller's to close.
     """
 
     def __init__(
@@ -36,8 +38,7 @@ class Client:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._connection = Connection(url, api_key, timeout, retries or Retries())
-        self._http = httpx.Client() if http is None else http
-        self._owns_http = http is None
+        self._http: OwnProcess[httpx.Client] = OwnProcess(lambda: http or httpx.Client(), given=http is not None)
         self._sleep = sleep
 
     def __enter__(self) -> Self:
@@ -50,15 +51,17 @@ class Client:
 
     def close(self) -> None:
         """Close its connections."""
-        if self._owns_http:
-            self._http.close()
+        if (http := self._http.to_close()) is not None:
+            http.close()
 
     def restore(self, image: Image, **options: Unpack[RestoreOptions]) -> Restored:
-        """Restore a photo. Raises a PromptIRError; TypeError or ValueError for what is no image."""
+        """Restore a photo. Raises a PromptIRError; TypeError or ValueError for an invalid image or option."""
+        check_options(options)
         return self._run(self._connection.call().restore(upload_of(image), options))
 
     def submit(self, image: Image, **options: Unpack[RestoreOptions]) -> Job:
         """Send a photo as a job, which survives the connection and the server's restart."""
+        check_options(options)
         return self._run(self._connection.call().submit(upload_of(image), options))
 
     def job(self, job: Job | str) -> Job:
@@ -77,7 +80,7 @@ class Client:
         self._run(self._connection.call().cancel(id_of(job)))
 
     def _run(self, flow: Flow[T]) -> T:
-        with closing(_Steps(self._http, self._connection, self._sleep)) as steps:
+        with closing(_Steps(self._http.get(), self._connection, self._sleep)) as steps:
             try:
                 step = next(flow)
                 while True:

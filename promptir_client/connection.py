@@ -28,8 +28,14 @@ class Connection:
     clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
-        if not self.url.startswith(("http://", "https://")):
-            raise ValueError(f"{self.url} is no URL of a server: it begins with http:// or https://")
+        try:
+            parsed = httpx.URL(self.url)
+        except httpx.InvalidURL as error:
+            raise ValueError(f"{self.url} is not the URL of a server: {error}") from None
+        if parsed.scheme not in ("http", "https"):
+            raise ValueError(f"{self.url} is not the URL of a server: it begins with http:// or https://")
+        if not parsed.host:
+            raise ValueError(f"{self.url} is not the URL of a server: it names no host")
 
     def call(self) -> Call:
         """One call within the usual time."""

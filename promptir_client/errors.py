@@ -27,7 +27,11 @@ _SLUG = "urn:promptir:problem:"
 
 
 class PromptIRError(Exception):
-    """Root of the tree."""
+    """Root of the tree. Errors can be pickled and copied, so that worker processes can raise them."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An exception is made again from its message alone otherwise, which is not what its class is made of.
+        return _again, (type(self), self.args, self.__dict__)
 
 
 class Unreachable(PromptIRError):
@@ -113,6 +117,12 @@ class Unavailable(Problem):
 
 class ServerFailed(Problem):
     """The server could not do it; the image is not to blame as far as it knows."""
+
+
+def _again(kind: type[PromptIRError], arguments: tuple[Any, ...], members: dict[str, Any]) -> PromptIRError:
+    error = kind.__new__(kind, *arguments)
+    error.__dict__.update(members)
+    return error
 
 
 def problem_of(status: int, content: bytes, retry_after: str | None) -> Problem:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 UNFINISHED = ("queued", "running")
@@ -20,7 +20,7 @@ class Job:
     """In all; None until the image has been read."""
     time_left_s: float | None
     problem: Mapping[str, Any] | None
-    document: Mapping[str, Any]
+    document: Mapping[str, Any] = field(repr=False)
 
     @property
     def is_final(self) -> bool:

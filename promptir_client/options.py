@@ -1,5 +1,7 @@
 """Options: what may be asked of a restoration, as `POST /restore` takes it."""
 
+import difflib
+from collections.abc import Mapping
 from typing import Literal, TypedDict
 
 _IN_HEADERS = {"deadline_s", "priority"}
@@ -21,6 +23,16 @@ class RestoreOptions(TypedDict, total=False):
     deadline_s: float
     """Seconds within which the answer is worth having: the server refuses or gives up what cannot keep them."""
     priority: Literal["interactive", "batch"]
+
+
+def check_options(options: Mapping[str, object]) -> None:
+    """Raise TypeError for an unknown option, as Python does for an unknown keyword."""
+    known = RestoreOptions.__annotations__
+    for name in options:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            raise TypeError(f"there is no option {name}: {hint}")
 
 
 def parameters_of(options: RestoreOptions) -> dict[str, str]:

@@ -4,11 +4,12 @@ import io
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from promptir_client.errors import PromptIRError
+from promptir_client.notebook import picture_of
 from promptir_client.steps import Reply
 
 if TYPE_CHECKING:
@@ -58,10 +59,10 @@ class Report:
     height: int
     tiles: int
     change: Change
-    prompt_weights: list[list[float]] | None
+    prompt_weights: list[list[float]] | None = field(repr=False)
     degradations: Mapping[str, float] | None
     """The probability of each degradation; None where the model names none."""
-    document: Mapping[str, Any]
+    document: Mapping[str, Any] = field(repr=False)
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> "Report":
@@ -78,9 +79,9 @@ class Report:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Restored:
-    """The restored photo as a file of `media_type`, and how it came about."""
+    """The restored photo as a file of `media_type`, and how it came about. A notebook shows it as a picture."""
 
     data: bytes
     media_type: str
@@ -89,6 +90,16 @@ class Restored:
     timings: Timings
     report: Report | None = None
     request_id: str | None = None
+
+    def __repr__(self) -> str:
+        """Without the bytes, which would fill a log."""
+        known = {"mode": self.mode, "timings": self.timings, "report": self.report, "request_id": self.request_id}
+        members = "".join(f", {name}={value!r}" for name, value in known.items() if value is not None)
+        return f"Restored({self.media_type}, {len(self.data)} bytes{members})"
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        """What Jupyter shows: the picture, where it is in a format that notebooks know or Pillow can convert."""
+        return {"text/plain": repr(self)} | picture_of(self.data, self.media_type)
 
     def save(self, path: str | Path) -> None:
         """Write the file as it came; the suffix is the caller's to choose."""

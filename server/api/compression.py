@@ -1,7 +1,7 @@
 """Compression: bodies that a client has compressed, and answers that it wants so."""
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from isal import isal_zlib
 
@@ -34,7 +34,9 @@ def wanted_encoding(headers: Mapping[bytes, bytes]) -> str | None:
     return accepted if accepted in ("gzip", "deflate") else None
 
 
-def deflated(data: bytes, encoding: str) -> bytes:
-    """Compress an answer, quickly."""
+def deflated(pieces: Iterable[bytes | memoryview], encoding: str) -> Iterator[bytes]:
+    """Compress an answer, quickly and piece by piece."""
     deflater = isal_zlib.compressobj(_FASTEST, isal_zlib.DEFLATED, WINDOWS[encoding])
-    return bytes(deflater.compress(data) + deflater.flush())
+    for piece in pieces:
+        yield bytes(deflater.compress(piece))
+    yield bytes(deflater.flush())

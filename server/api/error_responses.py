@@ -30,6 +30,7 @@ STATUS: Mapping[type[PromptIRServeError], int] = {
     errors.Unauthorized: 401,
     errors.Forbidden: 403,
     errors.NotAcceptable: 406,
+    errors.NotOffered: 501,
     errors.UnknownModel: 404,
     errors.UnsupportedEncoding: 415,
     errors.UploadStalled: 408,

@@ -5,6 +5,7 @@ import asyncio
 import gc
 import logging
 import socket
+import sys
 from functools import partial
 from typing import Any, cast
 from wsgiref.simple_server import WSGIServer
@@ -76,6 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
     gc.freeze()  # what the start made stays for good: no collection need walk it again
     log.info("listening", extra={"host": host, "port": port})
     server = DrainingServer(config, restorer, app.state.room, settings.http.drain_timeout_s)
+    if sys.stderr.isatty():
+        print(f"promptir: serving at {_url(host, port)} - Ctrl-C stops it", file=sys.stderr)
     server.run(sockets=_accepting(listener))
     if scrapes is not None:
         scrapes.shutdown()
@@ -101,6 +104,12 @@ def _serve_scrapes(http: HttpSettings, registry: CollectorRegistry) -> WSGIServe
 
 def _accepting(listener: socket.socket) -> list[socket.socket]:
     return [listener, *(listener.dup() for _ in range(LISTENERS - 1))]
+
+
+def _url(host: str, port: int) -> str:
+    """Where a browser of this machine finds the server."""
+    here = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    return f"http://{here}:{port}"
 
 
 def _listen(http: HttpSettings) -> socket.socket:

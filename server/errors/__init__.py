@@ -3,6 +3,7 @@
 PromptIRServeError
 ├── InvalidRequest             the request itself is malformed (multipart without the field `file`, a bad parameter)
 │   ├── NotAcceptable          none of the formats in Accept is written
+│   ├── NotOffered             a part of a protocol that this server does not have
 │   ├── UnknownModel           no model has this name, or this version
 │   └── UnsupportedEncoding    the body is compressed in a way that is not read
 ├── AccessError
@@ -80,6 +81,7 @@ from server.errors.request import (
     InvalidImage,
     InvalidRequest,
     NotAcceptable,
+    NotOffered,
     UndecodableImage,
     UnknownModel,
     UnsupportedEncoding,
@@ -114,6 +116,7 @@ __all__ = [
     "KeysUnavailable",
     "MemoryShort",
     "NotAcceptable",
+    "NotOffered",
     "NotReady",
     "PromptIRServeError",
     "QueueFull",

@@ -32,6 +32,13 @@ class UnsupportedEncoding(InvalidRequest):
     title = "Unsupported encoding"
 
 
+class NotOffered(InvalidRequest):
+    """The request asks for a part of a protocol that this server does not have."""
+
+    slug = "not-offered"
+    title = "Not offered"
+
+
 class UploadStalled(PromptIRServeError):
     """The body came too slowly: what it holds of the server is wanted by others."""
 

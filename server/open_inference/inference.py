@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from server.aside import aside
-from server.errors import InvalidRequest
+from server.errors import ImageTooLarge, InvalidRequest
 from server.frame import Frames
 from server.imaging.header import hold_against, probe
 from server.open_inference import models
@@ -18,10 +18,14 @@ from server.together import together
 
 # Files of more follow one another: photos of one request must not refuse each other for the load that they are.
 TOGETHER_PIXELS = 2**20
-
+_SHOWN_NAMES = 3
 
 Charge = Callable[[int], None]
 """Charges pixels to whoever asks; raises QuotaExceeded."""
+
+
+Reserve = Callable[[int], None]
+"""Reserves bytes of memory for results; raises QueueFull."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,42 +94,48 @@ class Inference:
         for tensor in (*inputs, *outputs):
             refuse_features(tensor.parameters)
         if len(inputs) != 1 or inputs[0].name != INPUT:
-            raise InvalidRequest(f"A request has one input, {INPUT}, not {[tensor.name for tensor in inputs]}.")
+            raise InvalidRequest(f"A request has one input, {INPUT}, not {_names(inputs)}.")
         if len(outputs) > 1 or any(output.name != OUTPUT for output in outputs):
-            raise InvalidRequest(f"There is one output, {OUTPUT}, not {[tensor.name for tensor in outputs]}.")
+            raise InvalidRequest(f"There is one output, {OUTPUT}, not {_names(outputs)}.")
         shape = Shape.of(INPUT, inputs[0].datatype, inputs[0].dims)
         patience = [seconds for seconds in (asked.patience_s, patience_s) if seconds is not None]
         call = Call(model, request_id, shape, asked, self._restorer.deadline_in(min(patience, default=None)), charge)
         if shape.datatype is not Datatype.BYTES:  # files tell their size when they are there
             _, _, height, width = shape.dims
             hold_against(height, width, self._limits)
+            self._check_pixels(shape.count * height * width)
             self._restorer.admit(height, width, asked.options, call.deadline, asked.turn, shape.count)
             charge(shape.count * height * width)
         return call
 
-    async def run(self, call: Call, read: Callable[[], Images], size: int) -> Outcome:
+    async def run(self, call: Call, read: Callable[[], Images], size: int, reserve: Reserve) -> Outcome:
         """Restore the images of a call, which `read` makes of `size` bytes of a request.
 
-        Raises what `read` and the Restorer raise. Cancelling it takes its jobs back.
+        The memory of the results is reserved: of tensors before they run, of files as each is there. Raises what
+        `read`, `reserve` and the Restorer raise. Cancelling it takes its jobs back.
         """
         images = await aside(read, size)
         if not isinstance(images, list):
+            reserve(images.nbytes)
             restored = await self._restorer.restore_frames(
                 images, call.parameters.options, deadline=call.deadline, priority=call.parameters.turn
             )
             return Outcome(restored.frames, call.shape.datatype, call.shape.dims, restored.mode, restored.timings)
-        files = await self._restore_files(call, images)
+        files = await self._restore_files(call, images, reserve)
         mode = Mode.TILED if any(file.mode is Mode.TILED for file in files) else Mode.WHOLE
         slowest = max(files, key=lambda file: file.timings.queue_s + file.timings.inference_s)
         return Outcome([file.data for file in files], Datatype.BYTES, call.shape.dims, mode, slowest.timings)
 
-    async def _restore_files(self, call: Call, files: Sequence[bytes]) -> list[Restored]:
+    async def _restore_files(self, call: Call, files: Sequence[bytes], reserve: Reserve) -> list[Restored]:
         async def restore(data: bytes) -> Restored:
             options, turn = call.parameters.options, call.parameters.turn
-            return await self._restorer.restore(data, options, deadline=call.deadline, priority=turn)
+            restored = await self._restorer.restore(data, options, deadline=call.deadline, priority=turn)
+            reserve(len(restored.data))
+            return restored
 
         headers = await aside(lambda: [probe(data, self._limits) for data in files], sum(map(len, files)))
         sizes = [header.height * header.width for header in headers]
+        self._check_pixels(sum(sizes))
         call.charge(sum(sizes))
         small = [at for at, size in enumerate(sizes) if size <= TOGETHER_PIXELS]
         restored = dict(zip(small, await together(restore(files[at]) for at in small), strict=True))
@@ -133,3 +143,18 @@ class Inference:
             if at not in restored:
                 restored[at] = await restore(files[at])
         return [restored[at] for at in range(len(files))]
+
+    def _check_pixels(self, pixels: int) -> None:
+        """Raise ImageTooLarge for images that are together larger than one may be: their results are held together."""
+        if pixels > (limit := self._limits.max_image_pixels):
+            raise ImageTooLarge(
+                f"The images of the request have {pixels} pixels together; at most {limit} are taken: send fewer at a "
+                "time.",
+                max_image_pixels=limit,
+            )
+
+
+def _names(tensors: Sequence[Named]) -> str:
+    """The names of the first tensors, cut to what a sentence holds."""
+    names = [models.shown(tensor.name) for tensor in tensors[:_SHOWN_NAMES]]
+    return f"[{', '.join(names)}{', ...' if len(tensors) > _SHOWN_NAMES else ''}]"

@@ -13,6 +13,7 @@ EXTENSIONS = ("binary_tensor_data", "model_configuration", "statistics", "model_
 MAX_IMAGES = 64
 """Of one request, so of one tensor."""
 
+_SHOWN_CHARACTERS = 60
 # Names that clients of the protocol know, from its list of platforms.
 _PLATFORMS = {"onnx": "onnxruntime_onnx", "tensorrt": "tensorrt_plan", "pytorch": "pytorch_libtorch"}
 _CONFIG_TYPES = {"FP32": "TYPE_FP32", "UINT8": "TYPE_UINT8", "BYTES": "TYPE_STRING"}
@@ -80,10 +81,15 @@ def find(name: str, version: str = "") -> Model:
     """The model of a name and, where one is given, a version; raises UnknownModel."""
     model = MODELS.get(name)
     if model is None:
-        raise UnknownModel(f"There is no model {name!r}; there are {', '.join(MODELS)}.", models=list(MODELS))
+        raise UnknownModel(f"There is no model {shown(name)}; there are {', '.join(MODELS)}.", models=list(MODELS))
     if version not in ("", VERSION):
-        raise UnknownModel(f"{name} has no version {version!r}; it has {VERSION}.", versions=[VERSION])
+        raise UnknownModel(f"{name} has no version {shown(version)}; it has {VERSION}.", versions=[VERSION])
     return model
+
+
+def shown(text: str) -> str:
+    """What a request calls something, quoted and cut to what a sentence holds."""
+    return repr(text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…")
 
 
 def _platform(backend: str) -> str:

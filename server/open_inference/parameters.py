@@ -13,12 +13,15 @@ from server.restoration import RestoreFields, RestoreOptions
 # Triton's meaning: 0 is the default, 1 the highest, and greater numbers come later.
 _INTERACTIVE = (0, 1)
 _MICROSECONDS = 1e6
+_SENT = "tensors are sent, not shared in memory"
 _STATELESS = "no state is kept between requests"
 _NOT_HERE = {
     "sequence_id": _STATELESS,
     "sequence_start": _STATELESS,
     "sequence_end": _STATELESS,
-    "shared_memory_region": "tensors are sent, not shared in memory",
+    "shared_memory_region": _SENT,
+    "shared_memory_byte_size": _SENT,
+    "shared_memory_offset": _SENT,
     "classification": "the answer is an image and has no classes",
 }
 

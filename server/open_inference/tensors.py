@@ -5,13 +5,15 @@ import binascii
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from server.errors import InvalidRequest
 from server.frame import Frames
-from server.open_inference.models import INPUT, MAX_IMAGES, Datatype
+from server.open_inference.models import INPUT, MAX_IMAGES, Datatype, shown
+from server.open_inference.nesting import flattened
 
 MAX_VALUES = 2**19
 """Of a tensor that is not sent as bytes: each number is text or a field, and costs a hundred times as much."""
@@ -20,7 +22,14 @@ Images = Frames | list[bytes]
 """The pixels of a tensor, (N, 3, H, W), or N image files."""
 
 _LENGTH = struct.Struct("<I")  # before each element of a BYTES tensor
-_ONE = 1.0
+_ONE, _WHITE = 1.0, 255
+_OUT_OF_RANGE = f"{INPUT} has values out of 0..1 or that are no numbers; divide bytes by 255."
+_SHOWN_DIMS = 8
+_VALUES: dict[Datatype, tuple[set[type], str]] = {
+    Datatype.FP32: ({int, float}, "numbers"),
+    Datatype.UINT8: ({int}, "whole numbers"),
+    Datatype.BYTES: ({str}, "strings of base64"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +44,13 @@ class Shape:
         """Check what a request says of its input; raises InvalidRequest."""
         if datatype not in list(Datatype):
             taken = ", ".join(Datatype)
-            raise InvalidRequest(f"{name} is {datatype}; taken are {taken}.", datatypes=list(Datatype))
+            raise InvalidRequest(f"{name} is {shown(datatype)}; taken are {taken}.", datatypes=list(Datatype))
         kind = Datatype(datatype)
         is_file = kind is Datatype.BYTES
         fits = len(dims) in (1, 2) and dims[1:] in ([], [1]) if is_file else len(dims) == 4 and dims[1] == 3
         if not fits or min(dims) < 1:
             wanted = "[N] or [N, 1]" if is_file else "[N, 3, H, W]"
-            raise InvalidRequest(f"{name} has the shape {list(dims)}; of {datatype} it is {wanted}.")
+            raise InvalidRequest(f"{name} has the shape {list(dims[:_SHOWN_DIMS])}; of {datatype} it is {wanted}.")
         if dims[0] > MAX_IMAGES:
             raise InvalidRequest(
                 f"{name} holds {dims[0]} images; at most {MAX_IMAGES} are taken.", max_images=MAX_IMAGES
@@ -76,34 +85,40 @@ def from_raw(shape: Shape, raw: bytes | memoryview) -> Images:
     """Read the raw form of a tensor: a view of the bytes, checked. Raises InvalidRequest."""
     shape.check_byte_size(len(raw))
     if shape.datatype is Datatype.BYTES:
-        elements = list(_elements(memoryview(raw)))
-        _check_count(shape, len(elements))
-        return elements
+        # One more than the shape says is enough to see that there are too many: an empty one is 4 bytes here.
+        return from_elements(shape, list(islice(_elements(memoryview(raw)), shape.count + 1)))
     kind = "<f4" if shape.datatype is Datatype.FP32 else "u1"
     return _checked(np.frombuffer(raw, kind).reshape(shape.dims))
 
 
 def from_values(shape: Shape, values: Any) -> Images:
-    """Read numbers, flat or nested as the shape is, or strings of base64. Raises InvalidRequest."""
+    """Read the values of JSON: numbers, or files as base64, flat or nested as the shape is. Raises InvalidRequest."""
     if shape.values > MAX_VALUES:
         raise InvalidRequest(
             f"{INPUT} has {shape.values} numbers; one by one at most {MAX_VALUES} are taken: send it as binary data.",
             max_values=MAX_VALUES,
         )
+    flat = flattened(values, shape.dims)
+    kinds, wanted = _VALUES[shape.datatype]
+    if not set(map(type, flat)) <= kinds:  # True is an int to Python, and no number here
+        raise InvalidRequest(f"{INPUT} is {shape.datatype} and must hold {wanted} alone.")
     if shape.datatype is Datatype.BYTES:
-        return _files(shape, values)
+        return [_file(text) for text in flat]
+    if shape.datatype is Datatype.UINT8:
+        if min(flat) < 0 or max(flat) > _WHITE:
+            raise InvalidRequest(f"{INPUT} has values out of 0..{_WHITE}, which UINT8 cannot hold.")
+        return np.array(flat, np.uint8).reshape(shape.dims)
     try:
-        array = np.asarray(values)
-    except ValueError:
-        raise InvalidRequest(f"{INPUT} is nested unevenly.") from None
-    if array.size != shape.values or array.dtype.kind not in ("iu" if shape.datatype is Datatype.UINT8 else "iuf"):
-        kind = "whole numbers" if shape.datatype is Datatype.UINT8 else "numbers"
-        raise InvalidRequest(f"{INPUT} must hold {shape.values} {kind}, as {list(shape.dims)} says.")
-    if shape.datatype is Datatype.FP32:
-        return _checked(array.astype(np.float32).reshape(shape.dims))
-    if array.min() < 0 or array.max() > 255:
-        raise InvalidRequest(f"{INPUT} has values out of 0..255, which UINT8 cannot hold.")
-    return array.astype(np.uint8).reshape(shape.dims)
+        return _checked(np.array(flat, np.float64).astype(np.float32).reshape(shape.dims))
+    except OverflowError:  # a whole number of hundreds of digits
+        raise InvalidRequest(_OUT_OF_RANGE) from None
+
+
+def from_elements(shape: Shape, files: list[bytes]) -> list[bytes]:
+    """Files as they are; raises InvalidRequest where there are not as many as the shape says."""
+    if len(files) != shape.count:
+        raise InvalidRequest(f"{INPUT} has {len(files)} elements; {list(shape.dims)} has {shape.count}.")
+    return files
 
 
 def raw_of(images: Sequence[Frames] | Sequence[bytes]) -> Iterator[bytes]:
@@ -116,10 +131,15 @@ def raw_of(images: Sequence[Frames] | Sequence[bytes]) -> Iterator[bytes]:
             yield image.astype(image.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
+def raw_size(images: Sequence[Frames] | Sequence[bytes]) -> int:
+    """The bytes of that form."""
+    return sum(_LENGTH.size + len(image) if isinstance(image, bytes) else image.nbytes for image in images)
+
+
 def _checked(pixels: Frames) -> Frames:
     # A comparison with NaN is false. Bytes that were cast and not divided are the most common mistake.
     if pixels.dtype != np.uint8 and not (pixels.min() >= 0 and pixels.max() <= _ONE):
-        raise InvalidRequest(f"{INPUT} has values out of 0..1 or that are no numbers; divide bytes by 255.")
+        raise InvalidRequest(_OUT_OF_RANGE)
     return pixels
 
 
@@ -132,15 +152,8 @@ def _elements(raw: memoryview) -> Iterator[bytes]:
         yield bytes(raw[begin:at])
 
 
-def _files(shape: Shape, values: Any) -> list[bytes]:
-    flat = [item for row in values for item in (row if isinstance(row, list) else [row])] if values else []
-    _check_count(shape, len(flat))
+def _file(text: str) -> bytes:
     try:
-        return [base64.b64decode(item, validate=True) if isinstance(item, str) else bytes(item) for item in flat]
-    except (binascii.Error, ValueError, TypeError):
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
         raise InvalidRequest(f"{INPUT} holds files as strings of base64, or as binary data.") from None
-
-
-def _check_count(shape: Shape, count: int) -> None:
-    if count != shape.count:
-        raise InvalidRequest(f"{INPUT} has {count} elements; {list(shape.dims)} has {shape.count}.")

@@ -14,7 +14,7 @@ from server.api.error_responses import CLIENT_CLOSED_REQUEST, status_of
 from server.api.request_context import SANE_ID
 from server.errors import PromptIRServeError
 from server.metrics import Metrics
-from server.rpc.codes import code_of, metadata_of
+from server.rpc.codes import code_of, detail_of, metadata_of
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class CallLog:
             yield
         except PromptIRServeError as error:
             status, outcome = status_of(type(error)), error.slug
-            await context.abort(code_of(type(error)), error.detail, ids + metadata_of(error))
+            await context.abort(code_of(type(error)), detail_of(error), ids + metadata_of(error))
         except Exception:
             status, outcome = 500, PromptIRServeError.slug
             log.exception("a call failed unexpectedly", extra={"method": method})
@@ -61,7 +61,7 @@ class CallLog:
         try:
             yield
         except PromptIRServeError as error:
-            await context.abort(code_of(type(error)), error.detail)
+            await context.abort(code_of(type(error)), detail_of(error))
         except Exception:
             log.exception("a call failed unexpectedly")
             await context.abort(grpc.StatusCode.INTERNAL, _UNFORESEEN)

@@ -18,9 +18,13 @@ _CODES: Mapping[int, grpc.StatusCode] = {
     415: grpc.StatusCode.INVALID_ARGUMENT,
     422: grpc.StatusCode.INVALID_ARGUMENT,
     429: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    501: grpc.StatusCode.UNIMPLEMENTED,
     503: grpc.StatusCode.UNAVAILABLE,
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
+
+MAX_DETAIL = 500
+"""Characters: details travel in a header, percent-encoded, and clients bound all headers together."""
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -28,6 +32,11 @@ Metadata = tuple[tuple[str, str], ...]
 def code_of(kind: type[PromptIRServeError]) -> grpc.StatusCode:
     """The status code of an error class."""
     return _CODES.get(status_of(kind), grpc.StatusCode.INTERNAL)
+
+
+def detail_of(error: PromptIRServeError) -> str:
+    """What is said of an error, cut to a bounded length."""
+    return error.detail if len(error.detail) <= MAX_DETAIL else f"{error.detail[: MAX_DETAIL - 1]}…"
 
 
 def metadata_of(error: PromptIRServeError) -> Metadata:

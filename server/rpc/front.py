@@ -9,6 +9,8 @@ import grpc.aio
 
 from server.api.body import UploadRoom
 from server.api.services import Services
+from server.rpc.call_log import CallLog
+from server.rpc.gate import Gate
 from server.rpc.health_service import HealthService
 from server.rpc.inference_service import InferenceService
 from server.rpc.messages import HEALTH_SERVICE, INFERENCE_SERVICE
@@ -18,18 +20,21 @@ log = logging.getLogger(__name__)
 
 # Names and shapes around the data of a message.
 _ALLOWANCE_BYTES = 64 * 1024
-# Bounds the messages that gRPC itself holds before anyone counts them.
-MAX_CALLS = 256
+# A last resort: each kind of call has a bound of its own far below, so that health is heard beside all of them.
+MAX_CALLS = 2048
 # After the drain only the last bytes of answers are still on their way.
 CLOSE_S = 1.0
 _IDENTITY_ONLY = 1
+_SHOWN = 60  # characters of a method's name
 
 
 class RpcFront:
     """Listens beside the HTTP server, in the same event loop; without TLS, as that."""
 
     def __init__(self, services: Services, room: UploadRoom, http: HttpSettings) -> None:
-        self._inference = InferenceService(services, room)
+        calls = CallLog(services.metrics)
+        self._gate = Gate(services.access, calls)
+        self._inference = InferenceService(services, room, calls)
         self._health = HealthService(services.restorer)
         self._http = http
         self._max_bytes = services.limits.max_upload_bytes + _ALLOWANCE_BYTES
@@ -53,8 +58,10 @@ class RpcFront:
             ("grpc.so_reuseport", 0),  # or a second server would take half of the calls without a word
             # What inflates is not bounded by the length above, so that nothing compressed is read.
             ("grpc.compression_enabled_algorithms_bitset", _IDENTITY_ONLY),
+            # Windows that grow with the traffic would hold megabytes of messages that nobody has asked for.
+            ("grpc.http2.bdp_probe", 0),
         )
-        self._server = grpc.aio.server(options=options, maximum_concurrent_rpcs=MAX_CALLS)
+        self._server = grpc.aio.server(options=options, interceptors=(self._gate,), maximum_concurrent_rpcs=MAX_CALLS)
         self._server.add_generic_rpc_handlers(
             (
                 grpc.method_handlers_generic_handler(INFERENCE_SERVICE, self._inference.handlers()),
@@ -71,6 +78,8 @@ class RpcFront:
         """End it; what still runs then has a moment for its last bytes."""
         self._health.stop()
         if self._server is not None:
+            self._health.stop()
+            self._inference.close()
             await self._server.stop(CLOSE_S)
 
 
@@ -80,7 +89,7 @@ class _NotOffered(grpc.GenericRpcHandler):  # type: ignore[misc] # the library h
     def service(self, details: Any) -> Any:
         if not details.method.startswith(f"/{INFERENCE_SERVICE}/"):
             return None
-        name = details.method.rpartition("/")[2]
+        name = details.method.rpartition("/")[2][:_SHOWN]
 
         async def refuse(_: Any, context: Any) -> None:
             await context.abort(
@@ -88,4 +97,4 @@ class _NotOffered(grpc.GenericRpcHandler):  # type: ignore[misc] # the library h
                 f"{name} is not offered: models are neither loaded nor traced by request, and no memory is shared.",
             )
 
-        return grpc.unary_unary_rpc_method_handler(refuse)
+        return grpc.stream_stream_rpc_method_handler(refuse)  # which reads nothing by itself

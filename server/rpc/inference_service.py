@@ -1,187 +1,151 @@
-"""Inference service: the methods of `inference.GRPCInferenceService`."""
+"""Inference service: the methods of `inference.GRPCInferenceService` that restore."""
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
-from google.protobuf import json_format
 
-from server.access.caller import Caller
 from server.api.body import UploadRoom
 from server.api.error_responses import status_of
+from server.api.reservation import Reservation
 from server.api.services import Services
 from server.aside import aside
-from server.errors import InvalidRequest, PromptIRServeError, UploadStalled
-from server.open_inference import models
+from server.errors import InvalidRequest, PromptIRServeError, QueueFull
 from server.open_inference.inference import Charge, Inference
-from server.open_inference.statistics import statistics
-from server.restorer import Status
 from server.rpc import messages, wire
 from server.rpc.call_log import CallLog
+from server.rpc.codes import detail_of
+from server.rpc.document_methods import DocumentMethods
+from server.rpc.field_count import check_fields
+from server.rpc.gate import enter
+from server.rpc.inbox import Inbox, Requests, opened
 
-# The time in which a whole message must come, in times of that which each 64 KiB of an upload over HTTP has.
-_STALLS = 10
-
-# What a stranger may see where keys are asked for, as over HTTP.
-_OPEN = ("ServerLive", "ServerReady")
-
-Requests = AsyncIterator[bytes]
+MAX_CALLS = 256
+"""Restored at the same time, those of streams included."""
+# Received at the same time, and streams that are open and ask for nothing at the moment.
+MAX_RECEIVED, MAX_IDLE_STREAMS = 32, 64
+# The time in which a whole message must come, in times of that which each 64 KiB of an upload over HTTP has; and as
+# long as others wait to send theirs, in seconds.
+_STALLS, _GRACE_S = 10, 5.0
+_BUSY_S = 1.0
 
 
 class InferenceService:
     """The same use case, limits and room for uploads as over HTTP."""
 
-    def __init__(self, services: Services, room: UploadRoom) -> None:
+    def __init__(self, services: Services, room: UploadRoom, calls: CallLog) -> None:
         self._services = services
         self._room = room
         self._inference = Inference(services.restorer, services.limits)
-        self._calls = CallLog(services.metrics)
+        self._calls = calls
+        self._documents = DocumentMethods(services, calls)
+        patience_s = services.limits.upload_stall_s * _STALLS
+        self._inbox = Inbox(MAX_RECEIVED, patience_s, _GRACE_S)
+        self._streams = Inbox(MAX_IDLE_STREAMS, patience_s, _GRACE_S)
+        self._active = 0
 
     def handlers(self) -> dict[str, Any]:
         """The handler of each method, by its name."""
-        documents: dict[str, Callable[[Any], Any]] = {
-            "ServerLive": lambda _: {"live": True},
-            "ServerReady": lambda _: {"ready": self._is_ready},
-            "ServerMetadata": self._server_metadata,
-            "ModelReady": lambda asked: {"ready": bool(models.find(asked.name, asked.version)) and self._is_ready},
-            "ModelMetadata": lambda asked: models.find(asked.name, asked.version).metadata(self._backend),
-            "ModelConfig": lambda asked: {"config": models.find(asked.name, asked.version).config(self._backend)},
-            "ModelStatistics": self._statistics,
-            "RepositoryIndex": self._index,
-        }
-        return {name: self._document(name, document) for name, document in documents.items()} | {
-            # A stream on this side only: so a message is read when there is room for it, and for a bounded time.
+        return self._documents.handlers() | {
+            # A stream on this side only: so a message is received when its turn has come, and for a bounded time.
             "ModelInfer": grpc.stream_unary_rpc_method_handler(self._infer),
             "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(self._infer_stream),
         }
 
-    @property
-    def _backend(self) -> str:
-        return self._services.settings.backend.backend
-
-    @property
-    def _is_ready(self) -> bool:
-        return self._services.restorer.status is Status.READY
-
-    def _server_metadata(self, _: Any) -> dict[str, Any]:
-        return {
-            "name": models.SERVER_NAME,
-            "version": self._services.version,
-            "extensions": [*models.EXTENSIONS],
-        }
-
-    def _statistics(self, asked: Any) -> dict[str, Any]:
-        chosen = [models.find(asked.name, asked.version)] if asked.name else list(models.MODELS.values())
-        document = statistics(chosen, self._services.metrics.registry)
-        for each in document["model_stats"]:
-            del each["batch_stats"]
-        return document
-
-    def _index(self, _: Any) -> dict[str, Any]:
-        state = "READY" if self._is_ready else "UNAVAILABLE"
-        return {"models": [{"name": name, "version": models.VERSION, "state": state} for name in models.MODELS]}
-
-    def _document(self, name: str, document: Callable[[Any], Any]) -> Any:
-        kind = messages.message(f"{name}Response")
-
-        async def answer(request: Any, context: Any) -> Any:
-            async with self._calls.told(context):
-                if name not in _OPEN:
-                    self._entered(context)
-                return json_format.ParseDict(document(request), kind())
-
-        return grpc.unary_unary_rpc_method_handler(
-            answer,
-            request_deserializer=messages.message(f"{name}Request").FromString,
-            response_serializer=kind.SerializeToString,
-        )
+    def close(self) -> None:
+        """End the calls and streams that have asked for nothing: all that was accepted has been answered."""
+        self._documents.close()
+        self._inbox.close()
+        self._streams.close()
 
     async def _infer(self, requests: Requests, context: Any) -> bytes:
         async with self._calls.call(context, "ModelInfer"):
             with self._services.restorer.accepted():
                 charge = self._charged(context)
                 data = await self._received(requests)
-                response = await self._answer(data, charge, context.time_remaining())
-            return await aside(response.SerializeToString, len(data))
+                held = Reservation(self._room)
+                try:
+                    with self._counted():
+                        answer = await self._answer(data, charge, context.time_remaining(), held)
+                except BaseException:
+                    held.release()
+                    raise
+                context.add_done_callback(lambda _: held.release())  # once the answer has been sent
+                return answer
 
     async def _infer_stream(self, requests: Requests, context: Any) -> AsyncIterator[bytes]:
-        async with self._calls.told(context):
-            async for data in requests:
-                answer = await self._streamed(data, context)
-                yield await aside(answer.SerializeToString, len(data))
+        async with self._calls.told(context), opened(requests) as received:
+            while True:
+                try:
+                    data = await self._streams.next(received)
+                except StopAsyncIteration:
+                    return
+                with Reservation(self._room) as held:
+                    yield await self._streamed(data, context, held)
 
-    async def _streamed(self, data: bytes, context: Any) -> Any:
+    async def _streamed(self, data: bytes, context: Any, held: Reservation) -> bytes:
         """An error is the answer to its request, and the stream goes on."""
         began, status, outcome = time.perf_counter(), 200, "restored"
         try:
-            with self._services.restorer.accepted():
-                response = await self._answer(data, self._charged(context), context.time_remaining())
-            return messages.ModelStreamInferResponse(infer_response=response)
+            with self._services.restorer.accepted(), self._counted():
+                answer = await self._answer(data, self._charged(context), context.time_remaining(), held)
+            return wire.stream_answer(answer)
         except PromptIRServeError as error:
             status, outcome = status_of(type(error)), error.slug
-            answer = messages.ModelStreamInferResponse(error_message=error.detail)
-            answer.infer_response.id = _id_of(data)
-            return answer
+            return wire.stream_error(detail_of(error), _id_of(data))
         finally:
             self._calls.note("ModelStreamInfer", status, outcome, time.perf_counter() - began)
 
     def _charged(self, context: Any) -> Charge:
         """Charge a request to the key in the metadata of its call; raises Unauthorized, Forbidden, QuotaExceeded."""
-        caller = self._entered(context)
-        if caller is None:
+        if self._services.access is None:
             return lambda pixels: None
+        # Of a stream each message: its key may have been removed since it began.
+        caller = enter(self._services.access, context.invocation_metadata())
         caller.charge_request()
         return caller.charge_pixels
 
-    def _entered(self, context: Any) -> Caller | None:
-        access = self._services.access
-        if access is None:
-            return None
-        return access.enter((key.encode(), value.encode("latin-1", "replace")) for key, value in _texts(context))
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        if self._active >= MAX_CALLS:
+            self._services.metrics.count_refusal(QueueFull.slug)
+            raise QueueFull(f"{MAX_CALLS} calls are being answered.", retry_after_s=_BUSY_S, max_calls=MAX_CALLS)
+        self._active += 1
+        try:
+            yield
+        finally:
+            self._active -= 1
 
     async def _received(self, requests: Requests) -> bytes:
-        patience_s = self._services.limits.upload_stall_s * _STALLS
         try:
-            async with asyncio.timeout(patience_s):
-                return await anext(aiter(requests))
-        except TimeoutError:
-            raise UploadStalled(f"The request must come within {patience_s:g} seconds.") from None
+            return await self._inbox.only(requests)
         except StopAsyncIteration:
             raise InvalidRequest("The call has no request, or one that is larger than what is taken.") from None
 
-    async def _answer(self, data: bytes, charge: Charge, patience_s: float | None) -> Any:
-        self._room.take(len(data))
-        try:
-            request = await aside(lambda: _parsed(data), len(data))
-            call = self._inference.call(
-                request.model_name,
-                request.model_version,
-                request.id,
-                wire.plain(request.parameters),
-                wire.inputs_of(request),
-                wire.outputs_of(request),
-                charge,
-                patience_s,
-            )
-            outcome = await self._inference.run(call, lambda: wire.images_of(request, call.shape), len(data))
-            is_raw = len(request.raw_input_contents) > 0
-        finally:
-            self._room.give_back(len(data))
+    async def _answer(self, data: bytes, charge: Charge, patience_s: float | None, held: Reservation) -> bytes:
+        """The serialized answer to a request; what it takes of the room stays held."""
+        held.take(len(data))
+        request = await aside(lambda: _parsed(data), len(data))
+        call = self._inference.call(
+            request.model_name,
+            request.model_version,
+            request.id,
+            wire.plain(request.parameters),
+            wire.inputs_of(request),
+            wire.outputs_of(request),
+            charge,
+            patience_s,
+        )
+        is_raw = len(request.raw_input_contents) > 0
+        outcome = await self._inference.run(call, lambda: wire.images_of(request, call.shape), len(data), held.take)
         return await aside(lambda: wire.answer(call, outcome, is_raw=is_raw), outcome.size)
 
 
-def _texts(context: Any) -> list[tuple[str, str]]:
-    """The metadata of a call, without what is binary."""
-    return [(key, value) for key, value in context.invocation_metadata() or () if isinstance(value, str)]
-
-
 def _parsed(data: bytes) -> Any:
-    try:
-        return messages.ModelInferRequest.FromString(data)
-    except messages.DecodeError:
-        raise InvalidRequest("The message is no ModelInferRequest.") from None
+    check_fields(data)
+    return messages.parsed(messages.ModelInferRequest, data)
 
 
 def _id_of(data: bytes) -> str:

@@ -5,7 +5,9 @@ from typing import Any
 
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
-from google.protobuf.message import DecodeError as DecodeError
+from google.protobuf.message import DecodeError
+
+from server.errors import InvalidRequest
 
 INFERENCE, HEALTH = "inference", "grpc.health.v1"
 INFERENCE_SERVICE, HEALTH_SERVICE = f"{INFERENCE}.GRPCInferenceService", f"{HEALTH}.Health"
@@ -21,6 +23,14 @@ for _file in FileDescriptorSet.FromString((files(__package__) / COMPILED).read_b
 def message(name: str, package: str = INFERENCE) -> Any:
     """The class of a message."""
     return message_factory.GetMessageClass(_POOL.FindMessageTypeByName(f"{package}.{name}"))
+
+
+def parsed(kind: Any, data: bytes) -> Any:
+    """The message of a class that the bytes are; raises InvalidRequest."""
+    try:
+        return kind.FromString(data)
+    except DecodeError:
+        raise InvalidRequest(f"The message is not a {kind.DESCRIPTOR.name}.") from None
 
 
 ModelInferRequest = message("ModelInferRequest")

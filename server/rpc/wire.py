@@ -8,14 +8,26 @@ import numpy as np
 from server.errors import InvalidRequest
 from server.open_inference.inference import Call, Named, Outcome
 from server.open_inference.models import INPUT, OUTPUT, VERSION, Datatype
-from server.open_inference.tensors import MAX_VALUES, Images, Shape, from_raw, from_values, raw_of
-from server.rpc.messages import ModelInferResponse
+from server.open_inference.tensors import (
+    MAX_VALUES,
+    Images,
+    Shape,
+    from_elements,
+    from_raw,
+    from_values,
+    raw_of,
+    raw_size,
+)
+from server.rpc.messages import ModelInferResponse, ModelStreamInferResponse
 
 _CONTENTS = {
     Datatype.FP32: "fp32_contents",
     Datatype.UINT8: "uint_contents",
     Datatype.BYTES: "bytes_contents",
 }
+# Numbers of fields in open_inference.proto, and the type of those that are bytes or messages.
+_RAW_OUTPUT, _STREAM_ANSWER = 6, 2
+_LENGTH_DELIMITED = 2
 
 
 def inputs_of(request: Any) -> list[Named]:
@@ -41,21 +53,54 @@ def images_of(request: Any, shape: Shape) -> Images:
         raise InvalidRequest(f"{INPUT} comes once: as raw contents or as typed ones.")
     if raw:
         return from_raw(shape, raw[0])
-    values = getattr(contents, _CONTENTS[shape.datatype])
+    kind = _CONTENTS[shape.datatype]
+    if others := [field.name for field, _ in contents.ListFields() if field.name != kind]:
+        raise InvalidRequest(f"{INPUT} is {shape.datatype} and has {others[0]}; its values are {kind}.")
+    values = getattr(contents, kind)
     if len(values) > MAX_VALUES:
         raise InvalidRequest(f"{INPUT} has {len(values)} typed values; at most {MAX_VALUES} are taken: send it raw.")
-    return from_values(shape, list(values))
+    return from_elements(shape, list(values)) if shape.datatype is Datatype.BYTES else from_values(shape, list(values))
 
 
-def answer(call: Call, outcome: Outcome, *, is_raw: bool) -> Any:
-    """The ModelInferResponse of a call, its data in the form that the request had."""
+def answer(call: Call, outcome: Outcome, *, is_raw: bool) -> bytes:
+    """The serialized ModelInferResponse of a call, its data in the form that the request had."""
     response = ModelInferResponse(model_name=call.model, model_version=VERSION, id=call.id)
     response.parameters["mode"].string_param = outcome.mode.value
     output = response.outputs.add(name=OUTPUT, datatype=outcome.datatype.value, shape=outcome.dims)
     if is_raw:
-        response.raw_output_contents.append(b"".join(raw_of(outcome.images)))
-        return response
+        # The library would copy the pixels into the message and from there into its bytes.
+        return b"".join(
+            (response.SerializeToString(), _begin(_RAW_OUTPUT, raw_size(outcome.images)), *raw_of(outcome.images))
+        )
     values = getattr(output.contents, _CONTENTS[outcome.datatype])
     for image in outcome.images:
         values.extend([image] if isinstance(image, bytes) else np.asarray(image).reshape(-1).tolist())
-    return response
+    serialized: bytes = response.SerializeToString()
+    return serialized
+
+
+def stream_answer(answer: bytes) -> bytes:
+    """The serialized ModelStreamInferResponse of a serialized ModelInferResponse."""
+    return _begin(_STREAM_ANSWER, len(answer)) + answer
+
+
+def stream_error(detail: str, request_id: str) -> bytes:
+    """The serialized ModelStreamInferResponse of an error."""
+    response = ModelStreamInferResponse(error_message=detail)
+    response.infer_response.id = request_id
+    serialized: bytes = response.SerializeToString()
+    return serialized
+
+
+def _begin(number: int, size: int) -> bytes:
+    """What stands before the bytes of a field: its number and type, and their size, as varints."""
+    return bytes([number << 3 | _LENGTH_DELIMITED]) + _varint(size)
+
+
+def _varint(number: int) -> bytes:
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)

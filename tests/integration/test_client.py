@@ -1,10 +1,13 @@
 """The Python client against real servers: busy, draining, restarted, and with jobs."""
 
 import asyncio
+import io
+import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +117,7 @@ def test_problems_are_exceptions_and_are_not_tried_again(kind: Any, server: Any,
 def test_nobody_there_is_said_after_the_attempts(connect: Connect, png: Image) -> None:
     with pytest.raises(Unreachable):
         connect("http://127.0.0.1:9", retries=Retries(attempts=2, first_s=0.01)).restore(png(8, 8))
-    with pytest.raises(ValueError, match="no URL"):
+    with pytest.raises(ValueError, match="not the URL"):
         connect("127.0.0.1:8000")
 
 
@@ -203,3 +206,84 @@ def test_a_job_that_fails_says_why(start: Any, connect: Connect, png: Image, tmp
 def give_up(server: Any, job: Job) -> None:
     if not job.is_final:
         server.client.delete(f"/v1/jobs/{job.id}")
+
+
+def test_forked_processes_get_their_own_photos(server: Any, connect: Connect, png: Image) -> None:
+    client = connect(server.url)
+    client.restore(png(8, 8))  # a connection is open now
+
+    def right(number: int) -> bool:
+        sent = [png(24, 32, seed=100 * number + at) for at in range(8)]
+        return all(np.array_equal(client.restore(one).numpy(), pixels_of(one)) for one in sent)
+
+    children = [fork(right, number) for number in range(1, 4)]
+    assert right(0)
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0, 0]
+    assert right(9)
+
+
+def test_a_client_inside_a_pool_raises_what_the_server_said(server: Any) -> None:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for _ in range(2):  # an error that cannot be unpickled breaks the pool for all that follows
+            with pytest.raises(InvalidImage, match="415 unsupported-image"):
+                pool.submit(restore_once, server.url, b"no image").result(timeout=WAIT_S)
+
+
+def test_hundreds_of_calls_at_once_take_turns(server: Any, png: Image) -> None:
+    photos = [png(8, 12, seed=seed) for seed in range(200)]
+    open_at_once = []
+
+    async def all_of_them() -> list[Any]:
+        async with AsyncClient(server.url, timeout=WAIT_S, concurrency=4) as client:
+            lines = client._lines.get()
+            calls = [client.restore(photo) for photo in photos]
+            answers = await asyncio.gather(*calls)
+            open_at_once.append(len(lines._made))
+            return answers
+
+    answers = asyncio.run(all_of_them())
+    assert [answer.numpy().tolist() for answer in answers] == [pixels_of(photo).tolist() for photo in photos]
+    assert open_at_once == [4]
+
+
+def test_the_time_of_a_call_begins_with_its_turn(start: Any, png: Image) -> None:
+    server = start(simulated_base_ms=300, max_batch=1).until_ready()
+
+    async def in_turn() -> list[Any]:
+        async with AsyncClient(server.url, timeout=1.0, concurrency=1) as client:
+            return await asyncio.gather(*(client.restore(png(8, 8, seed=seed)) for seed in range(5)))
+
+    assert len(asyncio.run(in_turn())) == 5
+
+
+def test_calls_go_on_while_jobs_are_followed(start: Any, png: Image, tmp_path: Path) -> None:
+    server = start(simulated_base_ms=400, max_batch=1, jobs_folder=tmp_path / "jobs").until_ready()
+
+    async def both_at_once() -> list[Any]:
+        async with AsyncClient(server.url, timeout=WAIT_S, concurrency=2) as client:
+            jobs = [await client.submit(png(8, 8, seed=seed)) for seed in range(4)]
+            waits = [asyncio.ensure_future(client.wait(job, timeout=WAIT_S)) for job in jobs]
+            await asyncio.sleep(0)
+            await client.job(jobs[-1])
+            return await asyncio.gather(*waits)
+
+    assert len(asyncio.run(both_at_once())) == 4
+
+
+def pixels_of(data: bytes) -> np.ndarray:
+    return np.asarray(PIL.Image.open(io.BytesIO(data)))
+
+
+def fork(work: Callable[[int], bool], number: int) -> int:
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(0 if work(number) else 1)
+        finally:
+            os._exit(2)
+    return child
+
+
+def restore_once(url: str, data: bytes) -> int:
+    with Client(url, timeout=5) as client:
+        return len(client.restore(data).data)

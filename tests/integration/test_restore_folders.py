@@ -133,7 +133,7 @@ def test_a_server_restores_a_list_and_what_it_refuses_is_told(
 def test_a_server_that_is_gone_ends_the_run(photos: Path, tmp_path: Path, command: Command) -> None:
     finished = command("restore", photos, tmp_path / "out", "--server", "nowhere:1")
     assert finished.returncode == 1
-    assert finished.stderr.splitlines()[-1].startswith("promptir: nowhere:1 is no URL")
+    assert finished.stderr.splitlines()[-1].startswith("promptir: nowhere:1 is not the URL")
 
 
 def test_a_terminal_sees_the_pace_and_the_time_left(photos: Path, tmp_path: Path) -> None:

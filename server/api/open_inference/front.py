@@ -7,7 +7,7 @@ from fastapi.routing import APIRoute
 from starlette.routing import Route
 
 from server.api.body import UploadRoom
-from server.api.open_inference import infer_document
+from server.api.open_inference import infer_document, not_offered
 from server.api.open_inference.infer_route import METHOD, PATHS, InferRoute
 from server.api.open_inference.routes import router
 from server.api.services import Services
@@ -19,6 +19,7 @@ def install(app: FastAPI, services: Services, room: UploadRoom) -> None:
     for path in PATHS:
         app.router.routes.append(Route(path, infer, methods=[METHOD], include_in_schema=False))
     app.include_router(router)
+    app.router.routes.extend(not_offered.routes())
 
 
 def documents() -> list[APIRoute]:

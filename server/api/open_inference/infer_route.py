@@ -11,16 +11,18 @@ from server.api.answer import RESTORE_MODE, server_timing
 from server.api.body import Body, UploadRoom, declared_bytes
 from server.api.callers import charge
 from server.api.cancellation import WhileConnected
-from server.api.compression import deflated, wanted_encoding
+from server.api.compression import wanted_encoding
 from server.api.open_inference.errors import ROOT
 from server.api.open_inference.incoming import Incoming
+from server.api.open_inference.piecewise_response import PiecewiseResponse
 from server.api.open_inference.wire import HEADER_LENGTH, Head, read_head, write_answer
 from server.api.request_context import SERVER_TIMING, note_outcome
+from server.api.reservation import Reservation
 from server.api.restore_route import refuse
 from server.api.services import Services
 from server.aside import aside
 from server.errors import PromptIRServeError
-from server.open_inference.inference import Call, Inference, Outcome
+from server.open_inference.inference import Call, Inference, Outcome, Reserve
 from server.tracing import stage
 
 METHOD = "POST"
@@ -42,25 +44,29 @@ class InferRoute:
         headers = dict(scope["headers"])
         limits = self._services.limits
         body = Body(receive, declared_bytes(headers), limits.max_upload_bytes, self._room, limits.upload_stall_s)
-        try:
-            with self._services.restorer.accepted():
-                incoming = Incoming(headers, body, self._room)
-                try:
-                    head, call, outcome = await self._infer(scope, incoming, receive)
-                finally:
-                    incoming.release()
-                response = await _response(head, call, outcome, wanted_encoding(headers))
-        except PromptIRServeError as error:
-            refusal = error_responses.answer(scope, error)
-        except ClientDisconnect:
-            refusal = error_responses.client_gone(scope)
-        else:
-            note_outcome(scope, "restored")
-            await response(scope, receive, send)
-            return
+        with Reservation(self._room) as held:  # until the results are sent
+            try:
+                with self._services.restorer.accepted():
+                    incoming = Incoming(headers, body, self._room)
+                    try:
+                        head, call, outcome = await self._infer(scope, incoming, receive, held.take)
+                    finally:
+                        incoming.release()
+                    response = await _response(head, call, outcome, wanted_encoding(headers))
+                    del outcome  # the response lets go of it piece by piece
+            except PromptIRServeError as error:
+                refusal = error_responses.answer(scope, error)
+            except ClientDisconnect:
+                refusal = error_responses.client_gone(scope)
+            else:
+                note_outcome(scope, "restored")
+                await response(scope, receive, send)
+                return
         await refuse(refusal, body, scope, receive, send)  # without the error: its traceback holds what had come
 
-    async def _infer(self, scope: Scope, incoming: Incoming, receive: Receive) -> tuple[Head, Call, Outcome]:
+    async def _infer(
+        self, scope: Scope, incoming: Incoming, receive: Receive, reserve: Reserve
+    ) -> tuple[Head, Call, Outcome]:
         path = scope["path_params"]
         with stage("upload"):
             text = await incoming.text()
@@ -78,19 +84,17 @@ class InferRoute:
             head.check(call.shape)
             binary = await incoming.binary()
         with WhileConnected(receive):
-            outcome = await self._inference.run(call, lambda: head.images(call.shape, binary), incoming.size)
+            outcome = await self._inference.run(call, lambda: head.images(call.shape, binary), incoming.size, reserve)
         return head, call, outcome
 
 
 async def _response(head: Head, call: Call, outcome: Outcome, encoding: str | None) -> Response:
-    content, length = await aside(lambda: write_answer(call, outcome, head.wants_binary), outcome.size)
+    written = await aside(lambda: write_answer(call, outcome, head.wants_binary), outcome.size)
     headers = {
         SERVER_TIMING.decode(): server_timing(outcome.timings).decode(),
         RESTORE_MODE.decode(): outcome.mode.value,
     }
-    if length is not None:
-        headers[HEADER_LENGTH.decode()] = str(length)
-    if encoding is not None:
-        content = await aside(lambda: deflated(content, encoding), len(content))
-        headers["content-encoding"] = encoding
-    return Response(content, 200, headers, "application/json" if length is None else "application/octet-stream")
+    if written.json_length is not None:
+        headers[HEADER_LENGTH.decode()] = str(written.json_length)
+    media_type = "application/json" if written.json_length is None else "application/octet-stream"
+    return PiecewiseResponse(written, headers, media_type, encoding)

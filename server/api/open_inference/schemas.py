@@ -8,9 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from server.open_inference.models import INPUT, MAX_IMAGES, MODELS, OUTPUT, VERSION, Datatype
 
 Parameters = dict[str, Any]
+MAX_LISTED = 16
+"""Inputs, outputs and dimensions: more than any that can be answered, few enough to be told of in a sentence."""
 # The documents name what there is; what there is not is refused by the models, in a sentence.
 ModelName = Annotated[str, Path(json_schema_extra={"enum": list(MODELS)})]
 ModelVersion = Annotated[str, Path(json_schema_extra={"enum": [VERSION]})]
+# The first fault ends the reading of a list: a million of them would be written down before any is told.
+_FIRST_FAULT: Any = Field(fail_fast=True, max_length=MAX_LISTED)
 Dim = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
 
 _EXAMPLE: Any = {
@@ -23,7 +27,9 @@ class RequestInput(BaseModel):
     """The one input of a request."""
 
     name: str = Field(json_schema_extra={"const": INPUT})
-    shape: list[Dim] = Field(description=f"`[N, 3, H, W]`, or `[N]` for files; at most {MAX_IMAGES}.", min_length=1)
+    shape: Annotated[list[Dim], _FIRST_FAULT] = Field(
+        description=f"`[N, 3, H, W]`, or `[N]` for files; at most {MAX_IMAGES}.", min_length=1
+    )
     datatype: str = Field(
         description="FP32 in 0..1, UINT8, or BYTES that are image files.", json_schema_extra={"enum": list(Datatype)}
     )
@@ -45,8 +51,8 @@ class InferRequest(BaseModel):
 
     id: str = ""
     parameters: Parameters = {}
-    inputs: list[RequestInput] = Field(json_schema_extra={"minItems": 1, "maxItems": 1})
-    outputs: list[RequestOutput] = Field(default=[], json_schema_extra={"maxItems": 1})
+    inputs: Annotated[list[RequestInput], _FIRST_FAULT] = Field(json_schema_extra={"minItems": 1, "maxItems": 1})
+    outputs: Annotated[list[RequestOutput], _FIRST_FAULT] = Field(default=[], json_schema_extra={"maxItems": 1})
 
 
 class ResponseOutput(BaseModel):

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from server.cli.restore.errands import SUFFIXES, Errand, plan, plan_list, read_list
+from server.cli.restore.errands import SUFFIXES, Errand, plan, plan_list
 from server.cli.restore.files import sweep
+from server.cli.restore.lists import read_list
 from server.cli.restore.local_engine import run_locally
 from server.cli.restore.ray_engine import run_on_ray
 from server.cli.restore.tally import Tally
@@ -125,7 +126,9 @@ def _restore(arguments: argparse.Namespace, errands: Sequence[Errand], options: 
         run_on_ray(settings, errands, options, tally, workers=arguments.jobs, overwrite=arguments.overwrite)
         return
     remote = arguments.server is not None
-    bench: Workbench = ServerBench(lambda: _client(arguments)) if remote else OwnBench(settings_from(arguments))
+    bench: Workbench = (
+        ServerBench(arguments.server, lambda: _client(arguments)) if remote else OwnBench(settings_from(arguments))
+    )
     jobs = arguments.jobs or DEFAULT_JOBS
     asyncio.run(run_locally(bench, errands, options, tally, jobs=jobs, overwrite=arguments.overwrite))
 
@@ -137,11 +140,18 @@ def _client(arguments: argparse.Namespace) -> "AsyncClient":
         raise InvalidRequest("--server needs httpx: pip install 'promptir-serve[client]'") from error
     key = None
     if arguments.api_key_file is not None:
-        key = arguments.api_key_file.read_text().partition("\n")[0].strip()
+        key = _key(arguments.api_key_file)
     try:
         return AsyncClient(arguments.server, key)
     except ValueError as error:
         raise InvalidRequest(str(error)) from error
+
+
+def _key(file: Path) -> str:
+    try:
+        return file.read_bytes().partition(b"\n")[0].strip().decode("ascii")
+    except UnicodeDecodeError:
+        raise InvalidRequest(f"{file} holds no key: a key is of letters and digits") from None
 
 
 def _positive(text: str) -> int:

@@ -3,13 +3,14 @@
 import glob
 import os
 import re
-import sys
+import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
+from server.cli.restore.lists import path_of, sources_of
 from server.errors import InvalidRequest
 from server.imaging.output import OutputFormat
 
@@ -24,7 +25,6 @@ OUTPUT_BY_SUFFIX = {
     ".tiff": OutputFormat.TIFF,
 }
 SUFFIXES = " ".join(OUTPUT_BY_SUFFIX)
-STDIN = "-"
 
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _Found = tuple[str, str]
@@ -69,16 +69,15 @@ def plan(sources: Sequence[str], target: str, output: OutputFormat) -> list[Erra
 
 
 def plan_list(lines: Iterable[str], target: str, output: OutputFormat) -> list[Errand]:
-    """The same of a list: a path or a URI a line, up to a tab if there is one; blank lines and # are passed over.
+    """The same of the lines of a list of paths and URIs.
 
     Each goes where its own line says, whatever else is listed: `a/b.jpg` to OUT/a/b.jpg.png, `s3://bucket/b.png` to
     OUT/bucket/b.png.
     """
     folder = Path(target)
     _check_folder(folder)
-    entries = [line.partition("\t")[0].strip() for line in lines]
     errands = []
-    for entry in dict.fromkeys(entry for entry in entries if entry and not entry.startswith("#")):
+    for entry in dict.fromkeys(sources_of(lines)):
         place = _place(entry)
         name = place.name if place.suffix.lower() == output.suffix else place.name + output.suffix
         errands.append(Errand(entry, folder / place.with_name(name)))
@@ -86,11 +85,6 @@ def plan_list(lines: Iterable[str], target: str, output: OutputFormat) -> list[E
         raise InvalidRequest("the list names no image")
     _check_apart(errands)
     return errands
-
-
-def read_list(file: str) -> list[str]:
-    """The lines of a list; `-` is the standard input."""
-    return sys.stdin.readlines() if file == STDIN else Path(file).read_text().splitlines()
 
 
 def _check_folder(target: Path) -> None:
@@ -118,7 +112,7 @@ def _find(source: str, target: Path, *, several: bool) -> Iterator[_Found]:
             raise InvalidRequest(f"{source} matches no image ({', '.join(sorted(INPUT_SUFFIXES))})")
         yield from ((str(image), str(image.relative_to(base))) for image in images)
     else:
-        raise InvalidRequest(f"{source} does not exist")
+        raise InvalidRequest(f"{source} {'is neither a file nor a folder' if path.exists() else 'does not exist'}")
 
 
 def _walk(folder: Path, target: Path) -> Iterator[_Found]:
@@ -131,8 +125,17 @@ def _walk(folder: Path, target: Path) -> Iterator[_Found]:
         folders[:] = sorted(name for name in folders if (here / name).resolve() != inside)
         place = os.path.relpath(root, folder)
         for name in sorted(files):
-            if os.path.splitext(name)[1].lower() in INPUT_SUFFIXES:  # noqa: PTH122
-                yield f"{root}{os.sep}{name}", name if place == os.curdir else f"{place}{os.sep}{name}"
+            source = f"{root}{os.sep}{name}"
+            if os.path.splitext(name)[1].lower() in INPUT_SUFFIXES and not _is_special(source):  # noqa: PTH122
+                yield source, name if place == os.curdir else f"{place}{os.sep}{name}"
+
+
+def _is_special(source: str) -> bool:
+    """Whether it is a pipe, a socket or a device, which to read may never end. What is gone is not: that is said."""
+    try:
+        return not stat.S_ISREG(os.stat(source).st_mode)  # noqa: PTH116 - text, for there may be millions
+    except OSError:
+        return False
 
 
 def _fixed_part(pattern: Path) -> Path:
@@ -165,7 +168,8 @@ def _check_apart(errands: Sequence[Errand]) -> None:
 def _place(entry: str) -> PurePosixPath:
     if is_uri(entry):
         uri = urlsplit(entry)
-        place = PurePosixPath(uri.netloc, unquote(uri.path).lstrip("/"))
+        path = path_of(entry) if uri.scheme == "file" else unquote(uri.path)
+        place = PurePosixPath(uri.netloc, path.lstrip("/"))
     else:
         place = PurePosixPath(Path(entry).as_posix())
         place = place.relative_to("/") if place.is_absolute() else place

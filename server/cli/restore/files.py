@@ -5,11 +5,13 @@ import os
 import re
 import secrets
 import socket
+import stat
 from collections.abc import Iterable
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from server.cli.restore.errands import is_uri
+from server.cli.restore.lists import path_of
 from server.errors import InvalidRequest
 
 _DOWNLOAD_S = 60.0
@@ -20,10 +22,10 @@ _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EX
 def read(source: str) -> bytes:
     """The bytes of a path or a URI (file, http, https; s3, gs, hdfs through pyarrow). Raises OSError."""
     if not is_uri(source):
-        return Path(source).read_bytes()
+        return _read_file(Path(source))
     uri = urlsplit(source)
     if uri.scheme == "file":
-        return Path(unquote(uri.path)).read_bytes()
+        return _read_file(Path(path_of(source)))
     try:
         return _download(source) if uri.scheme in ("http", "https") else _read_store(source)
     except ImportError as error:
@@ -96,6 +98,12 @@ def _is_alive(process: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def _read_file(path: Path) -> bytes:
+    if not stat.S_ISREG(path.stat().st_mode):  # a pipe that nobody writes to would hold the run for ever
+        raise OSError(f"{path} is not a regular file")
+    return path.read_bytes()
 
 
 def _download(source: str) -> bytes:

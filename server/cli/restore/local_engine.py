@@ -23,7 +23,7 @@ async def run_locally(
             except (PromptIRServeError, OSError) as error:
                 tally.fail(errand, str(error))
             else:
-                tally.done()
+                tally.done(errand)
             task = asyncio.current_task()
             if task is not None and task.cancelling():  # while its file was written
                 return

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote, unquote_to_bytes
 
 from server.cli.restore.errands import Errand
 from server.cli.restore.tally import Tally
@@ -40,9 +41,8 @@ class RayWorker:
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[str]]:
         """Restore a batch; one reason for each errand, empty where it is done."""
         rows = zip(batch["source"], batch["target"], strict=True)
-        errands = [Errand(str(source), Path(str(target))) for source, target in rows]
-        reasons = self._do(self._restore(errands))
-        return {"source": [errand.source for errand in errands], "reason": reasons}
+        errands = [Errand(_unquoted(source), Path(_unquoted(target))) for source, target in rows]
+        return {"source": list(batch["source"]), "reason": self._do(self._restore(errands))}
 
     async def _restore(self, errands: Sequence[Errand]) -> list[str]:
         slots = asyncio.Semaphore(IN_FLIGHT)
@@ -88,7 +88,7 @@ def run_on_ray(
         count = workers or _workers(ray.cluster_resources(), resources)
         settings = _with_threads(settings, int(resources["num_cpus"]))
         # Both columns as text: a worker on another machine has other objects.
-        rows = [{"source": errand.source, "target": str(errand.target)} for errand in errands]
+        rows = [{"source": _quoted(errand.source), "target": _quoted(str(errand.target))} for errand in errands]
         blocks = max(1, -(-len(rows) // BATCH_ERRANDS))
         ended = ray.data.from_items(rows, override_num_blocks=blocks).map_batches(
             RayWorker,
@@ -106,12 +106,22 @@ def run_on_ray(
 
 
 def _count(ended: Any, errands: Sequence[Errand], tally: Tally) -> None:
-    by_source = {errand.source: errand for errand in errands}
+    by_source = {_quoted(errand.source): errand for errand in errands}
     for row in ended.iter_rows():
+        errand = by_source[row["source"]]
         if row["reason"]:
-            tally.fail(by_source[row["source"]], row["reason"])
+            tally.fail(errand, row["reason"])
         else:
-            tally.done()
+            tally.done(errand)
+
+
+def _quoted(name: str) -> str:
+    # A column holds text, and the name of a file may be any bytes.
+    return quote(os.fsencode(name))
+
+
+def _unquoted(name: Any) -> str:
+    return os.fsdecode(unquote_to_bytes(str(name)))
 
 
 def _resources(settings: Settings) -> dict[str, float]:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 RELEASE_TIMEOUT_S = 5.0
 # A full queue empties by this process's own work: it is looked at again rather than believed for long.
 LONGEST_LOOK_S = 2.0
+LOOK_S = 5.0
+"""For the first look whether a server is there."""
 
 
 class RunEnded(Exception):  # noqa: N818 - it says what happened
@@ -73,14 +75,33 @@ class OwnBench:
 
 
 class ServerBench:
-    """A server, through the client and its retries."""
+    """A server, through the client and its retries; raises OSError where nothing answers at its URL."""
 
-    def __init__(self, connect: Callable[[], "AsyncClient"]) -> None:
+    def __init__(self, url: str, connect: Callable[[], "AsyncClient"]) -> None:
+        self._url = url
         self._connect = connect
 
     async def __aenter__(self) -> Self:
         self._client = self._connect()
+        try:
+            await self._look()
+        except BaseException:
+            await self._client.aclose()
+            raise
         return self
+
+    async def _look(self) -> None:
+        """See at once whether anything is there: the retries are for a server that is lost while it works."""
+        import httpx
+
+        try:
+            async with httpx.AsyncClient(timeout=LOOK_S) as http:
+                await http.get(f"{self._url.rstrip('/')}/healthz")
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            reason = str(error) or "it takes no connection"
+            raise OSError(f"no server answers at {self._url}: {reason}") from error
+        except httpx.TransportError:
+            return  # something is there, and slow: that is what the retries are for
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -94,8 +115,10 @@ class ServerBench:
         asked: ClientOptions = {**named, "priority": "batch"}  # type: ignore[typeddict-item]
         try:
             return (await self._client.restore(data, **asked)).data
-        except (Unauthorized, Forbidden, Unreachable) as error:
+        except (Unauthorized, Forbidden) as error:
             raise RunEnded(str(error)) from error
+        except Unreachable as error:
+            raise RunEnded(f"{self._url} no longer answers: {error}") from error
         except PromptIRError as error:
             raise PromptIRServeError(str(error)) from error
 

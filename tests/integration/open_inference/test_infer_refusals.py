@@ -77,7 +77,7 @@ def test_a_request_that_asks_for_what_there_is_not(
         ({"inputs": [{"name": "x", "shape": [1], "datatype": "BYTES", "data": ["YQ=="]}]}, "one input, image"),
         ({"inputs": [{"name": "image", "shape": [2**70], "datatype": "BYTES"}]}, "shape"),
         ({"inputs": [{"name": "image", "shape": [1, 3, 2**40, 2**40], "datatype": "UINT8"}]}, "16384"),
-        ({"inputs": [{"name": "image", "shape": [1, 3, 1, 1], "datatype": "UINT8"}]}, "3 whole numbers"),
+        ({"inputs": [{"name": "image", "shape": [1, 3, 1, 1], "datatype": "UINT8"}]}, "3 values"),
         ({"inputs": [{"name": "image", "shape": [1, 3, 1, 1], "datatype": "UINT8", "data": [1, 2, 256]}]}, "0..255"),
         ({"inputs": [{"name": "image", "shape": [1, 3, 1, 1], "datatype": "UINT8", "data": [1, 2, 0.5]}]}, "whole"),
         ({"inputs": [{"name": "image", "shape": [1, 3, 1, 1], "datatype": "FP32", "data": [1, [2], 3]}]}, "unevenly"),

@@ -1,0 +1,31 @@
+"""Notebook: a picture as Jupyter shows it."""
+
+import base64
+import io
+
+# What every notebook shows, and more bytes than one should carry in its file.
+_SHOWN = ("image/png", "image/jpeg")
+_MAX_BYTES = 8 * 2**20
+_PREVIEW_SIDE = 1600
+
+
+def picture_of(data: bytes, media_type: str) -> dict[str, str]:
+    """The picture in base64 by its media type; of other formats and large files a preview, if Pillow reads them."""
+    if media_type in _SHOWN and len(data) <= _MAX_BYTES:
+        return {media_type: base64.b64encode(data).decode()}
+    try:
+        preview = _preview(data)
+    except Exception:  # no Pillow, or one that does not read this: the text is there, and a display must not fail
+        return {}
+    return {"image/png": base64.b64encode(preview).decode()}
+
+
+def _preview(data: bytes) -> bytes:
+    import PIL.Image
+
+    with PIL.Image.open(io.BytesIO(data)) as image:
+        image.thumbnail((_PREVIEW_SIDE, _PREVIEW_SIDE))
+        shown = image if image.mode in ("L", "LA", "P", "RGB", "RGBA", "I;16") else image.convert("RGB")
+        buffer = io.BytesIO()
+        shown.save(buffer, "PNG", icc_profile=image.info.get("icc_profile"))
+    return buffer.getvalue()

@@ -1,0 +1,39 @@
+"""Nesting: the values of a tensor in JSON, flat or nested exactly as its shape says."""
+
+from collections.abc import Sequence
+from itertools import chain
+from math import prod
+from typing import Any
+
+from server.errors import InvalidRequest
+from server.open_inference.models import INPUT
+
+
+def flattened(values: Any, dims: Sequence[int]) -> list[Any]:
+    """All values in order; raises InvalidRequest where they are not as many, or nested otherwise than `dims`.
+
+    A nesting of another form has its numbers in another order: [H, W, 3] read as [3, H, W] is a scrambled photo.
+    """
+    if not isinstance(values, list):
+        raise InvalidRequest(f"{INPUT} must come with a list as its data, of {prod(dims)} values or nested.")
+    count = prod(dims)
+    if not any(isinstance(value, list) for value in values):
+        if len(values) != count:
+            raise InvalidRequest(f"{INPUT} has {len(values)} values; {list(dims)} has {count}.")
+        return values
+    level: list[Any] = [values]
+    for depth, dim in enumerate(dims):
+        # Before the next level is made: what is nested otherwise could be of any size.
+        if not all(isinstance(part, list) and len(part) == dim for part in level):
+            raise _uneven(dims, depth)
+        level = list(chain.from_iterable(level))
+    if any(isinstance(value, list) for value in level):
+        raise _uneven(dims, len(dims))
+    return level
+
+
+def _uneven(dims: Sequence[int], depth: int) -> InvalidRequest:
+    return InvalidRequest(
+        f"{INPUT} is nested unevenly, or otherwise than its shape {list(dims)}: level {depth + 1} does not fit. Send "
+        "the values flat, or nested as the shape."
+    )
