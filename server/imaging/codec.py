@@ -85,7 +85,7 @@ def decode(data: bytes, header: Header, colours: ColourPolicy = ColourPolicy.KEE
             f"The {header.format} header says {header.width} x {header.height} pixels, the data has {width} x {height}."
         )
     is_grey, dtype = len(planes.colour) == 1, planes.colour[0].dtype
-    metadata = header.metadata.upright()
+    metadata = header.metadata.upright(header.orientation)
     profile = metadata.icc_profile
     if not colour.fits(profile, colour.GREY if is_grey else colour.RGB):
         metadata = replace(metadata, icc_profile=None)

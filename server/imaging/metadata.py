@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from server.imaging import exif
+from server.imaging.orientation import upright_xmp
 
 
 @dataclass(frozen=True)
@@ -15,11 +16,11 @@ class Metadata:
     colour_chunks: tuple[tuple[bytes, bytes], ...] = ()
     """PNG's other words about colour (gAMA, cHRM, sRGB, cICP): kind and body."""
 
-    def upright(self) -> "Metadata":
-        """The same for an image that has been turned as EXIF asked; broken EXIF is left out."""
+    def upright(self, turned_by: int) -> "Metadata":
+        """The same for an image that has been turned by an orientation, 1..8; broken EXIF is left out."""
         if self.exif is None and self.xmp is None:
             return self
-        return replace(self, exif=exif.upright(self.exif), xmp=exif.upright_xmp(self.xmp))
+        return replace(self, exif=exif.upright(self.exif, turned_by), xmp=upright_xmp(self.xmp))
 
     def without_notes(self) -> "Metadata":
         """Only what the colours need: neither EXIF, with its place and time, nor XMP."""

@@ -8,7 +8,7 @@ import numpy as np
 from isal import isal_zlib
 from numpy.typing import NDArray
 
-from server.imaging import exif, tiff_directory
+from server.imaging import exif, tiff_directory, tiff_layout
 from server.imaging.containers import tiff
 from server.imaging.metadata import Metadata
 from server.imaging.tiff_directory import LONG, SHORT, BrokenDirectoryError, Entry, integer_entry
@@ -34,16 +34,16 @@ def write_tiff(pixels: NDArray[np.uint8] | NDArray[np.uint16], metadata: Metadat
     body = b"".join(strips)
     body += b"\0" * (len(body) % 2)
     layout = [
-        integer_entry(order, tiff.WIDTH, LONG, width),
-        integer_entry(order, tiff.HEIGHT, LONG, height),
+        integer_entry(order, tiff_layout.WIDTH, LONG, width),
+        integer_entry(order, tiff_layout.HEIGHT, LONG, height),
         integer_entry(order, tiff.BITS, SHORT, *[pixels.dtype.itemsize * 8] * channels),
         integer_entry(order, tiff.COMPRESSION, SHORT, _DEFLATE),
         integer_entry(order, tiff.PHOTOMETRIC, SHORT, _RGB if channels > 2 else _BLACK_IS_ZERO),
-        integer_entry(order, tiff.STRIP_OFFSETS, LONG, *offsets),
-        integer_entry(order, tiff.CHANNELS, SHORT, channels),
-        integer_entry(order, tiff.ROWS_PER_STRIP, LONG, min(rows, height)),
-        integer_entry(order, tiff.STRIP_BYTES, LONG, *map(len, strips)),
-        integer_entry(order, tiff.PLANAR, SHORT, 1),
+        integer_entry(order, tiff_layout.STRIP_OFFSETS, LONG, *offsets),
+        integer_entry(order, tiff_layout.CHANNELS, SHORT, channels),
+        integer_entry(order, tiff_layout.ROWS_PER_STRIP, LONG, min(rows, height)),
+        integer_entry(order, tiff_layout.STRIP_BYTES, LONG, *map(len, strips)),
+        integer_entry(order, tiff_layout.PLANAR, SHORT, 1),
         integer_entry(order, tiff.PREDICTOR, SHORT, _HORIZONTAL_PREDICTOR),
     ]
     if channels in (2, 4):

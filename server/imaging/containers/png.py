@@ -43,6 +43,7 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
         raise UndecodableImage(f"The PNG says it has {depth} bits in colour type {colour_type}, which do not exist.")
     extra = {kind: _ancillary(data, chunks.get(kind), max_metadata_bytes) for kind in _READ_CHUNKS}
     block = extra[b"eXIf"].removeprefix(exif.PREFIX)
+    xmp = _xmp(_ancillary(data, chunks.get(XMP_KEYWORD), max_metadata_bytes), max_metadata_bytes)
     return Header(
         format="PNG",
         width=width,
@@ -51,11 +52,11 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
         has_alpha=colour_type in (_GREY_ALPHA, _RGB_ALPHA) or b"tRNS" in chunks,
         depth=depth,
         frames=int.from_bytes(extra[b"acTL"][:4], "big") if extra[b"acTL"] else 1,
-        orientation=exif.orientation(block),
+        orientation=exif.orientation(block, xmp),
         metadata=Metadata(
             icc_profile=_profile(extra[b"iCCP"], max_metadata_bytes),
             exif=block or None,
-            xmp=_xmp(_ancillary(data, chunks.get(XMP_KEYWORD), max_metadata_bytes), max_metadata_bytes),
+            xmp=xmp,
             colour_chunks=tuple((kind, extra[kind]) for kind, size in _COLOUR_SIZES if len(extra[kind]) == size),
         ),
     )
