@@ -111,10 +111,10 @@ def encode(
     if options.metadata is MetadataPolicy.STRIP:
         metadata = metadata.without_notes()
     if output in (OutputFormat.PNG, OutputFormat.TIFF):
-        samples = _interleaved(planes, image.alpha)
+        layers = [*planes] if image.alpha is None else [*planes, image.alpha]
         if output is OutputFormat.PNG:
-            return write_png(samples, metadata, options.effort)
-        return write_tiff(samples, metadata)
+            return write_png(layers, metadata, options.effort)
+        return write_tiff(layers, metadata)
     samples, metadata = _for_lossy(planes, image.alpha, output, metadata)
     return write_lossy(output, samples, quality, metadata)
 
@@ -148,9 +148,9 @@ def _for_lossy(
 ) -> tuple[Any, Metadata]:
     # The (H, W, C) samples of 8 bits that the format can hold, and the metadata that fits them.
     if alpha is not None and output is OutputFormat.JPEG:
-        planes, alpha = [_on_white(plane, alpha) for plane in planes], None
-    planes = [_eight_bits(plane) for plane in planes]
-    alpha = None if alpha is None else _eight_bits(alpha)
+        planes, alpha = [_eight_bits(_on_white(plane, alpha)) for plane in planes], None
+    else:
+        planes, alpha = [_eight_bits(plane) for plane in planes], None if alpha is None else _eight_bits(alpha)
     if len(planes) == 3 or output is OutputFormat.JPEG or (output is OutputFormat.AVIF and alpha is None):
         return _interleaved(planes, alpha), metadata
     colours: tuple[Any, ...] = (planes[0],) * 3

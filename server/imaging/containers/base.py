@@ -77,7 +77,7 @@ def metadata_within(kind: str, size: int, max_metadata_bytes: int) -> None:
         )
 
 
-def decode_with_opencv(data: bytes, header: Header) -> Samples:
+def decode_with_opencv(data: bytes | NDArray[np.uint8], header: Header) -> Samples:
     """(H, W) grey or (H, W, 3 or 4) BGR samples of 8 or 16 bits; raises UndecodableImage."""
     try:
         samples: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)

@@ -104,7 +104,7 @@ def test_an_srgb_profile_converts_to_itself_and_sixteen_bits_keep_their_profile(
     converted = codec.decode(data, probe(data, LIMITS), ColourPolicy.SRGB)
     assert converted.metadata.icc_profile is None
     np.testing.assert_array_equal(np.rint(converted.crop() * 255), noise.transpose(2, 0, 1))
-    deep = write_png(np.zeros((4, 4, 3), np.uint16), Metadata(icc_profile=WIDE))
+    deep = write_png([np.zeros((4, 4), np.uint16)] * 3, Metadata(icc_profile=WIDE))
     assert codec.decode(deep, probe(deep, LIMITS), ColourPolicy.SRGB).metadata.icc_profile == WIDE
 
 
