@@ -21,6 +21,7 @@ PromptIRServeError
 │   │   └── JobsFull           stored jobs and their results take up all that they may have
 │   ├── QuotaExceeded          the key has had what it may have in a minute
 │   ├── Draining               the server is stopping
+│   ├── OutOfMemory            the machine has too little memory for the image
 │   └── NotReady               the server is starting, or has no healthy backend
 ├── JobError
 │   ├── UnknownJob             no job has this id
@@ -68,6 +69,7 @@ from server.errors.refusal import (
     Draining,
     JobsFull,
     NotReady,
+    OutOfMemory,
     QueueFull,
     QuotaExceeded,
     Refused,
@@ -112,6 +114,7 @@ __all__ = [
     "KeysUnavailable",
     "NotAcceptable",
     "NotReady",
+    "OutOfMemory",
     "PromptIRServeError",
     "QueueFull",
     "QuotaExceeded",

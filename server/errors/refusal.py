@@ -60,6 +60,13 @@ class Draining(Refused):
     title = "Draining"
 
 
+class OutOfMemory(Refused):
+    """The server has too little memory for the image at the moment."""
+
+    slug = "out-of-memory"
+    title = "Out of memory"
+
+
 class NotReady(Refused):
     """No backend is ready to run."""
 

@@ -13,6 +13,7 @@ from server.errors import UndecodableImage
 from server.imaging import colour, containers
 from server.imaging.containers.base import Header, Planes, Samples
 from server.imaging.lossy_writer import write_lossy
+from server.imaging.memory import blaming_memory
 from server.imaging.metadata import Metadata
 from server.imaging.output import ColourPolicy, MetadataPolicy, OutputOptions
 from server.imaging.output import OutputFormat as OutputFormat
@@ -72,8 +73,14 @@ def decode(data: bytes, header: Header, colours: ColourPolicy = ColourPolicy.KEE
     """Decode the pixels of a probed image and turn them upright.
 
     With `ColourPolicy.SRGB` colours of 8 bits are converted from their profile, so that the network sees sRGB; CMYK
-    always is. Raises UndecodableImage for truncated or corrupt data, UnsupportedImage for samples that are not read.
+    always is. Raises UndecodableImage for truncated or corrupt data, UnsupportedImage for samples that are not read,
+    OutOfMemory where there is too little for the image.
     """
+    with blaming_memory(header.decoded_bytes):
+        return _decode(data, header, colours)
+
+
+def _decode(data: bytes, header: Header, colours: ColourPolicy) -> Image:
     planes = containers.BY_FORMAT[header.format].decode(data, header)
     planes = Planes(
         tuple(_upright(plane, header.orientation) for plane in planes.colour),
@@ -105,8 +112,16 @@ def encode(
     """Encode restored planes, as many and of the type that `image` has, with what else it carries.
 
     `quality` 1..100 is for the lossy formats. PNG and TIFF keep alpha, grey and 16 bits. JPEG, WebP and AVIF are 8
-    bits; JPEG shows transparent parts on white. Raises InvalidRequest if a side is longer than the format can hold.
+    bits; JPEG shows transparent parts on white. Raises InvalidRequest if a side is longer than the format can hold, and
+    OutOfMemory.
     """
+    with blaming_memory(sum(plane.nbytes for plane in planes)):
+        return _encode(image, planes, output, quality, options)
+
+
+def _encode(
+    image: Image, planes: Sequence[Samples], output: OutputFormat, quality: int, options: OutputOptions
+) -> bytes:
     metadata = image.metadata
     if options.metadata is MetadataPolicy.STRIP:
         metadata = metadata.without_notes()
