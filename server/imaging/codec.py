@@ -93,11 +93,12 @@ def _decode(data: bytes, header: Header, colours: ColourPolicy) -> Image:
         )
     is_grey, dtype = len(planes.colour) == 1, planes.colour[0].dtype
     metadata = header.metadata.upright(header.orientation)
-    profile = metadata.icc_profile
-    if not colour.fits(profile, colour.GREY if is_grey else colour.RGB):
-        metadata = replace(metadata, icc_profile=None)
-    elif colours is ColourPolicy.SRGB and dtype == _EIGHT_BITS:
-        planes = planes._replace(colour=_srgb(planes.colour, profile))
+    profile = colour.cut(metadata.icc_profile)
+    metadata = replace(
+        metadata, icc_profile=profile if colour.fits(profile, colour.GREY if is_grey else colour.RGB) else None
+    )
+    if colours is ColourPolicy.SRGB and dtype == _EIGHT_BITS:
+        planes = planes._replace(colour=_srgb(planes.colour, metadata.profile(is_grey=is_grey)))
         metadata = metadata.without_colour()
     return Image(planes.colour, planes.alpha, metadata)
 
@@ -129,7 +130,8 @@ def _encode(
         layers = [*planes] if image.alpha is None else [*planes, image.alpha]
         if output is OutputFormat.PNG:
             return write_png(layers, metadata, options.effort)
-        return write_tiff(layers, metadata)
+        return write_tiff(layers, metadata.with_profile(is_grey=len(planes) == 1))
+    metadata = metadata.with_profile(is_grey=len(planes) == 1)
     samples, metadata = _for_lossy(planes, image.alpha, output, metadata)
     return write_lossy(output, samples, quality, metadata)
 
