@@ -191,7 +191,7 @@ class Restorer:
         """Restore one image of an accepted request, whole or in tiles; `progress` is told first of 0 runs.
 
         Raises InvalidImage for what cannot be read, InvalidRequest for tiles that cannot be had, QueueFull,
-        OutOfMemory, DeadlineExceeded and BackendError. Cancelling it takes its jobs out of the queue. The tiles of a
+        MemoryShort, DeadlineExceeded and BackendError. Cancelling it takes its jobs out of the queue. The tiles of a
         photo are of the batch class whatever `priority` says.
         """
         began, labels = self._clock(), () if self.info is None else self.info.degradation_labels
@@ -251,7 +251,7 @@ class Restorer:
         count, _, height, width = frames.shape
         grid = self._plan(height, width, options)
         jobs, quick = count * grid.runs, count * height * width <= INLINE_PIXELS
-        with ExitStack() as series:
+        with blaming_memory(), ExitStack() as series:
             submit: Submit = lambda pixels: self._batcher.submit(pixels, deadline, priority)  # noqa: E731
             if jobs > 1:
                 turn = priority if grid.is_whole else Priority.BATCH

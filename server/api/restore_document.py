@@ -48,7 +48,7 @@ UPLOAD_ERRORS = (
     errors.QueueFull,
     errors.NotReady,
     errors.Draining,
-    errors.OutOfMemory,
+    errors.MemoryShort,
 )
 """What an upload may meet wherever it goes."""
 

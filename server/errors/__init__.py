@@ -20,8 +20,8 @@ PromptIRServeError
 │   │   ├── DeadlineUnmet      what waits ahead leaves too little time; later it would not
 │   │   └── JobsFull           stored jobs and their results take up all that they may have
 │   ├── QuotaExceeded          the key has had what it may have in a minute
+│   ├── MemoryShort            the process got no more memory
 │   ├── Draining               the server is stopping
-│   ├── OutOfMemory            the machine has too little memory for the image
 │   └── NotReady               the server is starting, or has no healthy backend
 ├── JobError
 │   ├── UnknownJob             no job has this id
@@ -68,8 +68,8 @@ from server.errors.refusal import (
     DeadlineUnmet,
     Draining,
     JobsFull,
+    MemoryShort,
     NotReady,
-    OutOfMemory,
     QueueFull,
     QuotaExceeded,
     Refused,
@@ -112,9 +112,9 @@ __all__ = [
     "JobsOff",
     "JobsUnavailable",
     "KeysUnavailable",
+    "MemoryShort",
     "NotAcceptable",
     "NotReady",
-    "OutOfMemory",
     "PromptIRServeError",
     "QueueFull",
     "QuotaExceeded",

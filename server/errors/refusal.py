@@ -60,18 +60,18 @@ class Draining(Refused):
     title = "Draining"
 
 
-class OutOfMemory(Refused):
-    """The server has too little memory for the image at the moment."""
-
-    slug = "out-of-memory"
-    title = "Out of memory"
-
-
 class NotReady(Refused):
     """No backend is ready to run."""
 
     slug = "not-ready"
     title = "Not ready"
+
+
+class MemoryShort(Refused):
+    """The process got no more memory for the request."""
+
+    slug = "memory-short"
+    title = "Memory short"
 
 
 class DeadlineExceeded(PromptIRServeError):

@@ -74,7 +74,7 @@ def decode(data: bytes, header: Header, colours: ColourPolicy = ColourPolicy.KEE
 
     With `ColourPolicy.SRGB` colours of 8 bits are converted from their profile, so that the network sees sRGB; CMYK
     always is. Raises UndecodableImage for truncated or corrupt data, UnsupportedImage for samples that are not read,
-    OutOfMemory where there is too little for the image.
+    MemoryShort where there is too little for the image.
     """
     with blaming_memory(header.decoded_bytes):
         return _decode(data, header, colours)
@@ -114,7 +114,7 @@ def encode(
 
     `quality` 1..100 is for the lossy formats. PNG and TIFF keep alpha, grey and 16 bits. JPEG, WebP and AVIF are 8
     bits; JPEG shows transparent parts on white. Raises InvalidRequest if a side is longer than the format can hold, and
-    OutOfMemory.
+    MemoryShort.
     """
     with blaming_memory(sum(plane.nbytes for plane in planes)):
         return _encode(image, planes, output, quality, options)

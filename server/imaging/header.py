@@ -30,7 +30,7 @@ def probe(data: bytes, limits: LimitSettings) -> Header:
     """Read the header of an encoded image and hold it against the limits; the size is the size as shown.
 
     Raises EmptyUpload, UnsupportedImage (not an image, or a kind that is not read), UndecodableImage (the header is
-    broken), ImageTooLarge (bytes, pixels, side, or bytes of metadata) or OutOfMemory.
+    broken), ImageTooLarge (bytes, pixels, side, or bytes of metadata) or MemoryShort.
     """
     if not data:
         raise EmptyUpload("The upload is empty: send the bytes of one image.")

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import cv2
 import numpy as np
 
-from server.errors import OutOfMemory, QueueFull
+from server.errors import MemoryShort, QueueFull
 
 # Beside its samples a decoder holds the file, and a band of them; a lossy encoder holds them interleaved.
 _COPIES = 3
@@ -21,18 +21,18 @@ _LARGE_BYTES = 8 * 2**20
 
 @contextmanager
 def blaming_memory(samples_bytes: int | None = None) -> Iterator[None]:
-    """Raise OutOfMemory where work failed for want of it; other errors pass.
+    """Raise MemoryShort where work failed for want of it; other errors pass.
 
     Some libraries say of a file that they cannot read it when they have no memory. So where work on an image of
     `samples_bytes` fails, and there is no room for what it needs, the file is not to blame.
     """
     try:
         yield
-    except OutOfMemory:
+    except MemoryShort:
         raise
     except Exception as error:
         if _is_of_memory(error) or not _is_free(samples_bytes):
-            raise OutOfMemory(
+            raise MemoryShort(
                 "The server has too little memory free for this image: try again later, or send a smaller one."
             ) from error
         raise

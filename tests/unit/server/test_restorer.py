@@ -15,7 +15,7 @@ from server.app import create_restorer
 from server.backends.base import BackendInfo, Pixels, PromptWeights
 from server.backends.simulated import SimulatedBackend
 from server.batching.job import Priority
-from server.errors import BackendError, BackendUnavailable, Draining, InvalidImage, NotReady, OutOfMemory, QueueFull
+from server.errors import BackendError, BackendUnavailable, Draining, InvalidImage, MemoryShort, NotReady, QueueFull
 from server.imaging.memory import DecodedRoom
 from server.imaging.output import PngEffort
 from server.metrics import Metrics
@@ -130,12 +130,34 @@ def test_a_shortage_of_memory_under_way_is_a_refusal_and_nothing_is_held_after_i
         with monkeypatch.context() as patch:
             patch.setattr(Photo, "cut", cut)
             for size in ((16, 16), (300, 300), (2000, 2000)):
-                with pytest.raises(OutOfMemory):
+                with pytest.raises(MemoryShort):
                     await restorer.restore(png(*size), RestoreOptions())
         assert restorer._decoded.held_bytes == 0
         assert (await restorer.restore(png(16, 16), RestoreOptions())).width == 16
 
     play(scene)
+
+
+def test_a_backend_that_has_no_memory_is_a_refusal_too() -> None:
+    class Poor(GatedBackend):
+        is_short = False
+
+        def run(self, batch: Pixels, weights: PromptWeights | None = None) -> Pixels:
+            if self.is_short:
+                raise MemoryError
+            return super().run(batch, weights)
+
+    backend = Poor()
+
+    async def scene(restorer: Restorer) -> None:
+        await restorer.start()
+        backend.is_short = True
+        with pytest.raises(MemoryShort):
+            await restorer.restore(png(16, 16), RestoreOptions())
+        with pytest.raises(MemoryShort):
+            await restorer.restore_frames(np.zeros((1, 3, 16, 16), np.float32), RestoreOptions())
+
+    play(scene, backend)
 
 
 def test_the_life_is_starting_then_ready_then_draining() -> None:

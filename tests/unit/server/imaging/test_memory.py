@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from server.errors import OutOfMemory, QueueFull, UndecodableImage
+from server.errors import MemoryShort, QueueFull, UndecodableImage
 from server.imaging.memory import DecodedRoom, blaming_memory
 
 ROOT = Path(__file__).parents[4]
@@ -63,22 +63,22 @@ def test_memory_that_is_short_is_said_and_never_blamed_on_the_file(kind: str, mo
     )
     said = run.stdout.split()
     assert said, run.stderr
-    assert set(said) <= {"decoded", "encoded", "out-of-memory"}, run.stderr
+    assert set(said) <= {"decoded", "encoded", "memory-short"}, run.stderr
     if room == 1:
-        assert said == ["out-of-memory"]
+        assert said == ["memory-short"]
 
 
 def test_what_a_library_calls_a_shortage_is_one_and_the_rest_is_not() -> None:
     short = cv2.error("no memory")
     short.code = -4
     for cause in (MemoryError(), short):
-        with pytest.raises(OutOfMemory), blaming_memory():
+        with pytest.raises(MemoryShort), blaming_memory():
             raise UndecodableImage("damaged") from cause
-    with pytest.raises(OutOfMemory), blaming_memory():
+    with pytest.raises(MemoryShort), blaming_memory():
         raise MemoryError
     with pytest.raises(UndecodableImage), blaming_memory(1000):
         raise UndecodableImage("damaged") from cv2.error("bad")
-    with pytest.raises(OutOfMemory), blaming_memory(2**60):
+    with pytest.raises(MemoryShort), blaming_memory(2**60):
         raise UndecodableImage("damaged")
 
 
