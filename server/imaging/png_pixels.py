@@ -21,7 +21,7 @@ _ONE_PASS = ((0, 0, 1, 1),)
 _INFLATE_ERROR: Any = isal_zlib.error
 # Unpacked at once; so much of what is packed, too, since the rest of it is copied each time.
 _PIECE_BYTES = 2**20
-# The decoder holds the unpacked rows and two copies of the pixels: of a large photo, a band at a time.
+# The decoder holds the unpacked rows and up to three copies of the pixels: of a large photo, a band at a time.
 _BAND_BYTES = 8 * 2**20
 _UNFILTERED = b"\0"
 
@@ -48,20 +48,28 @@ class _Form(NamedTuple):
         return _ADAM7 if self.interlaced else _ONE_PASS
 
     @property
-    def bytes_of_rows(self) -> int:
-        """All rows with their filter bytes, unpacked."""
-        pixel_bits = self.depth * _CHANNELS[self.colour_type]
-        size = 0
+    def parts(self) -> Iterator[tuple["_Form", tuple[slice, slice]]]:
+        """What is filtered by itself, as an image that is not interlaced, and the rows and columns that it is of."""
         for left, top, across, down in self.passes:
             columns, rows = -(-(self.width - left) // across), -(-(self.height - top) // down)
             if columns > 0 and rows > 0:
-                size += rows * (1 + (columns * pixel_bits + 7) // 8)
-        return size
+                form = self._replace(width=columns, height=rows, interlaced=0)
+                yield form, (slice(top, None, down), slice(left, None, across))
+
+    @property
+    def row_bytes(self) -> int:
+        """One row with its filter byte, unpacked, of an image that is not interlaced."""
+        return 1 + (self.width * self.depth * _CHANNELS[self.colour_type] + 7) // 8
+
+    @property
+    def bytes_of_rows(self) -> int:
+        """All rows."""
+        return sum(part.height * part.row_bytes for part, _ in self.parts)
 
     @property
     def can_be_cut(self) -> bool:
         """Whether a band can begin with the row above it, made from decoded samples."""
-        return not self.interlaced and self.colour_type != PALETTE and self.depth >= 8
+        return self.colour_type != PALETTE and self.depth >= 8
 
 
 def decode_pixels(packed: PackedPixels, header: Header) -> Planes:
@@ -76,37 +84,42 @@ def decode_pixels(packed: PackedPixels, header: Header) -> Planes:
         if size > _BAND_BYTES and form.can_be_cut:
             return _decode_in_bands(packed, form, header)
         file, found = _file(form, packed.colours, size, _inflated(packed.bodies, size))
-        _check_whole(found, size, size)
+        _check_whole(found, size)
     except _INFLATE_ERROR as error:
         raise UndecodableImage("The PNG is damaged: its pixels cannot be unpacked.") from error
     return _decoded_and_freed([file], header)
 
 
 def _decode_in_bands(packed: PackedPixels, form: _Form, header: Header) -> Planes:
-    # A filter looks back one row: each band is a PNG of its own whose first row is the one above, unfiltered.
-    row = form.bytes_of_rows // form.height
     dtype = np.uint8 if form.depth == 8 else np.uint16
-    whole = np.empty((_CHANNELS[form.colour_type], form.height, form.width), dtype)
-    keyed = np.empty(whole.shape[1:], dtype) if header.has_alpha and form.colour_type == RGB else None
+    has_alpha, is_keyed = form.colour_type in (GREY_ALPHA, RGB_ALPHA), header.has_alpha and form.colour_type == RGB
+    whole = np.empty((_CHANNELS[form.colour_type] + is_keyed, form.height, form.width), dtype)
     unpacked = _Rows(_inflated(packed.bodies, form.bytes_of_rows))
+    for part, (rows, columns) in form.parts:
+        _decode_part(part, packed.colours, unpacked, header, whole[:, rows, columns])
+    planes = tuple(whole)
+    return Planes(planes[:-1], planes[-1]) if has_alpha or is_keyed else Planes(planes, None)
+
+
+def _decode_part(form: _Form, colours: bytes, unpacked: "_Rows", header: Header, target: Any) -> None:
+    # A filter looks back one row: each band is a PNG of its own whose first row is the one above, unfiltered.
     above = b""
-    for top in range(0, form.height, count := max(1, _BAND_BYTES // row)):
+    for top in range(0, form.height, count := max(1, _BAND_BYTES // form.row_bytes)):
         rows = min(count, form.height - top)
         lead = 1 if above else 0
+        size = (lead + rows) * form.row_bytes
         file, found = _file(
-            form._replace(height=lead + rows), packed.colours, (lead + rows) * row, unpacked.take(rows * row, above)
+            form._replace(height=lead + rows), colours, size, unpacked.take(rows * form.row_bytes, above)
         )
-        _check_whole((top - lead) * row + found, (top + rows) * row, form.bytes_of_rows)
+        _check_whole(found, size)
         band = _decoded_and_freed([file], header)
-        if band.colour[0].dtype != dtype or band.colour[0].shape != (lead + rows, form.width):
-            raise UndecodableImage("The PNG is damaged and cannot be decoded.")
         layers = [*band.colour, *([] if band.alpha is None else [band.alpha])]
-        for plane, layer in zip([*whole, *([] if keyed is None else [keyed])], layers, strict=True):
+        if len(layers) != len(target) or layers[0].dtype != target.dtype or layers[0].shape[0] != lead + rows:
+            raise UndecodableImage("The PNG is damaged and cannot be decoded.")
+        for plane, layer in zip(target, layers, strict=True):
             plane[top : top + rows] = layer[lead:]
-        last = whole[:, top + rows - 1].T  # (W, C)
+        last = target[: _CHANNELS[form.colour_type], top + rows - 1].T  # (W, C), without an alpha that a key makes
         above = _UNFILTERED + np.ascontiguousarray(last, last.dtype.newbyteorder(">")).tobytes()
-    has_alpha = form.colour_type in (GREY_ALPHA, RGB_ALPHA)
-    return Planes(tuple(whole[:-1] if has_alpha else whole), whole[-1] if has_alpha else keyed)
 
 
 def _decoded_and_freed(file: list[NDArray[np.uint8]], header: Header) -> Planes:
@@ -115,9 +128,9 @@ def _decoded_and_freed(file: list[NDArray[np.uint8]], header: Header) -> Planes:
     return planes_of(samples, header)
 
 
-def _check_whole(found: int, needed: int, size: int) -> None:
-    if found < needed:
-        raise UndecodableImage(f"The PNG is cut off: {found} of {size} bytes of pixels are there.")
+def _check_whole(found: int, size: int) -> None:
+    if found < size:
+        raise UndecodableImage(f"The PNG is cut off: {found} of {size} bytes of a part of its pixels are there.")
 
 
 class _Rows:
