@@ -1,5 +1,6 @@
 """TIFF layout: the strips or tiles that a directory cuts its picture into, within bounds that the picture sets."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -77,6 +78,12 @@ def check_places(layout: Layout, directory: Directory, size: int) -> int:
     if held > size:
         raise UndecodableImage("The TIFF is damaged: its strips or tiles overlap.")
     return held
+
+
+def places(layout: Layout, directory: Directory) -> Iterator[slice]:
+    """Where each piece stands in the file."""
+    offsets, sizes = (_values(directory, tag, layout.pieces).tolist() for tag in (layout.offsets, layout.sizes))
+    return (slice(offset, offset + size) for offset, size in zip(offsets, sizes, strict=True))
 
 
 def _values(directory: Directory, tag: int, most: int) -> NDArray[np.uint64]:

@@ -27,8 +27,10 @@ from server.imaging.tiff_layout import (
     TILE_OFFSETS,
     TILE_WIDTH,
     WIDTH,
+    Layout,
     check_places,
     layout_of,
+    places,
 )
 from server.imaging.tiff_pages import Pages
 
@@ -50,6 +52,7 @@ _COMPRESSIONS |= {32773: "PackBits", 32946: "deflate"}
 _BYTE_COMPRESSIONS = frozenset({1, 5, 8, 32773, 32946})  # those that know nothing of samples
 _PREDICTED_COMPRESSIONS = frozenset({5, 8, 32946})
 _HORIZONTAL = 2
+_JPEG, _START_OF_SCAN, _MOST_SCANS = 7, b"\xff\xda", 16  # progressive photos have ten
 _MOST_CHANNELS = 6  # RGB with three more, which are left out
 
 
@@ -91,7 +94,10 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
 def decode(data: bytes, header: Header) -> Planes:
     """Decode the pixels, CMYK as sRGB and the alpha not multiplied in; only tags that make pixels reach the decoder."""
     directory = _picture(data).picture
-    held = check_places(layout_of(directory), directory, len(data))
+    layout = layout_of(directory)
+    held = check_places(layout, directory, len(data))
+    if directory.integer(COMPRESSION, 1) == _JPEG:
+        _refuse_many_scans(data, layout, directory)
     if directory.integer(COMPRESSION, 1) == 1 and held < _least_bytes(directory, header.depth):
         raise UndecodableImage("The TIFF is cut off: it holds fewer bytes than pixels.")
     if header.depth == 16:
@@ -103,6 +109,13 @@ def decode(data: bytes, header: Header) -> Planes:
         return Planes(colour.inks_as_rgb(image, header.metadata.icc_profile), None)
     mode = ("L" if header.is_grey else "RGB") + ("A" if header.has_alpha else "")
     return planes_of_picture(image, mode)
+
+
+def _refuse_many_scans(data: bytes, layout: Layout, directory: Directory) -> None:
+    # Each scan is a pass over all pixels of a piece, whatever its own length. No other bytes look like its beginning
+    # but those of tables, and they hardly ever.
+    if any(data.count(_START_OF_SCAN, place.start, place.stop) > _MOST_SCANS for place in places(layout, directory)):
+        raise UnsupportedImage(f"The TIFF holds JPEG of more than {_MOST_SCANS} scans: save it again, not progressive.")
 
 
 def _picture(data: bytes) -> Pages:
