@@ -23,7 +23,7 @@ _PRIMARIES = {
     22: Primaries(_D65, (0.630, 0.340), (0.295, 0.605), (0.155, 0.077)),
 }
 _SRGB_CODE_POINTS = bytes((1, 13, 0, 1))
-_IDENTITY_MATRIX = 0
+_IDENTITY_MATRIX, _UNSPECIFIED = 0, 2
 # ITU-R BT.2408: the white of a page, in candela per square metre. What is brighter has no place in 8 bits beside it.
 _REFERENCE_WHITE = 203.0
 _PQ_PEAK, _HLG_PEAK = 10_000.0, 1_000.0
@@ -40,7 +40,7 @@ def profile_of(words: Mapping[bytes, bytes], *, is_grey: bool) -> bytes | None:
     cICP counts before sRGB, and that before the others (PNG specification, third edition, section 4.3). What PQ and HLG
     have above the white of a page is cut off.
     """
-    code_points = words.get(b"cICP", b"")
+    code_points = _closed(words.get(b"cICP", b""))
     if code_points == _SRGB_CODE_POINTS:
         return None
     described = _of_code_points(code_points) or _of_numbers(words)
@@ -48,6 +48,14 @@ def profile_of(words: Mapping[bytes, bytes], *, is_grey: bool) -> bytes | None:
         return None
     name, primaries, curve = described
     return grey_profile(name, curve) if is_grey else rgb_profile(name, primaries, curve)
+
+
+def _closed(code_points: bytes) -> bytes:
+    # What they leave open is as in sRGB.
+    open_pair, rest = code_points[:2], code_points[2:]
+    return (
+        bytes(usual if code == _UNSPECIFIED else code for code, usual in zip(open_pair, (1, 13), strict=False)) + rest
+    )
 
 
 def _of_code_points(body: bytes) -> tuple[str, Primaries, Curve] | None:
