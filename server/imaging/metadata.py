@@ -16,7 +16,7 @@ class Metadata:
     colour_chunks: tuple[tuple[bytes, bytes], ...] = ()
     """PNG's other words about colour (gAMA, cHRM, sRGB, cICP): kind and body."""
 
-    def upright(self, turned_by: int) -> "Metadata":
+    def upright(self, turned_by: int = 1) -> "Metadata":
         """The same for an image that has been turned by an orientation, 1..8; broken EXIF is left out."""
         if self.exif is None and self.xmp is None:
             return self
