@@ -19,6 +19,7 @@ from server.frame import Frame, Frames
 from server.imaging import tiling
 from server.imaging.entity_tag import entity_tag
 from server.imaging.header import probe
+from server.imaging.memory import DecodedRoom, blaming_memory
 from server.imaging.output import OutputFormat, PngEffort
 from server.imaging.tiling import Grid
 from server.metrics import Metrics
@@ -31,11 +32,9 @@ from server.together import together
 
 log = logging.getLogger(__name__)
 
-# Up to here the way to a thread and back costs more than it takes off the event loop (docs/scheduling.md). Many
-# chunks make a small file slow to read, hence the bytes.
+# Up to here a thread costs more than it saves (docs/scheduling.md). Many chunks make a small file slow, hence bytes.
 INLINE_PIXELS = 128 * 128
 INLINE_BYTES = 64 * 1024
-# The tag reads bytes alone, about a thousand in a microsecond.
 INLINE_TAG_BYTES = 256 * 1024
 
 T = TypeVar("T")
@@ -71,6 +70,7 @@ class Restorer:
         self._draining = False
         self._stopped = False
         self._codecs = CodecThreads(metrics, batcher.max_backlog_s)
+        self._decoded = DecodedRoom()
         self.info: BackendInfo | None = None
         self.active = 0
         """Requests that were accepted and have not ended."""
@@ -191,8 +191,8 @@ class Restorer:
         """Restore one image of an accepted request, whole or in tiles; `progress` is told first of 0 runs.
 
         Raises InvalidImage for what cannot be read, InvalidRequest for tiles that cannot be had, QueueFull,
-        DeadlineExceeded and BackendError. Cancelling it takes its jobs out of the queue. The tiles of a photo are of
-        the batch class whatever `priority` says.
+        MemoryShort, DeadlineExceeded and BackendError. Cancelling it takes its jobs out of the queue. The tiles of a
+        photo are of the batch class whatever `priority` says.
         """
         began, labels = self._clock(), () if self.info is None else self.info.degradation_labels
         is_short = len(data) <= INLINE_BYTES
@@ -200,19 +200,20 @@ class Restorer:
         grid = self._plan(header.height, header.width, options)
         output = OutputFormat.same_as(header.format) if options.output is None else options.output
         quick, canvas = _is_small(grid) and is_short, Canvas(*grid.tile_shape)
-        with ExitStack() as held:
+        with blaming_memory(), ExitStack() as held:
             work: Work = here
             if not quick:
                 self._codecs.check()
                 kind = (header.format, output, options.effort, options.report)
                 work = held.enter_context(self._codecs.announce(kind, grid.height * grid.width)).run
             if grid.is_whole:
-                # Again, though nothing is set aside for it: of many that came at once most are refused here, and not
-                # after the decode that would keep the event loop from all others.
+                # Again: of many that came at once most are refused here, and not after a decode.
                 self._batcher.admit(canvas, deadline, priority)
                 submit: Submit = lambda pixels: self._batcher.submit(pixels, deadline, priority)  # noqa: E731
             else:  # admitted before it is decoded: that is what takes memory
                 submit = held.enter_context(Series(self._batcher, canvas, grid.runs, deadline)).submit
+            with self._metrics.refusals:
+                held.enter_context(self._decoded.take(header.decoded_bytes))
             photo, whole = await work(partial(open_photo, data, header, grid, options))
             del data  # the caller may let go of it as well, once `progress` says so
             decoded = self._clock()
@@ -250,7 +251,7 @@ class Restorer:
         count, _, height, width = frames.shape
         grid = self._plan(height, width, options)
         jobs, quick = count * grid.runs, count * height * width <= INLINE_PIXELS
-        with ExitStack() as series:
+        with blaming_memory(), ExitStack() as series:
             submit: Submit = lambda pixels: self._batcher.submit(pixels, deadline, priority)  # noqa: E731
             if jobs > 1:
                 turn = priority if grid.is_whole else Priority.BATCH

@@ -13,5 +13,5 @@ async def together(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(work) for work in works]
     except ExceptionGroup as failed:
-        raise failed.exceptions[0] from None
+        raise failed.exceptions[0] from failed.exceptions[0].__cause__
     return [task.result() for task in tasks]

@@ -48,6 +48,7 @@ UPLOAD_ERRORS = (
     errors.QueueFull,
     errors.NotReady,
     errors.Draining,
+    errors.MemoryShort,
 )
 """What an upload may meet wherever it goes."""
 

@@ -86,7 +86,7 @@ class RestoreRoute:
                     upload = await read_upload(headers, sent, look)
                 if owes:  # its size stands behind more than the first bytes
                     header = await run_in_threadpool(probe, upload.data, limits)
-                    charge(scope, header.height * header.width)
+                    charge(scope, header.decoded_pixels)
                 tag = await restorer.tag(upload.data, options.restore)
                 if options.as_json:
                     tag = f'{tag[:-1]}-json"'

@@ -68,7 +68,7 @@ class SubmitRoute:
                     upload = await read_upload(headers, sent, lambda start: peek(start, limits) is not None)
                 header = await run_in_threadpool(probe, upload.data, limits)
                 self._services.restorer.check(header.height, header.width, options.restore)
-                charge(scope, header.height * header.width)
+                charge(scope, header.decoded_pixels)
                 order = Order(
                     options_json(options.restore),
                     upload.filename,

@@ -203,7 +203,10 @@ def _failure(error: Exception) -> BackendError:
     """Return what a caller is told: the backend's own words, or none of a foreign exception's."""
     if isinstance(error, BackendError):
         return type(error)(error.detail, **error.extensions)
-    return BackendError("the backend failed while it ran the image")
+    failure = BackendError("the backend failed while it ran the image")
+    if isinstance(error, MemoryError):
+        failure.__cause__ = MemoryError()  # a new one: the traceback of the other holds the arrays of the run
+    return failure
 
 
 def _extra(batch: Batch) -> dict[str, object]:

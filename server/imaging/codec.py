@@ -13,6 +13,7 @@ from server.errors import UndecodableImage
 from server.imaging import colour, containers
 from server.imaging.containers.base import Header, Planes, Samples
 from server.imaging.lossy_writer import write_lossy
+from server.imaging.memory import blaming_memory
 from server.imaging.metadata import Metadata
 from server.imaging.output import ColourPolicy, MetadataPolicy, OutputOptions
 from server.imaging.output import OutputFormat as OutputFormat
@@ -72,8 +73,14 @@ def decode(data: bytes, header: Header, colours: ColourPolicy = ColourPolicy.KEE
     """Decode the pixels of a probed image and turn them upright.
 
     With `ColourPolicy.SRGB` colours of 8 bits are converted from their profile, so that the network sees sRGB; CMYK
-    always is. Raises UndecodableImage for truncated or corrupt data, UnsupportedImage for samples that are not read.
+    always is. Raises UndecodableImage for truncated or corrupt data, UnsupportedImage for samples that are not read,
+    MemoryShort where there is too little for the image.
     """
+    with blaming_memory(header.decoded_bytes):
+        return _decode(data, header, colours)
+
+
+def _decode(data: bytes, header: Header, colours: ColourPolicy) -> Image:
     planes = containers.BY_FORMAT[header.format].decode(data, header)
     planes = Planes(
         tuple(_upright(plane, header.orientation) for plane in planes.colour),
@@ -85,12 +92,13 @@ def decode(data: bytes, header: Header, colours: ColourPolicy = ColourPolicy.KEE
             f"The {header.format} header says {header.width} x {header.height} pixels, the data has {width} x {height}."
         )
     is_grey, dtype = len(planes.colour) == 1, planes.colour[0].dtype
-    metadata = header.metadata.upright()
-    profile = metadata.icc_profile
-    if not colour.fits(profile, colour.GREY if is_grey else colour.RGB):
-        metadata = replace(metadata, icc_profile=None)
-    elif colours is ColourPolicy.SRGB and dtype == _EIGHT_BITS:
-        planes = planes._replace(colour=_srgb(planes.colour, profile))
+    metadata = header.metadata.upright(header.orientation)
+    profile = colour.cut(metadata.icc_profile)
+    metadata = replace(
+        metadata, icc_profile=profile if colour.fits(profile, colour.GREY if is_grey else colour.RGB) else None
+    )
+    if colours is ColourPolicy.SRGB and dtype == _EIGHT_BITS:
+        planes = planes._replace(colour=_srgb(planes.colour, metadata.profile(is_grey=is_grey)))
         metadata = metadata.without_colour()
     return Image(planes.colour, planes.alpha, metadata)
 
@@ -105,16 +113,25 @@ def encode(
     """Encode restored planes, as many and of the type that `image` has, with what else it carries.
 
     `quality` 1..100 is for the lossy formats. PNG and TIFF keep alpha, grey and 16 bits. JPEG, WebP and AVIF are 8
-    bits; JPEG shows transparent parts on white. Raises InvalidRequest if a side is longer than the format can hold.
+    bits; JPEG shows transparent parts on white. Raises InvalidRequest if a side is longer than the format can hold, and
+    MemoryShort.
     """
+    with blaming_memory(sum(plane.nbytes for plane in planes)):
+        return _encode(image, planes, output, quality, options)
+
+
+def _encode(
+    image: Image, planes: Sequence[Samples], output: OutputFormat, quality: int, options: OutputOptions
+) -> bytes:
     metadata = image.metadata
     if options.metadata is MetadataPolicy.STRIP:
         metadata = metadata.without_notes()
     if output in (OutputFormat.PNG, OutputFormat.TIFF):
-        samples = _interleaved(planes, image.alpha)
+        layers = [*planes] if image.alpha is None else [*planes, image.alpha]
         if output is OutputFormat.PNG:
-            return write_png(samples, metadata, options.effort)
-        return write_tiff(samples, metadata)
+            return write_png(layers, metadata, options.effort)
+        return write_tiff(layers, metadata.with_profile(is_grey=len(planes) == 1))
+    metadata = metadata.with_profile(is_grey=len(planes) == 1)
     samples, metadata = _for_lossy(planes, image.alpha, output, metadata)
     return write_lossy(output, samples, quality, metadata)
 
@@ -148,9 +165,9 @@ def _for_lossy(
 ) -> tuple[Any, Metadata]:
     # The (H, W, C) samples of 8 bits that the format can hold, and the metadata that fits them.
     if alpha is not None and output is OutputFormat.JPEG:
-        planes, alpha = [_on_white(plane, alpha) for plane in planes], None
-    planes = [_eight_bits(plane) for plane in planes]
-    alpha = None if alpha is None else _eight_bits(alpha)
+        planes, alpha = [_eight_bits(_on_white(plane, alpha)) for plane in planes], None
+    else:
+        planes, alpha = [_eight_bits(plane) for plane in planes], None if alpha is None else _eight_bits(alpha)
     if len(planes) == 3 or output is OutputFormat.JPEG or (output is OutputFormat.AVIF and alpha is None):
         return _interleaved(planes, alpha), metadata
     colours: tuple[Any, ...] = (planes[0],) * 3

@@ -11,6 +11,7 @@ GREY, RGB, CMYK = b"GRAY", b"RGB ", b"CMYK"
 
 _SIZE, _SPACE, _SIGNATURE = slice(0, 4), slice(16, 20), slice(36, 40)  # section 7.2
 _LEAST_BYTES = 132
+_PROBED_STEPS = 17
 _MODES = {GREY: "L", RGB: "RGB", CMYK: "CMYK"}
 
 Bytes8 = NDArray[np.uint8]
@@ -27,11 +28,17 @@ def fits(profile: bytes | None, space: bytes) -> bool:
     )
 
 
+def cut(profile: bytes | None) -> bytes | None:
+    """A profile without what stands behind its declared size, as some writers pad it."""
+    size = int.from_bytes(profile[_SIZE], "big") if profile else 0
+    return profile[:size] if profile and size >= _LEAST_BYTES else profile
+
+
 def to_srgb(planes: tuple[Bytes8, ...], profile: bytes) -> tuple[Bytes8, ...] | None:
     """Convert one grey or three RGB planes to three sRGB ones; None if the profile is broken.
 
-    An sRGB profile changes nothing. The conversion is relative colorimetric with black point compensation: colours
-    that both spaces have stay what they are.
+    A profile that says the same as sRGB, whatever its name, changes nothing. The conversion is relative colorimetric
+    with black point compensation: colours that both spaces have stay what they are.
     """
     image = PIL.Image.merge("RGB", [PIL.Image.fromarray(plane) for plane in planes]) if len(planes) == 3 else None
     return _converted(image or PIL.Image.fromarray(planes[0]), profile)
@@ -39,6 +46,7 @@ def to_srgb(planes: tuple[Bytes8, ...], profile: bytes) -> tuple[Bytes8, ...] | 
 
 def inks_as_rgb(inks: PIL.Image.Image, profile: bytes | None) -> tuple[Bytes8, ...]:
     """Convert CMYK to three sRGB planes: through its profile, or without one as the plain complement."""
+    profile = cut(profile)
     if profile is not None and fits(profile, CMYK) and (converted := _converted(inks, profile)):
         return converted
     return _planes(inks.convert("RGB"))
@@ -50,14 +58,22 @@ def _converted(image: PIL.Image.Image, profile: bytes) -> tuple[Bytes8, ...] | N
 
     try:
         source = cms.ImageCmsProfile(io.BytesIO(profile))
-        if "sRGB" in cms.getProfileDescription(source) and image.mode == "RGB":
-            return _planes(image)
         intent, flags = cms.Intent.RELATIVE_COLORIMETRIC, cms.Flags.BLACKPOINTCOMPENSATION
         target = cms.createProfile("sRGB")
         transform = cms.buildTransform(source, target, image.mode, "RGB", intent, flags)
+        if image.mode == "RGB" and _changes_nothing(cms, transform):
+            return _planes(image)
         return _planes(cms.applyTransform(image, transform))
     except (cms.PyCMSError, OSError, ValueError):
         return None
+
+
+def _changes_nothing(cms: Any, transform: Any) -> bool:
+    # Rounding alone moves a sample by one. A name says nothing: "Linear sRGB" is another space.
+    steps = np.linspace(0, 255, _PROBED_STEPS).astype(np.uint8)
+    probes = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(_PROBED_STEPS, -1, 3)
+    converted = np.asarray(cms.applyTransform(PIL.Image.fromarray(probes), transform))
+    return bool(np.abs(converted.astype(np.int16) - probes).max() <= 1)
 
 
 def _planes(image: PIL.Image.Image) -> tuple[Bytes8, ...]:

@@ -1,66 +1,63 @@
 """EXIF: what the camera noted, as one block of bytes that starts with its TIFF header (EXIF 2.32)."""
 
-import re
 import struct
 from contextlib import suppress
+from dataclasses import replace
 
+from server.imaging import orientation as orientations
 from server.imaging import tiff_directory
 from server.imaging.tiff_directory import LONG, SHORT, BrokenDirectoryError, Directory, Entry, integer_entry
 
 PREFIX = b"Exif\0\0"
 
-_ORIENTATION = 0x0112
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 _SIZES_IN_PIXELS = (0xA002, 0xA003)
+_SIZES_OF_TIFF = (0x0100, 0x0101)  # some phones write these instead
 # What a TIFF file says about its scene; the rest of its first directory is about the layout of its pixels.
 _DESCRIPTIVE = (0x010E, 0x010F, 0x0110, 0x011A, 0x011B, 0x0128, 0x0131, 0x0132, 0x013B, 0x8298)
-_XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:=[\"']|>)\s*)[1-8]")
+# Where the pixels lie on Earth (GeoTIFF 1.1, section 7.1), and GDAL's words about them: of rows and columns as stored.
+_GEOGRAPHIC = (33550, 33922, 34264, 34735, 34736, 34737, 42112, 42113)
 
 
-def orientation(block: bytes | None) -> int:
-    """The orientation that a block states, 1..8; 1 if it states none or is broken."""
+def orientation(block: bytes | None, xmp: bytes | None = None) -> int:
+    """The orientation that a block states, 1..8; what XMP states if the block states none, and else 1."""
+    stated = None
     if block:
         with suppress(BrokenDirectoryError):
-            return orientation_of(tiff_directory.read_first(block))
-    return 1
+            stated = orientations.of_directory(tiff_directory.read_first(block))
+    return stated or orientations.of_xmp(xmp) or orientations.UPRIGHT
 
 
-def orientation_of(directory: Directory) -> int:
-    """The orientation that the first directory of a file states, 1..8."""
-    value = directory.integer(_ORIENTATION, 1)
-    return value if 1 <= value <= 8 else 1
+def upright(block: bytes | None, turned_by: int = 1) -> bytes | None:
+    """The block for an image that was turned by an orientation: that is 1 now, and the sizes are swapped if it lay.
 
-
-def upright(block: bytes | None) -> bytes | None:
-    """The block for the turned image: orientation 1, its sizes swapped if it lay, no thumbnail; None if it is broken.
-
-    The bytes are changed in place and nothing moves, because a maker's note holds offsets that only its maker knows.
-    The thumbnail goes: it shows the picture as it lay, and unrestored.
+    None if the block is broken. Entries that are not sound go, as does the thumbnail, which shows the picture as it
+    lay, and unrestored. The values stay where they are, because a maker's note holds offsets that only its maker knows.
     """
     if not block:
         return None
     try:
-        first = tiff_directory.read_first(block)
         changed = bytearray(block)
-        lay = orientation_of(first) >= 5
-        if entry := first.entries.get(_ORIENTATION):
-            _set_integer(changed, first.order, entry, 1)
-        if lay and (offset := first.integer(_EXIF_IFD, 0)):
-            _swap_sizes(changed, tiff_directory.read(block, offset, first.order))
-        end = _unlink_thumbnail(changed, block, first)
+        first = _without_unsound(changed)
+        for tag, record in zip(first.entries, first.records, strict=True):
+            if tag == orientations.TAG:
+                changed[record : record + 12] = orientations.upright_record(first.order)
+        if turned_by >= 5:
+            _swap_sizes(changed, first, _SIZES_OF_TIFF)
+            if offset := first.integer(_EXIF_IFD, 0):
+                _swap_sizes(changed, tiff_directory.read(bytes(changed), offset, first.order), _SIZES_IN_PIXELS)
+        result = bytes(changed[: _end_without_thumbnail(block)])
     except BrokenDirectoryError:
         return None
-    return bytes(changed[:end])
+    return result if orientation(result) == 1 else None  # directories that overlap may undo each other
 
 
-def upright_xmp(xmp: bytes | None) -> bytes | None:
-    """The XMP packet with any copy of the orientation set to 1."""
-    return _XMP_ORIENTATION.sub(rb"\g<1>1", xmp) if xmp else None
+def from_tiff(data: bytes, first: Directory, *, is_upright: bool) -> bytes | None:
+    """The block that says what a TIFF file says about its scene; None if that is nothing.
 
-
-def from_tiff(data: bytes, first: Directory) -> bytes | None:
-    """The block that says what a TIFF file says about its scene; None if that is nothing."""
-    entries = _descriptive_entries(data, first)
+    Where its pixels lie on Earth is left out of a picture that will be turned.
+    """
+    entries = _descriptive_entries(data, first, _DESCRIPTIVE + (_GEOGRAPHIC if is_upright else ()))
     return _block(first.order, *entries) if any(entries) else None
 
 
@@ -70,7 +67,7 @@ def to_tiff(block: bytes) -> tuple[str, list[Entry], list[Entry], list[Entry]]:
     Raises BrokenDirectoryError if the first is broken; the others are left out.
     """
     first = tiff_directory.read_first(block)
-    return (first.order, *_descriptive_entries(block, first))
+    return (first.order, *_descriptive_entries(block, first, _DESCRIPTIVE + _GEOGRAPHIC))
 
 
 def append_directories(
@@ -85,7 +82,9 @@ def append_directories(
     return data + tiff_directory.write(order, first, at + len(data)), at + len(data)
 
 
-def _descriptive_entries(data: bytes, first: Directory) -> tuple[list[Entry], list[Entry], list[Entry]]:
+def _descriptive_entries(
+    data: bytes, first: Directory, tags: tuple[int, ...]
+) -> tuple[list[Entry], list[Entry], list[Entry]]:
     below = []
     for pointer in (_EXIF_IFD, _GPS_IFD):
         directory = Directory(first.order)
@@ -93,7 +92,7 @@ def _descriptive_entries(data: bytes, first: Directory) -> tuple[list[Entry], li
             directory = tiff_directory.read(data, first.integer(pointer, 0), first.order)
         # Tag 0xA005 points to one more directory, which only says how the EXIF itself is written.
         below.append([entry for tag, entry in directory.entries.items() if tag != 0xA005])
-    return [first.entries[tag] for tag in _DESCRIPTIVE if tag in first.entries], below[0], below[1]
+    return [first.entries[tag] for tag in tags if tag in first.entries], below[0], below[1]
 
 
 def _block(order: str, first: list[Entry], exif: list[Entry], gps: list[Entry]) -> bytes:
@@ -102,28 +101,43 @@ def _block(order: str, first: list[Entry], exif: list[Entry], gps: list[Entry]) 
     return header + struct.pack(f"{order}I", offset) + directories
 
 
+def _without_unsound(block: bytearray) -> Directory:
+    # Compacts the directories in place; one that cannot be read is no longer pointed to.
+    first = tiff_directory.read_first(bytes(block))
+    kept = []
+    for tag, record in zip(first.entries, first.records, strict=True):
+        if tag in (_EXIF_IFD, _GPS_IFD):
+            try:
+                below = tiff_directory.read(bytes(block), first.integer(tag, 0), first.order)
+            except BrokenDirectoryError:
+                continue
+            if below.left_out or not below.is_whole:
+                tiff_directory.compact(block, below)
+        kept.append(record)
+    tiff_directory.compact(block, replace(first, records=tuple(kept)))
+    return tiff_directory.read_first(bytes(block))
+
+
 def _set_integer(block: bytearray, order: str, entry: Entry, value: int) -> None:
     if entry.count == 1 and entry.kind in (SHORT, LONG):
         struct.pack_into(f"{order}{'H' if entry.kind == SHORT else 'I'}", block, entry.at, value)
 
 
-def _swap_sizes(block: bytearray, directory: Directory) -> None:
-    width, height = (directory.entries.get(tag) for tag in _SIZES_IN_PIXELS)
+def _swap_sizes(block: bytearray, directory: Directory, tags: tuple[int, int]) -> None:
+    width, height = (directory.entries.get(tag) for tag in tags)
     if width and height:
-        values = [directory.integer(tag, 0) for tag in _SIZES_IN_PIXELS]
+        values = [directory.integer(tag, 0) for tag in tags]
         if width.kind == height.kind or max(values) < 2**16:
             _set_integer(block, directory.order, width, values[1])
             _set_integer(block, directory.order, height, values[0])
 
 
-def _unlink_thumbnail(block: bytearray, source: bytes, first: Directory) -> int:
-    # Returns where the block may end: cameras put the thumbnail last.
-    if first.next_offset == 0:
-        return len(block)
-    block[first.next_at : first.next_at + 4] = bytes(4)
+def _end_without_thumbnail(block: bytes) -> int:
+    # Cameras put the thumbnail last, so that the block may end before it.
+    first = tiff_directory.read_first(block)
     with suppress(BrokenDirectoryError):
-        second = tiff_directory.read(source, first.next_offset, first.order)
+        second = tiff_directory.read(block, first.next_offset, first.order)
         start, length = second.integer(0x0201, 0), second.integer(0x0202, 0)
-        if start > 8 and start + length == len(block) and start > first.next_offset > first.next_at:
+        if start > 8 and start + length == len(block) and start > first.next_offset > first.at:
             return start
     return len(block)

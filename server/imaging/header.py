@@ -6,6 +6,7 @@ from server.errors import EmptyUpload, ImageTooLarge, UndecodableImage, Unsuppor
 from server.imaging import containers
 from server.imaging.containers.base import Header as Header
 from server.imaging.dimensions import dimensions
+from server.imaging.memory import blaming_memory
 from server.settings import LimitSettings
 
 SUPPORTED_FORMATS = containers.FORMATS
@@ -29,7 +30,7 @@ def probe(data: bytes, limits: LimitSettings) -> Header:
     """Read the header of an encoded image and hold it against the limits; the size is the size as shown.
 
     Raises EmptyUpload, UnsupportedImage (not an image, or a kind that is not read), UndecodableImage (the header is
-    broken) or ImageTooLarge (bytes, pixels, side, or bytes of metadata).
+    broken), ImageTooLarge (bytes, pixels, side, or bytes of metadata) or MemoryShort.
     """
     if not data:
         raise EmptyUpload("The upload is empty: send the bytes of one image.")
@@ -39,7 +40,8 @@ def probe(data: bytes, limits: LimitSettings) -> Header:
             max_upload_bytes=limits.max_upload_bytes,
         )
     name = containers.format_of(data)
-    header = containers.BY_FORMAT[name].read_header(data, limits.max_metadata_bytes)
+    with blaming_memory():
+        header = containers.BY_FORMAT[name].read_header(data, limits.max_metadata_bytes)
     if header.orientation >= 5:  # the transposed half of the eight
         header = replace(header, width=header.height, height=header.width)
     hold_against(header.height, header.width, limits)

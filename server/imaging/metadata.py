@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from server.imaging import exif
+from server.imaging import colour_words, exif
+from server.imaging.orientation import upright_xmp
 
 
 @dataclass(frozen=True)
@@ -15,11 +16,19 @@ class Metadata:
     colour_chunks: tuple[tuple[bytes, bytes], ...] = ()
     """PNG's other words about colour (gAMA, cHRM, sRGB, cICP): kind and body."""
 
-    def upright(self) -> "Metadata":
-        """The same for an image that has been turned as EXIF asked; broken EXIF is left out."""
+    def upright(self, turned_by: int = 1) -> "Metadata":
+        """The same for an image that has been turned by an orientation, 1..8; broken EXIF is left out."""
         if self.exif is None and self.xmp is None:
             return self
-        return replace(self, exif=exif.upright(self.exif), xmp=exif.upright_xmp(self.xmp))
+        return replace(self, exif=exif.upright(self.exif, turned_by), xmp=upright_xmp(self.xmp))
+
+    def profile(self, *, is_grey: bool) -> bytes | None:
+        """What says what the colours mean: the colour profile, or one made of PNG's other words; None for sRGB."""
+        return self.icc_profile or colour_words.profile_of(dict(self.colour_chunks), is_grey=is_grey)
+
+    def with_profile(self, *, is_grey: bool) -> "Metadata":
+        """The same for a format that has no other words about colour than a profile."""
+        return replace(self, icc_profile=self.profile(is_grey=is_grey))
 
     def without_notes(self) -> "Metadata":
         """Only what the colours need: neither EXIF, with its place and time, nor XMP."""

@@ -2,7 +2,10 @@
 
 import struct
 import zlib
+from collections.abc import Sequence
+from typing import Any
 
+import cv2
 import numpy as np
 from isal import isal_zlib
 from numpy.typing import NDArray
@@ -16,33 +19,25 @@ XMP_KEYWORD = b"XML:com.adobe.xmp"
 _COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}  # channels -> IHDR colour type: grey, grey+alpha, RGB, RGBA
 _SUB_FILTER = 1
 _FASTEST = 1
-_SMALL_LEVEL, _WINDOW_BITS, _MEMORY = 6, 15, 9
+_SMALL = (6, zlib.DEFLATED, 15, 9, zlib.Z_FILTERED)  # level, method, window bits, memory, strategy
 # Rows that are filtered together: the five candidates of each are held at once.
 _BLOCK_BYTES = 2**20
-_STORED_BYTES = 65_535
 
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
 Rows = NDArray[np.uint8]
 
 
-def write_png(pixels: Samples, metadata: Metadata | None = None, effort: PngEffort = PngEffort.FAST) -> bytes:
-    """Encode (H, W, C) pixels, C = 1 grey, 2 grey+alpha, 3 RGB, 4 RGBA; uint8 or uint16 sets the bit depth.
+def write_png(planes: Sequence[Samples], metadata: Metadata | None = None, effort: PngEffort = PngEffort.FAST) -> bytes:
+    """Encode 1 to 4 planes (H, W): grey, grey and alpha, RGB, RGBA; uint8 or uint16 sets the bit depth.
 
     FAST uses the Sub filter for all rows: it costs one vectorised subtraction and serves photos nearly as well as a
     search for the best filter per row, which SMALL makes (PNG specification, third edition, sections 9 and 12.7).
     """
-    height, width, channels = pixels.shape
-    depth = pixels.dtype.itemsize * 8
-    header = struct.pack(">IIBBBBB", width, height, depth, _COLOUR_TYPE[channels], 0, 0, 0)
-    step = channels * pixels.dtype.itemsize  # bytes of a pixel: the distance a filter looks back
-    big_endian = np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder(">"))
-    rows = big_endian.view(np.uint8).reshape(height, -1)
-    if effort is PngEffort.FAST:
-        packed = isal_zlib.compress(_sub_filtered(rows, step), _FASTEST)
-    else:
-        packed = _smallest(rows, step)
+    height, width = planes[0].shape
+    depth = planes[0].dtype.itemsize * 8
+    header = struct.pack(">IIBBBBB", width, height, depth, _COLOUR_TYPE[len(planes)], 0, 0, 0)
     chunks = [SIGNATURE, png_chunk(b"IHDR", header), *_metadata_chunks(metadata or Metadata())]
-    return b"".join((*chunks, png_chunk(b"IDAT", packed), png_chunk(b"IEND", b"")))
+    return b"".join((*chunks, png_chunk(b"IDAT", _packed(planes, effort)), png_chunk(b"IEND", b"")))
 
 
 def png_chunk(kind: bytes, body: bytes) -> bytes:
@@ -51,15 +46,28 @@ def png_chunk(kind: bytes, body: bytes) -> bytes:
     return b"".join((struct.pack(">I", len(body)), kind, body, struct.pack(">I", checksum)))
 
 
-def stored(data: bytes) -> bytes:
-    """Wrap bytes as a zlib stream that packs nothing (RFC 1950, RFC 1951 section 3.2.4)."""
-    view = memoryview(data)
-    pieces: list[bytes | memoryview] = [b"\x78\x01"]
-    for at in range(0, len(data), _STORED_BYTES):
-        piece = view[at : at + _STORED_BYTES]
-        is_last = at + _STORED_BYTES >= len(data)
-        pieces += struct.pack("<BHH", is_last, len(piece), len(piece) ^ 0xFFFF), piece
-    return b"".join((*pieces, struct.pack(">I", isal_zlib.adler32(data))))
+def _packed(planes: Sequence[Samples], effort: PngEffort) -> bytes:
+    # A block of rows after the other: all at once, interleaved and filtered, they would take the image several times.
+    height, width = planes[0].shape
+    step = len(planes) * planes[0].dtype.itemsize  # bytes of a pixel: the distance a filter looks back
+    is_fast = effort is PngEffort.FAST
+    compressor = isal_zlib.compressobj(_FASTEST) if is_fast else zlib.compressobj(*_SMALL)
+    block = max(1, _BLOCK_BYTES // (width * step))
+    above = np.zeros(width * step, np.uint8)
+    pieces = []
+    for top in range(0, height, block):
+        rows = _interleaved(planes, slice(top, top + block))
+        filtered = _sub_filtered(rows, step) if is_fast else _best_filtered(rows, above, step)
+        pieces.append(compressor.compress(filtered.data))
+        above = rows[-1]
+    return b"".join((*pieces, compressor.flush()))
+
+
+def _interleaved(planes: Sequence[Samples], rows: slice) -> Rows:
+    # Big-endian samples as bytes: (rows, W * step)
+    together: Any = [plane[rows] for plane in planes]
+    pixels = cv2.merge(together).reshape(len(together[0]), -1)
+    return np.ascontiguousarray(pixels, pixels.dtype.newbyteorder(">")).view(np.uint8)
 
 
 def _metadata_chunks(metadata: Metadata) -> list[bytes]:
@@ -79,16 +87,6 @@ def _sub_filtered(rows: Rows, step: int) -> Rows:
     filtered[:, 1 : 1 + step] = rows[:, :step]
     np.subtract(rows[:, step:], rows[:, :-step], out=filtered[:, 1 + step :])
     return filtered
-
-
-def _smallest(rows: Rows, step: int) -> bytes:
-    compressor = zlib.compressobj(_SMALL_LEVEL, zlib.DEFLATED, _WINDOW_BITS, _MEMORY, zlib.Z_FILTERED)
-    block = max(1, _BLOCK_BYTES // rows.shape[1])
-    pieces = []
-    for top in range(0, rows.shape[0], block):
-        above = rows[top - 1] if top else np.zeros_like(rows[0])
-        pieces.append(compressor.compress(_best_filtered(rows[top : top + block], above, step).tobytes()))
-    return b"".join((*pieces, compressor.flush()))
 
 
 def _best_filtered(rows: Rows, above: Rows, step: int) -> Rows:

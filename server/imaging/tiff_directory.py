@@ -32,58 +32,88 @@ class Entry:
 
 @dataclass(frozen=True)
 class Directory:
-    """The tags of one directory; `order` is '<' or '>', `next_offset` 0 if no other directory follows."""
+    """The sound tags of one directory; `order` is '<' or '>', `next_offset` 0 if no other directory follows."""
 
     order: str
     entries: dict[int, Entry] = field(default_factory=dict)
     next_offset: int = 0
-    next_at: int = -1
+    at: int = -1
+    left_out: frozenset[int] = frozenset()
+    """Tags of entries that repeat another one, or whose type or place is none: readers differ in what they take."""
+    is_whole: bool = True
+    """Whether all the entries that it announces are there."""
+    records: tuple[int, ...] = ()
+    """Where the sound entries stand, 12 bytes each."""
 
-    def integers(self, tag: int) -> tuple[int, ...]:
-        """The values of an unsigned integer tag; empty if it is absent or of another type."""
+    def integers(self, tag: int, most: int | None = None) -> tuple[int, ...]:
+        """The values of an unsigned integer tag, the first `most`; empty if it is absent or of another type."""
         entry = self.entries.get(tag)
         if entry is None or entry.kind not in _INTEGERS:
             return ()
-        return struct.unpack(f"{self.order}{entry.count}{_INTEGERS[entry.kind]}", entry.raw)
+        count = entry.count if most is None else min(entry.count, most)
+        return struct.unpack_from(f"{self.order}{count}{_INTEGERS[entry.kind]}", entry.raw)
 
     def integer(self, tag: int, default: int) -> int:
         """The first value of an unsigned integer tag."""
-        return next(iter(self.integers(tag)), default)
+        return next(iter(self.integers(tag, 1)), default)
 
 
 def read_first(data: bytes) -> Directory:
-    """Read the first directory of a TIFF file or EXIF block; raises BrokenDirectoryError."""
+    """Read the first directory of a TIFF file or EXIF block as far as it is sound; raises BrokenDirectoryError."""
     order = HEADERS.get(data[:4])
     if order is None or len(data) < 8:
         raise BrokenDirectoryError("there is no TIFF header")
     return read(data, struct.unpack_from(f"{order}I", data, 4)[0], order)
 
 
-def read(data: bytes, offset: int, order: str) -> Directory:
-    """Read the directory at `offset`; raises BrokenDirectoryError.
+def read_first_strictly(data: bytes) -> Directory:
+    """Read the first directory; raises BrokenDirectoryError for any unsound entry, for readers that trust them all."""
+    directory = read_first(data)
+    if directory.left_out or not directory.is_whole:
+        raise BrokenDirectoryError("a directory is cut off, or has entries twice or outside the data")
+    return directory
 
-    No tag may come twice, because readers differ in which one counts, and all values together may not exceed the data:
-    overlapping ones would let a small file fill the memory.
+
+def read(data: bytes, offset: int, order: str) -> Directory:
+    """Read the directory at `offset`, entry by entry; raises BrokenDirectoryError if there is none.
+
+    An entry that is not sound costs itself and no other, as in viewers; of those with one tag the first sound one
+    counts. All values together may not exceed the data: overlapping ones would let a small file fill the memory.
     """
     if offset < 8 or offset + 2 > len(data):
         raise BrokenDirectoryError("a directory lies outside the data")
-    count = struct.unpack_from(f"{order}H", data, offset)[0]
-    end = offset + 2 + count * _ENTRY
-    if not 0 < count <= _MOST_ENTRIES or end > len(data):
-        raise BrokenDirectoryError("a directory is empty, too long or cut off")
+    announced = struct.unpack_from(f"{order}H", data, offset)[0]
+    slots = min(announced, _MOST_ENTRIES, (len(data) - offset - 2) // _ENTRY)
+    end = offset + 2 + slots * _ENTRY
     entries: dict[int, Entry] = {}
+    left_out: set[int] = set()
+    records: list[int] = []
     held = 0
     for at in range(offset + 2, end, _ENTRY):
         tag, kind, values = struct.unpack_from(f"{order}HHI", data, at)
         size = _VALUE_BYTES.get(kind, 0) * values
         start = at + 8 if size <= _INLINE else struct.unpack_from(f"{order}I", data, at + 8)[0]
+        if tag in entries or kind not in _VALUE_BYTES or max(start, held) + size > len(data):
+            left_out.add(tag)
+            continue
         held += size
-        if tag in entries or start + size > len(data) or held > len(data):
-            raise BrokenDirectoryError(f"tag {tag} comes twice, or points outside the data")
+        records.append(at)
         entries[tag] = Entry(tag, kind, values, data[start : start + size], start)
+    if not entries:
+        raise BrokenDirectoryError("a directory has no sound entry")
     # The last directory of an EXIF block is often cut off before the pointer to a next one.
-    following = struct.unpack_from(f"{order}I", data, end)[0] if end + 4 <= len(data) else 0
-    return Directory(order, entries, following, end)
+    is_whole = slots == announced
+    following = struct.unpack_from(f"{order}I", data, end)[0] if is_whole and end + 4 <= len(data) else 0
+    return Directory(order, entries, following, offset, frozenset(left_out), is_whole, tuple(records))
+
+
+def compact(block: bytearray, directory: Directory) -> None:
+    """Leave only the sound entries in a directory, and no next one, in place; no value moves that has its own bytes."""
+    kept = b"".join(block[record : record + _ENTRY] for record in directory.records)
+    struct.pack_into(f"{directory.order}H", block, directory.at, len(directory.records))
+    start = directory.at + 2
+    end = min(len(block), start + len(kept) + 4)
+    block[start:end] = kept.ljust(end - start, b"\0")
 
 
 def integer_entry(order: str, tag: int, kind: int, *values: int) -> Entry:

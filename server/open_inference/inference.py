@@ -136,7 +136,7 @@ class Inference:
         headers = await aside(lambda: [probe(data, self._limits) for data in files], sum(map(len, files)))
         sizes = [header.height * header.width for header in headers]
         self._check_pixels(sum(sizes))
-        call.charge(sum(sizes))
+        call.charge(sum(header.decoded_pixels for header in headers))
         small = [at for at, size in enumerate(sizes) if size <= TOGETHER_PIXELS]
         restored = dict(zip(small, await together(restore(files[at]) for at in small), strict=True))
         for at in range(len(files)):

@@ -247,6 +247,29 @@ def _tiffs() -> Iterator[tuple[str, bytes]]:
     yield "exif-that-is-the-file.tiff", tiff(*layout(4, 4, 16), (0x8769, 4, 1, 24), body=grey)
     yield "big-endian-in-little.tiff", b"II*\0" + tiff(*layout(4, 4, 16), order=">", body=grey)[4:]
     yield "bigtiff.tiff", b"II+\0\x08\0\0\0" + bytes(100)
+    yield from _tiffs_of_odd_layout()
+
+
+def _tiffs_of_odd_layout() -> Iterator[tuple[str, bytes]]:
+    grey = bytes(range(16))
+    tile = zlib.compress(bytes(2**24), 9)
+    for name, side in (("tile-of-16384", 16_384), ("tile-of-4096", 4096)):
+        tiled = (322, 4, 1, side), (323, 4, 1, side), (324, 4, 1, 8), (325, 4, 1, len(tile))
+        entries = [entry for entry in layout(16, 16, 0, (259, 3, 1, 8)) if entry[0] not in (273, 278, 279)]
+        yield f"{name}-in-16.tiff", tiff(*entries, *tiled, body=tile)
+    many = 200_000
+    places = struct.pack("<I", 8) * many + struct.pack("<I", 4) * many
+    strips = (273, 4, many, 24), (279, 4, many, 24 + 4 * many), (278, 4, 1, 1)
+    entries = [entry for entry in layout(4, 4, 16) if entry[0] not in (273, 278, 279)]
+    yield "strips-beyond-the-image.tiff", tiff(*entries, *strips, body=grey + places)
+    overlapping = (273, 4, many, 24), (279, 4, many, 24 + 4 * many), (278, 4, 1, 1)
+    tall = [entry for entry in layout(4, 16_000, 16) if entry[0] not in (273, 278, 279)]
+    yield "strips-that-overlap.tiff", tiff(*tall, *overlapping, body=grey + struct.pack("<I", 200) * 2 * many)
+    yield "strips-and-tiles.tiff", tiff(*layout(4, 4, 16), (322, 4, 1, 16), (323, 4, 1, 16), (324, 4, 1, 8), body=grey)
+    yield "digital-negative.tiff", tiff(*layout(4, 4, 16), (50_706, 1, 4, 0x401), body=grey)
+    yield "filter-array.tiff", tiff(*layout(4, 4, 16, (262, 3, 1, 32_803)), body=grey)
+    yield "copy-of-nothing.tiff", tiff(*layout(4, 4, 16), (254, 4, 1, 1), (330, 4, 1, 2**31), body=grey)
+    yield "below-itself.tiff", tiff(*layout(4, 4, 16), (254, 4, 1, 1), (330, 4, 1, 24), body=grey)
 
 
 def _others() -> Iterator[tuple[str, bytes]]:
@@ -258,6 +281,15 @@ def _others() -> Iterator[tuple[str, bytes]]:
     yield "height-of-minus-2-billion.bmp", bmp[:22] + struct.pack("<i", -(2**31)) + bmp[26:]
     yield "pixels-outside.bmp", bmp[:10] + struct.pack("<I", 2**31) + bmp[14:]
     yield "bits-of-7.bmp", bmp[:28] + struct.pack("<H", 7) + bmp[30:]
+    for name, kind, masks in (
+        ("no-masks", 3, (0, 0, 0)),
+        ("masks-with-holes", 3, (0xF0F0, 0xA00, 0x5)),
+        ("masks-that-overlap", 3, (0xFFFF, 0xFFFF, 0xFFFF)),
+        ("masks-beyond-the-word", 6, (0xFFF00000, 0xF0000, 0x1F, 0)),
+    ):
+        fields = struct.pack("<HIIiiII", 16, kind, 0, 0, 0, 0, 0) + struct.pack(f"<{len(masks)}I", *masks)
+        yield f"{name}.bmp", bmp[:28] + fields + bytes(4000)
+    yield "words-cut-off.bmp", bmp[:28] + struct.pack("<H", 32) + bmp[30:]
     yield "runs-of-garbage.bmp", bmp[:28] + struct.pack("<HI", 8, 1) + bmp[34:]
     yield "sides-of-4-billion.avif", avif[:size] + b"\xff" * 8 + avif[size + 8 :]
     yield "larger-than-its-data.avif", avif[:size] + struct.pack(">II", 1024, 1024) + avif[size + 8 :]

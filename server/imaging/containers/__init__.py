@@ -5,11 +5,25 @@ from collections.abc import Mapping
 from server.errors import UnsupportedImage
 from server.imaging.containers import avif, bmp, jpeg, png, tiff, webp
 from server.imaging.containers.base import Container
+from server.imaging.tiff_pages import camera_raw
 
 BY_FORMAT: Mapping[str, Container] = {"JPEG": jpeg, "PNG": png, "WebP": webp, "TIFF": tiff, "BMP": bmp, "AVIF": avif}
 FORMATS = tuple(BY_FORMAT)
 
 _BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"hevc": "HEIC", b"mif1": "AVIF"}
+# Of cameras whose raw files are no TIFF, or say so at once; the others are known by their directories.
+_CAMERA_RAW = {
+    b"II*\0\x10\0\0\0CR": "Canon CR2",
+    b"II\x1a\0\0\0HEAPCCDR": "Canon CRW",
+    b"FUJIFILMCCD-RAW": "Fujifilm RAF",
+    b"IIRO": "Olympus ORF",
+    b"IIRS": "Olympus ORF",
+    b"MMOR": "Olympus ORF",
+    b"IIU\0": "Panasonic RW2",
+    b"\0MRM": "Minolta MRW",
+    b"FOVb": "Sigma X3F",
+}
+_CANON_BRAND = b"crx "
 _SIGNATURES = {
     b"\xff\xd8\xff": "JPEG",
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -29,6 +43,9 @@ _SIGNATURES = {
 
 def format_of(data: bytes) -> str:
     """Tell the format by the first bytes; raises UnsupportedImage with the list of those that are read."""
+    kind = "Canon CR3" if data[4:12] == b"ftyp" + _CANON_BRAND else _starting(_CAMERA_RAW, data)
+    if kind:
+        raise camera_raw(kind)
     name = _named(data)
     if name in BY_FORMAT:
         return name
@@ -46,4 +63,8 @@ def _named(data: bytes) -> str:
         return "WebP"
     if data[4:8] == b"ftyp":
         return _BRANDS.get(data[8:12], "")
-    return next((name for start, name in _SIGNATURES.items() if data.startswith(start)), "")
+    return _starting(_SIGNATURES, data)
+
+
+def _starting(names: Mapping[bytes, str], data: bytes) -> str:
+    return next((name for start, name in names.items() if data.startswith(start)), "")

@@ -81,7 +81,7 @@ def _check_directories(data: bytes) -> None:
     # Pillow copies every value of every EXIF tag, however they overlap: a megabyte of tags could take all memory.
     for number, match in enumerate(_TIFF_HEADER.finditer(data)):
         try:
-            tiff_directory.read_first(data[match.start() :])
+            tiff_directory.read_first_strictly(data[match.start() :])
         except tiff_directory.BrokenDirectoryError as error:
             raise UndecodableImage("The AVIF has damaged EXIF.") from error
         if number == _MOST_TIFF_HEADERS:

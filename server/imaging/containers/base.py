@@ -5,12 +5,16 @@ from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
+import PIL.Image
 from numpy.typing import NDArray
 
 from server.errors import ImageTooLarge, UndecodableImage
 from server.imaging.metadata import Metadata
 
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
+
+# Rows that are converted together: what they take in between is a small part of a large photo.
+ROWS_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,19 @@ class Header:
     """EXIF 1..8, still to be applied to the decoded pixels."""
     metadata: Metadata = field(default_factory=Metadata)
     """As in the file, the profile and the EXIF perhaps broken."""
+    padded_pixels: int = 0
+    """The pixels of all tiles that are decoded whole, where they are more than those of the image."""
+
+    @property
+    def decoded_pixels(self) -> int:
+        """What is decoded, and so charged."""
+        return max(self.width * self.height, self.padded_pixels)
+
+    @property
+    def decoded_bytes(self) -> int:
+        """What the decoded image takes."""
+        channels = (1 if self.is_grey else 3) + self.has_alpha
+        return self.width * self.height * channels * (1 if self.depth <= 8 else 2)
 
 
 class Planes(NamedTuple):
@@ -60,7 +77,7 @@ def metadata_within(kind: str, size: int, max_metadata_bytes: int) -> None:
         )
 
 
-def decode_with_opencv(data: bytes, header: Header) -> Samples:
+def decode_with_opencv(data: bytes | NDArray[np.uint8], header: Header) -> Samples:
     """(H, W) grey or (H, W, 3 or 4) BGR samples of 8 or 16 bits; raises UndecodableImage."""
     try:
         samples: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -78,3 +95,16 @@ def planes_of(samples: Samples, header: Header) -> Planes:
     blue, green, red, *alpha = cv2.split(samples)
     colour = (green,) if header.is_grey else (red, green, blue)
     return Planes(colour, alpha[0] if alpha and header.has_alpha else None)
+
+
+def planes_of_picture(picture: PIL.Image.Image, mode: str) -> Planes:
+    """Convert Pillow's picture to L, LA, RGB or RGBA and take it apart, a band of rows at a time."""
+    width, height = picture.size
+    planes = [np.empty((height, width), np.uint8) for _ in mode]
+    for top in range(0, height, ROWS_AT_ONCE):
+        bottom = min(height, top + ROWS_AT_ONCE)
+        band = np.asarray(picture.crop((0, top, width, bottom)).convert(mode)).reshape(bottom - top, width, len(mode))
+        for channel, plane in enumerate(planes):
+            plane[top:bottom] = band[:, :, channel]
+    alpha = planes.pop() if mode.endswith("A") else None
+    return Planes(tuple(planes), alpha)

@@ -53,7 +53,7 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
         height=height,
         is_grey=components == 1,
         has_alpha=False,
-        orientation=exif.orientation(block),
+        orientation=exif.orientation(block, xmp),
         metadata=Metadata(
             icc_profile=_profile(data, segments, max_metadata_bytes),
             exif=block,

@@ -3,25 +3,22 @@
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from isal import isal_zlib
 
 from server.errors import ImageTooLarge, UndecodableImage
 from server.imaging import exif
-from server.imaging.containers.base import Header, Planes, decode_with_opencv, metadata_within, planes_of
+from server.imaging.containers.base import Header, Planes, metadata_within
 from server.imaging.metadata import Metadata
-from server.imaging.png_writer import SIGNATURE, XMP_KEYWORD, png_chunk, stored
+from server.imaging.png_pixels import GREY, GREY_ALPHA, PALETTE, RGB, RGB_ALPHA, PackedPixels, decode_pixels
+from server.imaging.png_writer import SIGNATURE, XMP_KEYWORD
 
 _MOST_CHUNKS = 20_000  # encoders cut pixels into pieces of 8 KB or more: this is over 160 MB of them
-_GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGB_ALPHA = 0, 2, 3, 4, 6
-_INFLATE_ERROR: Any = isal_zlib.error
-_DEPTHS = {_GREY: (1, 2, 4, 8, 16), _RGB: (8, 16), _PALETTE: (1, 2, 4, 8), _GREY_ALPHA: (8, 16), _RGB_ALPHA: (8, 16)}
-_CHANNELS = {_GREY: 1, _RGB: 3, _PALETTE: 1, _GREY_ALPHA: 2, _RGB_ALPHA: 4}
-# Section 8.1: where each pass of an interlaced image begins, and its steps.
-_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-_PIXEL_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
+_DEPTHS = {GREY: (1, 2, 4, 8, 16), RGB: (8, 16), PALETTE: (1, 2, 4, 8), GREY_ALPHA: (8, 16), RGB_ALPHA: (8, 16)}
+_COLOUR_CHUNKS = frozenset({b"PLTE", b"tRNS"})
+_PIXEL_CHUNKS = frozenset({b"IHDR", b"IDAT", b"IEND", *_COLOUR_CHUNKS})
 _COLOUR_SIZES = ((b"gAMA", 4), (b"cHRM", 32), (b"sRGB", 1), (b"cICP", 4))
 _READ_CHUNKS = (b"eXIf", b"iCCP", b"acTL", *(kind for kind, _ in _COLOUR_SIZES))
 
@@ -43,64 +40,37 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
         raise UndecodableImage(f"The PNG says it has {depth} bits in colour type {colour_type}, which do not exist.")
     extra = {kind: _ancillary(data, chunks.get(kind), max_metadata_bytes) for kind in _READ_CHUNKS}
     block = extra[b"eXIf"].removeprefix(exif.PREFIX)
+    xmp = _xmp(_ancillary(data, chunks.get(XMP_KEYWORD), max_metadata_bytes), max_metadata_bytes)
     return Header(
         format="PNG",
         width=width,
         height=height,
-        is_grey=colour_type in (_GREY, _GREY_ALPHA) or (colour_type == _PALETTE and _is_grey_palette(data, chunks)),
-        has_alpha=colour_type in (_GREY_ALPHA, _RGB_ALPHA) or b"tRNS" in chunks,
+        is_grey=colour_type in (GREY, GREY_ALPHA) or (colour_type == PALETTE and _is_grey_palette(data, chunks)),
+        has_alpha=colour_type in (GREY_ALPHA, RGB_ALPHA) or b"tRNS" in chunks,
         depth=depth,
         frames=int.from_bytes(extra[b"acTL"][:4], "big") if extra[b"acTL"] else 1,
-        orientation=exif.orientation(block),
+        orientation=exif.orientation(block, xmp),
         metadata=Metadata(
             icc_profile=_profile(extra[b"iCCP"], max_metadata_bytes),
             exif=block or None,
-            xmp=_xmp(_ancillary(data, chunks.get(XMP_KEYWORD), max_metadata_bytes), max_metadata_bytes),
+            xmp=xmp,
             colour_chunks=tuple((kind, extra[kind]) for kind, size in _COLOUR_SIZES if len(extra[kind]) == size),
         ),
     )
 
 
 def decode(data: bytes, header: Header) -> Planes:
-    """Decode the pixels; only what makes them reaches the decoder.
-
-    They are inflated here, as far as the header says and no further: whatever a bomb holds beyond that stays packed.
-    ISA-L does it so fast that packing them again, as they are, still leaves the whole faster than the decoder alone.
-    """
+    """Decode the pixels; only what makes them reaches the decoder."""
     found = [chunk for chunk in _chunks(data) if chunk.kind in _PIXEL_CHUNKS]
     if not all(_is_sound(data, chunk) for chunk in found):
         raise UndecodableImage("The PNG is damaged: a checksum is wrong.")
-    rows = _inflated_rows(data, found)
-    others = [data[chunk.start : chunk.start + chunk.length + 12] for chunk in found if chunk.kind != b"IDAT"]
-    file = b"".join((SIGNATURE, *others[:-1], png_chunk(b"IDAT", stored(rows)), others[-1]))
-    planes = planes_of(decode_with_opencv(file, header), header)
+    view = memoryview(data)
+    colours = b"".join(view[one.start : one.start + one.length + 12] for one in found if one.kind in _COLOUR_CHUNKS)
+    bodies = [view[one.start + 8 : one.start + 8 + one.length] for one in found if one.kind == b"IDAT"]
+    planes = decode_pixels(PackedPixels(_body(data, found[0]), colours, bodies), header)
     if planes.alpha is None and header.has_alpha:
         return _with_keyed_alpha(planes, header, _key(data))
     return planes
-
-
-def _inflated_rows(data: bytes, chunks: list[_Chunk]) -> bytes:
-    size = _rows_bytes(_body(data, chunks[0]))
-    packed = b"".join(_body(data, chunk) for chunk in chunks if chunk.kind == b"IDAT")
-    try:
-        rows: bytes = isal_zlib.decompressobj().decompress(packed, size)
-    except _INFLATE_ERROR as error:
-        raise UndecodableImage("The PNG is damaged: its pixels cannot be unpacked.") from error
-    if len(rows) < size:
-        raise UndecodableImage(f"The PNG is cut off: {len(rows)} of {size} bytes of pixels are there.")
-    return rows
-
-
-def _rows_bytes(header: bytes) -> int:
-    # Of all rows with their filter bytes, unpacked.
-    width, height, depth, colour_type, *_, interlaced = struct.unpack(">IIBBBBB", header)
-    pixel_bits = depth * _CHANNELS[colour_type]
-    size = 0
-    for left, top, across, down in _ADAM7 if interlaced else ((0, 0, 1, 1),):
-        columns, rows = -(-(width - left) // across), -(-(height - top) // down)
-        if columns > 0 and rows > 0:
-            size += rows * (1 + (columns * pixel_bits + 7) // 8)
-    return size
 
 
 def _with_keyed_alpha(planes: Planes, header: Header, key: int) -> Planes:

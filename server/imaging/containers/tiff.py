@@ -3,26 +3,45 @@
 import io
 import struct
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import PIL.Image
+from numpy.typing import NDArray
 from PIL import TiffImagePlugin
 
 from server.errors import UndecodableImage, UnsupportedImage
-from server.imaging import colour, exif, tiff_directory
-from server.imaging.containers.base import Header, Planes, Samples, metadata_within
+from server.imaging import colour, exif, orientation, tiff_directory, tiff_pages
+from server.imaging.containers.base import ROWS_AT_ONCE, Header, Planes, metadata_within, planes_of_picture
 from server.imaging.metadata import Metadata
-from server.imaging.tiff_directory import LONG, BrokenDirectoryError, Directory, integer_entry
+from server.imaging.tiff_directory import LONG, BrokenDirectoryError, Directory, Entry, integer_entry
+from server.imaging.tiff_layout import (
+    CHANNELS,
+    HEIGHT,
+    PLANAR,
+    ROWS_PER_STRIP,
+    STRIP_BYTES,
+    STRIP_OFFSETS,
+    TILE_BYTES,
+    TILE_HEIGHT,
+    TILE_OFFSETS,
+    TILE_WIDTH,
+    WIDTH,
+    Layout,
+    check_places,
+    layout_of,
+    places,
+)
+from server.imaging.tiff_pages import Pages
 
-WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
-STRIP_OFFSETS, CHANNELS, ROWS_PER_STRIP, STRIP_BYTES, PLANAR = 273, 277, 278, 279, 284
-PREDICTOR, EXTRA_SAMPLES, XMP, ICC_PROFILE = 317, 338, 700, 34675
+BITS, COMPRESSION, PHOTOMETRIC, PREDICTOR, EXTRA_SAMPLES, XMP, ICC_PROFILE = 258, 259, 262, 317, 338, 700, 34675
 
-_INK_SET, _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_BYTES, _SAMPLE_FORMAT = 332, 322, 323, 324, 325, 339
+_INK_SET, _SAMPLE_FORMAT = 332, 339
+_PLACES = frozenset({STRIP_OFFSETS, STRIP_BYTES, TILE_OFFSETS, TILE_BYTES})
 # Fill order, fax options, colour map, JPEG tables and YCbCr's constants: all else that makes pixels.
 _MAKES_PIXELS = frozenset(
-    {WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, STRIP_OFFSETS, CHANNELS, ROWS_PER_STRIP, STRIP_BYTES, PLANAR}
-    | {PREDICTOR, EXTRA_SAMPLES, _INK_SET, _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_BYTES, _SAMPLE_FORMAT}
+    {WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, CHANNELS, ROWS_PER_STRIP, PLANAR, TILE_WIDTH, TILE_HEIGHT}
+    | {PREDICTOR, EXTRA_SAMPLES, _INK_SET, _SAMPLE_FORMAT, *_PLACES}
     | {266, 292, 293, 320, 347, 529, 530, 531, 532}
 )
 _MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
@@ -33,21 +52,22 @@ _COMPRESSIONS |= {32773: "PackBits", 32946: "deflate"}
 _BYTE_COMPRESSIONS = frozenset({1, 5, 8, 32773, 32946})  # those that know nothing of samples
 _PREDICTED_COMPRESSIONS = frozenset({5, 8, 32946})
 _HORIZONTAL = 2
-_MOST_TILE_SIDE = 16_384
+_JPEG, _START_OF_SCAN, _MOST_SCANS = 7, b"\xff\xda", 16  # progressive photos have ten
+_MOST_CHANNELS = 6  # RGB with three more, which are left out
 
 
 def read_header(data: bytes, max_metadata_bytes: int) -> Header:
-    """Read the first directory; a second one counts as a second page."""
-    try:
-        directory = tiff_directory.read_first(data)
-    except BrokenDirectoryError as error:
-        raise UndecodableImage(f"The TIFF is cut off or damaged: {error}.") from error
+    """Read the directory of the picture; what is no smaller copy or mask of another counts as one more page."""
+    directory, pages = _picture(data)
     for tag, kind in ((ICC_PROFILE, "colour profile"), (XMP, "XMP")):
         metadata_within(kind, len(_raw(directory, tag)), max_metadata_bytes)
     depth = max(directory.integers(BITS), default=1)
-    _check_layout(data, directory, depth)
+    _check_kind(directory, depth)
+    layout = layout_of(directory)
+    check_places(layout, directory, len(data))
     photometric, channels = directory.integer(PHOTOMETRIC, _BLACK_IS_ZERO), directory.integer(CHANNELS, 1)
-    block = exif.from_tiff(data, directory)
+    turned_by = orientation.of_directory(directory) or orientation.of_xmp(_raw(directory, XMP)) or orientation.UPRIGHT
+    block = exif.from_tiff(data, directory, is_upright=turned_by == orientation.UPRIGHT)
     metadata_within("EXIF", len(block or b""), max_metadata_bytes)
     is_grey = photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO)
     colours = 1 if is_grey else 3
@@ -60,8 +80,9 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
         and channels == colours + 1
         and directory.integer(EXTRA_SAMPLES, _UNASSOCIATED) in (1, 2),
         depth=depth,
-        frames=1 if directory.next_offset == 0 else 2,
-        orientation=exif.orientation_of(directory),
+        frames=pages,
+        orientation=turned_by,
+        padded_pixels=layout.pixels,
         metadata=Metadata(
             icc_profile=_raw(directory, ICC_PROFILE) or None,
             exif=block,
@@ -72,9 +93,12 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
 
 def decode(data: bytes, header: Header) -> Planes:
     """Decode the pixels, CMYK as sRGB and the alpha not multiplied in; only tags that make pixels reach the decoder."""
-    directory = tiff_directory.read_first(data)
-    sizes = directory.integers(STRIP_BYTES) + directory.integers(_TILE_BYTES)
-    if directory.integer(COMPRESSION, 1) == 1 and sum(sizes) < _least_bytes(directory, header.depth):
+    directory = _picture(data).picture
+    layout = layout_of(directory)
+    held = check_places(layout, directory, len(data))
+    if directory.integer(COMPRESSION, 1) == _JPEG:
+        _refuse_many_scans(data, layout, directory)
+    if directory.integer(COMPRESSION, 1) == 1 and held < _least_bytes(directory, header.depth):
         raise UndecodableImage("The TIFF is cut off: it holds fewer bytes than pixels.")
     if header.depth == 16:
         return _planes_of_16_bits(data, directory, header)
@@ -84,9 +108,27 @@ def decode(data: bytes, header: Header) -> Planes:
     if image.mode == "CMYK":
         return Planes(colour.inks_as_rgb(image, header.metadata.icc_profile), None)
     mode = ("L" if header.is_grey else "RGB") + ("A" if header.has_alpha else "")
-    bands = [np.asarray(band) for band in image.convert(mode).split()]
-    alpha = bands.pop() if header.has_alpha else None
-    return Planes(tuple(bands), alpha)
+    return planes_of_picture(image, mode)
+
+
+def _refuse_many_scans(data: bytes, layout: Layout, directory: Directory) -> None:
+    # Each scan is a pass over all pixels of a piece, whatever its own length. No other bytes look like its beginning
+    # but those of tables, and they hardly ever.
+    if any(data.count(_START_OF_SCAN, place.start, place.stop) > _MOST_SCANS for place in places(layout, directory)):
+        raise UnsupportedImage(f"The TIFF holds JPEG of more than {_MOST_SCANS} scans: save it again, not progressive.")
+
+
+def _picture(data: bytes) -> Pages:
+    try:
+        pages = tiff_pages.find(data)
+    except BrokenDirectoryError as error:
+        raise UndecodableImage(f"The TIFF is cut off or damaged: {error}.") from error
+    picture = pages.picture
+    if not picture.is_whole or picture.left_out & _MAKES_PIXELS:
+        raise UndecodableImage(
+            "The TIFF is cut off or damaged: a tag that makes its pixels comes twice, or not at all."
+        )
+    return pages
 
 
 def _least_bytes(directory: Directory, depth: int) -> int:
@@ -96,7 +138,7 @@ def _least_bytes(directory: Directory, depth: int) -> int:
     return (width * depth * (channels if is_full else 1) + 7) // 8 * height
 
 
-def _check_layout(data: bytes, directory: Directory, depth: int) -> None:
+def _check_kind(directory: Directory, depth: int) -> None:
     compression = directory.integer(COMPRESSION, 1)
     if compression not in _COMPRESSIONS:
         kinds = ", ".join(dict.fromkeys(_COMPRESSIONS.values()))
@@ -110,15 +152,8 @@ def _check_layout(data: bytes, directory: Directory, depth: int) -> None:
             raise UnsupportedImage("TIFF of 16 bits is read as interleaved grey or RGB, with or without alpha, only.")
         if compression not in _BYTE_COMPRESSIONS or directory.integer(PREDICTOR, 1) > _HORIZONTAL:
             raise UnsupportedImage("TIFF of 16 bits is read uncompressed, or as LZW, deflate or PackBits, only.")
-    places = [
-        place
-        for offsets, sizes in ((STRIP_OFFSETS, STRIP_BYTES), (_TILE_OFFSETS, _TILE_BYTES))
-        for place in zip(directory.integers(offsets), directory.integers(sizes), strict=False)
-    ]
-    if not places or any(offset + size > len(data) for offset, size in places):
-        raise UndecodableImage("The TIFF is cut off: its pixels lie outside the file.")
-    if max(directory.integer(_TILE_WIDTH, 1), directory.integer(_TILE_HEIGHT, 1)) > _MOST_TILE_SIDE:
-        raise UnsupportedImage(f"TIFF with tiles of more than {_MOST_TILE_SIDE} pixels a side is not read.")
+    if channels > _MOST_CHANNELS:
+        raise UnsupportedImage(f"TIFF with {channels} channels is not read: at most {_MOST_CHANNELS} are.")
 
 
 def _raw(directory: Directory, tag: int) -> bytes:
@@ -127,10 +162,14 @@ def _raw(directory: Directory, tag: int) -> bytes:
 
 def _with_directory(data: bytes, directory: Directory, changes: Mapping[int, int | None]) -> bytes:
     # The same file with one more directory at its end, which its header points to instead.
-    rows, height = directory.integer(ROWS_PER_STRIP, 0), directory.integer(HEIGHT, 1)
-    if rows > height:  # "all rows" is often written as 2**32 - 1
-        changes = {**changes, ROWS_PER_STRIP: height}
-    kept = [entry for tag, entry in directory.entries.items() if tag in _MAKES_PIXELS and tag not in changes]
+    layout = layout_of(directory)
+    if layout.offsets == STRIP_OFFSETS:
+        changes = {**changes, ROWS_PER_STRIP: layout.height}
+    kept = [
+        _first_values(entry, layout.pieces) if tag in _PLACES else entry
+        for tag, entry in directory.entries.items()
+        if tag in _MAKES_PIXELS and tag not in changes
+    ]
     for tag, value in changes.items():
         if value is not None:
             kept.append(integer_entry(directory.order, tag, LONG, value))
@@ -138,6 +177,11 @@ def _with_directory(data: bytes, directory: Directory, changes: Mapping[int, int
     pointer = struct.pack(f"{directory.order}I", at)
     pieces = (data[:4], pointer, memoryview(data)[8:], bytes(at - len(data)))
     return b"".join((*pieces, tiff_directory.write(directory.order, kept, at)))
+
+
+def _first_values(entry: Entry, count: int) -> Entry:
+    each = len(entry.raw) // max(1, entry.count)
+    return replace(entry, count=min(count, entry.count), raw=entry.raw[: count * each])
 
 
 def _opened(data: bytes) -> PIL.Image.Image:
@@ -156,26 +200,36 @@ def _planes_of_16_bits(data: bytes, directory: Directory, header: Header) -> Pla
     step = channels * 2
     changes: dict[int, int | None] = {WIDTH: width * step, BITS: 8, CHANNELS: 1, PHOTOMETRIC: _BLACK_IS_ZERO}
     changes |= dict.fromkeys((PREDICTOR, EXTRA_SAMPLES, PLANAR, _SAMPLE_FORMAT))
-    tile_width = directory.integer(_TILE_WIDTH, 0)
+    tile_width = directory.integer(TILE_WIDTH, 0)
     if tile_width:
-        changes[_TILE_WIDTH] = tile_width * step
+        changes[TILE_WIDTH] = tile_width * step
     image = _opened(_with_directory(data, directory, changes))
-    kind = np.dtype(f"{directory.order}u2")
-    samples = np.asarray(image).view(kind).reshape(height, width, channels).astype(np.uint16)
-    if directory.integer(PREDICTOR, 1) == _HORIZONTAL and directory.integer(COMPRESSION, 1) in _PREDICTED_COMPRESSIONS:
-        for left in range(0, width, tile_width or width):
+    adds_up = (
+        directory.integer(PREDICTOR, 1) == _HORIZONTAL and directory.integer(COMPRESSION, 1) in _PREDICTED_COMPRESSIONS
+    )
+    planes = [np.empty((height, width), np.uint16) for _ in range(channels)]
+    for top in range(0, height, ROWS_AT_ONCE):
+        rows = slice(top, min(height, top + ROWS_AT_ONCE))
+        part = np.asarray(image.crop((0, rows.start, width * step, rows.stop)))
+        samples = part.view(f"{directory.order}u2").reshape(-1, width, channels).astype(np.uint16)
+        for left in range(0, width, tile_width or width) if adds_up else ():
             piece = samples[:, left : left + (tile_width or width)]
             np.add.accumulate(piece, axis=1, dtype=np.uint16, out=piece)
-    bands: list[Samples] = [np.ascontiguousarray(samples[:, :, channel]) for channel in range(channels)]
-    alpha = bands[-1] if header.has_alpha else None
-    colours = bands[: 1 if header.is_grey else 3]
+        for channel, plane in enumerate(planes):
+            plane[rows] = samples[:, :, channel]
+    alpha = planes[-1] if header.has_alpha else None
+    colours = planes[: 1 if header.is_grey else 3]
     if alpha is not None and directory.integer(EXTRA_SAMPLES, 0) == _PREMULTIPLIED:
-        colours = [_divided(band, alpha) for band in colours]
+        for colour_plane in colours:
+            _divide(colour_plane, alpha)
     if directory.integer(PHOTOMETRIC, _BLACK_IS_ZERO) == _WHITE_IS_ZERO:
-        colours = [np.invert(band) for band in colours]
+        for colour_plane in colours:
+            np.invert(colour_plane, out=colour_plane)
     return Planes(tuple(colours), alpha)
 
 
-def _divided(band: Samples, alpha: Samples) -> Samples:
+def _divide(plane: NDArray[np.uint16], alpha: NDArray[np.uint16]) -> None:
     full = np.float32(65535)
-    return np.minimum(np.rint(band * (full / np.maximum(alpha, 1))), full).astype(np.uint16)
+    for top in range(0, len(plane), ROWS_AT_ONCE):
+        rows = slice(top, top + ROWS_AT_ONCE)
+        plane[rows] = np.minimum(np.rint(plane[rows] * (full / np.maximum(alpha[rows], 1))), full)

@@ -31,6 +31,7 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
     for kind in (b"ICCP", b"EXIF", b"XMP "):
         metadata_within(kind.decode().strip(), chunks.get(kind, (0, 0))[1], max_metadata_bytes)
     block = _body(data, chunks.get(b"EXIF")).removeprefix(exif.PREFIX)
+    xmp = _body(data, chunks.get(b"XMP ")) or None
     return Header(
         format="WebP",
         width=width,
@@ -38,11 +39,11 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
         is_grey=False,
         has_alpha=has_alpha,
         frames=max(1, frames),
-        orientation=exif.orientation(block),
+        orientation=exif.orientation(block, xmp),
         metadata=Metadata(
             icc_profile=_body(data, chunks.get(b"ICCP")) or None,
             exif=block or None,
-            xmp=_body(data, chunks.get(b"XMP ")) or None,
+            xmp=xmp,
         ),
     )
 

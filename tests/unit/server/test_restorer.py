@@ -15,9 +15,11 @@ from server.app import create_restorer
 from server.backends.base import BackendInfo, Pixels, PromptWeights
 from server.backends.simulated import SimulatedBackend
 from server.batching.job import Priority
-from server.errors import BackendError, BackendUnavailable, Draining, InvalidImage, NotReady, QueueFull
+from server.errors import BackendError, BackendUnavailable, Draining, InvalidImage, MemoryShort, NotReady, QueueFull
+from server.imaging.memory import DecodedRoom
 from server.imaging.output import PngEffort
 from server.metrics import Metrics
+from server.photo import Photo
 from server.restoration import Restored, RestoreOptions
 from server.restorer import Restorer, Status
 from server.settings import Settings
@@ -94,6 +96,68 @@ def test_an_image_comes_back_in_its_size_with_its_pixels_and_its_timings() -> No
     registry = play(scene).registry
     for stage in ("decode", "queue", "inference", "encode", "total"):
         assert registry.get_sample_value("promptir_stage_duration_seconds_count", {"stage": stage}) == 1
+
+
+def test_large_images_beyond_the_room_are_refused_before_they_are_decoded_and_the_room_is_given_back() -> None:
+    backend = GatedBackend()
+    large = cv2.imencode(".png", np.zeros((3000, 3000, 3), np.uint8))[1].tobytes()  # 27 MB decoded
+
+    async def scene(restorer: Restorer) -> None:
+        await restorer.start()
+        restorer._decoded = DecodedRoom(50 * 2**20)
+        backend.gate.clear()
+        first = asyncio.create_task(restorer.restore(large, RestoreOptions()))
+        while not restorer._decoded.held_bytes:  # noqa: ASYNC110 - there is nothing to be told by
+            await asyncio.sleep(0.001)
+        with pytest.raises(QueueFull, match="decoded"):
+            await restorer.restore(large, RestoreOptions())
+        backend.gate.set()
+        assert (await first).width == 3000
+        assert restorer._decoded.held_bytes == 0
+
+    metrics = play(scene, backend)
+    assert metrics.registry.get_sample_value("promptir_refusals_total", {"reason": "queue-full"}) == 1
+
+
+def test_a_shortage_of_memory_under_way_is_a_refusal_and_nothing_is_held_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def cut(photo: Photo, tile: object) -> Pixels:
+        raise MemoryError
+
+    async def scene(restorer: Restorer) -> None:
+        await restorer.start()
+        with monkeypatch.context() as patch:
+            patch.setattr(Photo, "cut", cut)
+            for size in ((16, 16), (300, 300), (2000, 2000)):
+                with pytest.raises(MemoryShort):
+                    await restorer.restore(png(*size), RestoreOptions())
+        assert restorer._decoded.held_bytes == 0
+        assert (await restorer.restore(png(16, 16), RestoreOptions())).width == 16
+
+    play(scene)
+
+
+def test_a_backend_that_has_no_memory_is_a_refusal_too() -> None:
+    class Poor(GatedBackend):
+        is_short = False
+
+        def run(self, batch: Pixels, weights: PromptWeights | None = None) -> Pixels:
+            if self.is_short:
+                raise MemoryError
+            return super().run(batch, weights)
+
+    backend = Poor()
+
+    async def scene(restorer: Restorer) -> None:
+        await restorer.start()
+        backend.is_short = True
+        with pytest.raises(MemoryShort):
+            await restorer.restore(png(16, 16), RestoreOptions())
+        with pytest.raises(MemoryShort):
+            await restorer.restore_frames(np.zeros((1, 3, 16, 16), np.float32), RestoreOptions())
+
+    play(scene, backend)
 
 
 def test_the_life_is_starting_then_ready_then_draining() -> None:

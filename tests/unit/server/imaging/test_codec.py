@@ -152,7 +152,7 @@ def test_damage_in_the_middle_of_a_png_is_undecodable(encode: Encode) -> None:
 @pytest.mark.parametrize("output", list(OutputFormat))
 def test_other_threads_run_while_pixels_are_decoded_and_encoded(output: OutputFormat) -> None:
     scene = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
-    image = decode(write_png(scene))
+    image = decode(write_png(cv2.split(scene)))
     data = codec.encode(image, image.planes, output, QUALITY)
     header = probe(data, LIMITS)
     assert lets_others_run(lambda: codec.decode(data, header))

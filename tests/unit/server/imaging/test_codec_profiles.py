@@ -16,7 +16,7 @@ from server.imaging.codec import OutputFormat
 from server.imaging.header import probe
 from server.imaging.metadata import Metadata
 from server.imaging.output import ColourPolicy, MetadataPolicy, OutputOptions
-from server.imaging.png_writer import write_png
+from server.imaging.png_writer import png_chunk, write_png
 
 Encode = Callable[..., bytes]
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -104,7 +104,7 @@ def test_an_srgb_profile_converts_to_itself_and_sixteen_bits_keep_their_profile(
     converted = codec.decode(data, probe(data, LIMITS), ColourPolicy.SRGB)
     assert converted.metadata.icc_profile is None
     np.testing.assert_array_equal(np.rint(converted.crop() * 255), noise.transpose(2, 0, 1))
-    deep = write_png(np.zeros((4, 4, 3), np.uint16), Metadata(icc_profile=WIDE))
+    deep = write_png([np.zeros((4, 4), np.uint16)] * 3, Metadata(icc_profile=WIDE))
     assert codec.decode(deep, probe(deep, LIMITS), ColourPolicy.SRGB).metadata.icc_profile == WIDE
 
 
@@ -115,3 +115,77 @@ def test_a_broken_profile_costs_itself_and_not_the_image(encode: Encode) -> None
     hollow = WIDE[:128] + bytes(len(WIDE) - 128)
     data = encode("PNG", icc_profile=hollow)
     assert codec.decode(data, probe(data, LIMITS), ColourPolicy.SRGB).metadata.icc_profile is None
+
+
+def with_chunks(data: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
+    return data[:33] + b"".join(png_chunk(kind, body) for kind, body in chunks) + data[33:]
+
+
+LINEAR = (b"gAMA", (100_000).to_bytes(4, "big"))
+P3 = (b"cICP", bytes((12, 13, 0, 1)))
+
+
+def test_a_name_does_not_make_a_profile_srgb(encode: Encode) -> None:
+    named = bytearray(WIDE)
+    description = named.index(b"w\0i\0d\0e\0")
+    named[description : description + 8] = b"s\0R\0G\0B\0"
+    assert "sRGB" in ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(bytes(named))))
+    data, same = encode("PNG", icc_profile=bytes(named)), encode("PNG", icc_profile=WIDE)
+    converted, expected = (codec.decode(one, probe(one, LIMITS), ColourPolicy.SRGB) for one in (data, same))
+    np.testing.assert_array_equal(converted.crop(), expected.crop())
+    assert np.abs(converted.crop() - decode(data).crop()).max() > 0.02
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("padding", [b"\0", bytes(3), b"padding that is long"])
+def test_a_padded_profile_is_cut_to_its_size_and_used(kind: str, padding: bytes, encode: Encode) -> None:
+    data = encode(kind, icc_profile=WIDE + padding)
+    assert decode(data).metadata.icc_profile == WIDE
+    converted = codec.decode(data, probe(data, LIMITS), ColourPolicy.SRGB)
+    assert np.abs(converted.crop() - decode(data).crop()).max() > 0.02
+    assert answered(data, OutputFormat.JPEG).info["icc_profile"] == WIDE
+
+
+@pytest.mark.parametrize("chunk", [LINEAR, P3])
+@pytest.mark.parametrize(
+    ("mode", "output"),
+    [
+        *((mode, output) for mode in ("RGB", "RGBA") for output in (OutputFormat.JPEG, OutputFormat.WEBP)),
+        *((mode, OutputFormat.TIFF) for mode in ("L", "LA", "RGB", "RGBA")),
+        ("L", OutputFormat.JPEG),
+    ],
+)
+def test_what_png_says_about_colour_in_short_is_a_profile_in_other_formats(
+    output: OutputFormat, mode: str, chunk: tuple[bytes, bytes], encode: Encode
+) -> None:
+    data = with_chunks(encode("PNG", mode), chunk)
+    plain, restored = answered(encode("PNG", mode), output), answered(data, output)
+    assert "icc_profile" not in plain.info
+    np.testing.assert_array_equal(np.asarray(restored), np.asarray(plain))
+    profile = ImageCms.ImageCmsProfile(io.BytesIO(restored.info["icc_profile"]))
+    assert profile.profile.xcolor_space.strip() == ("GRAY" if mode in ("L", "LA") else "RGB")
+
+
+def test_what_png_says_about_colour_in_short_stays_as_it_is_in_png(encode: Encode) -> None:
+    image = decode(with_chunks(encode("PNG"), LINEAR))
+    file = codec.encode(image, image.planes, OutputFormat.PNG, QUALITY)
+    assert png_chunk(*LINEAR) in file
+    assert b"iCCP" not in file
+
+
+def test_colours_that_png_describes_in_short_are_converted_to_srgb_where_asked() -> None:
+    flat = write_png([np.full((4, 4), 55, np.uint8)] * 3)
+    data = with_chunks(flat, LINEAR)
+    converted = codec.decode(data, probe(data, LIMITS), ColourPolicy.SRGB)
+    assert {int(plane[0, 0]) for plane in converted.planes} <= {127, 128, 129}
+    assert converted.metadata == Metadata()
+    grey = with_chunks(write_png([np.full((4, 4), 55, np.uint8)]), LINEAR)
+    converted = codec.decode(grey, probe(grey, LIMITS), ColourPolicy.SRGB)
+    assert (len(converted.planes), abs(int(converted.planes[0][0, 0]) - 128) <= 1) == (1, True)
+
+
+def test_linear_grey_becomes_srgb_in_webp_which_has_no_grey() -> None:
+    data = with_chunks(write_png([np.full((16, 16), 55, np.uint8)]), LINEAR)
+    shown = answered(data, OutputFormat.WEBP)
+    assert abs(int(np.asarray(shown)[8, 8, 0]) - 128) <= 2
+    assert "icc_profile" not in shown.info

@@ -131,3 +131,24 @@ def test_a_strip_that_unpacks_to_too_little_is_undecodable() -> None:
     data = by_hand(np.zeros((4, 4, 3), np.uint16), t257=5, t278=5)
     with pytest.raises(UndecodableImage):
         decode(data)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_jpeg_in_a_tiff_is_read_unless_it_makes_the_decoder_pass_many_times(progressive: bool) -> None:
+    grey = PIL.Image.fromarray(RNG.integers(0, 256, (16, 16), dtype=np.uint8))
+    file = io.BytesIO()
+    grey.save(file, "JPEG", progressive=progressive, quality=90)
+    start = file.getvalue().index(b"\xff\xda")
+    scans = file.getvalue()[start:-2]
+    for count, is_read in ((1, True), (50, False)):
+        strip = file.getvalue()[:start] + scans * count + b"\xff\xd9"
+        body = strip + bytes(len(strip) % 2)
+        tags = {256: 16, 257: 16, 258: 8, 259: 7, 262: 1, 273: 8, 277: 1, 278: 16, 279: len(strip)}
+        entries = [integer_entry("<", tag, 4, value) for tag, value in tags.items()]
+        data = b"II*\0" + struct.pack("<I", 8 + len(body)) + body + write("<", entries, 8 + len(body))
+        if is_read:
+            expected = np.asarray(PIL.Image.open(io.BytesIO(file.getvalue())))
+            assert np.abs(decode(data).colour[0].astype(int) - expected).max() <= 2
+        else:
+            with pytest.raises(UnsupportedImage, match="scans"):
+                decode(data)

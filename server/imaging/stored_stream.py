@@ -1,0 +1,38 @@
+"""Stored stream: bytes as a zlib stream that packs nothing (RFC 1950, RFC 1951 section 3.2.4)."""
+
+import struct
+from collections.abc import Iterable
+
+from isal import isal_zlib
+
+_START = b"\x78\x01"
+_HEADER_BYTES, _CHECKSUM_BYTES = 5, 4
+_BLOCK_BYTES = 65_535
+
+
+def stored_bytes(size: int) -> int:
+    """The length of the stream of `size` bytes, at least one."""
+    blocks = -(-size // _BLOCK_BYTES)
+    return len(_START) + blocks * _HEADER_BYTES + size + _CHECKSUM_BYTES
+
+
+def store(pieces: Iterable[bytes | memoryview], size: int, into: memoryview) -> int:
+    """Write the stream of `size` bytes, which come in pieces, into a buffer of `stored_bytes`; returns those that came.
+
+    A stream of fewer is not whole. The bytes are never held twice, because a large photo has hundreds of megabytes.
+    """
+    into[: len(_START)] = _START
+    at, done, room, checksum = len(_START), 0, 0, 1
+    for piece in pieces:
+        checksum = isal_zlib.adler32(piece, checksum)
+        rest = memoryview(piece)
+        while len(rest):
+            if room == 0:
+                room = min(_BLOCK_BYTES, size - done)
+                struct.pack_into("<BHH", into, at, done + room == size, room, room ^ 0xFFFF)
+                at += _HEADER_BYTES
+            part, rest = rest[:room], rest[room:]
+            into[at : at + len(part)] = part
+            at, done, room = at + len(part), done + len(part), room - len(part)
+    struct.pack_into(">I", into, at, checksum)
+    return done
