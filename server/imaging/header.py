@@ -40,6 +40,9 @@ def probe(data: bytes, limits: LimitSettings) -> Header:
         )
     name = containers.format_of(data)
     header = containers.BY_FORMAT[name].read_header(data, limits.max_metadata_bytes)
+    # By these an upload was admitted and charged before it was whole, so they must be what is decoded.
+    if dimensions(name, data) not in (None, (header.height, header.width)):
+        raise UndecodableImage(f"The {name} states two sizes.")
     if header.orientation >= 5:  # the transposed half of the eight
         header = replace(header, width=header.height, height=header.width)
     hold_against(header.height, header.width, limits)
