@@ -11,6 +11,7 @@ from PIL import ExifTags
 from server.errors import InvalidRequest
 from server.imaging import exif
 from server.imaging.containers import avif
+from server.imaging.containers.heif.code_points import with_code_points
 from server.imaging.metadata import Metadata
 from server.imaging.output import OutputFormat
 
@@ -54,6 +55,9 @@ def write_lossy(output: OutputFormat, pixels: NDArray[np.uint8], quality: int, m
             options["advanced"] = _LOSSLESS_ALPHA
     file = io.BytesIO()
     image.save(file, output.name, exif=block, xmp=xmp, **options)
+    points = dict(metadata.colour_chunks).get(b"cICP")
+    if output is OutputFormat.AVIF and points and not options["icc_profile"]:
+        return with_code_points(file.getvalue(), points)
     return file.getvalue()
 
 

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from server.errors import ImageTooLarge, UndecodableImage
+from server.errors import ImageTooLarge, UndecodableImage, UnsupportedImage
 from server.imaging.metadata import Metadata
 
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
@@ -58,6 +58,12 @@ def metadata_within(kind: str, size: int, max_metadata_bytes: int) -> None:
             f"The image carries more than {max_metadata_bytes} bytes of {kind}: remove it, or send less.",
             max_metadata_bytes=max_metadata_bytes,
         )
+
+
+def several_frames(name: str) -> UnsupportedImage:
+    """The refusal of an animation, or of a file of several pages, with a word on how to split it."""
+    advice = f"split it first, for example with `magick upload.{name.lower()} frame-%03d.png`"
+    return UnsupportedImage(f"The {name} holds more than one frame, and one is taken: {advice}.")
 
 
 def decode_with_opencv(data: bytes, header: Header) -> Samples:
