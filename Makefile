@@ -89,15 +89,15 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.serve: $(VENV)/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[cpu]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[cpu,heif]"
 	touch $@
 
 $(VENV)/.loadtest: $(VENV)/.serve
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[cpu,loadtest]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[cpu,heif,loadtest]"
 	touch $@
 
 $(VENV)/.develop: $(VENV)/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[cpu,export,train,dev,docs]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[cpu,heif,export,train,dev,docs]"
 	touch $@ $(VENV)/.serve
 
 clean:

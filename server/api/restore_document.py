@@ -24,7 +24,7 @@ IMAGES: dict[str, Any] = {
 REQUEST_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "One still image, raw or as a form: JPEG, PNG, WebP, TIFF, BMP or AVIF.",
+        "description": "One still image, raw or as a form: JPEG, PNG, WebP, TIFF, BMP, AVIF or HEIC.",
         "content": {
             "multipart/form-data": {
                 "schema": {

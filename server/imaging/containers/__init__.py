@@ -39,9 +39,7 @@ def format_of(data: bytes) -> str:
     if name:
         what = f"{name} is not read here: convert it to one of the kinds that are"
     if name == heic.NAME:
-        what = (
-            f"HEIC is not read by this server, whose operator can install the extra `{heic.EXTRA}`: convert the photo"
-        )
+        what = f"HEIC is read with the extra `{heic.EXTRA}`, which this server lacks; convert the photo to another kind"
     if name == "GIF":
         what = "GIF is not read here: save the picture, or each frame of an animation, as one of the kinds that are"
     raise UnsupportedImage(f"{what}: {kinds}.", allowed_formats=list(FORMATS))
