@@ -232,7 +232,8 @@ class Restorer:
         self._metrics.count_degradations(degradations)
         mode, canvas = Mode.WHOLE if grid.is_whole else Mode.TILED, runs.shared or canvas
         size, masked = (grid.width, grid.height), runs.shared is not None
-        return Restored(encoded, output, *size, timings, mode, grid.runs, report, canvas, masked, degradations)
+        dropped = tuple(sorted(header.parts))
+        return Restored(encoded, output, *size, timings, mode, grid.runs, report, canvas, masked, degradations, dropped)
 
     async def restore_frames(
         self,

@@ -78,6 +78,11 @@ _RESTORED: dict[int | str, dict[str, Any]] = {
                 "`noise=0.981, jpeg=0.210`; absent where the model names none.",
                 "schema": {"type": "string"},
             },
+            "X-Restore-Dropped": {
+                "description": "What the upload held beside the picture and the answer does not, such as "
+                "`gain-map, motion-video`; absent where it held nothing else.",
+                "schema": {"type": "string"},
+            },
             "ETag": {
                 "description": "Names the answer by the upload, the options and the model.",
                 "schema": {"type": "string"},

@@ -18,6 +18,7 @@ from server.imaging.output import ColourPolicy, MetadataPolicy, OutputOptions
 from server.imaging.output import OutputFormat as OutputFormat
 from server.imaging.png_writer import write_png
 from server.imaging.tiff_writer import write_tiff
+from server.imaging.xmp import without_claims
 
 _EIGHT_BITS = np.dtype(np.uint8)
 _DEFAULT_OPTIONS = OutputOptions()
@@ -110,6 +111,7 @@ def encode(
     metadata = image.metadata
     if options.metadata is MetadataPolicy.STRIP:
         metadata = metadata.without_notes()
+    metadata = replace(metadata, xmp=without_claims(metadata.xmp))
     if output in (OutputFormat.PNG, OutputFormat.TIFF):
         samples = _interleaved(planes, image.alpha)
         if output is OutputFormat.PNG:

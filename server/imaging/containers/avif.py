@@ -8,6 +8,7 @@ import numpy as np
 from server.errors import InvalidImage, UndecodableImage, UnsupportedImage
 from server.imaging.containers.base import Header, Planes, Samples, decode_with_opencv, planes_of
 from server.imaging.containers.heif.picture import Crop, Picture, for_decoder, read_picture
+from server.imaging.xmp import parts_of
 
 NAME = "AVIF"
 
@@ -29,6 +30,7 @@ def header_of(picture: Picture, name: str) -> Header:
         depth=picture.depth,
         orientation=picture.orientation,
         metadata=picture.metadata,
+        parts=parts_of(picture.metadata.xmp) | ({"gain-map"} if picture.has_gain_map else set()),
     )
 
 

@@ -32,6 +32,8 @@ class Header:
     """EXIF 1..8, still to be applied to the decoded pixels."""
     metadata: Metadata = field(default_factory=Metadata)
     """As in the file, the profile and the EXIF perhaps broken."""
+    parts: frozenset[str] = frozenset()
+    """What else the file holds, of which no answer has anything: gain-map, motion-video, depth-map."""
 
 
 class Planes(NamedTuple):

@@ -33,9 +33,11 @@ from server.imaging.jpeg_markers import (
     walk,
 )
 from server.imaging.metadata import Metadata
+from server.imaging.xmp import parts_of
 
 XMP_PREFIX = b"http://ns.adobe.com/xap/1.0/\0"
 
+_GAIN_MAP_PREFIX = b"urn:iso:std:iso:ts:21496:-1\0"
 _ICC_PREFIX = b"ICC_PROFILE\0"
 # APP0 and APP14 say which colours the components are.
 _BEFORE_SCANS = SOF | {DHT, DQT, DRI, DAC, APP0, APP14}
@@ -74,7 +76,8 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
             f"JPEG with {len(components)} channels of {precision} bits is not read: use 1 or 3 of 8."
         )
     _coded(data, layout)
-    block = _first_body(data, layout.before, exif.PREFIX)
+    block, xmp = _first_body(data, layout.before, exif.PREFIX), _first_body(data, layout.before, XMP_PREFIX)
+    has_gain_map = any(_bodies(data, layout.before, APP2, _GAIN_MAP_PREFIX))
     return Header(
         format="JPEG",
         width=width,
@@ -85,8 +88,9 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
         metadata=Metadata(
             icc_profile=_profile(data, layout.before, max_metadata_bytes),
             exif=block,
-            xmp=_first_body(data, layout.before, XMP_PREFIX),
+            xmp=xmp,
         ),
+        parts=parts_of(xmp) | ({"gain-map"} if has_gain_map else set()),
     )
 
 
