@@ -12,7 +12,7 @@ from server.backends.base import Pixels
 from server.errors import UndecodableImage
 from server.imaging import colour, containers
 from server.imaging.containers.base import Header, Planes, Samples
-from server.imaging.lossy_writer import write_lossy
+from server.imaging.lossy_writer import write_deep, write_lossy, writes_deep
 from server.imaging.metadata import Metadata
 from server.imaging.output import ColourPolicy, MetadataPolicy, OutputOptions
 from server.imaging.output import OutputFormat as OutputFormat
@@ -96,6 +96,11 @@ def decode(data: bytes, header: Header, colours: ColourPolicy = ColourPolicy.KEE
     return Image(planes.colour, planes.alpha, metadata)
 
 
+def keeps_depth(output: OutputFormat, *, has_alpha: bool) -> bool:
+    """Whether samples of more than 8 bits are written with more than 8."""
+    return output in (OutputFormat.PNG, OutputFormat.TIFF) or writes_deep(output, has_alpha=has_alpha)
+
+
 def encode(
     image: Image,
     planes: Sequence[Samples],
@@ -105,8 +110,9 @@ def encode(
 ) -> bytes:
     """Encode restored planes, as many and of the type that `image` has, with what else it carries.
 
-    `quality` 1..100 is for the lossy formats. PNG and TIFF keep alpha, grey and 16 bits. JPEG, WebP and AVIF are 8
-    bits; JPEG shows transparent parts on white. Raises InvalidRequest if a side is longer than the format can hold.
+    `quality` 1..100 is for the lossy formats. PNG and TIFF keep alpha, grey and 16 bits. JPEG and WebP are 8 bits, and
+    AVIF 10 where there are more than 8 and no alpha; JPEG shows transparent parts on white. Raises InvalidRequest if a
+    side is longer than the format can hold.
     """
     metadata = image.metadata
     if options.metadata is MetadataPolicy.STRIP:
@@ -117,6 +123,8 @@ def encode(
         if output is OutputFormat.PNG:
             return write_png(samples, metadata, options.effort)
         return write_tiff(samples, metadata)
+    if image.dtype != _EIGHT_BITS and writes_deep(output, has_alpha=image.alpha is not None):
+        return write_deep(output, [plane.astype(np.uint16, copy=False) for plane in planes], quality, metadata)
     samples, metadata = _for_lossy(planes, image.alpha, output, metadata)
     return write_lossy(output, samples, quality, metadata)
 
