@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from server.errors import ImageTooLarge, UndecodableImage, UnsupportedImage
-from server.imaging import exif
+from server.imaging import exif, tiff_directory
 from server.imaging.containers.base import metadata_within, several_frames
 from server.imaging.containers.heif.boxes import Box, BrokenBoxError, Fields
 from server.imaging.containers.heif.code_points import code_points
@@ -251,5 +251,9 @@ def _metadata(items: Items, primary: Item, max_metadata_bytes: int) -> Metadata:
 
 
 def _exif_block(content: bytes) -> bytes:
-    # Its first four bytes say how far behind them the TIFF header stands.
-    return content[4 + int.from_bytes(content[:4], "big") :].removeprefix(exif.PREFIX)
+    # Its first four bytes say how far behind them the TIFF header stands; some writers leave that out, or say nothing.
+    for at in (4 + int.from_bytes(content[:4], "big"), 4, 0):
+        block = content[at:].removeprefix(exif.PREFIX)
+        if block[:4] in tiff_directory.HEADERS:
+            return block
+    return b""

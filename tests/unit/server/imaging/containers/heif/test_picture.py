@@ -40,6 +40,14 @@ def test_only_the_exif_and_xmp_of_the_picture_are_read() -> None:
     assert found.orientation == 1  # the tables alone say how it is turned
 
 
+@pytest.mark.parametrize(
+    "start", [bytes(4), b"\0\0\0\6Exif\0\0", b"\0\0\0\3abc", b"\xff\xff\xff\xff", b"\0\0\0\0Exif\0\0", b""]
+)
+def test_exif_is_found_however_its_writer_counted(start: bytes) -> None:
+    note = Piece(b"Exif", start + TIFF)
+    assert read_picture(heif(PICTURE, note, references=[(b"cdsc", 2, [1])]), "AVIF", MOST).metadata.exif == TIFF
+
+
 @pytest.mark.parametrize("stray", [b"II*\0\xff\xff\xff\xff", b"MM\0*" * 20, b"Exif\0\0II*\0" + b"\xff" * 99])
 @pytest.mark.parametrize("place", ["behind", "in the tables", "in another item"])
 def test_bytes_that_look_like_exif_are_not_read_as_exif(stray: bytes, place: str) -> None:
