@@ -54,6 +54,8 @@ fuzz: $(VENV)/.develop ## ten thousand hostile requests, the OpenAPI document an
 	SCHEMATHESIS_EXAMPLES=200 $(BIN)/python -m pytest tests/integration/test_openapi_truth.py
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[fuzz]"
 	$(BIN)/python tests/fuzz/fuzz_image.py -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -timeout=10
+	$(BIN)/python tests/fuzz/fuzz_walkers.py boxes -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=10
+	$(BIN)/python tests/fuzz/fuzz_walkers.py markers -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=10
 
 gpu-report: ## time the network on the NVIDIA GPU at hand; takes the Python whose torch sees it, PYTHON=...
 	$(PYTHON) loadtests/gpu_report.py
@@ -89,15 +91,15 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.serve: $(VENV)/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[cpu]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[cpu,heif]"
 	touch $@
 
 $(VENV)/.loadtest: $(VENV)/.serve
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[cpu,loadtest]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[cpu,heif,loadtest]"
 	touch $@
 
 $(VENV)/.develop: $(VENV)/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[cpu,export,train,dev,docs]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[cpu,heif,export,train,dev,docs]"
 	touch $@ $(VENV)/.serve
 
 clean:

@@ -13,8 +13,8 @@ lock() { # output, then what uv is asked for
 # Build tools are asked for by the project itself, in [build-system].
 python3 -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' |
     lock build.txt "$@" -
-lock cpu.txt "$@" --extra cpu --extra tracing --extra grpc pyproject.toml
-lock gpu.txt "$@" --extra gpu --extra tracing --extra grpc pyproject.toml
+lock cpu.txt "$@" --extra cpu --extra heif --extra tracing --extra grpc pyproject.toml
+lock gpu.txt "$@" --extra gpu --extra heif --extra tracing --extra grpc pyproject.toml
 lock export.txt "$@" --extra export --extra cpu pyproject.toml
 # One flavour is put on top of either image, so what they share must be the same in all three.
 for flavour in tensorrt tensorrt-rtx; do

@@ -3,9 +3,9 @@
 import asyncio
 import time
 from collections.abc import Callable, Hashable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from server.cores import cores
 from server.metrics import Metrics
@@ -32,6 +32,7 @@ class CodecThreads:
         self.count = min(MAX_THREADS, cores())
         self._threads: ThreadPoolExecutor | None = None
         self._reader: ThreadPoolExecutor | None = None
+        self._given = set[Future[Any]]()
         self._pending_s = 0.0
         self._images = 0
         self._pixel_s: dict[Hashable, float] = {}
@@ -51,6 +52,11 @@ class CodecThreads:
                 threads.shutdown(wait=False, cancel_futures=True)
 
     @property
+    def is_busy(self) -> bool:
+        """Whether a thread still works; Python would wait for it at the end of the process."""
+        return any(future.running() for future in tuple(self._given))
+
+    @property
     def backlog_s(self) -> float:
         """Predicted seconds until the threads are done with all images that were announced."""
         return self._pending_s / self.count
@@ -68,11 +74,19 @@ class CodecThreads:
 
     async def run(self, work: Callable[[], T]) -> T:
         """Do it in one of the threads."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        return await self._do(self._threads, work)
 
     async def read(self, work: Callable[[], T]) -> T:
         """Look into a file, in a thread of its own: it takes little, and must not wait behind all that is decoded."""
-        return await asyncio.get_running_loop().run_in_executor(self._reader, work)
+        return await self._do(self._reader, work)
+
+    async def _do(self, threads: ThreadPoolExecutor | None, work: Callable[[], T]) -> T:
+        if threads is None:
+            raise RuntimeError("the threads were not started")
+        future = threads.submit(work)
+        self._given.add(future)
+        future.add_done_callback(self._given.discard)
+        return await asyncio.wrap_future(future)
 
     def predict(self, kind: Hashable, pixels: int) -> float:
         """Seconds of one thread; a kind that was never seen is taken for the costliest that was."""

@@ -134,6 +134,8 @@ class Restored:
     """Whether that run held images of several sizes."""
     degradations: Degradations | None = None
     """None where the model names none."""
+    dropped: tuple[str, ...] = ()
+    """What the upload held beside the picture and the answer does not: gain-map, motion-video, depth-map, bit-depth."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from server.batching.snapshot import Snapshot
 from server.batching.worker import NewBackend
 from server.codec_threads import CodecThreads
 from server.frame import Frame, Frames
-from server.imaging import tiling
+from server.imaging import codec, tiling
 from server.imaging.entity_tag import entity_tag
 from server.imaging.header import probe
 from server.imaging.memory import DecodedRoom, blaming_memory
@@ -87,6 +87,11 @@ class Restorer:
     def failure(self) -> Exception | None:
         """Why it takes no requests any more, for good."""
         return self._workers.failure
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a codec still works, for nobody any more once this is stopped."""
+        return self._codecs.is_busy
 
     @property
     def max_backlog_s(self) -> float:
@@ -233,7 +238,9 @@ class Restorer:
         self._metrics.count_degradations(degradations)
         mode, canvas = Mode.WHOLE if grid.is_whole else Mode.TILED, runs.shared or canvas
         size, masked = (grid.width, grid.height), runs.shared is not None
-        return Restored(encoded, output, *size, timings, mode, grid.runs, report, canvas, masked, degradations)
+        keeps_depth = header.depth <= 8 or codec.keeps_depth(output, has_alpha=header.has_alpha)
+        dropped = tuple(sorted(header.parts if keeps_depth else header.parts | {"bit-depth"}))
+        return Restored(encoded, output, *size, timings, mode, grid.runs, report, canvas, masked, degradations, dropped)
 
     async def restore_frames(
         self,

@@ -16,6 +16,7 @@ from server.restoration import Restored, Timings
 RESTORE_MODE = b"x-restore-mode"
 RESTORE_CANVAS = b"x-restore-canvas"
 DEGRADATIONS = b"x-degradations"
+RESTORE_DROPPED = b"x-restore-dropped"
 _LONGEST_STEM = 100
 _VARY = (b"vary", b"Accept")
 
@@ -55,6 +56,8 @@ def restored_answer(restored: Restored, filename: str | None, tag: str, *, as_js
         headers.append((RESTORE_CANVAS, b"%dx%d; %b" % (width, height, b"masked" if restored.masked else b"plain")))
     if restored.degradations is not None:
         headers.append((DEGRADATIONS, degradations_header(restored.degradations)))
+    if restored.dropped:
+        headers.append((RESTORE_DROPPED, ", ".join(restored.dropped).encode()))
     if restored.report is None:
         headers.append((b"content-disposition", suggested))
     return Answer(200, headers, content)

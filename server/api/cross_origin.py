@@ -15,6 +15,7 @@ _READ = [
     "Server-Timing",
     "X-Degradations",
     "X-Request-Id",
+    "X-Restore-Dropped",
     "X-Restore-Mode",
 ]
 _REMEMBERED_S = 600

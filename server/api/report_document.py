@@ -43,6 +43,10 @@ class ReportDocument(BaseModel):
         "where the artifact names none."
     )
     timings: TimingsDocument
+    dropped: list[str] = Field(
+        default_factory=list,
+        description="What the upload held beside the picture and the answer lacks, such as gain-map or motion-video.",
+    )
 
     @classmethod
     def of(cls, restored: Restored) -> Self:
@@ -63,6 +67,7 @@ class ReportDocument(BaseModel):
             ),
             prompt_weights=None if weights is None else [list(level) for level in weights],
             degradations=None if restored.degradations is None else dict(restored.degradations),
+            dropped=list(restored.dropped),
             timings=TimingsDocument(
                 decode_ms=timings.decode_s * 1e3,
                 queue_ms=timings.queue_s * 1e3,

@@ -24,7 +24,7 @@ IMAGES: dict[str, Any] = {
 REQUEST_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "One still image, raw or as a form: JPEG, PNG, WebP, TIFF, BMP or AVIF.",
+        "description": "One still image, raw or as a form: JPEG, PNG, WebP, TIFF, BMP, AVIF or HEIC.",
         "content": {
             "multipart/form-data": {
                 "schema": {
@@ -77,6 +77,11 @@ _RESTORED: dict[int | str, dict[str, Any]] = {
             "X-Degradations": {
                 "description": "The probability of each degradation that the network found, such as "
                 "`noise=0.981, jpeg=0.210`; absent where the model names none.",
+                "schema": {"type": "string"},
+            },
+            "X-Restore-Dropped": {
+                "description": "What the upload held beside the picture and the answer does not, such as "
+                "`gain-map, motion-video`; absent where it held nothing else.",
                 "schema": {"type": "string"},
             },
             "ETag": {

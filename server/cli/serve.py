@@ -4,10 +4,11 @@ import argparse
 import asyncio
 import gc
 import logging
+import os
 import socket
 import sys
 from functools import partial
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 from wsgiref.simple_server import WSGIServer
 
 import uvicorn
@@ -86,7 +87,17 @@ def run(arguments: argparse.Namespace) -> int:
     if restorer.failure is not None:
         raise BackendUnavailable(str(restorer.failure))
     log.info("stopped")
+    if restorer.is_busy:
+        leave(0)
     return 0
+
+
+def leave(code: int) -> NoReturn:
+    """End the process without waiting for threads: what a codec still makes has nobody left to take it."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _serve_scrapes(http: HttpSettings, registry: CollectorRegistry) -> WSGIServer | None:

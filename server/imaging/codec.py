@@ -12,13 +12,14 @@ from server.backends.base import Pixels
 from server.errors import UndecodableImage
 from server.imaging import colour, containers
 from server.imaging.containers.base import Header, Planes, Samples
-from server.imaging.lossy_writer import write_lossy
+from server.imaging.lossy_writer import write_deep, write_lossy, writes_deep
 from server.imaging.memory import blaming_memory
 from server.imaging.metadata import Metadata
 from server.imaging.output import ColourPolicy, MetadataPolicy, OutputOptions
 from server.imaging.output import OutputFormat as OutputFormat
 from server.imaging.png_writer import write_png
 from server.imaging.tiff_writer import write_tiff
+from server.imaging.xmp import without_claims
 
 _EIGHT_BITS = np.dtype(np.uint8)
 _DEFAULT_OPTIONS = OutputOptions()
@@ -103,6 +104,11 @@ def _decode(data: bytes, header: Header, colours: ColourPolicy) -> Image:
     return Image(planes.colour, planes.alpha, metadata)
 
 
+def keeps_depth(output: OutputFormat, *, has_alpha: bool) -> bool:
+    """Whether samples of more than 8 bits are written with more than 8."""
+    return output in (OutputFormat.PNG, OutputFormat.TIFF) or writes_deep(output, has_alpha=has_alpha)
+
+
 def encode(
     image: Image,
     planes: Sequence[Samples],
@@ -112,9 +118,9 @@ def encode(
 ) -> bytes:
     """Encode restored planes, as many and of the type that `image` has, with what else it carries.
 
-    `quality` 1..100 is for the lossy formats. PNG and TIFF keep alpha, grey and 16 bits. JPEG, WebP and AVIF are 8
-    bits; JPEG shows transparent parts on white. Raises InvalidRequest if a side is longer than the format can hold, and
-    MemoryShort.
+    `quality` 1..100 is for the lossy formats. PNG and TIFF keep alpha, grey and 16 bits. JPEG and WebP are 8 bits, and
+    AVIF 10 where there are more than 8 and no alpha; JPEG shows transparent parts on white. Raises InvalidRequest if a
+    side is longer than the format can hold, and MemoryShort.
     """
     with blaming_memory(sum(plane.nbytes for plane in planes)):
         return _encode(image, planes, output, quality, options)
@@ -126,12 +132,16 @@ def _encode(
     metadata = image.metadata
     if options.metadata is MetadataPolicy.STRIP:
         metadata = metadata.without_notes()
+    metadata = replace(metadata, xmp=without_claims(metadata.xmp))
     if output in (OutputFormat.PNG, OutputFormat.TIFF):
         layers = [*planes] if image.alpha is None else [*planes, image.alpha]
         if output is OutputFormat.PNG:
             return write_png(layers, metadata, options.effort)
         return write_tiff(layers, metadata.with_profile(is_grey=len(planes) == 1))
-    metadata = metadata.with_profile(is_grey=len(planes) == 1)
+    if output is not OutputFormat.AVIF or b"cICP" not in dict(metadata.colour_chunks):  # AVIF says it in code points
+        metadata = metadata.with_profile(is_grey=len(planes) == 1)
+    if image.dtype != _EIGHT_BITS and writes_deep(output, has_alpha=image.alpha is not None):
+        return write_deep(output, [plane.astype(np.uint16, copy=False) for plane in planes], quality, metadata)
     samples, metadata = _for_lossy(planes, image.alpha, output, metadata)
     return write_lossy(output, samples, quality, metadata)
 

@@ -2,10 +2,8 @@
 
 import struct
 
-# SOF0 to SOF15 without DHT (C4), JPG (C8) and DAC (CC), which share the range: ITU-T T.81, table B.1.
-_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_START_OF_SCAN = 0xDA
-_MOST_SEGMENTS = 1000  # a photo has dozens; a hostile file would keep the event loop busy
+from server.imaging import jpeg_markers
+
 _LOSSLESS_WEBP, _LOSSY_WEBP_START = 0x2F, b"\x9d\x01\x2a"
 
 
@@ -27,18 +25,12 @@ def _png(start: bytes) -> tuple[int, int] | None:
 
 
 def _jpeg(start: bytes) -> tuple[int, int] | None:
-    at = 2
-    for _ in range(_MOST_SEGMENTS):
-        lead, marker = struct.unpack_from(">BB", start, at)
-        if lead != 0xFF or marker == _START_OF_SCAN:
-            return None
-        if marker == 0xFF:  # a fill byte
-            at += 1
-            continue
-        length, _, height, width = struct.unpack_from(">HBHH", start, at + 2)
-        if marker in _START_OF_FRAME:
-            return height, width
-        at += 2 + max(2, length)
+    for segment in jpeg_markers.walk(start):
+        if segment.marker in jpeg_markers.SOF:
+            frame = jpeg_markers.frame(start, segment)
+            return None if frame is None else (frame.height, frame.width)
+        if segment.marker == jpeg_markers.SOS:
+            break
     return None
 
 

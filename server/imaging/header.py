@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
-from server.errors import EmptyUpload, ImageTooLarge, UndecodableImage, UnsupportedImage
+from server.errors import EmptyUpload, ImageTooLarge, UndecodableImage
 from server.imaging import containers
 from server.imaging.containers.base import Header as Header
+from server.imaging.containers.base import several_frames
 from server.imaging.dimensions import dimensions
 from server.imaging.memory import blaming_memory
 from server.settings import LimitSettings
@@ -42,10 +43,14 @@ def probe(data: bytes, limits: LimitSettings) -> Header:
     name = containers.format_of(data)
     with blaming_memory():
         header = containers.BY_FORMAT[name].read_header(data, limits.max_metadata_bytes)
+    # By these an upload was admitted and charged before it was whole, so they must be what is decoded.
+    if dimensions(name, data) not in (None, (header.height, header.width)):
+        raise UndecodableImage(f"The {name} states two sizes.")
     if header.orientation >= 5:  # the transposed half of the eight
         header = replace(header, width=header.height, height=header.width)
     hold_against(header.height, header.width, limits)
-    _refuse_several_frames(header)
+    if header.frames > 1:
+        raise several_frames(header.format)
     return header
 
 
@@ -63,9 +68,3 @@ def hold_against(height: int, width: int, limits: LimitSettings) -> None:
             f"The image is {width} x {height}, {width * height} pixels; at most {limits.max_image_pixels} are taken.",
             max_image_pixels=limits.max_image_pixels,
         )
-
-
-def _refuse_several_frames(header: Header) -> None:
-    if header.frames > 1:
-        advice = f"split it first, for example with `magick upload.{header.format.lower()} frame-%03d.png`"
-        raise UnsupportedImage(f"The {header.format} holds more than one frame, and one is taken: {advice}.")

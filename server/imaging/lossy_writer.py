@@ -1,8 +1,11 @@
-"""Lossy writer: 8-bit pixels to JPEG, WebP and AVIF."""
+"""Lossy writer: 8-bit pixels to JPEG, WebP and AVIF, and deeper ones to AVIF."""
 
 import io
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+import cv2
 import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
@@ -11,6 +14,8 @@ from PIL import ExifTags
 from server.errors import InvalidRequest
 from server.imaging import exif
 from server.imaging.containers import avif
+from server.imaging.containers.heif.code_points import with_code_points
+from server.imaging.deep_avif_writer import write_deep_avif
 from server.imaging.metadata import Metadata
 from server.imaging.output import OutputFormat
 
@@ -27,15 +32,25 @@ _LOSSLESS_ALPHA = {"alpha:lossless": "1"}
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
+def writes_deep(output: OutputFormat, *, has_alpha: bool) -> bool:
+    """Whether samples of more than 8 bits keep them: in AVIF, whose deep alpha could not be kept without loss."""
+    return output is OutputFormat.AVIF and not has_alpha and hasattr(cv2, "imencodeWithMetadata")
+
+
+def write_deep(output: OutputFormat, planes: Sequence[NDArray[np.uint16]], quality: int, metadata: Metadata) -> bytes:
+    """Encode one grey (H, W) plane or three of RGB; raises InvalidRequest as `write_lossy` does."""
+    _hold_sides(output, *planes[0].shape)
+    notes = replace(metadata, exif=_without_orientation(metadata.exif or b"") or None)
+    return write_deep_avif(list(planes), quality, _AVIF_SPEED, notes)
+
+
 def write_lossy(output: OutputFormat, pixels: NDArray[np.uint8], quality: int, metadata: Metadata) -> bytes:
     """Encode (H, W, C) pixels, C = 1 grey, 3 RGB or 4 RGBA (not JPEG); the alpha loses nothing.
 
     Raises InvalidRequest if a side is longer than the format can hold.
     """
     height, width, channels = pixels.shape
-    longest = LONGEST_SIDE[output]
-    if max(height, width) > longest:
-        raise InvalidRequest(f"{output.name} holds at most {longest} pixels a side: ask for PNG.")
+    _hold_sides(output, height, width)
     image = PIL.Image.frombuffer(_MODES[channels], (width, height), pixels, "raw", _MODES[channels], 0, 1)
     options: dict[str, Any] = {"quality": quality, "icc_profile": metadata.icc_profile or b""}
     block, xmp = metadata.exif or b"", metadata.xmp or b""
@@ -54,7 +69,16 @@ def write_lossy(output: OutputFormat, pixels: NDArray[np.uint8], quality: int, m
             options["advanced"] = _LOSSLESS_ALPHA
     file = io.BytesIO()
     image.save(file, output.name, exif=block, xmp=xmp, **options)
+    points = dict(metadata.colour_chunks).get(b"cICP")
+    if output is OutputFormat.AVIF and points and not options["icc_profile"]:
+        return with_code_points(file.getvalue(), points)
     return file.getvalue()
+
+
+def _hold_sides(output: OutputFormat, height: int, width: int) -> None:
+    longest = LONGEST_SIDE[output]
+    if max(height, width) > longest:
+        raise InvalidRequest(f"{output.name} holds at most {longest} pixels a side: ask for PNG.")
 
 
 def _without_orientation(block: bytes) -> bytes:

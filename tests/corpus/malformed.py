@@ -18,7 +18,7 @@ SIDE = 32
 def corpus() -> dict[str, bytes]:
     """Every file by its name, which says what is wrong with it."""
     files: dict[str, bytes] = {}
-    for make in (_cut_files, _pngs, _png_bombs, _jpegs, _webps, _tiffs, _others):
+    for make in (_cut_files, _pngs, _png_bombs, _jpegs, _jpeg_scans, _webps, _tiffs, _avifs, _others):
         for name, data in make():
             assert name not in files, name
             files[name] = data
@@ -184,6 +184,84 @@ def _jpegs() -> Iterator[tuple[str, bytes]]:
     yield "ten-thousand-scans.jpeg", progressive[:-2] + progressive[last:-2] * 10_000 + b"\xff\xd9"
     yield "cmyk-cut.jpeg", photo("JPEG", "CMYK")[:-200]
     yield "cmyk-with-broken-profile.jpeg", photo("JPEG", "CMYK", icc_profile=_recursive_icc().replace(b"RGB ", b"CMYK"))
+
+
+def _progressive(width: int, height: int) -> tuple[bytes, bytes]:
+    # A flat grey picture up to its first scan of all coefficients, and a scan that refines none of them.
+    tables = _segment(0xDB, b"\0" + b"\1" * 64) + _segment(
+        0xC2, struct.pack(">BHHB3s", 8, height, width, 1, b"\1\x11\0")
+    )
+    codes = _segment(0xC4, b"\0\1" + bytes(16)) + _segment(0xC4, b"\x10\1\1" + bytes(14) + b"\xe0\0")
+    blocks = -(-width // 8) * -(-height // 8)
+    first = _segment(0xDA, b"\1\1\0\0\0\0") + bytes(-(-blocks // 8))
+    runs = "0" + "0" * 14
+    bits = runs * -(-blocks // 16384)
+    bits += "1" * (-len(bits) % 8)
+    coded = bytes(int(bits[at : at + 8], 2) for at in range(0, len(bits), 8)).replace(b"\xff", b"\xff\0")
+    scan = _segment(0xDA, b"\1\1\0\1\x3f\x01") + coded
+    return b"\xff\xd8" + tables + codes + first, scan
+
+
+def _jpeg_scans() -> Iterator[tuple[str, bytes]]:
+    good = photo("JPEG")
+    head, scan = _progressive(2048, 2048)
+    for name, lone in (("tem", b"\xff\1"), ("restart", b"\xff\xd3"), ("fill", b"\xff\xff\xff")):
+        hidden = b"".join(lone + (scan * 400).ljust(65_498, b"\0") for _ in range(8))
+        yield f"three-thousand-scans-behind-{name}.jpeg", head + hidden + b"\xff\xd9"
+    head, scan = _progressive(7000, 7000)
+    yield "thirty-scans-of-49-megapixels.jpeg", head + scan * 30 + b"\xff\xd9"
+    tiny = _segment(0xEB, _segment(0xC0, struct.pack(">BHHB3s", 8, 1, 1, 1, b"\1\x11\0")))
+    yield "another-size-behind-tem.jpeg", good[:2] + b"\xff\1\0\6" + tiny + good[2:]
+    yield "another-size-behind-restart.jpeg", good[:2] + b"\xff\xd0\0\6" + tiny + good[2:]
+    yield "megabytes-of-tem.jpeg", good[:2] + b"\xff\1" * 2_000_000 + good[2:]
+    yield "megabytes-of-stuffed-bytes.jpeg", good[:-2] + b"\xff\0" * 2_000_000 + b"\xff\xd9"
+    yield "no-end-marker.jpeg", good[:-2]
+    yield "no-end-marker-and-a-trailer.jpeg", good[:-2] + b"SEFHj\0\0\0" * 99
+    yield "ends-with-another-picture.jpeg", good[:-2] + good
+    claims = b"http://ns.adobe.com/xap/1.0/\0<a xmlns:h='http://ns.adobe.com/hdr-gain-map/1.0/'" + b" h:a='1'" * 9
+    yield "broken-claims.jpeg", good[:2] + _segment(0xE1, claims) + good[2:]
+
+
+def _box(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + len(body), kind) + body
+
+
+def _full_box(kind: bytes, body: bytes, version: int = 0) -> bytes:
+    return _box(kind, struct.pack(">I", version << 24) + body)
+
+
+def _avifs() -> Iterator[tuple[str, bytes]]:
+    good = photo("AVIF")
+    kinds = _box(b"ftyp", b"avif\0\0\0\0avifmif1miaf")
+    handler, first = _full_box(b"hdlr", b"\0\0\0\0pict" + bytes(13)), _full_box(b"pitm", b"\0\1")
+    info = _full_box(b"infe", b"\0\1\0\0av01\0", version=2)
+    one, none = _full_box(b"iinf", b"\0\1" + info), _full_box(b"iloc", b"\x44\0\0\0")
+
+    def tables(*boxes: bytes) -> bytes:
+        return kinds + _full_box(b"meta", b"".join((handler, first, *boxes)))
+
+    many = b"".join(
+        _full_box(b"infe", struct.pack(">IH4s", number, 0, b"av01") + b"\0", version=3) for number in range(1, 100_001)
+    )
+    yield "hundred-thousand-items.avif", tables(_full_box(b"iinf", struct.pack(">I", 100_000) + many, 1), none)
+    places = b"".join(struct.pack(">IHHH", number, 0, 0, 0) for number in range(1, 40_001))
+    yield "forty-thousand-places.avif", tables(one, _full_box(b"iloc", struct.pack(">BBI", 0, 0, 40_000) + places, 2))
+    extents = struct.pack(">BBHHHH", 0x44, 0, 1, 1, 0, 65_535) + struct.pack(">II", 0, 2**20) * 65_535
+    yield "a-file-sixty-thousand-times-over.avif", tables(one, _full_box(b"iloc", extents))
+    yield "million-properties.avif", tables(one, none, _box(b"iprp", _box(b"ipco", _box(b"skip", b"") * 1_000_000)))
+    of_items = b"".join(struct.pack(">IBB", number, 1, 1) for number in range(1, 20_001))
+    listed = _box(b"ipco", _full_box(b"ispe", bytes(8))) + _full_box(b"ipma", struct.pack(">I", 20_000) + of_items, 1)
+    yield "twenty-thousand-properties-of-items.avif", tables(one, none, _box(b"iprp", listed))
+    yield "million-references.avif", tables(one, none, _full_box(b"iref", _box(b"thmb", b"\0\1\0\0") * 1_000_000))
+    yield "two-lists-of-items.avif", tables(one, one, none)
+    yield "boxes-in-boxes.avif", tables(one, none, _box(b"iprp", _box(b"ipco", b"")) * 2)
+    yield "million-boxes.avif", good + _box(b"free", b"") * 1_000_000
+    yield "exif-header-behind.avif", good + _box(b"free", b"II*\0\xff\xff\xff\xff" * 9)
+    size = good.index(b"ispe") + 8
+    large = photo("AVIF").replace(good[size : size + 8], struct.pack(">II", 1, 1))
+    yield "smaller-than-its-stream.avif", large
+    yield "brand-of-nobody.avif", good.replace(b"ftypavif", b"ftypnone").replace(b"avif", b"none")
+    yield "no-brands-but-heif.avif", _box(b"ftyp", b"mif1\0\0\0\0mif1miafmiafmiaf") + good[32:]
 
 
 def _riff(*chunks: tuple[bytes, bytes]) -> bytes:

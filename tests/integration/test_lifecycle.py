@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -46,6 +47,20 @@ def test_a_signal_drains_and_the_exit_code_is_zero(signal_name: str, start: Any,
     assert server.lines[-1]["message"] == "stopped"
     with pytest.raises(httpx.ConnectError):
         httpx.get(server.url)
+
+
+def test_the_end_does_not_wait_for_what_a_codec_still_makes(start: Any, png: Image) -> None:
+    server = start().until_ready()
+    data = png(2900, 2900)
+    with connect(server.url) as connection:
+        head = f"POST /restore?effort=small&tile=1024 HTTP/1.1\r\nHost: here\r\nContent-Length: {len(data)}\r\n\r\n"
+        connection.sendall(head.encode() + data)
+        server.until(lambda: server.metric("promptir_batch_size_sum") >= 9)  # all its tiles; to write it takes seconds
+    server.terminate()
+    began = time.monotonic()
+    assert server.wait() == 0
+    assert time.monotonic() - began < 4
+    assert server.lines[-1]["message"] == "stopped"
 
 
 def test_an_upload_that_is_still_arriving_at_the_signal_is_accepted_work(start: Any, png: Image) -> None:

@@ -87,6 +87,29 @@ def test_a_report_comes_with_the_image_in_two_parts(server: Any, png: Image, sam
     np.testing.assert_array_equal(samples(image.get_content()), samples(data))
 
 
+def test_what_is_dropped_beside_the_picture_is_said(server: Any, jpeg_with_claims: bytes) -> None:
+    plain = server.client.post("/restore", params={"format": "same"}, content=jpeg_with_claims)
+    assert plain.headers["x-restore-dropped"] == "gain-map, motion-video"
+    assert b"MotionPhoto" not in plain.content
+    reported = server.client.post(
+        "/restore", params={"report": "true"}, content=jpeg_with_claims, headers={"Accept": "application/json"}
+    )
+    assert reported.json()["dropped"] == ["gain-map", "motion-video"]
+    again = server.client.post("/restore", content=plain.content)
+    assert "x-restore-dropped" not in again.headers
+
+
+@pytest.fixture
+def jpeg_with_claims() -> bytes:
+    packet = (
+        b"<x:xmpmeta xmlns:x='adobe:ns:meta/'><a xmlns:h='http://ns.adobe.com/hdr-gain-map/1.0/' h:Version='1.0' "
+        b"xmlns:c='http://ns.google.com/photos/1.0/camera/' c:MotionPhoto='1'/></x:xmpmeta>"
+    )
+    file = io.BytesIO()
+    PIL.Image.new("RGB", (16, 16), "teal").save(file, "JPEG", xmp=packet)
+    return file.getvalue() + b"a video"
+
+
 def test_a_report_is_json_with_the_image_inside_for_who_names_json(server: Any, png: Image, samples: Samples) -> None:
     data = png(20, 30)
     response = server.client.post(

@@ -14,7 +14,7 @@ from server.cli.restore.lists import path_of, sources_of
 from server.errors import InvalidRequest
 from server.imaging.output import OutputFormat
 
-INPUT_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".avif"})
+INPUT_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".avif", ".heic", ".heif"})
 OUTPUT_BY_SUFFIX = {
     ".png": OutputFormat.PNG,
     ".jpg": OutputFormat.JPEG,

@@ -3,14 +3,16 @@
 from collections.abc import Mapping
 
 from server.errors import UnsupportedImage
-from server.imaging.containers import avif, bmp, jpeg, png, tiff, webp
+from server.imaging.containers import avif, bmp, heic, jpeg, png, tiff, webp
 from server.imaging.containers.base import Container
+from server.imaging.containers.heif.brands import format_by_brands
 from server.imaging.tiff_pages import camera_raw
 
 BY_FORMAT: Mapping[str, Container] = {"JPEG": jpeg, "PNG": png, "WebP": webp, "TIFF": tiff, "BMP": bmp, "AVIF": avif}
+if heic.is_installed():
+    BY_FORMAT = {**BY_FORMAT, heic.NAME: heic}
 FORMATS = tuple(BY_FORMAT)
 
-_BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"hevc": "HEIC", b"mif1": "AVIF"}
 # Of cameras whose raw files are no TIFF, or say so at once; the others are known by their directories.
 _CAMERA_RAW = {
     b"II*\0\x10\0\0\0CR": "Canon CR2",
@@ -53,6 +55,8 @@ def format_of(data: bytes) -> str:
     what = "The upload is not an image of a kind that is read here"
     if name:
         what = f"{name} is not read here: convert it to one of the kinds that are"
+    if name == heic.NAME:
+        what = f"HEIC is read with the extra `{heic.EXTRA}`, which this server lacks; convert the photo to another kind"
     if name == "GIF":
         what = "GIF is not read here: save the picture, or each frame of an animation, as one of the kinds that are"
     raise UnsupportedImage(f"{what}: {kinds}.", allowed_formats=list(FORMATS))
@@ -62,7 +66,7 @@ def _named(data: bytes) -> str:
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WebP"
     if data[4:8] == b"ftyp":
-        return _BRANDS.get(data[8:12], "")
+        return format_by_brands(data)
     return _starting(_SIGNATURES, data)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from server.errors import ImageTooLarge, UndecodableImage
+from server.errors import ImageTooLarge, UndecodableImage, UnsupportedImage
 from server.imaging.metadata import Metadata
 
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
@@ -36,6 +36,8 @@ class Header:
     """EXIF 1..8, still to be applied to the decoded pixels."""
     metadata: Metadata = field(default_factory=Metadata)
     """As in the file, the profile and the EXIF perhaps broken."""
+    parts: frozenset[str] = frozenset()
+    """What else the file holds, of which no answer has anything: gain-map, motion-video, depth-map."""
     padded_pixels: int = 0
     """The pixels of all tiles that are decoded whole, where they are more than those of the image."""
 
@@ -75,6 +77,12 @@ def metadata_within(kind: str, size: int, max_metadata_bytes: int) -> None:
             f"The image carries more than {max_metadata_bytes} bytes of {kind}: remove it, or send less.",
             max_metadata_bytes=max_metadata_bytes,
         )
+
+
+def several_frames(name: str) -> UnsupportedImage:
+    """The refusal of an animation, or of a file of several pages, with a word on how to split it."""
+    advice = f"split it first, for example with `magick upload.{name.lower()} frame-%03d.png`"
+    return UnsupportedImage(f"The {name} holds more than one frame, and one is taken: {advice}.")
 
 
 def decode_with_opencv(data: bytes | NDArray[np.uint8], header: Header) -> Samples:

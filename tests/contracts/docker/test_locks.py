@@ -11,7 +11,11 @@ from packaging.utils import canonicalize_name
 
 PROJECT = Path(__file__).resolve().parents[3]
 PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text())
-EXTRAS = {"cpu": ["cpu", "tracing", "grpc"], "gpu": ["gpu", "tracing", "grpc"], "export": ["export", "cpu"]}
+EXTRAS = {
+    "cpu": ["cpu", "heif", "tracing", "grpc"],
+    "gpu": ["gpu", "heif", "tracing", "grpc"],
+    "export": ["export", "cpu"],
+}
 """Lock -> the extras of the image it is for."""
 LOCKS = (*EXTRAS, "build", "tensorrt", "tensorrt-rtx")
 

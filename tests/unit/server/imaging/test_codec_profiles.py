@@ -117,6 +117,33 @@ def test_a_broken_profile_costs_itself_and_not_the_image(encode: Encode) -> None
     assert codec.decode(data, probe(data, LIMITS), ColourPolicy.SRGB).metadata.icc_profile is None
 
 
+CLAIMING = XMP.replace(
+    b"<a/>",
+    b"<a xmlns:h='http://ns.adobe.com/hdr-gain-map/1.0/' xmlns:c='http://ns.google.com/photos/1.0/camera/' "
+    b"h:Version='1.0' c:MotionPhoto='1'/>",
+)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "AVIF"])
+@pytest.mark.parametrize("output", list(OutputFormat))
+def test_no_answer_claims_to_have_parts_that_it_has_not(kind: str, output: OutputFormat, encode: Encode) -> None:
+    data = encode(kind, xmp=CLAIMING)
+    restored = answered(data, output)
+    packet = restored.info.get("xmp") or restored.info.get("XML:com.adobe.xmp") or b""
+    packet = packet.encode() if isinstance(packet, str) else packet
+    assert b"xmpmeta" in packet
+    for claim in (b"MotionPhoto", b"Version", b"hdr-gain-map"):
+        assert claim not in packet
+
+
+def test_the_header_of_a_jpeg_names_what_stands_beside_the_picture(encode: Encode) -> None:
+    assert probe(encode("JPEG"), LIMITS).parts == frozenset()
+    assert probe(encode("JPEG", xmp=CLAIMING), LIMITS).parts == {"gain-map", "motion-video"}
+    plain = encode("JPEG")
+    iso = b"\xff\xe2\0\x22urn:iso:std:iso:ts:21496:-1\0\0\0\0\0"
+    assert probe(plain[:2] + iso + plain[2:], LIMITS).parts == {"gain-map"}
+
+
 def with_chunks(data: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
     return data[:33] + b"".join(png_chunk(kind, body) for kind, body in chunks) + data[33:]
 

@@ -9,6 +9,7 @@ import pytest
 
 from server.errors import ImageTooLarge, UndecodableImage, UnsupportedImage
 from server.imaging.containers import jpeg
+from server.imaging.dimensions import dimensions
 
 MOST = 10**6
 
@@ -49,9 +50,7 @@ def test_fill_bytes_comments_and_pictures_behind_the_end_do_not_matter() -> None
     plain = photo()
     odd = with_segments(plain, (0xFE, b"comment"), (0xED, b"8BIM" * 100)).replace(b"\xff\xdb", b"\xff\xff\xff\xdb", 1)
     odd += b"\xff\xd8\xff\xda" * 500  # a phone's second picture
-    header = jpeg.read_header(odd, MOST)
-    for ours, theirs in zip(jpeg.decode(odd, header).colour, jpeg.decode(plain, header).colour, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    same_planes(odd, plain)
 
 
 def test_as_many_scans_as_cameras_write_are_read_and_thousands_are_not() -> None:
@@ -68,6 +67,68 @@ def test_marker_bytes_within_a_comment_between_scans_hide_nothing() -> None:
     comment = b"\xff\xfe\0\x06\xff\xd9\xff\xd9"
     with pytest.raises(UnsupportedImage, match="scans"):
         jpeg.read_header(progressive[:-2] + (comment + progressive[last:-2]) * 200 + b"\xff\xd9", MOST)
+
+
+HIDING = [b"\xff\1", b"\xff\xd3", b"\xff\xff", b"\xff\0", b"\xff\xfe\0\4\xff\xda"]
+
+
+@pytest.mark.parametrize("hiding", HIDING)
+def test_scans_are_counted_behind_markers_without_a_length(hiding: bytes) -> None:
+    progressive = photo(progressive=True)
+    last = progressive.rindex(b"\xff\xda")
+    block = progressive[last:-2] * 100
+    hidden = progressive[:-2] + (hiding + block + bytes(65_536)) * 2 + b"\xff\xd9"
+    with pytest.raises(UnsupportedImage, match="scans"):
+        jpeg.read_header(hidden, MOST)
+
+
+def test_a_scan_that_adds_nothing_to_a_whole_picture_never_reaches_the_decoder() -> None:
+    plain = photo()
+    scan = plain.index(b"\xff\xda")
+    more = plain[:-2] + plain[scan:-2] * 3000 + b"\xff\xd9"
+    same_planes(more, plain)
+
+
+@pytest.mark.parametrize("hiding", HIDING)
+def test_the_size_that_a_file_is_charged_by_is_the_size_that_is_decoded(hiding: bytes) -> None:
+    # The other reader of the size took what stands behind such a marker for its length, and met another frame there.
+    plain = photo()
+    frame = b"\xff\xc0" + struct.pack(">HBHHB", 11, 8, 1, 1, 1) + b"\1\x11\0"
+    for length in (b"", b"\0\6"):
+        data = plain[:2] + hiding + length + with_segments(b"", (0xEB, frame)) + plain[2:]
+        assert dimensions("JPEG", data) == (16, 24)
+        same_planes(data, plain)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}])
+@pytest.mark.parametrize("trailer", [b"", bytes(999), b"SEFHj\0\0\0SEFT", b"\xff\xc4\0\4ab", b"\xff\xd8\xff\xe0\0\4ab"])
+def test_a_file_without_an_end_marker_but_with_all_pixels_is_read(
+    mode: str, options: dict[str, object], trailer: bytes
+) -> None:
+    plain = photo(mode, **options)
+    same_planes(plain[:-2] + trailer, plain)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize(
+    "options", [{}, {"progressive": True}, {"restart_marker_rows": 1}, {"restart_marker_blocks": 1}]
+)
+def test_a_file_that_lacks_pixels_and_an_end_marker_is_refused_wherever_it_is_cut(
+    mode: str, options: dict[str, object]
+) -> None:
+    plain = photo(mode, **options)
+    scan = plain.index(b"\xff\xda")
+    for end in range(scan + 30, len(plain) - 5):  # the last bytes may be no more than the filling of their bits
+        with pytest.raises(UndecodableImage):
+            same_planes(plain[:end], plain)
+
+
+def same_planes(data: bytes, plain: bytes) -> None:
+    found = jpeg.decode(data, jpeg.read_header(data, MOST))
+    expected = jpeg.decode(plain, jpeg.read_header(plain, MOST))
+    for ours, theirs in zip(found.colour, expected.colour, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.mark.parametrize("transform", [0, 2])

@@ -1,0 +1,70 @@
+"""Boxes: what ISO base media files are made of (ISO/IEC 14496-12, section 4.2)."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+_HEADER, _LONG_HEADER = 8, 16
+_TO_THE_END, _IS_LONG = 0, 1
+
+
+class BrokenBoxError(ValueError):
+    """A box is cut off, or says of itself what cannot be."""
+
+
+class Box(NamedTuple):
+    """Where a box stands, and where its body does."""
+
+    kind: bytes
+    start: int
+    body: int
+    end: int
+
+
+def boxes(data: bytes, start: int, end: int, most: int, *, may_be_cut: bool = False) -> Iterator[Box]:
+    """Yield the boxes between two offsets; raises BrokenBoxError for more than `most`, or one that leaves its room.
+
+    What follows the picture in a file may be cut off or no box at all: `may_be_cut` ends there.
+    """
+    for _ in range(most):
+        if end - start < _HEADER:
+            return
+        size, kind, body = int.from_bytes(data[start : start + 4], "big"), data[start + 4 : start + 8], start + _HEADER
+        if size == _IS_LONG:
+            size, body = int.from_bytes(data[body : body + 8], "big"), start + _LONG_HEADER
+        last = end if size == _TO_THE_END else start + size
+        if not body <= last <= end:
+            if may_be_cut and last > end:
+                yield Box(kind, start, body, end)
+            if may_be_cut:
+                return
+            raise BrokenBoxError(f"a box {kind!r} is cut off")
+        yield Box(kind, start, body, last)
+        start = last
+    if end - start >= _HEADER:
+        raise BrokenBoxError(f"there are more than {most} boxes in one")
+
+
+class Fields:
+    """Takes big-endian fields one after the other; raises BrokenBoxError at the end of their box."""
+
+    def __init__(self, data: bytes, start: int, end: int) -> None:
+        self._data = data
+        self.at = start
+        self._end = end
+
+    def take(self, count: int) -> bytes:
+        if self.at + count > self._end:
+            raise BrokenBoxError("a box is shorter than what it lists")
+        self.at += count
+        return self._data[self.at - count : self.at]
+
+    def integer(self, count: int) -> int:
+        """An unsigned integer of `count` bytes."""
+        return int.from_bytes(self.take(count), "big")
+
+    def text(self) -> bytes:
+        """Bytes up to a zero, which is taken too, or to the end of the box."""
+        end = self._data.find(b"\0", self.at, self._end)
+        found = self._data[self.at : self._end if end < 0 else end]
+        self.at = self._end if end < 0 else end + 1
+        return found

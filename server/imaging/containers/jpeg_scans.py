@@ -1,0 +1,48 @@
+"""JPEG scans: how many there are, and whether they bring all of a picture (ITU-T T.81, annexes B and G)."""
+
+from collections.abc import Sequence
+
+from server.errors import UnsupportedImage
+
+# Cameras write about ten; each costs a pass over all pixels, whatever its own length.
+MOST_SCANS = 100
+# A large photo in more scans than encoders make takes seconds of a processor: 1 ns a pixel and scan.
+USUAL_SCANS, MOST_SCANNED_PIXELS = 20, 10**9
+
+_ALL = (1 << 64) - 1
+
+
+class Scans:
+    """Counts the scans of a frame, and keeps which coefficients of its components have not come whole.
+
+    A sequential scan brings its components whole; a progressive one a band of coefficients, down to some bit.
+    """
+
+    def __init__(self, pixels: int, components: Sequence[int], *, is_progressive: bool) -> None:
+        self._pixels = pixels
+        self._missing = dict.fromkeys(components, _ALL)
+        self._is_progressive = is_progressive
+        self._count = 0
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether no further scan can add to the picture."""
+        return not any(self._missing.values())
+
+    def add(self, parameters: bytes) -> None:
+        """Take the parameters of a scan header; raises UnsupportedImage for more scans than a photo has."""
+        self._count += 1
+        scanned = self._count * self._pixels
+        if self._count > MOST_SCANS or (self._count > USUAL_SCANS and scanned > MOST_SCANNED_PIXELS):
+            raise UnsupportedImage(
+                f"The JPEG has more than {self._count - 1} scans, too many for {self._pixels} pixels: save it again."
+            )
+        if not parameters or len(parameters) < 4 + 2 * parameters[0]:
+            return  # it is for the decoder to refuse
+        first, last, bits = parameters[1 + 2 * parameters[0] :][:3]
+        brought = _ALL
+        if self._is_progressive:
+            brought = sum(1 << at for at in range(first, min(last, 63) + 1)) if bits & 0x0F == 0 else 0
+        for component in parameters[1 : 1 + 2 * parameters[0] : 2]:
+            if component in self._missing:
+                self._missing[component] &= ~brought

@@ -1,0 +1,121 @@
+"""XMP: its packet, without what it says of parts that an answer does not have (XMP, part 1, section 7)."""
+
+import re
+from xml.parsers import expat
+
+# Google's motion photos and their containers, gain maps of Adobe and Apple, and what lies in an extended packet.
+_NAMESPACES = (
+    b"http://ns.google.com/photos/1.0/container/",
+    b"http://ns.google.com/photos/1.0/image/",
+    b"http://ns.google.com/photos/1.0/depthmap/",
+    b"http://ns.google.com/photos/1.0/audio/",
+    b"http://ns.google.com/photos/dd/1.0/",
+    b"http://ns.adobe.com/hdr-gain-map/1.0/",
+    b"http://ns.apple.com/HDRGainMap/1.0/",
+)
+_NAMES = re.compile(rb"MotionPhoto|MicroVideo|OLivePhoto|HasExtendedXMP")
+_MENTIONS = re.compile(b"|".join((*map(re.escape, _NAMESPACES), _NAMES.pattern)))
+_ATTRIBUTE = re.compile(rb"\s+([^\s=]+)\s*=\s*(?:\"[^\"]*\"|'[^']*')")
+_TAG = re.compile(rb"<[^\s/>]+(?:\s+[^\s=/>]+\s*=\s*(?:\"[^\"]*\"|'[^']*'))*\s*(/?)>")
+_DECLARATION = re.compile(rb"\s+xmlns:([^\s=]+)\s*=\s*[\"']([^\"']*)[\"']")
+# A phone writes some fifty; each takes time that no limit on bytes bounds well.
+_MOST_ELEMENTS, _MOST_LEVELS, _MOST_PREFIXES = 20_000, 100, 1000
+
+# What the claims are about, by the names that clients are told.
+_PARTS = {
+    "gain-map": re.compile(rb"http://ns\.adobe\.com/hdr-gain-map/|HDRGainMapVersion|Semantic\s*=\s*[\"']GainMap"),
+    "motion-video": re.compile(rb"MotionPhoto|MicroVideo(?!\w*\s*=\s*[\"']0)|OLivePhoto"),
+    "depth-map": re.compile(rb"http://ns\.google\.com/photos/(?:1\.0/depthmap|dd/1\.0)/"),
+}
+
+Span = tuple[int, int]
+
+
+class _UnreadableError(Exception):
+    pass
+
+
+def parts_of(packet: bytes | None) -> frozenset[str]:
+    """The parts beside the picture of which a packet tells: gain-map, motion-video, depth-map."""
+    return frozenset(name for name, claim in _PARTS.items() if claim.search(packet or b""))
+
+
+def without_claims(packet: bytes | None) -> bytes | None:
+    """The packet without its claims about gain maps, videos and other parts of a file that stand beside the picture.
+
+    What remains is kept byte for byte. None if there are claims in a packet that is broken, or not in UTF-8.
+    """
+    if not packet or not _MENTIONS.search(packet.replace(b"\0", b"")):
+        return packet or None
+    try:
+        spans = _Claims(packet).spans
+    except (expat.ExpatError, _UnreadableError, ValueError):
+        return None
+    packet = _without(packet, spans)
+    declared = (found for found in _DECLARATION.finditer(packet) if found[2].startswith(_NAMESPACES))
+    return _without(packet, [one.span() for one in declared])
+
+
+def _without(packet: bytes, spans: list[Span]) -> bytes:
+    starts = [0, *(end for _, end in spans)]
+    ends = [*(start for start, _ in spans), len(packet)]
+    return b"".join(packet[start:end] for start, end in zip(starts, ends, strict=True))
+
+
+class _Claims:
+    """The places of claims in a packet: attributes, and elements with all that is in them."""
+
+    def __init__(self, packet: bytes) -> None:
+        self.spans: list[Span] = []
+        self._packet = packet
+        self._scopes: list[dict[bytes, bytes]] = [{}]
+        self._claimed_at: int | None = None
+        self._claimed_depth = 0
+        self._tag_ends: list[int | None] = []
+        self._elements = 0
+        self._parser = parser = expat.ParserCreate()
+        parser.StartElementHandler = self._start
+        parser.EndElementHandler = self._end
+        parser.StartDoctypeDeclHandler = self._refuse
+        parser.XmlDeclHandler = self._declared
+        parser.Parse(packet.rstrip(b"\0"), True)
+
+    def _refuse(self, *_: object) -> None:
+        raise _UnreadableError
+
+    def _declared(self, version: str, encoding: str | None, standalone: int) -> None:
+        if encoding is not None and encoding.lower() not in ("utf-8", "us-ascii"):
+            raise _UnreadableError
+
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
+        self._elements += 1
+        at = self._parser.CurrentByteIndex
+        tag = _TAG.match(self._packet, at)
+        if tag is None or self._elements > _MOST_ELEMENTS:
+            raise _UnreadableError
+        declared = {found[1]: found[2] for found in _DECLARATION.finditer(tag[0])}
+        self._scopes.append({**self._scopes[-1], **declared} if declared else self._scopes[-1])
+        if len(self._scopes) > _MOST_LEVELS or len(self._scopes[-1]) > _MOST_PREFIXES:
+            raise _UnreadableError
+        self._tag_ends.append(tag.end() if tag[1] else None)
+        if self._claimed_at is not None:
+            return
+        if self._is_claim(name.encode()):
+            self._claimed_at, self._claimed_depth = at, len(self._scopes)
+            return
+        for found in _ATTRIBUTE.finditer(self._packet, at, tag.end()):
+            if self._is_claim(found[1]):
+                self.spans.append(found.span())
+
+    def _end(self, name: str) -> None:
+        end = self._tag_ends.pop() or self._packet.index(b">", self._parser.CurrentByteIndex) + 1
+        if self._claimed_at is not None and len(self._scopes) == self._claimed_depth:
+            self.spans.append((self._claimed_at, end))
+            self._claimed_at = None
+        self._scopes.pop()
+
+    def _is_claim(self, name: bytes) -> bool:
+        prefix, _, local = name.rpartition(b":")
+        if prefix == b"xmlns":
+            return False
+        return bool(_NAMES.match(local)) or self._scopes[-1].get(prefix, b"").startswith(_NAMESPACES)

@@ -1,0 +1,78 @@
+"""Coverage-guided fuzzing of the walks over hostile bytes: `python tests/fuzz/fuzz_walkers.py boxes|markers [options]`.
+
+The walks alone, without a decoder, so that an input costs microseconds. A finding is an exception that is no refusal,
+two walks that disagree, or a slow input: see `fuzz_image.py` for how to repeat one.
+"""
+
+import sys
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["server.imaging"]):
+    from server.errors import InvalidImage
+    from server.imaging import xmp
+    from server.imaging.containers import jpeg
+    from server.imaging.containers.heif.boxes import BrokenBoxError
+    from server.imaging.containers.heif.brands import format_by_brands
+    from server.imaging.containers.heif.coded_size import av1_sizes, hevc_sizes
+    from server.imaging.containers.heif.picture import for_decoder, read_picture
+    from server.imaging.dimensions import dimensions
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "corpus"))
+import malformed
+
+LONGEST_SEED = 4096
+MOST_METADATA_BYTES = 64 * 1024
+
+
+def read_boxes(data: bytes) -> None:
+    """The tables of HEIF, its coded sizes and its brands."""
+    format_by_brands(data)
+    with suppress(BrokenBoxError):
+        list(av1_sizes(data))
+    with suppress(BrokenBoxError):
+        list(hevc_sizes(data[:200], data[200:]))
+    for name in ("AVIF", "HEIC"):
+        with suppress(InvalidImage):
+            picture = read_picture(data, name, MOST_METADATA_BYTES)
+            shown = bytes(for_decoder(picture))
+            again = read_picture(shown, name, MOST_METADATA_BYTES)
+            assert (again.width, again.height) == (picture.width, picture.height)
+            assert again.metadata.exif is None
+
+
+def read_markers(data: bytes) -> None:
+    """The markers of a JPEG, by both that read its size, and its XMP."""
+    xmp.without_claims(data)
+    early = {dimensions("JPEG", data[:end]) for end in (64, 512, len(data))} - {None}
+    with suppress(InvalidImage):
+        header = jpeg.read_header(data, MOST_METADATA_BYTES)
+        assert early <= {(header.height, header.width)}, (early, header)
+
+
+WALKS = {"boxes": (read_boxes, ".avif", "AVIF"), "markers": (read_markers, ".jpeg", "JPEG")}
+
+
+def main() -> None:
+    """Fuzz one walk from the corpus, or repeat the files that are given."""
+    walk, suffix, kind = WALKS[sys.argv.pop(1)]
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = sys.argv
+        if all(argument.startswith("-") for argument in arguments[1:]):
+            seeds = [
+                malformed.photo(kind),
+                *(data for name, data in malformed.corpus().items() if name.endswith(suffix)),
+            ]
+            for number, data in enumerate(seeds):
+                if len(data) <= LONGEST_SEED:
+                    (Path(folder) / str(number)).write_bytes(data)
+            arguments = [*arguments, folder]
+        atheris.Setup(arguments, walk)
+        atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
