@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 FUZZ_SECONDS ?= 120
 SCENARIO ?= steady
 URL ?= http://127.0.0.1:8000
-ARTIFACT := models/artifacts/promptir-compact
+ARTIFACT := models/artifacts/promptnaf
 
 .PHONY: serve test test-slow check format export bench bench-mixed load chaos soak fuzz gpu-report protocol pictures \
 	screenshots docs lock monitoring image image-proof clean
@@ -30,7 +30,7 @@ format: $(VENV)/.develop
 	$(BIN)/ruff format .
 
 export: $(VENV)/.develop ## write the shipped ONNX file again from the shipped weights
-	$(BIN)/promptir-export onnx --weights $(ARTIFACT)/weights.safetensors --variant promptir-compact --output $(ARTIFACT)
+	$(BIN)/promptir-export onnx --weights $(ARTIFACT)/weights.safetensors --variant promptnaf --output $(ARTIFACT)
 
 bench: $(VENV)/.develop ## the server and a reference batcher under the same loads, with a simulated device: four minutes
 	$(BIN)/python loadtests/scheduler_bench.py

@@ -8,9 +8,7 @@ def add_onnx_command(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     """Declare `onnx` and its options."""
     command = commands.add_parser("onnx", help="write an ONNX artifact folder, verified against PyTorch")
     command.add_argument("--weights", type=Path, required=True, metavar="FILE", help=".ckpt, .pt, .pth or .safetensors")
-    command.add_argument(
-        "--variant", required=True, metavar="NAME", help="the network's size, such as promptir-compact"
-    )
+    command.add_argument("--variant", required=True, metavar="NAME", help="the network's size, such as promptnaf")
     command.add_argument(
         "--output", type=Path, required=True, metavar="FOLDER", help="created, or replaced when verified"
     )

@@ -25,7 +25,7 @@ import onnxruntime as ort  # noqa: E402
 
 from server.backends.onnx_runtime import session_options  # noqa: E402
 
-VARIANT = "promptir-compact"
+VARIANT = "promptnaf"
 WARMING_RUNS = 2
 KINDS = ("plain", "masked")
 

@@ -164,7 +164,7 @@ def _on_this_cpu(seconds: float) -> Iterator[Row]:
     masked = ROOT / "runs" / "masked"
     if not masked.exists():
         masked.parent.mkdir(exist_ok=True)
-        export_onnx(DEFAULT_ARTIFACT / "weights.safetensors", "promptir-compact", masked, masked=True)
+        export_onnx(DEFAULT_ARTIFACT / "weights.safetensors", "promptnaf", masked, masked=True)
     kinds, device = _kinds(), SimulatedDevice(0, 0)
     for mode in MODES:
         artifact = masked if mode == "canvases" else DEFAULT_ARTIFACT

@@ -20,7 +20,7 @@ MAX_MODEL_BYTES = 4 << 30
 """Twice what an ONNX file can have; a file with holes can say any size, and each byte of it is hashed."""
 _LONGEST_QUOTE = 80
 
-DEFAULT_ARTIFACT = Path(__file__).resolve().parent / "artifacts" / "promptir-compact"
+DEFAULT_ARTIFACT = Path(__file__).resolve().parent / "artifacts" / "promptnaf"
 
 Name = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(gt=0)]

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 IMAGE_CHANNELS = 3
@@ -81,7 +80,10 @@ class WithFindings(nn.Module):
 
 
 def _padded(rows: Tensor, missing: int) -> Tensor:
-    return F.pad(rows, (0, missing)) if missing else rows
+    """Append `missing` columns of zeros; `F.pad` would be traced to arithmetic that constant folding warns about."""
+    if not missing:
+        return rows
+    return torch.cat([rows, torch.zeros_like(rows[..., :1]).expand(-1, -1, missing)], dim=-1)
 
 
 def channels_last(network: RestorationNetwork) -> RestorationNetwork:

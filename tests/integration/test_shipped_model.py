@@ -21,7 +21,10 @@ LARGEST_MODEL_BYTES = 12 * 2**20
 LARGEST_PARITY_ERROR = 1e-4
 
 # What the shipped weights must gain over their input on this crop, in dB; they gain about 2 dB more.
-LEAST_GAIN = {"noise15": 4.0, "noise25": 6.0, "noise50": 9.0, "rain": 3.0, "haze": 1.0}
+LEAST_GAIN = {"noise15": 5.0, "noise25": 7.0, "noise50": 9.0, "noise25-jpeg85": 4.0, "rain": 8.0, "haze": 4.0}
+# Thick haze: light haze over a sky at dusk is left alone.
+SEEDS = {"haze": 4}
+LEAST_CLEAN_PSNR = 50.0
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +41,20 @@ def clean() -> np.ndarray:
 
 @pytest.mark.parametrize("kind", sorted(LEAST_GAIN))
 def test_a_degraded_photo_comes_back_closer_to_the_clean_one(kind: str, shipped: Any, clean: np.ndarray) -> None:
-    degraded = EVALUATION[kind](clean, np.random.default_rng(3))
+    degraded = EVALUATION[kind](clean, np.random.default_rng(SEEDS.get(kind, 3)))
     response = shipped.client.post("/restore", content=encoded(degraded), headers={"Content-Type": "image/png"})
     assert response.status_code == 200, response.text
     restored = decoded(response.content)
     assert restored.shape == clean.shape
     assert psnr(clean, restored) - psnr(clean, degraded) > LEAST_GAIN[kind]
+
+
+def test_a_clean_photo_and_a_flat_field_are_left_alone(shipped: Any, clean: np.ndarray) -> None:
+    answer = decoded(shipped.client.post("/restore", content=encoded(clean)).content)
+    assert psnr(clean, answer) > LEAST_CLEAN_PSNR
+    grey = np.full((64, 96, 3), 128 / 255, np.float32)
+    answer = decoded(shipped.client.post("/restore", content=encoded(grey)).content)
+    assert np.abs(answer - grey).max() * 255 <= 2
 
 
 def test_the_command_line_restores_the_photo_too(
@@ -53,7 +64,7 @@ def test_the_command_line_restores_the_photo_too(
     (tmp_path / "noisy.png").write_bytes(encoded(degraded))
     ended = command("restore", tmp_path / "noisy.png", tmp_path / "restored.png")
     assert ended.returncode == 0, ended.stderr
-    assert ended.stderr == "", "nothing to say where all went well"
+    assert ended.stderr == f"promptir: restored to {tmp_path / 'restored.png'}\n"
     restored = decoded((tmp_path / "restored.png").read_bytes())
     assert psnr(clean, restored) - psnr(clean, degraded) > LEAST_GAIN["noise25"]
 
@@ -64,7 +75,7 @@ def test_a_report_tells_what_the_network_itself_weighs(shipped: Any, clean: np.n
         "/restore", params={"report": "true"}, content=data, headers={"Accept": "application/json"}
     )
     found = np.array(response.json()["prompt_weights"])
-    network = load_network(DEFAULT_ARTIFACT / "weights.safetensors", variant("promptir-compact"))
+    network = load_network(DEFAULT_ARTIFACT / "weights.safetensors", variant("promptnaf"))
     with torch.inference_mode():
         pixels = torch.from_numpy(decoded(data).transpose(2, 0, 1)[np.newaxis].copy())
         expected = network.outputs(pixels).prompt_weights[0].numpy()

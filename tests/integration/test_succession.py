@@ -52,8 +52,8 @@ def test_a_server_under_load_goes_on_with_a_better_artifact_and_loses_nothing(
         running = [clients.submit(client) for _ in range(CLIENTS)]
         try:
             server.until(lambda: len(answers) >= 2 * CLIENTS)
-            assert server.client.get("/").json()["model"]["artifact"] == "promptir-compact"
-            assert server.metric(info("promptir-compact")) == 1
+            assert server.client.get("/").json()["model"]["artifact"] == "promptnaf"
+            assert server.metric(info("promptnaf")) == 1
             appear(folder, name="better")
             server.until(lambda: server.client.get("/").json()["model"]["artifact"] == "better")
             before = len(answers)
@@ -65,7 +65,7 @@ def test_a_server_under_load_goes_on_with_a_better_artifact_and_loses_nothing(
     assert set(answers) == {200}
     assert set(readiness) == {200}
     assert server.metric(info("better")) == 1
-    assert server.metric(info("promptir-compact")) == 0
+    assert server.metric(info("promptnaf")) == 0
     assert server.metric('promptir_artifact_swaps_total{result="done"}') == 1
     assert server.metric('promptir_requests_total{outcome="restored",status="200"}') == len(answers)
     assert server.metric('promptir_device_rebuilds_total{device="cpu"}') == 0
@@ -81,6 +81,6 @@ def test_an_artifact_that_must_not_be_served_is_refused_and_the_server_goes_on(
     server = start(backend="onnx", successor=folder).until_ready()
     server.until(lambda: server.metric('promptir_artifact_swaps_total{result="failed"}') >= 1)
     assert server.client.post("/restore", content=png(32, 24)).status_code == 200
-    assert server.client.get("/").json()["model"]["artifact"] == "promptir-compact"
+    assert server.client.get("/").json()["model"]["artifact"] == "promptnaf"
     (line, *_) = (line for line in server.lines if line["message"] == "a better artifact is not served")
     assert "weights that are served" in line["reason"]

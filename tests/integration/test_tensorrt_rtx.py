@@ -18,12 +18,14 @@ from export.precision import PrecisionError, expected_by_layer
 from export.to_onnx import DEFAULT_OPSET, export_onnx, simplify, trace
 from export.to_tensorrt import export_plan
 from models.artifact import DEFAULT_ARTIFACT, MODEL_FILE, Manifest
+from models.degradation_head import DegradationHead
 from models.layers import MDTA, LayerNorm2d
+from models.naf import NAFBlock
 from models.plan_manifest import PLAN_FILE, PlanManifest, ShapeProfile
 from models.prompt import PromptGeneration
-from models.promptir import PromptIR
+from models.restoration import RestorationNetwork
 from models.tensorrt_faults import NO_USABLE_DEVICE
-from models.variants import build
+from models.variants import build, variant
 
 PROFILES = (
     ShapeProfile(min=(1, 8, 8), opt=(4, 256, 256), max=(8, 512, 512)),
@@ -31,13 +33,15 @@ PROFILES = (
 )
 NORMALISED = 2
 """Queries and keys."""
+HEAD_MEANS = 3
+"""The degradation head reads four resolutions; the mean of the coarsest is the coarsest prompt's, too."""
 
 
 @dataclass
 class Export:
     """A network and what was exported from it."""
 
-    network: PromptIR
+    network: RestorationNetwork
     artifact: Path
     parsed: Any
     """An `INetworkDefinition`, valid as long as its builder."""
@@ -47,12 +51,12 @@ class Export:
         return sum(isinstance(module, kind) for module in self.network.modules())
 
 
-def export(variant: str, precision: str, folder: Path) -> Export:
+def export(name: str, precision: str, folder: Path) -> Export:
     torch.manual_seed(0)
-    network = build(variant(variant)).eval()
+    network = build(variant(name)).eval()
     save_file(network.state_dict(), folder / "weights.safetensors")
     artifact = folder / precision
-    export_onnx(folder / "weights.safetensors", variant, artifact, precision=precision)
+    export_onnx(folder / "weights.safetensors", name, artifact, precision=precision)
     builder = PlanBuilder(tensorrt_rtx)
     builder.start()
     parsed = builder.parse(artifact / MODEL_FILE, Manifest.load(artifact))
@@ -62,7 +66,8 @@ def export(variant: str, precision: str, folder: Path) -> Export:
 @pytest.fixture(
     scope="module",
     params=[
-        "promptir-compact",
+        "promptir-tiny",
+        "promptnaf",
         pytest.param("promptir", marks=pytest.mark.slow),
     ],
 )
@@ -83,7 +88,8 @@ def test_every_layer_has_the_type_of_the_precision_table(mixed: Export) -> None:
     blocks, prompts = mixed.count(MDTA), mixed.count(PromptGeneration)
     assert table["NORMALIZATION"] == {"FLOAT": mixed.count(LayerNorm2d)}
     assert table["SOFTMAX"] == {"FLOAT": blocks + prompts}
-    assert table["REDUCE"] == {"FLOAT": NORMALISED * blocks + prompts}
+    means = mixed.count(NAFBlock) + HEAD_MEANS * mixed.count(DegradationHead)
+    assert table["REDUCE"] == {"FLOAT": NORMALISED * blocks + prompts + means}
 
 
 def test_images_go_in_and_come_out_in_float32_at_any_shape(mixed: Export) -> None:
@@ -91,7 +97,8 @@ def test_images_go_in_and_come_out_in_float32_at_any_shape(mixed: Export) -> Non
     for tensor, name in ((mixed.parsed.get_input(0), "image"), (mixed.parsed.get_output(0), "restored")):
         assert (tensor.name, tensor.dtype, tuple(tensor.shape)) == (name, tensorrt_rtx.float32, (-1, 3, -1, -1))
     weights = mixed.parsed.get_output(1)
-    assert (weights.name, weights.dtype, tuple(weights.shape)) == ("prompt_weights", tensorrt_rtx.float32, (-1, 3, 5))
+    shape = (-1, *mixed.network.findings_shape)
+    assert (weights.name, weights.dtype, tuple(weights.shape)) == ("prompt_weights", tensorrt_rtx.float32, shape)
 
 
 def test_the_network_is_strongly_typed(mixed: Export) -> None:

@@ -18,7 +18,7 @@ Script = Callable[[str], ModuleType]
 PLAN = b"a plan"
 ARTIFACT = Manifest(
     name="shipped",
-    variant="promptir-compact",
+    variant="promptnaf",
     input_name="image",
     output_name="restored",
     size_multiple=8,
@@ -53,7 +53,7 @@ def hopper(volume: ModuleType) -> Any:
 def write_plan(folder: Path, **changed: object) -> PlanManifest:
     facts = {
         "name": folder.name,
-        "variant": "promptir-compact",
+        "variant": "promptnaf",
         "precision": "mixed",
         "sha256": hashlib.sha256(PLAN).hexdigest(),
         "flavour": "tensorrt",
@@ -100,7 +100,7 @@ def test_plans_that_run_everywhere_are_kept_once(volume: ModuleType) -> None:
 
 
 def test_the_plan_of_this_gpu_is_served(volume: ModuleType, hopper: Any, artifact: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "plans" / hopper.key / "promptir-compact"
+    folder = tmp_path / "plans" / hopper.key / "promptnaf"
     write_plan(folder)
     volume.find_runtime = lambda: hopper
     assert volume.serving(tmp_path / "plans", artifact, {}) == {
@@ -124,7 +124,7 @@ def test_the_plan_of_this_gpu_is_served(volume: ModuleType, hopper: Any, artifac
 def test_a_plan_that_does_not_fit_leaves_the_server_on_cuda(
     volume: ModuleType, hopper: Any, artifact: Path, tmp_path: Path, changed: dict[str, Any]
 ) -> None:
-    folder = tmp_path / "plans" / hopper.key / "promptir-compact"
+    folder = tmp_path / "plans" / hopper.key / "promptnaf"
     common = changed.pop("weights_sha256", None)
     manifest = write_plan(folder, **changed)
     if common:
@@ -183,7 +183,7 @@ def test_the_export_makes_the_mixed_onnx_file_and_then_the_plan(
     assert onnx[onnx.index("--precision") + 1] == "mixed"
     assert plan[:2] == ["promptir-export", "tensorrt"]
     assert plan[plan.index("--onnx") + 1] == onnx[onnx.index("--output") + 1]
-    assert plan[plan.index("--output") + 1] == str(tmp_path / hopper.key / "promptir-compact")
+    assert plan[plan.index("--output") + 1] == str(tmp_path / hopper.key / "promptnaf")
     # the mixed folder has none, and without them nothing is measured
     assert plan[plan.index("--weights") + 1] == onnx[onnx.index("--weights") + 1]
     assert plan[-2:] == ["--profile", "1x64x64:1x64x64:1x64x64"]
@@ -202,7 +202,7 @@ def test_a_step_that_fails_ends_the_export_with_its_code(
 def test_a_plan_that_is_there_is_not_built_again(
     volume: ModuleType, hopper: Any, artifact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_plan(tmp_path / hopper.key / "promptir-compact")
+    write_plan(tmp_path / hopper.key / "promptnaf")
     volume.find_runtime = lambda: hopper
     volume.subprocess = None  # nothing may be run
     assert volume.export(tmp_path, artifact, []) == 0
@@ -213,7 +213,7 @@ def test_a_plan_that_nobody_has_measured_is_named_and_built_again(
     volume: ModuleType, hopper: Any, artifact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     steps: list[list[str]] = []
-    folder = tmp_path / hopper.key / "promptir-compact"
+    folder = tmp_path / hopper.key / "promptnaf"
     write_plan(folder, parity=(), parity_unmeasured="no weights were at hand")
     volume.find_runtime = lambda: hopper
     volume.subprocess = exporting(steps)
@@ -236,9 +236,7 @@ def test_without_a_gpu_nothing_is_built_and_no_plan_is_served(
 ) -> None:
     portable = volume.Runtime("tensorrt_rtx", "1.7.1")
     unbound = {"device": "portable", "compute_capability": None}
-    write_plan(
-        tmp_path / portable.key / "promptir-compact", flavour="tensorrt_rtx", tensorrt_version="1.7.1", **unbound
-    )
+    write_plan(tmp_path / portable.key / "promptnaf", flavour="tensorrt_rtx", tensorrt_version="1.7.1", **unbound)
     volume.find_runtime = lambda: portable
     volume.subprocess = None  # nothing may be run
     assert volume.export(tmp_path, artifact, []) == 1

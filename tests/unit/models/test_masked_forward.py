@@ -57,7 +57,7 @@ def exact(drawn_network: Draw, body: str) -> RestorationNetwork:
 @pytest.fixture(scope="module")
 def shipped() -> RestorationNetwork:
     weights = DEFAULT_ARTIFACT / "weights.safetensors"
-    return load_network(weights, variant("promptir-compact"))
+    return load_network(weights, variant("promptnaf"))
 
 
 def canvas_for(mix: list[Size], margin: Size = (0, 0), dtype: torch.dtype = torch.float32) -> Tensor:

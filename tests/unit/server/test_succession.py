@@ -25,7 +25,7 @@ MEASURED = (Parity(shape=(1, 3, 64, 64), max_abs_error=1e-4, psnr_db=80.0),)
 def facts(**changed: object) -> dict[str, Any]:
     return {
         "name": "promptir",
-        "variant": "promptir-compact",
+        "variant": "promptnaf",
         "input_name": "image",
         "output_name": "restored",
         "size_multiple": 8,
