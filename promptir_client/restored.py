@@ -90,10 +90,13 @@ class Restored:
     timings: Timings
     report: Report | None = None
     request_id: str | None = None
+    dropped: tuple[str, ...] = ()
+    """What the upload held beside the picture and this file does not, such as `gain-map`."""
 
     def __repr__(self) -> str:
         """Without the bytes, which would fill a log."""
         known = {"mode": self.mode, "timings": self.timings, "report": self.report, "request_id": self.request_id}
+        known |= {"dropped": self.dropped or None}
         members = "".join(f", {name}={value!r}" for name, value in known.items() if value is not None)
         return f"Restored({self.media_type}, {len(self.data)} bytes{members})"
 
@@ -141,6 +144,7 @@ def restored_of(reply: Reply, report: Mapping[str, Any] | None = None) -> Restor
         Timings.of(headers.get("server-timing", "")),
         None if report is None else Report.of(report),
         headers.get("x-request-id"),
+        tuple(headers["x-restore-dropped"].split(", ")) if "x-restore-dropped" in headers else (),
     )
 
 

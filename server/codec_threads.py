@@ -3,9 +3,9 @@
 import asyncio
 import time
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 from server.cores import cores
 from server.metrics import Metrics
@@ -32,7 +32,6 @@ class CodecThreads:
         self.count = min(MAX_THREADS, cores())
         self._threads: ThreadPoolExecutor | None = None
         self._reader: ThreadPoolExecutor | None = None
-        self._given = set[Future[Any]]()
         self._pending_s = 0.0
         self._images = 0
         self._pixel_s: dict[Hashable, float] = {}
@@ -50,11 +49,6 @@ class CodecThreads:
         for threads in (self._threads, self._reader):
             if threads is not None:
                 threads.shutdown(wait=False, cancel_futures=True)
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether a thread still works; Python would wait for it at the end of the process."""
-        return any(future.running() for future in tuple(self._given))
 
     @property
     def backlog_s(self) -> float:
@@ -83,10 +77,7 @@ class CodecThreads:
     async def _do(self, threads: ThreadPoolExecutor | None, work: Callable[[], T]) -> T:
         if threads is None:
             raise RuntimeError("the threads were not started")
-        future = threads.submit(work)
-        self._given.add(future)
-        future.add_done_callback(self._given.discard)
-        return await asyncio.wrap_future(future)
+        return await asyncio.wrap_future(threads.submit(work))
 
     def predict(self, kind: Hashable, pixels: int) -> float:
         """Seconds of one thread; a kind that was never seen is taken for the costliest that was."""

@@ -89,11 +89,6 @@ class Restorer:
         return self._workers.failure
 
     @property
-    def is_busy(self) -> bool:
-        """Whether a codec still works, for nobody any more once this is stopped."""
-        return self._codecs.is_busy
-
-    @property
     def max_backlog_s(self) -> float:
         """The bound on what is admitted, in predicted seconds."""
         return self._batcher.max_backlog_s

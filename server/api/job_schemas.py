@@ -29,6 +29,9 @@ class JobResult(BaseModel):
     height: int
     mode: Mode = Field(description="`whole`: one run saw the whole photo; `tiled`: several saw tiles of it.")
     report: dict[str, Any] | None = Field(description="What the network did, where `report` asked for it.")
+    dropped: list[str] = Field(
+        description="What the upload held beside the picture and the result does not, such as `gain-map`."
+    )
 
     @classmethod
     def of(cls, answer: Answer) -> Self:
@@ -39,6 +42,7 @@ class JobResult(BaseModel):
             height=answer.height,
             mode=answer.mode,
             report=answer.report,
+            dropped=list(answer.dropped),
         )
 
 

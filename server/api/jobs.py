@@ -14,7 +14,7 @@ from server.api.error_responses import openapi_responses
 from server.api.job_events import MEDIA_TYPE, job_events
 from server.api.job_schemas import PATH, Job
 from server.api.privacy import CREDENTIALS
-from server.api.restore_document import IMAGES
+from server.api.restore_document import DROPPED_HEADER, IMAGES
 from server.api.services import InjectedServices
 from server.imaging.entity_tag import is_listed
 from server.jobs.long_work import LongWork
@@ -25,6 +25,7 @@ _RESULT: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The restored image, exactly as wide and high as the upload (its orientation applied).",
         "content": IMAGES,
+        "headers": {"X-Restore-Dropped": DROPPED_HEADER},
     },
     304: {"description": "The client has it (`If-None-Match`)."},
 }
@@ -85,6 +86,8 @@ async def result(job_id: str, jobs: Jobs, if_none_match: Annotated[str | None, H
         "Vary": CREDENTIALS,
         "X-Restore-Mode": record.answer.mode,
     }
+    if record.answer.dropped:
+        headers["X-Restore-Dropped"] = ", ".join(record.answer.dropped)
     if is_listed(headers["ETag"], if_none_match):
         file.close()
         return Response(status_code=304, headers={"ETag": headers["ETag"]})

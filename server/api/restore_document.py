@@ -52,6 +52,11 @@ UPLOAD_ERRORS = (
 )
 """What an upload may meet wherever it goes."""
 
+DROPPED_HEADER = {
+    "description": "What the upload held beside the picture and the answer does not, such as `gain-map, motion-video`; "
+    "absent where it held nothing else.",
+    "schema": {"type": "string"},
+}
 _RESTORED: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The restored image, exactly as wide and high as the upload (its orientation applied), under "
@@ -79,11 +84,7 @@ _RESTORED: dict[int | str, dict[str, Any]] = {
                 "`noise=0.981, jpeg=0.210`; absent where the model names none.",
                 "schema": {"type": "string"},
             },
-            "X-Restore-Dropped": {
-                "description": "What the upload held beside the picture and the answer does not, such as "
-                "`gain-map, motion-video`; absent where it held nothing else.",
-                "schema": {"type": "string"},
-            },
+            "X-Restore-Dropped": DROPPED_HEADER,
             "ETag": {
                 "description": "Names the answer by the upload, the options and the model.",
                 "schema": {"type": "string"},

@@ -1,11 +1,13 @@
 """Draining server: uvicorn that ends what it has accepted before it stops."""
 
 import asyncio
+import faulthandler
 import fcntl
 import logging
 import os
 import signal
 import struct
+import sys
 import termios
 import time
 from collections.abc import Generator
@@ -25,6 +27,11 @@ SIGNALLED = 128
 # After the drain only the last bytes of answers are still on their way; to a client that takes none of them for so long
 # they do not come.
 STALLED_S = 0.5
+# What may still run when no request is left is a run of an image whose client has gone.
+IDLE_S = 5.0
+# After the drain: the last bytes, the traces that are not sent yet, the release of the devices. Less than Kubernetes
+# and Compose leave, which would kill the process without a word on what it waits for.
+MOST_TO_END_S = 12.0
 
 
 class DrainingServer(uvicorn.Server):
@@ -74,12 +81,16 @@ class DrainingServer(uvicorn.Server):
                 return False
             self._restorer.drain()
             self._drain_until = time.monotonic() + self._drain_timeout_s
+            _end_within(self._drain_timeout_s + MOST_TO_END_S)
         return self._restorer.active == 0 or time.monotonic() >= self._drain_until
 
     async def shutdown(self, sockets: list[Any] | None = None) -> None:
         """Refuse uploads that are still coming and stop the backend: all that wait are answered before it closes."""
         self._room.close()
         left_s = 0.0 if self._drain_until is None else max(0.0, self._drain_until - time.monotonic())
+        if self._restorer.active == 0:
+            left_s = min(left_s, IDLE_S)
+        _end_within(left_s + MOST_TO_END_S)
         await self._restorer.stop(left_s)
         cutting = asyncio.create_task(self._cut_off_stalled())
         try:
@@ -96,6 +107,14 @@ class DrainingServer(uvicorn.Server):
                 if before.get(connection) == count:
                     connection.transport.abort()
             before = now
+
+
+def _end_within(seconds: float) -> None:
+    """End the process with 1 if it is still there then, whatever holds it up, and say where each thread stands.
+
+    By a thread that needs nothing of Python: neither a loop that is blocked nor a lock can keep it from it.
+    """
+    faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__ or 2)
 
 
 def _unsent_bytes(transport: asyncio.Transport) -> int:

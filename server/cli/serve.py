@@ -87,13 +87,11 @@ def run(arguments: argparse.Namespace) -> int:
     if restorer.failure is not None:
         raise BackendUnavailable(str(restorer.failure))
     log.info("stopped")
-    if restorer.is_busy:
-        leave(0)
-    return 0
+    leave(0)
 
 
 def leave(code: int) -> NoReturn:
-    """End the process without waiting for threads: what a codec still makes has nobody left to take it."""
+    """End the process without waiting for threads, of codecs or of libraries: nobody is left to take what they make."""
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -23,7 +23,9 @@ _MOST_ELEMENTS, _MOST_LEVELS, _MOST_PREFIXES = 20_000, 100, 1000
 
 # What the claims are about, by the names that clients are told.
 _PARTS = {
-    "gain-map": re.compile(rb"http://ns\.adobe\.com/hdr-gain-map/|HDRGainMapVersion|Semantic\s*=\s*[\"']GainMap"),
+    "gain-map": re.compile(
+        rb"http://ns\.adobe\.com/hdr-gain-map/|HDRGainMapVersion|aux:hdrgainmap|Semantic\s*=\s*[\"']GainMap"
+    ),
     "motion-video": re.compile(rb"MotionPhoto|MicroVideo(?!\w*\s*=\s*[\"']0)|OLivePhoto"),
     "depth-map": re.compile(rb"http://ns\.google\.com/photos/(?:1\.0/depthmap|dd/1\.0)/"),
 }

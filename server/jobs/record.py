@@ -66,6 +66,8 @@ class Answer:
     mode: Mode
     tiles: int
     report: Problem | None = None
+    dropped: tuple[str, ...] = ()
+    """What the upload held beside the picture and the result does not."""
     digest: str | None = field(default=None, compare=False)
     """SHA-256 of the bytes in hexadecimal, added as they are stored; None for those of an older version."""
 

@@ -274,4 +274,5 @@ class Runner:
 
     def _answer(self, restored: Restored) -> Answer:
         report = None if restored.report is None else self._describe(restored)
-        return Answer(restored.output, restored.width, restored.height, restored.mode, restored.tiles, report)
+        size = restored.width, restored.height
+        return Answer(restored.output, *size, restored.mode, restored.tiles, report, restored.dropped)

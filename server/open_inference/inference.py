@@ -59,6 +59,13 @@ class Outcome:
     dims: tuple[int, ...]
     mode: Mode
     timings: Timings
+    dropped: tuple[str, ...] = ()
+    """What any of the files held beside the picture and its answer does not."""
+
+    @property
+    def told(self) -> dict[str, str]:
+        """The parameters of the answer."""
+        return {"mode": self.mode.value} | ({"dropped": ", ".join(self.dropped)} if self.dropped else {})
 
     @property
     def size(self) -> int:
@@ -124,7 +131,8 @@ class Inference:
         files = await self._restore_files(call, images, reserve)
         mode = Mode.TILED if any(file.mode is Mode.TILED for file in files) else Mode.WHOLE
         slowest = max(files, key=lambda file: file.timings.queue_s + file.timings.inference_s)
-        return Outcome([file.data for file in files], Datatype.BYTES, call.shape.dims, mode, slowest.timings)
+        dropped = tuple(sorted({part for file in files for part in file.dropped}))
+        return Outcome([file.data for file in files], Datatype.BYTES, call.shape.dims, mode, slowest.timings, dropped)
 
     async def _restore_files(self, call: Call, files: Sequence[bytes], reserve: Reserve) -> list[Restored]:
         async def restore(data: bytes) -> Restored:

@@ -65,7 +65,8 @@ def images_of(request: Any, shape: Shape) -> Images:
 def answer(call: Call, outcome: Outcome, *, is_raw: bool) -> bytes:
     """The serialized ModelInferResponse of a call, its data in the form that the request had."""
     response = ModelInferResponse(model_name=call.model, model_version=VERSION, id=call.id)
-    response.parameters["mode"].string_param = outcome.mode.value
+    for name, value in outcome.told.items():
+        response.parameters[name].string_param = value
     output = response.outputs.add(name=OUTPUT, datatype=outcome.datatype.value, shape=outcome.dims)
     if is_raw:
         # The library would copy the pixels into the message and from there into its bytes.

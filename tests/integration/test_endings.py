@@ -136,7 +136,7 @@ def test_every_signal_to_end_drains_and_a_second_one_ends_at_once(name: str, cod
         time.sleep(0.2)
         server.process.send_signal(getattr(signal, name))
         server.until(lambda: server.client.get("/readyz").status_code == 503)
-        assert any(line["message"] == "draining" and line["signal"] == name for line in server.lines)
+        server.until(lambda: any(line["message"] == "draining" and line["signal"] == name for line in server.lines))
         server.process.send_signal(getattr(signal, name))
         assert server.wait() == code
 
@@ -188,3 +188,59 @@ def test_a_signal_does_nothing_where_it_interrupts(monkeypatch: pytest.MonkeyPat
     assert not ended
     server.handle_exit(signal.SIGTERM, None)
     assert ended == [143]
+
+
+def ended_by_sigterm(prelude: str) -> tuple[int, str, float]:
+    """Run a server in which `prelude` breaks something, and end it: its code, what it wrote, and the seconds."""
+    serving = "from server.cli import main; sys.exit(main(['serve', '--port', '0', '--backend', 'simulated']))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"import sys, threading, time\n{prelude}\n{serving}"],
+        env={name: value for name, value in os.environ.items() if not name.startswith("PROMPTIR_")},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    with process:
+        assert any('"ready"' in line for line in process.stderr)
+        began = time.monotonic()
+        process.terminate()
+        told = process.communicate(timeout=30)[1]
+        return process.returncode, told, time.monotonic() - began
+
+
+@pytest.mark.parametrize(
+    ("method", "body"),
+    [
+        ("server.restorer.Restorer.stop", "async def hang(*_): time.sleep(600)"),  # the loop itself is blocked
+        ("server.restorer.Restorer.stop", "async def hang(*_): await asyncio.sleep(600)"),
+        ("server.batching.pool.WorkerPool.drain", "def hang(*_): time.sleep(600)"),
+    ],
+)
+def test_what_never_ends_is_ended_and_told(method: str, body: str) -> None:
+    module, kind, name = method.rsplit(".", 2)
+    prelude = (
+        f"import asyncio, {module}, server.cli.draining_server as draining\n{body}\n"
+        f"setattr({module}.{kind}, {name!r}, hang)\ndraining.MOST_TO_END_S = 1.0\n"
+    )
+    code, told, seconds = ended_by_sigterm(prelude)
+    assert code == 1
+    assert "Timeout (" in told
+    assert "Thread 0x" in told
+    assert seconds < 1.0 + 5.0 + SOON_S
+
+
+def test_a_thread_of_a_library_that_goes_on_holds_up_nothing() -> None:
+    code, told, seconds = ended_by_sigterm("threading.Thread(target=time.sleep, args=(600,)).start()")
+    assert code == 0
+    assert '"stopped"' in told
+    assert seconds < SOON_S
+
+
+def test_a_run_that_nobody_waits_for_is_not_waited_for_long(start: Any, png: Image) -> None:
+    server = start(simulated_ms_per_megapixel=20_000, drain_timeout_s=30, max_backlog_ms=60_000).until_ready()
+    data = png(1000, 1000)
+    with connect(server.url) as connection:
+        connection.sendall(upload_head(len(data)) + data)
+        time.sleep(1)
+    server.until(lambda: any(line.get("outcome") not in (None, "restored") for line in server.lines))
+    assert seconds_to_end(server) < 5.0 + SOON_S

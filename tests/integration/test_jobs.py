@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from problems import assert_problem
 
+from promptir_client import Client
+
 Image = Callable[..., bytes]
 Samples = Callable[[bytes], np.ndarray]
 PROBLEM = "urn:promptir:problem:"
@@ -69,6 +71,18 @@ def test_a_job_is_restored_as_the_same_request_would_be(jobs: Any, png: Image, s
     assert response.headers["x-restore-mode"] == "whole"
     np.testing.assert_array_equal(samples(response.content), samples(data))
     assert response.content == jobs.client.post("/restore?effort=small", content=data).content
+
+
+def test_what_a_result_lacks_of_the_upload_is_said(jobs: Any, png: Image) -> None:
+    path = submitted(jobs, png(8, 8, dtype=np.uint16), "?format=jpeg")
+    assert ended(jobs, path)["result"]["dropped"] == ["bit-depth"]
+    assert jobs.client.get(f"{path}/result").headers["x-restore-dropped"] == "bit-depth"
+    with Client(jobs.url) as client:
+        assert client.wait(client.submit(png(8, 8, dtype=np.uint16), format="jpeg")).dropped == ("bit-depth",)
+        assert client.restore(png(8, 8, dtype=np.uint16), format="jpeg").dropped == ("bit-depth",)
+    path = submitted(jobs, png(8, 8))
+    assert ended(jobs, path)["result"]["dropped"] == []
+    assert "x-restore-dropped" not in jobs.client.get(f"{path}/result").headers
 
 
 def test_the_format_of_the_upload_and_its_name_are_kept(jobs: Any, png: Image) -> None:

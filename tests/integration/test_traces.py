@@ -2,10 +2,13 @@
 
 import itertools
 import re
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -21,6 +24,9 @@ TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"
 STAGES = ["upload", "decode", "queue", "inference", "encode"]
 WAIT_S = 30.0
+# What the end leaves for spans that are not sent yet, and what the machine's own slowness may add.
+SENDING_S = 3.0
+SOON_S = 5.0
 
 
 class Collector(ThreadingHTTPServer):
@@ -134,6 +140,48 @@ def test_a_server_without_a_collector_serves_and_ends_all_the_same(
     assert server.client.post("/restore", content=png(48, 40, seed=3)).status_code == 200
     server.terminate()
     assert server.wait() == 0
+
+
+@contextmanager
+def deaf_collector(answer: bytes, every_s: float) -> Iterator[str]:
+    """One that takes whatever comes and sends its answer a byte at a time, so slowly that it never ends."""
+    ended = threading.Event()
+
+    def serve(listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=feed, args=(listener.accept()[0],), daemon=True).start()
+
+    def feed(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            for byte in itertools.cycle(answer) if answer else ():
+                connection.sendall(bytes([byte]))
+                if ended.wait(every_s):
+                    return
+            ended.wait()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, args=(listener,), daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        ended.set()
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"HTTP/1.1 200 OK\r\nX: y\r\n", b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n"]
+)
+def test_a_collector_that_is_slow_or_says_nothing_does_not_hold_up_the_end(
+    start: Any, monkeypatch: pytest.MonkeyPatch, png: Image, answer: bytes
+) -> None:
+    with deaf_collector(answer, every_s=0.2) as url:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
+        monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")  # so that one is being sent when the end comes
+        server = start(tracing=True).until_ready()
+        assert server.client.post("/restore", content=png(48, 40, seed=3)).status_code == 200
+        time.sleep(0.3)
+        began = time.monotonic()
+        server.terminate()
+        assert server.wait() == 0
+        assert time.monotonic() - began < SENDING_S + SOON_S
 
 
 def test_a_server_that_traces_nothing_does_not_load_the_sdk(server: Any, png: Image) -> None:

@@ -125,7 +125,7 @@ def write_answer(call: Call, outcome: Outcome, is_binary: bool) -> Written:
     document: dict[str, Any] = {"model_name": call.model, "model_version": VERSION}
     if call.id:
         document["id"] = call.id
-    document |= {"parameters": {"mode": outcome.mode.value}, "outputs": [output]}
+    document |= {"parameters": outcome.told, "outputs": [output]}
     if is_binary:
         size = raw_size(outcome.images)
         output["parameters"] = {BINARY_SIZE: size}

@@ -30,7 +30,7 @@ def header_of(picture: Picture, name: str) -> Header:
         depth=picture.depth,
         orientation=picture.orientation,
         metadata=picture.metadata,
-        parts=parts_of(picture.metadata.xmp) | ({"gain-map"} if picture.has_gain_map else set()),
+        parts=parts_of(picture.metadata.xmp) | picture.parts,
     )
 
 

@@ -12,6 +12,7 @@ from PIL import JpegImagePlugin
 from server.errors import UndecodableImage, UnsupportedImage
 from server.imaging import colour, exif
 from server.imaging.containers.base import Header, Planes, decode_with_opencv, metadata_within, planes_of
+from server.imaging.containers.jpeg_pictures import GAIN_MAP_PREFIX, MPF_PREFIX, XMP_PREFIX, parts_behind
 from server.imaging.containers.jpeg_scans import Scans
 from server.imaging.jpeg_markers import (
     APP0,
@@ -35,9 +36,6 @@ from server.imaging.jpeg_markers import (
 from server.imaging.metadata import Metadata
 from server.imaging.xmp import parts_of
 
-XMP_PREFIX = b"http://ns.adobe.com/xap/1.0/\0"
-
-_GAIN_MAP_PREFIX = b"urn:iso:std:iso:ts:21496:-1\0"
 _ICC_PREFIX = b"ICC_PROFILE\0"
 # APP0 and APP14 say which colours the components are.
 _BEFORE_SCANS = SOF | {DHT, DQT, DRI, DAC, APP0, APP14}
@@ -77,7 +75,6 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
         )
     _coded(data, layout)
     block, xmp = _first_body(data, layout.before, exif.PREFIX), _first_body(data, layout.before, XMP_PREFIX)
-    has_gain_map = any(_bodies(data, layout.before, APP2, _GAIN_MAP_PREFIX))
     return Header(
         format="JPEG",
         width=width,
@@ -90,7 +87,7 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
             exif=block,
             xmp=xmp,
         ),
-        parts=parts_of(xmp) | ({"gain-map"} if has_gain_map else set()),
+        parts=parts_of(xmp) | _parts(data, layout.before),
     )
 
 
@@ -179,6 +176,16 @@ def _bodies(data: bytes, segments: list[Segment], marker: int, prefix: bytes) ->
 
 def _first_body(data: bytes, segments: list[Segment], prefix: bytes) -> bytes | None:
     return next(_bodies(data, segments, APP1, prefix), None) or None
+
+
+def _parts(data: bytes, segments: list[Segment]) -> frozenset[str]:
+    parts: frozenset[str] = frozenset({"gain-map"} if any(_bodies(data, segments, APP2, GAIN_MAP_PREFIX)) else ())
+    for segment in segments:
+        body = segment.start + 4
+        if segment.marker == APP2 and data.startswith(MPF_PREFIX, body):
+            base = body + len(MPF_PREFIX)
+            return parts | parts_behind(data, data[base : segment.end], base)
+    return parts
 
 
 def _profile(data: bytes, segments: list[Segment], max_metadata_bytes: int) -> bytes | None:

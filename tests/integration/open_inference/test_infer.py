@@ -3,6 +3,7 @@
 import base64
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from tritonclient.http import InferRequestedOutput
@@ -48,6 +49,17 @@ def test_files_are_written_as_a_parameter_says(
     file = np.array([file_of(pixels(1, 8, 8)[0])], object)
     answer = triton(server).infer("promptir-file", tensor(file, "BYTES"), parameters={"format": "jpeg", "quality": 80})
     assert bytes(answer.as_numpy("restored")[0]).startswith(b"\xff\xd8\xff")
+
+
+def test_what_answers_lack_of_the_files_is_said(
+    both: Any, triton: Any, tensor: Any, triton_rpc: Any, rpc_tensor: Any
+) -> None:
+    deep = cv2.imencode(".png", np.full((8, 8, 3), 12345, np.uint16))[1].tobytes()
+    files, asked = np.array([deep], object), {"format": "jpeg"}
+    answer = triton(both).infer("promptir-file", tensor(files, "BYTES"), parameters=asked).get_response()
+    assert answer["parameters"] == {"mode": "whole", "dropped": "bit-depth"}
+    answer = triton_rpc(both).infer("promptir-file", rpc_tensor(files, "BYTES"), parameters=asked).get_response()
+    assert answer.parameters["dropped"].string_param == "bit-depth"
 
 
 def test_strength_blends_what_was_sent(network: Any, triton: Any, tensor: Any, pixels: Any) -> None:

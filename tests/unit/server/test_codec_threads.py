@@ -108,19 +108,3 @@ def test_there_are_as_many_as_the_process_has_cores(monkeypatch: pytest.MonkeyPa
     for share, count in ((1, 1), (2, 2), (64, MAX_THREADS)):
         monkeypatch.setattr("server.codec_threads.cores", lambda share=share: share)
         assert CodecThreads(Metrics(CollectorRegistry()), max_backlog_s=1.0).count == count
-
-
-def test_it_is_busy_while_a_thread_works_even_for_nobody(threads: CodecThreads) -> None:
-    async def scene() -> None:
-        begun, go_on = threading.Event(), threading.Event()
-        assert not threads.is_busy
-        task = asyncio.ensure_future(threads.run(lambda: (begun.set(), go_on.wait(10))))
-        await asyncio.to_thread(begun.wait, 10)
-        task.cancel()
-        threads.stop()
-        assert threads.is_busy
-        go_on.set()
-        await asyncio.to_thread(threads._threads.shutdown)
-        assert not threads.is_busy
-
-    asyncio.run(scene())

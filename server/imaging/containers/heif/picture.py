@@ -17,7 +17,11 @@ CODECS = {"AVIF": frozenset({b"av01"}), "HEIC": frozenset({b"hvc1", b"hev1"})}
 
 _STILL_BRANDS = {"AVIF": b"avif", "HEIC": b"heic"}
 _ALPHA = frozenset({b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1"})
-_GAIN_MAP = b"urn:com:apple:photo:2020:aux:hdrgainmap"
+_AUXILIARY_PARTS = {
+    b"urn:com:apple:photo:2020:aux:hdrgainmap": "gain-map",
+    b"urn:mpeg:mpegB:cicp:systems:auxiliary:depth": "depth-map",
+    b"urn:mpeg:hevc:2015:auxid:2": "depth-map",
+}
 _XMP = b"application/rdf+xml"
 _PROFILES = frozenset({b"prof", b"rICC"})
 # As EXIF 1..8, by the quarter turns against the clock and then the axis of a mirroring.
@@ -48,7 +52,8 @@ class Picture:
     depth: int
     is_grey: bool
     has_alpha: bool
-    has_gain_map: bool
+    parts: frozenset[str]
+    """What stands beside it: gain-map, depth-map."""
     crop: Crop
     """What is shown of it, before it is turned."""
     turn: Box | None
@@ -120,7 +125,7 @@ def _read(items: Items, name: str, max_metadata_bytes: int) -> Picture:
         depth,
         is_grey,
         has_alpha=bool(alphas),
-        has_gain_map=_has_gain_map(items),
+        parts=_parts(items),
         crop=_crop(items, primary, size),
         turn=_worded(items, primary, b"irot"),
         mirror=_worded(items, primary, b"imir"),
@@ -195,9 +200,10 @@ def _auxiliary_kind(items: Items, item: Item) -> bytes:
     return fields.text()
 
 
-def _has_gain_map(items: Items) -> bool:
+def _parts(items: Items) -> frozenset[str]:
     kinds = {_auxiliary_kind(items, item) for item in items.by_number.values() if item.property(b"auxC")}
-    return _GAIN_MAP in kinds or any(item.kind == b"tmap" for item in items.by_number.values())
+    toned = {"gain-map" for item in items.by_number.values() if item.kind == b"tmap"}
+    return frozenset(toned | {part for kind, part in _AUXILIARY_PARTS.items() if kind in kinds})
 
 
 def _worded(items: Items, item: Item, kind: bytes) -> Box | None:

@@ -162,3 +162,18 @@ def test_a_decoder_sees_images_and_nothing_else_where_they_were() -> None:
     items = read_picture(shown, "AVIF", MOST).items
     assert items.content(items.by_number[1]) == PICTURE.content
     assert [shown[item.flags_at] for item in items.by_number.values()] == [0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "part"),
+    [
+        (b"urn:com:apple:photo:2020:aux:hdrgainmap", {"gain-map"}),
+        (b"urn:mpeg:hevc:2015:auxid:2", {"depth-map"}),
+        (b"urn:mpeg:mpegB:cicp:systems:auxiliary:depth", {"depth-map"}),
+        (b"urn:example:unknown", set()),
+    ],
+)
+def test_the_parts_beside_a_picture_are_named(kind: bytes, part: set[str]) -> None:
+    beside = with_properties(TILE, full(b"auxC", kind + b"\0"))
+    data = heif(TILE, beside, references=[(b"auxl", 2, [1])])
+    assert read_picture(data, "AVIF", MOST).parts == part
