@@ -6,18 +6,16 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server import backends
 from server.access.access import Access
-from server.api import error_responses, job_schemas, submit_route
-from server.api.access_document import document_keys
+from server.api import error_responses, job_schemas, openapi_document, submit_route
 from server.api.body import UploadRoom
 from server.api.health import router as health_router
 from server.api.jobs import router as jobs_router
@@ -27,13 +25,10 @@ from server.api.methods import Methods
 from server.api.open_inference import front as open_inference
 from server.api.page import Page
 from server.api.paths import own_path
-from server.api.report_document import ReportDocument, ReportWithImage
-from server.api.restore_document import restore_document
+from server.api.report_document import ReportDocument
 from server.api.restore_route import METHOD, PATH, RestoreRoute
 from server.api.routes import router
-from server.api.schemas import Problem
 from server.api.services import Services
-from server.api.submit_document import submit_document
 from server.api.submit_route import SubmitRoute
 from server.backends.base import BackendInfo
 from server.backends.nvml import gpu_readers
@@ -237,7 +232,7 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Ser
     # Its answers do not pass the layer that lets pages of other origins read them.
     app.state.shedder = None if settings.access.cors_origins else LoadShedder(restorer, metrics)
     app.state.rpc = rpc = create_rpc(settings.http, services, room)
-    _document_problems(app)
+    openapi_document.install(app, app.public_root, asks_for_keys=access is not None)
     return app
 
 
@@ -270,34 +265,3 @@ def version() -> str:
         return importlib.metadata.version("promptir-serve")
     except importlib.metadata.PackageNotFoundError:  # run from a checkout
         return "0+checkout"
-
-
-def _document_problems(app: Service) -> None:
-    # FastAPI offers a response model under application/json only, so the routes refer to a schema that is put here.
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            routes = [restore_document(), submit_document(), *open_inference.documents(), *app.routes]
-            schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=routes)
-            schemas = schema["components"]["schemas"]
-            schemas["Problem"] = Problem.model_json_schema()
-            report = ReportWithImage.model_json_schema(ref_template="#/components/schemas/{model}")
-            schemas |= report.pop("$defs") | {"ReportWithImage": report} | open_inference.schemas()
-            _leave_out_own_validation(schema)
-            if app.state.services.access is not None:
-                document_keys(schema)
-            if app.public_root:
-                schema["servers"] = [{"url": app.public_root}]
-            app.openapi_schema = schema
-        return app.openapi_schema
-
-    app.openapi = openapi  # type: ignore[method-assign]
-
-
-def _leave_out_own_validation(schema: dict[str, Any]) -> None:
-    # FastAPI lists its own 422 for every route with a parameter; here these are problems, and 400.
-    for name in ("HTTPValidationError", "ValidationError"):
-        schema["components"]["schemas"].pop(name, None)
-    for operations in schema["paths"].values():
-        for operation in operations.values():
-            if "HTTPValidationError" in str(operation["responses"].get("422")):
-                del operation["responses"]["422"]

@@ -14,10 +14,10 @@ from starlette.types import Scope
 
 from server import errors, logs
 from server.api import options, request_context
-from server.api.memory_short import is_memory_short
 from server.api.methods import methods_of
 from server.api.open_inference.errors import is_open_inference
 from server.errors import PromptIRServeError
+from server.memory_short import NO_MEMORY, is_memory_short
 from server.shown import shown
 
 MEDIA_TYPE = "application/problem+json"
@@ -95,7 +95,7 @@ def install(app: FastAPI) -> None:
 def unexpected(request: Request, error: Exception) -> Response:
     """The answer to an exception that nobody foresaw: 500, without a word about the inside; 503 for want of memory."""
     if is_memory_short(error):
-        short = errors.MemoryShort("The server has no memory left for this request: send it again later.")
+        short = errors.MemoryShort(NO_MEMORY)
         return answer(request.scope, short)
     detail = "The server failed in a way it did not foresee. The log has the cause under this request's id."
     return _problem(request.scope, 500, PromptIRServeError.slug, PromptIRServeError.title, detail)

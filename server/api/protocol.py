@@ -9,13 +9,15 @@ from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from server.api.memory_short import is_memory_short
 from server.api.plain_parser import PlainParser
+from server.api.privacy import kept_private
+from server.memory_short import NO_MEMORY, is_memory_short
 
 # What proxies send at most, with room. The parser itself would collect headers, trailers or a URL without end.
 MAX_HEAD_BYTES = 64 * 1024
 # An answer that waits in the buffers and shrinks by nothing in this time has nobody who reads it.
 UNREAD_S = 60.0
+_HEADERS = "".join(f"{name.decode()}: {value.decode()}\r\n" for name, value in kept_private(()))
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -79,7 +81,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP in the form of all other errors; 503 where it was not read for want of memory."""
         if is_memory_short(sys.exception()):
-            self._refuse(503, "The server has no memory left for this request: send it again later.")
+            self._refuse(503, NO_MEMORY)
         else:
             self._refuse(400, "What came is no HTTP request.")
 
@@ -124,7 +126,7 @@ class BoundedProtocol(HttpToolsProtocol):
         content = json.dumps(problem | {"instance": f"urn:promptir:request:{random.getrandbits(128):032x}"}).encode()
         head = (
             f"HTTP/1.1 {status} {title}\r\ncontent-type: application/problem+json\r\n"
-            f"content-length: {len(content)}\r\nconnection: close\r\n\r\n"
+            f"content-length: {len(content)}\r\nconnection: close\r\n{_HEADERS}\r\n"
         )
         self.transport.write(head.encode() + content)
         self.transport.close()

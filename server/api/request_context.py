@@ -11,8 +11,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server import logs
 from server.api.callers import caller_of
-from server.api.memory_short import is_memory_short
 from server.api.privacy import kept_private
+from server.memory_short import is_memory_short
 from server.metrics import Metrics
 from server.shown import shown
 from server.tracing import RequestTrace, Tracing, current

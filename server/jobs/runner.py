@@ -28,6 +28,7 @@ from server.jobs.record import Answer, Problem, Record
 from server.jobs.run import Run
 from server.jobs.store import Store
 from server.jobs.store_thread import StoreThread
+from server.memory_short import is_memory_short
 from server.restoration import Progress, Restored, RestoreOptions
 from server.restorer import Status
 
@@ -212,10 +213,8 @@ class Runner:
         except (Draining, NotReady):
             self._not_before = self._clock() + POLL_S
             await self._thread.run(self._store.put_back, id_)
-        except (Refused, MemoryError) as error:  # no memory, now or ever
-            log.warning("a job was refused and will run again", extra={"job": id_, "error": repr(error)})
-            self._not_before = self._clock() + LONGEST_PAUSE_S
-            await self._thread.run(self._store.put_back, id_, counted=True)
+        except Refused as error:
+            await self._refused(id_, error)
         except PromptIRServeError as error:
             if self._restorer.status is Status.DRAINING:
                 await self._thread.run(self._store.put_back, id_)
@@ -226,7 +225,10 @@ class Runner:
                 await self._thread.run(self._store.put_back, id_, counted=True)
             else:
                 await self._fail(id_, error)
-        except Exception:
+        except Exception as error:
+            if is_memory_short(error):
+                await self._refused(id_, error)
+                return
             log.exception("a job failed unexpectedly", extra={"job": id_})
             await self._fail(id_, PromptIRServeError("The server failed in a way it did not foresee. The log has why."))
 
@@ -266,6 +268,12 @@ class Runner:
             priority=Priority.BATCH,
             progress=progress,
         )
+
+    async def _refused(self, id_: str, error: Exception) -> None:
+        """Put a job back that found no room or no memory, now or ever."""
+        log.warning("a job was refused and will run again", extra={"job": id_, "error": repr(error)})
+        self._not_before = self._clock() + LONGEST_PAUSE_S
+        await self._thread.run(self._store.put_back, id_, counted=True)
 
     async def _fail(self, id_: str, error: PromptIRServeError) -> None:
         problem = self._problem_of(error, f"urn:promptir:job:{id_}")

@@ -7,12 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import grpc
-
 from server import logs
 from server.api.error_responses import CLIENT_CLOSED_REQUEST, status_of
 from server.api.request_context import SANE_ID
-from server.errors import PromptIRServeError
+from server.errors import MemoryShort, PromptIRServeError
+from server.memory_short import NO_MEMORY, is_memory_short
 from server.metrics import Metrics
 from server.rpc.codes import code_of, detail_of, metadata_of
 
@@ -42,13 +41,10 @@ class CallLog:
         context.set_trailing_metadata(ids)
         try:
             yield
-        except PromptIRServeError as error:
-            status, outcome = status_of(type(error)), error.slug
-            await context.abort(code_of(type(error)), detail_of(error), ids + metadata_of(error))
-        except Exception:
-            status, outcome = 500, PromptIRServeError.slug
-            log.exception("a call failed unexpectedly", extra={"method": method})
-            await context.abort(grpc.StatusCode.INTERNAL, _UNFORESEEN, ids)
+        except Exception as error:
+            told = foreseen(error, method)
+            status, outcome = status_of(type(told)), told.slug
+            await context.abort(code_of(type(told)), detail_of(told), ids + metadata_of(told))
         except BaseException:  # cancelled: the client has left, or its deadline has passed
             status, outcome = CLIENT_CLOSED_REQUEST, "client-closed"
             raise
@@ -56,21 +52,30 @@ class CallLog:
             self.note(method, status, outcome, time.perf_counter() - began)
 
     @asynccontextmanager
-    async def told(self, context: Any) -> AsyncIterator[None]:
+    async def told(self, context: Any, method: str) -> AsyncIterator[None]:
         """A block that ends a call by its errors, and is too small to be counted."""
         try:
             yield
-        except PromptIRServeError as error:
-            await context.abort(code_of(type(error)), detail_of(error))
-        except Exception:
-            log.exception("a call failed unexpectedly")
-            await context.abort(grpc.StatusCode.INTERNAL, _UNFORESEEN)
+        except Exception as error:
+            told = foreseen(error, method)
+            await context.abort(code_of(type(told)), detail_of(told))
 
     def note(self, method: str, status: int, outcome: str, seconds: float) -> None:
         """Count and log one answered request."""
         self._metrics.count_request(status, outcome)
         fields = {"method": "gRPC", "path": method, "status": status, "outcome": outcome}
         log.info("request", extra=fields | {"duration_ms": round(seconds * 1e3, 2)})
+
+
+def foreseen(error: Exception, method: str) -> PromptIRServeError:
+    """The error of the tree that an exception is told as; the log has the cause of one that nobody foresaw."""
+    if isinstance(error, PromptIRServeError):
+        return error
+    if is_memory_short(error):  # where it was met says little
+        log.error("a call found no memory", extra={"method": method})
+        return MemoryShort(NO_MEMORY)
+    log.exception("a call failed unexpectedly", extra={"method": method})
+    return PromptIRServeError(_UNFORESEEN)
 
 
 def _request_id(context: Any) -> str:

@@ -78,7 +78,7 @@ class DocumentMethods:
         asked, answered = messages.message(f"{name}Request"), messages.message(f"{name}Response")
 
         async def answer(requests: Requests, context: Any) -> Any:
-            async with self._calls.told(context):
+            async with self._calls.told(context, name):
                 # What a stranger may ask has nothing in it, and is not even received.
                 data = b"" if name in LIVENESS else await self._received(requests)
                 return json_format.ParseDict(document(messages.parsed(asked, data)), answered())

@@ -8,14 +8,14 @@ from typing import Any
 import grpc
 
 from server.api.body import UploadRoom
-from server.api.error_responses import status_of
+from server.api.error_responses import CLIENT_CLOSED_REQUEST, status_of
 from server.api.reservation import Reservation
 from server.api.services import Services
 from server.aside import aside
-from server.errors import InvalidRequest, PromptIRServeError, QueueFull
+from server.errors import InvalidRequest, QueueFull
 from server.open_inference.inference import Charge, Inference
 from server.rpc import messages, wire
-from server.rpc.call_log import CallLog
+from server.rpc.call_log import CallLog, foreseen
 from server.rpc.codes import detail_of
 from server.rpc.document_methods import DocumentMethods
 from server.rpc.field_count import check_fields
@@ -76,7 +76,7 @@ class InferenceService:
                 return answer
 
     async def _infer_stream(self, requests: Requests, context: Any) -> AsyncIterator[bytes]:
-        async with self._calls.told(context), opened(requests) as received:
+        async with self._calls.told(context, "ModelStreamInfer"), opened(requests) as received:
             while True:
                 try:
                     data = await self._streams.next(received)
@@ -92,9 +92,13 @@ class InferenceService:
             with self._services.restorer.accepted(), self._counted():
                 answer = await self._answer(data, self._charged(context), context.time_remaining(), held)
             return wire.stream_answer(answer)
-        except PromptIRServeError as error:
-            status, outcome = status_of(type(error)), error.slug
-            return wire.stream_error(detail_of(error), _id_of(data))
+        except Exception as error:
+            told = foreseen(error, "ModelStreamInfer")
+            status, outcome = status_of(type(told)), told.slug
+            return wire.stream_error(detail_of(told), _id_of(data))
+        except BaseException:  # cancelled, as in the call log
+            status, outcome = CLIENT_CLOSED_REQUEST, "client-closed"
+            raise
         finally:
             self._calls.note("ModelStreamInfer", status, outcome, time.perf_counter() - began)
 

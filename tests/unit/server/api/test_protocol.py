@@ -103,7 +103,9 @@ async def until_closed(connection: socket.socket) -> bytes:
 def problem(data: bytes) -> dict[str, Any]:
     head, _, body = data.partition(b"\r\n\r\n")
     assert b"content-type: application/problem+json" in head
-    assert b"connection: close" in head
+    assert {b"connection: close", b"x-content-type-options: nosniff", b"cache-control: private"} <= set(
+        head.split(b"\r\n")
+    )
     document: dict[str, Any] = json.loads(body)
     assert set(document) == {"type", "title", "status", "detail", "instance"}
     return document

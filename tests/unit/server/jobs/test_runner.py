@@ -16,6 +16,7 @@ from server.errors import (
     DeadlineExceeded,
     Draining,
     JobsUnavailable,
+    MemoryShort,
     NotReady,
     QueueFull,
     UndecodableImage,
@@ -298,13 +299,20 @@ def test_a_stop_puts_back_what_runs(play: Any, order: NewOrder, tmp_path: Path, 
     store.close()
 
 
+def below() -> Exception:
+    error = ValueError("words that nobody reads")
+    error.__cause__ = MemoryError()
+    return error
+
+
+@pytest.mark.parametrize("short", [MemoryError, below, lambda: MemoryShort("none left")])
 def test_a_lack_of_memory_is_worth_some_more_starts_and_a_pause_before_each(
-    play: Any, order: NewOrder, clock: Any
+    short: Callable[[], Exception], play: Any, order: NewOrder, clock: Any
 ) -> None:
     async def scenario(bench: Bench) -> None:
         id_ = (await bench.work.submit(b"", order())).record.id
         for start in range(MOST_STARTS):
-            (await bench.calls(start + 1))[start].answer.set_exception(MemoryError())
+            (await bench.calls(start + 1))[start].answer.set_exception(short())
             await bench.state(id_, State.QUEUED)
             assert len(bench.restorer.calls) == start + 1
             clock.now += LONGEST_PAUSE_S

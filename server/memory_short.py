@@ -3,6 +3,8 @@
 import threading
 from types import TracebackType
 
+NO_MEMORY = "The server has no memory left for this request: send it again later."
+
 
 def is_memory_short(error: BaseException | None) -> bool:
     """Whether an exception, or the one that it came of, is for want of memory: of an object, or of a thread's stack."""

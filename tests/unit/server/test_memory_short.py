@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from server.api.memory_short import is_memory_short
+from server.memory_short import is_memory_short
 
 
 def raised(work: Callable[[], object]) -> BaseException:
@@ -52,7 +52,7 @@ def test_nothing_is_no_want_of_memory() -> None:
 
 def test_a_thread_that_cannot_be_started_is_one() -> None:
     code = (
-        "import resource, threading; from server.api.memory_short import is_memory_short\n"
+        "import resource, threading; from server.memory_short import is_memory_short\n"
         "threading.stack_size(64 * 2**20)\n"
         "resource.setrlimit(resource.RLIMIT_AS, (16 * 2**20, -1))\n"
         "try: threading.Thread(target=print).start()\n"
