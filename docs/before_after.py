@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PHOTO = ROOT / "tests" / "photos" / "pier.jpg"
 PICTURE = ROOT / "docs" / "images" / "before-after.jpg"
 SERVER = "http://127.0.0.1:8000"
-SEED = 3
+SEED = 4
 GAP = 6
 RESTORE_TIMEOUT_S = 120.0
 
