@@ -87,8 +87,8 @@ def test_curl_uploads_though_it_would_rather_speak_http2(server: Any, png: Any, 
         b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 50_000,
         b"GET / HTTP/1.1\r\nX: " + b"y" * 400_000,
         b"GET /" + b"y" * 400_000,
-        b"POST /restore HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;" + b"y" * 400_000,
-        b"POST /restore HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n\xff\xd8\xff\r\n0\r\n"
+        b"POST /restore HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1;" + b"y" * 400_000,
+        b"POST /restore HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n\xff\xd8\xff\r\n0\r\n"
         + b"X: y\r\n" * 70_000,
     ],
     ids=["headers", "value", "address", "chunk-extension", "trailers"],

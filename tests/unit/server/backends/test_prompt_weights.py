@@ -32,11 +32,14 @@ def room(count: int) -> PromptWeights:
 
 def test_the_simulated_backend_weighs_each_image_by_its_first_pixel() -> None:
     backend = SimulatedBackend(0, 0, max_batch=3)
-    assert backend.start().prompt_shape == PROMPT.shape
-    batch, weights = photo(3, 3, 8, 16), room(3)
-    backend.run(batch, weights)
+    info = backend.start()
+    batch, findings = photo(3, 3, 8, 16), np.full((3, *info.prompt_shape), np.nan, np.float32)
+    backend.run(batch, findings)
+    weights, degradations = findings[:, :-1], findings[:, -1, : len(info.degradation_labels)]
+    assert weights.shape[1:] == PROMPT.shape
     np.testing.assert_allclose(weights.sum(axis=2), 1, atol=1e-6)
     np.testing.assert_array_equal(weights[:, :, 0], np.repeat(batch[:, 0, 0, :1], 3, axis=1))
+    np.testing.assert_array_equal(degradations, np.stack([batch[:, 0, 0, 0], 1 - batch[:, 0, 0, 0]], axis=1))
 
 
 @pytest.fixture
