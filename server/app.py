@@ -42,6 +42,7 @@ from server.batching.recovery import ParityCheck
 from server.batching.worker import NewBackend, Worker
 from server.cores import cores
 from server.imaging import codec
+from server.imaging.guide import reserve_workspace
 from server.jobs.budget import Budget
 from server.jobs.long_work import LongWork
 from server.jobs.runner import Runner
@@ -192,6 +193,7 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Ser
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         codec.quieten()
+        reserve_workspace()
         bound_pools(cores())
         if access is not None:
             access.open()

@@ -1,5 +1,6 @@
 """The Guide: the whole frame in one run, from which the tiles of a photo take their tone."""
 
+import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -23,6 +24,10 @@ ROUNDING = 1e-6
 """In cells: an edge that is a whole number of them is one in floating point, too."""
 ROWS_AT_ONCE = 64
 """The frame is float32 in bands of so many rows only."""
+
+# OpenCV multiplies smaller ones without OpenBLAS.
+_LARGE = 256
+_workspace = threading.Lock()
 
 Matrix = NDArray[np.float32]
 Crop = Callable[[slice, slice], Pixels]
@@ -111,8 +116,20 @@ def _averaged(plane: Pixels, shape: tuple[int, ...]) -> Matrix:
 def _product(rows: Matrix, values: Matrix, columns: Matrix) -> Matrix:
     """`rows @ values @ columns.T`, in the calling thread: that of NumPy may start one on every core for each tile."""
     nothing = np.empty(0, np.float32)
-    narrow = cv2.gemm(rows, np.ascontiguousarray(values), 1.0, nothing, 0.0)
-    return np.asarray(cv2.gemm(narrow, columns, 1.0, nothing, 0.0, flags=cv2.GEMM_2_T), np.float32)
+    values = np.ascontiguousarray(values)
+    with _workspace:
+        narrow = cv2.gemm(rows, values, 1.0, nothing, 0.0)
+        return np.asarray(cv2.gemm(narrow, columns, 1.0, nothing, 0.0, flags=cv2.GEMM_2_T), np.float32)
+
+
+def reserve_workspace() -> None:
+    """Have memory for the products before any of it is short: where there is none for them, the process is lost.
+
+    OpenBLAS in OpenCV asks for a workspace at the first product of this size, does not look whether it came, and keeps
+    it for the next. For two products at the same time it would need two.
+    """
+    large = np.zeros((_LARGE, _LARGE), np.float32)
+    _product(large, large, large)
 
 
 def _stretches(axis: Axis, cells: int, sigma_cells: float) -> dict[int, Stretch]:

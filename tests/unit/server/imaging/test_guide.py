@@ -1,6 +1,8 @@
 """Tests of the guide: what a photo in tiles looks like next to its whole frame."""
 
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 
 import cv2
@@ -186,3 +188,29 @@ def test_tiles_no_larger_than_one_pixel_of_the_reduced_frame_are_in_one_tone_too
     guide = guide_of(image, grid, moody)
     assert grid.width / guide.tile.width > 64
     assert np.abs(restored(image, grid, moody, guide) - moody(image)).max() < 2 * LEVEL
+
+
+def test_products_survive_want_of_memory_once_their_workspace_is_there() -> None:
+    code = """
+import resource, threading, numpy as np
+from server.imaging import codec, guide
+
+codec.quieten()
+guide.reserve_workspace()
+tall, square = np.ones((512, 160), np.float32), np.ones((160, 160), np.float32)
+is_short = threading.Event()
+
+def work():
+    is_short.wait()
+    for _ in range(20):
+        guide._product(tall, square, tall)
+
+threads = [threading.Thread(target=work) for _ in range(2)]
+[thread.start() for thread in threads]
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 12 * 2**20, -1))
+is_short.set()
+[thread.join() for thread in threads]
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
