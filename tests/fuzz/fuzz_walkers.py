@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of the walks over hostile bytes: `python tests/fuzz/fuzz_walkers.py boxes|markers [options]`.
+"""Coverage-guided fuzzing of the walks over hostile bytes: `python tests/fuzz/fuzz_walkers.py boxes|markers|tiles [options]`.
 
 The walks alone, without a decoder, so that an input costs microseconds. A finding is an exception that is no refusal,
 two walks that disagree, or a slow input: see `fuzz_image.py` for how to repeat one.
@@ -14,7 +14,7 @@ import atheris
 with atheris.instrument_imports(include=["server.imaging"]):
     from server.errors import InvalidImage
     from server.imaging import xmp
-    from server.imaging.containers import jpeg
+    from server.imaging.containers import jpeg, tiff
     from server.imaging.containers.heif.boxes import BrokenBoxError
     from server.imaging.containers.heif.brands import format_by_brands
     from server.imaging.containers.heif.coded_size import av1_sizes, hevc_sizes
@@ -53,7 +53,20 @@ def read_markers(data: bytes) -> None:
         assert early <= {(header.height, header.width)}, (early, header)
 
 
-WALKS = {"boxes": (read_boxes, ".avif", "AVIF"), "markers": (read_markers, ".jpeg", "JPEG")}
+def read_tiles(data: bytes) -> None:
+    """The directories of a TIFF and the layout of its strips and tiles, against the size that is read early."""
+    early = {dimensions("TIFF", data[:end]) for end in (64, 512, len(data))} - {None}
+    with suppress(InvalidImage):
+        header = tiff.read_header(data, MOST_METADATA_BYTES)
+        assert header.decoded_pixels >= header.width * header.height
+        assert early <= {(header.height, header.width)}, (early, header)
+
+
+WALKS = {
+    "boxes": (read_boxes, ".avif", "AVIF"),
+    "markers": (read_markers, ".jpeg", "JPEG"),
+    "tiles": (read_tiles, ".tiff", "TIFF"),
+}
 
 
 def main() -> None:
