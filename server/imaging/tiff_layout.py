@@ -66,6 +66,8 @@ def check_places(layout: Layout, directory: Directory, size: int) -> int:
 
     Nor may they have more bytes than the file: pieces that overlap make a large picture of a small one.
     """
+    if layout.pieces < 1:
+        raise UndecodableImage("The TIFF says that its pixels have no channels.")
     offsets, sizes = (_values(directory, tag, layout.pieces) for tag in (layout.offsets, layout.sizes))
     count = min(len(offsets), len(sizes))
     if count < layout.pieces:

@@ -21,19 +21,19 @@ def upload_head(length: int, *lines: str) -> bytes:
 
 def read_answer(connection: socket.socket) -> tuple[int, dict[str, str], dict[str, Any]]:
     """Status, headers (lower case) and JSON document of the next answer."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        data += received(connection)
-    start, _, body = data.partition(b"\r\n\r\n")
+    start, body = b"", b""
+    while not start.endswith(b"\r\n\r\n"):  # byte by byte: the next answer may have come with this one
+        start += received(connection, 1)
+    start = start.removesuffix(b"\r\n\r\n")
     status, *lines = start.decode().split("\r\n")
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
-    while len(body) < int(headers["content-length"]):
-        body += received(connection)
+    while missing := int(headers["content-length"]) - len(body):
+        body += received(connection, missing)
     return int(status.split()[1]), headers, json.loads(body)
 
 
-def received(connection: socket.socket) -> bytes:
-    """What has come; never nothing."""
-    data = connection.recv(RECEIVE_BYTES)
+def received(connection: socket.socket, most: int = RECEIVE_BYTES) -> bytes:
+    """What has come, at most so many bytes; never nothing."""
+    data = connection.recv(most)
     assert data, "closed before the answer was whole"
     return data

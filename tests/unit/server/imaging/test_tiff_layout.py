@@ -99,3 +99,9 @@ def test_strips_and_tiles_in_one_file_are_refused_because_readers_differ() -> No
 def test_channels_beyond_those_of_any_picture_are_refused() -> None:
     with pytest.raises(UnsupportedImage, match="100 channels"):
         probe(tiff_of(Page({256: 4, 257: 4, 258: 8, 259: 1, 262: 2, 277: 100, 279: 1600}, bytes(1600))), LIMITS)
+
+
+def test_planes_of_no_channels_are_refused() -> None:
+    tags = {256: 2, 257: 2, 258: 8, 259: 1, 262: 1, 273: 8, 277: 0, 278: 2, 279: 16, 284: 2}
+    with pytest.raises(UndecodableImage):
+        probe(tiff_of(Page(tags, bytes(64))), LIMITS)
