@@ -56,6 +56,7 @@ fuzz: $(VENV)/.develop ## ten thousand hostile requests, the OpenAPI document an
 	$(BIN)/python tests/fuzz/fuzz_image.py -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -timeout=10
 	$(BIN)/python tests/fuzz/fuzz_walkers.py boxes -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=10
 	$(BIN)/python tests/fuzz/fuzz_walkers.py markers -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=10
+	$(BIN)/python tests/fuzz/fuzz_walkers.py tiles -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=10
 
 gpu-report: ## time the network on the NVIDIA GPU at hand; takes the Python whose torch sees it, PYTHON=...
 	$(PYTHON) loadtests/gpu_report.py

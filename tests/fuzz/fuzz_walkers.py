@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of the walks over hostile bytes: `python tests/fuzz/fuzz_walkers.py boxes|markers|tiles [options]`.
+"""Fuzz the walks over hostile bytes: `python tests/fuzz/fuzz_walkers.py boxes|markers|tiles [options]`.
 
 The walks alone, without a decoder, so that an input costs microseconds. A finding is an exception that is no refusal,
 two walks that disagree, or a slow input: see `fuzz_image.py` for how to repeat one.

@@ -56,7 +56,10 @@ def flat(clean: Image, rng: np.random.Generator) -> Degraded:
 
 
 def _flat_or_gradient(height: int, width: int, rng: np.random.Generator) -> Image:
-    corners = np.repeat(rng.random((1, 1, 3), dtype=np.float32), 4, axis=0).reshape(2, 2, 3)
+    colour = rng.random((1, 1, 3), dtype=np.float32)
+    if rng.random() < 0.4:
+        colour = np.clip(1.6 * colour - 0.3, 0.0, 1.0)  # channels at 0 and 1 too: saturated, black and white
+    corners = np.repeat(colour, 4, axis=0).reshape(2, 2, 3)
     if rng.random() < 0.4:
         corners = corners.mean(axis=2, keepdims=True).repeat(3, axis=2)  # grey
     if rng.random() < 0.4:
