@@ -62,7 +62,7 @@ gpu-report: ## time the network on the NVIDIA GPU at hand; takes the Python whos
 	$(PYTHON) loadtests/gpu_report.py
 
 protocol: $(VENV)/.develop ## compile the .proto files of gRPC again
-	$(BIN)/python -m grpc_tools.protoc -I server/rpc --descriptor_set_out=server/rpc/protocol.binpb open_inference.proto health.proto
+	$(BIN)/python -m grpc_tools.protoc -I server/grpc --descriptor_set_out=server/grpc/protocol.binpb open_inference.proto health.proto
 
 pictures: $(VENV)/.develop ## make the README's before/after picture again; `make serve` must run beside it
 	$(BIN)/python docs/before_after.py

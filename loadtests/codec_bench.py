@@ -15,10 +15,10 @@ import cv2
 import numpy as np
 import PIL.Image
 
-from server.imaging import codec
-from server.imaging.codec import OutputFormat
-from server.imaging.header import probe
-from server.imaging.output import OutputOptions, PngEffort
+from server.formats import codec
+from server.formats.codec import OutputFormat
+from server.formats.header import probe
+from server.formats.output import OutputOptions, PngEffort
 from server.settings import LimitSettings
 
 WIDTH, HEIGHT = 1920, 1080
@@ -30,7 +30,7 @@ def main() -> int:
     parser.add_argument("photo", nargs="?", help="any image; resized to 1920 x 1080")
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
-    codec.quieten()
+    codec.silence_decoder_messages()
     samples = photo(options.photo)
     print(f"{WIDTH} x {HEIGHT} RGB, quality {QUALITY}, least of {options.repeats}; {platform.machine()}, one thread\n")
     print("| | Pillow ms | here ms | Pillow KB | here KB |\n|---|---|---|---|---|")

@@ -26,7 +26,7 @@ PATIENCE_S = (0.005, 0.1)
 LEAVERS_S = 8.0
 SETTLE_S = 0.5
 TIMEOUT_S = 60.0
-_DROPPED = "promptir_dropped_jobs_total"
+_DROPPED = "promptir_dropped_tiles_total"
 
 
 def leavers(folder: Path, seconds: float | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Mask cost: what a masked graph takes more than a plain one for images that fill their canvas.
+"""Mask cost: what a masked graph takes more than a plain one for images that fill their padded_shape.
 
     python loadtests/mask_cost.py --threads 2
 
@@ -41,16 +41,17 @@ def main() -> int:
         for _ in range(options.processes):
             command = [sys.executable, __file__, *sys.argv[1:], "--models", *map(str, models)]
             answer = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
-            for canvas, seconds in json.loads(answer).items():
-                found.setdefault(canvas, []).append(seconds)
+            for padded_shape, seconds in json.loads(answer).items():
+                found.setdefault(padded_shape, []).append(seconds)
     print(
-        f"| canvas | threads | {' | '.join(KINDS)} | costs, by the least | by the medians |\n|---|---|---|---|---|---|"
+        f"| padded shape | threads | {' | '.join(KINDS)} | costs, by the least | by the medians |\n"
+        "|---|---|---|---|---|---|"
     )
-    for canvas, processes in found.items():
+    for padded_shape, processes in found.items():
         least = {kind: min(min(process[kind]) for process in processes) for kind in KINDS}
         ratios = {of: statistics.median(_ratio(process, of) for process in processes) - 1 for of in (min, _median)}
         told = " | ".join(f"{least[kind] * 1e3:.1f} ms" for kind in KINDS)
-        print(f"| {canvas} | {options.threads} | {told} | {ratios[min]:.1%} | {ratios[_median]:.1%} |")
+        print(f"| {padded_shape} | {options.threads} | {told} | {ratios[min]:.1%} | {ratios[_median]:.1%} |")
     return 0
 
 
@@ -71,10 +72,10 @@ def _exported(artifact: Path, *, masked: bool) -> Path:
 
 
 def _measured(options: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
-    """Seconds of each run by canvas and kind."""
+    """Seconds of each run by padded shape and kind."""
     sessions = {kind: _session(model, options.threads) for kind, model in zip(KINDS, options.models, strict=True)}
     found = {}
-    for height, width in options.canvases:
+    for height, width in options.padded_shapes:
         image = np.random.default_rng(0).random((1, 3, height, width), np.float32)
         inputs: dict[str, dict[str, Any]] = {
             "plain": {"image": image},
@@ -99,13 +100,13 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--processes", type=int, default=6)
-    parser.add_argument("--runs", type=int, default=12, help="of each graph, canvas and process")
-    parser.add_argument("--canvases", type=_canvas, nargs="+", default=[(64, 64), (96, 128), (128, 128)])
+    parser.add_argument("--runs", type=int, default=12, help="of each graph, padded_shape and process")
+    parser.add_argument("--padded_shapes", type=_padded_shape, nargs="+", default=[(64, 64), (96, 128), (128, 128)])
     parser.add_argument("--models", nargs=len(KINDS), help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-def _canvas(value: str) -> tuple[int, int]:
+def _padded_shape(value: str) -> tuple[int, int]:
     height, _, width = value.partition("x")
     return int(height), int(width)
 

@@ -10,7 +10,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 PICTURE = ROOT / "docs" / "images" / "masked-batching.svg"
 PANELS = (("photos", "50"), ("all equally often", "50"), ("289 sizes of 256 to 512", "50"))
-COLOURS = {"lanes": "#c2571a", "canvases": "#0f766e", "one at a time": "#6b7280"}
+COLOURS = {"buckets": "#c2571a", "padded_shapes": "#0f766e", "one at a time": "#6b7280"}
 WIDTH, HEIGHT, LEFT, TOP, GAP = 260, 200, 48, 46, 56
 MOST = 320
 

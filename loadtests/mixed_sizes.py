@@ -1,4 +1,4 @@
-"""Photos of twelve sizes under Poisson arrivals: lanes of one size, masked canvases, and one image at a time.
+"""Photos of twelve sizes under Poisson arrivals: buckets of one size, masked padded shapes, and one image at a time.
 
 First the batcher alone on a clock of events, with a device that takes 6 ms a run and 7.6 ms a megapixel. Then whole
 servers over HTTP: with the simulated device, and with the shipped network on this CPU. Over HTTP every side is a
@@ -51,7 +51,7 @@ ANY: dict[Size, int] = {(8 * h, 8 * w): 1 for h in range(32, 65, 2) for w in ran
 TRACES = {"photos": PHOTOS, "all equally often": EVEN, "289 sizes of 256 to 512": ANY}
 BASE_MS, MS_PER_MEGAPIXEL = 6.0, 7.6
 RUN_PIXELS = 2_097_152
-MODES = ("lanes", "canvases", "one at a time")
+MODES = ("buckets", "padded_shapes", "one at a time")
 RATES = (80, 120, 160, 200, 240, 300)
 DEADLINES_MS = (50, 100, 200)
 SMALLER = 4
@@ -125,7 +125,7 @@ def _on_the_clock(_: float) -> Iterator[Row]:
                     (cost,),
                     turnaround_s=0.0005,
                     ahead_s=0.001,
-                    masks=mode == "canvases",
+                    masks=mode == "padded_shapes",
                     max_batch=1 if mode == "one at a time" else simulation.MAX_BATCH,
                     max_backlog_s=30.0,
                 )
@@ -148,7 +148,7 @@ def _over_http(seconds: float) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         for mode in MODES:
             settings = {
-                "simulated_masked": mode == "canvases",
+                "simulated_mixed_sizes": mode == "padded_shapes",
                 "max_batch": 1 if mode == "one at a time" else 8,
                 "max_run_pixels": RUN_PIXELS // SMALLER**2,
             }
@@ -167,7 +167,7 @@ def _on_this_cpu(seconds: float) -> Iterator[Row]:
         export_onnx(DEFAULT_ARTIFACT / "weights.safetensors", "promptnaf", masked, masked=True)
     kinds, device = _kinds(), SimulatedDevice(0, 0)
     for mode in MODES:
-        artifact = masked if mode == "canvases" else DEFAULT_ARTIFACT
+        artifact = masked if mode == "padded_shapes" else DEFAULT_ARTIFACT
         settings = {"backend": "onnx", "artifact": artifact, "max_batch": 1 if mode == "one at a time" else 8}
         with tempfile.TemporaryDirectory() as folder, promptir(device, Path(folder) / "none.csv", **settings) as peer:
             for rate in CPU_RATES:

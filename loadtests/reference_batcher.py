@@ -1,6 +1,6 @@
 """Reference batcher: what an experienced engineer writes in an hour, the baseline that the server is measured against.
 
-Starlette on uvicorn (uvloop, httptools), OpenCV in two threads, a lane per shape, no window: while the device runs,
+Starlette on uvicorn (uvloop, httptools), OpenCV in two threads, a bucket per shape, no window: while the device runs,
 images gather, and one full batch is handed over ahead of time, so that the device never waits for a turn of the loop.
 It checks, limits, logs and refuses nothing. POST /restore takes the bare image; ?format= names another kind than PNG.
 """
@@ -50,22 +50,22 @@ def encode(output: np.ndarray, suffix: str) -> bytes:
 class Batcher:
     def __init__(self, base_ms: float, ms_per_megapixel: float, max_batch: int) -> None:
         self.cost, self.max_batch, self.begun = (base_ms, ms_per_megapixel), max_batch, 0
-        self.lanes: dict[tuple[int, ...], deque[tuple[np.ndarray, asyncio.Future[np.ndarray]]]] = {}
+        self.buckets: dict[tuple[int, ...], deque[tuple[np.ndarray, asyncio.Future[np.ndarray]]]] = {}
 
     async def run(self, image: np.ndarray) -> np.ndarray:
         future: asyncio.Future[np.ndarray] = asyncio.get_running_loop().create_future()
-        self.lanes.setdefault(image.shape, deque()).append((image, future))
+        self.buckets.setdefault(image.shape, deque()).append((image, future))
         self.fill()
         return await future
 
     def fill(self) -> None:
-        while self.lanes and self.begun < 2:
-            lane = max(self.lanes.values(), key=len)  # the fullest first
-            if self.begun and len(lane) < self.max_batch:
+        while self.buckets and self.begun < 2:
+            bucket = max(self.buckets.values(), key=len)  # the fullest first
+            if self.begun and len(bucket) < self.max_batch:
                 return
-            batch = [lane.popleft() for _ in range(min(len(lane), self.max_batch))]
-            if not lane:
-                del self.lanes[batch[0][0].shape]
+            batch = [bucket.popleft() for _ in range(min(len(bucket), self.max_batch))]
+            if not bucket:
+                del self.buckets[batch[0][0].shape]
             self.begun += 1
             run = asyncio.get_running_loop().run_in_executor(
                 DEVICE, run_device, [image for image, _ in batch], *self.cost

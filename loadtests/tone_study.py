@@ -24,8 +24,8 @@ from server import backends
 from server.backends.base import Pixels
 from server.imaging import tiling
 from server.imaging.assembly import Assembly
-from server.imaging.guide import SIGMA_CELLS, Guide
 from server.imaging.tiling import Grid, Tile
+from server.restore.guide import SIGMA_CELLS, Guide
 from server.settings import Settings
 
 Run = Callable[[Pixels], Pixels]

@@ -15,50 +15,51 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server import backends
 from server.access.access import Access
-from server.api import error_responses, job_schemas, openapi_document, submit_route
-from server.api.body import UploadRoom
-from server.api.health import router as health_router
-from server.api.jobs import router as jobs_router
-from server.api.layers import layers_of, within
-from server.api.load_shedder import LoadShedder
-from server.api.methods import Methods
-from server.api.open_inference import front as open_inference
-from server.api.page import Page
-from server.api.paths import own_path
-from server.api.report_document import ReportDocument
-from server.api.restore_route import METHOD, PATH, RestoreRoute
-from server.api.routes import router
-from server.api.services import Services
-from server.api.submit_route import SubmitRoute
 from server.backends.base import BackendInfo
 from server.backends.nvml import gpu_readers
-from server.batching.batcher import Batcher
-from server.batching.cost_model import CostModel
-from server.batching.device import Device
-from server.batching.job import Canvas
-from server.batching.job_queue import JobQueue
-from server.batching.pool import WorkerPool
-from server.batching.recovery import ParityCheck
-from server.batching.worker import NewBackend, Worker
-from server.cores import cores
-from server.imaging import codec
-from server.imaging.guide import reserve_workspace
+from server.concurrency import available_cores, bound_thread_pools
+from server.formats import codec
+from server.http import error_responses, openapi
+from server.http.body.body import UploadRoom
+from server.http.jobs import schemas
+from server.http.jobs.routes import router as jobs_router
+from server.http.jobs.submit import METHOD as SUBMIT_METHOD
+from server.http.jobs.submit import SubmitRoute
+from server.http.middleware.methods import Methods
+from server.http.middleware.paths import own_path
+from server.http.middleware.stack import layers_of, within
+from server.http.open_inference import front as open_inference
+from server.http.ops.health import router as health_router
+from server.http.ops.page import Page
+from server.http.ops.routes import router
+from server.http.protocol.load_shedder import LoadShedder
+from server.http.restore.report import ReportDocument
+from server.http.restore.route import METHOD, PATH, RestoreRoute
+from server.http.services import Services
 from server.jobs.budget import Budget
 from server.jobs.long_work import LongWork
 from server.jobs.runner import Runner
 from server.jobs.store import Store
 from server.jobs.store_thread import StoreThread
 from server.metrics import Metrics
-from server.restoration import Restored
-from server.restorer import Restorer
+from server.restore.artifact_watcher import ArtifactWatcher
+from server.restore.guide import reserve_workspace
+from server.restore.options import Restored
+from server.restore.pipeline import Restorer
+from server.scheduling.batcher import Batcher
+from server.scheduling.execution.pool import WorkerPool
+from server.scheduling.execution.recovery import ParityCheck
+from server.scheduling.execution.worker import NewBackend, Worker
+from server.scheduling.policy.cost_model import CostModel
+from server.scheduling.policy.device import Device
+from server.scheduling.queue.tile import PaddedShape
+from server.scheduling.queue.tile_queue import TileQueue
 from server.settings import PREFIX, BackendSettings, HttpSettings, JobSettings, Settings, SettingsError
-from server.succession import Succession
-from server.thread_bounds import bound_pools
 from server.tracing import Tracing
 from server.tracing import create as create_tracing
 
 if TYPE_CHECKING:
-    from server.rpc.front import RpcFront
+    from server.grpc.front import RpcFront
 
 # The last traces may take so long at the end of the server, when nobody waits for an answer any more.
 SEND_TRACES_S = 3.0
@@ -70,11 +71,11 @@ def create_restorer(settings: Settings, metrics: Metrics, new_backend: NewBacken
     batching, devices = settings.batching, settings.backend.device_names
     clock = time.monotonic
     batcher = Batcher(
-        JobQueue(batching.max_queued_pixels),
+        TileQueue(batching.max_queued_pixels),
         metrics,
         clock,
         max_backlog_s=batching.max_backlog_ms / 1e3,
-        canvases=[Canvas(*sides) for sides in batching.canvas_sides],
+        padded_shapes=[PaddedShape(*sides) for sides in batching.padded_shape_sides],
     )
     check = ParityCheck(settings.backend.fp32_check_every, settings.backend.fp32_gate_db)
     costs: defaultdict[tuple[str, NewBackend | None], CostModel] = defaultdict(CostModel)
@@ -96,7 +97,7 @@ def new_backends(settings: BackendSettings, max_batch: int) -> NewBackend:
     return lambda name: backends.create(settings, max_batch, name)
 
 
-def create_succession(settings: Settings, restorer: Restorer, metrics: Metrics) -> Succession | None:
+def create_succession(settings: Settings, restorer: Restorer, metrics: Metrics) -> ArtifactWatcher | None:
     """Wire the watch for a better artifact; None where none is to come."""
     present = settings.backend
     if present.successor is None:
@@ -105,7 +106,7 @@ def create_succession(settings: Settings, restorer: Restorer, metrics: Metrics) 
     def replace(better: BackendSettings) -> Awaitable[BackendInfo]:
         return restorer.replace(new_backends(better, settings.batching.max_batch))
 
-    return Succession(present.successor, present, replace, metrics)
+    return ArtifactWatcher(present.successor, present, replace, metrics)
 
 
 def create_jobs(
@@ -129,7 +130,7 @@ def create_rpc(http: HttpSettings, services: Services, room: UploadRoom) -> "Rpc
     if http.grpc_port is None:
         return None
     try:
-        from server.rpc.front import RpcFront
+        from server.grpc.front import RpcFront
     except ModuleNotFoundError as error:
         raise SettingsError(
             f"{PREFIX}GRPC_PORT: {error.name} is not installed; install the extra: pip install 'promptir-serve[grpc]'"
@@ -192,9 +193,9 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Ser
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        codec.quieten()
+        codec.silence_decoder_messages()
         reserve_workspace()
-        bound_pools(cores())
+        bound_thread_pools(available_cores())
         if access is not None:
             access.open()
         for device, read in gpu_readers(settings.backend.device_names).items():
@@ -234,7 +235,7 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Ser
     # Its answers do not pass the layer that lets pages of other origins read them.
     app.state.shedder = None if settings.access.cors_origins else LoadShedder(restorer, metrics)
     app.state.rpc = rpc = create_rpc(settings.http, services, room)
-    openapi_document.install(app, app.public_root, asks_for_keys=access is not None)
+    openapi.install(app, app.public_root, asks_for_keys=access is not None)
     return app
 
 
@@ -248,11 +249,11 @@ def _add_routes(app: Service, services: Services, tracing: Tracing | None) -> Up
         app.add_middleware(layer)
     app.direct = {
         (METHOD, PATH): within(layers, restore),
-        (submit_route.METHOD, job_schemas.PATH): within(layers, submit),
+        (SUBMIT_METHOD, schemas.PATH): within(layers, submit),
     }
     error_responses.install(app)
     app.router.routes.insert(0, Route(PATH, restore, methods=[METHOD], include_in_schema=False))
-    app.router.routes.insert(1, Route(job_schemas.PATH, submit, methods=[METHOD], include_in_schema=False))
+    app.router.routes.insert(1, Route(schemas.PATH, submit, methods=[METHOD], include_in_schema=False))
     app.router.routes[:0] = Page().routes()
     app.include_router(router)
     app.include_router(jobs_router)

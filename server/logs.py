@@ -26,7 +26,14 @@ _WRITERS: dict[type, Callable[[Any], str]] = {str: _text, int: int.__repr__, flo
 # Ends a line or turns it round in some viewers and terminals: control characters of C1 and DEL, the separators of lines
 # and paragraphs, and what changes the direction of writing.
 _UNSEEN = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+SHOWN_CHARACTERS = 200
+"""The most that is shown of a text which a client chose."""
 _ACCESS_FIELDS = ("client", "method", "path", "http_version", "status")
+
+
+def shortened(text: str) -> str:
+    """Cut a text that a client chose to what a log line or an error message shows."""
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
 
 
 class JsonFormatter(logging.Formatter):
@@ -67,8 +74,8 @@ def _seen(line: str) -> str:
     return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
 
 
-def quicken() -> None:
-    """Leave out of every record what no line shows: looking it up would be the larger part of a line's cost."""
+def skip_unused_fields() -> None:
+    """Stop looking up record fields that no line shows; the lookups would be most of the cost of a line."""
     logging._srcfile = None  # the Python documentation's own advice, as are these
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 

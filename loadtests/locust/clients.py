@@ -15,8 +15,8 @@ from thresholds import REFUSED, RESTORE
 
 from server.cli.bench.uploads import Body, Sequencer, kinds_of_sizes
 from server.errors import UnsupportedImage
-from server.imaging.containers import format_of
-from server.imaging.dimensions import dimensions
+from server.formats import format_of
+from server.formats.dimensions import dimensions
 
 LONGEST_PAUSE_S = 5.0
 """A client that was refused comes back after Retry-After, but not later than this."""

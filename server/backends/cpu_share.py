@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from server.cores import ROOT, cores
+from server.concurrency import ROOT, available_cores
 
 
 def threads_for(asked: int, root: Path = ROOT, *, workers: int = 1) -> int:
@@ -12,11 +12,11 @@ def threads_for(asked: int, root: Path = ROOT, *, workers: int = 1) -> int:
     `workers` that run side by side divide the cores among them.
 
     A runtime left to itself (0) takes one a physical core of the whole machine, whatever an affinity mask or a
-    container's quota says: measured with twice the threads of the cores at hand, a run takes up to 1.8 times as long.
+    container's quota says: measured with twice the threads of the available cores, a run takes up to 1.8 times as long.
     """
     if asked:
         return asked
-    share = cores(root)
+    share = available_cores(root)
     if workers > 1:
         return max(1, share // workers)
     return share if share < (os.cpu_count() or 1) else 0

@@ -93,7 +93,8 @@ class OnnxBackend:
         return self.run_masked(batch, np.full((len(batch), 2), batch.shape[2:], np.int64), weights)
 
     def run_masked(self, batch: Pixels, sizes: Sizes, weights: PromptWeights | None = None) -> Pixels:
-        """As `run`, of a canvas (N, 3, H, W) with images of `sizes`; of the artifact's `size_inputs` if it has any."""
+        """As `run`, of a padded shape (N, 3, H, W) with images of `sizes`; of the artifact's `size_inputs` if it has
+        any."""
         if self._session is None:
             raise BackendError("the ONNX Runtime backend is not started")
         # A contiguous row each: onnxruntime reads no strides.
@@ -130,7 +131,7 @@ class OnnxBackend:
     ) -> Pixels:
         """Run with the input on the device and the outputs straight into the answer, without copies in between.
 
-        The last shape's input stays allocated: lanes make batches of one shape come one after another.
+        The last shape's input stays allocated: buckets make batches of one shape come one after another.
         """
         image = self._device_images.get(batch.shape)
         if image is None:

@@ -53,7 +53,7 @@ class PlanRuns:
     def begin(self, batch: Pixels, weights: PromptWeights | None = None, sizes: Sizes | None = None) -> "_PlanRun":
         """Put the first part of a batch behind what the device does; the others follow when the result is asked for.
 
-        `sizes` are those of a masked run; without them each image takes the whole canvas.
+        `sizes` are those of a masked run; without them each image takes the whole padded_shape.
         """
         if sizes is None:
             sizes = np.full((len(batch), 2), batch.shape[2:], np.int64)

@@ -110,7 +110,8 @@ class TorchBackend:
         return self._begin(self._fp32_network, batch, weights).result()
 
     def run_masked(self, batch: Pixels, sizes: Sizes, weights: PromptWeights | None = None) -> Pixels:
-        """As `run`, of a canvas (N, 3, H, W) with images of `sizes`; on CUDA a canvas has a graph of its own."""
+        """As `run`, of a padded shape (N, 3, H, W) with images of `sizes`; on CUDA a padded shape has a graph of its
+        own."""
         return self.begin_masked(batch, sizes, weights).result()
 
     def begin(self, batch: Pixels, weights: PromptWeights | None = None) -> Pending:

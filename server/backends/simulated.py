@@ -83,7 +83,7 @@ class SimulatedBackend:
             return self._begin(batch, weights)
 
     def run_masked(self, batch: Pixels, sizes: Sizes, weights: PromptWeights | None = None) -> Pixels:
-        """As `run`: an identity of images in a canvas is one of the canvas, and takes as long."""
+        """As `run`: an identity of images in a padded shape is one of the padded shape, and takes as long."""
         return self.run(batch, weights)
 
     def begin_masked(self, batch: Pixels, sizes: Sizes, weights: PromptWeights | None = None) -> Pending:

@@ -53,7 +53,7 @@ class PlanBackend:
         return self._begin(batch, weights).result()
 
     def run_masked(self, batch: Pixels, sizes: Sizes, weights: PromptWeights | None = None) -> Pixels:
-        """As `run`, of a canvas (N, 3, H, W) with images of `sizes`; only where the plan is masked."""
+        """As `run`, of a padded shape (N, 3, H, W) with images of `sizes`; only where the plan is masked."""
         return self.begin_masked(batch, sizes, weights).result()
 
     def begin(self, batch: Pixels, weights: PromptWeights | None = None) -> Pending:
@@ -61,7 +61,7 @@ class PlanBackend:
         return self._begin(batch, weights)
 
     def begin_masked(self, batch: Pixels, sizes: Sizes, weights: PromptWeights | None = None) -> Pending:
-        """As `begin`, of a masked run; a canvas that comes again has one CUDA graph, whatever the sizes in it."""
+        """As `begin`, of a masked run; a padded shape that comes again has one CUDA graph, whatever the sizes in it."""
         return self._begin(batch, weights, sizes)
 
     def stop(self) -> None:

@@ -25,7 +25,7 @@ class _Recording:
 class Recordings:
     """CUDA graphs of a network, one a shape, each with its own memory so that dropping one gives it all back.
 
-    A masked run, whose further inputs are each image's own height and width, has one a canvas, whatever they are.
+    A masked run, whose further inputs are each image's own height and width, has one a padded_shape, whatever they are.
     """
 
     def __init__(self, torch: ModuleType, network: Any, max_bytes: int) -> None:

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from server.cores import cores
+from server.concurrency import available_cores
 
 INTERRUPTED = 130  # the shells' convention: 128 + SIGINT
 UNREAD = 141  # the same of SIGPIPE
@@ -34,6 +34,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _bound_libraries() -> None:
     """Have libraries start no more threads than this process has cores, where these are not all of the machine's."""
-    if (share := cores()) < (os.cpu_count() or 1):
+    if (share := available_cores()) < (os.cpu_count() or 1):
         for name in _THREADS_OF_LIBRARIES:
             os.environ.setdefault(name, str(share))

@@ -14,7 +14,7 @@ KEPT_BYTES = 8 * 2**20
 CHOICES = ("MALLOC_ARENA_MAX", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
 
 
-def keep_little() -> bool:
+def limit_retained_memory() -> bool:
     """Bound what stays of freed memory; whether it was done: not where the environment or the C library decides.
 
     By itself glibc gives each thread that allocates an arena of its own, and raises both thresholds up to the size of

@@ -17,8 +17,8 @@ from typing import Any
 
 import uvicorn
 
-from server.api.body import UploadRoom
-from server.restorer import Restorer
+from server.http.body.body import UploadRoom
+from server.restore.pipeline import Restorer
 
 log = logging.getLogger(__name__)
 

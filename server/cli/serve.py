@@ -15,13 +15,13 @@ import uvicorn
 from prometheus_client import CollectorRegistry, start_http_server
 
 from server import logs
-from server.api.shedding_protocol import SheddingProtocol
 from server.app import create_app
-from server.cli.allocator import keep_little
+from server.cli.allocator import limit_retained_memory
 from server.cli.draining_server import DrainingServer
 from server.cli.settings_flags import GROUPS, add_settings, settings_from
 from server.errors import BackendUnavailable
-from server.restorer import Restorer
+from server.http.protocol.shedding import SheddingProtocol
+from server.restore.pipeline import Restorer
 from server.settings import HttpSettings
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises OSError or BackendUnavailable with a sentence if it cannot start, or has lost its devices for good.
     """
     settings = settings_from(arguments)
-    keep_little()
+    limit_retained_memory()
     listener = _listen(settings.http)
     app = create_app(settings)
     restorer: Restorer = app.state.services.restorer
@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     scrapes = _serve_scrapes(settings.http, app.state.services.metrics.registry)
     host, port = listener.getsockname()[:2]
-    logs.quicken()
+    logs.skip_unused_fields()
     gc.freeze()  # what the start made stays for good: no collection need walk it again
     log.info("listening", extra={"host": host, "port": port})
     server = DrainingServer(config, restorer, app.state.room, settings.http.drain_timeout_s)

@@ -21,7 +21,8 @@ DEFAULT_OVERLAP = 32
 SMALLEST_TILE = 64
 """Below it a tile is mostly overlap, and too little of the photo for the network's sums over all pixels."""
 SIDES_PER_MULTIPLE = 4
-"""Sides of tiles are multiples of this many network multiples: photos of many sizes then share few shapes, so lanes."""
+"""Sides of tiles are multiples of this many network multiples: photos of many sizes then share few shapes, so
+buckets."""
 TILES_PER_OVERLAP = 4
 """The overlap is at most this part of a tile, which keeps the two seams of a tile apart."""
 PLANS_KEPT = 64

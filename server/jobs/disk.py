@@ -9,8 +9,8 @@ from pathlib import Path
 
 from server.errors import DiskFull, JobsUnavailable
 from server.jobs.database import Database
+from server.jobs.file_store import Shelf
 from server.jobs.folder import DATABASE, RESULTS, UPLOADS, Folder
-from server.jobs.shelf import Shelf
 
 log = logging.getLogger(__name__)
 

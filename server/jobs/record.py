@@ -5,8 +5,8 @@ from enum import StrEnum
 
 from pydantic import TypeAdapter
 
-from server.imaging.output import OutputFormat
-from server.restoration import Mode, RestoreOptions
+from server.formats.output import OutputFormat
+from server.restore.options import Mode, RestoreOptions
 
 _OPTIONS = TypeAdapter(RestoreOptions)
 

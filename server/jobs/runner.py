@@ -8,7 +8,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from typing import Protocol
 
-from server.batching.job import Priority
 from server.errors import (
     BackendLost,
     DeadlineExceeded,
@@ -22,15 +21,16 @@ from server.errors import (
     QueueFull,
     Refused,
 )
-from server.jobs.bell import Bell
-from server.jobs.pace import Pace
+from server.errors.memory import is_memory_short
+from server.jobs.notifier import Bell
 from server.jobs.record import Answer, Problem, Record
 from server.jobs.run import Run
 from server.jobs.store import Store
 from server.jobs.store_thread import StoreThread
-from server.memory_short import is_memory_short
-from server.restoration import Progress, Restored, RestoreOptions
-from server.restorer import Status
+from server.jobs.throughput import Pace
+from server.restore.options import Progress, Restored, RestoreOptions
+from server.restore.pipeline import Status
+from server.scheduling.queue.tile import Priority
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from server.errors import DiskFull, JobDamaged, JobExpired, JobsFull, JobsUnavai
 from server.jobs.budget import Budget
 from server.jobs.database import Database
 from server.jobs.disk import Disk, Trouble
+from server.jobs.file_store import Damaged, Shelf
 from server.jobs.record import Answer, Order, Problem, Record, State
-from server.jobs.shelf import Damaged, Shelf
 
 log = logging.getLogger(__name__)
 

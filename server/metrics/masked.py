@@ -1,4 +1,4 @@
-"""Series of masked runs: how often several sizes share a canvas, and what is padded for it."""
+"""Series of masked runs: how often several sizes share a padded shape, and what is padded for it."""
 
 from prometheus_client import CollectorRegistry, Counter
 
@@ -11,17 +11,20 @@ class MaskedSeries(SeriesGroup):
     def __init__(self, registry: CollectorRegistry) -> None:
         super().__init__(registry)
         self._runs = Counter(
-            "promptir_masked_runs",
-            "Runs of several sizes in one canvas, of all in promptir_batch_size_count",
+            "promptir_mixed_size_batches",
+            "Runs of several sizes in one padded_shape, of all in promptir_batch_size_count",
             ["device"],
             registry=registry,
         )
         self._images = Counter(
-            "promptir_masked_images", "Images and tiles that ran in such a canvas", ["device"], registry=registry
+            "promptir_mixed_size_images",
+            "Images and tiles that ran in such a padded_shape",
+            ["device"],
+            registry=registry,
         )
         self._padding = Counter(
             "promptir_padding_pixels",
-            "Pixels of such canvases outside of their images; promptir_run_pixels_total has them in",
+            "Pixels of such padded_shapes outside of their images; promptir_run_pixels_total has them in",
             ["device"],
             registry=registry,
         )

@@ -15,7 +15,7 @@ class WaitingSeries(SeriesGroup):
 
     def __init__(self, registry: CollectorRegistry) -> None:
         super().__init__(registry)
-        self._queue_jobs = Gauge("promptir_queue_jobs", "Jobs that wait", registry=registry)
+        self._queue_jobs = Gauge("promptir_queue_tiles", "Jobs that wait", registry=registry)
         self._queue_pixels = Gauge("promptir_queue_pixels", "Pixels that wait", registry=registry)
         self._backlog = Gauge(
             "promptir_backlog_seconds", "Predicted seconds until all admitted jobs are done", registry=registry
@@ -26,7 +26,7 @@ class WaitingSeries(SeriesGroup):
             registry=registry,
         )
         self._dropped = Counter(
-            "promptir_dropped_jobs",
+            "promptir_dropped_tiles",
             "Queued jobs without a delivered result: cancelled or expired while waiting, abandoned during their run",
             ["reason"],
             registry=registry,

@@ -3,18 +3,17 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from server.aside import aside
+from server.concurrency import gather, run_off_loop
 from server.errors import ImageTooLarge, InvalidRequest
-from server.frame import Frames
-from server.imaging.header import hold_against, probe
+from server.formats.header import hold_against, probe
 from server.open_inference import models
 from server.open_inference.models import INPUT, OUTPUT, Datatype
 from server.open_inference.parameters import Parameters, refuse_features
 from server.open_inference.tensors import Images, Shape
-from server.restoration import Mode, Restored, Timings
-from server.restorer import Restorer
+from server.restore.frame import Frames
+from server.restore.options import Mode, Restored, Timings
+from server.restore.pipeline import Restorer
 from server.settings import LimitSettings
-from server.together import together
 
 # Files of more follow one another: photos of one request must not refuse each other for the load that they are.
 TOGETHER_PIXELS = 2**20
@@ -121,7 +120,7 @@ class Inference:
         The memory of the results is reserved: of tensors before they run, of files as each is there. Raises what
         `read`, `reserve` and the Restorer raise. Cancelling it takes its jobs back.
         """
-        images = await aside(read, size)
+        images = await run_off_loop(read, size)
         if not isinstance(images, list):
             reserve(images.nbytes)
             restored = await self._restorer.restore_frames(
@@ -141,12 +140,12 @@ class Inference:
             reserve(len(restored.data))
             return restored
 
-        headers = await aside(lambda: [probe(data, self._limits) for data in files], sum(map(len, files)))
+        headers = await run_off_loop(lambda: [probe(data, self._limits) for data in files], sum(map(len, files)))
         sizes = [header.height * header.width for header in headers]
         self._check_pixels(sum(sizes))
         call.charge(sum(header.decoded_pixels for header in headers))
         small = [at for at, size in enumerate(sizes) if size <= TOGETHER_PIXELS]
-        restored = dict(zip(small, await together(restore(files[at]) for at in small), strict=True))
+        restored = dict(zip(small, await gather(restore(files[at]) for at in small), strict=True))
         for at in range(len(files)):
             if at not in restored:
                 restored[at] = await restore(files[at])

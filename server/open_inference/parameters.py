@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from server.batching.job import Priority
 from server.errors import InvalidRequest
-from server.imaging.output import OutputFormat
-from server.restoration import RestoreFields, RestoreOptions
+from server.formats.output import OutputFormat
+from server.restore.options import RestoreFields, RestoreOptions
+from server.scheduling.queue.tile import Priority
 
 # Triton's meaning: 0 is the default, 1 the highest, and greater numbers come later.
 _INTERACTIVE = (0, 1)

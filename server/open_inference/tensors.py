@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from server.errors import InvalidRequest
-from server.frame import Frames
 from server.open_inference.models import INPUT, MAX_IMAGES, Datatype, shown
 from server.open_inference.nesting import flattened
+from server.restore.frame import Frames
 
 MAX_VALUES = 2**19
 """Of a tensor that is not sent as bytes: each number is text or a field, and costs a hundred times as much."""

@@ -78,7 +78,7 @@ class BackendSettings(Group):
     simulated_ms_per_megapixel: float = Field(
         default=20.0, ge=0, description="Milliseconds a simulated run takes for each megapixel of its batch."
     )
-    simulated_masked: bool = Field(
+    simulated_mixed_sizes: bool = Field(
         default=False, description="Whether a simulated run may hold several sizes, as one of a masked model may."
     )
     simulated_run_log: Path | None = Field(

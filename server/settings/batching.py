@@ -11,7 +11,7 @@ SIZE_MULTIPLE = 8
 _CANVAS = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})")
 
 
-def _canvases(names: tuple[str, ...]) -> tuple[str, ...]:
+def _padded_shapes(names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
         found = _CANVAS.fullmatch(name)
         if found is None or any(int(side) % SIZE_MULTIPLE for side in found.groups()):
@@ -19,7 +19,7 @@ def _canvases(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-CanvasNames = Annotated[tuple[str, ...], BeforeValidator(split), AfterValidator(_canvases)]
+PaddedShapeNames = Annotated[tuple[str, ...], BeforeValidator(split), AfterValidator(_padded_shapes)]
 
 
 class BatchingSettings(Group):
@@ -36,13 +36,13 @@ class BatchingSettings(Group):
     max_queued_pixels: int = Field(
         default=67_108_864, ge=1, description="Bounds the memory of what waits: 12 bytes per pixel."
     )
-    canvases: CanvasNames = Field(
+    padded_shapes: PaddedShapeNames = Field(
         default=(),
         description="Of masked artifacts: what images of several sizes may share a run in, WIDTHxHEIGHT, and turned. "
         "Unset, they are chosen from the traffic; one who knows the sizes can choose better.",
     )
 
     @property
-    def canvas_sides(self) -> list[tuple[int, int]]:
-        """The height and the width of each of `canvases`."""
-        return [(int(high), int(wide)) for wide, _, high in (name.partition("x") for name in self.canvases)]
+    def padded_shape_sides(self) -> list[tuple[int, int]]:
+        """The height and the width of each of `padded_shapes`."""
+        return [(int(high), int(wide)) for wide, _, high in (name.partition("x") for name in self.padded_shapes)]

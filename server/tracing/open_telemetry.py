@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from server.shown import shown
+from server.logs import shortened
 
 SERVICE = "promptir"
 _PROPAGATED = (b"traceparent", b"tracestate")
@@ -42,11 +42,11 @@ class OpenTelemetry:
         parent = _PROPAGATOR.extract(_propagated(scope["headers"]))
         attributes = {
             "http.request.method": scope["method"],
-            "url.path": shown(scope["path"]),
+            "url.path": shortened(scope["path"]),
             "promptir.request_id": request_id,
         }
         span = self._tracer.start_span(
-            f"{scope['method']} {shown(scope['path'])}", context=parent, kind=SpanKind.SERVER, attributes=attributes
+            f"{scope['method']} {shortened(scope['path'])}", context=parent, kind=SpanKind.SERVER, attributes=attributes
         )
         return SpanTrace(self._tracer, span)
 

@@ -269,23 +269,23 @@ def _riff(*chunks: tuple[bytes, bytes]) -> bytes:
     return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
 
 
-def _canvas(width: int, height: int, flags: int = 0) -> tuple[bytes, bytes]:
+def _padded_shape(width: int, height: int, flags: int = 0) -> tuple[bytes, bytes]:
     return b"VP8X", bytes((flags, 0, 0, 0)) + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
 
 
 def _webps() -> Iterator[tuple[str, bytes]]:
     good = photo("WEBP")
     frame = (b"VP8 ", good[20:])
-    yield "canvas-16384x16384.webp", _riff(_canvas(2**14, 2**14), frame)
-    yield "canvas-without-frame.webp", _riff(_canvas(32, 32))
-    yield "canvas-of-3-bytes.webp", _riff((b"VP8X", b"\0\0\0"), frame)
-    yield "animation-of-0-frames.webp", _riff(_canvas(32, 32, 2), (b"ANIM", bytes(6)))
-    yield "animation-of-garbage.webp", _riff(_canvas(32, 32, 2), (b"ANIM", bytes(6)), (b"ANMF", bytes(40)))
+    yield "padded_shape-16384x16384.webp", _riff(_padded_shape(2**14, 2**14), frame)
+    yield "padded_shape-without-frame.webp", _riff(_padded_shape(32, 32))
+    yield "padded_shape-of-3-bytes.webp", _riff((b"VP8X", b"\0\0\0"), frame)
+    yield "animation-of-0-frames.webp", _riff(_padded_shape(32, 32, 2), (b"ANIM", bytes(6)))
+    yield "animation-of-garbage.webp", _riff(_padded_shape(32, 32, 2), (b"ANIM", bytes(6)), (b"ANMF", bytes(40)))
     yield "ten-thousand-chunks.webp", _riff(*[(b"JUNK", b"")] * 10_000, frame)
     yield "lossless-16384x16384.webp", _riff((b"VP8L", b"\x2f\xff\xff\xff\x0f" + bytes(20)))
-    yield "alpha-of-garbage.webp", _riff(_canvas(32, 32, 0x10), (b"ALPH", b"\x01" + bytes(9)), frame)
-    yield "huge-profile.webp", _riff(_canvas(32, 32, 0x20), (b"ICCP", bytes(8 * 2**20)), frame)
-    yield "overlapping-exif.webp", _riff(_canvas(32, 32, 8), frame, (b"EXIF", exif_of_overlapping_tags()))
+    yield "alpha-of-garbage.webp", _riff(_padded_shape(32, 32, 0x10), (b"ALPH", b"\x01" + bytes(9)), frame)
+    yield "huge-profile.webp", _riff(_padded_shape(32, 32, 0x20), (b"ICCP", bytes(8 * 2**20)), frame)
+    yield "overlapping-exif.webp", _riff(_padded_shape(32, 32, 8), frame, (b"EXIF", exif_of_overlapping_tags()))
     yield "length-of-4-gigabytes.webp", good[:4] + b"\xff\xff\xff\xff" + good[8:]
 
 

@@ -13,13 +13,13 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["server", "python_multipart"]):
-    from server.api.file_buffer import FileBuffer
-    from server.api.form import FormFile
-    from server.api.options import read_options
     from server.errors import ImageTooLarge, InvalidImage, InvalidRequest
-    from server.imaging import codec
-    from server.imaging.header import peek, probe
-    from server.imaging.output import ColourPolicy, MetadataPolicy, OutputFormat, OutputOptions, PngEffort
+    from server.formats import codec
+    from server.formats.header import peek, probe
+    from server.formats.output import ColourPolicy, MetadataPolicy, OutputFormat, OutputOptions, PngEffort
+    from server.http.body.file_buffer import FileBuffer
+    from server.http.body.form import FormFile
+    from server.http.restore.options import read_options
     from server.settings import LimitSettings
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "corpus"))
@@ -98,7 +98,7 @@ def seeds() -> list[bytes]:
 
 def main() -> None:
     """Fuzz from the seeds, or repeat the files that are given."""
-    codec.quieten()
+    codec.silence_decoder_messages()
     with tempfile.TemporaryDirectory() as folder:
         arguments = sys.argv
         if all(argument.startswith("-") for argument in arguments[1:]):

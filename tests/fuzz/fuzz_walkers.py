@@ -13,13 +13,13 @@ import atheris
 
 with atheris.instrument_imports(include=["server.imaging"]):
     from server.errors import InvalidImage
+    from server.formats import jpeg, tiff
+    from server.formats.dimensions import dimensions
+    from server.formats.heif.boxes import BrokenBoxError
+    from server.formats.heif.brands import format_by_brands
+    from server.formats.heif.coded_size import av1_sizes, hevc_sizes
+    from server.formats.heif.picture import for_decoder, read_picture
     from server.imaging import xmp
-    from server.imaging.containers import jpeg, tiff
-    from server.imaging.containers.heif.boxes import BrokenBoxError
-    from server.imaging.containers.heif.brands import format_by_brands
-    from server.imaging.containers.heif.coded_size import av1_sizes, hevc_sizes
-    from server.imaging.containers.heif.picture import for_decoder, read_picture
-    from server.imaging.dimensions import dimensions
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "corpus"))
 import malformed

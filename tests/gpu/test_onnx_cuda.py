@@ -7,7 +7,7 @@ import pytest
 
 from server.backends.base import Pixels
 from server.backends.onnx_runtime import PROVIDER_NAMES, OnnxBackend
-from server.batching.recovery import psnr
+from server.scheduling.execution.recovery import psnr
 from server.settings import BackendSettings, Provider
 
 ort = pytest.importorskip("onnxruntime", reason="runs its models with onnxruntime (extra `gpu`)")

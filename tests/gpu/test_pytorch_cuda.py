@@ -11,8 +11,8 @@ import pytest
 from server.backends.base import Pixels
 from server.backends.pytorch import TorchBackend
 from server.backends.torch_recordings import RUNS_BEFORE_RECORDING
-from server.batching.recovery import psnr
 from server.errors import DeviceOutOfMemory
+from server.scheduling.execution.recovery import psnr
 from server.settings import BackendSettings
 
 torch = pytest.importorskip("torch", reason="runs the network with torch (extra `pytorch`)")
@@ -60,14 +60,14 @@ def test_a_recorded_shape_answers_for_the_pixels_it_is_given(weights: Path, phot
             np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_one_recording_of_a_canvas_answers_for_images_of_any_sizes_in_it(weights: Path, photo: Photo) -> None:
+def test_one_recording_of_a_padded_shape_answers_for_images_of_any_sizes_in_it(weights: Path, photo: Photo) -> None:
     mixes = [[(64, 96), (32, 32)], [(16, 8), (64, 64)], [(40, 72), (24, 96)]]
     with started(weights) as recorded, started(weights, devices=("cpu",)) as reference:
         for seed in range(RUNS_BEFORE_RECORDING + 4):  # eager, recorded, replayed
-            canvas, sizes = photo(2, 3, 64, 96, seed=seed), mixes[seed % len(mixes)]
-            together = recorded.run_masked(canvas, np.array(sizes, np.int64))
+            padded_shape, sizes = photo(2, 3, 64, 96, seed=seed), mixes[seed % len(mixes)]
+            together = recorded.run_masked(padded_shape, np.array(sizes, np.int64))
             for index, (height, width) in enumerate(sizes):
-                alone = reference.run(np.ascontiguousarray(canvas[index : index + 1, :, :height, :width]))
+                alone = reference.run(np.ascontiguousarray(padded_shape[index : index + 1, :, :height, :width]))
                 assert psnr(together[index, :, :height, :width], alone[0]) > 90
         assert recorded._recordings is not None
         assert len(recorded._recordings._cache) == 1

@@ -9,8 +9,8 @@ from models.plan_manifest import ShapeProfile
 from server.backends.base import Pixels
 from server.backends.onnx_runtime import OnnxBackend
 from server.backends.tensorrt_plan import PlanBackend
-from server.batching.recovery import psnr
 from server.errors import UnsupportedSize
+from server.scheduling.execution.recovery import psnr
 from server.settings import BackendSettings
 
 to_onnx = pytest.importorskip("export.to_onnx", reason="exports its model (extra `export`)")

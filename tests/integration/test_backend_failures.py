@@ -19,7 +19,7 @@ from server.errors import BackendError, BackendLost, BackendUnavailable, DeviceO
 from server.settings import Settings
 
 WAIT_S = 30.0
-# The sides of the warm-up's canvases begin here; what these tests send is smaller.
+# The sides of the warm-up's padded shapes begin here; what these tests send is smaller.
 WARM_UP_SIDE = 32
 
 Image = Callable[..., bytes]
@@ -223,7 +223,7 @@ def test_what_waits_behind_a_run_that_loses_its_backend_is_restored_by_the_next_
         running = senders.submit(restore, client, png)
         assert entered.wait(WAIT_S)
         waiting = [senders.submit(restore, client, png, seed) for seed in (1, 2)]  # equal ones would run once
-        until(lambda: metric(client, "promptir_queue_jobs") == 2)
+        until(lambda: metric(client, "promptir_queue_tiles") == 2)
         go_on.set()
         assert slug_of(running.result()) == "backend-lost"
         assert [response.result().status_code for response in waiting] == [200, 200]

@@ -37,13 +37,13 @@ def test_a_client_that_leaves_while_queued_takes_its_job_along(start: Any, png: 
     with ThreadPoolExecutor(1) as sender:
         first = sender.submit(server.client.post, "/restore", content=png(8, 8))
         leaving = [_send(server.url, png(8, 8, seed=seed)) for seed in (1, 2, 3)]
-        server.until(lambda: server.metric("promptir_queue_jobs") == 3)  # one more runs
+        server.until(lambda: server.metric("promptir_queue_tiles") == 3)  # one more runs
         for connection in leaving:
             connection.close()
-        server.until(lambda: server.metric("promptir_queue_jobs") == 0)
+        server.until(lambda: server.metric("promptir_queue_tiles") == 0)
         assert first.result().status_code == 200
-    dropped = server.metric('promptir_dropped_jobs_total{reason="cancelled"}')
-    abandoned = server.metric('promptir_dropped_jobs_total{reason="abandoned"}')
+    dropped = server.metric('promptir_dropped_tiles_total{reason="cancelled"}')
+    abandoned = server.metric('promptir_dropped_tiles_total{reason="abandoned"}')
     assert dropped >= 2
     assert dropped + abandoned == 3
     server.until(lambda: server.metric('promptir_requests_total{outcome="client-closed",status="499"}') == 3)

@@ -211,9 +211,9 @@ def ended_by_sigterm(prelude: str) -> tuple[int, str, float]:
 @pytest.mark.parametrize(
     ("method", "body"),
     [
-        ("server.restorer.Restorer.stop", "async def hang(*_): time.sleep(600)"),  # the loop itself is blocked
-        ("server.restorer.Restorer.stop", "async def hang(*_): await asyncio.sleep(600)"),
-        ("server.batching.pool.WorkerPool.drain", "def hang(*_): time.sleep(600)"),
+        ("server.restore.pipeline.Restorer.stop", "async def hang(*_): time.sleep(600)"),  # the loop itself is blocked
+        ("server.restore.pipeline.Restorer.stop", "async def hang(*_): await asyncio.sleep(600)"),
+        ("server.scheduling.execution.pool.WorkerPool.drain", "def hang(*_): time.sleep(600)"),
     ],
 )
 def test_what_never_ends_is_ended_and_told(method: str, body: str) -> None:

@@ -218,7 +218,7 @@ def test_a_deadline_that_what_waits_ahead_would_break_is_429_and_one_that_no_run
     data, other = png(64, 64), png(64, 64, seed=1)  # as large as the warm-up runs, so that the cost is known
     with ThreadPoolExecutor(2) as senders:
         earlier = [senders.submit(server.client.post, "/restore", content=content) for content in (data, other)]
-        server.until(lambda: server.metric("promptir_queue_jobs") == 1)  # one runs, one waits
+        server.until(lambda: server.metric("promptir_queue_tiles") == 1)  # one runs, one waits
         later = server.client.post("/restore", content=data, headers={"X-Deadline-Ms": "1000"})
         never = server.client.post("/restore", content=data, headers={"X-Deadline-Ms": "50"})
         assert [response.result().status_code for response in earlier] == [200, 200]

@@ -154,7 +154,7 @@ def test_deleting_a_running_job_takes_its_tiles_out_of_the_queue(start: Any, png
     assert_problem(server.client.get(f"{path}/result"), 409, "job-unfinished")
     assert server.client.delete(path).status_code == 204
     assert server.client.get(path).json()["state"] == "cancelled"
-    server.until(lambda: server.metric("promptir_queue_jobs") == 0)
+    server.until(lambda: server.metric("promptir_queue_tiles") == 0)
     assert [event["event"] for event in events_of(server, path) if "event" in event] == ["cancelled"]
     assert server.client.post("/restore", content=png(8, 8)).status_code == 200
     assert list((tmp_path / "uploads").iterdir()) == []

@@ -36,7 +36,7 @@ def test_a_signal_drains_and_the_exit_code_is_zero(signal_name: str, start: Any,
     server = start(simulated_base_ms=900, max_batch=1).until_ready()
     with ThreadPoolExecutor(2) as senders:
         accepted = [senders.submit(server.client.post, "/restore", content=png(8, 8, seed=seed)) for seed in range(2)]
-        server.until(lambda: server.metric("promptir_queue_jobs") == 1)  # one runs, one waits
+        server.until(lambda: server.metric("promptir_queue_tiles") == 1)  # one runs, one waits
         server.process.send_signal(getattr(signal, signal_name))
         server.until(lambda: server.client.get("/readyz").status_code == 503)
         assert server.client.get("/readyz").json() == {"status": "draining"}
@@ -80,7 +80,7 @@ def test_work_that_outlasts_the_drain_is_answered_and_not_dropped(start: Any, pn
     server = start(simulated_base_ms=1000, max_batch=1, drain_timeout_s=0.3).until_ready()
     with ThreadPoolExecutor(2) as senders:
         accepted = [senders.submit(server.client.post, "/restore", content=png(8, 8, seed=seed)) for seed in range(2)]
-        server.until(lambda: server.metric("promptir_queue_jobs") == 1)
+        server.until(lambda: server.metric("promptir_queue_tiles") == 1)
         server.terminate()
         types = sorted(response.result().json()["type"].rsplit(":", 1)[1] for response in accepted)
     assert types == ["backend-lost", "draining"]
@@ -92,7 +92,7 @@ def test_a_second_signal_ends_the_process_at_once(signal_name: str, code: int, s
     server = start(simulated_base_ms=1000, max_batch=1).until_ready()
     with ThreadPoolExecutor(2) as senders:
         accepted = [senders.submit(server.client.post, "/restore", content=png(8, 8, seed=seed)) for seed in range(2)]
-        server.until(lambda: server.metric("promptir_queue_jobs") == 1)
+        server.until(lambda: server.metric("promptir_queue_tiles") == 1)
         server.process.send_signal(getattr(signal, signal_name))
         server.until(lambda: server.client.get("/readyz").status_code == 503)
         server.process.send_signal(getattr(signal, signal_name))
@@ -107,7 +107,7 @@ def test_several_devices_serve_and_drain(start: Any, png: Image) -> None:
     server.until(lambda: all(server.metric(ready % number) == 1 for number in range(2)))
     with ThreadPoolExecutor(6) as senders:
         accepted = [senders.submit(server.client.post, "/restore", content=png(8, 8 * n)) for n in range(1, 7)]
-        server.until(lambda: server.metric("promptir_queue_jobs") == 4)  # two run, and all six were admitted
+        server.until(lambda: server.metric("promptir_queue_tiles") == 4)  # two run, and all six were admitted
         server.terminate()
         assert [response.result().status_code for response in accepted] == [200] * 6
     assert server.wait() == 0

@@ -17,7 +17,7 @@ FULL = {"simulated_base_ms": 1000, "simulated_ms_per_megapixel": 0, "max_batch":
 
 
 def waiting(server: Any) -> int:
-    return sum(lane["jobs"] for lane in server.client.get("/v1/scheduler").json()["lanes"])
+    return sum(bucket["tiles"] for bucket in server.client.get("/v1/scheduler").json()["buckets"])
 
 
 @pytest.fixture(scope="module")

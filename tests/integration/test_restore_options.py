@@ -171,4 +171,4 @@ def test_a_client_that_leaves_takes_all_tiles_of_its_photo_along(start: Any, png
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(f"{server.url}/restore", content=png(1000, 1500), timeout=httpx.Timeout(5, read=1))
     server.until(lambda: server.metric("promptir_backlog_seconds") < 0.3)
-    server.until(lambda: server.metric("promptir_queue_jobs") == 0)
+    server.until(lambda: server.metric("promptir_queue_tiles") == 0)

@@ -12,7 +12,7 @@ Image = Callable[..., bytes]
 def test_an_idle_server_has_devices_and_nothing_that_waits(server: Any, png: Image) -> None:
     server.client.post("/restore", content=png(16, 24))
     state = server.client.get("/v1/scheduler").json()
-    assert state["lanes"] == []
+    assert state["buckets"] == []
     assert state["backlog_ms"] == 0
     assert state["max_backlog_ms"] > 0
     (device,) = state["devices"]
@@ -35,14 +35,14 @@ def test_what_waits_shows_by_size_and_priority(start: Any, png: Image) -> None:
 
         def both_wait() -> bool:
             seen.append(server.client.get("/v1/scheduler").json())
-            return sum(lane["jobs"] for lane in seen[-1]["lanes"]) == 2
+            return sum(bucket["tiles"] for bucket in seen[-1]["buckets"]) == 2
 
         server.until(both_wait)
         state = seen[-1]
-        (lane,) = state["lanes"]
-        assert (lane["height"], lane["width"], lane["jobs"], lane["pixels"]) == (8, 24, 2, 2 * 8 * 24)
-        assert (lane["interactive"], lane["batch"]) == (1, 1)
-        assert lane["oldest_wait_ms"] > 0
+        (bucket,) = state["buckets"]
+        assert (bucket["height"], bucket["width"], bucket["tiles"], bucket["pixels"]) == (8, 24, 2, 2 * 8 * 24)
+        assert (bucket["interactive"], bucket["batch"]) == (1, 1)
+        assert bucket["oldest_wait_ms"] > 0
         assert state["backlog_ms"] > 0
         assert state["devices"][0]["running"] == [[8, 8, 1]]
         assert [answer.result().status_code for answer in sent] == [200, 200, 200]
@@ -59,7 +59,7 @@ def test_interactive_requests_overtake_batch_ones(start: Any, png: Image) -> Non
 
     with ThreadPoolExecutor(4) as senders:
         sent = [senders.submit(send, "batch", seed) for seed in range(3)]
-        server.until(lambda: server.metric("promptir_queue_jobs") == 2)  # one runs
+        server.until(lambda: server.metric("promptir_queue_tiles") == 2)  # one runs
         sent.append(senders.submit(send, "interactive", 3))
         for answer in sent:
             answer.result()
@@ -75,8 +75,8 @@ def test_a_client_that_leaves_during_a_run_changes_nothing_for_the_others(start:
         leaving.sendall(upload_head(len(data)) + data)
         others = [senders.submit(server.client.post, "/restore", content=png(8, 8, seed=seed)) for seed in (2, 3)]
         assert first.result().status_code == 200
-        server.until(lambda: server.metric("promptir_queue_jobs") == 0)  # the three of them run
+        server.until(lambda: server.metric("promptir_queue_tiles") == 0)  # the three of them run
         leaving.close()
         assert [other.result().status_code for other in others] == [200, 200]
-    server.until(lambda: server.metric('promptir_dropped_jobs_total{reason="abandoned"}') == 1)
-    assert server.metric('promptir_dropped_jobs_total{reason="cancelled"}') == 0
+    server.until(lambda: server.metric('promptir_dropped_tiles_total{reason="abandoned"}') == 1)
+    assert server.metric('promptir_dropped_tiles_total{reason="cancelled"}') == 0

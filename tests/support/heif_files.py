@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import PIL.Image
 
-from server.imaging.containers.heif.items import read_items
+from server.formats.heif.items import read_items
 
 ALPHA = b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha"
 

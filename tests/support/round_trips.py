@@ -5,9 +5,9 @@ import io
 import numpy as np
 import PIL.Image
 
-from server.imaging import codec
-from server.imaging.codec import Image, OutputFormat
-from server.imaging.header import probe
+from server.formats import codec
+from server.formats.codec import Image, OutputFormat
+from server.formats.header import probe
 from server.settings import LimitSettings
 
 LIMITS = LimitSettings()

@@ -7,18 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from server.cli.restore.errands import SUFFIXES, Errand, plan, plan_list
 from server.cli.restore.files import sweep
+from server.cli.restore.inputs import SUFFIXES, Errand, plan, plan_list
 from server.cli.restore.lists import read_list
 from server.cli.restore.local_engine import run_locally
+from server.cli.restore.progress import Tally
 from server.cli.restore.ray_engine import run_on_ray
-from server.cli.restore.tally import Tally
-from server.cli.restore.workbench import OwnBench, RunEnded, ServerBench, Workbench
+from server.cli.restore.targets import OwnBench, RunEnded, ServerBench, Workbench
 from server.cli.settings_flags import add_settings, settings_from
 from server.errors import InvalidRequest
-from server.imaging.output import MetadataPolicy, OutputFormat
+from server.formats.output import MetadataPolicy, OutputFormat
 from server.imaging.strength import check_strength
-from server.restoration import RestoreOptions
+from server.restore.options import RestoreOptions
 
 if TYPE_CHECKING:
     from promptir_client import AsyncClient

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from server.cli.restore.errands import is_uri
+from server.cli.restore.inputs import is_uri
 from server.cli.restore.lists import path_of
 from server.errors import InvalidRequest
 

@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Sequence
 
-from server.cli.restore.errands import Errand
-from server.cli.restore.tally import Tally
-from server.cli.restore.workbench import Workbench, restore_errand
+from server.cli.restore.inputs import Errand
+from server.cli.restore.progress import Tally
+from server.cli.restore.targets import Workbench, restore_errand
 from server.errors import PromptIRServeError
-from server.restoration import RestoreOptions
+from server.restore.options import RestoreOptions
 
 
 async def run_locally(

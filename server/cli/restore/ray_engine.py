@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote_to_bytes
 
-from server.cli.restore.errands import Errand
-from server.cli.restore.tally import Tally
-from server.cli.restore.workbench import OwnBench, RunEnded, restore_errand
+from server.cli.restore.inputs import Errand
+from server.cli.restore.progress import Tally
+from server.cli.restore.targets import OwnBench, RunEnded, restore_errand
 from server.errors import InvalidRequest, PromptIRServeError
-from server.restoration import RestoreOptions
+from server.restore.options import RestoreOptions
 from server.settings import Settings
 
 # What a worker that dies has to do again at most, and what it has at hand at once.

@@ -11,8 +11,8 @@ import pytest
 
 from models.artifact import ArtifactError, Manifest, Parity
 from models.plan_manifest import PLAN_FILE, BuildOptions, PlanManifest, ShapeProfile
+from server.restore.artifact_watcher import successor
 from server.settings import Settings
-from server.succession import successor
 
 Script = Callable[[str], ModuleType]
 PLAN = b"a plan"

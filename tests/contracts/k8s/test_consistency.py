@@ -112,7 +112,7 @@ def test_probes_ask_what_is_for_them(deployed: list[Document], asked_paths: set[
 @pytest.fixture(scope="session")
 def asked_paths() -> set[str]:
     """The paths that the server answers to."""
-    from server.api.routes import router
+    from server.http.ops.routes import router
 
     return {route.path for route in router.routes}
 

@@ -150,10 +150,10 @@ def test_a_client_that_leaves_takes_its_job_along(start: Any, address: Any) -> N
     server = start(simulated_base_ms=1000, max_batch=1, grpc_port=0).until_ready()
     with grpc.insecure_channel(address(server)) as channel:
         calls = [_infer(channel).future(_request(side)) for side in (8, 16, 24)]
-        server.until(lambda: server.metric("promptir_queue_jobs") == 2)  # and one runs
+        server.until(lambda: server.metric("promptir_queue_tiles") == 2)  # and one runs
         for call in calls[1:]:
             call.cancel()
-        server.until(lambda: server.metric("promptir_queue_jobs") == 0)
+        server.until(lambda: server.metric("promptir_queue_tiles") == 0)
         server.until(lambda: server.metric('promptir_requests_total{outcome="client-closed",status="499"}') == 2)
         assert calls[0].result().model_name == "promptir"
 

@@ -172,8 +172,8 @@ def test_a_client_that_leaves_takes_its_jobs_along(start: Any, pixels: Any) -> N
     )
     with closing(socket.create_connection((host, int(port)), timeout=30)) as connection:
         connection.sendall(head.encode() + text + images.tobytes())
-        server.until(lambda: server.metric("promptir_queue_jobs") == 2)  # and one runs
-    server.until(lambda: server.metric("promptir_queue_jobs") == 0)
+        server.until(lambda: server.metric("promptir_queue_tiles") == 2)  # and one runs
+    server.until(lambda: server.metric("promptir_queue_tiles") == 0)
     server.until(lambda: server.metric('promptir_requests_total{outcome="client-closed",status="499"}') == 1)
     assert server.metric("promptir_upload_bytes") == 0
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from server.api import page
+from server.http.ops import page
 
 
 def test_the_viewer_shows_every_path_and_loads_nothing_from_elsewhere(server: Any, viewer: Any) -> None:

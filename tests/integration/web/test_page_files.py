@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from server.api import page
+from server.http.ops import page
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"}
 

@@ -43,7 +43,7 @@ def test_queue_depth_is_read_when_scraped(registry: CollectorRegistry) -> None:
     depth.update(jobs=3, pixels=12288)
     assert registry.get_sample_value("promptir_backlog_seconds") == 0.75
     assert registry.get_sample_value("promptir_cost_model_relative_error", {"device": "cuda:0"}) == 0.05
-    assert registry.get_sample_value("promptir_queue_jobs") == 3
+    assert registry.get_sample_value("promptir_queue_tiles") == 3
     assert registry.get_sample_value("promptir_queue_pixels") == 12288
 
 
@@ -61,8 +61,8 @@ def test_drops_and_refusals_are_counted_by_reason(registry: CollectorRegistry) -
     metrics = Metrics(registry)
     metrics.count_dropped("expired")
     metrics.count_refusal("queue-full")
-    assert registry.get_sample_value("promptir_dropped_jobs_total", {"reason": "expired"}) == 1
-    assert registry.get_sample_value("promptir_dropped_jobs_total", {"reason": "cancelled"}) == 0
+    assert registry.get_sample_value("promptir_dropped_tiles_total", {"reason": "expired"}) == 1
+    assert registry.get_sample_value("promptir_dropped_tiles_total", {"reason": "cancelled"}) == 0
     assert registry.get_sample_value("promptir_refusals_total", {"reason": "queue-full"}) == 1
 
 

@@ -193,13 +193,13 @@ def test_flat_names_do_not_collide() -> None:
     assert len(fields) == len(set(fields))
 
 
-def test_canvases_are_read_as_width_and_height() -> None:
-    settings = Settings.from_environment({"canvases": "1024x768, 64x64"})
-    assert settings.batching.canvas_sides == [(768, 1024), (64, 64)]
-    assert Settings().batching.canvas_sides == []
+def test_padded_shapes_are_read_as_width_and_height() -> None:
+    settings = Settings.from_environment({"padded_shapes": "1024x768, 64x64"})
+    assert settings.batching.padded_shape_sides == [(768, 1024), (64, 64)]
+    assert Settings().batching.padded_shape_sides == []
 
 
 @pytest.mark.parametrize("name", ["1024", "1024x", "0x8", "1020x768", "8x8x8", "-8x8", "1024X768"])
-def test_a_canvas_that_no_image_can_fill_stops_the_start(name: str) -> None:
-    with pytest.raises(SettingsError, match=r"^PROMPTIR_CANVASES=.*: .* is not WIDTHxHEIGHT, both multiples of 8"):
-        Settings.from_environment({"canvases": name})
+def test_a_padded_shape_that_no_image_can_fill_stops_the_start(name: str) -> None:
+    with pytest.raises(SettingsError, match=r"^PROMPTIR_PADDED_SHAPES=.*: .* is not WIDTHxHEIGHT, both multiples of 8"):
+        Settings.from_environment({"padded_shapes": name})

@@ -48,22 +48,22 @@ def backend(artifact: Path) -> Iterator[OnnxBackend]:
 
 
 def test_images_of_several_sizes_come_out_as_alone(backend: OnnxBackend) -> None:
-    canvas = np.random.default_rng(1).random((len(SIZES), 3, *CANVAS), np.float32)
+    padded_shape = np.random.default_rng(1).random((len(SIZES), 3, *CANVAS), np.float32)
     weights = np.zeros((len(SIZES), 3, 5), np.float32)
-    together = backend.run_masked(canvas, np.array(SIZES, np.int64), weights)
-    assert together.shape == canvas.shape
+    together = backend.run_masked(padded_shape, np.array(SIZES, np.int64), weights)
+    assert together.shape == padded_shape.shape
     for index, (height, width) in enumerate(SIZES):
         own = np.zeros((1, 3, 5), np.float32)
-        alone = backend.run(np.ascontiguousarray(canvas[index : index + 1, :, :height, :width]), own)
+        alone = backend.run(np.ascontiguousarray(padded_shape[index : index + 1, :, :height, :width]), own)
         assert np.abs(together[index, :, :height, :width] - alone[0]).max() < TOLERANCE
         assert np.abs(weights[index] - own[0]).max() < TOLERANCE
 
 
 def test_a_bound_run_takes_the_sizes_too(backend: OnnxBackend) -> None:
-    canvas = np.random.default_rng(2).random((len(SIZES), 3, *CANVAS), np.float32)
+    padded_shape = np.random.default_rng(2).random((len(SIZES), 3, *CANVAS), np.float32)
     sides = dict(zip(("height", "width"), np.ascontiguousarray(np.array(SIZES, np.int64).T), strict=True))
-    bound = backend._run_bound(backend._session, canvas, "cpu", None, sides)
-    assert np.array_equal(bound, backend.run_masked(canvas, np.array(SIZES, np.int64)))
+    bound = backend._run_bound(backend._session, padded_shape, "cpu", None, sides)
+    assert np.array_equal(bound, backend.run_masked(padded_shape, np.array(SIZES, np.int64)))
 
 
 def test_a_manifest_that_leaves_the_sizes_out_is_refused(artifact: Path, tmp_path: Path) -> None:
@@ -81,13 +81,13 @@ import random, sys
 from pathlib import Path
 import numpy as np
 from server.backends.onnx_runtime import OnnxBackend
-from server.cli.allocator import keep_little
+from server.cli.allocator import limit_retained_memory
 from server.settings import BackendSettings
 
 def resident_bytes():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
-keep_little()  # as the server does
+limit_retained_memory()  # as the server does
 backend = OnnxBackend(BackendSettings(artifact=Path(sys.argv[1]), threads=1), 8)
 backend.start()
 sizes = [(8 * h, 8 * w) for h in range(1, 21) for w in range(1, 26)]

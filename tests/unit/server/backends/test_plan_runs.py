@@ -89,17 +89,17 @@ def test_each_part_runs_on_the_context_of_its_profile(make: MakeRuns, contexts: 
     assert contexts[1].shapes == [(1, 3, 64, 64)] * 2
 
 
-def test_a_masked_plan_is_given_each_images_size_and_the_canvas_in_a_plain_run(
+def test_a_masked_plan_is_given_each_images_size_and_the_padded_shape_in_a_plain_run(
     cuda: Any, contexts: list[Any], plan_manifest: Callable[..., PlanManifest]
 ) -> None:
     manifest = plan_manifest(profiles=(SMALL, LARGE), size_inputs=("height", "width"))
     runs = PlanRuns(manifest, contexts, CudaDevice(cuda), 2**20, records=True)
-    canvas = photo(6, 3, 32, 32)  # in two parts
+    padded_shape = photo(6, 3, 32, 32)  # in two parts
     for seed in range(4):  # queued, recorded, replayed
         sizes = np.random.default_rng(seed).integers(1, 5, (6, 2)) * 8
-        together = runs.begin(canvas, None, sizes).result()
-        np.testing.assert_allclose(together, canvas + 1 + (1000 * sizes[:, 0] + sizes[:, 1])[:, None, None, None])
-        np.testing.assert_allclose(runs.run(canvas), canvas + 1 + 32032)
+        together = runs.begin(padded_shape, None, sizes).result()
+        np.testing.assert_allclose(together, padded_shape + 1 + (1000 * sizes[:, 0] + sizes[:, 1])[:, None, None, None])
+        np.testing.assert_allclose(runs.run(padded_shape), padded_shape + 1 + 32032)
     assert cuda.calls.count("cudaStreamBeginCapture") == 2
     runs.close()
     assert not cuda.on_device

@@ -10,8 +10,8 @@ import pytest
 
 from server.backends.base import Pixels
 from server.backends.pytorch import TorchBackend
-from server.batching.recovery import psnr
 from server.errors import BackendError, BackendLost, BackendUnavailable, DeviceOutOfMemory
+from server.scheduling.execution.recovery import psnr
 from server.settings import BackendSettings
 
 torch = pytest.importorskip("torch", reason="runs the network with torch (extra `export`)")
@@ -53,15 +53,15 @@ def test_it_answers_what_the_network_answers(weights_artifact: Make, reference: 
     np.testing.assert_allclose(output, reference(batch), atol=1e-5)
 
 
-def test_images_of_several_sizes_in_one_canvas_come_out_as_alone(weights_artifact: Make) -> None:
+def test_images_of_several_sizes_in_one_padded_shape_come_out_as_alone(weights_artifact: Make) -> None:
     backend = backend_of(weights_artifact())
     assert backend.start().can_mask
-    sizes, canvas = [(24, 40), (8, 8), (48, 16)], photo(3, 3, 48, 40)
+    sizes, padded_shape = [(24, 40), (8, 8), (48, 16)], photo(3, 3, 48, 40)
     weights = np.zeros((3, 3, 5), np.float32)
-    together = backend.run_masked(canvas, np.array(sizes, np.int64), weights)
+    together = backend.run_masked(padded_shape, np.array(sizes, np.int64), weights)
     for index, (height, width) in enumerate(sizes):
         own = np.zeros((1, 3, 5), np.float32)
-        alone = backend.run(np.ascontiguousarray(canvas[index : index + 1, :, :height, :width]), own)
+        alone = backend.run(np.ascontiguousarray(padded_shape[index : index + 1, :, :height, :width]), own)
         np.testing.assert_allclose(together[index, :, :height, :width], alone[0], atol=1e-5)
         np.testing.assert_allclose(weights[index], own[0], atol=1e-5)
 

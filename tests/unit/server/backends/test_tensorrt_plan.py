@@ -146,8 +146,8 @@ def test_a_masked_plan_says_so_and_is_refused_with_sizes_of_another_type(
     library.engine.get_tensor_dtype = types.__getitem__
     backend = backend_of(folder)
     assert backend.start().can_mask
-    canvas, sizes = np.zeros((2, 3, 16, 8), np.float32), np.array([(16, 8), (8, 8)], np.int64)
-    np.testing.assert_array_equal(backend.run_masked(canvas, sizes)[:, 0, 0, 0], [16009, 8009])
+    padded_shape, sizes = np.zeros((2, 3, 16, 8), np.float32), np.array([(16, 8), (8, 8)], np.int64)
+    np.testing.assert_array_equal(backend.run_masked(padded_shape, sizes)[:, 0, 0, 0], [16009, 8009])
     backend.stop()
     assert (device.on_device, device.pinned) == ({}, {})
     types["width"] = "float32"

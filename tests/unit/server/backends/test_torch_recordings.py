@@ -48,17 +48,17 @@ def test_a_shape_is_recorded_on_its_third_run_and_replayed_from_then_on() -> Non
     assert [graph.replays for graph in device.recorded] == [3]
 
 
-def test_a_canvas_has_one_recording_for_all_sizes_of_its_images_and_another_for_plain_runs() -> None:
+def test_a_padded_shape_has_one_recording_for_all_sizes_of_its_images_and_another_for_plain_runs() -> None:
     device = GraphsOfNothing()
     recordings = Recordings(device, lambda image, *sides: (image, *sides), max_bytes=10**6)  # type: ignore[arg-type]
-    canvas = torch.zeros(2, 3, 16, 16)
+    padded_shape = torch.zeros(2, 3, 16, 16)
     for number in range(4):
         heights, widths = torch.tensor([8, 16]), torch.tensor([16, number])
-        _, answered_heights, answered_widths = recordings.run(canvas, heights, widths)
+        _, answered_heights, answered_widths = recordings.run(padded_shape, heights, widths)
         assert (answered_heights.tolist(), answered_widths.tolist()) == ([8, 16], [16, number])
     assert [graph.replays for graph in device.recorded] == [2]
     for _ in range(3):
-        recordings.run(canvas)
+        recordings.run(padded_shape)
     assert [graph.replays for graph in device.recorded] == [2, 1]
 
 

@@ -16,8 +16,8 @@ pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="anoth
 PROGRAM = """
 import ctypes, runpy, sys, threading
 file, how = sys.argv[1:]
-keep_little = runpy.run_path(file)["keep_little"]  # without the packages above it, and their threads
-done = keep_little() if how == "bounded" else False
+limit_retained_memory = runpy.run_path(file)["limit_retained_memory"]  # without the packages above it
+done = limit_retained_memory() if how == "bounded" else False
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 libc.free.argtypes = [ctypes.c_void_p]

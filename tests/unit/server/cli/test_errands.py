@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from server.cli.restore.errands import plan, plan_list
+from server.cli.restore.inputs import plan, plan_list
 from server.errors import InvalidRequest
-from server.imaging.output import OutputFormat
+from server.formats.output import OutputFormat
 
 
 def touch(*paths: Path) -> None:

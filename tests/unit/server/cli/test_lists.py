@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from server.cli.restore.errands import plan_list
 from server.cli.restore.files import read
+from server.cli.restore.inputs import plan_list
 from server.cli.restore.lists import STDIN, line_of, read_list, shown, sources_of
-from server.imaging.output import OutputFormat
+from server.formats.output import OutputFormat
 
 AWKWARD = [
     b"a b.png",

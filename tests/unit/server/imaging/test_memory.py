@@ -18,9 +18,9 @@ SCENE = """
 import io, resource, sys
 import PIL.Image
 from server.errors import PromptIRServeError
-from server.imaging import codec
-from server.imaging.header import probe
-from server.imaging.output import OutputFormat
+from server.formats import codec
+from server.formats.header import probe
+from server.formats.output import OutputFormat
 from server.settings import LimitSettings
 
 kind, room = sys.argv[1], int(sys.argv[2])

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from server.imaging.output import OutputFormat
+from server.formats.output import OutputFormat
 from server.jobs.record import Answer, Order, options_json
-from server.restoration import Mode, RestoreOptions
+from server.restore.options import Mode, RestoreOptions
 
 
 class Clock:

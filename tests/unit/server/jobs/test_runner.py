@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from server.batching.job import Priority
 from server.errors import (
     BackendLost,
     DeadlineExceeded,
@@ -21,15 +20,16 @@ from server.errors import (
     QueueFull,
     UndecodableImage,
 )
-from server.imaging.output import OutputFormat
+from server.formats.output import OutputFormat
 from server.jobs.long_work import LongWork
 from server.jobs.record import Order, State
 from server.jobs.runner import CONCURRENT, LONGEST_PAUSE_S, MOST_STARTS, Runner
 from server.jobs.store import Store
 from server.jobs.store_thread import StoreThread
 from server.metrics import Metrics
-from server.restoration import Mode, Progress, Restored, RestoreOptions, Timings
-from server.restorer import Status
+from server.restore.options import Mode, Progress, Restored, RestoreOptions, Timings
+from server.restore.pipeline import Status
+from server.scheduling.queue.tile import Priority
 
 NewOrder = Callable[..., Order]
 

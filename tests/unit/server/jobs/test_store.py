@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from server.errors import DiskFull, JobExpired, JobsFull, JobsUnavailable, JobUnfinished, UnknownJob
-from server.imaging.output import OutputFormat, PngEffort
+from server.formats.output import OutputFormat, PngEffort
 from server.jobs.record import Answer, Order, State, options_json
 from server.jobs.store import JOB_BYTES, Store
-from server.restoration import Mode, RestoreOptions
+from server.restore.options import Mode, RestoreOptions
 
 HOUR = 3600.0
 BUDGET = 20 * JOB_BYTES

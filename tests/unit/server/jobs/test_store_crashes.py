@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from server.errors import DiskFull, JobExpired, JobsFull, UnknownJob
-from server.imaging.output import OutputFormat
+from server.formats.output import OutputFormat
+from server.jobs.file_store import Shelf
 from server.jobs.record import Answer, Order, State
-from server.jobs.shelf import Shelf
 from server.jobs.store import JOB_BYTES, Store
-from server.restoration import Mode
+from server.restore.options import Mode
 
 KEEP_S = 3600.0
 BUDGET = 12 * JOB_BYTES

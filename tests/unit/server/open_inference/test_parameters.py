@@ -2,11 +2,11 @@
 
 import pytest
 
-from server.batching.job import Priority
 from server.errors import InvalidRequest
-from server.imaging.output import OutputFormat
+from server.formats.output import OutputFormat
 from server.open_inference.parameters import Parameters
-from server.restoration import RestoreOptions
+from server.restore.options import RestoreOptions
+from server.scheduling.queue.tile import Priority
 
 
 def test_without_parameters_all_is_as_it_is_for_a_file() -> None:

@@ -1,1 +1,0 @@
-"""Waiting, grouping and running: the way from a job to its answer."""

@@ -1,0 +1,141 @@
+"""Workbenches: where photos are restored, in this process or by a server."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
+
+from prometheus_client import CollectorRegistry
+
+from server.app import create_restorer
+from server.cli.restore.files import exists, read, write
+from server.cli.restore.inputs import Errand
+from server.errors import InvalidRequest, PromptIRServeError, QueueFull
+from server.formats import codec
+from server.metrics import Metrics
+from server.restore.options import RestoreOptions
+from server.settings import Settings
+
+if TYPE_CHECKING:
+    from promptir_client import AsyncClient
+    from promptir_client import RestoreOptions as ClientOptions
+
+# All images have ended by then; only after Ctrl-C may a run still be going on.
+RELEASE_TIMEOUT_S = 5.0
+# A full queue empties by this process's own work: it is looked at again rather than believed for long.
+LONGEST_LOOK_S = 2.0
+LOOK_S = 5.0
+"""For the first look whether a server is there."""
+
+
+class RunEnded(Exception):  # noqa: N818 - it says what happened
+    """No other photo would fare better: the run ends here, and can be resumed."""
+
+
+class Workbench(Protocol):
+    """Restores photos once it is entered."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    async def restore(self, data: bytes, options: RestoreOptions) -> bytes:
+        """The restored file. Raises PromptIRServeError; RunEnded where no other photo would fare better."""
+
+
+class OwnBench:
+    """A Restorer in this process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._restorer = create_restorer(settings, Metrics(CollectorRegistry()))
+
+    async def __aenter__(self) -> Self:
+        codec.silence_decoder_messages()
+        try:
+            await self._restorer.start()
+        except BaseException:
+            await self._restorer.stop(0)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._restorer.stop(RELEASE_TIMEOUT_S)
+
+    async def restore(self, data: bytes, options: RestoreOptions) -> bytes:
+        while True:
+            try:
+                return (await self._restorer.restore(data, options)).data
+            except QueueFull as full:
+                await asyncio.sleep(min(LONGEST_LOOK_S, full.retry_after_s))
+
+
+class ServerBench:
+    """A server, through the client and its retries; raises OSError where nothing answers at its URL."""
+
+    def __init__(self, url: str, connect: Callable[[], "AsyncClient"]) -> None:
+        self._url = url
+        self._connect = connect
+
+    async def __aenter__(self) -> Self:
+        self._client = self._connect()
+        try:
+            await self._look()
+        except BaseException:
+            await self._client.aclose()
+            raise
+        return self
+
+    async def _look(self) -> None:
+        """See at once whether anything is there: the retries are for a server that is lost while it works."""
+        import httpx
+
+        try:
+            async with httpx.AsyncClient(timeout=LOOK_S) as http:
+                await http.get(f"{self._url.rstrip('/')}/healthz")
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            reason = str(error) or "it takes no connection"
+            raise OSError(f"no server answers at {self._url}: {reason}") from error
+        except httpx.TransportError:
+            return  # something is there, and slow: that is what the retries are for
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._client.aclose()
+
+    async def restore(self, data: bytes, options: RestoreOptions) -> bytes:
+        from promptir_client import Forbidden, PromptIRError, Unauthorized, Unreachable
+
+        named = {name: value for name, value in options.named().items() if value is not None}
+        asked: ClientOptions = {**named, "priority": "batch"}  # type: ignore[typeddict-item]
+        try:
+            return (await self._client.restore(data, **asked)).data
+        except (Unauthorized, Forbidden) as error:
+            raise RunEnded(str(error)) from error
+        except Unreachable as error:
+            raise RunEnded(f"{self._url} no longer answers: {error}") from error
+        except PromptIRError as error:
+            raise PromptIRServeError(str(error)) from error
+
+
+async def restore_errand(bench: Workbench, errand: Errand, options: RestoreOptions, *, overwrite: bool) -> None:
+    """Read, restore, write; raises PromptIRServeError and OSError.
+
+    A write that has begun is waited for although the run is cancelled: what is there counts.
+    """
+    if not overwrite and errand.target.exists():
+        raise exists(errand.target)
+    data = await asyncio.to_thread(read, errand.source)
+    if not data:
+        raise InvalidRequest("the file is empty")
+    restored = await bench.restore(data, replace(options, output=errand.output))
+    writing = asyncio.create_task(asyncio.to_thread(write, errand.target, restored, overwrite=overwrite))
+    try:
+        await asyncio.shield(writing)
+    except asyncio.CancelledError:
+        await writing

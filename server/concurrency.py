@@ -1,0 +1,124 @@
+"""Concurrency: tasks that succeed as a whole, threads for long work, and pools sized by the cores of the process."""
+
+import asyncio
+import os
+import re
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple, TypeVar
+
+from anyio import to_thread
+
+T = TypeVar("T")
+
+INLINE_BYTES = 64 * 1024
+"""Below this size, the way to a thread and back costs the event loop more than it saves."""
+SPARE_THREADS = 4
+"""Threads beyond one a core: they wait for files and drivers as well."""
+ROOT = Path("/")
+
+
+async def gather(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run coroutines concurrently; return their results in order.
+
+    The first failure cancels the others and is raised as it is, not inside an ExceptionGroup.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work) for work in works]
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from failed.exceptions[0].__cause__
+    return [task.result() for task in tasks]
+
+
+async def run_inline(work: Callable[[], T]) -> T:
+    """Run short work at once, on the event loop."""
+    return work()
+
+
+async def run_off_loop(work: Callable[[], T], size: int) -> T:
+    """Run work on `size` bytes: in a thread where they are many, else at once."""
+    return work() if size <= INLINE_BYTES else await asyncio.to_thread(work)
+
+
+def bound_thread_pools(cores: int) -> None:
+    """Size the thread pools of asyncio and of the web framework, both made for whole machines, by `cores`."""
+    threads = cores + SPARE_THREADS
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(threads, thread_name_prefix="promptir-pool"))
+    to_thread.current_default_thread_limiter().total_tokens = threads
+
+
+def available_cores(root: Path = ROOT) -> int:
+    """Count the whole cores this process may keep busy, by affinity mask and control-group quotas; at least one.
+
+    `root` is where the kernel shows its files.
+    """
+    share = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        share = len(os.sched_getaffinity(0))
+    quotas = [quota for folder in _groups(root) if (quota := _quota(folder)) is not None]
+    return max(1, min(share, *map(int, quotas)) if quotas else share)
+
+
+class _Mount(NamedTuple):
+    """A hierarchy of control groups as this process sees it: which group its top is, and where that is found."""
+
+    version: int
+    top: PurePosixPath
+    folder: Path
+
+
+def _groups(root: Path) -> Iterator[Path]:
+    """The folders of the process's own groups that may bound processor time, and of all groups around them."""
+    own = _own_groups(root)
+    for mount in _mounts(root):
+        if (group := own.get(mount.version)) is None:
+            continue
+        yield mount.folder
+        # In a container the top may be shown as another group than the process is said to be in.
+        inside = group.relative_to(mount.top) if group.is_relative_to(mount.top) else PurePosixPath()
+        if ".." not in inside.parts:
+            yield from (mount.folder.joinpath(*inside.parts[:depth]) for depth in range(1, len(inside.parts) + 1))
+
+
+def _own_groups(root: Path) -> dict[int, PurePosixPath]:
+    groups = {}
+    for line in _lines(root / "proc/self/cgroup"):
+        number, controllers, path = (*line.split(":", 2), "", "")[:3]
+        if "cpu" in controllers.split(","):
+            groups[1] = PurePosixPath(path)
+        elif number == "0" and not controllers:
+            groups[2] = PurePosixPath(path)
+    return groups
+
+
+def _mounts(root: Path) -> Iterator[_Mount]:
+    for line in _lines(root / "proc/self/mountinfo"):  # proc(5)
+        before, _, after = line.partition(" - ")
+        fields, kind = before.split(), after.split()
+        if len(fields) < 5 or len(kind) < 3:
+            continue
+        version = 2 if kind[0] == "cgroup2" else 1 if kind[0] == "cgroup" and "cpu" in kind[2].split(",") else None
+        if version is not None:
+            top, folder = (re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), name) for name in fields[3:5])
+            yield _Mount(version, PurePosixPath(top), root / folder.lstrip("/"))
+
+
+def _quota(folder: Path) -> float | None:
+    """Cores' worth of time that a group may use; None where that is not limited."""
+    try:
+        if (folder / "cpu.max").exists():
+            time, period = (folder / "cpu.max").read_text(encoding="ascii").split()
+        else:
+            time, period = ((folder / f"cpu.cfs_{name}_us").read_text(encoding="ascii") for name in ("quota", "period"))
+        return int(time) / int(period) if int(time) > 0 else None
+    except (OSError, ValueError, ZeroDivisionError):  # "max" is no number
+        return None
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []

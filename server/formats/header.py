@@ -1,0 +1,70 @@
+"""Probe: an upload's header, held against the limits before any pixel is decoded."""
+
+from dataclasses import replace
+
+from server import formats
+from server.errors import EmptyUpload, ImageTooLarge, UndecodableImage
+from server.formats.base import Header as Header
+from server.formats.base import several_frames
+from server.formats.dimensions import dimensions
+from server.imaging.memory import blaming_memory
+from server.settings import LimitSettings
+
+SUPPORTED_FORMATS = formats.FORMATS
+_LONGEST_SIGNATURE = 12  # WebP's
+
+
+def peek(start: bytes, limits: LimitSettings) -> tuple[int, int] | None:
+    """(height, width) before orientation, as soon as the first bytes of an upload tell; None until then.
+
+    Raises what `probe` will raise anyhow: UnsupportedImage, ImageTooLarge, UndecodableImage. Costs microseconds.
+    """
+    if len(start) < _LONGEST_SIGNATURE:
+        return None
+    size = dimensions(formats.format_of(start), start)
+    if size is not None:
+        hold_against(*size, limits)
+    return size
+
+
+def probe(data: bytes, limits: LimitSettings) -> Header:
+    """Read the header of an encoded image and hold it against the limits; the size is the size as shown.
+
+    Raises EmptyUpload, UnsupportedImage (not an image, or a kind that is not read), UndecodableImage (the header is
+    broken), ImageTooLarge (bytes, pixels, side, or bytes of metadata) or MemoryShort.
+    """
+    if not data:
+        raise EmptyUpload("The upload is empty: send the bytes of one image.")
+    if len(data) > limits.max_upload_bytes:
+        raise ImageTooLarge(
+            f"The upload has {len(data)} bytes; at most {limits.max_upload_bytes} are taken.",
+            max_upload_bytes=limits.max_upload_bytes,
+        )
+    name = formats.format_of(data)
+    with blaming_memory():
+        header = formats.BY_FORMAT[name].read_header(data, limits.max_metadata_bytes)
+    # By these an upload was admitted and charged before it was whole, so they must be what is decoded.
+    if dimensions(name, data) not in (None, (header.height, header.width)):
+        raise UndecodableImage(f"The {name} states two sizes.")
+    if header.orientation >= 5:  # the transposed half of the eight
+        header = replace(header, width=header.height, height=header.width)
+    hold_against(header.height, header.width, limits)
+    if header.frames > 1:
+        raise several_frames(header.format)
+    return header
+
+
+def hold_against(height: int, width: int, limits: LimitSettings) -> None:
+    """Raise ImageTooLarge for a size beyond the limits, UndecodableImage for one without pixels."""
+    if width < 1 or height < 1:
+        raise UndecodableImage(f"The image says it is {width} x {height} pixels.")
+    if max(width, height) > limits.max_image_side:
+        raise ImageTooLarge(
+            f"The image is {width} x {height}; a side may have at most {limits.max_image_side} pixels.",
+            max_image_side=limits.max_image_side,
+        )
+    if width * height > limits.max_image_pixels:
+        raise ImageTooLarge(
+            f"The image is {width} x {height}, {width * height} pixels; at most {limits.max_image_pixels} are taken.",
+            max_image_pixels=limits.max_image_pixels,
+        )

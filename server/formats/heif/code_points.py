@@ -1,0 +1,36 @@
+"""Code points: the numbers by which a file names its colour space (ITU-T H.273)."""
+
+import struct
+
+from server.formats.heif.boxes import Box, Fields
+from server.formats.heif.items import read_items
+
+_NCLX = b"nclx"
+# Nothing need be said of sRGB, nor of what is unspecified.
+_SRGB_PRIMARIES, _SRGB_TRANSFERS = frozenset({1, 2}), frozenset({2, 13})
+_LARGEST = 255
+
+
+def code_points(data: bytes, box: Box | None) -> tuple[tuple[bytes, bytes], ...]:
+    """What an nclx box says, as PNG's cICP says it of RGB: primaries and transfer, no matrix, full range.
+
+    PNG, section 11.3.2.6. Empty for sRGB; raises BrokenBoxError for a box that is cut short.
+    """
+    if box is None:
+        return ()
+    fields = Fields(data, box.body + len(_NCLX), box.end)
+    primaries, transfer = fields.integer(2), fields.integer(2)
+    is_srgb = primaries in _SRGB_PRIMARIES and transfer in _SRGB_TRANSFERS
+    if is_srgb or max(primaries, transfer) > _LARGEST:
+        return ()
+    return ((b"cICP", bytes((primaries, transfer, 0, 1))),)
+
+
+def with_code_points(avif: bytes, points: bytes) -> bytes:
+    """An AVIF as its encoder wrote it, with the primaries and the transfer of a cICP; its matrix stays its own."""
+    items = read_items(avif)
+    for box in items.by_number[items.primary].properties:
+        if box.kind == b"colr" and avif[box.body : box.body + 4] == _NCLX:
+            at = box.body + len(_NCLX)
+            return avif[:at] + struct.pack(">HH", *points[:2]) + avif[at + 4 :]
+    raise ValueError("the encoder wrote no nclx box")

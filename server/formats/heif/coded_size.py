@@ -1,0 +1,149 @@
+"""Coded size: how large the pictures are that a decoder would make, by the headers of their codecs."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from server.formats.heif.boxes import BrokenBoxError
+
+_MOST_UNITS = 10_000  # of one coded picture; an encoder makes one a slice or tile
+_SEQUENCE_HEADER = 1  # AV1, section 6.2.2
+_SEQUENCE_PARAMETERS = 33  # HEVC, table 7-1
+_HEADER_BYTES = 512  # what a header can take, extensions of its end left out
+_LONGEST_LEB128 = 8
+
+
+class Size(NamedTuple):
+    width: int
+    height: int
+
+    @property
+    def pixels(self) -> int:
+        return self.width * self.height
+
+
+class _Bits:
+    """Takes bits from the first on; raises BrokenBoxError behind the last."""
+
+    def __init__(self, data: bytes) -> None:
+        self._value = int.from_bytes(data, "big")
+        self._left = 8 * len(data)
+
+    def take(self, count: int) -> int:
+        if count > self._left:
+            raise BrokenBoxError("the header of a coded picture is cut off")
+        self._left -= count
+        return self._value >> self._left & ((1 << count) - 1)
+
+    def exp_golomb(self) -> int:
+        """An unsigned number of any size (HEVC, section 9.2)."""
+        zeros = 0
+        while not self.take(1):
+            zeros += 1
+        return (1 << zeros) - 1 + self.take(zeros)
+
+
+def av1_sizes(data: bytes) -> Iterator[Size]:
+    """Yield the largest frame of each sequence header among AV1's units (AV1, sections 5.3 and 5.5)."""
+    at = 0
+    for _ in range(_MOST_UNITS):
+        if at >= len(data):
+            return
+        kind, has_extension, has_size = data[at] >> 3 & 15, data[at] & 4, data[at] & 2
+        at += 2 if has_extension else 1
+        size, at = _leb128(data, at) if has_size else (len(data) - at, at)
+        if size > len(data) - at:
+            raise BrokenBoxError("a unit of AV1 is cut off")
+        if kind == _SEQUENCE_HEADER:
+            yield _av1_size(_Bits(data[at : min(at + size, at + _HEADER_BYTES)]))
+        at += size
+    raise BrokenBoxError(f"a picture has more than {_MOST_UNITS} units")
+
+
+def hevc_sizes(parameters: bytes, data: bytes) -> Iterator[Size]:
+    """Yield the picture size of each parameter set, in an hvcC's body and among HEVC's units in an item.
+
+    ISO/IEC 14496-15, section 8.3.3; HEVC, section 7.3.2.2.
+    """
+    if len(parameters) < 23:
+        raise BrokenBoxError("the parameters of HEVC are cut off")
+    at = 23
+    for _ in range(parameters[22]):
+        count, at = int.from_bytes(parameters[at + 1 : at + 3], "big"), at + 3
+        for _ in range(count):
+            at, unit = _unit(parameters, at, 2)
+            yield from _hevc_size(unit)
+    at, width = 0, 1 + (parameters[21] & 3)
+    for _ in range(_MOST_UNITS):
+        if at >= len(data):
+            return
+        at, unit = _unit(data, at, width)
+        yield from _hevc_size(unit)
+    raise BrokenBoxError(f"a picture has more than {_MOST_UNITS} units")
+
+
+def _unit(data: bytes, at: int, width: int) -> tuple[int, bytes]:
+    start = at + width
+    end = start + int.from_bytes(data[at:start], "big")
+    if start > len(data) or end > len(data):
+        raise BrokenBoxError("a unit of HEVC is cut off")
+    return end, data[start : min(end, start + _HEADER_BYTES)]
+
+
+def _hevc_size(unit: bytes) -> Iterator[Size]:
+    if not unit or unit[0] >> 1 & 63 != _SEQUENCE_PARAMETERS:
+        return
+    bits = _Bits(unit[2:].replace(b"\0\0\3", b"\0\0"))  # without emulation prevention
+    bits.take(4)
+    layers = bits.take(3)
+    bits.take(1)
+    bits.take(88 + 8)  # profile, tier and level
+    present = [(bits.take(1), bits.take(1)) for _ in range(layers)]
+    bits.take(2 * (8 - layers) if layers else 0)
+    for has_profile, has_level in present:
+        bits.take(88 * has_profile + 8 * has_level)
+    bits.exp_golomb()  # the set's own number
+    if bits.exp_golomb() == 3:  # 4:4:4
+        bits.take(1)
+    yield Size(bits.exp_golomb(), bits.exp_golomb())
+
+
+def _av1_size(bits: _Bits) -> Size:
+    bits.take(3)
+    bits.take(1)
+    if bits.take(1):  # the reduced header of a still picture
+        bits.take(5)
+    else:
+        _skip_timing(bits)
+    width_bits, height_bits = bits.take(4) + 1, bits.take(4) + 1
+    return Size(bits.take(width_bits) + 1, bits.take(height_bits) + 1)
+
+
+def _skip_timing(bits: _Bits) -> None:
+    delay_bits = None
+    if bits.take(1):
+        bits.take(64)
+        if bits.take(1):
+            bits.exp_golomb()
+        if bits.take(1):  # a model of the decoder
+            delay_bits = bits.take(5) + 1
+            bits.take(32 + 5 + 5)
+    has_initial_delay = bits.take(1)
+    for _ in range(bits.take(5) + 1):
+        bits.take(12)
+        if bits.take(5) > 7:
+            bits.take(1)
+        if delay_bits is not None and bits.take(1):
+            bits.take(2 * delay_bits + 1)
+        if has_initial_delay and bits.take(1):
+            bits.take(4)
+
+
+def _leb128(data: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for place in range(_LONGEST_LEB128):
+        if at + place >= len(data):
+            break
+        value |= (data[at + place] & 0x7F) << 7 * place
+        if data[at + place] < 0x80:
+            return value, at + place + 1
+    raise BrokenBoxError("a number of AV1 is cut off or too long")

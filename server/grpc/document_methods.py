@@ -1,0 +1,96 @@
+"""Document methods: those of the inference service that tell about the server and its models."""
+
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+from google.protobuf import json_format
+
+from server.errors import InvalidRequest
+from server.grpc import messages
+from server.grpc.call_log import CallLog
+from server.grpc.gate import LIVENESS
+from server.grpc.inbox import Inbox, Requests
+from server.http.services import Services
+from server.open_inference import models
+from server.open_inference.statistics import statistics
+from server.restore.pipeline import Status
+
+# The name and the version of a model.
+MAX_BYTES = 4096
+# Small messages come at once, and two at a time are soon read. A large one is there once before its size is known.
+_PLACES, _PATIENCE_S, _GRACE_S = 2, 5.0, 1.0
+
+
+class DocumentMethods:
+    """Answers with the documents that `/v2` has, without charge."""
+
+    def __init__(self, services: Services, calls: CallLog) -> None:
+        self._services = services
+        self._calls = calls
+        self._inbox = Inbox(_PLACES, _PATIENCE_S, _GRACE_S)
+
+    def handlers(self) -> dict[str, Any]:
+        """The handler of each method, by its name."""
+        documents: dict[str, Callable[[Any], Any]] = {
+            "ServerLive": lambda _: {"live": True},
+            "ServerReady": lambda _: {"ready": self._is_ready},
+            "ServerMetadata": self._server_metadata,
+            "ModelReady": lambda asked: {"ready": bool(models.find(asked.name, asked.version)) and self._is_ready},
+            "ModelMetadata": lambda asked: models.find(asked.name, asked.version).metadata(self._backend),
+            "ModelConfig": lambda asked: {"config": models.find(asked.name, asked.version).config(self._backend)},
+            "ModelStatistics": self._statistics,
+            "RepositoryIndex": self._index,
+        }
+        return {name: self._handler(name, document) for name, document in documents.items()}
+
+    def close(self) -> None:
+        """Receive nothing more."""
+        self._inbox.close()
+
+    @property
+    def _backend(self) -> str:
+        return self._services.settings.backend.backend
+
+    @property
+    def _is_ready(self) -> bool:
+        return self._services.restorer.status is Status.READY
+
+    def _server_metadata(self, _: Any) -> dict[str, Any]:
+        return {
+            "name": models.SERVER_NAME,
+            "version": self._services.version,
+            "extensions": [*models.EXTENSIONS],
+        }
+
+    def _statistics(self, asked: Any) -> dict[str, Any]:
+        chosen = [models.find(asked.name, asked.version)] if asked.name else list(models.MODELS.values())
+        document = statistics(chosen, self._services.metrics.registry)
+        for each in document["model_stats"]:
+            del each["batch_stats"]
+        return document
+
+    def _index(self, _: Any) -> dict[str, Any]:
+        state = "READY" if self._is_ready else "UNAVAILABLE"
+        return {"models": [{"name": name, "version": models.VERSION, "state": state} for name in models.MODELS]}
+
+    def _handler(self, name: str, document: Callable[[Any], Any]) -> Any:
+        asked, answered = messages.message(f"{name}Request"), messages.message(f"{name}Response")
+
+        async def answer(requests: Requests, context: Any) -> Any:
+            async with self._calls.told(context, name):
+                # What a stranger may ask has nothing in it, and is not even received.
+                data = b"" if name in LIVENESS else await self._received(requests)
+                return json_format.ParseDict(document(messages.parsed(asked, data)), answered())
+
+        # A stream on this side only: so a message is received when its turn has come.
+        return grpc.stream_unary_rpc_method_handler(answer, response_serializer=answered.SerializeToString)
+
+    async def _received(self, requests: Requests) -> bytes:
+        try:
+            data = await self._inbox.only(requests)
+        except StopAsyncIteration:
+            raise InvalidRequest("The call has no request.") from None
+        if len(data) > MAX_BYTES:
+            raise InvalidRequest(f"A request of {len(data)} bytes; one that asks about a model has up to {MAX_BYTES}.")
+        return data

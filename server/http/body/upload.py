@@ -1,0 +1,60 @@
+"""Upload: the image bytes of a request, read within the limits."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from server.errors import EmptyUpload
+from server.http.body.body import Body
+from server.http.body.file_buffer import FileBuffer, Look
+from server.http.body.form import FormFile
+from server.http.body.inflated_body import InflatedBody
+
+BINARY_TYPES = ("image/*", "application/octet-stream")
+"""What a client should call a raw body; it is known by its bytes, whatever it is called."""
+
+# Boundaries, part headers and small fields that a form may have around the file.
+_FORM_ALLOWANCE_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """The bytes of one file, and the name its sender gave it."""
+
+    data: bytes
+    filename: str | None
+
+
+async def read_upload(headers: Mapping[bytes, bytes], body: Body | InflatedBody, look: Look) -> Upload:
+    """Read the file of a request: the form field `file`, or the raw body where it is no form.
+
+    `look` may refuse it on the way. Raises EmptyUpload, ImageTooLarge, InvalidRequest (a broken form or one without the
+    file, or broken compression), QueueFull (too much is being read), ClientDisconnect.
+    """
+    if body.declared_bytes == 0:
+        raise EmptyUpload("The request has no body: send the bytes of one image.")
+    content_type = headers.get(b"content-type", b"").decode("latin-1")
+    is_form = content_type.partition(";")[0].strip().lower() == "multipart/form-data"
+    upload = await (_read_form(content_type, body, look) if is_form else _read_raw(body, look))
+    if not upload.data:
+        raise EmptyUpload("The upload is empty: send the bytes of one image.")
+    return upload
+
+
+async def _read_raw(body: Body | InflatedBody, look: Look) -> Upload:
+    file = FileBuffer(look)
+    while not body.ended:
+        file.add(await body.chunk())
+    return Upload(file.take(), None)
+
+
+async def _read_form(content_type: str, body: Body | InflatedBody, look: Look) -> Upload:
+    file = FileBuffer(look)
+    form = FormFile(content_type, file)
+    max_bytes = body.limit_bytes
+    body.limit_bytes += _FORM_ALLOWANCE_BYTES
+    while not body.ended:
+        form.feed(await body.chunk())
+        if file.size > max_bytes:
+            raise body.too_large()
+    form.finish()
+    return Upload(file.take(), form.filename)

@@ -1,0 +1,1 @@
+"""/v1/jobs: its routes, schemas, events and OpenAPI part."""

@@ -1,0 +1,131 @@
+"""Jobs: what becomes of long work, its result and its news."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, BinaryIO
+
+from fastapi import APIRouter, Depends, Header, Request, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import StreamingResponse
+
+from server import errors
+from server.http.auth.caller import caller_of
+from server.http.error_responses import openapi_responses
+from server.http.jobs.events import MEDIA_TYPE, job_events
+from server.http.jobs.schemas import PATH, Job
+from server.http.middleware.privacy import CREDENTIALS
+from server.http.restore.answer import disposition
+from server.http.restore.openapi import DROPPED_HEADER, IMAGES
+from server.http.services import InjectedServices
+from server.imaging.entity_tag import is_listed
+from server.jobs.long_work import LongWork
+
+CHUNK_BYTES = 256 * 1024
+
+_RESULT: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The restored image, exactly as wide and high as the upload (its orientation applied).",
+        "content": IMAGES,
+        "headers": {"X-Restore-Dropped": DROPPED_HEADER},
+    },
+    304: {"description": "The client has it (`If-None-Match`)."},
+}
+_EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "`progress` with each change, then `done`, `failed` or `cancelled`, and the end. Its data is "
+        "the job's document.",
+        "content": {MEDIA_TYPE: {}},  # a schema here would be one of each event
+    },
+    204: {"description": "The client has seen the last event (`Last-Event-ID`): there is no need to come back."},
+}
+
+router = APIRouter(prefix=PATH, tags=["jobs"])
+
+
+async def _long_work(request: Request, job_id: str) -> LongWork:
+    jobs = require_jobs(request.app.state.services.jobs)
+    if (caller := caller_of(request.scope)) is not None:
+        await jobs.check_owner(job_id, caller.name)
+    return jobs
+
+
+def require_jobs(jobs: LongWork | None) -> LongWork:
+    """The long work of this server; raises JobsOff where it has none."""
+    if jobs is None:
+        raise errors.JobsOff(
+            "This server keeps no jobs: it was started without PROMPTIR_JOBS_FOLDER. Use POST /restore."
+        )
+    return jobs
+
+
+Jobs = Annotated[LongWork, Depends(_long_work)]
+_ABSENT = (errors.UnknownJob, errors.JobExpired, errors.JobDamaged, errors.JobsOff, errors.JobsUnavailable)
+
+
+@router.get("/{job_id}", summary="How far a job is", responses=openapi_responses(*_ABSENT))
+async def look(job_id: str, jobs: Jobs, services: InjectedServices, response: Response) -> Job:
+    """State, tiles done and in all, and the time that is left as far as it can be predicted."""
+    response.headers["Cache-Control"] = "no-store"
+    return Job.of(await jobs.look(job_id), services.public_root)
+
+
+@router.get(
+    "/{job_id}/result",
+    summary="The restored image",
+    response_class=Response,
+    responses=_RESULT | openapi_responses(*_ABSENT, errors.JobUnfinished),
+)
+async def result(job_id: str, jobs: Jobs, if_none_match: Annotated[str | None, Header()] = None) -> Response:
+    """There once the job is done, until it expires or is deleted; to be fetched as often as wanted."""
+    record, size, file = await jobs.open_result(job_id)
+    if record.answer is None:
+        raise RuntimeError(f"the job {job_id} is done without an answer")
+    headers = {
+        "Content-Length": str(size),
+        "Content-Disposition": disposition(record.order.filename, record.answer.output),
+        "ETag": f'"{record.id}"',  # a result never changes
+        "Vary": CREDENTIALS,
+        "X-Restore-Mode": record.answer.mode,
+    }
+    if record.answer.dropped:
+        headers["X-Restore-Dropped"] = ", ".join(record.answer.dropped)
+    if is_listed(headers["ETag"], if_none_match):
+        file.close()
+        return Response(status_code=304, headers={"ETag": headers["ETag"]})
+    return StreamingResponse(_chunks(file), headers=headers, media_type=record.answer.output.media_type)
+
+
+@router.delete(
+    "/{job_id}",
+    status_code=204,
+    summary="Cancel a job or remove its result",
+    responses=openapi_responses(*_ABSENT, errors.DiskFull),
+)
+async def give_up(job_id: str, jobs: Jobs) -> None:
+    """An unfinished job is cancelled, and its record kept; of one that has ended everything is removed."""
+    await jobs.give_up(job_id)
+
+
+@router.get(
+    "/{job_id}/events",
+    summary="The news of a job, as server-sent events",
+    response_class=Response,
+    responses=_EVENTS | openapi_responses(*_ABSENT),
+)
+async def events(
+    job_id: str, jobs: Jobs, services: InjectedServices, last_event_id: Annotated[str | None, Header()] = None
+) -> Response:
+    """Whoever comes back with `Last-Event-ID` is told what is new since then, also after a restart of the server."""
+    now = await jobs.look(job_id)
+    if now.record.state.is_final and now.mark == last_event_id:
+        return Response(status_code=204)
+    news = job_events(jobs.watch(job_id, last_event_id), services.public_root)
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # nginx would hold events back
+    return StreamingResponse(news, headers=headers, media_type=MEDIA_TYPE)
+
+
+async def _chunks(file: BinaryIO) -> AsyncIterator[bytes]:
+    try:
+        while chunk := await run_in_threadpool(file.read, CHUNK_BYTES):
+            yield chunk
+    finally:
+        file.close()

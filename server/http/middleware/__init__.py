@@ -1,0 +1,1 @@
+"""ASGI middleware that stands before every route."""

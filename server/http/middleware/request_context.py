@@ -1,0 +1,134 @@
+"""Request context: the id, the clock and the one log line of a request."""
+
+import logging
+import random
+import re
+import time
+from collections.abc import Callable, Iterable
+
+from fastapi import Request, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from server import logs
+from server.errors.memory import is_memory_short
+from server.http.auth.caller import caller_of
+from server.http.middleware.privacy import kept_private
+from server.logs import shortened
+from server.metrics import Metrics
+from server.tracing import RequestTrace, Tracing, current
+
+log = logging.getLogger(__name__)
+
+REQUEST_ID = b"x-request-id"
+SERVER_TIMING = b"server-timing"
+
+# What a proxy may have given it: safe in a header, in a log line and in a URI.
+SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_OUTCOME = "promptir_outcome"
+
+
+def note_outcome(scope: Scope, outcome: str) -> None:
+    """Name how the request ended (`restored`, a problem's slug, `client-closed`) for its log line and the metrics."""
+    scope[_OUTCOME] = outcome
+
+
+class RequestContext:
+    """ASGI middleware, the outermost: everything inside can fail and is still answered, timed, counted and logged.
+
+    `on_crash` makes the response to an exception that nothing inside has handled.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        on_crash: Callable[[Request, Exception], Response],
+        tracing: Tracing | None = None,
+    ) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._on_crash = on_crash
+        self._tracing = tracing
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        request_id = request_id_of(scope["headers"])
+        token = logs.request_id.set(request_id)
+        trace = None if self._tracing is None else self._begin_trace(self._tracing, scope, request_id)
+        status: int | None = None
+        seconds = 0.0
+
+        async def send_with_context(message: Message) -> None:
+            nonlocal status, seconds
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                seconds = time.perf_counter() - began
+                message["headers"] = kept_private(_with_context(message.get("headers", ()), request_id, seconds))
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_context)
+        except Exception as error:
+            told = {"path": shortened(scope["path"]), "failed_request": request_id}
+            if is_memory_short(error):  # where it was met says little
+                log.error("a request found no memory", extra=told)
+            else:
+                log.exception("a request failed unexpectedly", extra=told)
+            if status is not None:  # the answer has begun: only breaking the connection can tell the client
+                raise
+            await self._on_crash(Request(scope), error)(scope, receive, send_with_context)
+        finally:
+            self._report(scope, status, seconds if status is not None else time.perf_counter() - began)
+            if trace is not None:
+                trace.end(scope, status, scope.get(_OUTCOME))
+                logs.trace_id.set(None)
+                current.set(None)
+            logs.request_id.reset(token)
+
+    def _begin_trace(self, tracing: Tracing, scope: Scope, request_id: str) -> RequestTrace:
+        trace = tracing.begin(scope, request_id)
+        logs.trace_id.set(trace.trace_id)
+        current.set(trace)
+        return trace
+
+    def _report(self, scope: Scope, status: int | None, seconds: float) -> None:
+        outcome = scope.get(_OUTCOME)
+        if outcome is not None and status is not None:
+            self._metrics.count_request(status, outcome)
+        extra = {
+            "method": scope["method"],
+            "path": shortened(scope["path"]),
+            "status": status,
+            "outcome": outcome,
+            "duration_ms": round(seconds * 1e3, 2),
+        }
+        if (caller := caller_of(scope)) is not None:
+            extra["key"] = caller.name
+        # Probes and scrapes would drown the rest.
+        log.log(logging.INFO if outcome is not None else logging.DEBUG, "request", extra=extra)
+
+
+def _with_context(headers: Iterable[tuple[bytes, bytes]], request_id: str, seconds: float) -> list[tuple[bytes, bytes]]:
+    timing = b"total;dur=%.2f" % (seconds * 1e3)
+    kept = []
+    for header in headers:
+        if header[0] == SERVER_TIMING:
+            timing = b"%b, %b" % (header[1], timing)
+        else:
+            kept.append(header)
+    kept.append((REQUEST_ID, request_id.encode()))
+    kept.append((SERVER_TIMING, timing))
+    return kept
+
+
+def request_id_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """The id that came with a request, if it may be used, else a new one."""
+    for name, value in headers:
+        if name == REQUEST_ID:
+            given = value.decode("latin-1")
+            if SANE_ID.fullmatch(given):
+                return given
+    return f"{random.getrandbits(128):032x}"  # unique, not secret: a fifth of the cost of a UUID

@@ -1,0 +1,52 @@
+"""Incoming: the bytes of an infer request as they arrive, JSON first."""
+
+from collections.abc import Mapping
+from io import BytesIO
+
+from server.errors import InvalidRequest
+from server.http.body.body import Body, UploadRoom
+from server.http.body.inflated_body import as_sent
+from server.http.open_inference.wire import header_length
+
+
+class Incoming:
+    """Reads no more of a body than is asked for; inflated, it has the limit of an upload.
+
+    Raises InvalidRequest and UnsupportedEncoding for headers that say nothing of use. Its methods raise these, and what
+    a Body raises.
+    """
+
+    def __init__(self, headers: Mapping[bytes, bytes], body: Body, room: UploadRoom) -> None:
+        self._length = header_length(headers)
+        self._body = as_sent(headers, body, room)
+        self._data = b""
+
+    @property
+    def size(self) -> int:
+        """Bytes that are here."""
+        return len(self._data)
+
+    async def text(self) -> bytes:
+        """The JSON: where its length is given so many bytes, else all."""
+        await self._read(self._length)
+        if self._length is None:
+            return self._data
+        if self.size < self._length:
+            raise InvalidRequest(f"The body has {self.size} bytes, and no JSON of {self._length}.")
+        return self._data[: self._length]
+
+    async def binary(self) -> memoryview:
+        """What follows the JSON, all of it."""
+        await self._read(None)
+        return memoryview(self._data)[self.size if self._length is None else self._length :]
+
+    def release(self) -> None:
+        """Give the room back: the bytes are no longer held."""
+        self._body.release()
+
+    async def _read(self, enough: int | None) -> None:
+        block = BytesIO(self._data)  # grows in place: pieces would be joined by a copy
+        block.seek(self.size)
+        while not self._body.ended and (enough is None or block.tell() < enough):
+            block.write(await self._body.chunk())
+        self._data = block.getvalue()

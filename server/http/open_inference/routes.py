@@ -1,0 +1,106 @@
+"""Routes of the protocol that tell about the server and its models."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Response
+
+from server.http.open_inference.errors import ROOT
+from server.http.open_inference.schemas import (
+    ModelIndex,
+    ModelMetadata,
+    ModelName,
+    ModelReady,
+    ModelVersion,
+    ProtocolError,
+    ServerLive,
+    ServerMetadata,
+    ServerReady,
+)
+from server.http.services import InjectedServices, Services
+from server.open_inference import models
+from server.open_inference.models import Model
+from server.open_inference.statistics import statistics
+from server.restore.pipeline import Status
+
+router = APIRouter(prefix=ROOT, tags=["open inference protocol"])
+
+_UNREADY: dict[int | str, dict[str, Any]] = {503: {"model": ModelReady, "description": "Not ready."}}
+_UNKNOWN: dict[int | str, dict[str, Any]] = {
+    404: {"model": ProtocolError, "description": "No model has this name, or this version."}
+}
+
+
+@router.get("", summary="The server and its extensions of the protocol")
+async def server_metadata(services: InjectedServices) -> ServerMetadata:
+    """What a client of the protocol asks first."""
+    return ServerMetadata(name=models.SERVER_NAME, version=services.version, extensions=list(models.EXTENSIONS))
+
+
+@router.get("/health/live", summary="Liveness")
+async def live() -> ServerLive:
+    """As `/healthz`."""
+    return ServerLive()
+
+
+@router.get("/health/ready", summary="Readiness", responses={503: {"model": ServerReady, "description": "Not ready."}})
+async def ready(services: InjectedServices, response: Response) -> ServerReady:
+    """As `/readyz`."""
+    return ServerReady(ready=_is_ready(services, response))
+
+
+@router.get("/models/stats", summary="Statistics of all models")
+async def all_statistics(services: InjectedServices) -> dict[str, Any]:
+    """Cumulative counts and nanoseconds; the models are names of one network."""
+    return statistics(list(models.MODELS.values()), services.metrics.registry)
+
+
+async def _by_name(model: ModelName) -> Model:
+    return models.find(model)
+
+
+async def _by_version(model: ModelName, version: ModelVersion) -> Model:
+    return models.find(model, version)
+
+
+def _add_model_routes(path: str, found: Callable[..., Awaitable[Model]], what: str) -> None:
+    """The routes of a model, by its name or by its version as well."""
+    Found = Annotated[Model, Depends(found)]  # noqa: N806 - a type
+
+    @router.get(path, summary=f"What {what} takes and gives", responses=_UNKNOWN)
+    async def metadata(services: InjectedServices, model: Found) -> ModelMetadata:
+        """The names are of one network and take all datatypes; each lists one, for clients that go by it."""
+        return ModelMetadata(**model.metadata(services.settings.backend.backend))
+
+    @router.get(f"{path}/ready", summary=f"Whether {what} is ready", responses=_UNKNOWN | _UNREADY)
+    async def ready(services: InjectedServices, response: Response, model: Found) -> ModelReady:
+        """As `/readyz`."""
+        return ModelReady(name=model.name, ready=_is_ready(services, response))
+
+    @router.get(f"{path}/config", summary=f"Triton's configuration of {what}", responses=_UNKNOWN)
+    async def config(services: InjectedServices, model: Found) -> dict[str, Any]:
+        """As far as perf_analyzer and other clients of Triton read it."""
+        return model.config(services.settings.backend.backend)
+
+    @router.get(f"{path}/stats", summary=f"Statistics of {what}", responses=_UNKNOWN)
+    async def stats(services: InjectedServices, model: Found) -> dict[str, Any]:
+        """Cumulative counts and nanoseconds."""
+        return statistics([model], services.metrics.registry)
+
+
+_add_model_routes("/models/{model}", _by_name, "a model")
+_add_model_routes("/models/{model}/versions/{version}", _by_version, "a version of a model")
+
+
+@router.post("/repository/index", summary="The models")
+async def repository_index(services: InjectedServices) -> list[ModelIndex]:
+    """Their names and whether they are ready; none is loaded or unloaded by request."""
+    status = services.restorer.status
+    state, reason = ("READY", "") if status is Status.READY else ("UNAVAILABLE", status.value)
+    return [ModelIndex(name=name, version=models.VERSION, state=state, reason=reason) for name in models.MODELS]
+
+
+def _is_ready(services: Services, response: Response) -> bool:
+    is_ready = services.restorer.status is Status.READY
+    response.status_code = 200 if is_ready else 503
+    return is_ready

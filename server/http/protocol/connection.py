@@ -1,0 +1,166 @@
+"""Protocol: uvicorn's HTTP/1.1 protocol, whose answers leave in one write and whose requests have bounds."""
+
+import asyncio
+import http
+import json
+import random
+import sys
+from typing import Any, cast
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from server.errors.memory import NO_MEMORY, is_memory_short
+from server.http.middleware.privacy import kept_private
+from server.http.protocol.plain_parser import PlainParser
+
+# What proxies send at most, with room. The parser itself would collect headers, trailers or a URL without end.
+MAX_HEAD_BYTES = 64 * 1024
+# An answer that waits in the buffers and shrinks by nothing in this time has nobody who reads it.
+UNREAD_S = 60.0
+_HEADERS = "".join(f"{name.decode()}: {value.decode()}\r\n" for name, value in kept_private(()))
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """Bounds what uvicorn leaves open: the size of a head, the time it takes, and an answer that nobody reads.
+
+    Requests that ask for another protocol are answered in this one.
+
+    uvicorn writes head and body of an answer one after the other: two system calls, and two wake-ups of the client. The
+    transport here joins them.
+    """
+
+    _head_timer: asyncio.TimerHandle | None = None
+    _unread_timer: asyncio.TimerHandle | None = None
+    _bare_bytes = 0
+    _in_head = True
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Put the transport behind one that joins the two."""
+        super().connection_made(cast(asyncio.Transport, _Joining(cast(asyncio.Transport, transport), self.loop)))
+        self.parser = PlainParser(self)
+        self._watch_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the clocks."""
+        for timer in (self._head_timer, self._unread_timer):
+            if timer is not None:
+                timer.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Count what is neither body nor the head of a request that is whole: it belongs to one that has no end."""
+        self._bare_bytes += len(data)
+        super().data_received(data)
+        if self._bare_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self._refuse(431, f"The headers of a request may have {MAX_HEAD_BYTES} bytes.")
+        elif self._in_head is not (self._head_timer is not None):
+            self._watch_head()
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._in_head = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """The head of a request is whole."""
+        if self.parser.should_upgrade():  # it comes again, without that
+            return
+        self._in_head, self._bare_bytes = False, 0
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The last of its body came."""
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of its body came."""
+        self._bare_bytes = 0
+        super().on_body(body)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP in the form of all other errors; 503 where it was not read for want of memory."""
+        if is_memory_short(sys.exception()):
+            self._refuse(503, NO_MEMORY)
+        else:
+            self._refuse(400, "What came is no HTTP request.")
+
+    def pause_writing(self) -> None:
+        """The buffers of the connection are full: from here on its reader is watched."""
+        super().pause_writing()
+        if self._unread_timer is None:
+            self._watch_reader()
+
+    def _watch_head(self) -> None:
+        # No constant of its own: a head may take as long as a connection may lie idle.
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+        self._head_timer = self.loop.call_later(self.timeout_keep_alive, self._head_is_late) if self._in_head else None
+
+    def _head_is_late(self) -> None:
+        if self.transport.is_closing():
+            return
+        if self.cycle is not None and not self.cycle.response_complete:  # the next request waits for its turn
+            self._watch_head()
+        elif self.headers is not None:  # a request has begun
+            self._refuse(408, f"The headers of a request must come within {self.timeout_keep_alive:g} seconds.")
+        else:
+            self.transport.close()
+
+    def _watch_reader(self, before: int = 0) -> None:
+        self._unread_timer = None
+        waiting = self.transport.get_write_buffer_size()
+        if waiting and waiting == before:
+            self.transport.abort()
+        elif waiting:
+            self._unread_timer = self.loop.call_later(UNREAD_S, self._watch_reader, waiting)
+
+    def _refuse(self, status: int, detail: str) -> None:
+        # Not by way of the request context: there is no request yet, or none that can be answered.
+        if self.pipeline or (self.cycle is not None and self.cycle.response_started != self.cycle.response_complete):
+            self.transport.abort()  # in the middle of another answer
+            return
+        title = http.HTTPStatus(status).phrase
+        slug = title.lower().replace(" ", "-")
+        problem = {"type": f"urn:promptir:problem:{slug}", "title": title, "status": status, "detail": detail}
+        content = json.dumps(problem | {"instance": f"urn:promptir:request:{random.getrandbits(128):032x}"}).encode()
+        head = (
+            f"HTTP/1.1 {status} {title}\r\ncontent-type: application/problem+json\r\n"
+            f"content-length: {len(content)}\r\nconnection: close\r\n{_HEADERS}\r\n"
+        )
+        self.transport.write(head.encode() + content)
+        self.transport.close()
+
+
+class _Joining:
+    """A transport that holds the head of an answer back until its body comes, or the loop's next turn."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._head = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.writelines((head, data))
+        elif data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 100"):
+            self._head = data
+            self._loop.call_soon(self._flush)
+        else:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def _flush(self) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head)

@@ -1,0 +1,84 @@
+"""Shedding protocol: the connection that refuses restorations at their head while there is room for none."""
+
+from typing import Any, cast
+
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+from server.http.body.body import declared_bytes
+from server.http.protocol.connection import BoundedProtocol
+from server.http.protocol.load_shedder import LoadShedder
+from server.http.restore.route import DROPPED_BYTES, PATH
+
+
+class _Refused:
+    """Stands where uvicorn has the exchange that goes on: this one has its answer."""
+
+    response_started = response_complete = True
+
+    class message_event:  # noqa: N801 - named by uvicorn, which sets it when the connection is lost
+        """Nobody waits for more of it."""
+
+        @staticmethod
+        def set() -> None:
+            """Nothing to tell."""
+
+
+REFUSED = cast(RequestResponseCycle, _Refused())
+
+
+class SheddingProtocol(BoundedProtocol):
+    """Asks a `LoadShedder` at the head of each restoration; what it refuses costs no task, and no line in the log.
+
+    The body of a refused request is dropped as it comes, and the connection serves on. Larger bodies than the server
+    would drop, and clients that ask before they send one, are answered by the route.
+    """
+
+    _dropping = False
+
+    def __init__(self, *arguments: Any, shedder: LoadShedder | None, public_root: str = "", **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._shedder = shedder
+        self._targets = (PATH.encode(), (public_root + PATH).encode())
+
+    def on_headers_complete(self) -> None:
+        """The head of a request is whole."""
+        answer = self._refusal()
+        if answer is None:
+            super().on_headers_complete()
+            return
+        self._bare_bytes, self._dropping = 0, True
+        self.cycle = REFUSED
+        self.transport.writelines([answer])
+
+    def on_message_complete(self) -> None:
+        """The last of its body came."""
+        super().on_message_complete()
+        if self._dropping:
+            self._dropping = self._in_head = False
+            self.on_response_complete()
+
+    def _refusal(self) -> bytes | None:
+        url, parser = self.url, self.parser
+        if self._shedder is None or not url.startswith(self._targets):
+            return None
+        declared = declared_bytes(dict(self.headers))
+        may_be_shed = (
+            url.partition(b"?")[0] in self._targets
+            and parser.get_method() == b"POST"
+            and declared is not None
+            and declared <= DROPPED_BYTES
+            and not self.expect_100_continue
+            and parser.get_http_version() == "1.1"
+            and parser.should_keep_alive()
+            and not parser.should_upgrade()
+            and not self.flow.write_paused  # who does not read its refusals gets no more of them
+            and not self.pipeline
+            and (self.cycle is None or self.cycle.response_complete)
+        )
+        return self._shedder.refusal(self.headers, declared or 0) if may_be_shed else None
+
+    def _head_is_late(self) -> None:
+        if self._dropping:
+            self.transport.close()
+        else:
+            super()._head_is_late()

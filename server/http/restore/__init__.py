@@ -1,0 +1,1 @@
+"""POST /restore: its route, options, answers and OpenAPI part."""

@@ -1,0 +1,116 @@
+"""Answer: a restoration as HTTP gives it back."""
+
+import base64
+import re
+import secrets
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from urllib.parse import quote
+
+from server.formats.output import OutputFormat
+from server.http.middleware.request_context import SERVER_TIMING
+from server.http.restore.report import ReportDocument, ReportWithImage
+from server.imaging.report import Degradations
+from server.restore.options import Restored, Timings
+
+RESTORE_MODE = b"x-restore-mode"
+RESTORE_PADDED_SHAPE = b"x-restore-padded-shape"
+DEGRADATIONS = b"x-degradations"
+RESTORE_DROPPED = b"x-restore-dropped"
+_LONGEST_STEM = 100
+_VARY = (b"vary", b"Accept")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Status, headers and content of a response."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    content: bytes = b""
+
+
+def not_modified(tag: str) -> Answer:
+    """The client has the answer already."""
+    return Answer(304, [(b"etag", tag.encode()), _VARY])
+
+
+def restored_answer(restored: Restored, filename: str | None, tag: str, *, as_json: bool = False) -> Answer:
+    """The image, or where it has a report the two together: as JSON, else as multipart/mixed."""
+    media_type, content = restored.output.media_type.encode(), restored.data
+    suggested = disposition(filename, restored.output).encode("latin-1")
+    if restored.report is not None and as_json:
+        media_type, content = b"application/json", _json(restored)
+    elif restored.report is not None:
+        media_type, content = _multipart(restored, suggested)
+    headers = [
+        (b"content-length", b"%d" % len(content)),
+        (b"content-type", media_type),
+        (SERVER_TIMING, server_timing(restored.timings)),
+        (RESTORE_MODE, restored.mode.encode()),
+        (b"etag", tag.encode()),
+        _VARY,
+    ]
+    if restored.padded_shape is not None:
+        height, width = restored.padded_shape
+        headers.append(
+            (RESTORE_PADDED_SHAPE, b"%dx%d; %b" % (width, height, b"mixed-size" if restored.mixed_sizes else b"plain"))
+        )
+    if restored.degradations is not None:
+        headers.append((DEGRADATIONS, degradations_header(restored.degradations)))
+    if restored.dropped:
+        headers.append((RESTORE_DROPPED, ", ".join(restored.dropped).encode()))
+    if restored.report is None:
+        headers.append((b"content-disposition", suggested))
+    return Answer(200, headers, content)
+
+
+def _json(restored: Restored) -> bytes:
+    image = base64.b64encode(restored.data).decode()
+    document = ReportDocument.of(restored).model_dump()
+    return ReportWithImage(**document, media_type=restored.output.media_type, image=image).model_dump_json().encode()
+
+
+def _multipart(restored: Restored, named: bytes) -> tuple[bytes, bytes]:
+    # RFC 2046, section 5.1: a boundary that no part can hold, since nobody could guess it.
+    boundary = secrets.token_hex(16).encode()
+    report = ReportDocument.of(restored).model_dump_json().encode()
+    parts = (
+        b"--%b\r\nContent-Type: application/json\r\n\r\n%b\r\n" % (boundary, report),
+        b"--%b\r\nContent-Type: %b\r\nContent-Disposition: %b\r\n\r\n"
+        % (boundary, restored.output.media_type.encode(), named),
+        restored.data,
+        b"\r\n--%b--\r\n" % boundary,
+    )
+    return b"multipart/mixed; boundary=" + boundary, b"".join(parts)
+
+
+def server_timing(timings: Timings) -> bytes:
+    """The stages as a W3C Server-Timing, in milliseconds; the request context adds the total."""
+    return b'decode;dur=%.2f, queue;dur=%.2f, inference;dur=%.2f, encode;dur=%.2f, batch;desc="%d"' % (
+        timings.decode_s * 1e3,
+        timings.queue_s * 1e3,
+        timings.inference_s * 1e3,
+        timings.encode_s * 1e3,
+        timings.batch_size,
+    )
+
+
+def degradations_header(degradations: Degradations) -> bytes:
+    """Format the probability of each degradation as an RFC 8941 dictionary, the most probable first."""
+    ranked = sorted(degradations.items(), key=lambda item: -item[1])
+    return ", ".join(f"{label}={probability:.3f}" for label, probability in ranked).encode()
+
+
+def disposition(filename: str | None, output: OutputFormat) -> str:
+    """A Content-Disposition that suggests a name: the upload's, made safe, with the suffix of the output."""
+    """The Content-Disposition of a result, after the name of its upload."""
+    # RFC 6266: a plain ASCII name for everyone, and the true one for those who read filename*.
+    if not filename:
+        return f'inline; filename="restored{output.suffix}"'
+    stem = PurePosixPath(filename.replace("\\", "/")).stem[:_LONGEST_STEM]
+    stem = re.sub(r"[\x00-\x1f\x7f\"]", "", stem)
+    name = f"{stem}-restored{output.suffix}" if stem else f"restored{output.suffix}"
+    plain = name.encode("ascii", "replace").decode().replace("?", "_")
+    simple = f'inline; filename="{plain}"'
+    return simple if plain == name else f"{simple}; filename*=UTF-8''{quote(name, safe='', errors='replace')}"

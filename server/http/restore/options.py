@@ -1,0 +1,152 @@
+"""Options: what a client may ask of a restoration besides the image."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import parse_qsl
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.json_schema import SkipJsonSchema
+
+from server.errors import InvalidRequest, NotAcceptable
+from server.formats.output import OutputFormat
+from server.http.restore.accept import Accept
+from server.restore.options import RestoreFields, RestoreOptions
+from server.scheduling.queue.tile import Priority
+
+JSON = "application/json"
+FormatName = Literal["png", "jpeg", "webp", "avif", "tiff", "same"]
+_MEDIA_TYPES = {output.media_type: output for output in OutputFormat}
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class RestoreQuery(RestoreFields):
+    """The query parameters of a restoration."""
+
+    format: FormatName | SkipJsonSchema[None] = Field(
+        default=None,
+        description="The kind of file of the answer; `same` is the upload's own. Unset, the Accept header chooses, "
+        "and without a preference it is PNG.",
+    )
+    report: bool = Field(
+        default=False,
+        description="Answer multipart/mixed with a JSON document about the restoration before the image, or, where "
+        "Accept names application/json, JSON with the image in base64.",
+    )
+
+
+class RestoreHeaders(BaseModel):
+    """The headers of a restoration that say how urgent it is, and what of it is wanted."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    deadline_ms: Annotated[int, Field(ge=1)] | SkipJsonSchema[None] = Field(  # not given, rather than the word null
+        default=None,
+        alias="X-Deadline-Ms",
+        description="Milliseconds from now within which the answer is worth having: refused at once where they "
+        "cannot be kept, given up where they pass in the queue.",
+    )
+    priority: Literal["interactive", "batch"] = Field(
+        default="interactive",
+        alias="X-Priority",
+        description="`batch` waits behind `interactive`, as do the tiles of a large photo.",
+    )
+    accept: str | SkipJsonSchema[None] = Field(
+        default=None, alias="Accept", description="Chooses the kind of file where `format` does not."
+    )
+    if_none_match: str | SkipJsonSchema[None] = Field(
+        default=None,
+        alias="If-None-Match",
+        description="Entity tags of answers at hand: 304 where the answer would be one of them.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RequestOptions:
+    """Both, checked; `patience_s` is the deadline in seconds from the request's arrival."""
+
+    restore: RestoreOptions = field(default_factory=RestoreOptions)
+    patience_s: float | None = None
+    priority: Priority = Priority.INTERACTIVE
+    if_none_match: str | None = None
+    as_json: bool = False
+    """Whether a report is wanted as JSON with the image inside."""
+
+
+_DEFAULTS = RequestOptions()
+_ACCEPT = b"accept"
+_ANYTHING = b"*/*"
+_HEADERS = {field.alias.lower().encode(): field.alias for field in RestoreHeaders.model_fields.values() if field.alias}
+# Of a query that a stranger wrote: so many are named, and so much of each.
+_MOST_UNKNOWN, _LONGEST_NAME = 5, 40
+_PRIORITIES = {"interactive": Priority.INTERACTIVE, "batch": Priority.BATCH}
+
+
+def read_options(query: bytes, headers: Mapping[bytes, bytes]) -> RequestOptions:
+    """Check a request's raw query and lower-case headers.
+
+    Raises InvalidRequest that names every fault, NotAcceptable where Accept wants nothing that is written.
+    """
+    given = {_HEADERS[name]: headers[name].decode("latin-1") for name in _HEADERS if name in headers}
+    if headers.get(_ACCEPT) == _ANYTHING:
+        del given[_HEADERS[_ACCEPT]]
+    if not query and not given:  # nearly always
+        return _DEFAULTS
+    faults: list[dict[str, str]] = []
+    asked_for = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
+    unknown = [name for name in asked_for if name not in RestoreQuery.model_fields]
+    faults += [_unknown(name) for name in unknown[:_MOST_UNKNOWN]]
+    parameters = _checked(RestoreQuery, asked_for, "query", faults)
+    asked = _checked(RestoreHeaders, given, "header", faults)
+    if parameters is None or asked is None or unknown:
+        raise invalid_parameters(faults)
+    accept = Accept(asked.accept)
+    return RequestOptions(
+        parameters.with_output(_output(parameters, accept), report=parameters.report),
+        None if asked.deadline_ms is None else asked.deadline_ms / 1e3,
+        _PRIORITIES[asked.priority],
+        asked.if_none_match,
+        parameters.report and accept.names(JSON) and accept.weight(JSON) >= accept.weight("multipart/mixed"),
+    )
+
+
+def _unknown(name: str) -> dict[str, str]:
+    # As settings are: an option that is dropped without a word is found out by its missing effect, or not at all.
+    close = difflib.get_close_matches(name[:_LONGEST_NAME].lower(), RestoreQuery.model_fields, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(RestoreQuery.model_fields)}"
+    return {"in": "query", "name": name[:_LONGEST_NAME], "message": f"is not an option; {hint}"}
+
+
+def invalid_parameters(faults: list[dict[str, str]]) -> InvalidRequest:
+    """The error that names bad parameters, each with where it is (`in`), its `name` and a `message`."""
+    detail = "; ".join(f"{fault['in']} parameter {fault['name']}: {fault['message']}" for fault in faults)
+    return InvalidRequest(detail, errors=faults)
+
+
+def _output(parameters: RestoreQuery, accept: Accept) -> OutputFormat | None:
+    if parameters.format == "same":
+        return None
+    if parameters.format is not None:
+        return OutputFormat(parameters.format)
+    best = accept.best(_MEDIA_TYPES)
+    if best is not None:
+        return _MEDIA_TYPES[best]
+    if parameters.report and (accept.weight(JSON) or accept.weight("multipart/mixed")):
+        return OutputFormat.PNG
+    raise NotAcceptable(
+        "Accept wants none of the kinds of file that are written.", acceptable_media_types=list(_MEDIA_TYPES)
+    )
+
+
+def _checked(kind: type[Model], given: Any, where: str, faults: list[dict[str, str]]) -> Model | None:
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        faults += [
+            {"in": where, "name": str(fault["loc"][0]), "message": fault["msg"]}
+            for fault in error.errors()
+            if fault["type"] != "none_required"  # the other half of an optional parameter
+        ]
+        return None

@@ -1,0 +1,122 @@
+"""The ArtifactWatcher: a better artifact of the same network that appears while the server serves is served from
+then on."""
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from models.artifact import MANIFEST_FILE, MAX_MANIFEST_BYTES, ArtifactError, Manifest, sha256_of
+from models.plan_manifest import PLAN_FILE, PlanManifest
+from models.regular_file import read_regular
+from server.backends.base import BackendInfo
+from server.errors import BackendUnavailable
+from server.metrics import Metrics
+from server.settings import BackendSettings
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 2.0
+"""How often the folder is looked at."""
+# A device that is being started again may be ready for it a little later; a plan that cannot be loaded never is.
+MOST_TRIES = 3
+
+Replace = Callable[[BackendSettings], Awaitable[BackendInfo]]
+
+
+class ArtifactWatcher:
+    """Watches a folder for a verified artifact, and has the devices serve it; what it refuses changes nothing.
+
+    Verified means that its parity was measured and that it was made from the weights that are served; its hash is
+    compared where it is loaded. A manifest is tried a few times and then left alone until it changes.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        present: BackendSettings,
+        replace: Replace,
+        metrics: Metrics,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self._folder = folder
+        self._present = present
+        self._replace = replace
+        self._metrics = metrics
+        self._sleep = sleep
+        self._seen = ""
+        self._tries = 0
+
+    async def run(self, started: Awaitable[object]) -> None:
+        """Look again and again, once the server serves and until this is cancelled."""
+        with suppress(Exception):  # told by whoever started it
+            await asyncio.shield(started)
+        while True:
+            await self.look()
+            await self._sleep(LOOK_S)
+
+    async def look(self) -> None:
+        """Serve what is in the folder, if it is new and sound."""
+        seen = await asyncio.to_thread(_fingerprint, self._folder)
+        if seen != self._seen:
+            self._seen, self._tries = seen, 0
+        if not seen or self._tries >= MOST_TRIES:
+            return
+        self._tries += 1
+        try:
+            better = await asyncio.to_thread(successor, self._folder, self._present)
+            info = await self._replace(better)
+        except (ArtifactError, BackendUnavailable) as error:
+            self._metrics.count_swap("failed")
+            log.error("a better artifact is not served", extra={"folder": str(self._folder), "reason": str(error)})
+        else:
+            self._tries = MOST_TRIES
+            self._metrics.count_swap("done")
+            log.info("a better artifact is served", extra=vars(info))
+
+
+def successor(folder: Path, present: BackendSettings) -> BackendSettings:
+    """The settings to serve the artifact in `folder` with; ArtifactError says why it takes the place of none."""
+    manifest = _manifest(folder)
+    is_plan = isinstance(manifest, PlanManifest)
+    if not manifest.parity:
+        raise ArtifactError(f"{folder} is not verified: its parity was not measured")
+    if manifest.weights_sha256 is None or manifest.weights_sha256 != weights_of(present.artifact):
+        raise ArtifactError(f"{folder} was not made from the weights that are served")
+    given = present.model_dump(include=present.model_fields_set - {"torch_precision", "torch_compile", "successor"})
+    if is_plan:
+        given.pop("onnx_providers", None)
+    chosen = {"backend": "tensorrt" if is_plan else "onnx", "artifact": folder, "devices": present.device_names}
+    try:
+        return BackendSettings.model_validate(given | chosen)
+    except ValidationError as error:
+        reasons = "; ".join(entry["msg"].removeprefix("Value error, ") for entry in error.errors())
+        raise ArtifactError(f"{folder} cannot be served: {reasons}") from None
+
+
+def weights_of(artifact: Path) -> str | None:
+    """SHA-256 of the weights that an artifact folder, or a weights file, holds or was made from."""
+    if artifact.is_dir():
+        return _manifest(artifact).weights_sha256
+    try:
+        return sha256_of(artifact)
+    except OSError as error:
+        raise ArtifactError(f"cannot read {artifact}: {error.strerror}") from error
+
+
+def _manifest(folder: Path) -> Manifest:
+    return (PlanManifest if (folder / PLAN_FILE).exists() else Manifest).load(folder)
+
+
+def _fingerprint(folder: Path) -> str:
+    """Which artifact is in the folder; empty for none."""
+    try:
+        return hashlib.sha256(read_regular(folder / MANIFEST_FILE, MAX_MANIFEST_BYTES)).hexdigest()
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except OSError as error:  # something is there, and to load it will say what is wrong
+        return str(error)

@@ -1,0 +1,142 @@
+"""The CodecThreads: a small pool for the work of a processor, and how much of it is still to come."""
+
+import asyncio
+import time
+from collections.abc import Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Self, TypeVar
+
+from server.concurrency import available_cores
+from server.metrics import Metrics
+from server.scheduling.admission.wait_bound import WaitBound
+
+T = TypeVar("T")
+
+# More would only take turns: the codecs keep a core busy, and the backend wants the others.
+MAX_THREADS = 4
+# The seconds a pixel takes are averaged over about so many images of a kind.
+RECENT_IMAGES = 16
+# An image that needs no tiles is read and written. The parts of others overlap, and tell nothing about a wait.
+WHOLE_PARTS = 2
+
+
+class CodecThreads:
+    """Threads for decoding and encoding, and the predicted seconds until they are done with all that was announced.
+
+    Where the device is quick they are what an image waits for, so they have the same bound, `max_backlog_s`. `start`
+    and `stop` act; all but the work itself belongs to the event loop.
+    """
+
+    def __init__(self, metrics: Metrics, max_backlog_s: float) -> None:
+        self.count = min(MAX_THREADS, available_cores())
+        self._threads: ThreadPoolExecutor | None = None
+        self._reader: ThreadPoolExecutor | None = None
+        self._pending_s = 0.0
+        self._images = 0
+        self._pixel_s: dict[Hashable, float] = {}
+        self._usual_s = 0.0
+        self._bound = WaitBound(max_backlog_s)
+        self._metrics = metrics
+        metrics.watch_codecs(lambda: self.backlog_s)
+
+    def start(self) -> None:
+        self._threads = ThreadPoolExecutor(self.count, thread_name_prefix="promptir-codec")
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="promptir-reader")
+
+    def stop(self) -> None:
+        """Wait for nothing: what still runs ends by itself, and what waits is dropped."""
+        for threads in (self._threads, self._reader):
+            if threads is not None:
+                threads.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def backlog_s(self) -> float:
+        """Predicted seconds until the threads are done with all images that were announced."""
+        return self._pending_s / self.count
+
+    def check(self, arriving: int = 0) -> None:
+        """Raise QueueFull while what was announced, and `arriving` images as usual, take longer than the bound."""
+        if self._images:
+            backlog_s = self.backlog_s + arriving * self._usual_s / self.count
+            with self._metrics.refusals:
+                self._bound.check(backlog_s, "reading and writing the images that were admitted before")
+
+    def announce(self, kind: Hashable, pixels: int) -> "CodecWork":
+        """All work on one image, to be entered: pending until its exit; the cost of a pixel depends on its `kind`."""
+        return CodecWork(self, kind, pixels)
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Do it in one of the threads."""
+        return await self._do(self._threads, work)
+
+    async def read(self, work: Callable[[], T]) -> T:
+        """Look into a file, in a thread of its own: it takes little, and must not wait behind all that is decoded."""
+        return await self._do(self._reader, work)
+
+    async def _do(self, threads: ThreadPoolExecutor | None, work: Callable[[], T]) -> T:
+        if threads is None:
+            raise RuntimeError("the threads were not started")
+        return await asyncio.wrap_future(threads.submit(work))
+
+    def predict(self, kind: Hashable, pixels: int) -> float:
+        """Seconds of one thread; a kind that was never seen is taken for the costliest that was."""
+        pixel_s = self._pixel_s.get(kind)
+        return pixels * (max(self._pixel_s.values(), default=0.0) if pixel_s is None else pixel_s)
+
+    def _learn(self, kind: Hashable, pixels: int, seconds: float) -> None:
+        self._usual_s += (seconds - self._usual_s) / RECENT_IMAGES
+        pixel_s = seconds / pixels
+        known = self._pixel_s.get(kind, pixel_s)
+        self._pixel_s[kind] = known + (pixel_s - known) / RECENT_IMAGES
+
+    def _began(self, seconds: float) -> None:
+        self._images += 1
+        self._pending_s += seconds
+
+    def _ended(self, seconds: float) -> None:
+        self._images -= 1
+        self._pending_s = self._pending_s - seconds if self._images else 0.0  # no rounding errors pile up
+
+
+class CodecWork:
+    """The work on one image, in several parts: pending from the entry to the exit, and learnt from if it went well."""
+
+    def __init__(self, threads: CodecThreads, kind: Hashable, pixels: int) -> None:
+        self._threads = threads
+        self._kind = kind
+        self._pixels = pixels
+        self._announced_s = 0.0
+        self._expected_s = 0.0
+        self._taken_s = 0.0
+        self._waited_s = 0.0
+        self._parts = 0
+
+    def __enter__(self) -> Self:
+        self._announced_s = self._threads.predict(self._kind, self._pixels)
+        self._threads._began(self._announced_s)
+        self._expected_s = self._threads.backlog_s
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._threads._ended(self._announced_s)
+        if error is None:
+            self._threads._learn(self._kind, self._pixels, self._taken_s)
+            if self._parts == WHOLE_PARTS:
+                self._threads._bound.learn(self._expected_s, self._waited_s)
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Do a part of it in one of the threads."""
+
+        def timed() -> tuple[T, float]:
+            began = time.perf_counter()
+            return work(), time.perf_counter() - began
+
+        began = time.perf_counter()
+        result, seconds = await self._threads.run(timed)
+        self._taken_s += seconds
+        self._waited_s += time.perf_counter() - began
+        self._parts += 1
+        return result

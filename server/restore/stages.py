@@ -1,0 +1,23 @@
+"""Stages: what a restoration spent its time on, told to the metrics and to the trace of its request."""
+
+from server.metrics import Metrics
+from server.restore.options import Timings
+from server.tracing import current
+
+
+def observe_stages(metrics: Metrics, timings: Timings, began: float, ended: float) -> None:
+    """Tell how long each stage took; `began` and `ended` are on the clock of the restorer."""
+    trace = current.get()
+    exemplar = None if trace is None else trace.exemplar
+    metrics.observe_stage("decode", timings.decode_s, exemplar)
+    metrics.observe_stage("queue", timings.queue_s, exemplar)
+    metrics.observe_stage("inference", timings.inference_s, exemplar)
+    metrics.observe_stage("encode", timings.encode_s, exemplar)
+    metrics.observe_stage("total", ended - began, exemplar)
+    if trace is not None:
+        decoded, encoding = began + timings.decode_s, ended - timings.encode_s
+        taken = decoded + timings.queue_s
+        trace.add("decode", began, decoded)
+        trace.add("queue", decoded, taken)
+        trace.add("inference", taken, encoding)
+        trace.add("encode", encoding, ended)

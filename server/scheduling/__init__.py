@@ -1,0 +1,1 @@
+"""Waiting, grouping and running: the way from a tile to its answer."""

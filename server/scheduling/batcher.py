@@ -1,0 +1,305 @@
+"""The Batcher: decides when waiting tiles become a batch, and on which device."""
+
+import asyncio
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from server.backends.base import Pixels
+from server.errors import DeadlineExceeded, NotReady
+from server.metrics import Metrics
+from server.scheduling.admission.admission import Admission
+from server.scheduling.policy import choice, placement
+from server.scheduling.policy.arrival_forecast import ArrivalForecast
+from server.scheduling.policy.choice import Choice
+from server.scheduling.policy.device import Device, Pause
+from server.scheduling.policy.padded_shapes import PaddedShapes
+from server.scheduling.policy.waking import wake_all, wake_for, wake_idle
+from server.scheduling.queue.tile import Batch, Completion, PaddedShape, Priority, Tile, fail_soon
+from server.scheduling.queue.tile_queue import TileQueue
+from server.scheduling.snapshot import Snapshot, bucket_state, device_state, padded_shape_states
+
+Clock = Callable[[], float]
+"""Seconds that only go forward."""
+
+
+class Batcher:
+    """Greedy: whenever a device asks, the bucket that `choice` picks is its next batch, as full as it is.
+
+    It waits for a fuller one only where answered clients are expected back at once, and leaves work to another device
+    only where that one is done earlier. It runs nothing. `submit` and `admit` belong to the event loop; `poll`,
+    `next_batch`, `expire` and `finished` to the thread of the device. Deadlines are seconds on `clock`.
+    """
+
+    def __init__(
+        self,
+        queue: TileQueue,
+        metrics: Metrics,
+        clock: Clock = time.monotonic,
+        *,
+        max_backlog_s: float = math.inf,
+        padded_shapes: Iterable[PaddedShape] = (),
+    ) -> None:
+        self.queue = queue
+        self.devices: dict[str, Device] = {}
+        """Those that take work now, by name."""
+        self._metrics = metrics
+        self._clock = clock
+        self._returns = ArrivalForecast()
+        self._padded_shapes = PaddedShapes(padded_shapes)
+        self._admission = Admission(queue, self.devices, max_backlog_s, self._padded_shapes)
+        self._runs_since_batch = 0
+        queue.on_close = lambda: wake_all(self.devices.values())
+        metrics.watch_queue(lambda: queue.tiles, lambda: queue.pixels, self.backlog_s)
+
+    @property
+    def max_backlog_s(self) -> float:
+        """The bound on what is admitted, in predicted seconds."""
+        return self._admission.bound.seconds
+
+    def join(self, device: Device) -> None:
+        """Give work to a device that is warmed up, from now on; the first one opens the queue.
+
+        One that has its name gets no more, and ends what it runs.
+        """
+        with self.queue.lock:
+            device.wake = threading.Condition(self.queue.lock)
+            before, self.devices[device.name] = self.devices.get(device.name), device
+            if before is not None:
+                before.wake.notify_all()
+            for padded_shape in {bucket.padded_shape for bucket in self.queue.buckets} | set(self._admission.reserved):
+                self._admission.changed(padded_shape)
+            self.queue.open()
+        self._metrics.watch_cost_model(device.name, lambda: device.cost_model.relative_error)
+
+    def leave(self, device: Device) -> list[Tile]:
+        """Give no more work to a device that is lost or stops; returns the tiles that were on it, for the caller to
+        end.
+
+        Without any device further tiles are refused with NotReady; what waits stays.
+        """
+        with self.queue.lock:
+            stranded = self.queue.release_from(device)
+            if not self._has(device):
+                return stranded
+            del self.devices[device.name]
+            if not self.devices:
+                self.queue.pause(lambda: NotReady("the server has no working backend at the moment"))
+            device.running = ()
+            wake_all(self.devices.values())
+            device.wake.notify_all()
+            return stranded
+
+    def admit(
+        self,
+        padded_shape: PaddedShape,
+        deadline: float | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+        count: int | None = None,
+    ) -> None:
+        """Refuse early: raise what `submit` of a tile, or a Series of `count`, would raise at once; takes nothing."""
+        with self._metrics.refusals, self.queue.lock:
+            self._admission.check(padded_shape, deadline, priority, self._clock(), count)
+
+    def admit_any(self, arriving: int) -> None:
+        """Raise QueueFull if an interactive tile of the usual size would be refused behind `arriving` others."""
+        if arriving or self.queue.tiles:
+            with self._metrics.refusals, self.queue.lock:
+                self._admission.check_any(arriving, self._clock())
+
+    def reserve(self, padded_shape: PaddedShape, count: int) -> None:
+        """Count so many more tiles as backlog that are still to come."""
+        with self.queue.lock:
+            self._admission.reserved[padded_shape] += count
+            if not self._admission.reserved[padded_shape]:
+                del self._admission.reserved[padded_shape]
+            self._admission.changed(padded_shape)
+
+    def useful_tiles(self, padded_shape: PaddedShape) -> int:
+        """How many tiles of a padded shape keep all devices busy: those of a run and of the next, on each."""
+        with self.queue.lock:
+            return max(2, 2 * sum(device.room(padded_shape) for device in self.devices.values()))
+
+    async def submit(
+        self,
+        pixels: Pixels,
+        deadline: float | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+        *,
+        reserved: bool = False,
+    ) -> Completion:
+        """Wait for the restored copy of one tile: float32 (3, H, W), H and W multiples of the backend's size multiple.
+
+        Raises QueueFull (DeadlineUnmet where the backlog leaves too little time), NotReady or Draining at once;
+        DeadlineExceeded where the deadline passes before the run, or no run could keep it; BackendError where the run
+        fails. Cancelling the caller takes the tile out of the queue; a run that has begun goes on without it. The
+        array must not change until then. One that was `reserved` is admitted already.
+        """
+        if pixels.dtype != np.float32 or pixels.ndim != 3 or pixels.shape[0] != 3:  # it would fail its bucket mates
+            raise ValueError(f"a tile is float32 (3, H, W), not {pixels.dtype} {pixels.shape}")
+        loop = asyncio.get_running_loop()
+        tile = Tile(pixels, loop.create_future(), self._clock(), deadline, priority)
+        self.enqueue(tile, reserved=reserved)
+        timer = None if deadline is None else loop.call_later(deadline - tile.enqueued_at, self._expire_waiting, tile)
+        # Counted here, where the caller is told, so that a tile which expires as its caller leaves counts once.
+        try:
+            completion = await tile.future
+            self.delivered(tile)
+            return completion
+        except DeadlineExceeded:
+            self._metrics.count_dropped("expired")
+            raise
+        except asyncio.CancelledError:
+            self.withdraw(tile)
+            self._metrics.count_dropped("abandoned" if tile.taken else "cancelled")
+            if tile.future.done() and not tile.future.cancelled():
+                tile.future.exception()  # ended in the same turn of the loop: mark an error as seen
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    def enqueue(self, tile: Tile, *, reserved: bool = False) -> None:
+        """Put a new tile into the queue and wake a device for it; raises what `submit` raises at once."""
+        padded_shape = tile.padded_shape
+        with self._metrics.refusals, self.queue.lock:
+            self._returns.arrived(padded_shape, tile.enqueued_at)
+            self._padded_shapes.arrived(padded_shape)
+            if reserved:
+                self.reserve(padded_shape, -1)
+            else:
+                seconds = self._admission.check(padded_shape, tile.deadline, tile.priority, tile.enqueued_at)
+                tile.expected_at = tile.enqueued_at + seconds
+            self.queue.offer(tile, admitted=True)  # has room: it was checked under this lock
+            self._admission.changed(padded_shape)
+            wake_for(tile, self.devices.values(), self.queue)
+
+    def delivered(self, tile: Tile) -> None:
+        """Learn that a caller has its answer, on the event loop: what the loop adds is part of the wait."""
+        self._admission.learn(tile, self._clock())
+
+    def withdraw(self, tile: Tile) -> bool:
+        """Take a tile out of the queue; False if it has left already."""
+        with self.queue.lock:
+            discarded = self.queue.discard(tile)
+            self._admission.changed(tile.padded_shape)
+            return discarded
+
+    def next_batch(self, device: Device) -> Batch | None:
+        """Block until `device` has a batch to run; None once the queue is closed and empty, or the device has left."""
+        with self.queue.lock:
+            while self._has(device):
+                if (batch := self.poll(device)) is not None:
+                    return batch
+                if self.queue.closed and not self.queue.tiles:
+                    break
+                pause = device.poll_at - self._clock()
+                device.wake.wait(None if math.isinf(pause) else max(0.0, pause))
+            return None
+
+    def poll(self, device: Device, *, only_full: bool = False) -> Batch | None:
+        """Return the batch that `device` runs now, or None where there is none or a wait pays; expired tiles end here.
+
+        After None, `device.poll_at` says when to ask again even if nothing changes. With `only_full` it returns a batch
+        only if waiting longer could not make it larger: one to begin while another runs. Where a batch is one image by
+        the settings, that is never.
+        """
+        if only_full and device.max_batch == 1:  # it is asked for one at a time, and what waits can still be taken back
+            return None
+        with self.queue.lock:
+            if not self._has(device):  # given up, or another has taken its place: what it took would never end
+                return None
+            now = self._clock()
+            while (run := self._next_run(device, now, only_full)) is not None:
+                taken = self._take(run, device, now)
+                if taken:
+                    one_size = all(tile.padded_shape == taken[0].padded_shape for tile in taken)
+                    batch = Batch(taken, now, shared=None if one_size else run.padded_shape)
+                    device.began(batch, now)
+                    self._runs_since_batch = 0 if taken[0].priority is Priority.BATCH else self._runs_since_batch + 1
+                    if self.queue.tiles:
+                        wake_idle(self.devices.values(), besides=device)
+                    return batch
+            return None
+
+    def expire(self, batch: Batch) -> None:
+        """End those tiles of a batch taken early whose deadline has passed by now, where its run can start."""
+        now = self._clock()
+        self._expire([tile for tile in batch.tiles if tile.expired(now)])
+
+    def finished(self, device: Device, batch: Batch, seconds: float | None) -> None:
+        """Learn that a run took `seconds`; None if it failed, because failing fast says nothing about the next run."""
+        with self.queue.lock:
+            if not self._has(device):  # it hung, and what that took says nothing either
+                return
+            now = self._clock()
+            if seconds is not None:
+                device.took(batch, seconds)
+            device.ended(batch, now)
+            for padded_shape, count in batch.by_padded_shape():
+                self._returns.answered(padded_shape, count, now)
+
+    def snapshot(self) -> Snapshot:
+        """What waits and runs now, for `GET /v1/scheduler`."""
+        with self.queue.lock:
+            now, buckets, devices = self._clock(), self.queue.buckets, self.devices.values()
+            return Snapshot(
+                self.backlog_s() * 1e3,
+                self._admission.bound.seconds * 1e3,
+                tuple(bucket_state(bucket, now) for bucket in buckets),
+                padded_shape_states(self._padded_shapes, buckets) if any(device.masks for device in devices) else (),
+                tuple(device_state(device, now) for device in devices),
+            )
+
+    def backlog_s(self) -> float:
+        """Predicted seconds until all that was admitted is done."""
+        with self.queue.lock:
+            return self._admission.drain_s(Priority.BATCH, self._clock())
+
+    def _has(self, device: Device) -> bool:
+        """Whether it takes work now: another may have its name by then."""
+        return self.devices.get(device.name) is device
+
+    def _next_run(self, device: Device, now: float, only_full: bool) -> Choice | None:
+        """What the device runs next; None, and when to ask again, if it should run nothing now."""
+        buckets, batch_share = self.queue.buckets, self._runs_since_batch >= choice.BATCH_SHARE_RUNS
+        if only_full:
+            return placement.next_full_run(buckets, device, now, batch_share=batch_share)
+        others = [other for other in self.devices.values() if other is not device]
+        run = placement.next_run(
+            buckets,
+            device,
+            others,
+            self._returns,
+            now,
+            batch_share=batch_share,
+            padded_shapes=self._padded_shapes.chosen,
+        )
+        if not isinstance(run, Pause):
+            device.paused(None, now)
+            return run
+        device.paused(run, now)
+        wake_idle(self.devices.values(), besides=device)
+        return None
+
+    def _take(self, run: Choice, device: Device, now: float) -> list[Tile]:
+        """The tiles of a run, out of the queue; those whose deadline has passed end here."""
+        tiles: list[Tile] = []
+        for bucket, count in ((run.bucket, run.count), *run.joins):
+            taken = self.queue.take(bucket, count, now, device, batch_first=run.batch_first)
+            self._admission.changed(bucket.padded_shape)
+            self._expire(taken.expired)
+            self.queue.release(taken.expired)
+            tiles += taken.tiles
+        return tiles
+
+    def _expire(self, tiles: list[Tile]) -> None:
+        fail_soon(tiles, lambda: DeadlineExceeded("the deadline passed while the image waited"))
+
+    def _expire_waiting(self, tile: Tile) -> None:
+        """End a tile at its deadline, on the loop, if it still waits."""
+        if tile.expired(self._clock()) and self.withdraw(tile) and not tile.future.done():
+            tile.future.set_exception(DeadlineExceeded("the deadline passed while the image waited"))

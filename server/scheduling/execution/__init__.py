@@ -1,0 +1,1 @@
+"""Workers that run batches on devices, and what happens when one fails."""

@@ -1,0 +1,158 @@
+"""The WorkerPool: all devices of the server, each kept served, and the end of the tiles where none is left."""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+
+from server.backends.base import BackendInfo
+from server.errors import BackendUnavailable, Draining, NotReady
+from server.metrics import DeviceCondition, Metrics
+from server.scheduling.batcher import Batcher, Clock
+from server.scheduling.execution.supervisor import NewWorker, Sleep, Supervisor
+from server.scheduling.execution.worker import NewBackend, lost
+from server.scheduling.queue.tile import settle
+
+log = logging.getLogger(__name__)
+
+PATIENCE_S = 20.0
+"""How long tiles wait for a device while there is none: long enough for a few tries to start one again."""
+# In a row, on every device: a minute or more. A process that CUDA gave up needs to be replaced as a whole.
+MOST_FAILED_STARTS = 8
+
+
+def _draining() -> Draining:
+    return Draining("the server is stopping and takes no new images")
+
+
+def _no_device() -> NotReady:
+    return NotReady(f"the server has had no working device for {PATIENCE_S:.0f} seconds")
+
+
+class WorkerPool:
+    """Starts, drains and stops the devices, which all pull from one batcher.
+
+    It is ready as soon as one device is. A device that does not start in the beginning fails the pool, which must not
+    become a smaller one without a word; a device that is lost later is started again while the others go on. All
+    methods belong to the event loop that the tiles' callers run on.
+    """
+
+    def __init__(
+        self,
+        devices: Sequence[str],
+        new_worker: NewWorker,
+        batcher: Batcher,
+        metrics: Metrics,
+        clock: Clock = time.monotonic,
+        *,
+        sleep: Sleep = asyncio.sleep,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.failure: BackendUnavailable | None = None
+        """Why the pool takes no work any more: whoever runs the server should end it."""
+        self._batcher = batcher
+        self._sleep = sleep
+        self._supervisors = [
+            Supervisor(name, new_worker, metrics, self._changed, clock, sleep=sleep, jitter=jitter) for name in devices
+        ]
+        self._tasks: list[asyncio.Task[None]] = []
+        self._first: asyncio.Future[BackendInfo] | None = None
+        self._patience: asyncio.Task[None] | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether a tile would be admitted now: a device is warmed up and not lost, and nothing drains or has
+        failed."""
+        return self.failure is None and self._batcher.queue.is_open
+
+    @property
+    def conditions(self) -> dict[str, DeviceCondition]:
+        """What state each device is in, by name."""
+        return {supervisor.name: supervisor.condition for supervisor in self._supervisors}
+
+    async def start(self) -> BackendInfo:
+        """Start all devices and return when the first is ready; raises BackendUnavailable with the name of one that
+        cannot start. One that fails later sets `failure`.
+        """
+        self._first = asyncio.get_running_loop().create_future()
+        self._tasks = [asyncio.create_task(supervisor.run()) for supervisor in self._supervisors]
+        return await asyncio.shield(self._first)
+
+    async def replace(self, new_backend: NewBackend) -> BackendInfo:
+        """Have every device serve other backends, one device after the other; none stops serving for it.
+
+        Raises BackendUnavailable for a device that cannot: it and those behind it stay as they are.
+        """
+        infos = [await supervisor.replace(new_backend) for supervisor in self._supervisors]
+        return infos[0]
+
+    def drain(self) -> None:
+        """Refuse new tiles from now on; what was admitted still runs. Returns at once."""
+        self._batcher.queue.close(_draining)
+        self._end_supervision()
+
+    async def stop(self, timeout_s: float) -> None:
+        """Drain, wait until the admitted tiles have run, release the backends.
+
+        After `timeout_s` seconds the tiles that wait end with Draining and the running ones with BackendLost.
+        """
+        self.drain()
+        if self._patience is not None:
+            self._patience.cancel()
+        if not self._tasks:
+            return
+        _, pending = await asyncio.wait(self._tasks, timeout=timeout_s)
+        for task in pending:
+            task.cancel()
+        waiting = self._batcher.queue.clear()
+        settle(waiting, [_draining() for _ in waiting])
+        running = self._batcher.queue.running
+        settle(running, [lost() for _ in running])
+        if waiting or running:
+            log.warning(
+                "stopped before all accepted images were restored",
+                extra={"timeout_s": timeout_s, "waiting": len(waiting), "running": len(running)},
+            )
+
+    def _changed(self) -> None:
+        """See what a new condition of a device means for all of them."""
+        self._find_failure()
+        if self._first is not None and not self._first.done():
+            if self.failure is not None:
+                self._first.set_exception(self.failure)
+            elif (info := next((one.info for one in self._supervisors if one.info is not None), None)) is not None:
+                self._first.set_result(info)
+        conditions = self.conditions.values()
+        if "ready" in conditions:
+            if self._patience is not None:
+                self._patience.cancel()
+                self._patience = None
+        elif self._patience is None and "lost" in conditions:
+            self._patience = asyncio.create_task(self._lose_patience())
+
+    def _find_failure(self) -> None:
+        if self.failure is not None:
+            return
+        for supervisor in self._supervisors:
+            if supervisor.failure is not None and supervisor.info is None:
+                self.failure = supervisor.failure
+        if all(supervisor.failed_starts >= MOST_FAILED_STARTS for supervisor in self._supervisors):
+            self.failure = self._supervisors[0].failure
+        if self.failure is not None:
+            if self._first is not None and self._first.done():  # or `start` raises it
+                log.critical("the devices cannot go on", extra={"reason": self.failure.detail})
+            self._batcher.queue.close(lambda: NotReady("the server has no working backend"))
+            self._end_supervision()
+
+    def _end_supervision(self) -> None:
+        for supervisor in self._supervisors:
+            supervisor.drain(needed=lambda: self._batcher.queue.tiles > 0)
+
+    async def _lose_patience(self) -> None:
+        """Refuse what has waited for a device in vain; what comes later is refused by the queue itself."""
+        await self._sleep(PATIENCE_S)
+        waiting = self._batcher.queue.clear()
+        settle(waiting, [_no_device() for _ in waiting])
+        if waiting:
+            log.warning("images waited in vain for a device", extra={"waiting": len(waiting)})

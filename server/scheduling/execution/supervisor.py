@@ -1,0 +1,209 @@
+"""The Supervisor: keeps one device served, by one worker and after its loss by another."""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from server.backends.base import BackendInfo
+from server.errors import BackendUnavailable
+from server.metrics import DeviceCondition, Metrics
+from server.scheduling.batcher import Clock
+from server.scheduling.execution.worker import NewBackend, Worker
+
+log = logging.getLogger(__name__)
+
+Sleep = Callable[[float], Awaitable[object]]
+
+
+class NewWorker(Protocol):
+    """Makes a worker, not started; with `new_backend` its backend is that one's and not the usual one's."""
+
+    def __call__(self, name: str, new_backend: NewBackend | None = None, /) -> Worker: ...
+
+
+WATCH_S = 0.25
+"""How often a run that hangs is looked for."""
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 30.0
+# A worker that held so long starts the pauses anew at its loss.
+STEADY_S = 60.0
+# Each run that hangs keeps a thread, and what its backend holds, until it ends.
+MOST_HUNG = 3
+
+
+def pause_s(losses: int, jitter: float) -> float:
+    """Seconds before the start that follows a number of losses in a row: doubled each time, less a share of a half.
+
+    `jitter` is random in [0, 1), so that devices that were lost together do not all load at the same moment.
+    """
+    return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(losses - 1, 16)) * (1 - jitter / 2)
+
+
+class Supervisor:
+    """Runs workers on one device, one after another; `run` is one task of the loop of the tiles' callers.
+
+    A worker is lost when it says so, or when its run hangs: then it is abandoned, and its thread lives until the run
+    ends. After a pause the next one starts, with a fresh backend. `on_change` is called for each new condition.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        new_worker: NewWorker,
+        metrics: Metrics,
+        on_change: Callable[[], None],
+        clock: Clock = time.monotonic,
+        *,
+        sleep: Sleep = asyncio.sleep,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.name = name
+        self.condition: DeviceCondition = "starting"
+        self.info: BackendInfo | None = None
+        """Of the last start."""
+        self.failure: BackendUnavailable | None = None
+        """Why the last start failed, if it did."""
+        self.failed_starts = 0
+        """In a row, up to now."""
+        self._new_worker = new_worker
+        self._new_backend: NewBackend | None = None
+        self._successor: Worker | None = None
+        self._starting = asyncio.Lock()
+        self._metrics = metrics
+        self._on_change = on_change
+        self._clock = clock
+        self._sleep = sleep
+        self._jitter = jitter
+        self._losses = 0
+        self._ready_at = 0.0
+        self._hung: list[Worker] = []
+        self._needed: Callable[[], bool] = lambda: True
+        self._draining = asyncio.Event()
+
+    def drain(self, needed: Callable[[], bool]) -> None:
+        """From now on start no further worker unless `needed()`: unless tiles wait. Returns at once."""
+        self._needed = needed
+        self._draining.set()
+
+    async def run(self) -> None:
+        """Serve until the queue is closed and empty; ends at once, with `failure`, if the first start fails."""
+        self._enter("starting")
+        async with self._starting:
+            worker = await self._start()
+        while worker is not None:
+            is_lost = await self._is_lost(worker)
+            if is_lost and self._successor is None:
+                self._losses = self._losses + 1 if self._clock() - self._ready_at < STEADY_S else 1
+                self._enter("lost")
+            async with self._starting:
+                worker, self._successor = self._successor, None
+                if worker is None and is_lost:
+                    worker = await self._start_again()
+        self._enter("stopped")
+
+    async def replace(self, new_backend: NewBackend) -> BackendInfo:
+        """Serve with other backends from now on: the first one starts, and then the present one ends what it runs.
+
+        Raises BackendUnavailable where it cannot start, or the device is not served now; then nothing has changed.
+        """
+        async with self._starting:
+            if self.condition != "ready":
+                raise BackendUnavailable(f"{self.name} is {self.condition}")
+            worker = self._new_worker(self.name, new_backend)
+            try:
+                info = await worker.start()
+            except BackendUnavailable:
+                await self._is_lost(worker)  # until it has released what it held
+                raise
+            self._new_backend, self._successor = new_backend, worker
+            self._serves(info)
+            return info
+
+    def _enter(self, condition: DeviceCondition) -> None:
+        self.condition = condition
+        self._metrics.set_device_condition(self.name, condition)
+        self._on_change()
+
+    async def _start(self) -> Worker | None:
+        """Start a worker; None, with `failure`, if its backend cannot."""
+        try:
+            worker = self._new_worker(self.name, self._new_backend)
+        except Exception as error:  # not foreseen, but a task that dies of it would tell nobody
+            log.exception("a backend could not be made", extra={"device": self.name})
+            self._failed(BackendUnavailable(f"the backend cannot be made: {type(error).__name__}: {error}"))
+            return None
+        try:
+            info = await worker.start()
+        except BackendUnavailable as error:
+            self._failed(error)
+            await self._is_lost(worker)  # until it has released what it held
+            return None
+        self._serves(info)
+        return worker
+
+    def _serves(self, info: BackendInfo) -> None:
+        self.info = info
+        self._metrics.set_backend(
+            self.name,
+            backend=info.backend,
+            hardware=info.device,
+            artifact=info.artifact,
+            precision=info.precision,
+            model_hash=info.model_hash,
+        )
+        self.failure, self.failed_starts = None, 0
+        self._ready_at = self._clock()
+        self._enter("ready")
+
+    async def _is_lost(self, worker: Worker) -> bool:
+        """Wait for the end of a worker; whether it was lost, and not merely done."""
+        if worker.ended is None:
+            return False
+        while not worker.ended.done():
+            await asyncio.wait([worker.ended], timeout=WATCH_S)
+            if worker.overdue and not worker.ended.done():
+                log.critical("a run hangs; its thread is abandoned", extra={"device": self.name})
+                worker.abandon()
+                self._hung.append(worker)
+                return True
+        return worker.ended.result()
+
+    async def _start_again(self) -> Worker | None:
+        """Start workers until one is ready; None once a drain needs none."""
+        while self._needed():
+            seconds = pause_s(self._losses, self._jitter())
+            log.warning("a device is started again", extra={"device": self.name, "in_s": round(seconds, 2)})
+            await self._pause(seconds)
+            if not self._needed():
+                break
+            self._hung = [worker for worker in self._hung if worker.alive]
+            if len(self._hung) >= MOST_HUNG:
+                self._failed(BackendUnavailable(f"{len(self._hung)} runs hang on the device"))
+            elif (worker := await self._start()) is not None:
+                self._metrics.count_rebuild(self.name)
+                log.info("a device is served again", extra={"device": self.name})
+                return worker
+            log.error("a device did not start", extra={"device": self.name, "reason": str(self.failure)})
+            self._losses += 1
+            self._enter("lost")
+        return None
+
+    def _failed(self, error: BackendUnavailable) -> None:
+        self.failure = BackendUnavailable(f"{self.name}: {error.detail}")
+        self.failed_starts += 1
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait; a drain that begins meanwhile ends it, because what waits must not wait longer than it has to."""
+        sleep = asyncio.ensure_future(self._sleep(seconds))
+        if self._draining.is_set():
+            await sleep
+            return
+        drain = asyncio.ensure_future(self._draining.wait())
+        try:
+            await asyncio.wait([sleep, drain], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleep.cancel()
+            drain.cancel()

@@ -1,0 +1,59 @@
+"""The warm-up: runs before the first tile, which load code and caches and give the cost model its first points."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from server.backends.base import Backend, BackendInfo
+from server.errors import BackendError, BackendLost, BackendUnavailable
+from server.scheduling.policy.cost_model import CostModel
+
+# Sides in multiples of the backend's, small enough to be quick on a CPU; of each padded shape the second run is
+# measured.
+FIRST_SIDE = 8
+RUNS_A_POINT = 2
+# (side, images) of the further points: those that fit the budget if none costs less than the first.
+FURTHER_POINTS = ((4, 1), (8, 2), (8, 4), (8, 8), (16, 1), (16, 4), (32, 1))
+BUDGET_S = 1.0
+# A runtime whose first run takes that long compiled for its size, and would again for others.
+COMPILING_S = 5.0
+
+
+def warm_up(backend: Backend, info: BackendInfo, cost_model: CostModel, clock: Callable[[], float]) -> None:
+    """Run a few padded shapes and counts and tell `cost_model` their seconds; about `BUDGET_S` beyond the first point.
+
+    Raises BackendUnavailable where the first point fails or is nonsense; a further point that cannot run is left out.
+    """
+    began = clock()
+    seconds = _measure(backend, info, FIRST_SIDE, 1, cost_model, clock)
+    spent_s = 0.0
+    if clock() - began > COMPILING_S:
+        return
+    for side, count in FURTHER_POINTS:
+        expected_s = RUNS_A_POINT * seconds * max(1.0, count * (side / FIRST_SIDE) ** 2)
+        if count > info.max_batch or spent_s + expected_s > BUDGET_S:
+            continue
+        began = clock()
+        try:
+            _measure(backend, info, side, count, cost_model, clock)
+        except BackendLost:
+            raise
+        except BackendError:  # too large for the device's memory, or no size of a plan's
+            continue
+        finally:
+            spent_s += clock() - began
+
+
+def _measure(
+    backend: Backend, info: BackendInfo, side: int, count: int, cost_model: CostModel, clock: Callable[[], float]
+) -> float:
+    pixels = side * info.size_multiple
+    batch = np.full((count, 3, pixels, pixels), 0.5, np.float32)
+    for _ in range(RUNS_A_POINT):
+        began = clock()
+        output = backend.run(batch)
+        seconds = clock() - began
+        if output.shape != batch.shape or not np.isfinite(output).all():
+            raise BackendUnavailable("the backend's warm-up run gave a wrong shape or values that are not finite")
+    cost_model.observe((pixels, pixels), count, seconds)
+    return seconds

@@ -1,0 +1,1 @@
+"""Which tiles run next, on which device, and when."""

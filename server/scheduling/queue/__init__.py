@@ -1,0 +1,1 @@
+"""Tiles that wait: buckets, admission and backlog."""

@@ -1,0 +1,206 @@
+"""The Tile: one tile that waits for its answer."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import NamedTuple
+
+import numpy as np
+
+from server.backends.base import Pixels, PromptWeights, Sizes
+from server.errors import WrongOutput
+
+
+class Priority(IntEnum):
+    """The class of a tile; the lower number goes first."""
+
+    INTERACTIVE = 0
+    BATCH = 1
+
+
+# A lone odd size waits at most so long plus the run that goes on, whatever the load of other sizes. Long against the
+# runs of a busy device (tens of milliseconds), so that few are broken up; short against a person's patience.
+STARVATION_S = 0.25
+# The batch class yields to the interactive one, but for this long only: see `choice`.
+BATCH_PATIENCE_S = 10.0
+PATIENCE_S = (STARVATION_S, BATCH_PATIENCE_S)
+"""By priority."""
+
+
+class PaddedShape(NamedTuple):
+    """What the tiles of one bucket have in common: the (height, width) that each image of their run has."""
+
+    height: int
+    width: int
+
+    @property
+    def pixels(self) -> int:
+        return self.height * self.width
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The answer to one tile: output (3, H, W), seconds it waited, seconds its run took, tiles in that run.
+
+    `prompt_weights` (levels, components) is None where the model does not answer with them. `shared` is the
+    padded_shape of a run of several sizes; None: its images were all of this one's size.
+    """
+
+    output: Pixels
+    queue_s: float
+    inference_s: float
+    batch_size: int
+    prompt_weights: PromptWeights | None = None
+    shared: PaddedShape | None = None
+
+
+# Identity, not equality: two tiles with equal pixels are still two tiles.
+@dataclass(eq=False, slots=True)
+class Tile:
+    """A tile (3, H, W), the future of its answer, and its times in seconds on the batcher's clock."""
+
+    pixels: Pixels
+    future: asyncio.Future[Completion]
+    enqueued_at: float
+    deadline: float | None = None
+    """When the answer must be there."""
+    priority: Priority = Priority.INTERACTIVE
+    taken: bool = False
+    """Whether it left the queue inside a batch; from then on device time is spent on it."""
+    expected_at: float | None = None
+    """When it was predicted to end, as it was admitted; None for one of a series."""
+    padded_shape: PaddedShape = field(init=False)
+    due: float = field(init=False)
+    """The deadline, or the time by which it would go first in its class for having waited so long."""
+
+    def __post_init__(self) -> None:
+        shape = self.pixels.shape
+        self.padded_shape = PaddedShape(shape[1], shape[2])
+        self.due = self.enqueued_at + PATIENCE_S[self.priority] if self.deadline is None else self.deadline
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.pixels.shape
+
+    @property
+    def pixel_count(self) -> int:
+        """H * W."""
+        return self.padded_shape.height * self.padded_shape.width
+
+    def expired(self, now: float) -> bool:
+        return self.deadline is not None and self.deadline <= now
+
+
+Outcome = Completion | Exception
+
+
+@dataclass(eq=False, slots=True)
+class Batch:
+    """Jobs that run together, of one shape or in one padded shape `shared`, and the moment they left the queue."""
+
+    tiles: Sequence[Tile]
+    taken_at: float
+    prompt_weights: PromptWeights | None = None
+    """(N, levels, components), which the run fills in; None where the model does not answer with them."""
+    shared: PaddedShape | None = None
+    """What a masked run holds its images in; None where they are of one shape."""
+
+    @property
+    def padded_shape(self) -> PaddedShape:
+        return self.shared or self.tiles[0].padded_shape
+
+    @property
+    def pixel_count(self) -> int:
+        """N * H * W of what runs."""
+        return len(self.tiles) * self.padded_shape.pixels
+
+    @property
+    def sizes(self) -> Sizes | None:
+        """Each image's own (height, width) in a masked run."""
+        return None if self.shared is None else np.array([tile.padded_shape for tile in self.tiles], np.int64)
+
+    def by_padded_shape(self) -> Iterable[tuple[PaddedShape, int]]:
+        """The tiles' own padded shapes, and how many tiles each has."""
+        if self.shared is None:
+            return ((self.padded_shape, len(self.tiles)),)
+        return Counter(tile.padded_shape for tile in self.tiles).items()
+
+    def part(self, tiles: Sequence[Tile]) -> "Batch":
+        """A smaller batch of some of the tiles; a single one runs in its own shape."""
+        return Batch(tiles, self.taken_at, shared=self.shared if len(tiles) > 1 else None)
+
+    def stack(self) -> Pixels:
+        """Return the input (N, 3, H, W): one copy, or a view where the batch is a single tile."""
+        if self.shared is not None:
+            padded_shape = np.zeros((len(self.tiles), 3, *self.shared), np.float32)
+            for place, tile in zip(padded_shape, self.tiles, strict=True):
+                place[:, : tile.padded_shape.height, : tile.padded_shape.width] = tile.pixels
+            return padded_shape
+        if len(self.tiles) == 1:
+            return self.tiles[0].pixels[np.newaxis]
+        return np.stack([tile.pixels for tile in self.tiles])
+
+    def outcomes(self, output: Pixels, started_at: float, inference_s: float) -> list[Outcome]:
+        """Pair each tile with its part of `output`, a view of it; an image with a NaN or infinity gets WrongOutput.
+
+        Raises WrongOutput if `output` is not float32 (N, 3, H, W): then no part can be trusted to be anyone's.
+        """
+        expected = (len(self.tiles), 3, *self.padded_shape)
+        if not isinstance(output, np.ndarray) or output.dtype != np.float32 or output.shape != expected:
+            found = f"{output.dtype} {output.shape}" if isinstance(output, np.ndarray) else type(output).__name__
+            raise WrongOutput(f"the run answered with {found} instead of float32 {expected}")
+        finite = finite_images(output)
+        restored: Sequence[Pixels] = list(output)
+        if self.shared is not None:  # what is outside of an image means nothing
+            pairs = zip(output, self.tiles, strict=True)
+            restored = [image[:, : tile.padded_shape.height, : tile.padded_shape.width] for image, tile in pairs]
+            finite = [bool(np.isfinite(np.einsum("chw->", image))) for image in restored]
+        weights = self.prompt_weights
+        return [
+            Completion(
+                restored[index],
+                started_at - tile.enqueued_at,
+                inference_s,
+                len(self.tiles),
+                None if weights is None else weights[index],
+                self.shared,
+            )
+            if finite[index]
+            else WrongOutput("the restored image has values that are not finite")
+            for index, tile in enumerate(self.tiles)
+        ]
+
+
+def finite_images(output: Pixels) -> list[bool]:
+    """Tell for each image of (N, C, H, W) whether all its values are finite."""
+    # A sum is finite only if every term is. One pass without a temporary; einsum sums several times as fast as sum().
+    sums = np.einsum("np->n", output.reshape(len(output), -1))
+    return [bool(finite) for finite in np.isfinite(sums)]
+
+
+def settle_soon(tiles: Sequence[Tile], outcomes: Sequence[Outcome]) -> None:
+    """End every tile from any thread, with one callback on the loop for all of them."""
+    if not tiles:
+        return
+    # A closed loop has nobody left who could wait for an answer.
+    with suppress(RuntimeError):
+        tiles[0].future.get_loop().call_soon_threadsafe(settle, tiles, outcomes)
+
+
+def fail_soon(tiles: Sequence[Tile], error: Callable[[], Exception]) -> None:
+    """End every tile with its own instance of an error: a raised exception carries its own traceback."""
+    settle_soon(tiles, [error() for _ in tiles])
+
+
+def settle(tiles: Sequence[Tile], outcomes: Sequence[Outcome]) -> None:
+    """End every tile, on the loop; one that has ended already (cancelled, given up at the stop) stays as it is."""
+    for tile, outcome in zip(tiles, outcomes, strict=True):
+        if tile.future.done():
+            continue
+        if isinstance(outcome, Completion):
+            tile.future.set_result(outcome)
+        else:
+            tile.future.set_exception(outcome)

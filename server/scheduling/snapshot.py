@@ -1,0 +1,133 @@
+"""The Snapshot: what waits, what runs and what runs cost, at one moment."""
+
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal
+
+from server.scheduling.policy.device import Device
+from server.scheduling.policy.padded_shapes import PaddedShapes, fits
+from server.scheduling.queue.bucket import ShapeBucket
+from server.scheduling.queue.tile import PaddedShape
+
+# The costs of so many padded shapes, the last seen first: enough for a look, small enough for an answer.
+MOST_COSTS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class BucketState:
+    """The tiles of one padded shape that wait."""
+
+    height: int
+    width: int
+    tiles: int
+    pixels: int
+    oldest_wait_ms: float
+    interactive: int
+    batch: int
+    """Jobs of each priority; together they are `tiles`."""
+
+
+@dataclass(frozen=True, slots=True)
+class FittedCost:
+    """Milliseconds of a run of n images of one padded shape: `fixed_ms + n * per_image_ms`, fitted to `runs` runs."""
+
+    height: int
+    width: int
+    fixed_ms: float
+    per_image_ms: float
+    runs: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceState:
+    """One device that takes work; `running` has the (height, width, count) of its runs, the present one first."""
+
+    name: str
+    max_batch: int
+    max_run_pixels: int
+    running: tuple[tuple[int, int, int], ...]
+    remaining_ms: float
+    """Predicted, of what runs."""
+    cost_error: float
+    """Mean of |predicted - measured| / measured over the last runs."""
+    costs: tuple[FittedCost, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PaddedShapeState:
+    """One size that runs of several sizes may have, and the tiles that wait whose smallest one it is."""
+
+    height: int
+    width: int
+    chosen_by: Literal["setting", "traffic"]
+    tiles: int
+    padding: float
+    """Part of its pixels that such a tile leaves over, on average; 0 where none waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Predicted milliseconds until all that was admitted is done, their bound, the buckets, padded shapes and
+    devices."""
+
+    backlog_ms: float
+    max_backlog_ms: float
+    buckets: tuple[BucketState, ...]
+    padded_shapes: tuple[PaddedShapeState, ...]
+    """From small to large; none where no device shares runs, or none were chosen yet."""
+    devices: tuple[DeviceState, ...]
+
+
+def bucket_state(bucket: ShapeBucket, now: float) -> BucketState:
+    """Describe a bucket that has tiles."""
+    interactive, batch = bucket.classes
+    return BucketState(
+        height=bucket.padded_shape.height,
+        width=bucket.padded_shape.width,
+        tiles=len(bucket),
+        pixels=len(bucket) * bucket.padded_shape.pixels,
+        oldest_wait_ms=(now - min(tile.enqueued_at for tile in bucket)) * 1e3,
+        interactive=len(interactive),
+        batch=len(batch),
+    )
+
+
+def padded_shape_states(padded_shapes: PaddedShapes, buckets: Collection[ShapeBucket]) -> tuple[PaddedShapeState, ...]:
+    """Describe the padded shapes, from small to large, beside the buckets that have tiles."""
+    tiles, pixels = Counter[PaddedShape](), Counter[PaddedShape]()
+    for bucket in buckets:
+        padded_shape = next(
+            (padded_shape for padded_shape in padded_shapes.chosen if fits(bucket.padded_shape, padded_shape)), None
+        )
+        if padded_shape is not None:
+            tiles[padded_shape] += len(bucket)
+            pixels[padded_shape] += len(bucket) * bucket.padded_shape.pixels
+    return tuple(
+        PaddedShapeState(
+            height=padded_shape.height,
+            width=padded_shape.width,
+            chosen_by="setting" if padded_shapes.given else "traffic",
+            tiles=tiles[padded_shape],
+            padding=1 - pixels[padded_shape] / (tiles[padded_shape] * padded_shape.pixels)
+            if tiles[padded_shape]
+            else 0.0,
+        )
+        for padded_shape in padded_shapes.chosen
+    )
+
+
+def device_state(device: Device, now: float) -> DeviceState:
+    """Describe a device that takes work."""
+    return DeviceState(
+        name=device.name,
+        max_batch=device.max_batch,
+        max_run_pixels=device.max_run_pixels,
+        running=tuple((*batch.padded_shape, len(batch.tiles)) for batch in device.running),
+        remaining_ms=device.remaining_s(now) * 1e3,
+        cost_error=device.cost_model.relative_error,
+        costs=tuple(
+            FittedCost(*padded_shape, line.fixed * 1e3, line.slope * 1e3, runs)
+            for padded_shape, line, runs in device.cost_model.fits()[:MOST_COSTS]
+        ),
+    )

@@ -1,0 +1,74 @@
+"""Tests of PNG's chunks."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from server.errors import ImageTooLarge, UndecodableImage
+from server.formats import png
+
+MOST = 10_000
+NOISE = np.random.default_rng(0).integers(0, 256, (9, 11, 3), dtype=np.uint8)
+
+
+def photo(**options: object) -> bytes:
+    file = io.BytesIO()
+    PIL.Image.fromarray(NOISE).save(file, "PNG", **options)
+    return file.getvalue()
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def with_chunks(*chunks: bytes) -> bytes:
+    data = photo()
+    return data[:33] + b"".join(chunks) + data[33:]
+
+
+def xmp_chunk(packet: bytes, compressed: bool) -> bytes:
+    text = zlib.compress(packet) if compressed else packet
+    return chunk(b"iTXt", b"XML:com.adobe.xmp\0" + bytes((compressed, 0)) + b"\0\0" + text)
+
+
+def test_words_about_colour_are_kept_and_those_of_a_wrong_length_are_not() -> None:
+    data = with_chunks(chunk(b"gAMA", b"\0\1\x86\xa0"), chunk(b"cHRM", b"short"), chunk(b"cICP", b"\x09\x10\0\1"))
+    kept = png.read_header(data, MOST).metadata.colour_chunks
+    assert kept == ((b"gAMA", b"\0\1\x86\xa0"), (b"cICP", b"\x09\x10\0\1"))
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_xmp_is_read_packed_or_not_and_no_more_of_it_than_the_limit(compressed: bool) -> None:
+    assert png.read_header(with_chunks(xmp_chunk(b"<xmp/>", compressed)), MOST).metadata.xmp == b"<xmp/>"
+    with pytest.raises(ImageTooLarge):
+        png.read_header(with_chunks(xmp_chunk(bytes(MOST + 1), compressed)), MOST)
+
+
+def test_a_damaged_extra_costs_itself_and_not_the_image() -> None:
+    good = chunk(b"eXIf", b"II*\0\x08\0\0\0\0\0")
+    damaged = good[:-1] + bytes([good[-1] ^ 1])
+    header = png.read_header(with_chunks(damaged), MOST)
+    assert header.metadata.exif is None
+    np.testing.assert_array_equal(np.dstack(png.decode(with_chunks(damaged), header).colour), NOISE)
+
+
+def test_pixels_in_many_pieces_are_read() -> None:
+    data = photo()
+    at = data.index(b"IDAT") + 4
+    length = struct.unpack(">I", data[at - 8 : at - 4])[0]
+    body = data[at : at + length]
+    pieces = b"".join(chunk(b"IDAT", body[start : start + 3]) for start in range(0, length, 3))
+    split = data[:33] + pieces + chunk(b"IEND", b"")
+    np.testing.assert_array_equal(np.dstack(png.decode(split, png.read_header(split, MOST)).colour), NOISE)
+
+
+@pytest.mark.parametrize("missing", [1, 40])
+def test_pixels_that_unpack_to_too_little_are_undecodable(missing: int) -> None:
+    rows = bytes(9 * (1 + 33))[:-missing]
+    data = photo()[:33] + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    with pytest.raises(UndecodableImage, match="cut off"):
+        png.decode(data, png.read_header(data, MOST))

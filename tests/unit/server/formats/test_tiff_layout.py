@@ -1,0 +1,107 @@
+"""Tests of the bounds on a TIFF's strips and tiles."""
+
+import tracemalloc
+import zlib
+
+import numpy as np
+import pytest
+from tiffs import Page, tiff_of
+
+from server.errors import UndecodableImage, UnsupportedImage
+from server.formats import tiff
+from server.formats.header import probe
+from server.settings import LimitSettings
+
+LIMITS = LimitSettings()
+
+
+def tiled(width: int, height: int, across: int, down: int) -> bytes:
+    """A grey image whose first row counts up, in deflated tiles of one size."""
+    columns, rows = -(-width // across), -(-height // down)
+    body, offsets, sizes = b"", [], []
+    for _ in range(rows):
+        for column in range(columns):
+            line = (np.arange(across) + column * across).astype(np.uint8)
+            packed = zlib.compress(np.tile(line, (down, 1)).tobytes())
+            offsets.append(8 + len(body))
+            sizes.append(len(packed))
+            body += packed
+    tags = {256: width, 257: height, 258: 8, 259: 8, 262: 1, 277: 1, 322: across, 323: down}
+    data = tiff_of(Page(tags | {324: tuple(offsets), 325: tuple(sizes)}))
+    shifted = Page(tags | {324: tuple(len(data) + at for at in offsets), 325: tuple(sizes)})
+    whole = tiff_of(shifted)
+    assert len(whole) <= len(data) + 8 * len(offsets)
+    shifted = Page(tags | {324: tuple(len(whole) + at - 8 for at in offsets), 325: tuple(sizes)})
+    assert len(tiff_of(shifted)) == len(whole)
+    return tiff_of(shifted) + body
+
+
+@pytest.mark.parametrize("tile", [(16, 16), (64, 32), (512, 512), (1024, 1024)])
+def test_tiles_of_the_usual_sizes_are_read_however_small_the_image(tile: tuple[int, int]) -> None:
+    data = tiled(40, 24, *tile)
+    header = probe(data, LIMITS)
+    np.testing.assert_array_equal(tiff.decode(data, header).colour[0], np.tile(np.arange(40), (24, 1)))
+
+
+@pytest.mark.parametrize("tile", [(16_384, 16_384), (4096, 4096), (1040, 16), (16, 1040)])
+def test_a_tile_much_larger_than_the_image_is_refused_before_it_is_decoded(tile: tuple[int, int]) -> None:
+    with pytest.raises(UnsupportedImage, match="1024"):
+        probe(tiled(16, 16, *tile), LIMITS)
+
+
+@pytest.mark.parametrize("tile", [(0, 16), (16, 0), (1, 1), (15, 16)])
+def test_tiles_of_nothing_or_hardly_anything_are_refused(tile: tuple[int, int]) -> None:
+    tags = {256: 32, 257: 32, 258: 8, 259: 1, 262: 1, 277: 1, 322: tile[0], 323: tile[1], 324: 8, 325: 1024}
+    with pytest.raises(UndecodableImage, match="tiles"):
+        probe(tiff_of(Page(tags, bytes(1024))), LIMITS)
+
+
+def test_what_is_charged_is_what_is_decoded() -> None:
+    assert probe(tiled(40, 24, 16, 16), LIMITS).decoded_pixels == 48 * 32
+    assert probe(tiled(40, 24, 512, 512), LIMITS).decoded_pixels == 512 * 512
+
+
+def strips(stated: int, rows: int = 4) -> bytes:
+    """An image of 4 columns, in strips of a row, with the places of some more."""
+    tags = {256: 4, 257: rows, 258: 8, 259: 1, 262: 1, 277: 1, 278: 1}
+    return tiff_of(Page(tags | {273: (8,) * stated, 279: (4,) * stated}))
+
+
+def test_entries_for_more_strips_than_the_image_has_are_never_looked_at() -> None:
+    data = strips(1_000_000) + bytes(64)
+    tracemalloc.start()
+    header = probe(data, LIMITS)
+    assert tiff.decode(data, header).colour[0].shape == (4, 4)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5 * len(data)
+
+
+def test_a_strip_that_is_missing_is_said_before_decoding() -> None:
+    with pytest.raises(UndecodableImage, match="3 of 4"):
+        probe(strips(3), LIMITS)
+
+
+def test_strips_that_overlap_do_not_make_a_large_picture_of_a_small_file() -> None:
+    with pytest.raises(UndecodableImage, match="overlap"):
+        probe(
+            tiff_of(Page({256: 64, 257: 99, 258: 8, 259: 1, 262: 1, 277: 1, 278: 1, 273: (8,) * 99, 279: (64,) * 99})),
+            LIMITS,
+        )
+
+
+def test_strips_and_tiles_in_one_file_are_refused_because_readers_differ() -> None:
+    both = {256: 16, 257: 16, 258: 8, 259: 1, 262: 1, 277: 1, 322: 16, 323: 16, 324: 8, 325: 256, 279: 256}
+    with pytest.raises(UndecodableImage, match="strips and into tiles"):
+        probe(tiff_of(Page(both, bytes(256))), LIMITS)
+
+
+def test_channels_beyond_those_of_any_picture_are_refused() -> None:
+    with pytest.raises(UnsupportedImage, match="100 channels"):
+        probe(tiff_of(Page({256: 4, 257: 4, 258: 8, 259: 1, 262: 2, 277: 100, 279: 1600}, bytes(1600))), LIMITS)
+
+
+def test_planes_of_no_channels_are_refused() -> None:
+    tags = {256: 2, 257: 2, 258: 8, 259: 1, 262: 1, 273: 8, 277: 0, 278: 2, 279: 16, 284: 2}
+    with pytest.raises(UndecodableImage):
+        probe(tiff_of(Page(tags, bytes(64))), LIMITS)

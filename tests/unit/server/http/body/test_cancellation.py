@@ -1,0 +1,90 @@
+"""Tests of work that ends with its client."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from starlette.requests import ClientDisconnect
+
+from server.http.body.cancellation import WhileConnected
+
+
+class Connection:
+    """The receiving end of a request whose body was read."""
+
+    def __init__(self) -> None:
+        self.gone = asyncio.Event()
+
+    async def receive(self) -> dict[str, object]:
+        await self.gone.wait()
+        return {"type": "http.disconnect"}
+
+
+def play(scene: Callable[[Connection], Awaitable[None]]) -> None:
+    async def run() -> None:
+        await scene(Connection())
+
+    asyncio.run(run())
+
+
+def test_a_client_that_leaves_cancels_the_work_and_is_a_disconnect() -> None:
+    cancelled = []
+
+    async def work(connection: Connection) -> None:
+        with WhileConnected(connection.receive):
+            connection.gone.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError as error:
+                cancelled.append(error)
+                raise
+
+    async def scene(connection: Connection) -> None:
+        with pytest.raises(ClientDisconnect):
+            await work(connection)
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
+        await asyncio.sleep(0)  # would raise if a cancellation were still due
+
+    play(scene)
+    assert len(cancelled) == 1
+
+
+def test_a_client_that_stays_changes_nothing_and_the_watch_ends() -> None:
+    async def scene(connection: Connection) -> None:
+        before = asyncio.all_tasks()
+        with WhileConnected(connection.receive):
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert asyncio.all_tasks() == before
+
+    play(scene)
+
+
+def test_an_error_of_the_work_stays_itself() -> None:
+    async def work(connection: Connection) -> None:
+        with WhileConnected(connection.receive):
+            await asyncio.sleep(0)
+            raise ZeroDivisionError
+
+    async def scene(connection: Connection) -> None:
+        with pytest.raises(ZeroDivisionError):
+            await work(connection)
+
+    play(scene)
+
+
+def test_a_cancellation_from_elsewhere_stays_a_cancellation() -> None:
+    async def scene(connection: Connection) -> None:
+        async def work() -> None:
+            with WhileConnected(connection.receive):
+                await asyncio.Event().wait()
+
+        task = asyncio.ensure_future(work())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    play(scene)

@@ -1,0 +1,182 @@
+"""Tests of answers that leave in one write, and of connections that are held to their bounds."""
+
+import asyncio
+import json
+import socket
+from typing import Any
+
+import conversation
+import pytest
+from conversation import Talk
+
+from server.http.protocol import connection
+from server.http.protocol.connection import BoundedProtocol, _Joining
+
+
+class Wire:
+    """A transport that remembers its writes."""
+
+    def __init__(self) -> None:
+        self.writes: list[bytes] = []
+        self.closed = False
+
+    def write(self, data: bytes) -> None:
+        self.writes.append(data)
+
+    def writelines(self, parts: Any) -> None:
+        self.writes.append(b"".join(parts))
+
+    def close(self) -> None:
+        self.closed = True
+
+    def get_extra_info(self, name: str) -> str:
+        return name
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
+
+
+def play(*writes: bytes, close: bool = False, later: tuple[bytes, ...] = ()) -> Wire:
+    async def run() -> Wire:
+        wire: Any = Wire()
+        joining = _Joining(wire, asyncio.get_running_loop())
+        for data in writes:
+            joining.write(data)
+        if close:
+            joining.close()
+        await asyncio.sleep(0)
+        for data in later:
+            joining.write(data)
+        await asyncio.sleep(0)
+        assert joining.get_extra_info("peername") == "peername"
+        return wire
+
+    return asyncio.run(run())
+
+
+def test_head_and_body_leave_together_and_what_follows_by_itself() -> None:
+    assert play(HEAD, b"body", b"more").writes == [HEAD + b"body", b"more"]
+
+
+def test_a_head_whose_body_is_not_there_yet_leaves_in_the_next_turn() -> None:
+    assert play(HEAD, later=(b"body",)).writes == [HEAD, b"body"]
+
+
+def test_two_answers_are_not_mixed() -> None:
+    assert play(HEAD, b"one", HEAD, b"two").writes == [HEAD + b"one", HEAD + b"two"]
+
+
+def test_an_interim_answer_is_never_held_back() -> None:
+    interim = b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert play(interim, HEAD, b"body").writes == [interim, HEAD + b"body"]
+
+
+def test_closing_sends_what_is_held() -> None:
+    wire = play(HEAD, close=True)
+    assert wire.writes == [HEAD]
+    assert wire.closed
+
+
+LONG = bytes(32 * 2**20)  # more than all buffers on the way
+WELL_FORMED = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+async def application(scope: Any, receive: Any, send: Any) -> None:
+    body = LONG if scope["path"] == "/long" else b"yes"
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+    await send({"type": "http.response.body", "body": body})
+
+
+def converse(talk: Talk, patience_s: float, protocol: type[BoundedProtocol] = BoundedProtocol) -> tuple[Any, int]:
+    """What a client sees, and how many connections are left open behind it."""
+    seen, state = conversation.converse(talk, application, protocol, patience_s)
+    return seen, len(state.connections)
+
+
+async def until_closed(connection: socket.socket) -> bytes:
+    data = b""
+    while part := await asyncio.get_running_loop().sock_recv(connection, 1 << 16):
+        data += part
+    return data
+
+
+def problem(data: bytes) -> dict[str, Any]:
+    head, _, body = data.partition(b"\r\n\r\n")
+    assert b"content-type: application/problem+json" in head
+    assert {b"connection: close", b"x-content-type-options: nosniff", b"cache-control: private"} <= set(
+        head.split(b"\r\n")
+    )
+    document: dict[str, Any] = json.loads(body)
+    assert set(document) == {"type", "title", "status", "detail", "instance"}
+    return document
+
+
+def test_half_a_head_is_408_in_the_end() -> None:
+    async def talk(connection: socket.socket) -> bytes:
+        await asyncio.get_running_loop().sock_sendall(connection, WELL_FORMED[:-10])
+        return await until_closed(connection)
+
+    seen, _ = converse(talk, patience_s=0.05)
+    assert problem(seen)["status"] == 408
+
+
+def test_a_second_head_has_the_same_bound() -> None:
+    async def talk(connection: socket.socket) -> bytes:
+        await asyncio.get_running_loop().sock_sendall(connection, WELL_FORMED + WELL_FORMED[:-10])
+        return await until_closed(connection)
+
+    seen, _ = converse(talk, patience_s=0.05)
+    first, _, rest = seen.partition(b"yes")
+    assert first.startswith(b"HTTP/1.1 200 ")
+    assert problem(rest)["status"] == 408
+
+
+def test_a_connection_that_says_nothing_is_closed_without_a_word() -> None:
+    assert converse(until_closed, patience_s=0.05)[0] == b""
+
+
+def test_a_head_without_end_is_431() -> None:
+    async def talk(connection: socket.socket) -> bytes:
+        await asyncio.get_running_loop().sock_sendall(connection, WELL_FORMED[:-2] + b"A: b\r\n" * 20_000)
+        return await until_closed(connection)
+
+    assert problem(converse(talk, patience_s=60)[0])["status"] == 431
+
+
+def test_what_is_no_http_is_400() -> None:
+    async def talk(connection: socket.socket) -> bytes:
+        await asyncio.get_running_loop().sock_sendall(connection, b"\x16\x03\x01\r\n\r\n")
+        return await until_closed(connection)
+
+    assert problem(converse(talk, patience_s=60)[0])["status"] == 400
+
+
+def test_an_answer_that_nobody_reads_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "UNREAD_S", 0.05)
+    lost = asyncio.Event()
+
+    class Watched(BoundedProtocol):
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            lost.set()
+
+    async def talk(connection: socket.socket) -> bool:
+        await asyncio.get_running_loop().sock_sendall(connection, WELL_FORMED.replace(b"/ ", b"/long "))
+        return await asyncio.wait_for(lost.wait(), 20)
+
+    assert converse(talk, patience_s=60, protocol=Watched) == (True, 0)
+
+
+def test_an_answer_that_is_read_slowly_arrives_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "UNREAD_S", 0.2)
+
+    async def talk(connection: socket.socket) -> int:
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(connection, WELL_FORMED.replace(b"/ ", b"/long "))
+        count = 0
+        while count < len(LONG) and (received := await loop.sock_recv(connection, 2**14)):
+            count += len(received)
+            await asyncio.sleep(0)
+        return count
+
+    assert converse(talk, patience_s=60)[0] > len(LONG)

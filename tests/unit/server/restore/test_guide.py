@@ -1,0 +1,217 @@
+"""Tests of the guide: what a photo in tiles looks like next to its whole frame."""
+
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from server.backends.base import Pixels
+from server.imaging import tiling
+from server.imaging.assembly import Assembly
+from server.imaging.tiling import Grid
+from server.restore.guide import MOST_SQUEEZE, Guide
+
+MULTIPLE = 8
+Network = Callable[[Pixels], Pixels]
+
+LEVEL = np.float32(1 / 255)
+a_few = settings(deadline=None, max_examples=25)
+
+
+@st.composite
+def grids(draw: st.DrawFn) -> Grid:
+    tile = 32 * draw(st.integers(2, 5))
+    height, width, overlap = draw(st.integers(1, 400)), draw(st.integers(170, 400)), draw(st.integers(0, tile // 4))
+    return tiling.plan(height, width, MULTIPLE, tile=tile, overlap=overlap, guided=True)
+
+
+def scene(grid: Grid, seed: int = 0) -> Pixels:
+    """Broad shapes and fine grain, (3, H, W)."""
+    rng = np.random.default_rng(seed)
+    shapes = rng.uniform(0.2, 0.8, (3, 4, 5)).astype(np.float32)
+    broad = np.stack([cv2.resize(plane, (grid.width, grid.height), interpolation=cv2.INTER_LINEAR) for plane in shapes])
+    grainy = np.clip(broad + rng.normal(0, 0.05, broad.shape), 0, 1)
+    return (np.rint(grainy * 65535) / 65535).astype(np.float32)  # as samples of 16 bits are
+
+
+def guide_of(image: Pixels, grid: Grid, network: Network) -> Guide:
+    guide = Guide(grid)
+    guide.take(network(guide.reduce(lambda rows, columns: image[:, rows, columns])))
+    return guide
+
+
+def restored(image: Pixels, grid: Grid, network: Network, guide: Guide | None, seed: int | None = None) -> Pixels:
+    """The photo in tiles, in order or in one drawn by `seed`."""
+    assembly, tiles = Assembly(grid, np.dtype(np.float32)), list(grid)
+    if seed is not None:
+        random.Random(seed).shuffle(tiles)
+    for tile in tiles:
+        pixels = tiling.cut(image, tile)
+        answer = network(pixels)
+        assembly.add(tile, answer if guide is None else guide.correct(tile, pixels, answer))
+    return np.asarray(assembly.pixels, np.float32)
+
+
+def moody(pixels: Pixels) -> Pixels:
+    """A network that decides tone by all it sees, as one that removes haze does: it moves the mean to the middle."""
+    return pixels + np.float32(0.8) * (np.float32(0.5) - pixels.mean(axis=(1, 2), keepdims=True))
+
+
+def ramp(grid: Grid) -> Pixels:
+    """Dark at the left and bright at the right, so that no two columns of tiles have one mean."""
+    line = np.linspace(0.2, 0.8, grid.width, dtype=np.float32)
+    return np.ascontiguousarray(np.broadcast_to(line, (3, grid.height, grid.width)))
+
+
+@a_few
+@given(grids())
+def test_a_network_that_changes_nothing_gives_the_photo_back(grid: Grid) -> None:
+    image = scene(grid)
+    answer = restored(image, grid, lambda pixels: pixels, guide_of(image, grid, lambda pixels: pixels))
+    np.testing.assert_array_equal(np.rint(answer * 65535), np.rint(image * 65535))
+
+
+@a_few
+@given(grids())
+def test_a_tone_that_all_runs_agree_on_stays_theirs(grid: Grid) -> None:
+    brighter: Network = lambda pixels: pixels + np.float32(0.1)  # noqa: E731
+    image = scene(grid) * np.float32(0.8)
+    answer = restored(image, grid, brighter, guide_of(image, grid, brighter))
+    np.testing.assert_allclose(answer, image + np.float32(0.1), atol=1e-5)
+
+
+@a_few
+@given(grids(), st.integers(0, 100))
+def test_the_order_of_tiles_changes_no_bit(grid: Grid, seed: int) -> None:
+    image = scene(grid)
+    guide = guide_of(image, grid, moody)
+    np.testing.assert_array_equal(
+        restored(image, grid, moody, guide), restored(image, grid, moody, guide, seed), strict=True
+    )
+
+
+def test_tiles_that_disagree_on_tone_take_that_of_the_whole_frame() -> None:
+    grid = tiling.plan(500, 900, MULTIPLE, tile=160, guided=True)
+    image = ramp(grid)
+    whole, alone = moody(image), restored(image, grid, moody, None)
+    toned = restored(image, grid, moody, guide_of(image, grid, moody))
+    assert np.abs(alone - whole).max() > 50 * LEVEL
+    assert np.abs(toned - whole).max() < 0.5 * LEVEL
+
+
+def test_fine_detail_is_that_of_the_tiles() -> None:
+    """The guide cannot have it: its frame is an eighth as wide."""
+    grid = tiling.plan(512, 512, MULTIPLE, tile=64, guided=True)
+    image = scene(grid)
+    checks = np.float32(0.05) * (np.indices((8, 8), np.float32).sum(axis=0) % 2 * 2 - 1)
+
+    def sharpening(pixels: Pixels) -> Pixels:
+        return moody(pixels) + np.tile(checks, (pixels.shape[1] // 8, pixels.shape[2] // 8))
+
+    answer = restored(image, grid, sharpening, guide_of(image, grid, moody))
+    wanted = sharpening(image)
+    assert np.abs(np.clip(wanted, 0, 1) - answer).max() < 3 * LEVEL
+
+
+def test_a_slope_is_followed_to_the_border_of_a_tile() -> None:
+    """A plain blur would fall behind there, and two tiles would do so in opposite directions."""
+    grid = tiling.plan(96, 900, MULTIPLE, tile=160, guided=True)
+    image = np.full((3, grid.height, grid.width), 0.8, np.float32)
+    slope = np.linspace(-0.1, -0.6, grid.width, dtype=np.float32)
+    guide = Guide(grid)
+    reduced = guide.reduce(lambda rows, columns: image[:, rows, columns])
+    wide = cv2.resize(slope[None], (guide.tile.width, 1), interpolation=cv2.INTER_AREA)
+    guide.take(reduced + np.pad(wide, ((0, 0), (0, guide.tile.padded_width - guide.tile.width)))[None])
+    answer = restored(image, grid, lambda pixels: pixels, guide)
+    np.testing.assert_allclose(answer, image + slope, atol=0.3 * LEVEL)
+
+
+def test_a_faint_difference_is_left_to_the_tiles_and_a_plain_one_is_not() -> None:
+    """The reduced frame is answered a little otherwise than the photo itself, and that is no reason to change it."""
+    grid = tiling.plan(96, 400, MULTIPLE, tile=160, guided=True)
+    image = np.full((3, grid.height, grid.width), 0.5, np.float32)
+    for difference, expected in ((0.5, 0.0), (10.0, 10.0)):
+        guide = guide_of(image, grid, lambda pixels, by=difference: pixels + by * LEVEL)
+        change = (restored(image, grid, lambda pixels: pixels, guide) - image) / LEVEL
+        np.testing.assert_allclose(change, expected, atol=0.1)
+
+
+def test_values_out_of_range_count_as_what_a_file_can_hold() -> None:
+    grid = tiling.plan(96, 400, MULTIPLE, tile=160, guided=True)
+    image = np.full((3, grid.height, grid.width), 0.5, np.float32)
+    glaring: Network = lambda pixels: np.full_like(pixels, 3.0)  # noqa: E731
+    assert np.all(restored(image, grid, glaring, guide_of(image, grid, lambda pixels: pixels)) == np.float32(0.5))
+
+
+@a_few
+@given(grids())
+def test_the_frame_is_reduced_by_area_averaging_to_a_run_like_any_other(grid: Grid) -> None:
+    image, guide = scene(grid), Guide(grid)
+    reduced = guide.reduce(lambda rows, columns: image[:, rows, columns])
+    assert (reduced.shape, reduced.dtype) == ((3, *grid.tile_shape), np.float32)
+    height, width = guide.tile.height, guide.tile.width
+    assert height <= min(grid.height, grid.tile_shape[0])
+    assert width <= min(grid.width, grid.tile_shape[1])
+    np.testing.assert_allclose(reduced[:, :height, :width].mean(axis=(1, 2)), image.mean(axis=(1, 2)), atol=1e-4)
+
+
+def test_the_frame_is_only_ever_float_in_bands() -> None:
+    grid = tiling.plan(3000, 4000, MULTIPLE, tile=512, guided=True)
+    largest = 0
+
+    def crop(rows: slice, columns: slice) -> Pixels:
+        nonlocal largest
+        pixels = np.zeros((3, rows.stop - rows.start, columns.stop - columns.start), np.float32)
+        largest = max(largest, pixels.nbytes)
+        return pixels
+
+    Guide(grid).reduce(crop)
+    assert largest < 4 * 2**20
+
+
+@pytest.mark.parametrize(("height", "width"), [(500, 6000), (64, 16_384), (6000, 500), (4000, 6000), (2049, 512)])
+def test_no_side_is_squeezed_much_more_than_the_other(height: int, width: int) -> None:
+    guide = Guide(tiling.plan(height, width, MULTIPLE, tile=512, guided=True))
+    tall, wide = height / guide.tile.height, width / guide.tile.width
+    assert max(tall, wide) <= 1.1 * MOST_SQUEEZE * min(tall, wide)
+
+
+def test_tiles_no_larger_than_one_pixel_of_the_reduced_frame_are_in_one_tone_too() -> None:
+    grid = tiling.plan(130, 80 * 64 + 3, MULTIPLE, tile=64, guided=True)
+    image = ramp(grid)
+    guide = guide_of(image, grid, moody)
+    assert grid.width / guide.tile.width > 64
+    assert np.abs(restored(image, grid, moody, guide) - moody(image)).max() < 2 * LEVEL
+
+
+def test_products_survive_want_of_memory_once_their_workspace_is_there() -> None:
+    code = """
+import resource, threading, numpy as np
+from server.formats import codec
+from server.restore import guide
+
+codec.silence_decoder_messages()
+guide.reserve_workspace()
+tall, square = np.ones((512, 160), np.float32), np.ones((160, 160), np.float32)
+is_short = threading.Event()
+
+def work():
+    is_short.wait()
+    for _ in range(20):
+        guide._product(tall, square, tall)
+
+threads = [threading.Thread(target=work) for _ in range(2)]
+[thread.start() for thread in threads]
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 12 * 2**20, -1))
+is_short.set()
+[thread.join() for thread in threads]
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")

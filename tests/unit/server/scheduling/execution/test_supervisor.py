@@ -1,0 +1,268 @@
+"""Tests of the Supervisor, through a pool of one device: what is lost, what hangs, and what comes back."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from server.backends.base import Pixels
+from server.errors import BackendLost, BackendUnavailable, NotReady
+from server.scheduling.execution.pool import PATIENCE_S as POOL_PATIENCE_S
+from server.scheduling.execution.supervisor import FIRST_PAUSE_S, LONGEST_PAUSE_S, MOST_HUNG, STEADY_S, pause_s
+from server.scheduling.queue.tile import Completion
+
+MakePixels = Callable[..., Pixels]
+Play = Callable[..., Any]
+PATIENCE_S = 10.0
+TIMEOUT_S = 30.0
+
+
+async def _all(*callers: Any) -> list[Any]:
+    return await asyncio.gather(*callers, return_exceptions=True)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 - it comes from another thread, without an event
+        await asyncio.sleep(0.001)
+
+
+def condition_of(registry: CollectorRegistry, device: str = "test") -> str:
+    (condition,) = (
+        sample.labels["promptir_device_condition"]
+        for metric in registry.collect()
+        for sample in metric.samples
+        if sample.name == "promptir_device_condition" and sample.labels["device"] == device and sample.value
+    )
+    return condition
+
+
+def rebuilds(registry: CollectorRegistry, device: str = "test") -> float:
+    return registry.get_sample_value("promptir_device_rebuilds_total", {"device": device}) or 0.0
+
+
+class Backends:
+    """Makes backends by script, and keeps them in order; the first ones get the scripts given."""
+
+    def __init__(self, scripted: Any, *scripts: Any) -> None:
+        self.scripted = scripted
+        self.scripts = list(scripts)
+        self.made: list[Any] = []
+
+    def __call__(self, device: str) -> Any:
+        script = self.scripts.pop(0) if self.scripts else np.copy
+        self.made.append(self.scripted(script))
+        if isinstance(script, BackendUnavailable):
+            self.made[-1].start_error = script
+        return self.made[-1]
+
+
+def dies(error: BaseException) -> Callable[[Pixels], Pixels]:
+    def script(_: Pixels) -> Pixels:
+        raise error
+
+    return script
+
+
+def test_pauses_double_up_to_a_bound_and_differ_between_devices() -> None:
+    assert [pause_s(losses, 0.0) for losses in range(1, 5)] == [FIRST_PAUSE_S * factor for factor in (1, 2, 4, 8)]
+    assert pause_s(1000, 0.0) == LONGEST_PAUSE_S
+    assert pause_s(3, 0.999) == pytest.approx(pause_s(3, 0.0) / 2, rel=0.01)
+    assert pause_s(3, 0.25) != pause_s(3, 0.75)
+
+
+@pytest.mark.parametrize("error", [BackendLost("CUDA error 700"), SystemExit(1), KeyboardInterrupt()])
+def test_a_loss_ends_what_ran_and_what_waits_runs_on_a_fresh_backend(
+    build: Any, scripted: Any, play: Play, make_pixels: MakePixels, registry: CollectorRegistry, error: BaseException
+) -> None:
+    backends = Backends(scripted, dies(error))
+    batcher, pool = build(backends)
+
+    async def scenario() -> None:
+        await pool.start()
+        backends.made[0].batch_delay()
+        running = asyncio.create_task(batcher.submit(make_pixels()))
+        await backends.made[0].running()
+        waiting = [asyncio.create_task(batcher.submit(make_pixels(8, side, value=side))) for side in (8, 16, 24)]
+        await asyncio.sleep(0)
+        backends.made[0].released.set()
+        (end,) = await _all(running)
+        assert type(end) is BackendLost
+        assert "CUDA" not in str(end)
+        assert [end.output[0, 0, 0] for end in await asyncio.gather(*waiting)] == [8, 16, 24]
+        assert pool.ready
+        await pool.stop(PATIENCE_S)
+
+    play(scenario())
+    assert [backend.stops for backend in backends.made] == [1, 1]
+    assert rebuilds(registry) == 1
+    assert batcher.queue.running == []
+
+
+def test_while_no_device_is_there_it_is_not_ready_and_refuses_and_afterwards_it_is_again(
+    build: Any, scripted: Any, play: Play, make_pixels: MakePixels, registry: CollectorRegistry
+) -> None:
+    paused, go_on = asyncio.Event(), asyncio.Event()
+
+    async def sleep(seconds: float) -> None:
+        paused.set()
+        await go_on.wait()
+
+    backends = Backends(scripted, dies(BackendLost("gone")))
+    batcher, pool = build(backends, sleep=sleep)
+
+    async def scenario() -> None:
+        await pool.start()
+        assert condition_of(registry) == "ready"
+        assert type((await _all(batcher.submit(make_pixels())))[0]) is BackendLost
+        await paused.wait()
+        assert not pool.ready
+        assert condition_of(registry) == "lost"
+        with pytest.raises(NotReady):
+            await batcher.submit(make_pixels())
+        go_on.set()
+        await until(lambda: pool.ready)
+        assert isinstance(await batcher.submit(make_pixels()), Completion)
+        assert condition_of(registry) == "ready"
+        await pool.stop(PATIENCE_S)
+        assert condition_of(registry) == "stopped"
+
+    play(scenario())
+
+
+def test_each_loss_and_each_start_that_fails_doubles_the_pause_until_the_device_holds(
+    build: Any, scripted: Any, play: Play, make_pixels: MakePixels, clock: Any
+) -> None:
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        if seconds == POOL_PATIENCE_S:
+            await asyncio.Event().wait()
+        pauses.append(seconds)
+
+    lost, refused = dies(BackendLost("gone")), BackendUnavailable("busy")
+    backends = Backends(scripted, lost, refused, refused, lost, lost)
+    batcher, pool = build(backends, clock=clock, sleep=sleep)
+
+    async def lose(count: int) -> None:
+        for _ in range(count):
+            (end,) = await _all(batcher.submit(make_pixels()))
+            assert type(end) is BackendLost
+            await until(lambda: pool.ready)
+
+    async def scenario() -> None:
+        await pool.start()
+        await lose(2)
+        assert pauses == [0.5, 1.0, 2.0, 4.0]
+        clock.advance(STEADY_S)
+        await lose(1)
+        assert pauses[4:] == [0.5]
+        await pool.stop(PATIENCE_S)
+
+    play(scenario())
+    assert len(backends.made) == 6
+
+
+def test_a_run_that_hangs_is_given_up_and_the_next_one_has_a_fresh_backend(
+    build: Any, scripted: Any, play: Play, make_pixels: MakePixels, clock: Any, registry: CollectorRegistry
+) -> None:
+    backends = Backends(scripted)
+    batcher, pool = build(backends, clock=clock, run_timeout_s=TIMEOUT_S)
+
+    async def scenario() -> None:
+        await pool.start()
+        stuck = backends.made[0]
+        stuck.batch_delay()
+        running = asyncio.create_task(batcher.submit(make_pixels(value=1)))
+        await stuck.running()
+        waiting = asyncio.create_task(batcher.submit(make_pixels(value=2)))
+        await asyncio.sleep(0)
+        clock.advance(TIMEOUT_S + 1)
+        assert type((await _all(running))[0]) is BackendLost
+        assert (await waiting).output[0, 0, 0] == 2
+        assert stuck.stops == 0
+        # It comes back after all: too late to matter, and it takes no more work.
+        stuck.released.set()
+        await until(lambda: stuck.stops == 1)
+        assert len(stuck.shapes) == 1
+        assert (await batcher.submit(make_pixels(value=3))).output[0, 0, 0] == 3
+        assert len(stuck.shapes) == 1
+        await pool.stop(PATIENCE_S)
+
+    play(scenario())
+    assert rebuilds(registry) == 1
+    assert batcher.queue.running == []
+
+
+def test_no_further_backend_is_made_while_several_runs_hang(
+    build: Any, scripted: Any, play: Play, make_pixels: MakePixels, clock: Any
+) -> None:
+    backends = Backends(scripted)
+    batcher, pool = build(backends, clock=clock, run_timeout_s=TIMEOUT_S)
+
+    async def scenario() -> None:
+        await pool.start()
+        for number in range(MOST_HUNG):
+            await until(lambda: pool.ready)
+            backends.made[number].batch_delay()
+            running = asyncio.create_task(batcher.submit(make_pixels()))
+            await backends.made[number].running()
+            clock.advance(TIMEOUT_S + 1)
+            assert type((await _all(running))[0]) is BackendLost
+        await until(lambda: pool.failure is not None)
+        assert "runs hang" in str(pool.failure)
+        assert len(backends.made) == MOST_HUNG
+        for backend in backends.made:
+            backend.released.set()
+        await pool.stop(PATIENCE_S)
+
+    play(scenario())
+
+
+def test_a_drain_of_a_lost_device_ends_at_once_where_nothing_waits(
+    build: Any, scripted: Any, play: Play, make_pixels: MakePixels
+) -> None:
+    async def sleep(seconds: float) -> None:
+        await asyncio.Event().wait()
+
+    backends = Backends(scripted, dies(BackendLost("gone")))
+    batcher, pool = build(backends, sleep=sleep)
+
+    async def scenario() -> None:
+        await pool.start()
+        await _all(batcher.submit(make_pixels()))
+        await until(lambda: not pool.ready)
+        await pool.stop(timeout_s=1000)
+
+    play(scenario())
+    assert len(backends.made) == 1
+
+
+def test_a_drain_of_a_lost_device_still_runs_what_waits(
+    build: Any, scripted: Any, play: Play, make_pixels: MakePixels
+) -> None:
+    paused = asyncio.Event()
+
+    async def sleep(seconds: float) -> None:
+        paused.set()
+        await asyncio.Event().wait()
+
+    backends = Backends(scripted, dies(BackendLost("gone")))
+    batcher, pool = build(backends, sleep=sleep)
+
+    async def scenario() -> None:
+        await pool.start()
+        backends.made[0].batch_delay()
+        running = asyncio.create_task(batcher.submit(make_pixels()))
+        await backends.made[0].running()
+        waiting = asyncio.create_task(batcher.submit(make_pixels(value=5)))
+        await asyncio.sleep(0)
+        backends.made[0].released.set()
+        await _all(running)
+        await paused.wait()
+        await pool.stop(PATIENCE_S)
+        assert (await waiting).output[0, 0, 0] == 5
+
+    play(scenario())

@@ -1,0 +1,123 @@
+"""Tests of the warm-up."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from server.backends.base import BackendInfo, Pixels
+from server.errors import BackendError, BackendLost, BackendUnavailable, DeviceOutOfMemory
+from server.scheduling.execution.warm_up import BUDGET_S, COMPILING_S, warm_up
+from server.scheduling.policy.cost_model import CostModel
+
+INFO = BackendInfo("timed", "test", "none", "fp32", 8, max_batch=8)
+
+
+class TimedBackend:
+    """Answers with its input; a run of (N, 3, H, W) takes `seconds(shape)` of the clock, the first one of a shape more.
+
+    `fault` may raise instead.
+    """
+
+    def __init__(self, clock: Any, seconds: Callable[[tuple[int, ...]], float], first_s: float = 0.0) -> None:
+        self.clock = clock
+        self.seconds = seconds
+        self.first_s = first_s
+        self.fault: Callable[[Pixels], Any] = lambda batch: None
+        self.shapes: list[tuple[int, ...]] = []
+
+    def start(self) -> BackendInfo:
+        return INFO
+
+    def run(self, batch: Pixels, weights: Any = None) -> Pixels:
+        is_new = batch.shape not in self.shapes
+        self.shapes.append(batch.shape)
+        self.clock.advance(self.seconds(batch.shape) + (self.first_s if is_new else 0.0))
+        self.fault(batch)
+        return batch.copy()
+
+    def stop(self) -> None:
+        pass
+
+
+class Recorded(CostModel):
+    """A cost model that keeps what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: dict[tuple[int, int, int], float] = {}
+
+    def observe(self, padded_shape: tuple[int, int], count: int, seconds: float) -> None:
+        self.told[*padded_shape, count] = seconds
+        super().observe(padded_shape, count, seconds)
+
+
+def test_a_quick_device_is_measured_at_several_sizes_and_counts_without_their_first_runs(clock: Any) -> None:
+    def seconds(shape: tuple[int, ...]) -> float:
+        return 0.006 + 488e-9 * shape[0] * shape[2] * shape[3]
+
+    model = Recorded()
+    warm_up(TimedBackend(clock, seconds, first_s=0.05), INFO, model, clock)
+    assert model.told[64, 64, 1] == pytest.approx(seconds((1, 3, 64, 64)))
+    assert len({(height, width) for height, width, _ in model.told}) >= 3
+    assert len({count for _, _, count in model.told}) >= 3
+    for (height, width, count), told in model.told.items():
+        assert told == pytest.approx(seconds((count, 3, height, width)))
+
+
+@pytest.mark.parametrize("a_pixel_s", [1e-6, 2e-5, 1e-4, 1e-3])
+def test_the_further_points_keep_to_their_budget_however_slow_the_device(clock: Any, a_pixel_s: float) -> None:
+    backend = TimedBackend(clock, lambda shape: a_pixel_s * shape[0] * shape[2] * shape[3])
+    began = clock()
+    warm_up(backend, INFO, Recorded(), clock)
+    assert clock() - began <= 2 * a_pixel_s * 64 * 64 + BUDGET_S
+    assert backend.shapes[:2] == [(1, 3, 64, 64)] * 2
+
+
+def test_a_runtime_that_compiles_for_each_size_is_not_asked_for_more_than_one(clock: Any) -> None:
+    backend = TimedBackend(clock, lambda _: 0.001, first_s=COMPILING_S + 1)
+    warm_up(backend, INFO, Recorded(), clock)
+    assert set(backend.shapes) == {(1, 3, 64, 64)}
+
+
+def test_no_count_exceeds_the_largest_batch(clock: Any) -> None:
+    backend = TimedBackend(clock, lambda _: 0.001)
+    warm_up(backend, BackendInfo("timed", "test", "none", "fp32", 8, max_batch=1), Recorded(), clock)
+    assert {shape[0] for shape in backend.shapes} == {1}
+
+
+@pytest.mark.parametrize("error", [DeviceOutOfMemory("no room"), BackendError("no profile takes this size")])
+def test_a_further_point_that_cannot_run_is_left_out(clock: Any, error: BackendError) -> None:
+    backend, model = TimedBackend(clock, lambda _: 0.001), Recorded()
+
+    def fault(batch: Pixels) -> None:
+        if batch.shape[-1] != 64:
+            raise error
+
+    backend.fault = fault
+    warm_up(backend, INFO, model, clock)
+    assert {padded_shape for *padded_shape, _ in map(list, model.told) for padded_shape in [tuple(padded_shape)]} == {
+        (64, 64)
+    }
+    assert len(model.told) > 1
+
+
+def test_a_device_that_is_lost_meanwhile_is_not_served(clock: Any) -> None:
+    backend = TimedBackend(clock, lambda _: 0.001)
+
+    def fault(batch: Pixels) -> None:
+        if batch.shape[-1] != 64:
+            raise BackendLost("gone")
+
+    backend.fault = fault
+    with pytest.raises(BackendLost):
+        warm_up(backend, INFO, Recorded(), clock)
+
+
+@pytest.mark.parametrize("answer", [lambda batch: batch[:, :, :8], lambda batch: batch * np.float32(np.nan)])
+def test_nonsense_is_not_served(clock: Any, answer: Callable[[Pixels], Pixels]) -> None:
+    backend = TimedBackend(clock, lambda _: 0.001)
+    backend.run = answer  # type: ignore[method-assign]
+    with pytest.raises(BackendUnavailable, match="warm-up"):
+        warm_up(backend, INFO, Recorded(), clock)
