@@ -195,3 +195,24 @@ def test_a_full_disk_is_trouble_until_there_is_room(
     store.check()
     assert store.trouble is None
     assert store.begin_next() is not None
+
+
+@pytest.mark.parametrize("name", ["results", "uploads"])
+def test_a_store_does_not_open_on_a_link_in_the_place_of_a_folder(name: str, tmp_path: Path, clock: Any) -> None:
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "jobs" / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(JobsUnavailable, match=f"something else in the place of its folder {name}"):
+        Store(tmp_path / "jobs", 20 * JOB_BYTES, 3600.0, clock).open()
+
+
+def test_a_result_is_not_written_where_a_link_leads(
+    store: Store, order: NewOrder, answer: Answer, tmp_path: Path
+) -> None:
+    id_ = store.submit(b"upload", order()).id
+    store.begin_next()
+    store._disk.results.folder.rename(tmp_path / "elsewhere")
+    store._disk.results.folder.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(JobsUnavailable, match="no link is followed"):
+        store.finish(id_, RESULT, answer)
+    assert not list((tmp_path / "elsewhere").iterdir())
