@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
+from server.shown import KEY_PREFIX, redacted
+
 request_id: ContextVar[str | None] = ContextVar("promptir_request_id", default=None)
 """Set by the API for the task that answers a request; worker threads have none."""
 
@@ -62,6 +64,8 @@ class JsonFormatter(logging.Formatter):
 
 
 def _seen(line: str) -> str:
+    if KEY_PREFIX in line:  # in a traceback or in what a library says: our own fields are without keys already
+        line = redacted(line)
     if line.isascii() and "\x7f" not in line:  # nearly always
         return line
     return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
