@@ -70,7 +70,8 @@ class InferRoute:
         path = scope["path_params"]
         with stage("upload"):
             text = await incoming.text()
-            head = await aside(lambda: read_head(text), len(text))
+            head = await aside(partial(read_head, text), len(text))
+            del text  # what was read from it stays
             document = head.document
             call = self._inference.call(
                 path["model"],
