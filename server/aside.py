@@ -10,8 +10,8 @@ T = TypeVar("T")
 
 # Below it the way to a thread and back costs more than it takes off the loop.
 QUICK_BYTES = 64 * 1024
-# To parse 60 MB holds the interpreter's lock for a tenth of a second, and makes copies: one at a time, or the loop would
-# wait behind all of them for each of its turns.
+# To parse 60 MB holds the interpreter's lock for a tenth of a second, and makes copies: one at a time, or the loop
+# would wait behind all of them for each of its turns.
 LARGE_BYTES = 4 * 2**20
 
 _one_by_one = ThreadPoolExecutor(1, "promptir-large")

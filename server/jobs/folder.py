@@ -11,6 +11,7 @@ from server.errors import DiskFull, JobsUnavailable
 
 DATABASE, UPLOADS, RESULTS = "jobs.sqlite3", "uploads", "results"
 _LOCK = "lock"
+_MAGIC = b"SQLite format 3\0"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 Identity = tuple[int, int]
@@ -45,7 +46,7 @@ class Folder:
         try:
             if any(_identity(self.path / name) != identity for name, identity in self._held.items()):
                 return "is not the one that was opened"
-            other = self.misplaced()
+            other = self.misplaced() or self._overwritten()
         except FileNotFoundError:
             return "is gone, or a part of it"
         except OSError as error:
@@ -61,6 +62,12 @@ class Folder:
                 return f"has something else in the place of its folder {name}, and no link is followed"
         return None
 
+    def _overwritten(self) -> str | None:
+        # SQLite would go on with the pages that it holds, and say so at the next start: what was taken would be lost.
+        with (self.path / DATABASE).open("rb") as file:
+            found = file.read(len(_MAGIC))
+        return None if found in (_MAGIC, b"") else "has a database that was overwritten"
+
     def is_back(self) -> bool:
         """Whether what is at its place can be used instead: a folder with jobs, or an empty one on the same disk.
 
@@ -69,6 +76,8 @@ class Folder:
         try:
             names = {path.name for path in self.path.iterdir()}
             if names.issuperset((UPLOADS, RESULTS)) and self.misplaced() is not None:
+                return False
+            if not os.access(self.path, os.W_OK):
                 return False
             return DATABASE in names or (not names and self.path.stat().st_dev == self._device)
         except OSError:

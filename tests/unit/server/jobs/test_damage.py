@@ -149,7 +149,7 @@ def test_a_database_that_was_overwritten_is_used_again_once_it_is_restored(
     store.begin_next()
     for path in (tmp_path / "jobs").glob("jobs.sqlite3*"):
         path.write_bytes(os.urandom(max(4096, path.stat().st_size)))
-    with pytest.raises(JobsUnavailable, match=r"cannot be read or written at the moment: (.*)\."):
+    with pytest.raises(JobsUnavailable, match="has a database that was overwritten"):
         store.submit(b"", order())
     for _ in range(2):
         with pytest.raises(JobsUnavailable):
@@ -216,3 +216,20 @@ def test_a_result_is_not_written_where_a_link_leads(
     with pytest.raises(JobsUnavailable, match="no link is followed"):
         store.finish(id_, RESULT, answer)
     assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_a_folder_that_turned_read_only_is_said_the_same_each_time_and_stays_open(
+    store: Store, done: str, order: NewOrder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may write whatever the permissions are, and mounts need more than a test has."""
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    for _ in range(3):
+        with pytest.raises(JobsUnavailable, match="cannot be written: it is read-only"):
+            store.check()
+        with pytest.raises(JobsUnavailable, match="cannot be written: it is read-only"):
+            store.submit(b"upload", order())
+    assert store.find(done).state is State.DONE
+    monkeypatch.undo()
+    store.check()
+    assert store.trouble is None
+    assert store.submit(b"upload", order()).state is State.QUEUED
