@@ -92,6 +92,6 @@ def test_a_colour_space_that_code_points_name_comes_back_in_avif_and_png(points:
 
 def test_a_build_without_the_library_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     data = photo()
-    monkeypatch.setattr(avif.plugin(), "SUPPORTED", False)
+    monkeypatch.setattr(avif.plugin.plugin(), "SUPPORTED", False)
     with pytest.raises(UnsupportedImage, match="not part of this server's build"):
         avif.read_header(data, MOST)
