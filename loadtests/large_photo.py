@@ -2,6 +2,7 @@
 
     python loadtests/large_photo.py                       # one photo, the shipped network: 5 minutes and more
     python loadtests/large_photo.py --jobs 2 --simulated  # two at the same time; their tiles come back as they are
+    python loadtests/large_photo.py --no-guide            # every tile keeps its own tone: what the guide costs
 
 The simulated device takes the memory of everything but the network's own run.
 """
@@ -29,10 +30,11 @@ def main() -> int:
     parser.add_argument("--width", type=int, default=6000)
     parser.add_argument("--jobs", type=int, default=1, help="photos sent at the same time; two run at a time")
     parser.add_argument("--simulated", action="store_true", help="no network: a device that takes no time")
+    parser.add_argument("--no-guide", action="store_true", help="with PROMPTIR_TONE_GUIDE=false")
     options = parser.parse_args()
     photos = [jpeg(options.height, options.width, seed) for seed in range(options.jobs)]
     with tempfile.TemporaryDirectory() as folder:
-        settings = {"jobs_folder": Path(folder) / "jobs", "threads": 1}
+        settings = {"jobs_folder": Path(folder) / "jobs", "threads": 1, "tone_guide": not options.no_guide}
         runs = Path(folder) / "runs.csv"
         with promptir(SimulatedDevice(0, 0), runs, **settings) if options.simulated else shipped(**settings) as peer:
             print(f"ready: {peer.peak_mb():.0f} MB at most")
