@@ -180,4 +180,4 @@ def metadata_within(kind: str, size: int, max_metadata_bytes: int) -> None:
 def several_frames(name: str) -> UnsupportedImage:
     """Return the error for an animation or a file of several pages, which says how to split it."""
     advice = f"split it first, for example with `magick upload.{name.lower()} frame-%03d.png`"
-    return UnsupportedImage(f"The {name} holds more than one frame, and one is taken: {advice}.")
+    return UnsupportedImage(f"The {name} contains more than one frame, and only one is accepted: {advice}.")

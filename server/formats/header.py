@@ -36,7 +36,7 @@ def probe(data: bytes, limits: LimitSettings) -> Header:
         raise EmptyUpload("The upload is empty: send the bytes of one image.")
     if len(data) > limits.max_upload_bytes:
         raise ImageTooLarge(
-            f"The upload has {len(data)} bytes; at most {limits.max_upload_bytes} are taken.",
+            f"The upload has {len(data)} bytes; at most {limits.max_upload_bytes} are accepted.",
             max_upload_bytes=limits.max_upload_bytes,
         )
     found = formats.format_of(data)
@@ -44,7 +44,7 @@ def probe(data: bytes, limits: LimitSettings) -> Header:
         header = found.read_header(data, limits.max_metadata_bytes)
     # Uploads are admitted and charged by these dimensions before they are complete, so they must be the decoded ones.
     if found.dimensions(data) not in (None, (header.height, header.width)):
-        raise UndecodableImage(f"The {found.name} states two sizes.")
+        raise UndecodableImage(f"The {found.name} states two different sizes.")
     if header.orientation >= 5:  # those that swap width and height
         header = replace(header, width=header.height, height=header.width)
     hold_against(header.height, header.width, limits)
@@ -64,6 +64,6 @@ def hold_against(height: int, width: int, limits: LimitSettings) -> None:
         )
     if width * height > limits.max_image_pixels:
         raise ImageTooLarge(
-            f"The image is {width} x {height}, {width * height} pixels; at most {limits.max_image_pixels} are taken.",
+            f"The image is {width} x {height}, {width * height} pixels; the limit is {limits.max_image_pixels}.",
             max_image_pixels=limits.max_image_pixels,
         )

@@ -35,7 +35,7 @@ def camera_raw(kind: str = "") -> UnsupportedImage:
     """Return the error for a camera's raw file, in which the only readable picture is a preview."""
     named = f"camera raw ({kind})" if kind else "camera raw"
     return UnsupportedImage(
-        f"The upload is {named}, the values of a sensor and no picture yet, which is not read here: develop it first, "
+        f"The upload is {named}, unprocessed sensor data, which is not supported: develop it first, "
         "for example with darktable, and send the TIFF, PNG or JPEG."
     )
 
@@ -51,17 +51,17 @@ def reason(data: bytes) -> str:
     """Return why a file of no known format is refused; the caller appends the formats that are read."""
     name = _starting(_OTHERS, data)
     if name == "GIF":
-        return "GIF is not read here: save the picture, or each frame of an animation, as one of the kinds that are"
+        return "GIF is not supported: save the picture, or each frame of an animation, in one of these formats"
     if name:
-        return f"{name} is not read here: convert it to one of the kinds that are"
-    return "The upload is not an image of a kind that is read here"
+        return f"{name} is not supported: convert it to one of these formats"
+    return "The upload is not an image in a supported format"
 
 
 def not_installed(known: Format) -> str:
     """Return why a file is refused whose format needs a library that is not installed."""
     return (
-        f"{known.name} is read with the extra `{known.extra}`, which this server lacks; "
-        "convert the photo to another kind"
+        f"{known.name} needs the extra `{known.extra}`, which is not installed on this server; "
+        "convert the photo to another format"
     )
 
 

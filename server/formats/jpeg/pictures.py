@@ -1,4 +1,4 @@
-"""JPEG pictures: those that stand in a file behind the first one (CIPA DC-007, Multi-Picture Format)."""
+"""JPEG pictures: further pictures that follow the first one in a file (CIPA DC-007, Multi-Picture Format)."""
 
 import struct
 from collections.abc import Iterator
@@ -13,16 +13,16 @@ GAIN_MAP_PREFIX = b"urn:iso:std:iso:ts:21496:-1\0"
 
 _ENTRIES = 0xB002
 _ENTRY_BYTES = 16
-# A phone writes two or three.
+# Phones write two or three.
 _MOST = 8
 _START = bytes((0xFF, SOI))
 
 
 def parts_behind(data: bytes, index: bytes, base: int) -> frozenset[str]:
-    """The parts that are pictures behind the first one, by what these say of themselves: iPhones say it nowhere else.
+    """Return the parts (such as gain-map) that the pictures behind the first one state in their own metadata.
 
-    `index` is the body of the segment that tells where they stand, counted from `base`; of what it gets wrong nothing
-    is said.
+    iPhones state them nowhere else. `index` is the body of the segment that lists the offsets of the pictures, relative
+    to `base`; invalid entries are ignored.
     """
     return frozenset().union(*(_own_parts(data, at) for at in _places(index, base) if data.startswith(_START, at)))
 
