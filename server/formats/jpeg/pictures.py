@@ -1,5 +1,6 @@
-"""JPEG pictures: further pictures that follow the first one in a file (CIPA DC-007, Multi-Picture Format)."""
+"""JPEG pictures: data behind the first picture, further pictures (CIPA DC-007, Multi-Picture Format) or a video."""
 
+import re
 import struct
 from collections.abc import Iterator
 
@@ -16,6 +17,13 @@ _ENTRY_BYTES = 16
 # Phones write two or three.
 _MOST = 8
 _START = bytes((0xFF, SOI))
+# The first box of an MP4 or QuickTime file (ISO/IEC 14496-12, section 4.3): its type, its brands and its possible sizes.
+_FTYP, _BRANDS = b"ftyp", re.compile(rb"[ -~]{4}.{4}([ -~]{4})*", re.DOTALL)
+_FTYP_BYTES = range(16, 256, 4)
+# Coded data contains the four bytes of the type by chance, once in gigabytes.
+_MOST_CHANCES = 16
+# A search holds the interpreter lock, so a large file is searched in pieces.
+_SEARCHED_AT_ONCE = 256 * 1024
 
 
 def parts_behind(data: bytes, index: bytes, base: int) -> frozenset[str]:
@@ -25,6 +33,21 @@ def parts_behind(data: bytes, index: bytes, base: int) -> frozenset[str]:
     to `base`; invalid entries are ignored.
     """
     return frozenset().union(*(_own_parts(data, at) for at in _places(index, base) if data.startswith(_START, at)))
+
+
+def has_video_behind(data: bytes, at: int) -> bool:
+    """Return whether an MP4 file follows behind `at`: phones of several makers append one and mention it nowhere else."""
+    chances = 0
+    while chances < _MOST_CHANCES and at < len(data):
+        found = data.find(_FTYP, at, at + _SEARCHED_AT_ONCE)
+        if found < 0:
+            at += _SEARCHED_AT_ONCE - len(_FTYP) + 1
+            continue
+        size = int.from_bytes(data[found - 4 : found], "big")
+        if size in _FTYP_BYTES and _BRANDS.fullmatch(data, found + 4, found - 4 + size):
+            return True
+        at, chances = found + 1, chances + 1
+    return False
 
 
 def _places(index: bytes, base: int) -> Iterator[int]:
