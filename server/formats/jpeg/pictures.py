@@ -17,7 +17,7 @@ _ENTRY_BYTES = 16
 # Phones write two or three.
 _MOST = 8
 _START = bytes((0xFF, SOI))
-# The first box of an MP4 or QuickTime file (ISO/IEC 14496-12, section 4.3): its type, its brands and its possible sizes.
+# The first box of an MP4 or QuickTime file (ISO/IEC 14496-12, section 4.3): type, brands and possible sizes.
 _FTYP, _BRANDS = b"ftyp", re.compile(rb"[ -~]{4}.{4}([ -~]{4})*", re.DOTALL)
 _FTYP_BYTES = range(16, 256, 4)
 # Coded data contains the four bytes of the type by chance, once in gigabytes.
@@ -36,7 +36,7 @@ def parts_behind(data: bytes, index: bytes, base: int) -> frozenset[str]:
 
 
 def has_video_behind(data: bytes, at: int) -> bool:
-    """Return whether an MP4 file follows behind `at`: phones of several makers append one and mention it nowhere else."""
+    """Return whether an MP4 file follows behind `at`, as phones of several makers append without mentioning it."""
     chances = 0
     while chances < _MOST_CHANCES and at < len(data):
         found = data.find(_FTYP, at, at + _SEARCHED_AT_ONCE)
