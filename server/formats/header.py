@@ -5,7 +5,7 @@ from dataclasses import replace
 from server import formats
 from server.errors import EmptyUpload, ImageTooLarge, UndecodableImage
 from server.formats.base import Header as Header
-from server.formats.base import several_frames
+from server.formats.base import multiple_frames_error
 from server.imaging.memory import blaming_memory
 from server.settings import LimitSettings
 
@@ -22,7 +22,7 @@ def peek(start: bytes, limits: LimitSettings) -> tuple[int, int] | None:
         return None
     size = formats.format_of(start).dimensions(start)
     if size is not None:
-        hold_against(*size, limits)
+        check_size(*size, limits)
     return size
 
 
@@ -47,13 +47,13 @@ def probe(data: bytes, limits: LimitSettings) -> Header:
         raise UndecodableImage(f"The {found.name} states two different sizes.")
     if header.orientation >= 5:  # those that swap width and height
         header = replace(header, width=header.height, height=header.width)
-    hold_against(header.height, header.width, limits)
+    check_size(header.height, header.width, limits)
     if header.frames > 1:
-        raise several_frames(header.format)
+        raise multiple_frames_error(header.format)
     return header
 
 
-def hold_against(height: int, width: int, limits: LimitSettings) -> None:
+def check_size(height: int, width: int, limits: LimitSettings) -> None:
     """Raise ImageTooLarge for a size beyond the limits, UndecodableImage for one without pixels."""
     if width < 1 or height < 1:
         raise UndecodableImage(f"The image says it is {width} x {height} pixels.")

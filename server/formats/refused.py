@@ -31,7 +31,7 @@ _OTHERS = {
 }
 
 
-def camera_raw(kind: str = "") -> UnsupportedImage:
+def camera_raw_error(kind: str = "") -> UnsupportedImage:
     """Return the error for a camera's raw file, in which the only readable picture is a preview."""
     named = f"camera raw ({kind})" if kind else "camera raw"
     return UnsupportedImage(
@@ -44,7 +44,7 @@ def refuse_camera_raw(data: bytes) -> None:
     """Raise UnsupportedImage if the first bytes are those of a camera's raw file."""
     kind = "Canon CR3" if data[4:12] == _CANON_BRAND else _starting(_CAMERA_RAW, data)
     if kind:
-        raise camera_raw(kind)
+        raise camera_raw_error(kind)
 
 
 def reason(data: bytes) -> str:

@@ -69,7 +69,7 @@ def _converted(image: PIL.Image.Image, profile: bytes) -> tuple[Bytes8, ...] | N
 
 
 def _changes_nothing(cms: Any, transform: Any) -> bool:
-    # Rounding alone can change a sample by one. The name is no criterion: "Linear sRGB" is another space.
+    # Rounding alone can change a sample by one. The name is unreliable: "Linear sRGB" is another space.
     steps = np.linspace(0, 255, _PROBED_STEPS).astype(np.uint8)
     probes = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(_PROBED_STEPS, -1, 3)
     converted = np.asarray(cms.applyTransform(PIL.Image.fromarray(probes), transform))

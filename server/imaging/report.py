@@ -13,7 +13,7 @@ from server.imaging.assembly import Samples
 ROWS_AT_ONCE = 256
 
 Degradations = Mapping[str, float]
-"""The probability of each degradation that the network can detect; they are independent of one another."""
+"""The probability of each degradation that the network can detect; several may be present at once."""
 LevelWeights = tuple[tuple[float, ...], ...]
 """For each decoder level, from coarse to fine, the share of each learnt prompt component; a level sums to 1."""
 

@@ -7,7 +7,7 @@ import PIL.Image
 from PIL import BmpImagePlugin
 
 from server.errors import UndecodableImage
-from server.formats.base import Header, Planes, metadata_within
+from server.formats.base import Header, Planes, check_metadata_size
 from server.formats.bmp.fields import decode_fields, find_fields
 from server.formats.samples import decode_with_opencv, planes_of
 from server.imaging.colour_chunks import profile_of
@@ -52,7 +52,7 @@ def _metadata(data: bytes, max_metadata_bytes: int) -> Metadata:
     space = header[_SPACE_AT : _SPACE_AT + 4]
     if len(header) >= _V5_BYTES and space == _EMBEDDED:
         offset, length = struct.unpack_from("<II", header, _PROFILE_AT)
-        metadata_within("colour profile", length, max_metadata_bytes)
+        check_metadata_size("colour profile", length, max_metadata_bytes)
         start = _FILE_HEADER + offset
         return Metadata(icc_profile=data[start : start + length] or None)
     if len(header) >= _V4_BYTES and space == _CALIBRATED:

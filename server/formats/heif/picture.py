@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from server.errors import ImageTooLarge, UndecodableImage, UnsupportedImage
-from server.formats.base import metadata_within, several_frames
+from server.formats.base import check_metadata_size, multiple_frames_error
 from server.formats.heif.boxes import Box, BrokenBoxError, Fields
 from server.formats.heif.code_points import code_points
 from server.formats.heif.coded_size import Size, av1_sizes, hevc_sizes
@@ -76,7 +76,7 @@ def read_picture(data: bytes, name: str, max_metadata_bytes: int) -> Picture:
     try:
         items = read_items(data)
         if items.frames > 1:
-            raise several_frames(name)
+            raise multiple_frames_error(name)
         return _read(items, name, max_metadata_bytes)
     except BrokenBoxError as error:
         raise UndecodableImage(f"The {name} is cut off, or its tables are malformed: {error}.") from error
@@ -238,15 +238,15 @@ def _signed(number: int) -> int:
 def _metadata(items: Items, primary: Item, max_metadata_bytes: int) -> Metadata:
     colours = {items.data[box.body : box.body + 4]: box for box in reversed(primary.properties) if box.kind == b"colr"}
     profile = next((box for kind, box in colours.items() if kind in _PROFILES), None)
-    metadata_within("colour profile", 0 if profile is None else profile.end - profile.body, max_metadata_bytes)
+    check_metadata_size("colour profile", 0 if profile is None else profile.end - profile.body, max_metadata_bytes)
     block = xmp = None
     for number in items.sources(b"cdsc", {items.primary}):
         item = _known(items, number)
         if item.kind == b"Exif":
-            metadata_within("EXIF", item.size, max_metadata_bytes)
+            check_metadata_size("EXIF", item.size, max_metadata_bytes)
             block = block or _exif_block(items.content(item))
         elif item.kind == b"mime" and item.content_type == _XMP:
-            metadata_within("XMP", item.size, max_metadata_bytes)
+            check_metadata_size("XMP", item.size, max_metadata_bytes)
             xmp = xmp or items.content(item)
     return Metadata(
         icc_profile=None if profile is None else items.data[profile.body + 4 : profile.end],

@@ -10,7 +10,7 @@ import PIL.Image
 from PIL import JpegImagePlugin
 
 from server.errors import UndecodableImage, UnsupportedImage
-from server.formats.base import Header, Planes, metadata_within
+from server.formats.base import Header, Planes, check_metadata_size
 from server.formats.jpeg.markers import (
     APP0,
     APP1,
@@ -204,7 +204,7 @@ def _profile(data: bytes, segments: list[Segment], max_metadata_bytes: int) -> b
         for body in _bodies(data, segments, APP2, _ICC_PREFIX):
             pieces.setdefault(body[0], body[2:])
             expected = body[1]
-    metadata_within("colour profile", sum(map(len, pieces.values())), max_metadata_bytes)
+    check_metadata_size("colour profile", sum(map(len, pieces.values())), max_metadata_bytes)
     if not pieces or sorted(pieces) != list(range(1, expected + 1)):
         return None
     return b"".join(pieces[number] for number in sorted(pieces))

@@ -9,7 +9,7 @@ import numpy as np
 from isal import isal_zlib
 
 from server.errors import ImageTooLarge, UndecodableImage
-from server.formats.base import Header, Planes, metadata_within
+from server.formats.base import Header, Planes, check_metadata_size
 from server.formats.png.pixels import GREY, GREY_ALPHA, PALETTE, RGB, RGB_ALPHA, PackedPixels, decode_pixels
 from server.formats.png.writer import SIGNATURE, XMP_KEYWORD
 from server.imaging import exif
@@ -124,7 +124,7 @@ def _ancillary(data: bytes, chunk: _Chunk | None, most: int) -> bytes:
     # Damaged metadata is left out and the image is still read; the decoder checks the chunks of pixels.
     if chunk is None:
         return b""
-    metadata_within(chunk.kind.decode("latin-1"), chunk.length, most)
+    check_metadata_size(chunk.kind.decode("latin-1"), chunk.length, most)
     return _body(data, chunk) if _is_sound(data, chunk) else b""
 
 
@@ -160,5 +160,5 @@ def _inflate(data: bytes, kind: str, max_metadata_bytes: int) -> bytes | None:
         body = inflater.decompress(data, max_metadata_bytes + 1)
     except zlib.error:
         return None
-    metadata_within(kind, len(body), max_metadata_bytes)
+    check_metadata_size(kind, len(body), max_metadata_bytes)
     return body if inflater.eof else None

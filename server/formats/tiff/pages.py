@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from server.errors import UnsupportedImage
-from server.formats.refused import camera_raw
+from server.formats.refused import camera_raw_error
 from server.formats.tiff import tags
 from server.imaging import tiff_directory
 from server.imaging.tiff_directory import BrokenDirectoryError, Directory
@@ -76,8 +76,8 @@ def _is_whole_picture(directory: Directory) -> bool:
 
 def _refuse_sensor_values(directory: Directory, first: Directory) -> None:
     if tags.DNG_VERSION in directory.entries:
-        raise camera_raw("DNG")
+        raise camera_raw_error("DNG")
     is_raw = directory.integer(tags.PHOTOMETRIC, 0) in _SENSOR_VALUES
     if is_raw or directory.integer(tags.COMPRESSION, 1) in _SENSOR_COMPRESSIONS:
         make = first.entries[tags.MAKE].raw.upper() if tags.MAKE in first.entries else b""
-        raise camera_raw(next((kind for start, kind in _KINDS.items() if make.startswith(start)), ""))
+        raise camera_raw_error(next((kind for start, kind in _KINDS.items() if make.startswith(start)), ""))

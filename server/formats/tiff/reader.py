@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import TiffImagePlugin
 
 from server.errors import UndecodableImage, UnsupportedImage
-from server.formats.base import Header, Planes, metadata_within
+from server.formats.base import Header, Planes, check_metadata_size
 from server.formats.samples import ROWS_AT_ONCE, planes_of_picture
 from server.formats.tiff import pages, tags
 from server.formats.tiff.layout import Layout, check_places, layout_of, places
@@ -35,7 +35,7 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
     """Read the directory of the picture; every page that is not a smaller copy or a mask of another one is counted."""
     directory, page_count = _picture(data)
     for tag, kind in ((tags.ICC_PROFILE, "colour profile"), (tags.XMP, "XMP")):
-        metadata_within(kind, len(_raw(directory, tag)), max_metadata_bytes)
+        check_metadata_size(kind, len(_raw(directory, tag)), max_metadata_bytes)
     depth = max(directory.integers(tags.BITS), default=1)
     _check_kind(directory, depth)
     layout = layout_of(directory)
@@ -44,7 +44,7 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
     xmp = _raw(directory, tags.XMP)
     turned_by = orientation.of_directory(directory) or orientation.of_xmp(xmp) or orientation.UPRIGHT
     block = exif.from_tiff(data, directory, is_upright=turned_by == orientation.UPRIGHT)
-    metadata_within("EXIF", len(block or b""), max_metadata_bytes)
+    check_metadata_size("EXIF", len(block or b""), max_metadata_bytes)
     is_grey = photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO)
     colours = 1 if is_grey else 3
     return Header(
