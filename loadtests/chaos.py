@@ -40,7 +40,7 @@ async def main() -> int:
     for _, row in rows:
         print(details(row))
     if arguments.json is not None:
-        figures = {name: vars(row) | {"tally": vars(row.tally), "sound": row.sound} for name, row in rows}
+        figures = {name: vars(row) | {"counts": vars(row.counts), "sound": row.sound} for name, row in rows}
         arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
     return int(not all(row.sound for _, row in rows))
 
@@ -53,18 +53,18 @@ def complain(log: Path) -> None:
 
 def line(row: Row) -> str:
     """A line of the table."""
-    tally = row.tally
-    again, told = tally.again.total(), tally.told.total()
-    figures = (row.faults, tally.requests, tally.restored, again, tally.accepted, tally.done, told, tally.lost)
-    return f"| {row.fault} | " + " | ".join(map(str, (*figures, tally.wrong, f"{tally.longest_s:.2f}"))) + " |"
+    counts = row.counts
+    again, told = counts.again.total(), counts.told.total()
+    figures = (row.faults, counts.requests, counts.restored, again, counts.accepted, counts.done, told, counts.lost)
+    return f"| {row.fault} | " + " | ".join(map(str, (*figures, counts.wrong, f"{counts.longest_s:.2f}"))) + " |"
 
 
 def details(row: Row) -> str:
     """Why requests were sent again, and what should not have been."""
-    tally = row.tally
-    said = {**tally.again, **tally.told, **row.notes}
+    counts = row.counts
+    said = {**counts.again, **counts.told, **row.notes}
     text = f"{row.fault}: " + (", ".join(f"{times} x {what}" for what, times in said.items()) or "nothing sent again")
-    faults = [f"{times} x {what}" for what, times in tally.unexpected.items()] + row.violations
+    faults = [f"{times} x {what}" for what, times in counts.unexpected.items()] + row.violations
     return text + (f"; NOT EXPLAINED: {', '.join(faults)}" if faults else "")
 
 

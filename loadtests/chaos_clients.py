@@ -35,7 +35,7 @@ HEIGHT, WIDTH = 40, 56
 
 
 @dataclass
-class Tally:
+class Counts:
     """What the clients saw."""
 
     requests: int = 0
@@ -62,7 +62,7 @@ class Crowd:
 
     url: str
     session: aiohttp.ClientSession
-    tally: Tally = field(default_factory=Tally)
+    counts: Counts = field(default_factory=Counts)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     jobs: list[tuple[str, np.ndarray]] = field(default_factory=list)
     """Where accepted jobs are found, and their pixels."""
@@ -81,10 +81,10 @@ class Crowd:
         """Submit jobs one after the other; what became of them is asked by `settle`."""
         while not self.stop.is_set():
             picture = next(pictures)
-            self.tally.requests += 1
+            self.counts.requests += 1
             outcome, _, headers = await self._post("/v1/jobs", encoded(picture))
             if outcome == "202":
-                self.tally.accepted += 1
+                self.counts.accepted += 1
                 self.jobs.append((headers["Location"], picture))
             else:
                 self._note(outcome)
@@ -97,7 +97,7 @@ class Crowd:
                 async with asyncio.timeout(PATIENCE_S):
                     await self._fetch(place, picture)
             except TimeoutError:
-                self.tally.lost += 1
+                self.counts.lost += 1
         self.jobs.clear()
 
     async def state(self, place: str) -> tuple[str, dict[str, Any]]:
@@ -113,30 +113,30 @@ class Crowd:
         if state == "failed":
             state = str(document["problem"]["type"]).rpartition(":")[2]
         if state != "done":
-            (self.tally.told if state in self.explained else self.tally.unexpected)[f"job {state}"] += 1
+            (self.counts.told if state in self.explained else self.counts.unexpected)[f"job {state}"] += 1
             return
         async with self.session.get(f"{self.url}{place}/result") as response:
             data = await response.read()
-        self.tally.done += 1
-        self.tally.wrong += response.status != 200 or not shows(data, picture)
+        self.counts.done += 1
+        self.counts.wrong += response.status != 200 or not shows(data, picture)
         await self.session.delete(self.url + place)
 
     async def _until_restored(self, picture: np.ndarray) -> None:
         body, began = encoded(picture), time.monotonic()
         while time.monotonic() < began + PATIENCE_S:
-            self.tally.requests += 1
+            self.counts.requests += 1
             outcome, data, _ = await self._post("/restore", body)
             if outcome == "200":
-                self.tally.restored += 1
-                self.tally.wrong += not shows(data, picture)
-                self.tally.longest_s = max(self.tally.longest_s, time.monotonic() - began)
+                self.counts.restored += 1
+                self.counts.wrong += not shows(data, picture)
+                self.counts.longest_s = max(self.counts.longest_s, time.monotonic() - began)
                 return
             self._note(outcome)
             await asyncio.sleep(PAUSE_S)
-        self.tally.lost += 1
+        self.counts.lost += 1
 
     def _note(self, outcome: str) -> None:
-        (self.tally.again if outcome in RETRYABLE | {BROKEN, ABSENT} else self.tally.unexpected)[outcome] += 1
+        (self.counts.again if outcome in RETRYABLE | {BROKEN, ABSENT} else self.counts.unexpected)[outcome] += 1
 
     async def _post(self, path: str, body: bytes) -> tuple[str, bytes, Any]:
         began = time.monotonic()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
-from chaos_clients import Crowd, Tally, crowd, encoded, pictures
+from chaos_clients import Counts, Crowd, crowd, encoded, pictures
 from chaos_sockets import attack
 from chaos_subject import Subject, alive
 
@@ -30,18 +30,18 @@ class Row:
     """What one kind of fault came to."""
 
     fault: str
-    tally: Tally
+    counts: Counts
     faults: int
     notes: dict[str, object] = field(default_factory=dict)
     violations: list[str] = field(default_factory=list)
-    """What was promised and not kept, beside what the tally counts."""
+    """What was promised and not kept, beside what the counts counts."""
 
     @property
     def sound(self) -> bool:
         """Whether nothing was wrong, lost or unexplained, and there was something to see."""
-        tally = self.tally
-        nothing = not (self.faults and tally.restored)
-        return not (nothing or tally.wrong or tally.lost or tally.unexpected or self.violations)
+        counts = self.counts
+        nothing = not (self.faults and counts.restored)
+        return not (nothing or counts.wrong or counts.lost or counts.unexpected or self.violations)
 
 
 Fault = Callable[[Path, float], Awaitable[Row]]
@@ -56,7 +56,7 @@ async def kill(folder: Path, seconds: float) -> Row:
             await subject.kill()
             kills += 1
             await subject.start()
-    return Row("kill -9 of the server", clients.tally, kills)
+    return Row("kill -9 of the server", clients.counts, kills)
 
 
 async def terminate(folder: Path, seconds: float) -> Row:
@@ -72,7 +72,7 @@ async def terminate(folder: Path, seconds: float) -> Row:
             violations += [f"exit code {code}"] * (code != 0)
             await subject.start()
     violations += [f"{cut} cut off that were sent before SIGTERM"] * bool(cut)
-    return Row("SIGTERM", clients.tally, ends, {"cut off": cut}, violations)
+    return Row("SIGTERM", clients.counts, ends, {"cut off": cut}, violations)
 
 
 def of_device(name: str, fault: str, share: float, *flags: str) -> Fault:
@@ -84,7 +84,7 @@ def of_device(name: str, fault: str, share: float, *flags: str) -> Fault:
                 for _ in _while(seconds, lambda: subject.faults == 0):
                     await asyncio.sleep(LOOK_S)
             code = await subject.drain()
-        return Row(name, clients.tally, subject.faults, {}, [f"exit code {code}"] * (code != 0))
+        return Row(name, clients.counts, subject.faults, {}, [f"exit code {code}"] * (code != 0))
 
     return inject
 
@@ -94,7 +94,7 @@ async def slow(folder: Path, seconds: float) -> Row:
     flags = ("--upload-stall-s", "1")
     async with alive(Subject(folder, flags=flags)) as subject, crowd(subject.url) as clients:
         ends = await attack(subject.port, ("slow head", "slow body"), seconds)
-    return Row("slow-loris", clients.tally, ends.total(), dict(ends))
+    return Row("slow-loris", clients.counts, ends.total(), dict(ends))
 
 
 async def half_closed(folder: Path, seconds: float) -> Row:
@@ -106,7 +106,7 @@ async def half_closed(folder: Path, seconds: float) -> Row:
         violations = [] if await _until_idle(subject) else ["uploads of those who left are still counted"]
     wrong = ends.pop("wrong", 0)
     violations += [f"{wrong} wrong answers on half-closed connections"] * bool(wrong)
-    return Row("half-closed and reset sockets", clients.tally, ends.total(), dict(ends), violations)
+    return Row("half-closed and reset sockets", clients.counts, ends.total(), dict(ends), violations)
 
 
 async def full_disk(folder: Path, seconds: float) -> Row:
@@ -127,9 +127,9 @@ async def full_disk(folder: Path, seconds: float) -> Row:
     finally:
         if with_disk:
             subprocess.run(["umount", folder / "disk"], check=True)  # noqa: S607
-    refused = sum(times for outcome, times in clients.tally.again.items() if "full" in outcome)
+    refused = sum(times for outcome, times in clients.counts.again.items() if "full" in outcome)
     violations = ["no job was refused"] * (refused == 0)
-    return Row("full disk for jobs" if with_disk else "full budget for jobs", clients.tally, fills, {}, violations)
+    return Row("full disk for jobs" if with_disk else "full budget for jobs", clients.counts, fills, {}, violations)
 
 
 async def clock(folder: Path, seconds: float) -> Row:
@@ -141,7 +141,7 @@ async def clock(folder: Path, seconds: float) -> Row:
         for _ in _while(seconds):
             violations += await _around_a_jump(subject, clients)
             jumps += 3
-    return Row("clock jump", clients.tally, jumps, {}, violations)
+    return Row("clock jump", clients.counts, jumps, {}, violations)
 
 
 async def _around_a_jump(subject: Subject, clients: Crowd) -> list[str]:

@@ -98,7 +98,7 @@ def test_a_file_that_is_broken_or_gone_changes_nothing(site: Site, caplog: pytes
         site.now += LOOK_S
         assert site.enter(key).name == "ada"
     assert [record.message for record in caplog.records if record.levelno == logging.ERROR] == [
-        "the keys stay as they were"
+        "the keys file cannot be read; the loaded keys stay valid"
     ]
     site.path.unlink()
     site.now += LOOK_S

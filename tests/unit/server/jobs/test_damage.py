@@ -66,7 +66,7 @@ KINDS = ["emptied", "cut", "grown", "gone", "link", "pipe", "folder", "device", 
 @pytest.mark.parametrize("kind", [*KINDS, "changed"])
 def test_a_result_that_is_not_what_was_stored_is_never_given(kind: str, store: Store, done: str) -> None:
     replace(store._disk.results.folder / done, kind)
-    with pytest.raises(JobDamaged, match=f"stored result of the job {done} is not what it was"):
+    with pytest.raises(JobDamaged, match=f"stored result of the job {done} has changed on the disk"):
         store.open_result(done)
     assert store.trouble is None
     assert store.give_up(done) is State.DONE
