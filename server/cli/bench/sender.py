@@ -19,7 +19,7 @@ _PROBLEM = "application/problem+json"
 class Answer:
     """Outcome of one request; times are seconds of time.perf_counter.
 
-    `outcome` is the HTTP status, with the slug of a problem document ("429 queue-full"), or the error that broke the connection.
+    `outcome` is the HTTP status, with the slug of a problem document ("429 queue-full"), or the connection error.
     """
 
     kind: int
