@@ -1,7 +1,7 @@
-"""Chaos: faults in a running server under load, and what its clients get: docs/reliability.md.
+"""Chaos test: injects faults into a server under load and checks what its clients get (docs/reliability.md).
 
-Run as `python loadtests/chaos.py [FAULT ...] [--seconds 30] [--json FILE]`; it ends with 1 if anything was answered
-wrongly, lost or not explained by the fault.
+Run as `python loadtests/chaos.py [FAULT ...] [--seconds 30] [--json FILE]`; it exits with 1 if any response was wrong,
+lost or not explained by the fault.
 """
 
 import argparse
@@ -18,11 +18,11 @@ SHOWN_LINES = 20
 
 
 async def main() -> int:
-    """Do one fault after the other, each to a server of its own, and print the figures as Markdown."""
+    """Inject one fault after the other, each into a new server, and print the figures as Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("faults", nargs="*", metavar="FAULT", help=f"of {', '.join(FAULTS)}; all unless given")
-    parser.add_argument("--seconds", type=float, default=SECONDS, metavar="S", help="of each fault (30)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure")
+    parser.add_argument("faults", nargs="*", metavar="FAULT", help=f"some of {', '.join(FAULTS)}; default: all")
+    parser.add_argument("--seconds", type=float, default=SECONDS, metavar="S", help="duration of each fault (30)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures as JSON")
     arguments = parser.parse_args()
     if unknown := set(arguments.faults) - set(FAULTS):
         parser.error(f"no such fault: {', '.join(sorted(unknown))}")
@@ -46,13 +46,13 @@ async def main() -> int:
 
 
 def complain(log: Path) -> None:
-    """Show what the server had to say."""
+    """Print the server's warnings and errors."""
     lines = [line[:1000] for line in log.read_text().splitlines() if '"level": "INFO"' not in line]
     print("\n".join(lines[-SHOWN_LINES:]), file=sys.stderr)
 
 
 def line(row: Row) -> str:
-    """A line of the table."""
+    """Format a row of the table."""
     counts = row.counts
     again, told = counts.again.total(), counts.told.total()
     figures = (row.faults, counts.requests, counts.restored, again, counts.accepted, counts.done, told, counts.lost)
@@ -60,10 +60,10 @@ def line(row: Row) -> str:
 
 
 def details(row: Row) -> str:
-    """Why requests were sent again, and what should not have been."""
+    """Format the reasons for repeated requests, and unexpected outcomes."""
     counts = row.counts
     said = {**counts.again, **counts.told, **row.notes}
-    text = f"{row.fault}: " + (", ".join(f"{times} x {what}" for what, times in said.items()) or "nothing sent again")
+    text = f"{row.fault}: " + (", ".join(f"{times} x {what}" for what, times in said.items()) or "nothing repeated")
     faults = [f"{times} x {what}" for what, times in counts.unexpected.items()] + row.violations
     return text + (f"; NOT EXPLAINED: {', '.join(faults)}" if faults else "")
 

@@ -50,7 +50,7 @@ class Budget:
             )
         if (mine := used.get(owner, 0)) + more_bytes > (most := self.most(owner, used)):
             raise self._full(
-                f"The jobs of this key use {mine} bytes; the limit for one key is {most} at the moment.",
+                f"The jobs of this key use {mine} bytes; the limit is {most} at the moment, so that others have room.",
                 wait_s(owner),
             )
 
