@@ -27,7 +27,7 @@ async def main() -> int:
     if unknown := set(arguments.faults) - set(FAULTS):
         parser.error(f"no such fault: {', '.join(sorted(unknown))}")
     rows = []
-    print("| fault | times | requests | restored | sent again | jobs accepted | done | told why not | lost | wrong "
+    print("| fault | times | requests | restored | retried | jobs accepted | done | reported failed | lost | wrong "
           "| longest s |\n|---|---|---|---|---|---|---|---|---|---|---|")  # fmt: skip
     for name in arguments.faults or FAULTS:
         with tempfile.TemporaryDirectory() as folder:
@@ -54,15 +54,24 @@ def complain(log: Path) -> None:
 def line(row: Row) -> str:
     """Format a row of the table."""
     counts = row.counts
-    again, told = counts.again.total(), counts.told.total()
-    figures = (row.faults, counts.requests, counts.restored, again, counts.accepted, counts.done, told, counts.lost)
+    retried, reported = counts.retried.total(), counts.reported.total()
+    figures = (
+        row.faults,
+        counts.requests,
+        counts.restored,
+        retried,
+        counts.accepted,
+        counts.done,
+        reported,
+        counts.lost,
+    )
     return f"| {row.fault} | " + " | ".join(map(str, (*figures, counts.wrong, f"{counts.longest_s:.2f}"))) + " |"
 
 
 def details(row: Row) -> str:
     """Format the reasons for repeated requests, and unexpected outcomes."""
     counts = row.counts
-    said = {**counts.again, **counts.told, **row.notes}
+    said = {**counts.retried, **counts.reported, **row.notes}
     text = f"{row.fault}: " + (", ".join(f"{times} x {what}" for what, times in said.items()) or "nothing repeated")
     faults = [f"{times} x {what}" for what, times in counts.unexpected.items()] + row.violations
     return text + (f"; NOT EXPLAINED: {', '.join(faults)}" if faults else "")

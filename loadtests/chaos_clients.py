@@ -44,13 +44,13 @@ class Counts:
     """Responses with status 200 and wrong pixels."""
     lost: int = 0
     """Images that were never restored, and accepted jobs that neither finished nor reported a reason."""
-    again: Counter[str] = field(default_factory=Counter)
+    retried: Counter[str] = field(default_factory=Counter)
     """Reasons for repeated requests."""
     unexpected: Counter[str] = field(default_factory=Counter)
     """Outcomes that the fault does not explain."""
     accepted: int = 0
     done: int = 0
-    told: Counter[str] = field(default_factory=Counter)
+    reported: Counter[str] = field(default_factory=Counter)
     """Accepted jobs that failed, by the reported problem."""
     longest_s: float = 0.0
     """Longest time from the first attempt to the result."""
@@ -113,7 +113,7 @@ class Crowd:
         if state == "failed":
             state = str(document["problem"]["type"]).rpartition(":")[2]
         if state != "done":
-            (self.counts.told if state in self.explained else self.counts.unexpected)[f"job {state}"] += 1
+            (self.counts.reported if state in self.explained else self.counts.unexpected)[f"job {state}"] += 1
             return
         async with self.session.get(f"{self.url}{place}/result") as response:
             data = await response.read()
@@ -136,7 +136,7 @@ class Crowd:
         self.counts.lost += 1
 
     def _note(self, outcome: str) -> None:
-        (self.counts.again if outcome in RETRYABLE | {BROKEN, ABSENT} else self.counts.unexpected)[outcome] += 1
+        (self.counts.retried if outcome in RETRYABLE | {BROKEN, ABSENT} else self.counts.unexpected)[outcome] += 1
 
     async def _post(self, path: str, body: bytes) -> tuple[str, bytes, Any]:
         began = time.monotonic()

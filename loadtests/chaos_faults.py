@@ -127,7 +127,7 @@ async def full_disk(folder: Path, seconds: float) -> Row:
     finally:
         if with_disk:
             subprocess.run(["umount", folder / "disk"], check=True)  # noqa: S607
-    refused = sum(times for outcome, times in clients.counts.again.items() if "full" in outcome)
+    refused = sum(times for outcome, times in clients.counts.retried.items() if "full" in outcome)
     violations = ["no job was refused"] * (refused == 0)
     return Row("full disk for jobs" if with_disk else "full budget for jobs", clients.counts, fills, {}, violations)
 

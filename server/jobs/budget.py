@@ -11,7 +11,7 @@ WaitS = Callable[[str | None], float]
 """Seconds until the next result expires: of one owner, or of all for None."""
 
 
-def _nobody() -> Collection[str]:
+def _no_clients() -> Collection[str]:
     return ()
 
 
@@ -25,7 +25,7 @@ class Budget:
     """
 
     max_bytes: int
-    clients: Callable[[], Collection[str]] = _nobody
+    clients: Callable[[], Collection[str]] = _no_clients
     """Returns the names of the clients that share the budget."""
 
     def check(self, more_bytes: int, used_bytes: int, wait_s: WaitS) -> None:

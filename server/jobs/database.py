@@ -160,12 +160,12 @@ class Database:
         problem: Problem | None = None,
     ) -> bool:
         """Give an unfinished job its final state; returns False if it is gone or already finished."""
-        told = None if answer is None else _ANSWER.dump_json(answer).decode()
-        why = None if problem is None else json.dumps(problem)
+        answer_json = None if answer is None else _ANSWER.dump_json(answer).decode()
+        problem_json = None if problem is None else json.dumps(problem)
         changed = self._connection.execute(
             "UPDATE jobs SET state = ?, bytes = ?, expires_at = ?, answer = ?, problem = ? "
             "WHERE id = ? AND state IN (?, ?)",
-            (state, used_bytes, expires_at, told, why, id_, *_UNFINISHED),
+            (state, used_bytes, expires_at, answer_json, problem_json, id_, *_UNFINISHED),
         ).rowcount
         return changed == 1
 

@@ -68,9 +68,9 @@ class SpanTrace:
         self._span = span
         self._context = trace.set_span_in_context(span)
         self._epoch_ns = time.time_ns() - time.monotonic_ns()
-        told = span.get_span_context()
-        self.trace_id = trace.format_trace_id(told.trace_id)
-        self.exemplar: dict[str, str] | None = {"trace_id": self.trace_id} if told.trace_flags.sampled else None
+        context = span.get_span_context()
+        self.trace_id = trace.format_trace_id(context.trace_id)
+        self.exemplar: dict[str, str] | None = {"trace_id": self.trace_id} if context.trace_flags.sampled else None
 
     def add(self, name: str, began: float, ended: float) -> None:
         """Add a child span from `began` to `ended`, in seconds of time.monotonic."""

@@ -73,9 +73,7 @@ def run_on_ray(
     overwrite: bool,
 ) -> None:
     """Restore all inputs on the cluster of RAY_ADDRESS, or on this machine; raises RunEnded if Ray fails."""
-    os.environ.setdefault(
-        "RAY_USAGE_STATS_ENABLED", "0"
-    )  # a tool that handles private photos sends no usage statistics
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # photos are private, so nothing is reported
     try:
         import ray
         import ray.data
