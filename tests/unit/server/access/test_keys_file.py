@@ -72,7 +72,7 @@ def test_a_key_that_stands_there_by_mistake_is_not_repeated(tmp_path: Path) -> N
     assert "secret" not in str(refused.value)
     with pytest.raises(KeysUnavailable, match="cannot be read: No such file"):
         read_keys(tmp_path / "none")
-    with pytest.raises(KeysUnavailable, match="no name for a key"):
+    with pytest.raises(KeysUnavailable, match="not a valid key name"):
         new_key("two words", Terms())
 
 
