@@ -28,7 +28,7 @@ class Line:
         return self.ours / self.reference if self.ours is not None and self.reference else None
 
     def as_json(self) -> dict[str, Any]:
-        """All fields, and the ratio."""
+        """Return all fields and the ratio."""
         return {**asdict(self), "ratio": self.ratio}
 
     def __str__(self) -> str:

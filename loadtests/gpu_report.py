@@ -210,7 +210,7 @@ def measure_one(way: Way, network: RestorationNetwork, image: Tensor, limits: Li
 
 
 def measure_limits(device: torch.device) -> Limits:
-    """An FP16 matrix product (two operations a multiply-add), and a copy (each byte is read and written)."""
+    """Time an FP16 matrix product (two operations per multiply-add) and a copy (each byte is read and written)."""
     side = MATRIX_SIDE[device.type]
     a, b = (torch.randn(side, side, device=device).half() for _ in range(2))
     product_s = seconds_of(lambda: a @ b, device)

@@ -188,7 +188,7 @@ def _kinds() -> list[Kind]:
 
 
 def _simulation() -> Any:
-    """The simulation that the tests of the batcher run."""
+    """Import the simulation from the tests of the batcher."""
     path = ROOT / "tests" / "unit" / "server" / "scheduling" / "simulation" / "conftest.py"
     spec = importlib.util.spec_from_file_location("simulation", path)
     if spec is None or spec.loader is None:

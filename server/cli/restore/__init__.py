@@ -32,9 +32,7 @@ INTERRUPTED = 130  # shell convention: 128 + SIGINT
 def add_command(commands: Any) -> None:
     """Add `restore` to the command line."""
     parser: argparse.ArgumentParser = commands.add_parser(
-        "restore",
-        help="restore files, folders, patterns or lists of photos",
-        usage="%(prog)s [options] IN [IN ...] OUT",
+        "restore", help="restore files, folders, patterns or lists", usage="%(prog)s [options] IN [IN ...] OUT"
     )
     parser.add_argument(
         "files",
@@ -53,16 +51,10 @@ def add_command(commands: Any) -> None:
         action="store_true",
         help="skip photos whose result exists, to continue an interrupted run",
     )
-    parser.add_argument(
-        "--jobs", type=_positive, metavar="N", help="photos restored at the same time; with ray, workers"
-    )
-    parser.add_argument(
-        "--failures", type=Path, metavar="FILE", help="write each failed photo and the reason to FILE, one per line"
-    )
+    parser.add_argument("--jobs", type=_positive, metavar="N", help="photos restored in parallel; with ray, workers")
+    parser.add_argument("--failures", type=Path, metavar="FILE", help="write failed photos and reasons to FILE")
     parser.add_argument("--server", metavar="URL", help="restore with this server")
-    parser.add_argument(
-        "--api-key-file", type=Path, metavar="FILE", help="file whose first line is the server's API key"
-    )
+    parser.add_argument("--api-key-file", type=Path, metavar="FILE", help="file with the server's API key in line 1")
     parser.add_argument("--engine", choices=["local", "ray"], default="local", help="ray: workers on several machines")
     parser.add_argument("--quality", type=int, default=DEFAULT_QUALITY, choices=range(1, 101), metavar="1..100")
     parser.add_argument(
@@ -79,13 +71,7 @@ def add_command(commands: Any) -> None:
         choices=list(MetadataPolicy),
         help="what happens to EXIF and XMP",
     )
-    parser.add_argument(
-        "--strength",
-        type=float,
-        default=1.0,
-        metavar="0..1",
-        help="blend between the photo (0) and its restoration (1)",
-    )
+    parser.add_argument("--strength", type=float, default=1.0, metavar="0..1", help="0: the photo, 1: its restoration")
     parser.add_argument("--tile", type=int, metavar="PIXELS", help="longest side of a tile of a large photo")
     parser.add_argument("--overlap", type=int, metavar="PIXELS", help="least overlap of neighbouring tiles")
     add_settings(parser, {"backend", "limits"})
