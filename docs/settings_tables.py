@@ -1,4 +1,4 @@
-"""The tables of docs/configuration.md, written from Settings: `make monitoring` runs it, a test compares."""
+"""The tables of docs/settings.md, written from Settings: `make monitoring` runs it, a test compares."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 from server.settings import PREFIX, Settings, environment_names, is_secret
 
 PROJECT = Path(__file__).resolve().parents[1]
-CONFIGURATION = PROJECT / "docs/configuration.md"
+CONFIGURATION = PROJECT / "docs/settings.md"
 BEGIN, END = "<!-- settings: begin -->", "<!-- settings: end -->"
 KINDS = {"integer": "whole number", "number": "number", "string": "text"}
 BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}

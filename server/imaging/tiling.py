@@ -15,7 +15,7 @@ from server.errors import InvalidRequest
 Weights = NDArray[np.float32]
 
 DEFAULT_TILE = 512
-"""Longest side of a tile unless asked for. docs/tiling.md has the table it was chosen from."""
+"""Longest side of a tile unless asked for. docs/large-photos.md has the table it was chosen from."""
 DEFAULT_OVERLAP = 32
 """Pixels that neighbours share at least, from the same table."""
 SMALLEST_TILE = 64

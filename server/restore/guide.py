@@ -13,7 +13,7 @@ from server.imaging import tiling
 from server.imaging.tiling import Axis, Grid, Tile
 
 SIGMA_CELLS = 2.5
-"""Of the low frequencies that are the frame's: docs/tiling.md has the table it was chosen from."""
+"""Of the low frequencies that are the frame's: docs/large-photos.md has the table it was chosen from."""
 MEDIAN_CELLS = 5
 """A streak of rain that one of the runs left is no tone, and is gone from a median of so many cells by as many."""
 FAINT = 1.5 / 255

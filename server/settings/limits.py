@@ -48,11 +48,11 @@ class LimitSettings(Group):
         default=None,
         gt=0,
         le=MAX_RUN_PIXELS,
-        description="An image of more is restored in tiles, which differ a little from one run (docs/tiling.md); unset "
+        description="An image of more is restored in tiles, which differ a little from one run (docs/large-photos.md); unset "
         "1048576 on a CPU, about 3 GB, and 2097152 on a GPU.",
     )
     tone_guide: bool = Field(
         default=True,
         description="A photo in tiles takes its tone from one more run, of the whole frame made small; off, the tone "
-        "of each tile is its own (docs/tiling.md).",
+        "of each tile is its own (docs/large-photos.md).",
     )
