@@ -1,4 +1,4 @@
-"""The figure of docs/mixed-sizes.md, as SVG, from what loadtests/mixed_sizes.py measured on its clock."""
+"""The figure of docs/masked-batching.md, as SVG, from what loadtests/mixed_sizes.py measured on its clock."""
 
 import argparse
 import json
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-PICTURE = ROOT / "docs" / "images" / "mixed-sizes.svg"
+PICTURE = ROOT / "docs" / "images" / "masked-batching.svg"
 PANELS = (("photos", "50"), ("all equally often", "50"), ("289 sizes of 256 to 512", "50"))
 COLOURS = {"buckets": "#c2571a", "padded_shapes": "#0f766e", "one at a time": "#6b7280"}
 WIDTH, HEIGHT, LEFT, TOP, GAP = 260, 200, 48, 46, 56
