@@ -127,14 +127,14 @@ def promptir(device: SimulatedDevice, run_log: Path, *, root: Path = ROOT, **set
         "max_batch": MAX_BATCH,
         **settings,
     }
-    with _running("ours", SERVE, [], _environment(given), run_log, root=root) as peer:
+    with _running("ours", SERVE, [], environment(given), run_log, root=root) as peer:
         yield peer
 
 
 @contextmanager
 def shipped(**settings: object) -> Iterator[Peer]:
     """Our server with the shipped network on the CPU."""
-    with _running("ours", SERVE, [], _environment(settings)) as peer:
+    with _running("ours", SERVE, [], environment(settings)) as peer:
         yield peer
 
 
@@ -154,7 +154,8 @@ def echo() -> Iterator[Peer]:
         yield peer
 
 
-def _environment(settings: Mapping[str, object]) -> dict[str, str]:
+def environment(settings: Mapping[str, object]) -> dict[str, str]:
+    """What a server is started with: this environment, but of our variables the given settings alone."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PROMPTIR_")}
     return inherited | {f"PROMPTIR_{name.upper()}": str(value) for name, value in settings.items()}
 

@@ -30,7 +30,7 @@ from server.formats.jpeg_markers import (
     frame,
     walk,
 )
-from server.formats.jpeg_pictures import GAIN_MAP_PREFIX, MPF_PREFIX, XMP_PREFIX, parts_behind
+from server.formats.jpeg_pictures import GAIN_MAP_PREFIX, MPF_PREFIX, XMP_PREFIX, has_video_behind, parts_behind
 from server.formats.jpeg_scans import Scans
 from server.imaging import colour, exif
 from server.imaging.metadata import Metadata
@@ -87,7 +87,7 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
             exif=block,
             xmp=xmp,
         ),
-        parts=parts_of(xmp) | _parts(data, layout.before),
+        parts=parts_of(xmp) | _parts(data, layout),
     )
 
 
@@ -178,9 +178,11 @@ def _first_body(data: bytes, segments: list[Segment], prefix: bytes) -> bytes | 
     return next(_bodies(data, segments, APP1, prefix), None) or None
 
 
-def _parts(data: bytes, segments: list[Segment]) -> frozenset[str]:
-    parts: frozenset[str] = frozenset({"gain-map"} if any(_bodies(data, segments, APP2, GAIN_MAP_PREFIX)) else ())
-    for segment in segments:
+def _parts(data: bytes, layout: _Layout) -> frozenset[str]:
+    parts: frozenset[str] = frozenset({"motion-video"} if has_video_behind(data, layout.scan.end) else ())
+    if any(_bodies(data, layout.before, APP2, GAIN_MAP_PREFIX)):
+        parts |= {"gain-map"}
+    for segment in layout.before:
         body = segment.start + 4
         if segment.marker == APP2 and data.startswith(MPF_PREFIX, body):
             base = body + len(MPF_PREFIX)

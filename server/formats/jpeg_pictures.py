@@ -1,5 +1,6 @@
-"""JPEG pictures: those that stand in a file behind the first one (CIPA DC-007, Multi-Picture Format)."""
+"""JPEG pictures: what stands behind the first one, pictures (CIPA DC-007, Multi-Picture Format) or a video."""
 
+import re
 import struct
 from collections.abc import Iterator
 
@@ -16,6 +17,13 @@ _ENTRY_BYTES = 16
 # A phone writes two or three.
 _MOST = 8
 _START = bytes((0xFF, SOI))
+# The first box of an MP4 or QuickTime file (ISO/IEC 14496-12, section 4.3): its size, its type, its brands.
+_FTYP, _BRANDS = b"ftyp", re.compile(rb"[ -~]{4}.{4}([ -~]{4})*", re.DOTALL)
+_FTYP_BYTES = range(16, 256, 4)
+# Coded data has these four bytes by chance, once in gigabytes.
+_MOST_CHANCES = 16
+# The search holds the interpreter's lock, so a large file is searched in pieces.
+_SEARCHED_AT_ONCE = 256 * 1024
 
 
 def parts_behind(data: bytes, index: bytes, base: int) -> frozenset[str]:
@@ -25,6 +33,21 @@ def parts_behind(data: bytes, index: bytes, base: int) -> frozenset[str]:
     is said.
     """
     return frozenset().union(*(_own_parts(data, at) for at in _places(index, base) if data.startswith(_START, at)))
+
+
+def has_video_behind(data: bytes, at: int) -> bool:
+    """Whether an MP4 follows somewhere behind `at`: phones of several makers append one and say so nowhere else."""
+    chances = 0
+    while chances < _MOST_CHANCES and at < len(data):
+        found = data.find(_FTYP, at, at + _SEARCHED_AT_ONCE)
+        if found < 0:
+            at += _SEARCHED_AT_ONCE - len(_FTYP) + 1
+            continue
+        size = int.from_bytes(data[found - 4 : found], "big")
+        if size in _FTYP_BYTES and _BRANDS.fullmatch(data, found + 4, found - 4 + size):
+            return True
+        at, chances = found + 1, chances + 1
+    return False
 
 
 def _places(index: bytes, base: int) -> Iterator[int]:

@@ -70,7 +70,8 @@ class InferRoute:
         path = scope["path_params"]
         with stage("upload"):
             text = await incoming.text()
-            head = await run_off_loop(lambda: read_head(text), len(text))
+            head = await run_off_loop(partial(read_head, text), len(text))
+            del text  # what was read from it stays
             document = head.document
             call = self._inference.call(
                 path["model"],

@@ -76,3 +76,49 @@ def test_a_broken_index_costs_nothing(index: bytes) -> None:
 
 def test_what_lies_behind_without_an_index_is_no_picture_of_the_file() -> None:
     assert jpeg.read_header(picture() + picture(APPLE), 10_000).parts == set()
+
+
+def movie(brand: bytes = b"mp42", more: bytes = b"isommp42") -> bytes:
+    return (
+        struct.pack(">I", 16 + len(more))
+        + b"ftyp"
+        + brand
+        + bytes(4)
+        + more
+        + struct.pack(">I", 16)
+        + b"mdat"
+        + bytes(8)
+    )
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        movie(),
+        b"MotionPhoto_Data" + movie() + b"SEFH" + bytes(12) + b"SEFT",
+        movie(b"qt  ", b"") + b"LIVE_12345678",
+        b"ftyp" + bytes(300_000) + movie(),
+        bytes(256 * 1024 - 2) + movie(),
+    ],
+    ids=["appended", "in a trailer", "with a tag behind", "after the same letters", "over the edge of a piece"],
+)
+def test_a_video_behind_the_picture_is_told_where_nothing_else_says_so(behind: bytes) -> None:
+    data = picture()
+    header = jpeg.read_header(data + behind, 10_000)
+    assert header.parts == {"motion-video"}
+    assert jpeg.read_header(data, 10_000).parts == set()
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        b"ftyp",
+        struct.pack(">I", 20) + b"ftypmp42",
+        struct.pack(">I", 17) + b"ftypmp42" + bytes(20),
+        struct.pack(">I", 2**31) + b"ftypmp42" + bytes(20),
+        struct.pack(">I", 16) + b"ftyp\0\1\2\3" + bytes(20),
+    ],
+    ids=["letters", "cut off", "odd size", "huge", "no brand"],
+)
+def test_what_only_looks_like_a_video_is_not_told(behind: bytes) -> None:
+    assert jpeg.read_header(picture() + behind, 10_000).parts == set()
