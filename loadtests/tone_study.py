@@ -18,7 +18,7 @@ import numpy as np
 from tone import tone
 
 from models.artifact import DEFAULT_ARTIFACT, Manifest
-from models.training.dataset import photo_paths, read_photo
+from models.photos import photo_paths, read_photo
 from models.training.evaluation_sets import EVALUATION
 from server import backends
 from server.backends.base import Pixels

@@ -287,4 +287,4 @@ def _is_small(grid: Grid) -> bool:
 
 def _is_quick(output: OutputFormat, options: RestoreOptions) -> bool:
     """Whether a small image is written in less than the way to a thread takes."""
-    return output not in (OutputFormat.WEBP, OutputFormat.AVIF) and options.effort is PngEffort.FAST
+    return output.encoder.is_fast and options.effort is PngEffort.FAST

@@ -4,8 +4,7 @@ from typing import Self
 
 from pydantic import BaseModel, Field
 
-from server.formats.header import SUPPORTED_FORMATS
-from server.formats.lossy_writer import LONGEST_SIDE
+from server import formats
 from server.formats.output import OutputFormat
 from server.imaging import tiling
 from server.settings import Settings
@@ -38,11 +37,15 @@ class ServiceLimits(BaseModel):
     max_batch: int
     max_queued_pixels: int
     max_backlog_ms: float = Field(description="Predicted time until all that was admitted is done; beyond it 429.")
-    input_formats: list[str] = list(SUPPORTED_FORMATS)
+    input_formats: list[str] = list(formats.NAMES)
     output_formats: list[str] = [*(output.value for output in OutputFormat), "same"]
     output_sides: dict[str, int] = Field(
-        default={output.value: side for output, side in LONGEST_SIDE.items()},
-        description="Longest side that a kind of file can hold, where it is bounded.",
+        default={
+            output.value: output.encoder.longest_side
+            for output in OutputFormat
+            if output.encoder.longest_side is not None
+        },
+        description="Longest side that a format can store, in pixels; formats without a limit are left out.",
     )
     quality: tuple[int, int] = (1, 100)
     strength: tuple[float, float] = (0.0, 1.0)

@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from server.formats.codec import OutputFormat
-from server.formats.header import SUPPORTED_FORMATS
+from server import formats
+from server.formats.output import OutputFormat
 from server.restore.pipeline import Status
 
 
@@ -51,7 +51,7 @@ class Limits(BaseModel):
     max_upload_bytes: int
     max_image_pixels: int
     max_image_side: int
-    input_formats: list[str] = list(SUPPORTED_FORMATS)
+    input_formats: list[str] = list(formats.NAMES)
     output_formats: list[str] = [output.value for output in OutputFormat]
 
 
