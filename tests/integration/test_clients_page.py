@@ -1,4 +1,4 @@
-"""The snippets of docs/clients.md, run as they stand there."""
+"""The snippets of docs/clients.md run as written."""
 
 import os
 import re
@@ -24,7 +24,7 @@ def snippets(language: str) -> list[str]:
 
 @pytest.fixture
 def desk(tmp_path: Path, png: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the files that the page speaks of; the current one."""
+    """Change into a folder with the files that the page uses."""
     for number, name in enumerate(("photo.jpg", "photos/a.jpg", "photos/deep/b.jpg")):
         samples = cv2.imdecode(np.frombuffer(png(40, 56, seed=number), np.uint8), cv2.IMREAD_COLOR)
         path = tmp_path / name

@@ -1,4 +1,4 @@
-"""The snippets of docs/triton-kserve.md against a real server, as they are but for the addresses."""
+"""The snippets of docs/triton-kserve.md run against a real server; only the addresses are replaced."""
 
 import re
 from pathlib import Path
