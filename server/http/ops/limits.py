@@ -31,7 +31,7 @@ class ServiceLimits(BaseModel):
     max_image_side: int = Field(description="Pixels; beyond it 413.")
     max_metadata_bytes: int = Field(description="Of the colour profile, EXIF and XMP, each, and inflated.")
     max_whole_pixels: int = Field(description="An image of more is restored in tiles.")
-    tone_guide: bool = Field(description="Whether an image in tiles takes its tone from a run of the whole frame.")
+    tone_guide: bool = Field(description="Whether a run of the whole frame decides the tone of tiles that disagree.")
     max_run_pixels: int = Field(description="Of all images of a run of several; on the largest device.")
     max_frames: int = 1
     max_batch: int
