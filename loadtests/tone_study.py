@@ -1,6 +1,6 @@
 """Tone study: measures the seams of large tiled photos with and without the tone guide.
 
-    python loadtests/tone_study.py --photos FOLDER   # writes the tables and the picture of docs/tiling.md: an hour
+    python loadtests/tone_study.py --photos FOLDER   # writes tables and picture of docs/large-photos.md: an hour
 
 Each scene is a photo of the folder, enlarged and spoiled as in training. Scenes that the output has already are left
 out, so that a study can be continued; another artifact wants another output.
@@ -32,7 +32,7 @@ Run = Callable[[Pixels], Pixels]
 Row = dict[str, Any]
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "tiling.md"
+PAGE = ROOT / "docs" / "large-photos.md"
 PICTURE = ROOT / "docs" / "images" / "large-photo.jpg"
 BEGIN, END = "<!-- tone: begin -->", "<!-- tone: end -->"
 SEED = 5

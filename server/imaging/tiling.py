@@ -15,7 +15,7 @@ from server.errors import InvalidRequest
 Weights = NDArray[np.float32]
 
 DEFAULT_TILE = 512
-"""Longest side of a tile in pixels unless the request sets one; chosen from the table in docs/tiling.md."""
+"""Longest side of a tile in pixels unless the request sets one; chosen from the table in docs/large-photos.md."""
 DEFAULT_OVERLAP = 32
 """Pixels that neighbouring tiles share at least, from the same table."""
 SMALLEST_TILE = 64

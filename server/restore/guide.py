@@ -15,7 +15,7 @@ from server.imaging.tiling import Grid, Span, Tile
 from server.restore.stretch import Matrix, Seam, Stretch, stretches
 
 SIGMA_CELLS = 4.0
-"""How far tone is smoothed, in cells of the reduced frame: docs/tiling.md has the table it was chosen from."""
+"""How far tone is smoothed, in cells of the reduced frame: docs/large-photos.md has the table it was chosen from."""
 DISAGREEMENT = 2.5 / 255
 """Tiles that disagree by less (root mean square over the seams) keep their tone, and by more take that of the frame."""
 STEEPNESS = 4
