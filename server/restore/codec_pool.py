@@ -122,7 +122,7 @@ class CodecWork:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._threads._ended(self._announced_s)
-        if error is None:
+        if error is None and self._parts:  # else it was given back unused
             self._threads._learn(self._kind, self._pixels, self._taken_s)
             if self._parts == WHOLE_PARTS:
                 self._threads._bound.learn(self._expected_s, self._waited_s)

@@ -39,6 +39,14 @@ class Runs(NamedTuple):
     shared: PaddedShape | None
 
 
+class RestoredFile(NamedTuple):
+    """The encoded answer, its report if one was asked for, and the degradations if the model names them."""
+
+    data: bytes
+    report: Report | None
+    degradations: Degradations | None
+
+
 class WholeRun:
     """The one run of a photo that needs no tiles: cut while it is opened, and put back while it is written.
 
@@ -105,11 +113,9 @@ def open_photo(data: bytes, header: Header, grid: Grid, options: RestoreOptions)
     return photo, WholeRun(photo, grid) if grid.is_whole else None
 
 
-def write_photo(
-    photo: Photo, whole: WholeRun | None, output: OutputFormat, labels: Sequence[str]
-) -> tuple[bytes, Report | None, Degradations | None]:
-    """Encode a photo, with what is told about it."""
+def write_photo(photo: Photo, whole: WholeRun | None, output: OutputFormat, labels: Sequence[str]) -> RestoredFile:
+    """Encode a photo, and report on it."""
     if whole is not None:
         whole.add()
     findings = photo.findings(labels)
-    return photo.encode(output), photo.report(findings), findings.degradations
+    return RestoredFile(photo.encode(output), photo.report(findings), findings.degradations)

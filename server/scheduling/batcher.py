@@ -111,8 +111,8 @@ class Batcher:
     ) -> float:
         """Refuse a tile, or a series of `count` tiles, that has no room or cannot be answered in time.
 
-        Reserves nothing, which a `Ticket` does. Returns when the answer is expected, in seconds on the clock. Raises QueueFull,
-        DeadlineUnmet, DeadlineExceeded, NotReady or Draining.
+        Reserves nothing, which a `Ticket` does. Returns when the answer is expected, in seconds on the clock. Raises
+        QueueFull, DeadlineUnmet, DeadlineExceeded, NotReady or Draining.
         """
         with self._metrics.refusals, self.queue.lock:
             now = self._clock()

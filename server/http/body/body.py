@@ -7,10 +7,9 @@ from contextlib import contextmanager, suppress
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-from server.errors import Draining, ImageTooLarge, QueueFull, UploadStalled
+from server.errors import Draining, ImageTooLarge, UploadStalled
+from server.restore.byte_room import ByteRoom, Reservation
 
-# A client that was told so waits about as long as the uploads before it take.
-RETRY_AFTER_S = 1.0
 # What is still to come is read and dropped for so long, so that a client that sends before it listens gets its answer.
 LINGER_S = 10.0
 # The same, of a server that stops.
@@ -26,32 +25,13 @@ def declared_bytes(headers: Mapping[bytes, bytes]) -> int | None:
     return int(declared) if declared.isdigit() else None
 
 
-class UploadRoom:
-    """Counts the bytes of all uploads that are being read, over all connections, and refuses beyond `max_bytes`.
-
-    `on_refusal` is told the slug of each refusal.
-    """
+class UploadRoom(ByteRoom):
+    """The room for all uploads that are being read; closing it ends the waits for more of them."""
 
     def __init__(self, max_bytes: int, on_refusal: Callable[[str], None] = lambda slug: None) -> None:
-        self.max_bytes = max_bytes
-        self._on_refusal = on_refusal
-        self.used_bytes = 0
+        super().__init__(max_bytes, on_refusal)
         self.closed = False
         self._waits: dict[asyncio.Timeout, float] = {}
-
-    def take(self, count: int) -> None:
-        """Raises QueueFull if there is no room."""
-        if self.used_bytes + count > self.max_bytes:
-            self._on_refusal(QueueFull.slug)
-            raise QueueFull(
-                "Too many bytes of other uploads are being read.",
-                retry_after_s=RETRY_AFTER_S,
-                max_uploads_bytes=self.max_bytes,
-            )
-        self.used_bytes += count
-
-    def give_back(self, count: int) -> None:
-        self.used_bytes -= count
 
     @contextmanager
     def waiting(self, patience: asyncio.Timeout, last_s: float = 0.0) -> Iterator[None]:
@@ -101,7 +81,8 @@ class Body:
         self._due: float | None = None
         self._due_bytes = PORTION_BYTES
         self._read_bytes = 0
-        self._taken_bytes = 0
+        self.held = Reservation(room)
+        """The room that its bytes take up."""
 
     async def chunk(self) -> bytes:
         """The next bytes, perhaps none; raises ImageTooLarge, QueueFull, UploadStalled, Draining, ClientDisconnect."""
@@ -110,14 +91,12 @@ class Body:
         chunk = await self._next_in_time()
         if self._read_bytes > self.limit_bytes:
             raise self.too_large()
-        self._room.take(len(chunk))
-        self._taken_bytes += len(chunk)
+        self.held.take(len(chunk))
         return chunk
 
     def release(self) -> None:
-        """Give its room back: the bytes are no longer held, or no longer counted here."""
-        self._room.give_back(self._taken_bytes)
-        self._taken_bytes = 0
+        """Give its room back: the bytes are no longer held."""
+        self.held.release()
 
     async def discard(self) -> None:
         """Read and drop what is still to come, as much as an upload may have, for a bounded time."""

@@ -5,7 +5,7 @@ from io import BytesIO
 
 from server.errors import InvalidRequest
 from server.http.body.body import Body, UploadRoom
-from server.http.body.inflated_body import as_sent
+from server.http.body.compression import as_sent
 from server.http.open_inference.wire import header_length
 
 
