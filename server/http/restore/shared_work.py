@@ -13,6 +13,9 @@ class SharedWork(Generic[T]):
     def __init__(self) -> None:
         self._tasks: dict[Hashable, tuple[asyncio.Task[T], list[None]]] = {}
 
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._tasks
+
     async def join(
         self, key: Hashable, start: Callable[[], Coroutine[Any, Any, T]], close: Callable[[], None] = lambda: None
     ) -> T:
@@ -21,7 +24,7 @@ class SharedWork(Generic[T]):
         `close` gives back what the caller holds for the work: when the work has ended, however it ended, or at once if
         it is running already.
         """
-        if key in self._tasks:
+        if key in self:
             close()
         else:
             task = asyncio.create_task(start())
