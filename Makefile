@@ -46,7 +46,7 @@ chaos: $(VENV)/.develop ## faults in a running server under load, and what its c
 soak: $(VENV)/.develop ## half an hour at 80 % load: memory, threads, descriptors and p99 by the minute, ARGS="--minutes 3"
 	$(BIN)/python loadtests/soak.py $(ARGS)
 
-bench-mixed: $(VENV)/.develop ## photos of twelve sizes: lanes, masked canvases and one at a time; ten minutes
+bench-mixed: $(VENV)/.develop ## photos of twelve sizes: single-size batches, mixed-size batches and one at a time; ten minutes
 	$(BIN)/python loadtests/mixed_sizes.py
 
 fuzz: $(VENV)/.develop ## ten thousand hostile requests, the OpenAPI document and the codec under a fuzzer: FUZZ_SECONDS=120

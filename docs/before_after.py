@@ -11,7 +11,7 @@ import cv2
 import httpx
 import numpy as np
 
-from models.training.dataset import read_photo
+from models.photos import read_photo
 from models.training.degradations import Image
 from models.training.degradations.noise import noise
 from models.training.degradations.weather import haze, rain

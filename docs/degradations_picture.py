@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from models.training.dataset import read_photo
+from models.photos import read_photo
 from models.training.degradations import REGISTRY
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from export.comparison import Pixels
 from export.shapes import VERIFICATION_MIXES, VERIFICATION_SHAPES, Shape, Size
+from models.photos import photo_paths, read_photo
 from models.restoration import IMAGE_CHANNELS, SIZE_MULTIPLE
-from models.training.dataset import photo_paths, read_photo
 
 NOISE_SEED = 20240101
 LARGEST_PHOTO_SIDE = 512

@@ -174,8 +174,8 @@ def _emulated(network: "RestorationNetwork", sides: Sequence[int], photos: Path 
 
 def _square(side: int, photos: Path | None) -> "Sample":
     from export.samples import noise_samples, square_photo
+    from models.photos import photo_paths
     from models.restoration import IMAGE_CHANNELS, SIZE_MULTIPLE
-    from models.training.dataset import photo_paths
 
     if side < SIZE_MULTIPLE or side % SIZE_MULTIPLE:
         raise ValueError(f"the emulator takes sides that are multiples of {SIZE_MULTIPLE}, not {side}")

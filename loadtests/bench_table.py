@@ -67,7 +67,7 @@ def markdown(report: Mapping[str, Any], table: Sequence[Line], notes: Sequence[s
     names = _row("", ("ours", "reference", "ratio"), "aim", "met", "others")
     rule = "| --- | ---: | ---: | ---: | --- | --- | --- |"
     body = [names, rule, *map(str, table), ""] if table else []
-    return "\n".join([*head, *body, *_of_echo(report), *_of_scenarios(report), *(f"- {note}" for note in notes)]) + "\n"
+    return "\n".join([*head, *body, *_of_echo(report), *(f"- {note}" for note in notes)]) + "\n"
 
 
 def _row(name: str, cells: Sequence[str], aim: str, met: str, others: str) -> str:
@@ -97,48 +97,6 @@ def _of_echo(report: Mapping[str, Any]) -> list[str]:
         f"sent {paced['lateness_ms']['p50']:.2f} ms late (p99 {paced['lateness_ms']['p99']:.2f}).",
         "",
     ]
-
-
-def _of_overload(overload: Mapping[str, Any]) -> str:
-    memory, summary = overload["memory_mb"], overload["summary"]
-    refusals, latency, inside = summary["refusal_ms"], summary["latency_ms"], overload["refusal_in_server_ms"]
-    told = f"refused after p50 {refusals['p50']:.1f} ms, p99 {refusals['p99']:.1f} ms, " if refusals else ""
-    if inside is not None:
-        told += f"of it from the head read to the refusal p50 {inside['p50']:.2f} ms, p99 {inside['p99']:.2f} ms, "
-    return (
-        f"{overload['offered_per_s']:.0f}/s offered for {summary['seconds']:.0f} s, restored "
-        f"{overload['restored_per_s']:.1f}/s, in time {overload['goodput_per_s']:.1f}/s, which is "
-        f"{overload['goodput_of_capacity']:.1%} of what {overload['capacity_per_s']:.1f}/s 32 clients reached; "
-        f"restored after p50 {latency['p50']:.0f} ms, p99 {latency['p99']:.0f} ms, "
-        f"longest wait {overload['longest_wait_in_queue_ms'] or 0:.0f} ms of {overload['bound_ms']}; "
-        f"{told}memory {memory['settled_min']:.0f} to {memory['settled_max']:.0f} MB "
-        f"({overload['memory_growth_mb_per_min']:+.1f} MB a minute); "
-        f"others took {overload['others_share_of_cores']:.0%} of the cores."
-    )
-
-
-def _of_scenarios(report: Mapping[str, Any]) -> list[str]:
-    lines = []
-    for name, heading in (("overload", "Overload"), ("overload-codecs", "Overload of the codecs")):
-        if (overload := report.get(name)) is not None:
-            lines.append(f"{heading}: {_of_overload(overload)}")
-    if (drain := report.get("drain")) is not None:
-        lines.append(
-            f"Drain: sent before SIGTERM {drain['sent_before_sigterm']}, of these in flight "
-            f"{drain['in_flight_at_sigterm']}, after it {drain['sent_after_sigterm']}; the device ran "
-            f"{drain['images_run_by_device']} images and {drain['images_restored_for_clients']} were received; "
-            f"exit code {drain['exit_code']} after {drain['seconds_from_sigterm_to_exit']:.2f} s."
-        )
-    if (leavers := report.get("leavers")) is not None:
-        lines.append(
-            f"Leavers: {leavers['left_before_their_answer']} left, {leavers['taken_out_of_the_queue']} of them were "
-            f"taken out of the queue and {leavers['left_during_their_run']} left during their run; the device ran "
-            f"{leavers['images_run_by_device']} images; those who stayed: {leavers['outcomes_of_those_who_stay']}."
-        )
-    if (devices := report.get("devices")) is not None:
-        times = ", ".join(f"{count}: {factor:.2f} x" for count, factor in devices["times_that_of_one"].items())
-        lines.append(f"Throughput by simulated devices, of that of one: {times}.")
-    return [*lines, ""] if lines else []
 
 
 def _text(value: float | None, unit: str) -> str:

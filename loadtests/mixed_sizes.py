@@ -1,9 +1,9 @@
-"""Photos of twelve sizes under Poisson arrivals: buckets of one size, masked padded shapes, and one image at a time.
+"""Photos of twelve sizes under Poisson arrivals: single-size batches, mixed-size batches, and one image at a time.
 
 First the batcher alone on a clock of events, with a device that takes 6 ms a run and 7.6 ms a megapixel. Then whole
 servers over HTTP: with the simulated device, and with the shipped network on this CPU. Over HTTP every side is a
 quarter and a pixel costs sixteen times as much, so that a run takes as long while decoding is not what is measured.
-Prints the tables and writes them to FILE.json and FILE.md; loadtests/mixed_plot.py draws the figure.
+Prints the tables and writes them to FILE.json and FILE.md.
 """
 
 import argparse
@@ -51,7 +51,7 @@ ANY: dict[Size, int] = {(8 * h, 8 * w): 1 for h in range(32, 65, 2) for w in ran
 TRACES = {"photos": PHOTOS, "all equally often": EVEN, "289 sizes of 256 to 512": ANY}
 BASE_MS, MS_PER_MEGAPIXEL = 6.0, 7.6
 RUN_PIXELS = 2_097_152
-MODES = ("buckets", "padded_shapes", "one at a time")
+MODES = ("buckets", "mixed sizes", "one at a time")
 RATES = (80, 120, 160, 200, 240, 300)
 DEADLINES_MS = (50, 100, 200)
 SMALLER = 4
@@ -125,7 +125,7 @@ def _on_the_clock(_: float) -> Iterator[Row]:
                     (cost,),
                     turnaround_s=0.0005,
                     ahead_s=0.001,
-                    masks=mode == "padded_shapes",
+                    masks=mode == "mixed sizes",
                     max_batch=1 if mode == "one at a time" else simulation.MAX_BATCH,
                     max_backlog_s=30.0,
                 )
@@ -136,8 +136,8 @@ def _on_the_clock(_: float) -> Iterator[Row]:
                 sim.run(seconds + 120)
                 row = Row.of("clock", trace, mode, rate, sim.latencies(since=settled), seconds - settled)
                 batches = [batch for *_, batch in sim.devices[0].runs]
-                row.images_a_run = sum(len(batch.jobs) for batch in batches) / len(batches)
-                useful = sum(job.pixel_count for batch in batches for job in batch.jobs)
+                row.images_a_run = sum(len(batch.tiles) for batch in batches) / len(batches)
+                useful = sum(tile.pixel_count for batch in batches for tile in batch.tiles)
                 row.pixels_a_useful_one = sum(batch.pixel_count for batch in batches) / useful
                 yield row
 
@@ -148,7 +148,7 @@ def _over_http(seconds: float) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         for mode in MODES:
             settings = {
-                "simulated_mixed_sizes": mode == "padded_shapes",
+                "simulated_mixed_sizes": mode == "mixed sizes",
                 "max_batch": 1 if mode == "one at a time" else 8,
                 "max_run_pixels": RUN_PIXELS // SMALLER**2,
             }
@@ -167,7 +167,7 @@ def _on_this_cpu(seconds: float) -> Iterator[Row]:
         export_onnx(DEFAULT_ARTIFACT / "weights.safetensors", "promptnaf", masked, masked=True)
     kinds, device = _kinds(), SimulatedDevice(0, 0)
     for mode in MODES:
-        artifact = masked if mode == "padded_shapes" else DEFAULT_ARTIFACT
+        artifact = masked if mode == "mixed sizes" else DEFAULT_ARTIFACT
         settings = {"backend": "onnx", "artifact": artifact, "max_batch": 1 if mode == "one at a time" else 8}
         with tempfile.TemporaryDirectory() as folder, promptir(device, Path(folder) / "none.csv", **settings) as peer:
             for rate in CPU_RATES:
@@ -189,7 +189,7 @@ def _kinds() -> list[Kind]:
 
 def _simulation() -> Any:
     """The simulation that the tests of the batcher run."""
-    path = ROOT / "tests" / "unit" / "server" / "batching" / "simulation" / "conftest.py"
+    path = ROOT / "tests" / "unit" / "server" / "scheduling" / "simulation" / "conftest.py"
     spec = importlib.util.spec_from_file_location("simulation", path)
     if spec is None or spec.loader is None:
         raise RuntimeError(f"{path} cannot be loaded")

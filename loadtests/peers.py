@@ -1,7 +1,6 @@
 """Peers: the servers that are measured side by side, each a process of its own."""
 
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -53,11 +52,6 @@ class Peer:
         """Memory of the process, in 10**6 bytes."""
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-    def peak_mb(self) -> float:
-        """The most memory that the process has had, in 10**6 bytes."""
-        (kilobytes,) = re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{self.process.pid}/status").read_text())
-        return int(kilobytes) * 1024 / 1e6
 
     def terminate(self) -> None:
         """Send SIGTERM and return at once."""
@@ -117,8 +111,8 @@ class ProcessProbe:
 
 
 @contextmanager
-def promptir(device: SimulatedDevice, run_log: Path, *, root: Path = ROOT, **settings: object) -> Iterator[Peer]:
-    """Our server, of this checkout or that at `root`, with the simulated device; all else as shipped unless given."""
+def promptir(device: SimulatedDevice, run_log: Path, **settings: object) -> Iterator[Peer]:
+    """Start this checkout's server with the simulated device and default settings, overridden by `settings`."""
     given = {
         "backend": "simulated",
         "simulated_base_ms": device.base_ms,
@@ -127,14 +121,7 @@ def promptir(device: SimulatedDevice, run_log: Path, *, root: Path = ROOT, **set
         "max_batch": MAX_BATCH,
         **settings,
     }
-    with _running("ours", SERVE, [], _environment(given), run_log, root=root) as peer:
-        yield peer
-
-
-@contextmanager
-def shipped(**settings: object) -> Iterator[Peer]:
-    """Our server with the shipped network on the CPU."""
-    with _running("ours", SERVE, [], _environment(settings)) as peer:
+    with _running("ours", SERVE, [], environment(given), run_log) as peer:
         yield peer
 
 
@@ -154,7 +141,8 @@ def echo() -> Iterator[Peer]:
         yield peer
 
 
-def _environment(settings: Mapping[str, object]) -> dict[str, str]:
+def environment(settings: Mapping[str, object]) -> dict[str, str]:
+    """What a server is started with: this environment, but of our variables the given settings alone."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PROMPTIR_")}
     return inherited | {f"PROMPTIR_{name.upper()}": str(value) for name, value in settings.items()}
 
@@ -172,14 +160,12 @@ def _running(
     after_port: list[str],
     environment: dict[str, str],
     run_log: Path | None = None,
-    *,
-    root: Path = ROOT,
 ) -> Iterator[Peer]:
     port = free_port()
-    environment = {**environment, "PYTHONPATH": str(root)}
+    environment = {**environment, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, *before_port, str(port), *after_port]
     quiet = subprocess.DEVNULL
-    process = subprocess.Popen(command, env=environment, cwd=root, stdout=quiet, stderr=quiet)
+    process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=quiet, stderr=quiet)
     peer = Peer(name, f"http://127.0.0.1:{port}", process, run_log)
     try:
         wait_until_ready(peer)

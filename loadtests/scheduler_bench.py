@@ -1,9 +1,8 @@
-"""Scheduler bench: our server and the reference batcher under the same loads, next to the aims.
+"""Scheduler benchmark: compares the server and a reference batcher under the same loads, and with target figures.
 
-Both run with the same simulated device, side by side on this machine, one row after the other; ratios between them say
-more than their values, which depend on the machine and its neighbours. Prints the table and writes it with everything
-measured to FILE.json and FILE.md. The scenarios overload, overload-codecs, drain, leavers and devices are run by name
-only.
+Both use the same simulated device and run side by side on this machine, one row after the other. The ratio of the two
+is more reliable than either figure, which depends on the machine and on what else runs there. Prints the table and
+writes it, with everything measured, to FILE.json and FILE.md.
 """
 
 import argparse
@@ -26,11 +25,8 @@ sys.path.insert(0, str(ROOT))  # the checkout is measured, whatever is installed
 
 from bench_rows import Row, Trial, rows  # noqa: E402
 from bench_table import Line, lines_of, markdown  # noqa: E402
-from leavers import LEAVERS, leavers  # noqa: E402
-from overload import DRAIN, OVERLOAD, OVERLOADED_CODECS, drain, overload, overload_codecs  # noqa: E402
 from peers import Peer, ProcessProbe, SimulatedDevice, echo, promptir, reference  # noqa: E402
 from provenance import provenance  # noqa: E402
-from several_devices import DEVICES, several_devices  # noqa: E402
 
 from server.cli.bench.load import Load, apply  # noqa: E402
 from server.cli.bench.report import as_json  # noqa: E402
@@ -40,13 +36,6 @@ from server.cli.bench.summary import Summary, summarise  # noqa: E402
 from server.cli.bench.uploads import Kind, make_kind  # noqa: E402
 
 ECHO = "echo"
-SCENARIOS = {
-    OVERLOAD: overload,
-    OVERLOADED_CODECS: overload_codecs,
-    DRAIN: drain,
-    LEAVERS: leavers,
-    DEVICES: several_devices,
-}
 ECHO_RATE = 364.0
 TIMEOUT_S = 60.0
 DEFAULT_OUTPUT = ROOT / "runs" / "scheduler"
@@ -70,10 +59,6 @@ def main() -> int:
             print(*(str(line) for line in lines), sep="\n", flush=True)
         if ECHO in names:
             report[ECHO] = _echo_figures(options.seconds or 3.0)
-        for name, scenario in SCENARIOS.items():
-            if name in names:
-                report[name] = scenario(Path(folder), options.seconds)
-                print(json.dumps(report[name], indent=1), flush=True)
     report["table"] = [line.as_json() for line in table]
     _write(options.output, report, table, notes)
     return 0
@@ -81,15 +66,17 @@ def main() -> int:
 
 def _options(known: list[Row]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = [ECHO, *(row.name for row in known), *SCENARIOS]
-    parser.add_argument("--rows", nargs="+", choices=names, help=f"some of {', '.join(names)}", metavar="ROW")
-    parser.add_argument("--seconds", type=float, help="measured time of each row, instead of its own")
-    parser.add_argument("--output", type=Path, default=DEFAULT_OUTPUT, metavar="FILE", help="without its suffix")
+    names = [ECHO, *(row.name for row in known)]
+    parser.add_argument(
+        "--rows", nargs="+", choices=names, help=f"only these rows, of {', '.join(names)}", metavar="ROW"
+    )
+    parser.add_argument("--seconds", type=float, help="measured time of every row, instead of its default")
+    parser.add_argument("--output", type=Path, default=DEFAULT_OUTPUT, metavar="FILE", help="path without suffix")
     return parser.parse_args()
 
 
 def _starter(folder: Path, peers: ExitStack) -> Callable[[SimulatedDevice], list[Peer]]:
-    """Start both peers of a device when a row first needs them; they stop with `peers`."""
+    """Return a function that starts both servers of a device on first use; they stop with `peers`."""
     running: dict[SimulatedDevice, list[Peer]] = {}
 
     def start(device: SimulatedDevice) -> list[Peer]:
@@ -105,7 +92,7 @@ def _starter(folder: Path, peers: ExitStack) -> Callable[[SimulatedDevice], list
 
 
 def measured(row: Row, peer: Peer, seconds: float | None) -> Trial:
-    """Apply the row's load to a peer; raises RuntimeError if the peer's answers are not the images it was sent."""
+    """Apply the row's load to a server; raises RuntimeError if its responses are not the images that were sent."""
     return uvloop.run(_measured(row, peer, row.load(seconds)))
 
 
@@ -125,7 +112,7 @@ async def _measured(row: Row, peer: Peer, load: Load) -> Trial:
 
 
 async def check_answers(peer: Peer, kinds: Sequence[Kind]) -> None:
-    """See that a peer, whose device is an identity, answers each image with itself: no figure without the work."""
+    """Check that a server, whose simulated device returns its input, responds to each image with that image."""
     async with aiohttp.ClientSession() as session:
         for body in (body for kind in kinds for body in kind.bodies):
             headers = {"Content-Type": body.media_type}
@@ -140,7 +127,7 @@ def _decoded(data: bytes) -> np.ndarray:
 
 
 def _echo_figures(seconds: float) -> dict[str, Any]:
-    """What the load generator costs and adds by itself."""
+    """Measure the load generator alone, against a server that only echoes."""
     kinds = [make_kind(64, 64, "png")]
 
     async def run(url: str, load: Load) -> Summary:

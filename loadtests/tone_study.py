@@ -18,13 +18,13 @@ import numpy as np
 from tone import tone
 
 from models.artifact import DEFAULT_ARTIFACT, Manifest
-from models.training.dataset import photo_paths, read_photo
+from models.photos import photo_paths, read_photo
 from models.training.evaluation_sets import EVALUATION
 from server import backends
 from server.backends.base import Pixels
 from server.imaging import tiling
 from server.imaging.assembly import Assembly
-from server.imaging.tiling import Grid, Tile
+from server.imaging.tiling import Grid
 from server.restore.guide import SIGMA_CELLS, Guide
 from server.settings import Settings
 
@@ -41,9 +41,11 @@ MOST_WHOLE_PIXELS = 3 * MEGAPIXEL
 """A run of more would take 10 GB."""
 MOST_VARIED_PIXELS = 8 * MEGAPIXEL
 """Ways of larger photos that are not the server's would be too many copies of them."""
-SIGMAS = (1.25, 5.0, 10.0)
-NOTHING = 1e-6
-"""A difference in tone that is faint to nobody."""
+SIGMAS = (2.0, 8.0, 16.0)
+ALWAYS, NEVER = 1e-6, 1e6
+"""Disagreements from which on the frame counts, so that it does always or never."""
+CONTRAST_CELLS = 4.0
+"""Of the windows in which contrast is matched."""
 FLAT = 1e-4
 """A variance of less, that of 2.5 levels, is no contrast to be matched."""
 PICTURE_WIDTH = 760
@@ -67,6 +69,7 @@ PICTURED = Scene("haze", 2048, 1248, 15)
 SCENES = (
     PICTURED,
     Scene("haze", 1800, 1200, 2),
+    Scene("haze", 1800, 1200, 40),
     Scene("noise25", 1800, 1200, 13),
     Scene("rain", 1800, 1200, 11),
     Scene("noise25-jpeg85", 1800, 1200, 25),
@@ -80,22 +83,20 @@ SCENES = (
 class Contrast(Guide):
     """A guide that matches the local gain of the frame as well as its mean: what was tried and is not served."""
 
-    def correct(self, tile: Tile, pixels: Pixels, restored: Pixels) -> Pixels:
-        answer = super().correct(tile, pixels, restored)
-        rows, columns = self._rows[tile.top], self._columns[tile.left]
-        for plane, of_frame in zip(tiling.crop(answer, tile), self._frame + self._change, strict=True):
-            known = cv2.resize(plane, (columns.cells, rows.cells), interpolation=cv2.INTER_AREA)
-            wanted = rows.share @ of_frame[rows.seen, columns.seen] @ columns.share.T
+    def settle(self, photo: Pixels, strength: float = 1.0) -> None:
+        super().settle(photo, strength)
+        rows, columns = self._frame.shape[1:]
+        for plane, wanted in zip(photo, self._frame + self._change, strict=True):
+            known = cv2.resize(plane, (columns, rows), interpolation=cv2.INTER_AREA)
             mean, spread, together = moments(known, wanted)
             gain = cv2.resize(np.clip((together + FLAT) / (spread + FLAT), 0.5, 2), plane.shape[::-1])
-            middle = cv2.resize(mean, plane.shape[::-1])
-            plane += (gain - 1) * (plane - middle)
-        return answer
+            plane += (gain - 1) * (plane - cv2.resize(mean, plane.shape[::-1]))
+        np.clip(photo, 0, 1, out=photo)
 
 
-def moments(one: Pixels, other: Pixels, cells: float = 4.0) -> tuple[Pixels, Pixels, Pixels]:
+def moments(one: Pixels, other: Pixels) -> tuple[Pixels, Pixels, Pixels]:
     """The local mean of one, its variance, and its covariance with the other, in windows of some cells."""
-    blur: Callable[[Pixels], Pixels] = lambda plane: np.asarray(cv2.GaussianBlur(plane, (0, 0), cells))  # noqa: E731
+    blur: Callable[[Pixels], Pixels] = lambda plane: np.asarray(cv2.GaussianBlur(plane, (0, 0), CONTRAST_CELLS))  # noqa: E731
     mean = blur(one)
     return mean, blur(one * one) - mean**2, blur(one * other) - mean * blur(other)
 
@@ -150,6 +151,7 @@ def study(scene: Scene, photo: Any, run: Run, multiple: int, *, whole: bool) -> 
     row["ways"] = {name: measures(clean, spoiled, answer, frame, grid) for name, answer in answers.items()}
     if frame is not None:
         row["ways"]["whole"] = measures(clean, spoiled, frame, None, grid)
+    row["perfect"] = tone(spoiled, clean, grid)
     return row
 
 
@@ -165,13 +167,14 @@ def enlarged(photo: Any, scene: Scene) -> Pixels:
 def ways(grid: Grid, *, varied: bool) -> dict[str, Guide | None]:
     served: dict[str, Guide | None] = {"tiles": None, "guide": Guide(grid)}
     others: dict[str, Guide | None] = {f"sigma {sigma}": Guide(grid, sigma) for sigma in SIGMAS}
-    others |= {"faint, too": Guide(grid, faint=NOTHING), "contrast": Contrast(grid)}
+    others |= {"always": Guide(grid, disagreement=ALWAYS), "never": Guide(grid, disagreement=NEVER)}
+    others["contrast"] = Contrast(grid)
     return served | others if varied else served
 
 
 def restored(image: Pixels, grid: Grid, run: Run, guides: dict[str, Guide | None]) -> dict[str, Pixels]:
     """The photo in tiles, in each way: as the server does it, but in float32."""
-    assemblies = {name: Assembly(grid, np.dtype(np.float32)) for name in guides}
+    assembly = Assembly(grid, np.dtype(np.float32))
     answer = None
     for guide in filter(None, guides.values()):
         reduced = guide.reduce(lambda rows, columns: image[:, rows, columns])
@@ -180,9 +183,15 @@ def restored(image: Pixels, grid: Grid, run: Run, guides: dict[str, Guide | None
     for tile in grid:
         pixels = tiling.cut(image, tile)
         of_tile = run(pixels)
-        for name, guide in guides.items():
-            assemblies[name].add(tile, of_tile if guide is None else guide.correct(tile, pixels, of_tile))
-    return {name: np.asarray(assembly.pixels, np.float32) for name, assembly in assemblies.items()}
+        assembly.add(tile, of_tile)
+        for guide in filter(None, guides.values()):
+            guide.note(tile, pixels, of_tile)
+    answers = {}
+    for name, guide in guides.items():
+        answers[name] = np.array(assembly.pixels, np.float32)
+        if guide is not None:
+            guide.settle(answers[name])
+    return answers
 
 
 def measures(clean: Pixels, spoiled: Pixels, answer: Pixels, frame: Pixels | None, grid: Grid) -> Row:
@@ -225,14 +234,16 @@ def write(rows: list[Row], manifest: Manifest) -> None:
 def table(rows: list[Row]) -> Iterator[str]:
     yield (
         "| photo | MP | tiles alone: seams p95, max | elsewhere | with the guide: seams p95, max | elsewhere "
-        "| to the whole frame | to the clean photo |"
+        "| p95 more at seams, and of the clean photo | to the whole frame | to the clean photo |"
     )
-    yield "|---|---|---|---|---|---|---|---|"
+    yield "|---|---|---|---|---|---|---|---|---|"
     for row in rows:
         alone, guide = row["ways"]["tiles"], row["ways"]["guide"]
         cells = [
             f"{steps[0]:.1f}, {steps[1]:.0f}" for way in (alone, guide) for steps in (way["seams"], way["elsewhere"])
         ]
+        more = [of[0][0] - of[1][0] for of in ((guide["seams"], guide["elsewhere"]), row["perfect"])]
+        cells.append(", ".join(f"{levels:+.1f}" for levels in more))
         to = [f"{decibels(alone[of])} → {decibels(guide[of])}" for of in ("to_whole", "to_clean")]
         yield f"| {row['kind']} | {row['megapixels']:.1f} | {' | '.join(cells)} | {' | '.join(to)} |"
 
@@ -247,7 +258,8 @@ def variants(rows: list[Row]) -> Iterator[str]:
     names = {
         "tiles": "tiles alone",
         "guide": f"sigma {SIGMA_CELLS}, served",
-        "faint, too": "faint differences, too",
+        "always": "the frame's tone always",
+        "never": "the frame's tone never",
         "contrast": "contrast, too",
     }
     for way in rows[0]["ways"] if rows else ():

@@ -11,11 +11,15 @@ _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 
 
-def open_regular(path: Path, *, follow_links: bool = True) -> io.BufferedReader:
-    """Open a regular file to read; OSError for anything else, for links too unless they are followed."""
-    if not stat.S_ISREG(path.stat(follow_symlinks=follow_links).st_mode):  # merely to open a device can act on it
+def open_regular(path: Path, *, follow_links: bool = True, folder: int | None = None) -> io.BufferedReader:
+    """Open a regular file to read; OSError for anything else, for links too unless they are followed.
+
+    `path` may be relative to a folder that is open.
+    """
+    found = os.stat(path, dir_fd=folder, follow_symlinks=follow_links)
+    if not stat.S_ISREG(found.st_mode):  # merely to open a device can act on it
         raise _no_file(path)
-    descriptor = os.open(path, _FLAGS if follow_links else _FLAGS | _NO_LINK)
+    descriptor = os.open(path, _FLAGS if follow_links else _FLAGS | _NO_LINK, dir_fd=folder)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # it was replaced in between
             raise _no_file(path)

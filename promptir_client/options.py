@@ -11,7 +11,8 @@ _MIXED = "multipart/mixed, image/*"
 class RestoreOptions(TypedDict, total=False):
     """All of them are optional; the server's OpenAPI document describes each and checks it."""
 
-    format: Literal["png", "jpeg", "webp", "avif", "tiff", "same"]
+    format: str
+    """`png`, `jpeg`, `webp`, `avif`, `tiff` or another of `output_formats` in `/v1/limits`; `same` as the upload."""
     quality: int
     effort: Literal["fast", "small"]
     metadata: Literal["keep", "strip"]

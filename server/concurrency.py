@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypeVar
 
@@ -14,9 +15,13 @@ T = TypeVar("T")
 
 INLINE_BYTES = 64 * 1024
 """Below this size, the way to a thread and back costs the event loop more than it saves."""
+LARGE_BYTES = 4 * 2**20
+"""From this size on, work takes its turn: parsing 60 MB holds the interpreter's lock for a tenth of a second."""
 SPARE_THREADS = 4
 """Threads beyond one a core: they wait for files and drivers as well."""
 ROOT = Path("/")
+
+_large_work = ThreadPoolExecutor(1, "promptir-large")
 
 
 async def gather(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
@@ -38,8 +43,12 @@ async def run_inline(work: Callable[[], T]) -> T:
 
 
 async def run_off_loop(work: Callable[[], T], size: int) -> T:
-    """Run work on `size` bytes: in a thread where they are many, else at once."""
-    return work() if size <= INLINE_BYTES else await asyncio.to_thread(work)
+    """Run work on `size` bytes: at once where they are few, else in a thread, and large work one piece at a time."""
+    if size <= INLINE_BYTES:
+        return work()
+    if size <= LARGE_BYTES:
+        return await asyncio.to_thread(work)
+    return await asyncio.get_running_loop().run_in_executor(_large_work, copy_context().run, work)
 
 
 def bound_thread_pools(cores: int) -> None:

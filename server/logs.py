@@ -31,11 +31,19 @@ _UNSEEN = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufe
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 SHOWN_CHARACTERS = 200
 """The most that is shown of a text which a client chose."""
+KEY_PREFIX = "promptir_"
+"""Begins every API key, so that secret scanners and the redaction below recognise one."""
+# A key has 43 characters behind its prefix; a shorter beginning of one opens nothing and may be a name. Credentials of
+# other forms are known only by the word before them.
+_SECRET = re.compile(
+    rf"({KEY_PREFIX})[A-Za-z0-9_-]{{32,}}|\b((?:bearer|basic)(?:\s|%20|\+)+)[^\s\"\\/?&#,;]+", re.IGNORECASE
+)
 _ACCESS_FIELDS = ("client", "method", "path", "http_version", "status")
 
 
 def shortened(text: str) -> str:
-    """Cut a text that a client chose to what a log line or an error message shows."""
+    """Cut a text that a client chose to what a log line or an error message shows, and redact API keys in it."""
+    text = redacted(text)
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
 
 
@@ -43,6 +51,11 @@ def request_id_from(given: Iterable[str]) -> str:
     """Return the first id, as a proxy may have given a request, that is safe to use; otherwise a new one."""
     sane = next((id_ for id_ in given if _SANE_ID.fullmatch(id_)), None)
     return f"{random.getrandbits(128):032x}" if sane is None else sane  # unique, not secret: a fifth of a UUID's cost
+
+
+def redacted(text: str) -> str:
+    """Replace API keys, and whatever follows the words Bearer and Basic, with `***`."""
+    return _SECRET.sub(lambda found: f"{found[1] or found[2]}***", text)
 
 
 class JsonFormatter(logging.Formatter):
@@ -78,6 +91,8 @@ class JsonFormatter(logging.Formatter):
 
 
 def _seen(line: str) -> str:
+    if KEY_PREFIX in line:  # in a traceback or in what a library says: our own fields are without keys already
+        line = redacted(line)
     if line.isascii() and "\x7f" not in line:  # nearly always
         return line
     return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", line)

@@ -16,7 +16,6 @@ from thresholds import REFUSED, RESTORE
 from server.cli.bench.uploads import Body, Sequencer, kinds_of_sizes
 from server.errors import UnsupportedImage
 from server.formats import format_of
-from server.formats.dimensions import dimensions
 
 LONGEST_PAUSE_S = 5.0
 """A client that was refused comes back after Retry-After, but not later than this."""
@@ -35,7 +34,7 @@ def image_set(sizes: str, image_format: str) -> Sequencer:
 def size_of(data: bytes) -> tuple[int, int] | None:
     """(height, width) of an encoded image; None of anything else."""
     try:
-        return dimensions(format_of(data), data)
+        return format_of(data).dimensions(data)
     except UnsupportedImage:
         return None
 

@@ -1,4 +1,4 @@
-"""The command line `promptir-train`: fit a network, evaluate weights."""
+"""The command line `python -m models.training`: fit a network, evaluate weights."""
 
 import argparse
 import json
@@ -11,17 +11,9 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 
 from models.checkpoint import CheckpointError, load_network, load_weights
+from models.photos import DatasetError, Photo, photo_paths, read_photo
 from models.training.contact_sheet import contact_sheet
-from models.training.dataset import (
-    DatasetError,
-    PatchDataset,
-    Photo,
-    ValidationSets,
-    middle,
-    photo_paths,
-    read_photo,
-    validation_set,
-)
+from models.training.dataset import PatchDataset, ValidationSets, middle, validation_set
 from models.training.evaluate import evaluate_clean, evaluate_pairs, format_table, worst_flat_error
 from models.training.label_accuracy import calibrate, label_accuracy
 from models.training.mix import Mix
@@ -30,6 +22,7 @@ from models.training.schedule import Schedule, Stage
 from models.training.trainer import CHECKPOINT_FILE, Progress, Trainer, TrainingError
 from models.variants import VARIANTS, variant
 
+PROGRAM = "models.training"
 WEIGHTS_FILE = "weights.safetensors"
 HISTORY_FILE = "history.jsonl"
 VALIDATION_PATCH = 192
@@ -48,12 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(options.run(options))
     except (DatasetError, TrainingError, CheckpointError, FileNotFoundError, ValueError) as error:
-        print(f"promptir-train: {error}", file=sys.stderr)
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
         return 1
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="promptir-train", description=__doc__)
+    parser = argparse.ArgumentParser(prog=PROGRAM, description=__doc__)
     commands = parser.add_subparsers(required=True)
     defaults = Schedule(steps=1)
 

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.training.dataset import photo_paths, read_photo
+from models.photos import photo_paths, read_photo
 from models.training.evaluate import Network, restore
 
 WHOLE_HEIGHT = 260

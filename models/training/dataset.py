@@ -1,21 +1,18 @@
 """PatchDataset: clean photos in memory, and batches of degraded and clean patches drawn from them."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from models.degradation_head import LABELS
+from models.photos import DatasetError, Photo
 from models.training.degradations import Degraded, Image
 from models.training.degradations.base import rounded_to_8_bits
 from models.training.evaluation_sets import VALIDATION
 from models.training.mix import Mix
 from models.training.pictures import dead_leaves
-
-PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 
 FULL_SCALE_SHARE = 0.35
 """Of the patches cut from a photo at its own resolution."""
@@ -24,13 +21,8 @@ SMALLEST_SCALE = 0.3
 DEAD_LEAVES_SHARE = 0.05
 VALIDATION_SCALE = 0.5
 
-Photo = NDArray[np.uint8]
 ValidationSets = dict[str, tuple[Image, Image]]
 """The degraded and the clean images, both (N, 3, H, W), by degradation."""
-
-
-class DatasetError(ValueError):
-    """The folder holds no photo that can be used; the message names it."""
 
 
 class Batch(NamedTuple):
@@ -41,24 +33,6 @@ class Batch(NamedTuple):
     target: Image
     labels: Image
     """(N, len(LABELS)) float32, 1 where the label holds."""
-
-
-def photo_paths(folder: Path) -> list[Path]:
-    """List the photos directly in `folder`, by name; `DatasetError` when there is none."""
-    if not folder.is_dir():
-        raise DatasetError(f"{folder} is not a folder")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES)
-    if not paths:
-        raise DatasetError(f"{folder} holds no photo ({', '.join(sorted(PHOTO_SUFFIXES))})")
-    return paths
-
-
-def read_photo(path: Path) -> Photo:
-    """Read the pixels of `path`, (H, W, 3) RGB uint8; `DatasetError` when it cannot be read."""
-    pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR_RGB)
-    if pixels is None:
-        raise DatasetError(f"{path} is not an image that can be read")
-    return np.asarray(pixels, np.uint8)
 
 
 class PatchDataset:

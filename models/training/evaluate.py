@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from tqdm import tqdm
 
+from models.photos import DatasetError, photo_paths, read_photo
 from models.restoration import SIZE_MULTIPLE
-from models.training.dataset import DatasetError, photo_paths, read_photo
 from models.training.degradations import Image
 from models.training.evaluation_sets import EVALUATION, fast_nl_means
 

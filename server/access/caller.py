@@ -5,8 +5,7 @@ from collections.abc import Callable
 from server.access.bucket import TokenBucket
 from server.access.keys_file import Terms, plain
 from server.errors import QuotaExceeded
-from server.metrics import Metrics
-from server.metrics.access import QuotaKind
+from server.metrics import Metrics, QuotaKind
 
 PIXELS = 1_000_000
 

@@ -10,9 +10,8 @@ from pathlib import Path
 
 from models.regular_file import read_regular
 from server.errors import KeysUnavailable
+from server.logs import KEY_PREFIX
 
-KEY_PREFIX = "promptir_"
-"""By which scanners for leaked secrets, and people, know what they have found."""
 KEY_BYTES = 32
 MAX_BYTES = 1 << 20
 """Some thousands of keys, read on the event loop."""

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from server.backends.cuda_device import cuda_index, pci_bus_id
-from server.metrics.gpus import GpuReading, ReadGpu
+from server.metrics import GpuReading, ReadGpu
 
 log = logging.getLogger(__name__)
 

@@ -1,94 +1,93 @@
 """The error tree of the server.
 
 PromptIRServeError
-├── InvalidRequest             the request itself is malformed (multipart without the field `file`, a bad parameter)
-│   ├── NotAcceptable          none of the formats in Accept is written
-│   ├── NotOffered             a part of a protocol that this server does not have
-│   ├── UnknownModel           no model has this name, or this version
-│   └── UnsupportedEncoding    the body is compressed in a way that is not read
+├── InvalidRequest             the request is malformed (multipart without the field `file`, a bad parameter)
+│   ├── NotAcceptable          the server writes none of the formats in Accept
+│   ├── NotOffered             a part of a protocol that this server does not implement
+│   ├── UnknownModel           no model has this name or version
+│   └── UnsupportedEncoding    the server does not read this Content-Encoding
 ├── AccessError
-│   ├── Unauthorized           no API key, or one that is not known
-│   ├── Forbidden              the key is known and suspended
+│   ├── Unauthorized           no API key, or an unknown one
+│   ├── Forbidden              the key is known but suspended
 │   └── KeysUnavailable        start-up only: the keys file cannot be used
-├── UploadStalled              the body comes too slowly, or no longer
+├── UploadStalled              the body arrives too slowly or stopped arriving
 ├── InvalidImage
 │   ├── EmptyUpload            no bytes at all
-│   ├── UnsupportedImage       not an image, or a format the codec does not read
-│   ├── UndecodableImage       an image that breaks while it is decoded
-│   └── ImageTooLarge          too many bytes, pixels, or too long a side
-├── Refused                    nothing wrong with the request; not now
-│   ├── QueueFull              knows the seconds until there is room
-│   │   ├── DeadlineUnmet      what waits ahead leaves too little time; later it would not
-│   │   └── JobsFull           stored jobs and their results take up all that they may have
-│   ├── QuotaExceeded          the key has had what it may have in a minute
-│   ├── MemoryShort            the process got no more memory
-│   ├── Draining               the server is stopping
+│   ├── UnsupportedImage       not an image in a supported format
+│   ├── UndecodableImage       truncated or corrupt data
+│   └── ImageTooLarge          too many bytes or pixels, or too long a side
+├── Refused                    a valid request that cannot be accepted now
+│   ├── QueueFull              carries the seconds until there is room
+│   │   ├── DeadlineUnmet      the backlog leaves too little time before the deadline
+│   │   └── JobsFull           stored jobs and their results use the whole budget
+│   ├── QuotaExceeded          the key has used its quota for this minute
+│   ├── MemoryShort            the process could not allocate memory
+│   ├── Draining               the server is shutting down
 │   └── NotReady               the server is starting, or has no healthy backend
 ├── JobError
 │   ├── UnknownJob             no job has this id
-│   ├── JobUnfinished          a result is asked for that is not there, yet or at all
-│   ├── JobExpired             the result was kept for its time
-│   ├── JobInterrupted         the server ended again and again while the job ran
+│   ├── JobUnfinished          the job has no result, or not yet
+│   ├── JobExpired             the retention time of the result has passed
+│   ├── JobInterrupted         the server stopped several times while the job ran
 │   ├── JobsOff                the server keeps no jobs
-│   ├── DiskFull               the disk or the budget does not hold the job at all
-│   ├── JobDamaged             its upload or result was changed or removed on the disk
-│   └── JobsUnavailable        the jobs folder cannot be used, at the start or until it is repaired
-├── DeadlineExceeded           the caller's deadline passed before the job ran
+│   ├── DiskFull               the job does not fit on the disk, or exceeds the whole budget
+│   ├── JobDamaged             the stored upload or result was changed or removed on the disk
+│   └── JobsUnavailable        the jobs folder cannot be used, at start-up or until it is repaired
+├── DeadlineExceeded           the deadline passed while the request was queued
 └── BackendError               the backend failed a run
-    ├── DeviceOutOfMemory      a run needs more memory than the device has free
-    ├── UnsupportedSize        the backend takes no image of this size
-    ├── BackendLost            the backend's thread or device is gone, or does not answer
-    ├── WrongOutput            a run answered with the wrong count, shape or type, or with non-finite values
-    └── BackendUnavailable     start-up only: library missing, artifact mismatch, provider missing
+    ├── DeviceOutOfMemory      the run does not fit in the device's memory
+    ├── UnsupportedSize        the backend does not accept images of this size
+    ├── BackendLost            the worker thread or the device failed, or the run timed out
+    ├── WrongOutput            the output has a wrong count, shape or type, or non-finite values
+    └── BackendUnavailable     start-up only: missing library or provider, artifact mismatch
 
-Each class carries `slug` (the problem type) and `title`; the HTTP status of each is one table in the API.
+Each class has a `slug` (the problem type) and a `title`. One table in the API maps each class to its HTTP status.
 """
 
-from server.errors.access import AccessError, Forbidden, KeysUnavailable, Unauthorized
-from server.errors.backend import (
-    BackendError,
-    BackendLost,
-    BackendUnavailable,
-    DeviceOutOfMemory,
-    UnsupportedSize,
-    WrongOutput,
-)
-from server.errors.job import (
-    DiskFull,
-    JobDamaged,
-    JobError,
-    JobExpired,
-    JobInterrupted,
-    JobsOff,
-    JobsUnavailable,
-    JobUnfinished,
-    UnknownJob,
-)
-from server.errors.refusal import (
-    DeadlineExceeded,
-    DeadlineUnmet,
-    Draining,
-    JobsFull,
-    MemoryShort,
-    NotReady,
-    QueueFull,
-    QuotaExceeded,
-    Refused,
-)
-from server.errors.request import (
+from server.errors.client import (
+    AccessError,
     EmptyUpload,
+    Forbidden,
     ImageTooLarge,
     InvalidImage,
     InvalidRequest,
+    JobExpired,
+    JobUnfinished,
+    KeysUnavailable,
     NotAcceptable,
     NotOffered,
+    Unauthorized,
     UndecodableImage,
+    UnknownJob,
     UnknownModel,
     UnsupportedEncoding,
     UnsupportedImage,
     UploadStalled,
 )
-from server.errors.root import PromptIRServeError
+from server.errors.service import (
+    BackendError,
+    BackendLost,
+    BackendUnavailable,
+    DeadlineExceeded,
+    DeadlineUnmet,
+    DeviceOutOfMemory,
+    DiskFull,
+    Draining,
+    JobDamaged,
+    JobError,
+    JobInterrupted,
+    JobsFull,
+    JobsOff,
+    JobsUnavailable,
+    MemoryShort,
+    NotReady,
+    PromptIRServeError,
+    QueueFull,
+    QuotaExceeded,
+    Refused,
+    UnsupportedSize,
+    WrongOutput,
+)
 
 __all__ = [
     "AccessError",

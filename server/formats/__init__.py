@@ -1,74 +1,45 @@
-"""Containers: one module for each file format that is read, all of the same shape."""
+"""The file formats: a list with one line each, and the recognition of a file's format by its first bytes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from server.errors import UnsupportedImage
-from server.formats import avif, bmp, heic, jpeg, png, tiff, webp
-from server.formats.base import Container
-from server.formats.heif.brands import format_by_brands
-from server.formats.tiff_pages import camera_raw
+from server.formats import avif, bmp, heic, jpeg, png, refused, tiff, webp
+from server.formats.base import Format
 
-BY_FORMAT: Mapping[str, Container] = {"JPEG": jpeg, "PNG": png, "WebP": webp, "TIFF": tiff, "BMP": bmp, "AVIF": avif}
-if heic.is_installed():
-    BY_FORMAT = {**BY_FORMAT, heic.NAME: heic}
-FORMATS = tuple(BY_FORMAT)
+DEFAULT = png.FORMAT
+"""The format of responses to requests that do not choose one, or name one that is not written."""
+KNOWN = (
+    jpeg.FORMAT,
+    DEFAULT,
+    webp.FORMAT,
+    avif.FORMAT,
+    tiff.FORMAT,
+    bmp.FORMAT,
+    heic.FORMAT,
+)
+"""Every format that this server can read if its library is installed, in the order in which they are listed."""
 
-# Of cameras whose raw files are no TIFF, or say so at once; the others are known by their directories.
-_CAMERA_RAW = {
-    b"II*\0\x10\0\0\0CR": "Canon CR2",
-    b"II\x1a\0\0\0HEAPCCDR": "Canon CRW",
-    b"FUJIFILMCCD-RAW": "Fujifilm RAF",
-    b"IIRO": "Olympus ORF",
-    b"IIRS": "Olympus ORF",
-    b"MMOR": "Olympus ORF",
-    b"IIU\0": "Panasonic RW2",
-    b"\0MRM": "Minolta MRW",
-    b"FOVb": "Sigma X3F",
+BY_NAME: Mapping[str, Format] = {one.name: one for one in KNOWN if one.is_installed}
+"""The formats that are read, by name."""
+NAMES = tuple(BY_NAME)
+WRITTEN: Mapping[str, Format] = {
+    one.key: one for one in (DEFAULT, *KNOWN) if one.encoder is not None and one.is_installed
 }
-_CANON_BRAND = b"crx "
-_SIGNATURES = {
-    b"\xff\xd8\xff": "JPEG",
-    b"\x89PNG\r\n\x1a\n": "PNG",
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-    b"BM": "BMP",
-    b"GIF8": "GIF",
-    b"II+\0": "BigTIFF",
-    b"MM\0+": "BigTIFF",
-    b"\xff\x0a": "JPEG XL",
-    b"\0\0\0\x0cJXL ": "JPEG XL",
-    b"\0\0\0\x0cjP  ": "JPEG 2000",
-    b"8BPS": "Photoshop",
-    b"%PDF": "PDF",
-}
+"""The formats that are written, by the name that clients use, the default first."""
+SUFFIXES: Mapping[str, Format] = {suffix: one for one in BY_NAME.values() for suffix in one.suffixes}
+"""The formats that are read, by file name suffix."""
 
 
-def format_of(data: bytes) -> str:
-    """Tell the format by the first bytes; raises UnsupportedImage with the list of those that are read."""
-    kind = "Canon CR3" if data[4:12] == b"ftyp" + _CANON_BRAND else _starting(_CAMERA_RAW, data)
-    if kind:
-        raise camera_raw(kind)
-    name = _named(data)
-    if name in BY_FORMAT:
-        return name
-    kinds = ", ".join(FORMATS)
-    what = "The upload is not an image of a kind that is read here"
-    if name:
-        what = f"{name} is not read here: convert it to one of the kinds that are"
-    if name == heic.NAME:
-        what = f"HEIC is read with the extra `{heic.EXTRA}`, which this server lacks; convert the photo to another kind"
-    if name == "GIF":
-        what = "GIF is not read here: save the picture, or each frame of an animation, as one of the kinds that are"
-    raise UnsupportedImage(f"{what}: {kinds}.", allowed_formats=list(FORMATS))
+def format_of(data: bytes) -> Format:
+    """Return the format of a file by its first bytes; raises UnsupportedImage that names those that are read."""
+    refused.refuse_camera_raw(data)
+    found = next((one for one in KNOWN if one.matches(data)), None)
+    if found is not None and found.is_installed:
+        return found
+    reason = refused.reason(data) if found is None else refused.not_installed(found)
+    raise UnsupportedImage(f"{reason}: {', '.join(NAMES)}.", allowed_formats=list(NAMES))
 
 
-def _named(data: bytes) -> str:
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WebP"
-    if data[4:8] == b"ftyp":
-        return format_by_brands(data)
-    return _starting(_SIGNATURES, data)
-
-
-def _starting(names: Mapping[bytes, str], data: bytes) -> str:
-    return next((name for start, name in names.items() if data.startswith(start)), "")
+def listing(names: Sequence[str], word: str) -> str:
+    """Join names into a phrase, such as "JPEG, WebP and AVIF" with the word "and"."""
+    return f" {word} ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)

@@ -1,4 +1,4 @@
-"""Probe: an upload's header, held against the limits before any pixel is decoded."""
+"""Probe: reads the header of an upload and checks it against the limits before any pixel is decoded."""
 
 from dataclasses import replace
 
@@ -6,32 +6,31 @@ from server import formats
 from server.errors import EmptyUpload, ImageTooLarge, UndecodableImage
 from server.formats.base import Header as Header
 from server.formats.base import several_frames
-from server.formats.dimensions import dimensions
 from server.imaging.memory import blaming_memory
 from server.settings import LimitSettings
 
-SUPPORTED_FORMATS = formats.FORMATS
-_LONGEST_SIGNATURE = 12  # WebP's
+_LONGEST_SIGNATURE = 12  # bytes, of WebP
 
 
 def peek(start: bytes, limits: LimitSettings) -> tuple[int, int] | None:
-    """(height, width) before orientation, as soon as the first bytes of an upload tell; None until then.
+    """Return (height, width) before orientation from the first bytes of an upload, None while they are too few.
 
-    Raises what `probe` will raise anyhow: UnsupportedImage, ImageTooLarge, UndecodableImage. Costs microseconds.
+    Raises the errors that `probe` would raise for the whole file: UnsupportedImage, ImageTooLarge, UndecodableImage.
+    Takes microseconds.
     """
     if len(start) < _LONGEST_SIGNATURE:
         return None
-    size = dimensions(formats.format_of(start), start)
+    size = formats.format_of(start).dimensions(start)
     if size is not None:
         hold_against(*size, limits)
     return size
 
 
 def probe(data: bytes, limits: LimitSettings) -> Header:
-    """Read the header of an encoded image and hold it against the limits; the size is the size as shown.
+    """Read the header of an encoded image, with the size as shown, and check it against the limits.
 
-    Raises EmptyUpload, UnsupportedImage (not an image, or a kind that is not read), UndecodableImage (the header is
-    broken), ImageTooLarge (bytes, pixels, side, or bytes of metadata) or MemoryShort.
+    Raises EmptyUpload, UnsupportedImage (not an image, or of a kind that is not read), UndecodableImage (the header is
+    malformed), ImageTooLarge (bytes, pixels, side, or bytes of metadata) or MemoryShort.
     """
     if not data:
         raise EmptyUpload("The upload is empty: send the bytes of one image.")
@@ -40,13 +39,13 @@ def probe(data: bytes, limits: LimitSettings) -> Header:
             f"The upload has {len(data)} bytes; at most {limits.max_upload_bytes} are taken.",
             max_upload_bytes=limits.max_upload_bytes,
         )
-    name = formats.format_of(data)
+    found = formats.format_of(data)
     with blaming_memory():
-        header = formats.BY_FORMAT[name].read_header(data, limits.max_metadata_bytes)
-    # By these an upload was admitted and charged before it was whole, so they must be what is decoded.
-    if dimensions(name, data) not in (None, (header.height, header.width)):
-        raise UndecodableImage(f"The {name} states two sizes.")
-    if header.orientation >= 5:  # the transposed half of the eight
+        header = found.read_header(data, limits.max_metadata_bytes)
+    # Uploads are admitted and charged by these dimensions before they are complete, so they must be the decoded ones.
+    if found.dimensions(data) not in (None, (header.height, header.width)):
+        raise UndecodableImage(f"The {found.name} states two sizes.")
+    if header.orientation >= 5:  # those that swap width and height
         header = replace(header, width=header.height, height=header.width)
     hold_against(header.height, header.width, limits)
     if header.frames > 1:

@@ -1,56 +1,55 @@
-"""HEIC: HEVC pixels in the boxes of HEIF; its library comes with the extra `heif` and is loaded with the first one."""
+"""HEIC: HEVC pixels in the boxes of HEIF; only read, with the library that the extra `heif` installs."""
 
 from dataclasses import replace
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 from server.errors import InvalidImage, UndecodableImage
-from server.formats.avif import header_of, stretched
-from server.formats.base import Header, Planes
+from server.formats.base import Format, Header, Planes
+from server.formats.heif.brands import format_by_brands, is_heif
+from server.formats.heif.conversion import header_of, to_full_range
 from server.formats.heif.picture import Picture, for_decoder, read_picture
 
 NAME = "HEIC"
-EXTRA = "heif"
 
 _PREMULTIPLIED = "RGBa"
 
 
-def is_installed() -> bool:
-    """Whether its library is there."""
-    return find_spec("pillow_heif") is not None
+def matches(start: bytes) -> bool:
+    """Return whether a file is HEIF whose brands, or failing these whose picture, are those of HEIC."""
+    return is_heif(start) and format_by_brands(start) == NAME
 
 
 def read_header(data: bytes, max_metadata_bytes: int) -> Header:
-    """Read the size, the orientation and the metadata from the item tables, and the size as its library sees it."""
+    """Read the orientation and the metadata from the item tables, and the size that the library will decode."""
     picture = read_picture(data, NAME, max_metadata_bytes)
     height, width = _opened(picture).size[::-1]
-    orientation = picture.orientation if _is_turned_here(picture) else 1
+    orientation = picture.orientation if _is_turned_by_codec(picture) else 1
     return replace(header_of(picture, NAME), height=height, width=width, orientation=orientation)
 
 
 def decode(data: bytes, header: Header) -> Planes:
-    """Decode the pixels; more than 8 bits become 16."""
+    """Decode the pixels; samples of more than 8 bits become 16."""
     image = _opened(read_picture(data, NAME, len(data)))
     try:
         samples = np.asarray(image.to_pillow().convert("RGBA") if image.mode == _PREMULTIPLIED else image)
-    except Exception as error:  # parsers meet hostile bytes, and whatever they raise means the same
+    except Exception as error:  # parsers meet hostile bytes, and every exception they raise means the same
         raise UndecodableImage("The HEIC is cut off or damaged and cannot be decoded.") from error
     planes = [np.ascontiguousarray(plane) for plane in np.moveaxis(np.atleast_3d(samples), 2, 0)]
     alpha = planes.pop() if len(planes) in (2, 4) else None
-    colour = planes[:1] if header.is_grey else planes  # its library makes three equal planes of grey with alpha
-    return stretched(Planes(tuple(colour), alpha), header.depth)
+    colour = planes[:1] if header.is_grey else planes  # the library returns three equal planes for grey with alpha
+    return to_full_range(Planes(tuple(colour), alpha), header.depth)
 
 
 def _opened(picture: Picture) -> Any:
     import pillow_heif
 
     pillow_heif.options.DECODE_THREADS = 1
-    # Only the picture itself is looked at.
+    # Only the primary picture is read.
     pillow_heif.options.THUMBNAILS = pillow_heif.options.DEPTH_IMAGES = pillow_heif.options.AUX_IMAGES = False
     data = for_decoder(picture)
-    if _is_turned_here(picture) and picture.turn is not None:
+    if _is_turned_by_codec(picture) and picture.turn is not None:
         data[picture.turn.body] = 0
     try:
         image = pillow_heif.open_heif(bytes(data), convert_hdr_to_8bit=False, hdr_to_16bit=False)
@@ -63,7 +62,19 @@ def _opened(picture: Picture) -> Any:
     return image[0]
 
 
-def _is_turned_here(picture: Picture) -> bool:
-    # A quarter turn is made by the codec, as for all formats, so that the sizes in EXIF follow; its library turns where
-    # a mirroring comes before or after it.
+def _is_turned_by_codec(picture: Picture) -> bool:
+    # The codec applies quarter turns, as for every format, so that it can swap the sizes in the EXIF too. The library
+    # applies turns that are combined with mirroring.
     return picture.mirror is None
+
+
+FORMAT = Format(
+    name=NAME,
+    media_type="image/heic",
+    suffixes=(".heic", ".heif"),
+    matches=matches,
+    read_header=read_header,
+    decode=decode,
+    library="pillow_heif",
+    extra="heif",
+)

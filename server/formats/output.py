@@ -1,60 +1,72 @@
-"""Output: what a restored image is written as."""
+"""Output: the format of a restored image, and the policies for its metadata and colours."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
+from server import formats
+from server.formats.base import Encoder, Format
+from server.formats.base import PngEffort as PngEffort
+
 
 class OutputFormat(StrEnum):
-    """A kind of file that restored images are written as."""
+    """A format that restored images are written in: a member for every format that has an encoder, PNG first."""
 
-    PNG = "png"
-    JPEG = "jpeg"
-    WEBP = "webp"
-    AVIF = "avif"
-    TIFF = "tiff"
+    _ignore_ = "members key"
+
+    PNG = formats.DEFAULT.key
+    members = vars()
+    for key in formats.WRITTEN:
+        if key != PNG:
+            members[key.upper()] = key
+
+    @property
+    def file_format(self) -> Format:
+        """The description of the format."""
+        return formats.WRITTEN[self.value]
+
+    @property
+    def encoder(self) -> Encoder:
+        """How the format is written."""
+        encoder = self.file_format.encoder
+        assert encoder is not None  # noqa: S101 - members are made of the formats that have one
+        return encoder
 
     @property
     def media_type(self) -> str:
         """The registered media type."""
-        return f"image/{self.value}"
+        return self.file_format.media_type
 
     @property
     def suffix(self) -> str:
         """The usual file name suffix, with its dot."""
-        return {OutputFormat.JPEG: ".jpg", OutputFormat.TIFF: ".tif"}.get(self, f".{self.value}")
+        return self.file_format.suffixes[0]
 
     @classmethod
     def same_as(cls, input_format: str) -> "OutputFormat":
-        """The format of an upload, by its name in the header, where it is written; else PNG (for BMP)."""
-        return next((output for output in cls if output.value == input_format.lower()), cls.PNG)
+        """Return the format of an upload, by its name in the header, if it is written, and else PNG."""
+        key = formats.BY_NAME[input_format].key
+        return cls(key) if key in formats.WRITTEN else cls.PNG
 
 
 class MetadataPolicy(StrEnum):
-    """What becomes of EXIF and XMP; the colour profile is part of the picture and follows `ColourPolicy`."""
+    """What happens to EXIF and XMP; the colour profile is part of the picture and follows `ColourPolicy`."""
 
     KEEP = "keep"
     STRIP = "strip"
 
 
 class ColourPolicy(StrEnum):
-    """What becomes of colours that a profile describes."""
+    """What happens to colours that a profile describes."""
 
     KEEP = "keep"
-    """The numbers stay, and the profile with them."""
+    """Samples and profile are kept."""
     SRGB = "srgb"
-    """The numbers are converted to sRGB and the profile goes; images of more than 8 bits keep it."""
-
-
-class PngEffort(StrEnum):
-    """How long to look for a smaller PNG."""
-
-    FAST = "fast"
-    SMALL = "small"
+    """Samples are converted to sRGB and the profile is dropped; images of more than 8 bits keep both."""
 
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """How to write, beyond the format and its quality."""
+    """How to write an image, apart from its format and quality."""
 
     metadata: MetadataPolicy = MetadataPolicy.KEEP
     effort: PngEffort = PngEffort.FAST

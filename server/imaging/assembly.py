@@ -60,10 +60,10 @@ class Assembly:
         """The same as views, each (H, W)."""
         return tuple(self.samples)
 
-    def add(self, tile: Tile, restored: Pixels) -> None:
+    def add(self, tile: Tile, restored: Pixels) -> bool:
         """Take the restored pixels of a tile, (3, padded_height, padded_width), each tile once; from any thread.
 
-        Values out of [0, 1] are clipped after blending.
+        Values out of [0, 1] are clipped after blending. Returns whether that was the last tile.
         """
         with self._lock:
             self._missing.remove((tile.top, tile.left))  # KeyError: not of this grid, or here already
@@ -81,6 +81,7 @@ class Assembly:
                         self._add_to_seam((rows, columns), (row, column), part * weights)
                     else:
                         self._write((rows, columns), part)
+            return not self._missing
 
     def _add_to_seam(self, cell: Cell, index: tuple[int, int], part: Pixels) -> None:
         parts = self._seams.setdefault(cell, {})

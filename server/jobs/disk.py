@@ -43,6 +43,8 @@ class Disk:
         try:
             self.uploads.make()
             self.results.make()
+            if (fault := self.folder.misplaced()) is not None:
+                raise JobsUnavailable(f"The jobs folder {self.folder.path} {fault}.")
             self.folder.take()
             self._database = Database(self.folder.path / DATABASE)
             self.folder.note()
@@ -97,6 +99,11 @@ class Disk:
             self.open()
         except JobsUnavailable as error:
             raise self.noted(error) from error.__cause__
+
+    def make_sure_of_place(self) -> None:
+        """Raise JobsUnavailable unless the folder is as it was opened: a job is taken where its result can be kept."""
+        if (fault := self.folder.fault()) is not None:
+            raise self.noted(JobsUnavailable(f"The jobs folder {fault}."))
 
     def make_sure_of(self, more_bytes: int) -> None:
         """Raise DiskFull unless there is room for so much and a little more."""

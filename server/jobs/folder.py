@@ -4,12 +4,14 @@ import errno
 import fcntl
 import os
 import sqlite3
+import stat
 from pathlib import Path
 
 from server.errors import DiskFull, JobsUnavailable
 
 DATABASE, UPLOADS, RESULTS = "jobs.sqlite3", "uploads", "results"
 _LOCK = "lock"
+_MAGIC = b"SQLite format 3\0"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 Identity = tuple[int, int]
@@ -44,14 +46,27 @@ class Folder:
         try:
             if any(_identity(self.path / name) != identity for name, identity in self._held.items()):
                 return "is not the one that was opened"
-            there = all((self.path / name).is_dir() for name in (UPLOADS, RESULTS))
+            other = self.misplaced() or self._overwritten()
         except FileNotFoundError:
-            there = False
+            return "is gone, or a part of it"
         except OSError as error:
             return f"cannot be looked at: {error.strerror}"
-        if not there:
-            return "is gone, or a part of it"
+        if other is not None:
+            return other
         return None if os.access(self.path, os.W_OK) else "cannot be written: it is read-only"
+
+    def misplaced(self) -> str | None:
+        """As `fault`, of a link or a file in the place of one of its own folders; raises OSError where one is gone."""
+        for name in (UPLOADS, RESULTS):
+            if not stat.S_ISDIR((self.path / name).lstat().st_mode):
+                return f"has something else in the place of its folder {name}, and no link is followed"
+        return None
+
+    def _overwritten(self) -> str | None:
+        # SQLite would go on with the pages that it holds, and say so at the next start: what was taken would be lost.
+        with (self.path / DATABASE).open("rb") as file:
+            found = file.read(len(_MAGIC))
+        return None if found in (_MAGIC, b"") else "has a database that was overwritten"
 
     def is_back(self) -> bool:
         """Whether what is at its place can be used instead: a folder with jobs, or an empty one on the same disk.
@@ -60,6 +75,10 @@ class Folder:
         """
         try:
             names = {path.name for path in self.path.iterdir()}
+            if names.issuperset((UPLOADS, RESULTS)) and self.misplaced() is not None:
+                return False
+            if not os.access(self.path, os.W_OK):
+                return False
             return DATABASE in names or (not names and self.path.stat().st_dev == self._device)
         except OSError:
             return False

@@ -102,6 +102,7 @@ class Store:
         """Store a job; once this returns, no crash loses it. Raises JobsFull or DiskFull."""
         used_bytes = len(upload) + order.result_bytes + JOB_BYTES
         with self._disk.failing():
+            self._disk.make_sure_of_place()
             self._expire()
             if order.owner is not None:
                 self.budget.check_share(order.owner, used_bytes, self._rows.used_by_owner(), self._wait_s)

@@ -1,14 +1,16 @@
-"""The metrics: every Prometheus series of the server, on an injected registry."""
+"""Prometheus metrics of the server: every series, registered on an injected registry."""
 
-from server.metrics.access import AccessSeries
-from server.metrics.devices import DeviceCondition, DeviceSeries
-from server.metrics.gpus import GpuSeries
-from server.metrics.long_work import LongWorkSeries
-from server.metrics.masked import MaskedSeries
-from server.metrics.requests import STAGE_BUCKETS_S, RequestSeries, Stage
-from server.metrics.runs import BATCH_SIZE_BUCKETS, RunSeries
-from server.metrics.soundness import PARITY_BUCKETS_DB, RepeatReason, SoundnessSeries
-from server.metrics.waiting import DropReason, WaitingSeries
+from prometheus_client import CollectorRegistry
+
+from server.metrics.devices import DeviceCondition, DeviceMetrics, GpuReading, ReadGpu
+from server.metrics.requests import STAGE_BUCKETS_S, QuotaKind, RequestMetrics, Stage
+from server.metrics.scheduling import (
+    BATCH_SIZE_BUCKETS,
+    PARITY_BUCKETS_DB,
+    DropReason,
+    RepeatReason,
+    SchedulingMetrics,
+)
 
 __all__ = [
     "BATCH_SIZE_BUCKETS",
@@ -16,21 +18,20 @@ __all__ = [
     "STAGE_BUCKETS_S",
     "DeviceCondition",
     "DropReason",
+    "GpuReading",
     "Metrics",
+    "QuotaKind",
+    "ReadGpu",
     "RepeatReason",
     "Stage",
 ]
 
 
-class Metrics(
-    RequestSeries,
-    WaitingSeries,
-    RunSeries,
-    MaskedSeries,
-    SoundnessSeries,
-    DeviceSeries,
-    GpuSeries,
-    LongWorkSeries,
-    AccessSeries,
-):
-    """All series as one object, prefix `promptir_`, in base units; each group says who tells it."""
+class Metrics(RequestMetrics, SchedulingMetrics, DeviceMetrics):
+    """All series as one object, with the prefix `promptir_` and in base units; safe to use from any thread."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        RequestMetrics.__init__(self, registry)
+        SchedulingMetrics.__init__(self, registry)
+        DeviceMetrics.__init__(self, registry)

@@ -1,29 +1,38 @@
-"""Series of requests: how they ended, how long each stage took, what was refused."""
+"""Metrics of requests: outcomes, stages, refusals, API keys and stored jobs."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from server import errors
-from server.metrics.group import SeriesGroup
 
 PRESENT = 0.5
-"""A degradation more probable than this counts as found."""
+"""A degradation with a higher probability counts as present."""
 CLEAN = "clean"
 
 Stage = Literal["decode", "queue", "inference", "encode", "total"]
+QuotaKind = Literal["requests", "megapixels", "suspended"]
+"""Why a key was refused: one of its quotas, or because it is suspended."""
 
-# From one millisecond (a decode of a thumbnail) to a minute (a large photo on a CPU).
+# From one millisecond (decoding a thumbnail) to a minute (a large photo on a CPU).
 STAGE_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
-class RequestSeries(SeriesGroup):
-    """Told by the restorer (the stages, once per request), the API and whoever refuses."""
+class RequestMetrics:
+    """Series set by the HTTP and gRPC APIs, the restore pipeline, access control and the job store."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        super().__init__(registry)
+        self._add_requests(registry)
+        self._add_results(registry)
+        self._add_keys(registry)
+        self._add_jobs(registry)
+        self.refusals = CountedRefusals(self)
+        """Context manager that counts the refusals raised inside it."""
+
+    def _add_requests(self, registry: CollectorRegistry) -> None:
         stages = Histogram(
             "promptir_stage_duration_seconds",
             "Seconds a request spent in each stage",
@@ -35,37 +44,58 @@ class RequestSeries(SeriesGroup):
         self._stages = {stage: stages.labels(stage) for stage in get_args(Stage)}
         self._requests = Counter(
             "promptir_requests",
-            "Requests answered, by HTTP status and outcome",
+            "Finished requests, by HTTP status and outcome",
             ["status", "outcome"],
             registry=registry,
         )
         self._outcomes: dict[tuple[int, str], Counter] = {}
+        self._refusals = Counter(
+            "promptir_refusals", "Requests refused before they entered the queue", ["reason"], registry=registry
+        )
+        # Created up front: a rate needs the 0 before the first refusal.
+        self._reasons = {reason: self._refusals.labels(reason) for reason in refusal_reasons()}
+        self._upload_bytes = Gauge(
+            "promptir_upload_bytes", "Bytes of uploads that are being read or decoded", registry=registry
+        )
+
+    def _add_results(self, registry: CollectorRegistry) -> None:
         self._restored_pixels = Counter(
-            "promptir_restored_pixels", "Pixels of the images that were restored, as they were sent", registry=registry
+            "promptir_restored_pixels", "Pixels of restored images, counted at their uploaded size", registry=registry
         )
         self._degradations = Counter(
             "promptir_degradations",
-            "Restored images by degradation found in them, or clean; one with several counts for each",
+            "Restored images by detected degradation, or clean; an image with several counts once for each",
             ["degradation"],
             registry=registry,
         )
-        self._upload_bytes = Gauge(
-            "promptir_upload_bytes", "Bytes of the uploads that are being read or decoded", registry=registry
+
+    def _add_keys(self, registry: CollectorRegistry) -> None:
+        # `key` is an anonymous label of the client, because metrics may be public: docs/access.md.
+        self._key_requests = Counter(
+            "promptir_key_requests", "Restore requests admitted, by API key", ["key"], registry=registry
         )
-        self._refusals = Counter(
-            "promptir_refusals", "Requests refused before they were queued", ["reason"], registry=registry
+        self._key_pixels = Counter(
+            "promptir_key_pixels", "Pixels of admitted images, by API key", ["key"], registry=registry
         )
-        # There from the start: a rate needs the 0 before the first one.
-        self._reasons = {reason: self._refusals.labels(reason) for reason in refusal_reasons()}
-        self.refusals = CountedRefusals(self)
-        """A context: refusals that are raised in it are counted."""
+        self._key_refusals = Counter(
+            "promptir_key_refusals",
+            "Requests refused because of the key's quotas or suspension",
+            ["key", "reason"],
+            registry=registry,
+        )
+
+    def _add_jobs(self, registry: CollectorRegistry) -> None:
+        self._jobs = Gauge("promptir_jobs", "Stored jobs of /v1/jobs, by state", ["state"], registry=registry)
+        self._job_bytes = Gauge(
+            "promptir_jobs_bytes", "Bytes of the job budget that are used or reserved", registry=registry
+        )
 
     def observe_stage(self, stage: Stage, seconds: float, exemplar: dict[str, str] | None = None) -> None:
-        """Count one stage of one request; an `exemplar` says which request it was."""
+        """Record the duration of one stage of one request; `exemplar` links it to the trace of that request."""
         self._stages[stage].observe(seconds, exemplar)
 
     def count_request(self, status: int, outcome: str) -> None:
-        """Count one answered request; `outcome` is `restored`, an error's slug, or `client-closed`."""
+        """Count one finished request; `outcome` is `restored`, an error's slug, or `client-closed`."""
         child = self._outcomes.get((status, outcome))
         if child is None:
             child = self._outcomes[status, outcome] = self._requests.labels(str(status), outcome)
@@ -76,10 +106,14 @@ class RequestSeries(SeriesGroup):
         self._reasons[reason].inc()
 
     def count_restored_pixels(self, pixels: int) -> None:
+        """Count the pixels of one restored image."""
         self._restored_pixels.inc(pixels)
 
     def count_degradations(self, degradations: Mapping[str, float] | None) -> None:
-        """Count one restored image under each degradation that is more likely than not, and under none as clean."""
+        """Count one restored image under each degradation that is more likely than not, or as clean if there is none.
+
+        `degradations` maps each label to its probability; None where the model detects none.
+        """
         if degradations is None:
             return
         found = [label for label, probability in degradations.items() if probability > PRESENT]
@@ -87,15 +121,41 @@ class RequestSeries(SeriesGroup):
             self._degradations.labels(label).inc()
 
     def watch_uploads(self, used_bytes: Callable[[], float]) -> None:
-        """Read what uploads take up when scraped."""
+        """Read the memory held by uploads at each scrape."""
         self._upload_bytes.set_function(used_bytes)
+
+    def add_key(self, key: str) -> None:
+        """Create the series of a key, at 0."""
+        self._key_requests.labels(key)
+        self._key_pixels.labels(key)
+
+    def count_key_request(self, key: str) -> None:
+        """Count one admitted request of a key."""
+        self._key_requests.labels(key).inc()
+
+    def count_key_pixels(self, key: str, pixels: int) -> None:
+        """Count the pixels of an admitted image of a key."""
+        self._key_pixels.labels(key).inc(pixels)
+
+    def count_key_refusal(self, key: str, reason: QuotaKind) -> None:
+        """Count one request refused because of a key's quotas or suspension."""
+        self._key_refusals.labels(key, reason).inc()
+
+    def watch_jobs(self, states: Iterable[str], count: Callable[[str], float]) -> None:
+        """Read the number of stored jobs in each state at each scrape."""
+        for state in states:
+            self._jobs.labels(state).set_function(partial(count, state))
+
+    def watch_job_bytes(self, used_bytes: Callable[[], float]) -> None:
+        """Read the bytes counted against the job budget at each scrape."""
+        self._job_bytes.set_function(used_bytes)
 
 
 class CountedRefusals:
-    """A context that counts the refusals raised in it, by their reason; for any number of entries."""
+    """Counts the refusals raised inside a `with` block, by reason; reentrant."""
 
-    def __init__(self, series: RequestSeries) -> None:
-        self._series = series
+    def __init__(self, metrics: RequestMetrics) -> None:
+        self._metrics = metrics
 
     def __enter__(self) -> None:
         pass
@@ -104,11 +164,11 @@ class CountedRefusals:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if isinstance(error, errors.Refused | errors.DeadlineExceeded):
-            self._series.count_refusal(error.slug)
+            self._metrics.count_refusal(error.slug)
 
 
 def refusal_reasons() -> list[str]:
-    """The slugs of all refusals in the error tree, and of a deadline that has passed before there is a job."""
+    """List the slugs of all refusals in the error tree, and of a deadline that passes before a tile is queued."""
     return sorted({kind.slug for kind in _below(errors.Refused)} | {errors.DeadlineExceeded.slug})
 
 

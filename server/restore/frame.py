@@ -27,7 +27,7 @@ class Frame:
 
     def __init__(self, pixels: Frames, grid: Grid, strength: float = 1.0) -> None:
         self.guide = Guide(grid) if grid.guided else None
-        """Sets the tone of the tiles: it runs before the first is added."""
+        """Gives the tiles one tone: it runs before the first is added."""
         self._pixels = pixels
         self._strength = strength
         self._assembly = Assembly(grid, pixels.dtype)
@@ -43,10 +43,12 @@ class Frame:
         return tiling.pad(self.crop(tile.rows, tile.columns), tile)
 
     def add(self, tile: Tile, pixels: Pixels, restored: Pixels, weights: object = None) -> None:
-        """Add a tile that was cut as `pixels` and restored as `restored`; `weights` are ignored, since there is no report."""
+        """Add a tile that was cut as `pixels` and restored as `restored`; `weights` are ignored: there is no report."""
         if self.guide is not None:
-            restored = self.guide.correct(tile, pixels, restored)
-        self._assembly.add(tile, blend(pixels, restored, self._strength))
+            self.guide.note(tile, pixels, restored)
+        is_last = self._assembly.add(tile, blend(pixels, restored, self._strength))
+        if is_last and self.guide is not None:
+            self.guide.settle(self._assembly.pixels, self._strength)
 
     @property
     def restored(self) -> Frames:

@@ -8,11 +8,17 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 from pydantic.json_schema import SkipJsonSchema
 
+from server import formats
 from server.formats.output import ColourPolicy, MetadataPolicy, OutputFormat, OutputOptions, PngEffort
 from server.imaging.report import Degradations, Report
 from server.restore.frame import Frames
 
 DEFAULT_QUALITY = 90
+
+_LOSSY, _LOSSLESS = (
+    formats.listing([output.file_format.name for output in OutputFormat if output.encoder.is_lossy is is_lossy], "and")
+    for is_lossy in (True, False)
+)
 
 Progress = Callable[[int, int], None]
 """Called with the number of finished runs and of all runs; on the event loop."""
@@ -58,9 +64,7 @@ class RestoreOptions:
 class RestoreFields(BaseModel):
     """The options that every front spells the same way, as a client sends them."""
 
-    quality: int = Field(
-        default=DEFAULT_QUALITY, ge=1, le=100, description="Of JPEG, WebP and AVIF; PNG and TIFF are lossless."
-    )
+    quality: int = Field(default=DEFAULT_QUALITY, ge=1, le=100, description=f"Of {_LOSSY}; {_LOSSLESS} are lossless.")
     effort: PngEffort = Field(default=PngEffort.FAST, description="Of PNG: `small` takes forty times as long.")
     metadata: MetadataPolicy = Field(default=MetadataPolicy.KEEP, description="Whether EXIF and XMP are kept.")
     color: ColourPolicy = Field(

@@ -23,7 +23,7 @@ class Photo:
 
     def __init__(self, image: Image, grid: Grid, options: RestoreOptions) -> None:
         self.guide = Guide(grid) if grid.guided else None
-        """Sets the tone of the tiles: it runs before the first is added."""
+        """Gives the tiles one tone: it runs before the first is added."""
         self._image = image
         self._options = options
         self._assembly = Assembly(grid, image.dtype, image.is_grey)
@@ -41,8 +41,10 @@ class Photo:
         """Add a tile that was cut as `pixels` and restored as `restored`, with its prompt weights if there are any."""
         self._weights.append(weights)
         if self.guide is not None:
-            restored = self.guide.correct(tile, pixels, restored)
-        self._assembly.add(tile, blend(pixels, restored, self._options.strength))
+            self.guide.note(tile, pixels, restored)
+        is_last = self._assembly.add(tile, blend(pixels, restored, self._options.strength))
+        if is_last and self.guide is not None:
+            self.guide.settle(self._assembly.pixels, self._options.strength)
 
     def encode(self, output: OutputFormat) -> bytes:
         """Encode the file, once all tiles are added."""
@@ -50,7 +52,7 @@ class Photo:
         return codec.encode(self._image, self._assembly.planes, output, options.quality, options.writing)
 
     def findings(self, labels: Sequence[str]) -> Findings:
-        """Summarise what the network found, in the whole frame if it had a run; `labels` are the model's degradations."""
+        """Summarise what the network found, in the whole frame if it had a run; `labels` name the degradations."""
         return Findings.of(self._weights if self.guide is None else [self.guide.prompt_weights], labels)
 
     def report(self, findings: Findings) -> Report | None:

@@ -260,4 +260,4 @@ def _is_small(grid: Grid) -> bool:
 
 def _is_quick(output: OutputFormat, options: RestoreOptions) -> bool:
     """Whether a small image is written faster than a thread is reached."""
-    return output not in (OutputFormat.WEBP, OutputFormat.AVIF) and options.effort is PngEffort.FAST
+    return output.encoder.is_fast and options.effort is PngEffort.FAST

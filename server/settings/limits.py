@@ -53,6 +53,6 @@ class LimitSettings(Group):
     )
     tone_guide: bool = Field(
         default=True,
-        description="A photo in tiles takes its tone from one more run, of the whole frame made small; off, the tone "
-        "of each tile is its own (docs/tiling.md).",
+        description="Where the tiles of a photo disagree on tone, one more run of the whole frame made small decides; "
+        "off, each tile decides its own tone (docs/tiling.md).",
     )

@@ -14,7 +14,6 @@ import atheris
 with atheris.instrument_imports(include=["server.imaging"]):
     from server.errors import InvalidImage
     from server.formats import jpeg, tiff
-    from server.formats.dimensions import dimensions
     from server.formats.heif.boxes import BrokenBoxError
     from server.formats.heif.brands import format_by_brands
     from server.formats.heif.coded_size import av1_sizes, hevc_sizes
@@ -47,17 +46,17 @@ def read_boxes(data: bytes) -> None:
 def read_markers(data: bytes) -> None:
     """The markers of a JPEG, by both that read its size, and its XMP."""
     xmp.without_claims(data)
-    early = {dimensions("JPEG", data[:end]) for end in (64, 512, len(data))} - {None}
+    early = {jpeg.FORMAT.dimensions(data[:end]) for end in (64, 512, len(data))} - {None}
     with suppress(InvalidImage):
-        header = jpeg.read_header(data, MOST_METADATA_BYTES)
+        header = jpeg.FORMAT.read_header(data, MOST_METADATA_BYTES)
         assert early <= {(header.height, header.width)}, (early, header)
 
 
 def read_tiles(data: bytes) -> None:
     """The directories of a TIFF and the layout of its strips and tiles, against the size that is read early."""
-    early = {dimensions("TIFF", data[:end]) for end in (64, 512, len(data))} - {None}
+    early = {tiff.FORMAT.dimensions(data[:end]) for end in (64, 512, len(data))} - {None}
     with suppress(InvalidImage):
-        header = tiff.read_header(data, MOST_METADATA_BYTES)
+        header = tiff.FORMAT.read_header(data, MOST_METADATA_BYTES)
         assert header.decoded_pixels >= header.width * header.height
         assert early <= {(header.height, header.width)}, (early, header)
 

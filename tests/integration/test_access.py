@@ -305,3 +305,13 @@ def test_uploads_are_written_to_no_disk_but_for_jobs(start: Any, png: Image, tmp
             response = server.client.post(f"/restore?format={output}&tile=512&strength=0.9", **request)
             assert response.status_code == 200, response.text
     assert_problem(server.client.post("/v1/jobs", content=large), 507, "disk-full")
+
+
+def test_a_key_in_an_address_is_in_no_line_of_the_log(guarded: Any) -> None:
+    for target in (f"/{ADA}", f"/restore/{ADA}?key={ADA}", f"/v2/models/{ADA}/infer", f"/v1/jobs/{ADA}"):
+        for method in ("GET", "POST"):
+            guarded.client.request(method, target, headers={"X-API-Key": BOB})
+    guarded.client.post("/restore", headers={"X-API-Key": BOB, "X-Request-ID": ADA})
+    guarded.until(lambda: any(line.get("request_id") == "promptir_***" for line in guarded.lines))
+    assert any(line.get("path") == "/promptir_***" for line in guarded.lines)
+    assert ADA[9:] not in json.dumps(guarded.lines)

@@ -1,7 +1,10 @@
 """Refusals before the body is there: what a client sees that is still sending."""
 
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,6 +39,19 @@ def test_what_is_no_image_is_refused_from_its_first_bytes(server: Any) -> None:
     with closing(connect(server.url)) as connection:
         connection.sendall(upload_head(LARGE, "Content-Type: image/png") + b"GIF89a" + bytes(50))
         assert read_answer(connection)[0] == 415
+
+
+@pytest.mark.parametrize("path", ["/restore", "/v1/jobs", "/v2/models/promptir-file/infer"])
+def test_urllib_which_reads_nothing_before_all_is_sent_gets_the_413(path: str, start: Any, tmp_path: Path) -> None:
+    limit = 2**20
+    server = start(max_upload_bytes=limit, jobs_folder=tmp_path).until_ready()
+    body = b"II*\0" + bytes(7 * limit)
+    request = urllib.request.Request(server.url + path, body, {"Content-Type": "image/tiff"})  # noqa: S310 - ours
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request, timeout=30)  # noqa: S310
+    with caught.value as answer:
+        assert answer.code == 413
+        assert str(limit) in answer.read().decode()
 
 
 def test_a_client_that_sends_all_before_it_listens_gets_its_refusal_and_no_reset(server: Any) -> None:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from server import formats
 from server.errors import InvalidRequest
 
 FORMATS = ("png", "jpeg", "webp")
@@ -17,15 +18,7 @@ FORMATS = ("png", "jpeg", "webp")
 VARIANTS = 4
 LARGE_PIXELS = 1_000_000
 
-_MEDIA_TYPES = {
-    ".png": "image/png",
-    ".jpg": "image/jpeg",
-    ".jpeg": "image/jpeg",
-    ".webp": "image/webp",
-    ".tif": "image/tiff",
-    ".tiff": "image/tiff",
-    ".bmp": "image/bmp",
-}
+_MEDIA_TYPES = {suffix: known.media_type for known in formats.KNOWN for suffix in known.suffixes}
 _SIZE = re.compile(r"(\d+)(?:x(\d+))?(?:\.(png|jpeg|webp))?(?::(\d+(?:\.\d+)?))?")
 _QUALITY_FLAG = {"jpeg": cv2.IMWRITE_JPEG_QUALITY, "webp": cv2.IMWRITE_WEBP_QUALITY}
 _SCENE_CELLS = 9
@@ -77,7 +70,7 @@ def make_kind(width: int, height: int, image_format: str, weight: float = 1.0, s
         written, data = cv2.imencode(suffix, _photo_like(width, height, seed * VARIANTS + variant), options)
         if not written:
             raise InvalidRequest(f"{width} x {height} pixels cannot be written as {image_format}")
-        bodies.append(Body(bytes(data), _MEDIA_TYPES[suffix]))
+        bodies.append(Body(bytes(data), f"image/{image_format}"))
     return Kind(f"{width}x{height} {image_format}", tuple(bodies), weight)
 
 

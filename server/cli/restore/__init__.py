@@ -137,7 +137,9 @@ def _client(arguments: argparse.Namespace) -> "AsyncClient":
     try:
         from promptir_client import AsyncClient
     except ImportError as error:
-        raise InvalidRequest("--server needs httpx: pip install 'promptir-serve[client]'") from error
+        raise InvalidRequest(
+            f"--server needs {error.name}: install promptir-client (in a checkout: pip install ./promptir_client)"
+        ) from error
     key = None
     if arguments.api_key_file is not None:
         key = _key(arguments.api_key_file)

@@ -10,20 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
+from server import formats
 from server.cli.restore.lists import path_of, sources_of
 from server.errors import InvalidRequest
 from server.formats.output import OutputFormat
 
-INPUT_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".avif", ".heic", ".heif"})
-OUTPUT_BY_SUFFIX = {
-    ".png": OutputFormat.PNG,
-    ".jpg": OutputFormat.JPEG,
-    ".jpeg": OutputFormat.JPEG,
-    ".webp": OutputFormat.WEBP,
-    ".avif": OutputFormat.AVIF,
-    ".tif": OutputFormat.TIFF,
-    ".tiff": OutputFormat.TIFF,
-}
+INPUT_SUFFIXES = frozenset(suffix for known in formats.KNOWN for suffix in known.suffixes)
+OUTPUT_BY_SUFFIX = {suffix: output for output in OutputFormat for suffix in output.file_format.suffixes}
 SUFFIXES = " ".join(OUTPUT_BY_SUFFIX)
 
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")

@@ -1,4 +1,4 @@
-"""Brands: what the first box of a HEIF file says that it is (ISO/IEC 23008-12, section 10)."""
+"""Brands: the codes in the first box of a HEIF file that name its format (ISO/IEC 23008-12, section 10)."""
 
 from server.formats.heif.boxes import BrokenBoxError
 from server.formats.heif.items import read_items
@@ -11,11 +11,16 @@ _MOST_BYTES = 4096
 _BRANDS_AT = 16
 
 
-def format_by_brands(data: bytes) -> str:
-    """AVIF, HEIC or an empty name, by the major brand, or where that is a general one by the compatible ones.
+def is_heif(start: bytes) -> bool:
+    """Return whether a file starts with a box of brands, as every ISO base media file does."""
+    return start[4:8] == b"ftyp"
 
-    Where neither names a codec, the kind of the picture does. The list of brands may be cut off, if more of the file is
-    to come.
+
+def format_by_brands(data: bytes) -> str:
+    """Return "AVIF", "HEIC" or an empty string, by the first brand that names a codec, the major one before others.
+
+    If no brand does, the codec of the picture decides. `data` may be the beginning of a file, with the list of brands
+    cut off.
     """
     size = min(int.from_bytes(data[:4], "big"), _MOST_BYTES)
     places = [8, *range(_BRANDS_AT, min(size, len(data)) - 3, 4)]
@@ -28,6 +33,6 @@ def format_by_brands(data: bytes) -> str:
     try:
         items = read_items(data)
     except BrokenBoxError:
-        return "AVIF"  # it is refused by its container, once it is whole
+        return "AVIF"  # whose reader rejects it, once it has arrived completely
     kinds = {item.kind for item in items.by_number.values()}
     return "HEIC" if kinds & CODECS["HEIC"] else "AVIF"

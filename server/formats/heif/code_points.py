@@ -1,20 +1,23 @@
-"""Code points: the numbers by which a file names its colour space (ITU-T H.273)."""
+"""Code points: the numbers that name a file's colour space (ITU-T H.273)."""
 
 import struct
 
 from server.formats.heif.boxes import Box, Fields
 from server.formats.heif.items import read_items
 
+CODE_POINTS_CHUNK = b"cICP"
+"""The PNG chunk that holds code points; `Metadata.colour_chunks` uses it for every format."""
+
 _NCLX = b"nclx"
-# Nothing need be said of sRGB, nor of what is unspecified.
+# sRGB and unspecified colours need no code points.
 _SRGB_PRIMARIES, _SRGB_TRANSFERS = frozenset({1, 2}), frozenset({2, 13})
 _LARGEST = 255
 
 
 def code_points(data: bytes, box: Box | None) -> tuple[tuple[bytes, bytes], ...]:
-    """What an nclx box says, as PNG's cICP says it of RGB: primaries and transfer, no matrix, full range.
+    """Return the content of an nclx box as a cICP chunk for RGB: primaries and transfer, no matrix, full range.
 
-    PNG, section 11.3.2.6. Empty for sRGB; raises BrokenBoxError for a box that is cut short.
+    PNG specification, section 11.3.2.6. Empty for sRGB; raises BrokenBoxError for a box that is cut short.
     """
     if box is None:
         return ()
@@ -23,11 +26,11 @@ def code_points(data: bytes, box: Box | None) -> tuple[tuple[bytes, bytes], ...]
     is_srgb = primaries in _SRGB_PRIMARIES and transfer in _SRGB_TRANSFERS
     if is_srgb or max(primaries, transfer) > _LARGEST:
         return ()
-    return ((b"cICP", bytes((primaries, transfer, 0, 1))),)
+    return ((CODE_POINTS_CHUNK, bytes((primaries, transfer, 0, 1))),)
 
 
 def with_code_points(avif: bytes, points: bytes) -> bytes:
-    """An AVIF as its encoder wrote it, with the primaries and the transfer of a cICP; its matrix stays its own."""
+    """Replace the primaries and the transfer in an encoded AVIF by those of a cICP chunk; the matrix is kept."""
     items = read_items(avif)
     for box in items.by_number[items.primary].properties:
         if box.kind == b"colr" and avif[box.body : box.body + 4] == _NCLX:

@@ -10,8 +10,11 @@ from starlette.types import Receive
 from server.errors import Draining, ImageTooLarge, UploadStalled
 from server.restore.byte_room import ByteRoom, Reservation
 
-# What is still to come is read and dropped for so long, so that a client that sends before it listens gets its answer.
-LINGER_S = 10.0
+# The rest of a refused upload is read and dropped for this long, so that a client that sends before it listens gets its
+# answer: Python's urllib sends all of its body first. Nginx does the same, with 30 seconds and 5 of silence.
+LINGER_S, SILENT_S = 10.0, 5.0
+# For each request, in sizes of the largest upload; and for this many requests at a time, beyond which connections close.
+LINGER_UPLOADS, MOST_LINGERING = 8, 512
 # The same, of a server that stops.
 LAST_LINGER_S = 1.0
 # Each so many bytes have the same time to come. A pause alone would let one byte a minute hold its room for ever, and a
@@ -31,6 +34,8 @@ class UploadRoom(ByteRoom):
     def __init__(self, max_bytes: int, on_refusal: Callable[[str], None] = lambda slug: None) -> None:
         super().__init__(max_bytes, on_refusal)
         self.closed = False
+        self.lingering = 0
+        """Requests that are answered, and whose bodies are dropped."""
         self._waits: dict[asyncio.Timeout, float] = {}
 
     @contextmanager
@@ -99,13 +104,15 @@ class Body:
         self.held.release()
 
     async def discard(self) -> None:
-        """Read and drop what is still to come, as much as an upload may have, for a bounded time."""
-        with suppress(TimeoutError, ClientDisconnect):
-            async with asyncio.timeout(LINGER_S) as patience:
-                with self._room.waiting(patience, LAST_LINGER_S):
-                    until = self._read_bytes + self._max_upload_bytes
-                    while not self.ended and self._read_bytes < until:
-                        await self._next()
+        """Read and drop what is still to come, within bounds of bytes, of time, of silence, and of how many do so."""
+        if self._room.lingering >= MOST_LINGERING:
+            return
+        self._room.lingering += 1
+        try:
+            with suppress(TimeoutError, ClientDisconnect):
+                await self._drop()
+        finally:
+            self._room.lingering -= 1
 
     def too_large(self) -> ImageTooLarge:
         limit = self._max_upload_bytes
@@ -128,6 +135,16 @@ class Body:
                 f"The upload has stalled: each {PORTION_BYTES} bytes of it must come within {self._stall_s:g} seconds.",
                 upload_stall_s=self._stall_s,
             ) from None
+
+    async def _drop(self) -> None:
+        clock = asyncio.get_running_loop().time
+        end, until = clock() + LINGER_S, self._read_bytes + LINGER_UPLOADS * self._max_upload_bytes
+        async with asyncio.timeout_at(end) as patience:
+            with self._room.waiting(patience, LAST_LINGER_S):
+                while not self.ended and self._read_bytes < until:
+                    if not self._room.closed:  # which has set an end of its own
+                        patience.reschedule(min(end, clock() + SILENT_S))
+                    await self._next()
 
     async def _next(self) -> bytes:
         message = await self._receive()

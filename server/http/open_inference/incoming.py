@@ -20,17 +20,15 @@ class Incoming:
         self._length = header_length(headers)
         self._body = as_sent(headers, body, room)
         self._data = b""
-
-    @property
-    def size(self) -> int:
-        """Bytes that are here."""
-        return len(self._data)
+        self.size = 0
+        """Bytes that came, and count until `release`."""
 
     async def text(self) -> bytes:
-        """The JSON: where its length is given so many bytes, else all."""
+        """The JSON: where its length is given so many bytes, else all, which the caller alone holds from then on."""
         await self._read(self._length)
         if self._length is None:
-            return self._data
+            text, self._data = self._data, b""
+            return text
         if self.size < self._length:
             raise InvalidRequest(f"The body has {self.size} bytes, and no JSON of {self._length}.")
         return self._data[: self._length]
@@ -38,7 +36,7 @@ class Incoming:
     async def binary(self) -> memoryview:
         """What follows the JSON, all of it."""
         await self._read(None)
-        return memoryview(self._data)[self.size if self._length is None else self._length :]
+        return memoryview(self._data)[self._length or 0 :]
 
     def release(self) -> None:
         """Give the room back: the bytes are no longer held."""
@@ -46,7 +44,8 @@ class Incoming:
 
     async def _read(self, enough: int | None) -> None:
         block = BytesIO(self._data)  # grows in place: pieces would be joined by a copy
-        block.seek(self.size)
+        block.seek(len(self._data))
         while not self._body.ended and (enough is None or block.tell() < enough):
             block.write(await self._body.chunk())
         self._data = block.getvalue()
+        self.size = max(self.size, len(self._data))

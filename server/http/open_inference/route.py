@@ -88,7 +88,8 @@ class InferRoute:
         with ExitStack() as held:
             with stage("upload"):
                 text = await incoming.text()
-                head = await run_off_loop(lambda: read_head(text), len(text))
+                head = await run_off_loop(partial(read_head, text), len(text))
+                del text  # the parsed document alone is kept
                 document = head.document
                 call = self._inference.call(
                     path["model"],

@@ -17,7 +17,7 @@ from server.errors import InvalidRequest
 from server.http.body.compression import deflated
 from server.http.open_inference.schemas import InferRequest
 from server.open_inference.inference import Call, Named, Outcome
-from server.open_inference.models import OUTPUT, VERSION, Datatype
+from server.open_inference.models import INPUT, OUTPUT, VERSION, Datatype
 from server.open_inference.tensors import MAX_VALUES, Images, Shape, from_raw, from_values, raw_of, raw_size
 from server.restore.frame import Frames
 
@@ -56,8 +56,10 @@ class Head:
         )
 
     def check(self, shape: Shape) -> None:
-        """Raise InvalidRequest where the size of the binary data is not that of the shape, or JSON cannot hold it."""
+        """Raise InvalidRequest for data that comes twice or has not the size of the shape, or that JSON cannot hold."""
         if self.is_binary:
+            if self.document.inputs[0].data is not None:
+                raise InvalidRequest(f"{INPUT} has both data and {BINARY_SIZE}: send it in the JSON or behind it.")
             shape.check_byte_size(_binary_size(self.document.inputs[0].parameters))
         if shape.datatype is not Datatype.BYTES and shape.values > MAX_VALUES and not self.wants_binary:
             raise InvalidRequest(

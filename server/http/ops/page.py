@@ -15,10 +15,11 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Scope
 
+from server import formats
 from server.http.restore.accept import Accept
 from server.imaging.entity_tag import is_listed
 
-FOLDER = Path(__file__).resolve().parent.parent / "web"
+FOLDER = Path(__file__).resolve().parents[2] / "web"
 PATH = "/"
 ASSETS_PATH = "/web"
 START, DOCS = "index.html", "docs.html"
@@ -28,6 +29,13 @@ VIEWER_PACKAGE = "fastapi_offline"
 VIEWER_FILES = ("swagger-ui-bundle.js", "swagger-ui.css")
 VERSION_MARK = b"{version}"
 """Stands in a page for the version of the files, so that their URLs change with them."""
+
+_FORMAT_MARKS = {
+    b"{suffixes}": ",".join(formats.SUFFIXES),
+    b"{input_formats}": formats.listing(formats.NAMES, "or"),
+    b"{output_formats}": "".join(f'<option value="{key}">{one.name}</option>' for key, one in formats.WRITTEN.items()),
+}
+"""In the start page: what is inserted from the list of formats."""
 
 HTML = "text/html"
 _TEXT = {".html": f"{HTML}; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
@@ -111,6 +119,8 @@ class Page:
         self.version = digest.hexdigest()[:_VERSION_DIGITS]
         for page in {START, DOCS} & set(files):
             files[page] = files[page].replace(VERSION_MARK, self.version.encode())
+        for mark, text in _FORMAT_MARKS.items() if START in files else ():
+            files[START] = files[START].replace(mark, text.encode())
         self._files = files
         self._assets: dict[str, Asset] = {}
 

@@ -4,8 +4,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from server.formats.header import SUPPORTED_FORMATS
-from server.formats.lossy_writer import LONGEST_SIDE
+from server import formats
 from server.formats.output import OutputFormat
 from server.imaging import tiling
 from server.restore.pipeline import Status
@@ -54,7 +53,7 @@ class Limits(BaseModel):
     max_upload_bytes: int
     max_image_pixels: int
     max_image_side: int
-    input_formats: list[str] = list(SUPPORTED_FORMATS)
+    input_formats: list[str] = list(formats.NAMES)
     output_formats: list[str] = [output.value for output in OutputFormat]
 
 
@@ -170,17 +169,21 @@ class ServiceLimits(BaseModel):
     max_image_side: int = Field(description="In pixels; above it, 413.")
     max_metadata_bytes: int = Field(description="Of colour profile, EXIF and XMP, each, inflated.")
     max_whole_pixels: int = Field(description="A larger image is restored in tiles.")
-    tone_guide: bool = Field(description="Whether a tiled image takes its tone from a run of the whole frame.")
+    tone_guide: bool = Field(description="Whether a run of the whole frame decides the tone of tiles that disagree.")
     max_run_pixels: int = Field(description="Of all images of a batch, on the largest device.")
     max_frames: int = 1
     max_batch: int
     max_queued_pixels: int
     max_backlog_ms: float = Field(description="Predicted time until everything admitted is done; above it, 429.")
-    input_formats: list[str] = list(SUPPORTED_FORMATS)
+    input_formats: list[str] = list(formats.NAMES)
     output_formats: list[str] = [*(output.value for output in OutputFormat), "same"]
     output_sides: dict[str, int] = Field(
-        default={output.value: side for output, side in LONGEST_SIDE.items()},
-        description="Longest side that a format can hold, if it has a limit.",
+        default={
+            output.value: output.encoder.longest_side
+            for output in OutputFormat
+            if output.encoder.longest_side is not None
+        },
+        description="Longest side that a format can store, in pixels; formats without a limit are left out.",
     )
     quality: tuple[int, int] = (1, 100)
     strength: tuple[float, float] = (0.0, 1.0)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import Header, Query, Response
 from fastapi.routing import APIRoute
 
-from server import errors
+from server import errors, formats
 from server.formats.output import OutputFormat
 from server.http.body.form import FIELD
 from server.http.body.upload import BINARY_TYPES
@@ -24,7 +24,7 @@ IMAGES: dict[str, Any] = {
 REQUEST_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "One still image, raw or as a form: JPEG, PNG, WebP, TIFF, BMP, AVIF or HEIC.",
+        "description": f"One still image, raw or as a form: {formats.listing(formats.NAMES, 'or')}.",
         "content": {
             "multipart/form-data": {
                 "schema": {
@@ -95,6 +95,14 @@ _RESTORED: dict[int | str, dict[str, Any]] = {
 }
 
 
+_DEEP = [output.file_format.name for output in OutputFormat if output.encoder.depth == 16]
+_DESCRIPTION = f"""Finds and removes noise, rain or haze; the answer has exactly the width and height of the upload.
+
+Alpha, grey, and 16 bits per channel in {formats.listing(_DEEP, "and")} are kept. Large photos are restored in tiles. Equal
+requests in flight run once.
+"""
+
+
 def restore_document() -> APIRoute:
     """Describe the route to FastAPI's generator; its parameters are the models that the real route checks with."""
     return APIRoute(
@@ -103,6 +111,7 @@ def restore_document() -> APIRoute:
         methods=[METHOD],
         summary="Restore an image",
         operation_id="restore",
+        description=_DESCRIPTION,
         response_class=Response,
         openapi_extra=REQUEST_BODY,
         responses=_RESTORED
@@ -118,8 +127,4 @@ def restore_document() -> APIRoute:
 
 
 def _restore(query: Annotated[RestoreQuery, Query()], urgency: Annotated[RestoreHeaders, Header()]) -> None:
-    """Finds and removes noise, rain or haze; the answer has exactly the width and height of the upload.
-
-    Alpha, grey, and 16 bits per channel in PNG and TIFF are kept. Large photos are restored in tiles. Equal requests in
-    flight run once.
-    """
+    """Declare the parameters; the real route answers."""

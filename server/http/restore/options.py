@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import parse_qsl
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema, ValidationError
 from pydantic.json_schema import SkipJsonSchema
+from pydantic_core.core_schema import literal_schema
 
 from server.errors import InvalidRequest, NotAcceptable
 from server.formats.output import OutputFormat
@@ -16,7 +17,9 @@ from server.restore.options import RestoreFields, RestoreOptions
 from server.scheduling.queue.tile import Priority
 
 JSON = "application/json"
-FormatName = Literal["png", "jpeg", "webp", "avif", "tiff", "same"]
+_FORMAT_NAMES = literal_schema([*(output.value for output in OutputFormat), "same"])
+FormatName = Annotated[str, GetPydanticSchema(lambda _source, _handler: _FORMAT_NAMES)]
+"""The name of a format that is written, or `same`."""
 _MEDIA_TYPES = {output.media_type: output for output in OutputFormat}
 
 Model = TypeVar("Model", bound=BaseModel)

@@ -31,12 +31,8 @@ class ReportDocument(BaseModel):
 
     width: int
     height: int
-    mode: Mode = Field(
-        description="`tiled` if the photo was restored in several pieces, which changes the answer a little."
-    )
-    tiles: int = Field(
-        description="Number of runs: one a tile and, if there are several, one of the whole frame for their tone."
-    )
+    mode: Mode = Field(description="`tiled` if the photo was restored in pieces, which changes the answer a little.")
+    tiles: int = Field(description="Runs: one a tile and, if there are several, one of the whole frame for their tone.")
     change: ChangeDocument
     prompt_weights: list[list[float]] | None = Field(
         description="For each decoder level, from coarse to fine, the share of each learned prompt; prompts have no "

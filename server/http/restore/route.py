@@ -80,7 +80,7 @@ class RestoreRoute:
             def look(start: bytes) -> bool:
                 size = peek(start, self._services.limits)
                 if size is not None:
-                    restorer.admit(request, *size, input_format=formats.format_of(start))
+                    restorer.admit(request, *size, input_format=formats.format_of(start).name)
                     request.charge(size[0] * size[1])
                     if not sent.ended:
                         request.lapse_after(HOLD_S)

@@ -142,6 +142,17 @@ def test_a_tensor_is_refused_by_its_shape_while_its_data_is_not_sent(
         assert connection.recv(12).split()[1] == status
 
 
+@pytest.mark.parametrize("data", [[1, 2, 3], []])
+def test_data_that_comes_in_the_json_and_behind_it_is_refused_by_both_names(data: list[int], server: Any) -> None:
+    size = {"binary_data_size": 3}
+    tensor = {"name": "image", "shape": [1, 3, 1, 1], "datatype": "UINT8", "parameters": size, "data": data}
+    text = json.dumps({"inputs": [tensor]}).encode()
+    headers = {"Inference-Header-Content-Length": str(len(text))}
+    answer = server.client.post(INFER, content=text + bytes(3), headers=headers)
+    assert answer.status_code == 400
+    assert answer.json() == {"error": "image has both data and binary_data_size: send it in the JSON or behind it."}
+
+
 def test_an_overload_is_told_with_the_time_to_come_back(start: Any, triton: Any, tensor: Any, pixels: Any) -> None:
     server = start(simulated_base_ms=1000, max_batch=1, max_backlog_ms=500).until_ready()
     with ThreadPoolExecutor(1) as sender:

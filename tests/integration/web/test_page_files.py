@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 
+from server import formats
 from server.http.ops import page
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"}
@@ -87,3 +88,14 @@ def test_the_page_is_small() -> None:
     sizes = {path: path.stat().st_size for path in page.FOLDER.rglob("*") if path.is_file()}
     assert sum(sizes.values()) < 300_000
     assert sum(size for path, size in sizes.items() if path.suffix == ".webp") < 150_000
+
+
+def test_the_page_offers_the_formats_that_the_server_reads_and_writes(server: Any) -> None:
+    html = start_page(server).text
+    limits = server.client.get("/v1/limits").json()
+    assert re.findall(r'<option value="(\w+)">', html) == limits["output_formats"]
+    accept = re.search(r'accept="([^"]+)"', html)
+    assert accept is not None
+    assert set(accept[1].split(",")) == {"image/*", *formats.SUFFIXES}
+    assert f">{formats.listing(limits['input_formats'], 'or')}.<" in html
+    assert not re.search(r"\{\w+\}", html)

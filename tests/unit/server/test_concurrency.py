@@ -1,10 +1,12 @@
 """Tests of work that succeeds as a whole."""
 
 import asyncio
+import time
 
 import pytest
 
-from server.concurrency import INLINE_BYTES, gather, run_off_loop
+from server import logs
+from server.concurrency import INLINE_BYTES, LARGE_BYTES, gather, run_off_loop
 
 
 def test_results_keep_their_order() -> None:
@@ -36,3 +38,27 @@ def test_the_first_failure_is_raised_as_it_is_and_ends_the_rest() -> None:
 @pytest.mark.parametrize("size", [0, INLINE_BYTES, INLINE_BYTES + 1])
 def test_work_answers_wherever_it_is_done(size: int) -> None:
     assert asyncio.run(run_off_loop(lambda: size + 1, size)) == size + 1
+
+
+def test_large_work_is_done_one_at_a_time_with_the_context_of_its_caller() -> None:
+    under_way: list[int] = []
+    most: list[int] = []
+    seen: list[str | None] = []
+
+    def work() -> None:
+        under_way.append(1)
+        time.sleep(0.01)
+        most.append(len(under_way))
+        seen.append(logs.request_id.get())
+        under_way.pop()
+
+    async def one(name: str) -> None:
+        logs.request_id.set(name)
+        await run_off_loop(work, LARGE_BYTES + 1)
+
+    async def run() -> None:
+        await asyncio.gather(*(one(str(number)) for number in range(5)))
+
+    asyncio.run(run())
+    assert most == [1] * 5
+    assert sorted(filter(None, seen)) == ["0", "1", "2", "3", "4"]

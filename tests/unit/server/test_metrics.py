@@ -3,8 +3,7 @@
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from server.metrics import STAGE_BUCKETS_S, Metrics
-from server.metrics.gpus import GpuReading
+from server.metrics import STAGE_BUCKETS_S, GpuReading, Metrics
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""`promptir-train` fits, resumes and evaluates from the command line."""
+"""`python -m models.training` fits, resumes and evaluates from the command line."""
 
 import json
 from pathlib import Path

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from models.degradation_head import LABELS
-from models.training.dataset import DatasetError, PatchDataset, photo_paths, read_photo, validation_set
+from models.photos import DatasetError, photo_paths, read_photo
+from models.training.dataset import PatchDataset, validation_set
 from models.training.evaluation_sets import VALIDATION
 from models.training.mix import Mix
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.training.dataset import DatasetError
+from models.photos import DatasetError
 from models.training.evaluate import evaluate_clean, evaluate_pairs, format_table, restore, worst_flat_error
 from models.training.evaluation_sets import EVALUATION
 from models.variants import build, variant

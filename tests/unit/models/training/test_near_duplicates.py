@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from models.artifact import DEFAULT_ARTIFACT
+from models.photos import read_photo
 from models.training import cli
-from models.training.dataset import read_photo
 from models.training.near_duplicates import (
     NEAR,
     distance,

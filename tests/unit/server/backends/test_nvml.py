@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from server.backends.nvml import gpu_readers
-from server.metrics.gpus import GpuReading
+from server.metrics import GpuReading
 
 
 class Error(Exception):

@@ -18,7 +18,7 @@ from server.errors import InvalidRequest, UndecodableImage
 from server.formats import codec
 from server.formats.codec import Image, OutputFormat
 from server.formats.header import probe
-from server.formats.png_writer import write_png
+from server.formats.png.writer import write_png
 
 Encode = Callable[..., bytes]
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

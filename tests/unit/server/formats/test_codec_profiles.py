@@ -15,7 +15,7 @@ from server.formats import codec
 from server.formats.codec import OutputFormat
 from server.formats.header import probe
 from server.formats.output import ColourPolicy, MetadataPolicy, OutputOptions
-from server.formats.png_writer import png_chunk, write_png
+from server.formats.png.writer import png_chunk, write_png
 from server.imaging.metadata import Metadata
 
 Encode = Callable[..., bytes]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from server.errors import ImageTooLarge, UnsupportedImage
-from server.formats.dimensions import dimensions
+from server.formats import BY_NAME
 from server.formats.header import peek, probe
 from server.settings import LimitSettings
 
@@ -43,13 +43,13 @@ def test_any_shorter_start_tells_the_same_or_nothing(kind: str) -> None:
 
 def test_a_webp_with_a_padded_shape_tells_the_padded_shape() -> None:
     flags, size = b"\x10\0\0\0", (WIDTH - 1).to_bytes(3, "little") + (HEIGHT - 1).to_bytes(3, "little")
-    assert dimensions("WebP", b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0" + flags + size) == (HEIGHT, WIDTH)
+    assert BY_NAME["WebP"].dimensions(b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0" + flags + size) == (HEIGHT, WIDTH)
 
 
 def test_a_bitmap_stored_top_down_has_no_negative_height() -> None:
     data = bytearray(FILES["bmp"])
     data[22:26] = (-HEIGHT).to_bytes(4, "little", signed=True)
-    assert dimensions("BMP", bytes(data)) == (HEIGHT, WIDTH)
+    assert BY_NAME["BMP"].dimensions(bytes(data)) == (HEIGHT, WIDTH)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_a_bitmap_stored_top_down_has_no_negative_height() -> None:
     ],
 )
 def test_a_jpeg_that_leads_nowhere_tells_nothing(start: bytes) -> None:
-    assert dimensions("JPEG", start) is None
+    assert BY_NAME["JPEG"].dimensions(start) is None
 
 
 def test_a_tiff_is_not_looked_at_before_it_is_whole() -> None:

@@ -126,7 +126,8 @@ WITHOUT = """
 import json, sys
 sys.modules["pillow_heif"] = None
 from server.errors import UnsupportedImage
-from server.formats.header import SUPPORTED_FORMATS, peek, probe
+from server.formats import NAMES
+from server.formats.header import peek, probe
 from server.settings import LimitSettings
 data, said = sys.stdin.buffer.read(), []
 for read, seen in ((probe, data), (peek, data[:64]), (probe, data.replace(b"heic", b"mif1"))):
@@ -134,7 +135,7 @@ for read, seen in ((probe, data), (peek, data[:64]), (probe, data.replace(b"heic
         read(seen, LimitSettings())
     except UnsupportedImage as error:
         said.append((str(error), error.extensions["allowed_formats"]))
-print(json.dumps([said, SUPPORTED_FORMATS]))
+print(json.dumps([said, NAMES]))
 """
 
 

@@ -1,12 +1,14 @@
 """Tests of the output formats."""
 
+import pickle
+
 import pytest
 
-from server.formats import FORMATS
+from server import formats
 from server.formats.output import OutputFormat
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", formats.NAMES)
 def test_every_format_that_is_read_is_answered_as_itself_or_without_loss(name: str) -> None:
     assert OutputFormat.same_as(name) == ("png" if name in ("BMP", "HEIC") else name.lower())
 
@@ -20,3 +22,10 @@ def test_names_are_those_that_are_registered_and_usual() -> None:
         "image/tiff",
     ]
     assert [output.suffix for output in OutputFormat] == [".png", ".jpg", ".webp", ".avif", ".tif"]
+    assert [output.name for output in OutputFormat] == [output.value.upper() for output in OutputFormat]
+
+
+@pytest.mark.parametrize("output", OutputFormat)
+def test_a_member_survives_pickling_and_is_found_by_its_name(output: OutputFormat) -> None:
+    assert pickle.loads(pickle.dumps(output)) is output  # noqa: S301 - our own bytes
+    assert OutputFormat(str(output)) is output

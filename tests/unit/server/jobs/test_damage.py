@@ -149,7 +149,7 @@ def test_a_database_that_was_overwritten_is_used_again_once_it_is_restored(
     store.begin_next()
     for path in (tmp_path / "jobs").glob("jobs.sqlite3*"):
         path.write_bytes(os.urandom(max(4096, path.stat().st_size)))
-    with pytest.raises(JobsUnavailable, match=r"cannot be read or written at the moment: (.*)\."):
+    with pytest.raises(JobsUnavailable, match="has a database that was overwritten"):
         store.submit(b"", order())
     for _ in range(2):
         with pytest.raises(JobsUnavailable):
@@ -195,3 +195,41 @@ def test_a_full_disk_is_trouble_until_there_is_room(
     store.check()
     assert store.trouble is None
     assert store.begin_next() is not None
+
+
+@pytest.mark.parametrize("name", ["results", "uploads"])
+def test_a_store_does_not_open_on_a_link_in_the_place_of_a_folder(name: str, tmp_path: Path, clock: Any) -> None:
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "jobs" / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(JobsUnavailable, match=f"something else in the place of its folder {name}"):
+        Store(tmp_path / "jobs", 20 * JOB_BYTES, 3600.0, clock).open()
+
+
+def test_a_result_is_not_written_where_a_link_leads(
+    store: Store, order: NewOrder, answer: Answer, tmp_path: Path
+) -> None:
+    id_ = store.submit(b"upload", order()).id
+    store.begin_next()
+    store._disk.results.folder.rename(tmp_path / "elsewhere")
+    store._disk.results.folder.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(JobsUnavailable, match="no link is followed"):
+        store.finish(id_, RESULT, answer)
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_a_folder_that_turned_read_only_is_said_the_same_each_time_and_stays_open(
+    store: Store, done: str, order: NewOrder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may write whatever the permissions are, and mounts need more than a test has."""
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    for _ in range(3):
+        with pytest.raises(JobsUnavailable, match="cannot be written: it is read-only"):
+            store.check()
+        with pytest.raises(JobsUnavailable, match="cannot be written: it is read-only"):
+            store.submit(b"upload", order())
+    assert store.find(done).state is State.DONE
+    monkeypatch.undo()
+    store.check()
+    assert store.trouble is None
+    assert store.submit(b"upload", order()).state is State.QUEUED

@@ -1,5 +1,7 @@
 """Tests of tensors in their raw form; what the JSON form refuses is asked of a real server."""
 
+import base64
+
 import numpy as np
 import pytest
 
@@ -51,3 +53,17 @@ def test_large_tensors_are_not_taken_number_by_number() -> None:
 def test_shapes_without_an_image(datatype: str, dims: list[int]) -> None:
     with pytest.raises(InvalidRequest):
         Shape.of("image", datatype, dims)
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 786_431, 786_432, 786_433, 2_000_000])
+def test_a_file_as_base64_is_read_in_steps_as_it_would_be_at_once(size: int) -> None:
+    data = np.random.default_rng(size).bytes(size)
+    assert from_values(Shape.of("image", "BYTES", [1]), [base64.b64encode(data).decode()]) == [data]
+
+
+@pytest.mark.parametrize(
+    "text", ["=", "AA=A", "AAA", "A" * (2**20 - 2) + "==" + "AAAA", "A" * 2**20 + "A", "A" * 2**20 + "\n", "Ä" * 4]
+)
+def test_what_is_no_base64_is_refused_wherever_a_step_ends(text: str) -> None:
+    with pytest.raises(InvalidRequest, match="base64"):
+        from_values(Shape.of("image", "BYTES", [1]), [text])

@@ -106,5 +106,5 @@ def test_what_waits_at_the_stop_is_dropped(threads: CodecThreads) -> None:
 
 def test_there_are_as_many_as_the_process_has_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     for share, count in ((1, 1), (2, 2), (64, MAX_THREADS)):
-        monkeypatch.setattr("server.restore.codec_pool.cores", lambda share=share: share)
+        monkeypatch.setattr("server.restore.codec_pool.available_cores", lambda share=share: share)
         assert CodecThreads(Metrics(CollectorRegistry()), max_backlog_s=1.0).count == count

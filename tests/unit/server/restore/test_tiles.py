@@ -1,6 +1,7 @@
 """Tests of the runs of a photo, on the real batcher, worker and simulated backend: its tiles and their guide."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
@@ -39,10 +40,9 @@ class MoodyBackend(SimulatedBackend):
         return answer
 
 
-def play(scene: Callable[[Restorer], Awaitable[None]], backend: SimulatedBackend, *, tone_guide: bool = True) -> None:
+def play(scene: Callable[[Restorer], Awaitable[None]], backend: SimulatedBackend, **settings: object) -> None:
     """Run a scene with a restorer that has started, and is stopped afterwards."""
-    settings = Settings.from_environment({"tone_guide": tone_guide})
-    restorer = create_restorer(settings, Metrics(CollectorRegistry()), lambda _: backend)
+    restorer = create_restorer(Settings.from_environment(settings), Metrics(CollectorRegistry()), lambda _: backend)
 
     async def run() -> None:
         try:
@@ -103,6 +103,44 @@ def test_the_guide_is_a_run_like_those_of_tiles() -> None:
         assert len(tiling.plan(200, 400, 8, tile=64, overlap=16)) == guided.tiles - 1
 
     play(scene, backend)
+
+
+def test_a_photo_that_is_cancelled_in_the_run_of_its_guide_leaves_nothing_behind() -> None:
+    class Holding(MoodyBackend):
+        """Holds the guide's run while it is not open: it sees the whole ramp, and a tile half of it."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.is_running, self.is_open = threading.Event(), threading.Event()
+            self.is_open.set()
+
+        def run(self, batch: Pixels, weights: PromptWeights | None = None) -> Pixels:
+            if np.ptp(batch) > 0.35:
+                self.is_running.set()
+                self.is_open.wait(FOREVER_S)
+            return super().run(batch)
+
+    backend, told = Holding(), list[tuple[int, int]]()
+
+    async def scene(restorer: Restorer) -> None:
+        backend.is_open.clear()
+        backend.is_running.clear()
+        options = replace(TILED, tile=256, overlap=0)  # one run holds one such tile
+        photo = asyncio.create_task(
+            restorer.restore(ramp(), options, progress=lambda done, total: told.append((done, total)))
+        )
+        await asyncio.to_thread(backend.is_running.wait, FOREVER_S)
+        photo.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await photo
+        assert told == [(0, 3)]
+        backend.images = 0
+        backend.is_open.set()
+        after = await restorer.restore(ramp(), options)
+        assert (after.tiles, backend.images) == (3, 1 + 3)  # the run that had begun, and no tile of the cancelled photo
+        assert restorer.snapshot().backlog_ms == 0
+
+    play(scene, backend, max_run_pixels=256 * 256)
 
 
 def test_the_frames_of_a_tensor_have_a_guide_each() -> None:

@@ -171,3 +171,12 @@ def test_a_block_is_a_stage_of_the_current_request_however_it_ends(
         current.reset(token)
     names: list[ReadableSpan] = list(sent.get_finished_spans())
     assert [span.name for span in names] == ["upload"]
+
+
+def test_a_key_in_the_path_is_not_sent(tracing: OpenTelemetry, sent: InMemorySpanExporter) -> None:
+    key = "promptir_" + "k" * 43
+    asked = scope() | {"path": f"/restore/{key}"}
+    tracing.begin(asked, "abc").end(asked, 404, "not-found")
+    (span,) = sent.get_finished_spans()
+    assert span.name == "POST /restore/promptir_***"
+    assert key not in span.to_json()

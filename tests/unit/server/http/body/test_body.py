@@ -8,6 +8,7 @@ import pytest
 from starlette.requests import ClientDisconnect
 
 from server.errors import ImageTooLarge, QueueFull, UploadStalled
+from server.http.body import body as body_module
 from server.http.body.body import PORTION_BYTES, Body, UploadRoom
 
 STALL_S = 30.0
@@ -76,17 +77,61 @@ def test_a_client_that_leaves_in_the_middle_is_seen() -> None:
         asyncio.run(read(Body(receiver([b"12"], gone=True), None, 10, UploadRoom(100), STALL_S)))
 
 
-def test_the_rest_is_dropped_up_to_its_end_a_disconnect_or_the_size_of_an_upload() -> None:
+def test_the_rest_is_dropped_up_to_its_end_a_disconnect_or_the_size_of_some_uploads() -> None:
     room = UploadRoom(100)
     whole = Body(receiver([b"12", b"34", b"5"]), None, 10, room, STALL_S)
     asyncio.run(whole.discard())
     assert whole.ended
     asyncio.run(Body(receiver([b"12"], gone=True), None, 10, room, STALL_S).discard())
     left = [b"1234"] * 50
+    assert sum(map(len, left)) > 10 * body_module.LINGER_UPLOADS
     endless = Body(receiver(left), None, 10, room, STALL_S)
     asyncio.run(endless.discard())
     assert not endless.ended
-    assert room.used_bytes == 0
+    assert room.used_bytes == room.lingering == 0
+
+
+def test_nothing_is_dropped_for_one_that_says_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_module, "SILENT_S", 0.02)
+
+    async def silent() -> dict[str, object]:
+        await asyncio.sleep(60)
+        return {"type": "http.disconnect"}
+
+    room = UploadRoom(100)
+    asyncio.run(asyncio.wait_for(Body(silent, None, 10, room, STALL_S).discard(), body_module.LINGER_S / 2))
+    assert room.lingering == 0
+
+
+def test_one_that_drips_is_not_listened_to_for_longer_than_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_module, "LINGER_S", 0.2)
+    asyncio.run(asyncio.wait_for(Body(drip, None, 1000, UploadRoom(100), STALL_S).discard(), 20))
+
+
+async def drip() -> dict[str, object]:
+    await asyncio.sleep(0.01)
+    return {"type": "http.request", "body": b"1", "more_body": True}
+
+
+def test_so_many_at_most_are_listened_to_once_they_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_module, "LINGER_S", 0.2)
+    monkeypatch.setattr(body_module, "MOST_LINGERING", 2)
+    room = UploadRoom(100)
+
+    async def run() -> None:
+        bodies = [Body(drip, None, 1000, room, STALL_S) for _ in range(2)]
+        dropping = [asyncio.create_task(body.discard()) for body in bodies]
+        await asyncio.sleep(0.02)
+        assert room.lingering == 2
+        await asyncio.wait_for(Body(never_asked, None, 1000, room, STALL_S).discard(), 0.1)
+        await asyncio.gather(*dropping)
+
+    asyncio.run(run())
+    assert room.lingering == 0
+
+
+async def never_asked() -> dict[str, object]:
+    raise AssertionError("there is no room to listen to one more")
 
 
 def dripping(pieces: int, size: int, clock: list[float], pause_s: float) -> Any:

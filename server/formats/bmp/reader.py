@@ -1,0 +1,78 @@
+"""BMP: pixels behind a small header, and perhaps what their colours mean."""
+
+import io
+import struct
+
+import PIL.Image
+from PIL import BmpImagePlugin
+
+from server.errors import UndecodableImage
+from server.formats.base import Header, Planes, metadata_within
+from server.formats.bmp.fields import decode_fields, find_fields
+from server.formats.samples import decode_with_opencv, planes_of
+from server.imaging import colour_words
+from server.imaging.metadata import Metadata
+
+_FILE_HEADER = 14
+# Where they stand in the header that the file header is followed by: BITMAPV4HEADER, and BITMAPV5HEADER.
+_V4_BYTES, _V5_BYTES = 108, 124
+_SPACE_AT, _ENDPOINTS_AT, _GAMMAS_AT, _PROFILE_AT = 56, 60, 96, 112
+_CALIBRATED, _EMBEDDED = bytes(4), b"DEBM"
+_FIXED_2_30, _FIXED_16_16, _PNG_UNIT = 2.0**30, 2.0**16, 100_000
+
+
+def read_header(data: bytes, max_metadata_bytes: int) -> Header:
+    """Read the size, the masks and the colour profile; there is no other metadata."""
+    metadata = _metadata(data, max_metadata_bytes)
+    if fields := find_fields(data):
+        size = fields.width, fields.height
+        return Header("BMP", *size, is_grey=False, has_alpha=fields.has_alpha, depth=fields.depth, metadata=metadata)
+    image = _opened(data)
+    width, height = image.size
+    return Header("BMP", width, height, is_grey=image.mode in ("1", "L"), has_alpha=False, metadata=metadata)
+
+
+def decode(data: bytes, header: Header) -> Planes:
+    """Decode the pixels."""
+    if fields := find_fields(data):  # OpenCV reads few of their orders, and does not stretch five bits to eight
+        return decode_fields(data, fields)
+    return planes_of(decode_with_opencv(data, header), header)
+
+
+def _opened(data: bytes) -> PIL.Image.Image:
+    try:
+        return BmpImagePlugin.BmpImageFile(io.BytesIO(data))
+    except Exception as error:  # parsers meet hostile bytes, and whatever they raise means the same
+        raise UndecodableImage("The upload begins like a BMP file but its header cannot be read.") from error
+
+
+def _metadata(data: bytes, max_metadata_bytes: int) -> Metadata:
+    size = int.from_bytes(data[_FILE_HEADER : _FILE_HEADER + 4], "little")
+    header = data[_FILE_HEADER : _FILE_HEADER + min(size, _V5_BYTES)]
+    space = header[_SPACE_AT : _SPACE_AT + 4]
+    if len(header) >= _V5_BYTES and space == _EMBEDDED:
+        offset, length = struct.unpack_from("<II", header, _PROFILE_AT)
+        metadata_within("colour profile", length, max_metadata_bytes)
+        start = _FILE_HEADER + offset
+        return Metadata(icc_profile=data[start : start + length] or None)
+    if len(header) >= _V4_BYTES and space == _CALIBRATED:
+        return Metadata(colour_chunks=_calibration(header))
+    return Metadata()
+
+
+def _calibration(header: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    # The corners and curves of the space, in the words of PNG; most writers leave them zero.
+    corners = [
+        tuple(value / _FIXED_2_30 for value in struct.unpack_from("<3i", header, _ENDPOINTS_AT + 12 * number))
+        for number in range(3)
+    ]
+    gammas = [value / _FIXED_16_16 for value in struct.unpack_from("<3I", header, _GAMMAS_AT)]
+    white = tuple(map(sum, zip(*corners, strict=True)))
+    if min(gammas) <= 0 or max(gammas) > 1.01 * min(gammas) or min(map(sum, corners)) <= 0:
+        return ()
+    places = [round(value / sum(xyz) * _PNG_UNIT) for xyz in (white, *corners) for value in xyz[:2]]
+    if min(places) < 0 or max(places) > _PNG_UNIT:
+        return ()
+    gamma = round(_PNG_UNIT / gammas[1])
+    words = ((b"gAMA", struct.pack(">I", min(gamma, 2**31 - 1))), (b"cHRM", struct.pack(">8I", *places)))
+    return words if colour_words.profile_of(dict(words), is_grey=False) else ()

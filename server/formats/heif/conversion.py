@@ -1,0 +1,32 @@
+"""Conversions that AVIF and HEIC share: a HEIF picture to a header, and its samples to their full range."""
+
+import numpy as np
+
+from server.formats.base import Header, Planes, Samples
+from server.formats.heif.picture import Picture
+from server.imaging.xmp import parts_of
+
+
+def header_of(picture: Picture, name: str) -> Header:
+    """Return the header of a HEIF file, with the size before the orientation is applied."""
+    return Header(
+        format=name,
+        width=picture.crop.width,
+        height=picture.crop.height,
+        is_grey=picture.is_grey,
+        has_alpha=picture.has_alpha,
+        depth=picture.depth,
+        orientation=picture.orientation,
+        metadata=picture.metadata,
+        parts=parts_of(picture.metadata.xmp) | picture.parts,
+    )
+
+
+def to_full_range(planes: Planes, depth: int) -> Planes:
+    """Scale samples as coded, where 1023 is white in 10 bits, to the full range of 16 bits; 8 bits stay as they are."""
+    factor = np.float32(65535 / (2**depth - 1))
+
+    def scale(samples: Samples) -> Samples:
+        return samples if depth == 8 else np.rint(samples * factor).astype(np.uint16)
+
+    return Planes(tuple(map(scale, planes.colour)), None if planes.alpha is None else scale(planes.alpha))

@@ -1,0 +1,75 @@
+"""JPEG pictures: what stands behind the first one, pictures (CIPA DC-007, Multi-Picture Format) or a video."""
+
+import re
+import struct
+from collections.abc import Iterator
+
+from server.formats.jpeg.markers import APP1, APP2, SOI, SOS, walk
+from server.imaging.tiff_directory import BrokenDirectoryError, read_first
+from server.imaging.xmp import parts_of
+
+MPF_PREFIX = b"MPF\0"
+XMP_PREFIX = b"http://ns.adobe.com/xap/1.0/\0"
+GAIN_MAP_PREFIX = b"urn:iso:std:iso:ts:21496:-1\0"
+
+_ENTRIES = 0xB002
+_ENTRY_BYTES = 16
+# A phone writes two or three.
+_MOST = 8
+_START = bytes((0xFF, SOI))
+# The first box of an MP4 or QuickTime file (ISO/IEC 14496-12, section 4.3): its size, its type, its brands.
+_FTYP, _BRANDS = b"ftyp", re.compile(rb"[ -~]{4}.{4}([ -~]{4})*", re.DOTALL)
+_FTYP_BYTES = range(16, 256, 4)
+# Coded data has these four bytes by chance, once in gigabytes.
+_MOST_CHANCES = 16
+# The search holds the interpreter's lock, so a large file is searched in pieces.
+_SEARCHED_AT_ONCE = 256 * 1024
+
+
+def parts_behind(data: bytes, index: bytes, base: int) -> frozenset[str]:
+    """The parts that are pictures behind the first one, by what these say of themselves: iPhones say it nowhere else.
+
+    `index` is the body of the segment that tells where they stand, counted from `base`; of what it gets wrong nothing
+    is said.
+    """
+    return frozenset().union(*(_own_parts(data, at) for at in _places(index, base) if data.startswith(_START, at)))
+
+
+def has_video_behind(data: bytes, at: int) -> bool:
+    """Whether an MP4 follows somewhere behind `at`: phones of several makers append one and say so nowhere else."""
+    chances = 0
+    while chances < _MOST_CHANCES and at < len(data):
+        found = data.find(_FTYP, at, at + _SEARCHED_AT_ONCE)
+        if found < 0:
+            at += _SEARCHED_AT_ONCE - len(_FTYP) + 1
+            continue
+        size = int.from_bytes(data[found - 4 : found], "big")
+        if size in _FTYP_BYTES and _BRANDS.fullmatch(data, found + 4, found - 4 + size):
+            return True
+        at, chances = found + 1, chances + 1
+    return False
+
+
+def _places(index: bytes, base: int) -> Iterator[int]:
+    try:
+        directory = read_first(index)
+    except BrokenDirectoryError:
+        return
+    entry = directory.entries.get(_ENTRIES)
+    raw = b"" if entry is None else entry.raw[: _MOST * _ENTRY_BYTES]
+    for at in range(0, len(raw) - _ENTRY_BYTES + 1, _ENTRY_BYTES):
+        if offset := struct.unpack_from(f"{directory.order}I", raw, at + 8)[0]:
+            yield base + offset
+
+
+def _own_parts(data: bytes, start: int) -> frozenset[str]:
+    parts: frozenset[str] = frozenset()
+    for segment in walk(data, start + 2):
+        body = segment.start + 4
+        if segment.marker == SOS:
+            break
+        if segment.marker == APP1 and data.startswith(XMP_PREFIX, body):
+            parts |= parts_of(data[body + len(XMP_PREFIX) : segment.end])
+        if segment.marker == APP2 and data.startswith(GAIN_MAP_PREFIX, body):
+            parts |= {"gain-map"}
+    return parts

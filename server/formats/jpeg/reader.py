@@ -1,0 +1,205 @@
+"""JPEG: its segments around the pixels (ITU-T T.81, annex B)."""
+
+import io
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import NamedTuple
+
+import numpy as np
+import PIL.Image
+from PIL import JpegImagePlugin
+
+from server.errors import UndecodableImage, UnsupportedImage
+from server.formats.base import Header, Planes, metadata_within
+from server.formats.jpeg.markers import (
+    APP0,
+    APP1,
+    APP2,
+    APP14,
+    DAC,
+    DHT,
+    DQT,
+    DRI,
+    EOI,
+    PROGRESSIVE,
+    SOF,
+    SOI,
+    SOS,
+    Frame,
+    Segment,
+    frame,
+    walk,
+)
+from server.formats.jpeg.pictures import GAIN_MAP_PREFIX, MPF_PREFIX, XMP_PREFIX, has_video_behind, parts_behind
+from server.formats.jpeg.scans import Scans
+from server.formats.samples import decode_with_opencv, planes_of
+from server.imaging import colour, exif
+from server.imaging.metadata import Metadata
+from server.imaging.xmp import parts_of
+
+_ICC_PREFIX = b"ICC_PROFILE\0"
+# APP0 and APP14 say which colours the components are.
+_BEFORE_SCANS = SOF | {DHT, DQT, DRI, DAC, APP0, APP14}
+_BETWEEN_SCANS = frozenset({DHT, DQT, DRI, DAC, SOS})
+_AFTER_SCANS = SOF | {SOI, EOI}
+_START, _END = bytes((0xFF, SOI)), bytes((0xFF, EOI))
+# Where data is missing a decoder makes up zeros; these are other bits from the first on.
+_OTHER_BITS = bytes(range(0xB5, 0x35, -1))
+
+
+class _Layout(NamedTuple):
+    before: list[Segment]
+    """What stands before the first scan."""
+    start: Segment
+    """The frame header, which is one of these."""
+    frame: Frame
+    scan: Segment
+    """The first scan header."""
+
+
+class _Coded(NamedTuple):
+    pieces: list[tuple[int, int]]
+    """The scans and the tables between them, with nothing that makes no pixels."""
+    ends: bool
+    """Whether a marker says that this is the end."""
+    is_complete: bool
+    """Whether the scans bring all of the picture, if none of them is cut off."""
+
+
+def read_header(data: bytes, max_metadata_bytes: int) -> Header:
+    """Read the frame header, and the profile, EXIF and XMP before the first scan."""
+    layout = _layout(data)
+    precision, height, width, components = layout.frame
+    if precision != 8 or len(components) not in (1, 3, 4):
+        raise UnsupportedImage(
+            f"JPEG with {len(components)} channels of {precision} bits is not read: use 1 or 3 of 8."
+        )
+    _coded(data, layout)
+    block, xmp = _first_body(data, layout.before, exif.PREFIX), _first_body(data, layout.before, XMP_PREFIX)
+    return Header(
+        format="JPEG",
+        width=width,
+        height=height,
+        is_grey=len(components) == 1,
+        has_alpha=False,
+        orientation=exif.orientation(block, xmp),
+        metadata=Metadata(
+            icc_profile=_profile(data, layout.before, max_metadata_bytes),
+            exif=block,
+            xmp=xmp,
+        ),
+        parts=parts_of(xmp) | _parts(data, layout),
+    )
+
+
+def decode(data: bytes, header: Header) -> Planes:
+    """Decode the pixels, CMYK as sRGB; only the segments that make pixels reach the decoder.
+
+    Data without an end marker is read if it has all pixels: what follows them then changes nothing.
+    """
+    layout = _layout(data)
+    coded = _coded(data, layout, whole=True)
+    kept = [data[one.start : one.end] for one in layout.before if one.marker in _BEFORE_SCANS]
+    pixels = b"".join((_START, *kept, *(data[start:end] for start, end in coded.pieces)))
+    is_cmyk = len(layout.frame.components) == 4
+    if coded.ends:
+        return _decoded(pixels + _END, header, is_cmyk=is_cmyk)
+    pixels = pixels.rstrip(b"\xff")
+    planes = _decoded(pixels + _END, header, is_cmyk=is_cmyk)
+    other = _decoded(pixels + _further(pixels) + _END, header, is_cmyk=is_cmyk)
+    if not coded.is_complete or not all(map(np.array_equal, planes.colour, other.colour)):
+        raise UndecodableImage("The JPEG is cut off: it has neither all its pixels nor an end marker.")
+    return planes
+
+
+def _further(pixels: bytes) -> bytes:
+    # Other bits for what may be missing, in this restart interval and in those that would follow.
+    last = max(range(8), key=lambda number: pixels.rfind(bytes((0xFF, 0xD0 + number))))
+    follows = (last + 1) % 8 if bytes((0xFF, 0xD0 + last)) in pixels else 0
+    restarts = (bytes((0xFF, 0xD0 + (follows + number) % 8)) for number in range(8))
+    return b"".join((_OTHER_BITS, *(restart + _OTHER_BITS for restart in restarts)))
+
+
+def _decoded(pixels: bytes, header: Header, *, is_cmyk: bool) -> Planes:
+    if not is_cmyk:
+        return planes_of(decode_with_opencv(pixels, header), header)
+    try:
+        inks: PIL.Image.Image = JpegImagePlugin.JpegImageFile(io.BytesIO(pixels))
+        inks.load()
+    except Exception as error:  # parsers meet hostile bytes, and whatever they raise means the same
+        raise UndecodableImage("The JPEG is cut off or damaged and cannot be decoded.") from error
+    return Planes(colour.inks_as_rgb(inks, header.metadata.icc_profile), None)
+
+
+def _layout(data: bytes) -> _Layout:
+    before: list[Segment] = []
+    scan: Segment | None = None
+    for segment in walk(data):
+        if segment.marker == SOS:
+            scan = segment
+            break
+        before.append(segment)
+    if scan is None:
+        raise UndecodableImage("The JPEG is cut off or damaged before its pixels.")
+    starts = [segment for segment in before if segment.marker in SOF]
+    read = frame(data, starts[0]) if len(starts) == 1 else None
+    if read is None:
+        raise UndecodableImage("The JPEG has no frame header before its pixels, or several.")
+    return _Layout(before, starts[0], read, scan)
+
+
+def _coded(data: bytes, layout: _Layout, *, whole: bool = False) -> _Coded:
+    # Takes the scans that add to the picture, and counts those that do not; `whole` finds where the last one ends.
+    is_progressive = layout.start.marker in PROGRESSIVE
+    scans = Scans(layout.frame.height * layout.frame.width, layout.frame.components, is_progressive=is_progressive)
+    starts: list[tuple[int, bool]] = []  # of what is taken and of what stands between; whether it is taken
+    is_complete = ends = False
+    for segment in walk(data, layout.scan.start):
+        starts.append((segment.start, segment.marker in _BETWEEN_SCANS and not is_complete))
+        if (is_complete and not is_progressive) or segment.marker in _AFTER_SCANS:
+            ends = segment.marker == EOI
+            break
+        if segment.marker == SOS:
+            scans.add(data[segment.start + 4 : segment.end])
+            is_complete = scans.is_complete
+            if is_complete and not is_progressive and not whole:
+                break
+    ends_at = [*(start for start, _ in starts[1:]), len(data)]
+    pieces = [(start, end) for (start, taken), end in zip(starts, ends_at, strict=True) if taken]
+    return _Coded(pieces, ends, is_complete)
+
+
+def _bodies(data: bytes, segments: list[Segment], marker: int, prefix: bytes) -> Iterator[bytes]:
+    for segment in segments:
+        if segment.marker == marker and data.startswith(prefix, segment.start + 4):
+            yield data[segment.start + 4 + len(prefix) : segment.end]
+
+
+def _first_body(data: bytes, segments: list[Segment], prefix: bytes) -> bytes | None:
+    return next(_bodies(data, segments, APP1, prefix), None) or None
+
+
+def _parts(data: bytes, layout: _Layout) -> frozenset[str]:
+    parts: frozenset[str] = frozenset({"motion-video"} if has_video_behind(data, layout.scan.end) else ())
+    if any(_bodies(data, layout.before, APP2, GAIN_MAP_PREFIX)):
+        parts |= {"gain-map"}
+    for segment in layout.before:
+        body = segment.start + 4
+        if segment.marker == APP2 and data.startswith(MPF_PREFIX, body):
+            base = body + len(MPF_PREFIX)
+            return parts | parts_behind(data, data[base : segment.end], base)
+    return parts
+
+
+def _profile(data: bytes, segments: list[Segment], max_metadata_bytes: int) -> bytes | None:
+    # Each piece begins with its number, from 1, and their count (ICC.1:2022, B.4).
+    pieces: dict[int, bytes] = {}
+    expected = 0
+    with suppress(IndexError):
+        for body in _bodies(data, segments, APP2, _ICC_PREFIX):
+            pieces.setdefault(body[0], body[2:])
+            expected = body[1]
+    metadata_within("colour profile", sum(map(len, pieces.values())), max_metadata_bytes)
+    if not pieces or sorted(pieces) != list(range(1, expected + 1)):
+        return None
+    return b"".join(pieces[number] for number in sorted(pieces))

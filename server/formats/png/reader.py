@@ -1,0 +1,164 @@
+"""PNG reader: the chunks before and after the pixels (PNG specification, third edition)."""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from isal import isal_zlib
+
+from server.errors import ImageTooLarge, UndecodableImage
+from server.formats.base import Header, Planes, metadata_within
+from server.formats.png.pixels import GREY, GREY_ALPHA, PALETTE, RGB, RGB_ALPHA, PackedPixels, decode_pixels
+from server.formats.png.writer import SIGNATURE, XMP_KEYWORD
+from server.imaging import exif
+from server.imaging.metadata import Metadata
+
+_MOST_CHUNKS = 20_000  # encoders cut pixels into pieces of 8 KB or more: this is over 160 MB of them
+_DEPTHS = {GREY: (1, 2, 4, 8, 16), RGB: (8, 16), PALETTE: (1, 2, 4, 8), GREY_ALPHA: (8, 16), RGB_ALPHA: (8, 16)}
+_COLOUR_CHUNKS = frozenset({b"PLTE", b"tRNS"})
+_PIXEL_CHUNKS = frozenset({b"IHDR", b"IDAT", b"IEND", *_COLOUR_CHUNKS})
+_COLOUR_SIZES = ((b"gAMA", 4), (b"cHRM", 32), (b"sRGB", 1), (b"cICP", 4))
+_READ_CHUNKS = (b"eXIf", b"iCCP", b"acTL", *(kind for kind, _ in _COLOUR_SIZES))
+
+
+class _Chunk(NamedTuple):
+    kind: bytes
+    start: int  # of its length field
+    length: int
+
+
+def read_header(data: bytes, max_metadata_bytes: int) -> Header:
+    """Read IHDR, and the profile, EXIF and XMP wherever they stand; nothing is inflated beyond the limit."""
+    chunks = _first_of_each(data)
+    body = _body(data, chunks[b"IHDR"]) if b"IHDR" in chunks else b""
+    if len(body) != 13 or b"IDAT" not in chunks:
+        raise UndecodableImage("The PNG has no header or no pixels.")
+    width, height, depth, colour_type = struct.unpack(">IIBB", body[:10])
+    if depth not in _DEPTHS.get(colour_type, ()):
+        raise UndecodableImage(f"The PNG says it has {depth} bits in colour type {colour_type}, which do not exist.")
+    extra = {kind: _ancillary(data, chunks.get(kind), max_metadata_bytes) for kind in _READ_CHUNKS}
+    block = extra[b"eXIf"].removeprefix(exif.PREFIX)
+    xmp = _xmp(_ancillary(data, chunks.get(XMP_KEYWORD), max_metadata_bytes), max_metadata_bytes)
+    return Header(
+        format="PNG",
+        width=width,
+        height=height,
+        is_grey=colour_type in (GREY, GREY_ALPHA) or (colour_type == PALETTE and _is_grey_palette(data, chunks)),
+        has_alpha=colour_type in (GREY_ALPHA, RGB_ALPHA) or b"tRNS" in chunks,
+        depth=depth,
+        frames=int.from_bytes(extra[b"acTL"][:4], "big") if extra[b"acTL"] else 1,
+        orientation=exif.orientation(block, xmp),
+        metadata=Metadata(
+            icc_profile=_profile(extra[b"iCCP"], max_metadata_bytes),
+            exif=block or None,
+            xmp=xmp,
+            colour_chunks=tuple((kind, extra[kind]) for kind, size in _COLOUR_SIZES if len(extra[kind]) == size),
+        ),
+    )
+
+
+def decode(data: bytes, header: Header) -> Planes:
+    """Decode the pixels; only what makes them reaches the decoder."""
+    found = [chunk for chunk in _chunks(data) if chunk.kind in _PIXEL_CHUNKS]
+    if not all(_is_sound(data, chunk) for chunk in found):
+        raise UndecodableImage("The PNG is damaged: a checksum is wrong.")
+    view = memoryview(data)
+    colours = b"".join(view[one.start : one.start + one.length + 12] for one in found if one.kind in _COLOUR_CHUNKS)
+    bodies = [view[one.start + 8 : one.start + 8 + one.length] for one in found if one.kind == b"IDAT"]
+    planes = decode_pixels(PackedPixels(_body(data, found[0]), colours, bodies), header)
+    if planes.alpha is None and header.has_alpha:
+        return _with_keyed_alpha(planes, header, _key(data))
+    return planes
+
+
+def _with_keyed_alpha(planes: Planes, header: Header, key: int) -> Planes:
+    # Grey with one transparent value, which OpenCV does not read. Fewer than 8 bits were stretched to 8.
+    grey = planes.colour[0]
+    full = np.iinfo(grey.dtype).max
+    stretched = key if header.depth >= 8 else key * 255 // (2**header.depth - 1)
+    alpha = np.where(grey == stretched, grey.dtype.type(0), grey.dtype.type(full))
+    return Planes(planes.colour, alpha)
+
+
+def _key(data: bytes) -> int:
+    chunk = next(chunk for chunk in _chunks(data) if chunk.kind == b"tRNS")
+    return int.from_bytes(_body(data, chunk)[:2], "big")
+
+
+def _chunks(data: bytes) -> Iterator[_Chunk]:
+    # Ends after IEND; raises UndecodableImage if that is not reached.
+    at = len(SIGNATURE)
+    for _ in range(_MOST_CHUNKS):
+        if at + 12 > len(data):
+            break
+        length, kind = struct.unpack_from(">I4s", data, at)
+        if at + 12 + length > len(data):
+            break
+        yield _Chunk(kind, at, length)
+        if kind == b"IEND":
+            return
+        at += 12 + length
+    else:
+        raise ImageTooLarge(f"The PNG has more than {_MOST_CHUNKS} chunks.", max_chunks=_MOST_CHUNKS)
+    raise UndecodableImage("The PNG is cut off or damaged: its chunks do not reach the end marker.")
+
+
+def _first_of_each(data: bytes) -> dict[bytes, _Chunk]:
+    # XMP is one iTXt chunk among others, so it is filed under its keyword.
+    first: dict[bytes, _Chunk] = {}
+    for chunk in _chunks(data):
+        if not first and chunk.kind != b"IHDR":
+            break
+        is_xmp = chunk.kind == b"iTXt" and data.startswith(XMP_KEYWORD + b"\0", chunk.start + 8)
+        first.setdefault(XMP_KEYWORD if is_xmp else chunk.kind, chunk)
+    return first
+
+
+def _body(data: bytes, chunk: _Chunk) -> bytes:
+    return data[chunk.start + 8 : chunk.start + 8 + chunk.length]
+
+
+def _ancillary(data: bytes, chunk: _Chunk | None, most: int) -> bytes:
+    # A damaged extra costs itself and not the image; the decoder checks the chunks that make pixels.
+    if chunk is None:
+        return b""
+    metadata_within(chunk.kind.decode("latin-1"), chunk.length, most)
+    return _body(data, chunk) if _is_sound(data, chunk) else b""
+
+
+def _is_sound(data: bytes, chunk: _Chunk) -> bool:
+    end = chunk.start + 8 + chunk.length
+    checksum: int = isal_zlib.crc32(memoryview(data)[chunk.start + 4 : end])
+    return checksum == int.from_bytes(data[end : end + 4], "big")
+
+
+def _is_grey_palette(data: bytes, chunks: dict[bytes, _Chunk]) -> bool:
+    palette = _body(data, chunks[b"PLTE"]) if b"PLTE" in chunks else b""
+    return bool(palette) and palette[::3] == palette[1::3] == palette[2::3]
+
+
+def _profile(body: bytes, max_metadata_bytes: int) -> bytes | None:
+    _, _, rest = body.partition(b"\0")
+    return _inflate(rest[1:], "colour profile", max_metadata_bytes) if rest[:1] == b"\0" else None
+
+
+def _xmp(body: bytes, max_metadata_bytes: int) -> bytes | None:
+    if not body:
+        return None
+    compressed, rest = body[len(XMP_KEYWORD) + 1 : len(XMP_KEYWORD) + 2], body[len(XMP_KEYWORD) + 3 :]
+    text = rest.split(b"\0", 2)[-1]  # behind a language and a translated keyword
+    if compressed == b"\1":
+        return _inflate(text, "XMP", max_metadata_bytes)
+    return text or None
+
+
+def _inflate(data: bytes, kind: str, max_metadata_bytes: int) -> bytes | None:
+    inflater = zlib.decompressobj()
+    try:
+        body = inflater.decompress(data, max_metadata_bytes + 1)
+    except zlib.error:
+        return None
+    metadata_within(kind, len(body), max_metadata_bytes)
+    return body if inflater.eof else None

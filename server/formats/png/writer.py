@@ -1,0 +1,106 @@
+"""PNG writer: pixels to a PNG file in one pass, several times faster than the general encoders."""
+
+import struct
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from isal import isal_zlib
+from numpy.typing import NDArray
+
+from server.formats.base import PngEffort, Samples
+from server.imaging.metadata import Metadata
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+XMP_KEYWORD = b"XML:com.adobe.xmp"
+
+_COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}  # channels -> IHDR colour type: grey, grey+alpha, RGB, RGBA
+_SUB_FILTER = 1
+_FASTEST = 1
+_SMALL = (6, zlib.DEFLATED, 15, 9, zlib.Z_FILTERED)  # level, method, window bits, memory, strategy
+# Rows that are filtered together: the five candidates of each are held at once.
+_BLOCK_BYTES = 2**20
+
+Rows = NDArray[np.uint8]
+
+
+def write_png(planes: Sequence[Samples], metadata: Metadata | None = None, effort: PngEffort = PngEffort.FAST) -> bytes:
+    """Encode 1 to 4 planes (H, W): grey, grey and alpha, RGB, RGBA; uint8 or uint16 sets the bit depth.
+
+    FAST uses the Sub filter for all rows: it costs one vectorised subtraction and serves photos nearly as well as a
+    search for the best filter per row, which SMALL makes (PNG specification, third edition, sections 9 and 12.7).
+    """
+    height, width = planes[0].shape
+    depth = planes[0].dtype.itemsize * 8
+    header = struct.pack(">IIBBBBB", width, height, depth, _COLOUR_TYPE[len(planes)], 0, 0, 0)
+    chunks = [SIGNATURE, png_chunk(b"IHDR", header), *_metadata_chunks(metadata or Metadata())]
+    return b"".join((*chunks, png_chunk(b"IDAT", _packed(planes, effort)), png_chunk(b"IEND", b"")))
+
+
+def png_chunk(kind: bytes, body: bytes) -> bytes:
+    """Frame the body of a chunk with its length, its kind and its checksum."""
+    checksum = isal_zlib.crc32(body, isal_zlib.crc32(kind))
+    return b"".join((struct.pack(">I", len(body)), kind, body, struct.pack(">I", checksum)))
+
+
+def _packed(planes: Sequence[Samples], effort: PngEffort) -> bytes:
+    # A block of rows after the other: all at once, interleaved and filtered, they would take the image several times.
+    height, width = planes[0].shape
+    step = len(planes) * planes[0].dtype.itemsize  # bytes of a pixel: the distance a filter looks back
+    is_fast = effort is PngEffort.FAST
+    compressor = isal_zlib.compressobj(_FASTEST) if is_fast else zlib.compressobj(*_SMALL)
+    block = max(1, _BLOCK_BYTES // (width * step))
+    above = np.zeros(width * step, np.uint8)
+    pieces = []
+    for top in range(0, height, block):
+        rows = _interleaved(planes, slice(top, top + block))
+        filtered = _sub_filtered(rows, step) if is_fast else _best_filtered(rows, above, step)
+        pieces.append(compressor.compress(filtered.data))
+        above = rows[-1]
+    return b"".join((*pieces, compressor.flush()))
+
+
+def _interleaved(planes: Sequence[Samples], rows: slice) -> Rows:
+    # Big-endian samples as bytes: (rows, W * step)
+    together: Any = [plane[rows] for plane in planes]
+    pixels = cv2.merge(together).reshape(len(together[0]), -1)
+    return np.ascontiguousarray(pixels, pixels.dtype.newbyteorder(">")).view(np.uint8)
+
+
+def _metadata_chunks(metadata: Metadata) -> list[bytes]:
+    chunks = [png_chunk(kind, body) for kind, body in metadata.colour_chunks]
+    if metadata.icc_profile is not None:
+        chunks.append(png_chunk(b"iCCP", b"icc\0\0" + zlib.compress(metadata.icc_profile)))
+    if metadata.exif is not None:
+        chunks.append(png_chunk(b"eXIf", metadata.exif))
+    if metadata.xmp is not None:
+        chunks.append(png_chunk(b"iTXt", XMP_KEYWORD + b"\0\0\0\0\0" + metadata.xmp))
+    return chunks
+
+
+def _sub_filtered(rows: Rows, step: int) -> Rows:
+    filtered = np.empty((rows.shape[0], 1 + rows.shape[1]), np.uint8)
+    filtered[:, 0] = _SUB_FILTER
+    filtered[:, 1 : 1 + step] = rows[:, :step]
+    np.subtract(rows[:, step:], rows[:, :-step], out=filtered[:, 1 + step :])
+    return filtered
+
+
+def _best_filtered(rows: Rows, above: Rows, step: int) -> Rows:
+    # Of the five filters, per row the one with the least sum of absolute differences.
+    current = rows.astype(np.int16)
+    up = np.vstack((above.astype(np.int16)[None], current[:-1]))
+    left, corner = np.zeros_like(current), np.zeros_like(current)
+    left[:, step:], corner[:, step:] = current[:, :-step], up[:, :-step]
+    to_left, to_up, to_corner = abs(up - corner), abs(left - corner), abs(left + up - 2 * corner)
+    nearest = np.where(to_up <= to_corner, up, corner)
+    paeth = np.where((to_left <= to_up) & (to_left <= to_corner), left, nearest)
+    guesses = (np.zeros_like(current), left, up, (left + up) >> 1, paeth)  # filters 0 to 4
+    candidates = np.stack([(current - guess).astype(np.uint8) for guess in guesses])
+    cost = np.abs(candidates.view(np.int8).astype(np.int16)).sum(axis=2)
+    best = cost.argmin(axis=0)
+    chosen = candidates[best, np.arange(len(rows))]
+    filtered: Rows = np.hstack((best.astype(np.uint8)[:, None], chosen))
+    return filtered

@@ -1,0 +1,69 @@
+"""Formats that are recognised only to be refused with advice: camera raw, GIF and others."""
+
+from collections.abc import Mapping
+
+from server.errors import UnsupportedImage
+from server.formats.base import Format
+
+# Cameras whose raw files are not TIFF, or can be told from TIFF by their first bytes; the TIFF reader recognises the
+# others.
+_CAMERA_RAW = {
+    b"II*\0\x10\0\0\0CR": "Canon CR2",
+    b"II\x1a\0\0\0HEAPCCDR": "Canon CRW",
+    b"FUJIFILMCCD-RAW": "Fujifilm RAF",
+    b"IIRO": "Olympus ORF",
+    b"IIRS": "Olympus ORF",
+    b"MMOR": "Olympus ORF",
+    b"IIU\0": "Panasonic RW2",
+    b"\0MRM": "Minolta MRW",
+    b"FOVb": "Sigma X3F",
+}
+_CANON_BRAND = b"ftypcrx "
+_OTHERS = {
+    b"GIF8": "GIF",
+    b"II+\0": "BigTIFF",
+    b"MM\0+": "BigTIFF",
+    b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cJXL ": "JPEG XL",
+    b"\0\0\0\x0cjP  ": "JPEG 2000",
+    b"8BPS": "Photoshop",
+    b"%PDF": "PDF",
+}
+
+
+def camera_raw(kind: str = "") -> UnsupportedImage:
+    """Return the error for a camera's raw file, in which the only readable picture is a preview."""
+    named = f"camera raw ({kind})" if kind else "camera raw"
+    return UnsupportedImage(
+        f"The upload is {named}, the values of a sensor and no picture yet, which is not read here: develop it first, "
+        "for example with darktable, and send the TIFF, PNG or JPEG."
+    )
+
+
+def refuse_camera_raw(data: bytes) -> None:
+    """Raise UnsupportedImage if the first bytes are those of a camera's raw file."""
+    kind = "Canon CR3" if data[4:12] == _CANON_BRAND else _starting(_CAMERA_RAW, data)
+    if kind:
+        raise camera_raw(kind)
+
+
+def reason(data: bytes) -> str:
+    """Return why a file of no known format is refused; the caller appends the formats that are read."""
+    name = _starting(_OTHERS, data)
+    if name == "GIF":
+        return "GIF is not read here: save the picture, or each frame of an animation, as one of the kinds that are"
+    if name:
+        return f"{name} is not read here: convert it to one of the kinds that are"
+    return "The upload is not an image of a kind that is read here"
+
+
+def not_installed(known: Format) -> str:
+    """Return why a file is refused whose format needs a library that is not installed."""
+    return (
+        f"{known.name} is read with the extra `{known.extra}`, which this server lacks; "
+        "convert the photo to another kind"
+    )
+
+
+def _starting(names: Mapping[bytes, str], data: bytes) -> str:
+    return next((name for start, name in names.items() if data.startswith(start)), "")
