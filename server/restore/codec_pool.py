@@ -63,7 +63,7 @@ class CodecThreads:
                 self._bound.check(backlog_s, "reading and writing the images that were admitted before")
 
     def announce(self, kind: Hashable, pixels: int) -> "CodecWork":
-        """Announce the work on an image: a context manager, pending until its exit; `kind` decides the cost of a pixel."""
+        """Announce the work on an image, pending until the exit of its context; `kind` decides the cost of a pixel."""
         return CodecWork(self, kind, pixels)
 
     async def run(self, work: Callable[[], T]) -> T:

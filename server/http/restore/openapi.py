@@ -98,8 +98,8 @@ _RESTORED: dict[int | str, dict[str, Any]] = {
 _DEEP = [output.file_format.name for output in OutputFormat if output.encoder.depth == 16]
 _DESCRIPTION = f"""Finds and removes noise, rain or haze; the answer has exactly the width and height of the upload.
 
-Alpha, grey, and 16 bits per channel in {formats.listing(_DEEP, "and")} are kept. Large photos are restored in tiles. Equal
-requests in flight run once.
+Alpha, grey, and 16 bits per channel in {formats.listing(_DEEP, "and")} are kept. Large photos are restored in tiles.
+Equal requests in flight run once.
 """
 
 

@@ -127,7 +127,7 @@ def test_a_photo_that_is_cancelled_in_the_run_of_its_guide_leaves_nothing_behind
         backend.is_running.clear()
         options = replace(TILED, tile=256, overlap=0)  # one run holds one such tile
         photo = asyncio.create_task(
-            restorer.restore(ramp(), options, progress=lambda done, total: told.append((done, total)))
+            restorer.restore(ramp(), RestoreRequest(options), progress=lambda done, total: told.append((done, total)))
         )
         await asyncio.to_thread(backend.is_running.wait, FOREVER_S)
         photo.cancel()
@@ -136,7 +136,7 @@ def test_a_photo_that_is_cancelled_in_the_run_of_its_guide_leaves_nothing_behind
         assert told == [(0, 3)]
         backend.images = 0
         backend.is_open.set()
-        after = await restorer.restore(ramp(), options)
+        after = await restorer.restore(ramp(), RestoreRequest(options))
         assert (after.tiles, backend.images) == (3, 1 + 3)  # the run that had begun, and no tile of the cancelled photo
         assert restorer.snapshot().backlog_ms == 0
 
