@@ -18,20 +18,19 @@ from server.access.access import Access
 from server.backends.base import BackendInfo
 from server.backends.nvml import gpu_readers
 from server.concurrency import available_cores, bound_thread_pools
+from server.errors.problem import problem_of
 from server.formats import codec
-from server.http import error_responses, openapi
+from server.http import error_handlers, openapi
 from server.http.body.body import UploadRoom
 from server.http.jobs import schemas
 from server.http.jobs.routes import router as jobs_router
 from server.http.jobs.submit import METHOD as SUBMIT_METHOD
 from server.http.jobs.submit import SubmitRoute
-from server.http.middleware.methods import Methods
-from server.http.middleware.paths import own_path
-from server.http.middleware.stack import layers_of, within
-from server.http.open_inference import front as open_inference
-from server.http.ops.health import router as health_router
+from server.http.middleware.stack import middleware_of, within
+from server.http.middleware.target import Methods, own_path
+from server.http.open_inference import routes as open_inference
 from server.http.ops.page import Page
-from server.http.ops.routes import router
+from server.http.ops.routes import health_router, router
 from server.http.protocol.load_shedder import LoadShedder
 from server.http.restore.report import ReportDocument
 from server.http.restore.route import METHOD, PATH, RestoreRoute
@@ -54,20 +53,20 @@ from server.scheduling.policy.cost_model import CostModel
 from server.scheduling.policy.device import Device
 from server.scheduling.queue.tile import PaddedShape
 from server.scheduling.queue.tile_queue import TileQueue
-from server.settings import PREFIX, BackendSettings, HttpSettings, JobSettings, Settings, SettingsError
+from server.settings import PREFIX, BackendSettings, JobSettings, Settings, SettingsError
 from server.tracing import Tracing
 from server.tracing import create as create_tracing
 
 if TYPE_CHECKING:
     from server.grpc.front import RpcFront
 
-# The last traces may take so long at the end of the server, when nobody waits for an answer any more.
+# The time for sending the last traces at the end of the server, when all requests are answered.
 SEND_TRACES_S = 3.0
 DESCRIPTION = "Blind image restoration: one network finds and removes noise, rain and haze."
 
 
 def create_restorer(settings: Settings, metrics: Metrics, new_backend: NewBackend | None = None) -> Restorer:
-    """Wire the use case, not started; `new_backend` makes other backends than the one that the settings name."""
+    """Wire the Restorer, not started; `new_backend` replaces the backend that the settings name."""
     batching, devices = settings.batching, settings.backend.device_names
     clock = time.monotonic
     batcher = Batcher(
@@ -93,12 +92,12 @@ def create_restorer(settings: Settings, metrics: Metrics, new_backend: NewBacken
 
 
 def new_backends(settings: BackendSettings, max_batch: int) -> NewBackend:
-    """What makes the backends that the settings name."""
+    """Return the factory of the backends that the settings name."""
     return lambda name: backends.create(settings, max_batch, name)
 
 
 def create_succession(settings: Settings, restorer: Restorer, metrics: Metrics) -> ArtifactWatcher | None:
-    """Wire the watch for a better artifact; None where none is to come."""
+    """Wire the watcher for a better artifact; None if the settings name no folder for it."""
     present = settings.backend
     if present.successor is None:
         return None
@@ -112,7 +111,7 @@ def create_succession(settings: Settings, restorer: Restorer, metrics: Metrics) 
 def create_jobs(
     settings: JobSettings, restorer: Restorer, metrics: Metrics, access: Access | None = None
 ) -> LongWork | None:
-    """Wire the long work, not started; None where the settings give it no folder. The clients of `access` share it."""
+    """Wire the jobs, not started; None if the settings give them no folder. Clients of `access` share its budget."""
     if settings.jobs_folder is None:
         return None
     budget = Budget(settings.jobs_max_bytes, lambda: () if access is None else access.clients)
@@ -122,12 +121,12 @@ def create_jobs(
     def describe(restored: Restored) -> dict[str, object]:
         return ReportDocument.of(restored).model_dump(mode="json")
 
-    return LongWork(store, thread, Runner(store, thread, restorer, error_responses.problem_of, describe), metrics)
+    return LongWork(store, thread, Runner(store, thread, restorer, problem_of, describe), metrics)
 
 
-def create_rpc(http: HttpSettings, services: Services, room: UploadRoom) -> "RpcFront | None":
-    """Wire gRPC, not started; None where the settings give it no port. Raises SettingsError without its packages."""
-    if http.grpc_port is None:
+def create_rpc(services: Services, room: UploadRoom) -> "RpcFront | None":
+    """Wire gRPC, not started; None if the settings give it no port. Raises SettingsError without its packages."""
+    if services.settings.http.grpc_port is None:
         return None
     try:
         from server.grpc.front import RpcFront
@@ -135,24 +134,25 @@ def create_rpc(http: HttpSettings, services: Services, room: UploadRoom) -> "Rpc
         raise SettingsError(
             f"{PREFIX}GRPC_PORT: {error.name} is not installed; install the extra: pip install 'promptir-serve[grpc]'"
         ) from None
-    return RpcFront(services, room, http)
+    access, metrics = services.access, services.metrics
+    return RpcFront(services.settings, services.restorer, access, metrics, room, services.version)
 
 
 def create_access(settings: Settings, metrics: Metrics) -> Access | None:
-    """Wire who is let in, the keys not read; None where nobody is asked for a key."""
+    """Wire the API keys, not read yet; None if the settings name no file of them."""
     return None if settings.access.keys_file is None else Access(settings.access.keys_file, metrics)
 
 
 class Service(FastAPI):
-    """FastAPI, and in front of it the routes that do without: its layers cost more than reading a small image.
+    """FastAPI, and in front of it the routes that bypass it: its routing costs more than decoding a small image.
 
-    What `add_middleware` adds is not called for these; what must hold for them as well has to wrap both.
+    Middleware of `add_middleware` is not called for these routes; they are wrapped in theirs.
     """
 
     direct: Mapping[tuple[str, str], ASGIApp] = {}
-    """By method and path."""
+    """The routes that bypass FastAPI, by method and path."""
     public_root = ""
-    """Where a proxy offers the service: taken off each path, so that all that is inside knows its own paths alone."""
+    """The prefix under which a proxy serves this: taken off each path, so that routes know their own paths only."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or run the lifespan."""
@@ -213,7 +213,7 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Ser
             await restorer.stop(settings.http.drain_timeout_s)
         if watching is not None:
             watching.cancel()
-        with suppress(Exception, asyncio.CancelledError):  # kept as restorer.failure, for whoever runs the app
+        with suppress(Exception, asyncio.CancelledError):  # restorer.failure keeps it for the command line
             starting.cancel()
             await starting
         if tracing is not None:
@@ -224,7 +224,7 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Ser
         description=DESCRIPTION,
         version=version(),
         lifespan=lifespan,
-        # The viewer is the page's own, and redirects would lead to whatever Host says.
+        # The page has its own viewer, and redirects would lead to any host that the Host header names.
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -232,26 +232,26 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Ser
     app.public_root = settings.http.root_path or ""
     app.state.services = services = Services(restorer, metrics, settings, version(), jobs, access)
     app.state.room = room = _add_routes(app, services, tracing)
-    # Its answers do not pass the layer that lets pages of other origins read them.
+    # Its answers do not pass the CORS middleware.
     app.state.shedder = None if settings.access.cors_origins else LoadShedder(restorer, metrics)
-    app.state.rpc = rpc = create_rpc(settings.http, services, room)
+    app.state.rpc = rpc = create_rpc(services, room)
     openapi.install(app, app.public_root, asks_for_keys=access is not None)
     return app
 
 
 def _add_routes(app: Service, services: Services, tracing: Tracing | None) -> UploadRoom:
-    """Add the fronts over HTTP; what they answer with is the memory for uploads, which others share."""
+    """Add the routes of HTTP; returns the room for uploads, which gRPC shares."""
     restore = RestoreRoute(services)
     submit = SubmitRoute(services, restore.room)
-    layers = layers_of(services, tracing)
+    stack = middleware_of(services, tracing)
     app.add_middleware(Methods)
-    for layer in layers:
-        app.add_middleware(layer)
+    for middleware in stack:
+        app.add_middleware(middleware)
     app.direct = {
-        (METHOD, PATH): within(layers, restore),
-        (SUBMIT_METHOD, schemas.PATH): within(layers, submit),
+        (METHOD, PATH): within(stack, restore),
+        (SUBMIT_METHOD, schemas.PATH): within(stack, submit),
     }
-    error_responses.install(app)
+    error_handlers.install(app)
     app.router.routes.insert(0, Route(PATH, restore, methods=[METHOD], include_in_schema=False))
     app.router.routes.insert(1, Route(schemas.PATH, submit, methods=[METHOD], include_in_schema=False))
     app.router.routes[:0] = Page().routes()
@@ -263,7 +263,7 @@ def _add_routes(app: Service, services: Services, tracing: Tracing | None) -> Up
 
 
 def version() -> str:
-    """The version of the installed distribution."""
+    """Return the version of the installed distribution."""
     try:
         return importlib.metadata.version("promptir-serve")
     except importlib.metadata.PackageNotFoundError:  # run from a checkout

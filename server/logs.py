@@ -2,8 +2,9 @@
 
 import json
 import logging
+import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from itertools import islice
@@ -26,6 +27,8 @@ _WRITERS: dict[type, Callable[[Any], str]] = {str: _text, int: int.__repr__, flo
 # Characters that break or reverse a line in some viewers and terminals: DEL and C1 controls, line and paragraph
 # separators, and direction marks.
 _UNSEEN = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+# Safe in a header, in a log line and in a URI.
+_SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 SHOWN_CHARACTERS = 200
 """Longest text from a client that is shown."""
 KEY_PREFIX = "promptir_"
@@ -42,6 +45,12 @@ def shortened(text: str) -> str:
     """Shorten a text from a client for a log line or an error message, and redact API keys in it."""
     text = redacted(text)
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
+
+
+def request_id_from(given: Iterable[str]) -> str:
+    """Return the first id, as a proxy may have given a request, that is safe to use; otherwise a new one."""
+    sane = next((id_ for id_ in given if _SANE_ID.fullmatch(id_)), None)
+    return f"{random.getrandbits(128):032x}" if sane is None else sane  # unique, not secret: a fifth of a UUID's cost
 
 
 def redacted(text: str) -> str:

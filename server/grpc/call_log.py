@@ -1,7 +1,6 @@
-"""Call log: the id, the clock, the count and the one log line of a call, as the request context has them for HTTP."""
+"""Call log: the id, the duration, the count and the log line of each call."""
 
 import logging
-import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,21 +9,19 @@ from typing import Any
 from server import logs
 from server.errors import MemoryShort, PromptIRServeError
 from server.errors.memory import NO_MEMORY, is_memory_short
+from server.errors.problem import CLIENT_CLOSED_REQUEST, UNFORESEEN, status_of
 from server.grpc.codes import code_of, detail_of, metadata_of
-from server.http.error_responses import CLIENT_CLOSED_REQUEST, status_of
-from server.http.middleware.request_context import SANE_ID
 from server.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
 REQUEST_ID = "x-request-id"
-_UNFORESEEN = "The server failed in a way it did not foresee. The log has the cause under this request's id."
 
 
 class CallLog:
-    """Answers what a call raises with its status code, and counts and logs how each one ended.
+    """Answers the errors of calls with their status codes, and counts and logs how each call ended.
 
-    Calls count under the HTTP status that the same error has there, so that rules and dashboards need no second list.
+    A call counts under the HTTP status of its error, so that alerts and dashboards need no second list.
     """
 
     def __init__(self, metrics: Metrics) -> None:
@@ -32,7 +29,7 @@ class CallLog:
 
     @asynccontextmanager
     async def call(self, context: Any, method: str) -> AsyncIterator[None]:
-        """A block that ends the call by its errors."""
+        """Run one call: its errors become its status, and it is counted and logged."""
         request_id = _request_id(context)
         logs.request_id.set(request_id)  # the call is a task of its own
         began = time.perf_counter()
@@ -53,7 +50,7 @@ class CallLog:
 
     @asynccontextmanager
     async def told(self, context: Any, method: str) -> AsyncIterator[None]:
-        """A block that ends a call by its errors, and is too small to be counted."""
+        """Run a call that is too small to be counted: its errors become its status."""
         try:
             yield
         except Exception as error:
@@ -68,16 +65,15 @@ class CallLog:
 
 
 def foreseen(error: Exception, method: str) -> PromptIRServeError:
-    """The error of the tree that an exception is told as; the log has the cause of one that nobody foresaw."""
+    """Return the error of the tree that a client is told; log the cause of an unforeseen exception."""
     if isinstance(error, PromptIRServeError):
         return error
-    if is_memory_short(error):  # where it was met says little
+    if is_memory_short(error):  # the traceback would say little
         log.error("a call found no memory", extra={"method": method})
         return MemoryShort(NO_MEMORY)
     log.exception("a call failed unexpectedly", extra={"method": method})
-    return PromptIRServeError(_UNFORESEEN)
+    return PromptIRServeError(UNFORESEEN)
 
 
 def _request_id(context: Any) -> str:
-    given = next((value for key, value in context.invocation_metadata() or () if key == REQUEST_ID), "")
-    return given if SANE_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
+    return logs.request_id_from(value for key, value in context.invocation_metadata() or () if key == REQUEST_ID)

@@ -1,12 +1,11 @@
-"""Codes: the errors of the server as gRPC tells them, from the one table of their HTTP statuses."""
+"""Codes: gRPC status codes of errors, derived from their HTTP statuses."""
 
-import math
 from collections.abc import Mapping
 
 import grpc
 
-from server.errors import PromptIRServeError, Refused
-from server.http.error_responses import status_of
+from server.errors import PromptIRServeError
+from server.errors.problem import retry_after, status_of
 
 _CODES: Mapping[int, grpc.StatusCode] = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
@@ -24,25 +23,22 @@ _CODES: Mapping[int, grpc.StatusCode] = {
 }
 
 MAX_DETAIL = 500
-"""Characters: details travel in a header, percent-encoded, and clients bound all headers together."""
+"""In characters: details travel in a header, percent-encoded, and clients limit the size of all headers."""
 
 Metadata = tuple[tuple[str, str], ...]
 
 
 def code_of(kind: type[PromptIRServeError]) -> grpc.StatusCode:
-    """The status code of an error class."""
+    """Return the status code of an error class."""
     return _CODES.get(status_of(kind), grpc.StatusCode.INTERNAL)
 
 
 def detail_of(error: PromptIRServeError) -> str:
-    """What is said of an error, cut to a bounded length."""
+    """Return the message of an error, shortened to MAX_DETAIL."""
     return error.detail if len(error.detail) <= MAX_DETAIL else f"{error.detail[: MAX_DETAIL - 1]}…"
 
 
 def metadata_of(error: PromptIRServeError) -> Metadata:
-    """When to come back: in the words of HTTP, and in those that gRPC's own retries obey."""
-    after_s = error.retry_after_s if isinstance(error, Refused) else None
-    if after_s is None:
-        return ()
-    seconds = max(1, math.ceil(after_s))
-    return ("retry-after", str(seconds)), ("grpc-retry-pushback-ms", str(seconds * 1000))
+    """Tell when to come back: in the form of HTTP, and in the one that gRPC's own retries obey."""
+    seconds = retry_after(error)
+    return () if seconds is None else (("retry-after", str(seconds)), ("grpc-retry-pushback-ms", str(seconds * 1000)))

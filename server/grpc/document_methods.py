@@ -1,37 +1,42 @@
-"""Document methods: those of the inference service that tell about the server and its models."""
+"""Document methods: the methods of the inference service that describe the server and its models."""
 
 from collections.abc import Callable
 from typing import Any
 
 import grpc
 from google.protobuf import json_format
+from prometheus_client import CollectorRegistry
 
 from server.errors import InvalidRequest
 from server.grpc import messages
 from server.grpc.call_log import CallLog
 from server.grpc.gate import LIVENESS
 from server.grpc.inbox import Inbox, Requests
-from server.http.services import Services
 from server.open_inference import models
 from server.open_inference.statistics import statistics
-from server.restore.pipeline import Status
+from server.restore.pipeline import Restorer, Status
 
-# The name and the version of a model.
+# Of a message: the name and the version of a model.
 MAX_BYTES = 4096
-# Small messages come at once, and two at a time are soon read. A large one is there once before its size is known.
+# Small messages arrive at once, so two places are enough. A large message is in memory before its size is known.
 _PLACES, _PATIENCE_S, _GRACE_S = 2, 5.0, 1.0
 
 
 class DocumentMethods:
-    """Answers with the documents that `/v2` has, without charge."""
+    """Answers with the documents of `/v2`, without charge."""
 
-    def __init__(self, services: Services, calls: CallLog) -> None:
-        self._services = services
+    def __init__(
+        self, restorer: Restorer, registry: CollectorRegistry, backend: str, version: str, calls: CallLog
+    ) -> None:
+        self._restorer = restorer
+        self._registry = registry
+        self._backend = backend
+        self._version = version
         self._calls = calls
         self._inbox = Inbox(_PLACES, _PATIENCE_S, _GRACE_S)
 
     def handlers(self) -> dict[str, Any]:
-        """The handler of each method, by its name."""
+        """Return the handler of each method by name."""
         documents: dict[str, Callable[[Any], Any]] = {
             "ServerLive": lambda _: {"live": True},
             "ServerReady": lambda _: {"ready": self._is_ready},
@@ -45,27 +50,23 @@ class DocumentMethods:
         return {name: self._handler(name, document) for name, document in documents.items()}
 
     def close(self) -> None:
-        """Receive nothing more."""
+        """Receive no more messages."""
         self._inbox.close()
 
     @property
-    def _backend(self) -> str:
-        return self._services.settings.backend.backend
-
-    @property
     def _is_ready(self) -> bool:
-        return self._services.restorer.status is Status.READY
+        return self._restorer.status is Status.READY
 
     def _server_metadata(self, _: Any) -> dict[str, Any]:
         return {
             "name": models.SERVER_NAME,
-            "version": self._services.version,
+            "version": self._version,
             "extensions": [*models.EXTENSIONS],
         }
 
     def _statistics(self, asked: Any) -> dict[str, Any]:
         chosen = [models.find(asked.name, asked.version)] if asked.name else list(models.MODELS.values())
-        document = statistics(chosen, self._services.metrics.registry)
+        document = statistics(chosen, self._registry)
         for each in document["model_stats"]:
             del each["batch_stats"]
         return document
@@ -79,11 +80,11 @@ class DocumentMethods:
 
         async def answer(requests: Requests, context: Any) -> Any:
             async with self._calls.told(context, name):
-                # What a stranger may ask has nothing in it, and is not even received.
+                # The requests that need no key are empty, and are not even received.
                 data = b"" if name in LIVENESS else await self._received(requests)
                 return json_format.ParseDict(document(messages.parsed(asked, data)), answered())
 
-        # A stream on this side only: so a message is received when its turn has come.
+        # A stream on this side only, so that a message is received when its turn comes.
         return grpc.stream_unary_rpc_method_handler(answer, response_serializer=answered.SerializeToString)
 
     async def _received(self, requests: Requests) -> bytes:

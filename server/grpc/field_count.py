@@ -1,4 +1,4 @@
-"""Count the fields of a message before it is parsed: an empty one is two bytes on the wire and hundreds in memory."""
+"""Field count: bounds a message before it is parsed, since an empty field of two bytes takes hundreds in memory."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ from server.errors import InvalidRequest
 from server.open_inference.tensors import MAX_VALUES
 
 MAX_FIELDS = 1024
-"""Of a request and all that is in it: 64 files, a shape, parameters and names have a few hundred."""
+"""Of a request with everything in it; 64 files, a shape, parameters and names are a few hundred."""
 MAX_SHAPE_BYTES = 80  # eight numbers of the longest form
 MAX_CONTENTS_BYTES = 10 * MAX_VALUES  # likewise
 NO_REQUEST = "The message is not a ModelInferRequest."
@@ -21,16 +21,16 @@ _OUTPUT_PARAMETERS = 2
 _ENTRY_VALUE = 2
 
 _Field = tuple[int, int, int]
-"""The number of a field, and where its content begins and ends."""
+"""The number of a field, and the start and end of its content."""
 
 
 def check_fields(data: bytes) -> None:
-    """Raise InvalidRequest for a ModelInferRequest with more fields or numbers than any that can be answered."""
+    """Raise InvalidRequest for a ModelInferRequest with more fields or numbers than a valid one has."""
     _Counter(data).count_request()
 
 
 class _Counter:
-    """Walks through a request, and stops where a bound is passed."""
+    """Walks through a request and raises where a bound is exceeded."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -72,7 +72,7 @@ class _Counter:
                 )
 
     def _count_parameter(self, begin: int, end: int) -> None:
-        """Count an entry of a map, and the value in it."""
+        """Count an entry of a map and its value."""
         for number, first, last in self._fields(begin, end):
             if number == _ENTRY_VALUE:
                 for _ in self._fields(first, last):
@@ -97,7 +97,7 @@ class _Counter:
         if wire_type == _LENGTH:
             length, first = self._varint(at, end)
             return first, first + length
-        # What a group holds follows as fields of its own.
+        # The content of a group follows as fields of its own.
         return at, at + _FIXED_BYTES.get(wire_type, 0)
 
     def _varint(self, at: int, end: int) -> tuple[int, int]:

@@ -7,41 +7,53 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from server.access.access import Access
 from server.grpc.call_log import CallLog
+from server.grpc.document_methods import DocumentMethods
 from server.grpc.gate import Gate
 from server.grpc.health_service import HealthService
 from server.grpc.inference_service import InferenceService
 from server.grpc.messages import HEALTH_SERVICE, INFERENCE_SERVICE
-from server.http.body.body import UploadRoom
-from server.http.services import Services
-from server.settings import HttpSettings
+from server.metrics import Metrics
+from server.restore.byte_room import ByteRoom
+from server.restore.pipeline import Restorer
+from server.settings import Settings
 
 log = logging.getLogger(__name__)
 
-# Names and shapes around the data of a message.
+# Room for names and shapes around the data of a message.
 _ALLOWANCE_BYTES = 64 * 1024
-# A last resort: each kind of call has a bound of its own far below, so that health is heard beside all of them.
+# A last resort: each kind of call has a much lower bound of its own, so that health checks always get through.
 MAX_CALLS = 2048
-# After the drain only the last bytes of answers are still on their way.
+# After the drain only the last bytes of answers are still being sent.
 CLOSE_S = 1.0
 _IDENTITY_ONLY = 1
 _SHOWN = 60  # characters of a method's name
 
 
 class RpcFront:
-    """Listens beside the HTTP server, in the same event loop; without TLS, as that."""
+    """Listens beside the HTTP server, in the same event loop; like that without TLS."""
 
-    def __init__(self, services: Services, room: UploadRoom, http: HttpSettings) -> None:
-        calls = CallLog(services.metrics)
-        self._gate = Gate(services.access, calls)
-        self._inference = InferenceService(services, room, calls)
-        self._health = HealthService(services.restorer)
-        self._http = http
-        self._max_bytes = services.limits.max_upload_bytes + _ALLOWANCE_BYTES
+    def __init__(
+        self,
+        settings: Settings,
+        restorer: Restorer,
+        access: Access | None,
+        metrics: Metrics,
+        room: ByteRoom,
+        version: str,
+    ) -> None:
+        calls, limits = CallLog(metrics), settings.limits
+        documents = DocumentMethods(restorer, metrics.registry, settings.backend.backend, version, calls)
+        self._gate = Gate(access, calls)
+        self._inference = InferenceService(restorer, limits, access, metrics, room, documents, calls)
+        self._health = HealthService(restorer)
+        self._http = settings.http
+        self._max_bytes = limits.max_upload_bytes + _ALLOWANCE_BYTES
         self._server: grpc.aio.Server | None = None
 
     def open(self) -> None:
-        """Raise OSError with a sentence if the port cannot be had."""
+        """Check that the port is free; raises OSError with a sentence if it is not."""
         family = socket.AF_INET6 if ":" in self._http.host else socket.AF_INET
         try:
             socket.create_server((self._http.host, self._http.grpc_port or 0), family=family).close()
@@ -51,14 +63,14 @@ class RpcFront:
             raise OSError(f"cannot listen for gRPC on {where}: {reason}") from error
 
     async def start(self) -> None:
-        """Open the port; raises RuntimeError if it cannot be had."""
+        """Open the port; raises RuntimeError if it is taken."""
         options = (
             ("grpc.max_receive_message_length", self._max_bytes),
             ("grpc.max_send_message_length", -1),
-            ("grpc.so_reuseport", 0),  # or a second server would take half of the calls without a word
-            # What inflates is not bounded by the length above, so that nothing compressed is read.
+            ("grpc.so_reuseport", 0),  # or a second server could take half of the calls unnoticed
+            # The length above does not bound what a compressed message inflates to, so none is read.
             ("grpc.compression_enabled_algorithms_bitset", _IDENTITY_ONLY),
-            # Windows that grow with the traffic would hold megabytes of messages that nobody has asked for.
+            # Windows that grow with the traffic would buffer megabytes of messages before their turn.
             ("grpc.http2.bdp_probe", 0),
         )
         self._server = grpc.aio.server(options=options, interceptors=(self._gate,), maximum_concurrent_rpcs=MAX_CALLS)
@@ -75,7 +87,7 @@ class RpcFront:
         log.info("listening for gRPC", extra={"host": self._http.host, "port": port})
 
     async def stop(self) -> None:
-        """End it; what still runs then has a moment for its last bytes."""
+        """Close the port; running calls have CLOSE_S for their last bytes."""
         self._health.stop()
         if self._server is not None:
             self._health.stop()
@@ -84,7 +96,7 @@ class RpcFront:
 
 
 class _NotOffered(grpc.GenericRpcHandler):  # type: ignore[misc] # the library has no types
-    """Refuses the methods of Triton that are not here in a sentence; gRPC's own says that there is no method."""
+    """Refuses Triton's other methods in a sentence; gRPC itself would only say that the method is unknown."""
 
     def service(self, details: Any) -> Any:
         if not details.method.startswith(f"/{INFERENCE_SERVICE}/"):

@@ -1,4 +1,4 @@
-"""Gate: asks each call for its key before anything of its message is read."""
+"""Gate: checks the API key of each call before its message is read."""
 
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
@@ -13,19 +13,19 @@ from server.grpc.call_log import CallLog
 from server.grpc.messages import INFERENCE_SERVICE
 
 LIVENESS = ("ServerLive", "ServerReady")
-"""What a stranger may ask where keys are asked for, as over HTTP."""
+"""Methods that need no key, as over HTTP."""
 _GUARDED = f"/{INFERENCE_SERVICE}/"
 
 
 class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc] # the library has no types
-    """Answers a call without a good key itself; health and liveness stay open."""
+    """Refuses calls without a valid key; health and liveness need none."""
 
     def __init__(self, access: Access | None, calls: CallLog) -> None:
         self._access = access
         self._calls = calls
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
-        """The handler of a call, or one that refuses it."""
+        """Return the handler of a call, or one that refuses it."""
         if self._access is None or is_open(details.method):
             return await continuation(details)
         try:
@@ -39,15 +39,15 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc] # the library has 
             async with self._calls.call(context, name):
                 raise error
 
-        return grpc.stream_stream_rpc_method_handler(refuse)  # of all forms the one that reads nothing by itself
+        return grpc.stream_stream_rpc_method_handler(refuse)  # the only form that reads nothing by itself
 
 
 def is_open(method: str) -> bool:
-    """Whether nobody is asked for a key."""
+    """Whether a method needs no key."""
     return not method.startswith(_GUARDED) or method.removeprefix(_GUARDED) in LIVENESS
 
 
 def enter(access: Access, metadata: Iterable[tuple[str, str | bytes]] | None) -> Caller:
-    """The caller that the metadata of a call shows a key of; raises Unauthorized, Forbidden."""
+    """Return the caller by the key in the metadata of a call; raises Unauthorized, Forbidden."""
     texts = ((key, value) for key, value in metadata or () if isinstance(value, str))
     return access.enter((key.encode(), value.encode("latin-1", "replace")) for key, value in texts)

@@ -1,4 +1,4 @@
-"""Health service: `grpc.health.v1.Health`, which the probes of Kubernetes and load balancers ask."""
+"""Health service: `grpc.health.v1.Health`, for the probes of Kubernetes and load balancers."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,18 +12,18 @@ from server.grpc.inbox import Inbox, Requests
 from server.grpc.messages import INFERENCE_SERVICE, HealthCheckRequest, HealthCheckResponse, parsed
 from server.restore.pipeline import Restorer, Status
 
-# The status is looked up; nobody tells of its changes, which are few and seldom urgent to the tenth of a second.
+# The status is polled: its changes are few, and a quarter of a second late at most.
 _LOOK_S = 0.25
 _SERVICES = ("", INFERENCE_SERVICE)
 _MAX_NAME_BYTES = 1024
-# Nobody shows a key here, and a message is held whole before its size is known: so one is received at a time, for as
-# long as a probe can wait. After that a call is answered as if it had asked for the server.
+# No key is needed here, and a message is in memory before its size is known: so one is received at a time, for as long
+# as a probe can wait. After that a call is answered as if it had asked for the whole server.
 _RECEIVE_S = 0.3
 MAX_WATCHES = 256
 
 
 class HealthService:
-    """Serving while restorations are taken: not before the first device is warm, and not while it drains."""
+    """Reports SERVING while the server takes restorations, from the first warm device to the drain."""
 
     def __init__(self, restorer: Restorer) -> None:
         self._restorer = restorer
@@ -32,7 +32,7 @@ class HealthService:
         self._watches: dict[asyncio.Event, None] = {}
 
     def handlers(self) -> dict[str, Any]:
-        """The handler of each method, by its name."""
+        """Return the handler of each method by name."""
         forms = {"response_serializer": HealthCheckResponse.SerializeToString}
         return {
             "Check": grpc.stream_unary_rpc_method_handler(self._check, **forms),
@@ -40,7 +40,7 @@ class HealthService:
         }
 
     def stop(self) -> None:
-        """End all watches, once they have been told: none would end by itself."""
+        """End all watches after a last message: none would end by itself."""
         self._stopped = True
         for ended in self._watches:
             ended.set()

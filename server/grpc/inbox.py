@@ -1,4 +1,4 @@
-"""Inbox: receives messages, a bounded number at a time, since gRPC holds each whole before its size is known."""
+"""Inbox: receives a bounded number of messages at a time, since gRPC reads each whole before its size is known."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -10,15 +10,15 @@ from server.errors import Draining, QueueFull, UploadStalled
 Requests = AsyncIterator[bytes]
 
 RETRY_AFTER_S = 1.0
-# Those that wait for a place hold nothing but their call.
+# Calls that wait for a place have no message in memory.
 MAX_WAITING = 512
 
 
 class Inbox:
     """Receives at most `places` messages at a time, each for up to `patience_s` seconds.
 
-    While others wait for a place, the oldest reception has only `grace_s` seconds, and the newest call is served first:
-    a client that opens calls and stays silent cannot keep others out.
+    While others wait for a place, the oldest message has only `grace_s` seconds, and the newest call is served first:
+    so a client that opens calls and stays silent cannot keep others out.
     """
 
     def __init__(self, places: int, patience_s: float, grace_s: float) -> None:
@@ -30,7 +30,7 @@ class Inbox:
         self._waiting: dict[asyncio.Future[None], None] = {}
 
     async def next(self, requests: Requests) -> bytes:
-        """The next message. Raises StopAsyncIteration at the end, UploadStalled, QueueFull, Draining."""
+        """Receive the next message. Raises StopAsyncIteration at the end, UploadStalled, QueueFull, Draining."""
         if self._closed:
             raise _gone()
         await self._take_place()
@@ -40,7 +40,7 @@ class Inbox:
             self._free_place()
 
     def close(self) -> None:
-        """End all receptions, and all waiting for a place, at once: later messages would not be answered."""
+        """Stop receiving and waiting at once: later messages would not be answered."""
         self._closed = True
         now = asyncio.get_running_loop().time()
         for limit in self._receiving:
@@ -50,7 +50,7 @@ class Inbox:
                 turn.set_exception(_gone())
 
     async def only(self, requests: Requests) -> bytes:
-        """The one message of a call; raises what `next` raises."""
+        """Receive the one message of a call; raises what `next` raises."""
         async with opened(requests) as messages:
             return await self.next(messages)
 
@@ -95,7 +95,7 @@ class Inbox:
             raise
 
     def _free_place(self) -> None:
-        """Hand the place to the newest that waits."""
+        """Give the place to the newest waiting call."""
         while self._waiting:
             turn, _ = self._waiting.popitem()
             if not turn.done():
@@ -104,7 +104,7 @@ class Inbox:
         self._free += 1
 
     def _hurry(self) -> None:
-        """Shorten the time of the oldest reception that still has the long one."""
+        """Shorten the time of the oldest message that still has `patience_s`."""
         now = asyncio.get_running_loop().time()
         for limit, began in self._receiving.items():
             soon, due = max(now, began + self._grace_s), limit.when()
@@ -114,7 +114,7 @@ class Inbox:
 
 
 def opened(requests: Requests) -> AbstractAsyncContextManager[Requests]:
-    """The messages of a call, closed at the end: an open iterator keeps the last one until garbage is collected."""
+    """Open the messages of a call, to be closed at the end: an open iterator holds its last message in memory."""
     return aclosing(cast(AsyncGenerator[bytes, None], aiter(requests)))
 
 

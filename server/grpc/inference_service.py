@@ -1,4 +1,4 @@
-"""Inference service: the methods of `inference.GRPCInferenceService` that restore."""
+"""Inference service: the methods of `inference.GRPCInferenceService` that restore images."""
 
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -7,8 +7,11 @@ from typing import Any
 
 import grpc
 
+from server.access.access import Access
+from server.access.caller import Caller
 from server.concurrency import run_off_loop
 from server.errors import InvalidRequest, QueueFull
+from server.errors.problem import CLIENT_CLOSED_REQUEST, status_of
 from server.grpc import messages, wire
 from server.grpc.call_log import CallLog, foreseen
 from server.grpc.codes import detail_of
@@ -16,59 +19,70 @@ from server.grpc.document_methods import DocumentMethods
 from server.grpc.field_count import check_fields
 from server.grpc.gate import enter
 from server.grpc.inbox import Inbox, Requests, opened
-from server.http.body.body import UploadRoom
-from server.http.body.reservation import Reservation
-from server.http.error_responses import CLIENT_CLOSED_REQUEST, status_of
-from server.http.services import Services
-from server.open_inference.inference import Charge, Inference
+from server.metrics import Metrics
+from server.open_inference.inference import Inference
+from server.restore.byte_room import ByteRoom, Reservation
+from server.restore.pipeline import Restorer
+from server.settings import LimitSettings
 
 MAX_CALLS = 256
-"""Restored at the same time, those of streams included."""
-# Received at the same time, and streams that are open and ask for nothing at the moment.
+"""Most calls restored at the same time, messages of streams included."""
+# Messages received at the same time, and open streams without a request at the moment.
 MAX_RECEIVED, MAX_IDLE_STREAMS = 32, 64
-# The time in which a whole message must come, in times of that which each 64 KiB of an upload over HTTP has; and as
-# long as others wait to send theirs, in seconds.
+# The time for a whole message, as a multiple of the time for 64 KiB of an upload over HTTP; and in seconds while other
+# calls wait.
 _STALLS, _GRACE_S = 10, 5.0
 _BUSY_S = 1.0
 
 
 class InferenceService:
-    """The same use case, limits and room for uploads as over HTTP."""
+    """Restores with the same limits and room for uploads as over HTTP."""
 
-    def __init__(self, services: Services, room: UploadRoom, calls: CallLog) -> None:
-        self._services = services
+    def __init__(
+        self,
+        restorer: Restorer,
+        limits: LimitSettings,
+        access: Access | None,
+        metrics: Metrics,
+        room: ByteRoom,
+        documents: DocumentMethods,
+        calls: CallLog,
+    ) -> None:
+        self._restorer = restorer
+        self._access = access
+        self._metrics = metrics
         self._room = room
-        self._inference = Inference(services.restorer, services.limits)
+        self._inference = Inference(restorer, limits)
+        self._documents = documents
         self._calls = calls
-        self._documents = DocumentMethods(services, calls)
-        patience_s = services.limits.upload_stall_s * _STALLS
+        patience_s = limits.upload_stall_s * _STALLS
         self._inbox = Inbox(MAX_RECEIVED, patience_s, _GRACE_S)
         self._streams = Inbox(MAX_IDLE_STREAMS, patience_s, _GRACE_S)
         self._active = 0
 
     def handlers(self) -> dict[str, Any]:
-        """The handler of each method, by its name."""
+        """Return the handler of each method by name."""
         return self._documents.handlers() | {
-            # A stream on this side only: so a message is received when its turn has come, and for a bounded time.
+            # A stream on this side only, so that a message is received when its turn comes, and in bounded time.
             "ModelInfer": grpc.stream_unary_rpc_method_handler(self._infer),
             "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(self._infer_stream),
         }
 
     def close(self) -> None:
-        """End the calls and streams that have asked for nothing: all that was accepted has been answered."""
+        """End calls and streams without a request; accepted requests have been answered."""
         self._documents.close()
         self._inbox.close()
         self._streams.close()
 
     async def _infer(self, requests: Requests, context: Any) -> bytes:
         async with self._calls.call(context, "ModelInfer"):
-            with self._services.restorer.accepted():
-                charge = self._charged(context)
+            with self._restorer.accepted():
+                caller = self._charged(context)
                 data = await self._received(requests)
                 held = Reservation(self._room)
                 try:
                     with self._counted():
-                        answer = await self._answer(data, charge, context.time_remaining(), held)
+                        answer = await self._answer(data, caller, context.time_remaining(), held)
                 except BaseException:
                     held.release()
                     raise
@@ -86,10 +100,10 @@ class InferenceService:
                     yield await self._streamed(data, context, held)
 
     async def _streamed(self, data: bytes, context: Any, held: Reservation) -> bytes:
-        """An error is the answer to its request, and the stream goes on."""
+        """Answer one message of a stream; an error is an answer too, and the stream continues."""
         began, status, outcome = time.perf_counter(), 200, "restored"
         try:
-            with self._services.restorer.accepted(), self._counted():
+            with self._restorer.accepted(), self._counted():
                 answer = await self._answer(data, self._charged(context), context.time_remaining(), held)
             return wire.stream_answer(answer)
         except Exception as error:
@@ -102,19 +116,19 @@ class InferenceService:
         finally:
             self._calls.note("ModelStreamInfer", status, outcome, time.perf_counter() - began)
 
-    def _charged(self, context: Any) -> Charge:
+    def _charged(self, context: Any) -> Caller | None:
         """Charge a request to the key in the metadata of its call; raises Unauthorized, Forbidden, QuotaExceeded."""
-        if self._services.access is None:
-            return lambda pixels: None
-        # Of a stream each message: its key may have been removed since it began.
-        caller = enter(self._services.access, context.invocation_metadata())
+        if self._access is None:
+            return None
+        # Each message of a stream is checked: its key may have been removed meanwhile.
+        caller = enter(self._access, context.invocation_metadata())
         caller.charge_request()
-        return caller.charge_pixels
+        return caller
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
         if self._active >= MAX_CALLS:
-            self._services.metrics.count_refusal(QueueFull.slug)
+            self._metrics.count_refusal(QueueFull.slug)
             raise QueueFull(f"{MAX_CALLS} calls are being answered.", retry_after_s=_BUSY_S, max_calls=MAX_CALLS)
         self._active += 1
         try:
@@ -128,8 +142,8 @@ class InferenceService:
         except StopAsyncIteration:
             raise InvalidRequest("The call has no request, or one that is larger than what is taken.") from None
 
-    async def _answer(self, data: bytes, charge: Charge, patience_s: float | None, held: Reservation) -> bytes:
-        """The serialized answer to a request; what it takes of the room stays held."""
+    async def _answer(self, data: bytes, caller: Caller | None, patience_s: float | None, held: Reservation) -> bytes:
+        """Return the serialized answer to a request; its bytes and those of the results stay reserved."""
         held.take(len(data))
         request = await run_off_loop(lambda: _parsed(data), len(data))
         call = self._inference.call(
@@ -139,7 +153,7 @@ class InferenceService:
             wire.plain(request.parameters),
             wire.inputs_of(request),
             wire.outputs_of(request),
-            charge,
+            caller,
             patience_s,
         )
         is_raw = len(request.raw_input_contents) > 0

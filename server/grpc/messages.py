@@ -1,4 +1,4 @@
-"""Messages: the classes of the protocol's messages, from what `make protocol` compiled of the .proto files."""
+"""Messages: the message classes of the protocol, from the .proto files that `make protocol` compiles."""
 
 from importlib.resources import files
 from typing import Any
@@ -13,20 +13,20 @@ INFERENCE, HEALTH = "inference", "grpc.health.v1"
 INFERENCE_SERVICE, HEALTH_SERVICE = f"{INFERENCE}.GRPCInferenceService", f"{HEALTH}.Health"
 COMPILED = "protocol.binpb"
 
-# A pool of its own: a client of Triton's or KServe's in the same process has messages of the same names in the common
-# one. And no generated code, which would have to fit the release of protobuf at hand.
+# A separate pool: a client of Triton or KServe in the same process has messages of the same names in the default pool.
+# No generated code, which would have to match the installed release of protobuf.
 _POOL = descriptor_pool.DescriptorPool()
 for _file in FileDescriptorSet.FromString((files(__package__) / COMPILED).read_bytes()).file:
     _POOL.Add(_file)
 
 
 def message(name: str, package: str = INFERENCE) -> Any:
-    """The class of a message."""
+    """Return the class of a message."""
     return message_factory.GetMessageClass(_POOL.FindMessageTypeByName(f"{package}.{name}"))
 
 
 def parsed(kind: Any, data: bytes) -> Any:
-    """The message of a class that the bytes are; raises InvalidRequest."""
+    """Parse a message; raises InvalidRequest."""
     try:
         return kind.FromString(data)
     except DecodeError:

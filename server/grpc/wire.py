@@ -1,4 +1,4 @@
-"""Wire: requests and answers of the protocol as messages."""
+"""Wire: requests and answers of the protocol as gRPC messages."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,29 +25,29 @@ _CONTENTS = {
     Datatype.UINT8: "uint_contents",
     Datatype.BYTES: "bytes_contents",
 }
-# Numbers of fields in open_inference.proto, and the type of those that are bytes or messages.
+# Field numbers in open_inference.proto, and the wire type of bytes and messages.
 _RAW_OUTPUT, _STREAM_ANSWER = 6, 2
 _LENGTH_DELIMITED = 2
 
 
 def inputs_of(request: Any) -> list[Named]:
-    """What a ModelInferRequest says of its inputs."""
+    """Return the inputs that a ModelInferRequest names."""
     return [Named(each.name, plain(each.parameters), each.datatype, list(each.shape)) for each in request.inputs]
 
 
 def outputs_of(request: Any) -> list[Named]:
-    """What it says of its outputs."""
+    """Return the outputs that a ModelInferRequest names."""
     return [Named(each.name, plain(each.parameters)) for each in request.outputs]
 
 
 def plain(parameters: Mapping[str, Any]) -> dict[str, object]:
-    """Parameters as Python values."""
+    """Convert parameters to Python values."""
     chosen = {name: each.WhichOneof("parameter_choice") for name, each in parameters.items()}
     return {name: getattr(parameters[name], choice) for name, choice in chosen.items() if choice is not None}
 
 
 def images_of(request: Any, shape: Shape) -> Images:
-    """The data of its input, raw or typed; raises InvalidRequest."""
+    """Read the data of the input, raw or typed; raises InvalidRequest."""
     raw, contents = request.raw_input_contents, request.inputs[0].contents
     if len(raw) > 1 or (raw and contents.ListFields()):
         raise InvalidRequest(f"{INPUT} comes once: as raw contents or as typed ones.")
@@ -63,13 +63,13 @@ def images_of(request: Any, shape: Shape) -> Images:
 
 
 def answer(call: Call, outcome: Outcome, *, is_raw: bool) -> bytes:
-    """The serialized ModelInferResponse of a call, its data in the form that the request had."""
+    """Serialize the ModelInferResponse of a call, with its data in the form of the request."""
     response = ModelInferResponse(model_name=call.model, model_version=VERSION, id=call.id)
     for name, value in outcome.told.items():
         response.parameters[name].string_param = value
     output = response.outputs.add(name=OUTPUT, datatype=outcome.datatype.value, shape=outcome.dims)
     if is_raw:
-        # The library would copy the pixels into the message and from there into its bytes.
+        # Written by hand: the library would copy the pixels twice.
         return b"".join(
             (response.SerializeToString(), _begin(_RAW_OUTPUT, raw_size(outcome.images)), *raw_of(outcome.images))
         )
@@ -81,12 +81,12 @@ def answer(call: Call, outcome: Outcome, *, is_raw: bool) -> bytes:
 
 
 def stream_answer(answer: bytes) -> bytes:
-    """The serialized ModelStreamInferResponse of a serialized ModelInferResponse."""
+    """Wrap a serialized ModelInferResponse in a ModelStreamInferResponse."""
     return _begin(_STREAM_ANSWER, len(answer)) + answer
 
 
 def stream_error(detail: str, request_id: str) -> bytes:
-    """The serialized ModelStreamInferResponse of an error."""
+    """Serialize the ModelStreamInferResponse of an error."""
     response = ModelStreamInferResponse(error_message=detail)
     response.infer_response.id = request_id
     serialized: bytes = response.SerializeToString()
@@ -94,7 +94,7 @@ def stream_error(detail: str, request_id: str) -> bytes:
 
 
 def _begin(number: int, size: int) -> bytes:
-    """What stands before the bytes of a field: its number and type, and their size, as varints."""
+    """Encode the start of a field, before its bytes: number and type, and size, as varints."""
     return bytes([number << 3 | _LENGTH_DELIMITED]) + _varint(size)
 
 

@@ -1,4 +1,4 @@
-"""Cross origin: which other pages' scripts may call, as browsers ask (Fetch standard, CORS)."""
+"""Cross origin: which origins' scripts may call the server from a browser (Fetch standard, CORS)."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ _REMEMBERED_S = 600
 
 
 class CrossOrigin(CORSMiddleware):
-    """Starlette's, with what this server sends and takes; keys are headers and never cookies."""
+    """Starlette's CORS middleware with the headers of this API; keys are headers and never cookies."""
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
         super().__init__(

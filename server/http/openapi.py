@@ -1,20 +1,20 @@
-"""OpenAPI document: what FastAPI says of its routes, and of those that it cannot see."""
+"""OpenAPI document: FastAPI's description of its routes, and of those that it cannot see."""
 
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from server.http.auth.openapi import document_keys
-from server.http.jobs.openapi import submit_document
-from server.http.open_inference import front as open_inference
+from server.http.auth import document_keys
+from server.http.jobs.submit import submit_document
+from server.http.open_inference.route import infer_documents, infer_schemas
 from server.http.ops.schemas import Problem
 from server.http.restore.openapi import restore_document
 from server.http.restore.report import ReportWithImage
 
 
 def install(app: FastAPI, public_root: str, *, asks_for_keys: bool) -> None:
-    """Have the application describe itself, as what is offered under `public_root`; written when first asked for."""
+    """Let the application describe itself as served under `public_root`; written at the first request."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -29,19 +29,19 @@ def install(app: FastAPI, public_root: str, *, asks_for_keys: bool) -> None:
 
 
 def _written(app: FastAPI) -> dict[str, Any]:
-    routes = [restore_document(), submit_document(), *open_inference.documents(), *app.routes]
+    routes = [restore_document(), submit_document(), *infer_documents(), *app.routes]
     schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=routes)
     schemas = schema["components"]["schemas"]
-    # FastAPI offers a response model under application/json only, so the routes refer to a schema that is put here.
+    # FastAPI lists a response model under application/json only, so the routes refer to schemas that are added here.
     schemas["Problem"] = Problem.model_json_schema()
     report = ReportWithImage.model_json_schema(ref_template="#/components/schemas/{model}")
-    schemas |= report.pop("$defs") | {"ReportWithImage": report} | open_inference.schemas()
+    schemas |= report.pop("$defs") | {"ReportWithImage": report} | infer_schemas()
     _leave_out_own_validation(schema)
     return schema
 
 
 def _leave_out_own_validation(schema: dict[str, Any]) -> None:
-    # FastAPI lists its own 422 for every route with a parameter; here these are problems, and 400.
+    # FastAPI adds its own 422 to every route with a parameter; this server answers 400 with a problem document.
     for name in ("HTTPValidationError", "ValidationError"):
         schema["components"]["schemas"].pop(name, None)
     for operations in schema["paths"].values():

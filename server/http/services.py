@@ -1,4 +1,4 @@
-"""Services: what the routes work with."""
+"""Services: the parts of the server that routes use."""
 
 from dataclasses import dataclass
 from typing import Annotated, cast
@@ -15,20 +15,20 @@ from server.settings import LimitSettings, Settings
 
 @dataclass(frozen=True)
 class Services:
-    """Made once by the composition root and found by every route as `app.state.services`."""
+    """Made once by the composition root; routes find it as `app.state.services`."""
 
     restorer: Restorer
     metrics: Metrics
     settings: Settings
     version: str
     jobs: LongWork | None = None
-    """None where no folder was given for them."""
+    """None if the settings give them no folder."""
     access: Access | None = None
-    """None where nobody is asked for a key."""
+    """None if no key is asked for."""
 
     @property
     def refusal(self) -> PromptIRServeError | None:
-        """Why the server is not ready; None where it is. A full disk is no reason: what is stored can be read."""
+        """Why the server is not ready; None if it is. A full disk does not count: stored jobs can still be read."""
         if (status := self.restorer.status) is not Status.READY:
             return status.refusal
         trouble = None if self.jobs is None else self.jobs.trouble
@@ -36,12 +36,12 @@ class Services:
 
     @property
     def limits(self) -> LimitSettings:
-        """What an upload may be."""
+        """The limits on uploads."""
         return self.settings.limits
 
     @property
     def public_root(self) -> str:
-        """What stands before every path as clients see it; nothing where no proxy puts it there."""
+        """The prefix of every path as clients see it; empty unless a proxy adds one."""
         return self.settings.http.root_path or ""
 
 

@@ -28,8 +28,9 @@ from server.jobs.run import Run
 from server.jobs.store import Store
 from server.jobs.store_thread import StoreThread
 from server.jobs.throughput import Throughput
-from server.restore.options import Progress, Restored, RestoreOptions
+from server.restore.options import Progress, Restored
 from server.restore.pipeline import Status
+from server.restore.request import RestoreRequest
 from server.scheduling.queue.tile import Priority
 
 log = logging.getLogger(__name__)
@@ -63,15 +64,7 @@ class Restores(Protocol):
 
     def deadline_in(self, patience_s: float | None) -> float | None: ...
 
-    async def restore(
-        self,
-        data: bytes,
-        options: RestoreOptions,
-        *,
-        deadline: float | None = None,
-        priority: Priority = Priority.INTERACTIVE,
-        progress: Progress = ...,
-    ) -> Restored: ...
+    async def restore(self, data: bytes, request: RestoreRequest, progress: Progress = ...) -> Restored: ...
 
 
 class Runner:
@@ -261,13 +254,9 @@ class Runner:
             run.done, run.total = done, total
             self.notifier.notify(run.record.id)
 
-        return await self._restorer.restore(
-            upload,
-            order.restore_options,
-            deadline=self._restorer.deadline_in(patience_s),
-            priority=Priority.BATCH,
-            progress=progress,
-        )
+        deadline = self._restorer.deadline_in(patience_s)
+        request = RestoreRequest(order.restore_options, deadline, Priority.BATCH)
+        return await self._restorer.restore(upload, request, progress)
 
     async def _refused(self, id_: str, error: Exception) -> None:
         """Return a job to the queue after a refusal or a memory shortage, counting the start."""

@@ -1,8 +1,10 @@
-"""Inference: the use case of the protocol, the images of one tensor in and their restored copies out."""
+"""Inference: restores the images of one tensor, whatever transport carries the protocol."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
+from server.access.caller import Caller
 from server.concurrency import gather, run_off_loop
 from server.errors import ImageTooLarge, InvalidRequest
 from server.formats.header import check_size, probe
@@ -13,15 +15,12 @@ from server.open_inference.tensors import Images, Shape
 from server.restore.frame import Frames
 from server.restore.options import Mode, Restored, Timings
 from server.restore.pipeline import Restorer
+from server.restore.request import RestoreRequest
 from server.settings import LimitSettings
 
-# Files of more follow one another: photos of one request must not refuse each other for the load that they are.
+# Larger files are restored one after another: the photos of one request must not refuse each other for load.
 TOGETHER_PIXELS = 2**20
 _SHOWN_NAMES = 3
-
-Charge = Callable[[int], None]
-"""Charges pixels to whoever asks; raises QuotaExceeded."""
-
 
 Reserve = Callable[[int], None]
 """Reserves bytes of memory for results; raises QueueFull."""
@@ -29,7 +28,7 @@ Reserve = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """What a request says of one of its tensors."""
+    """One of the tensors that a request names."""
 
     name: str
     parameters: Mapping[str, object]
@@ -39,14 +38,12 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A checked request without its data; `deadline` is on the clock of the restorer."""
+    """A checked request without its data; `run` restores its images as `request`, and closes that."""
 
     model: str
     id: str
     shape: Shape
-    parameters: Parameters
-    deadline: float | None
-    charge: Charge
+    request: RestoreRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +56,7 @@ class Outcome:
     mode: Mode
     timings: Timings
     dropped: tuple[str, ...] = ()
-    """What any of the files held beside the picture and its answer does not."""
+    """Parts of the files that the answer lacks."""
 
     @property
     def told(self) -> dict[str, str]:
@@ -73,7 +70,7 @@ class Outcome:
 
 
 class Inference:
-    """Turns calls into restorations; each belongs to a request that the restorer has accepted."""
+    """Turns calls into restorations; the Restorer has accepted the request that each belongs to."""
 
     def __init__(self, restorer: Restorer, limits: LimitSettings) -> None:
         self._restorer = restorer
@@ -87,10 +84,10 @@ class Inference:
         parameters: Mapping[str, object],
         inputs: Sequence[Named],
         outputs: Sequence[Named],
-        charge: Charge,
+        caller: Caller | None,
         patience_s: float | None = None,
     ) -> Call:
-        """Check all but the data of a request, whether it would be admitted now, and charge it.
+        """Check everything but the data of a request; admit and charge it, unless it holds files.
 
         `patience_s` is the transport's own timeout. Raises UnknownModel, InvalidRequest, ImageTooLarge, QueueFull,
         DeadlineExceeded, QuotaExceeded.
@@ -105,29 +102,32 @@ class Inference:
             raise InvalidRequest(f"There is one output, {OUTPUT}, not {_names(outputs)}.")
         shape = Shape.of(INPUT, inputs[0].datatype, inputs[0].dims)
         patience = [seconds for seconds in (asked.patience_s, patience_s) if seconds is not None]
-        call = Call(model, request_id, shape, asked, self._restorer.deadline_in(min(patience, default=None)), charge)
-        if shape.datatype is not Datatype.BYTES:  # files tell their size when they are there
+        deadline = self._restorer.deadline_in(min(patience, default=None))
+        request = RestoreRequest(asked.options, deadline, asked.turn, caller)
+        if shape.datatype is not Datatype.BYTES:  # the size of files is known once they are there
             _, _, height, width = shape.dims
             check_size(height, width, self._limits)
             self._check_pixels(shape.count * height * width)
-            self._restorer.admit(height, width, asked.options, call.deadline, asked.turn, shape.count)
-            charge(shape.count * height * width)
-        return call
+            with ExitStack() as refused:
+                refused.push(request)
+                self._restorer.admit(request, height, width, images=shape.count)
+                request.charge(shape.count * height * width)
+                refused.pop_all()
+        return Call(model, request_id, shape, request)
 
     async def run(self, call: Call, read: Callable[[], Images], size: int, reserve: Reserve) -> Outcome:
-        """Restore the images of a call, which `read` makes of `size` bytes of a request.
+        """Restore the images of a call, which `read` decodes from `size` bytes of a request.
 
-        The memory of the results is reserved: of tensors before they run, of files as each is there. Raises what
-        `read`, `reserve` and the Restorer raise. Cancelling it takes its jobs back.
+        Memory for the results is reserved: of tensors before they run, of each file when it is written. Raises what
+        `read`, `reserve` and the Restorer raise. Cancelling it takes its tiles out of the queue.
         """
-        images = await run_off_loop(read, size)
-        if not isinstance(images, list):
-            reserve(images.nbytes)
-            restored = await self._restorer.restore_frames(
-                images, call.parameters.options, deadline=call.deadline, priority=call.parameters.turn
-            )
-            return Outcome(restored.frames, call.shape.datatype, call.shape.dims, restored.mode, restored.timings)
-        files = await self._restore_files(call, images, reserve)
+        with call.request:
+            images = await run_off_loop(read, size)
+            if not isinstance(images, list):
+                reserve(images.nbytes)
+                restored = await self._restorer.restore_frames(images, call.request)
+                return Outcome(restored.frames, call.shape.datatype, call.shape.dims, restored.mode, restored.timings)
+            files = await self._restore_files(call, images, reserve)
         mode = Mode.TILED if any(file.mode is Mode.TILED for file in files) else Mode.WHOLE
         slowest = max(files, key=lambda file: file.timings.queue_s + file.timings.inference_s)
         dropped = tuple(sorted({part for file in files for part in file.dropped}))
@@ -135,15 +135,15 @@ class Inference:
 
     async def _restore_files(self, call: Call, files: Sequence[bytes], reserve: Reserve) -> list[Restored]:
         async def restore(data: bytes) -> Restored:
-            options, turn = call.parameters.options, call.parameters.turn
-            restored = await self._restorer.restore(data, options, deadline=call.deadline, priority=turn)
+            request = RestoreRequest(call.request.options, call.request.deadline, call.request.priority)
+            restored = await self._restorer.restore(data, request)
             reserve(len(restored.data))
             return restored
 
         headers = await run_off_loop(lambda: [probe(data, self._limits) for data in files], sum(map(len, files)))
         sizes = [header.height * header.width for header in headers]
         self._check_pixels(sum(sizes))
-        call.charge(sum(header.decoded_pixels for header in headers))
+        call.request.charge(sum(header.decoded_pixels for header in headers))
         small = [at for at, size in enumerate(sizes) if size <= TOGETHER_PIXELS]
         restored = dict(zip(small, await gather(restore(files[at]) for at in small), strict=True))
         for at in range(len(files)):
@@ -152,7 +152,7 @@ class Inference:
         return [restored[at] for at in range(len(files))]
 
     def _check_pixels(self, pixels: int) -> None:
-        """Raise ImageTooLarge for images that are together larger than one may be: their results are held together."""
+        """Raise ImageTooLarge if all images together exceed the limit of one: their results are held together."""
         if pixels > (limit := self._limits.max_image_pixels):
             raise ImageTooLarge(
                 f"The images of the request have {pixels} pixels together; at most {limit} are taken: send fewer at a "
@@ -162,6 +162,6 @@ class Inference:
 
 
 def _names(tensors: Sequence[Named]) -> str:
-    """The names of the first tensors, cut to what a sentence holds."""
+    """List the names of the first tensors, shortened for an error."""
     names = [models.shown(tensor.name) for tensor in tensors[:_SHOWN_NAMES]]
     return f"[{', '.join(names)}{', ...' if len(tensors) > _SHOWN_NAMES else ''}]"

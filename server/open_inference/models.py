@@ -1,4 +1,4 @@
-"""Models: the names that the one network has in the protocol, and what their metadata says."""
+"""Models: the names of the network in the protocol, and their metadata."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,7 +11,7 @@ VERSION = "1"
 INPUT, OUTPUT = "image", "restored"
 EXTENSIONS = ("binary_tensor_data", "model_configuration", "statistics", "model_repository")
 MAX_IMAGES = 64
-"""Of one request, so of one tensor."""
+"""Most images of a tensor, and so of a request."""
 
 _SHOWN_CHARACTERS = 60
 # Names that clients of the protocol know, from its list of platforms.
@@ -20,7 +20,7 @@ _CONFIG_TYPES = {"FP32": "TYPE_FP32", "UINT8": "TYPE_UINT8", "BYTES": "TYPE_STRI
 
 
 class Datatype(StrEnum):
-    """What a tensor may hold: RGB pixels as floats in [0, 1] or as bytes, or whole image files."""
+    """The datatypes of a tensor: RGB pixels as floats in [0, 1] or as bytes, or whole image files."""
 
     FP32 = "FP32"
     UINT8 = "UINT8"
@@ -29,9 +29,9 @@ class Datatype(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A name of the network. All of them take all datatypes; `datatype` is what its metadata says.
+    """A name of the network. All names take all datatypes; `datatype` is the one in its metadata.
 
-    Metadata has room for one datatype, and programs such as perf_analyzer make up their requests from it.
+    Metadata can name one datatype only, and clients such as perf_analyzer build their requests from it.
     """
 
     name: str
@@ -39,11 +39,11 @@ class Model:
 
     @property
     def dims(self) -> tuple[int, ...]:
-        """The shape of one image; -1 is any size."""
+        """The shape of one image; -1 stands for any size."""
         return (1,) if self.datatype is Datatype.BYTES else (3, -1, -1)
 
     def metadata(self, backend: str) -> dict[str, Any]:
-        """The document of `GET /v2/models/{name}`; the first dimension of each shape is the batch."""
+        """Build the document of `GET /v2/models/{name}`; the first dimension of each shape is the batch."""
         shape = [-1, *self.dims]
         return {
             "name": self.name,
@@ -54,7 +54,7 @@ class Model:
         }
 
     def config(self, backend: str) -> dict[str, Any]:
-        """Triton's model configuration, as far as clients read it."""
+        """Build the part of Triton's model configuration that clients read."""
         kind, dims = _CONFIG_TYPES[self.datatype], list(self.dims)
         return {
             "name": self.name,
@@ -78,7 +78,7 @@ MODELS = {
 
 
 def find(name: str, version: str = "") -> Model:
-    """The model of a name and, where one is given, a version; raises UnknownModel."""
+    """Find a model by name and, if given, version; raises UnknownModel."""
     model = MODELS.get(name)
     if model is None:
         raise UnknownModel(f"There is no model {shown(name)}; there are {', '.join(MODELS)}.", models=list(MODELS))
@@ -88,7 +88,7 @@ def find(name: str, version: str = "") -> Model:
 
 
 def shown(text: str) -> str:
-    """What a request calls something, quoted and cut to what a sentence holds."""
+    """Quote a name from a request, shortened for an error."""
     return repr(text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…")
 
 

@@ -1,4 +1,4 @@
-"""Nesting: the values of a tensor in JSON, flat or nested exactly as its shape says."""
+"""Nesting: the values of a tensor in JSON, flat or nested exactly like its shape."""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -10,9 +10,9 @@ from server.open_inference.models import INPUT
 
 
 def flattened(values: Any, dims: Sequence[int]) -> list[Any]:
-    """All values in order; raises InvalidRequest where they are not as many, or nested otherwise than `dims`.
+    """Flatten the values in order; raises InvalidRequest if their number or nesting does not match `dims`.
 
-    A nesting of another form has its numbers in another order: [H, W, 3] read as [3, H, W] is a scrambled photo.
+    Another nesting means another order of the values: [H, W, 3] read as [3, H, W] is a scrambled photo.
     """
     if not isinstance(values, list):
         raise InvalidRequest(f"{INPUT} must come with a list as its data, of {prod(dims)} values or nested.")
@@ -23,7 +23,7 @@ def flattened(values: Any, dims: Sequence[int]) -> list[Any]:
         return values
     level: list[Any] = [values]
     for depth, dim in enumerate(dims):
-        # Before the next level is made: what is nested otherwise could be of any size.
+        # Checked before the next level is built: a wrong nesting could have any size.
         if not all(isinstance(part, list) and len(part) == dim for part in level):
             raise _uneven(dims, depth)
         level = list(chain.from_iterable(level))

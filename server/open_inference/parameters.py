@@ -1,4 +1,4 @@
-"""Parameters: what a request of the protocol may ask besides its tensors."""
+"""Parameters: the options of a request of the protocol."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -27,11 +27,11 @@ _NOT_HERE = {
 
 
 class Parameters(RestoreFields):
-    """The parameters of a request; further ones are ignored. Those of files do nothing to tensors of pixels."""
+    """The parameters of a request; unknown ones are ignored, and file options do not affect tensors of pixels."""
 
     model_config = ConfigDict(frozen=True, populate_by_name=True)
 
-    timeout: int = Field(default=0, ge=0, description="Microseconds in which the answer is worth having; 0 for ever.")
+    timeout: int = Field(default=0, ge=0, description="Microseconds in which the answer is useful; 0 for no limit.")
     priority: Annotated[int, Field(ge=0)] | Literal["interactive", "batch"] = Field(
         default=0, description="0 and 1 are `interactive`, greater numbers `batch`, which waits behind."
     )
@@ -39,7 +39,7 @@ class Parameters(RestoreFields):
 
     @classmethod
     def of(cls, given: Mapping[str, object]) -> "Parameters":
-        """Check what a request gives; raises InvalidRequest that names every fault, or what is not offered."""
+        """Check the parameters of a request; raises InvalidRequest with every fault."""
         refuse_features(given)
         try:
             return cls.model_validate(given)
@@ -54,19 +54,19 @@ class Parameters(RestoreFields):
 
     @property
     def turn(self) -> Priority:
-        """The class of the jobs."""
+        """The priority class of the tiles."""
         if isinstance(self.priority, int):
             return Priority.INTERACTIVE if self.priority in _INTERACTIVE else Priority.BATCH
         return Priority.BATCH if self.priority == "batch" else Priority.INTERACTIVE
 
     @property
     def options(self) -> RestoreOptions:
-        """The same as a restoration takes them."""
+        """Convert to the options of a restoration."""
         return self.with_output(None if self.format == "same" else OutputFormat(self.format))
 
 
 def refuse_features(given: Mapping[str, object]) -> None:
-    """Raise InvalidRequest for a parameter, of a request or of a tensor, that asks for what there is not."""
+    """Raise InvalidRequest for a parameter, of a request or a tensor, that asks for an unsupported feature."""
     for name, reason in _NOT_HERE.items():
         if given.get(name):
             raise InvalidRequest(f"{name} is not offered: {reason}.")

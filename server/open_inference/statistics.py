@@ -1,4 +1,4 @@
-"""Statistics: what the protocol's clients ask for before and after a measurement, from the server's own series."""
+"""Statistics: Triton's counters of requests and stages, from the metrics of the server."""
 
 from typing import Any
 
@@ -20,9 +20,9 @@ _PARTS = {
 
 
 def statistics(models: list[Model], registry: CollectorRegistry) -> dict[str, Any]:
-    """The document of `GET /v2/models/{name}/stats`; the names share one network, so its numbers are the same.
+    """Build the document of `GET /v2/models/{name}/stats`; all models share one network, so their numbers are equal.
 
-    They count whatever was restored, over HTTP and gRPC, by this protocol or not. Times are nanoseconds.
+    Restorations of every protocol count. Times are in nanoseconds.
     """
     names = [f"{_STAGES}_sum", f"{_STAGES}_count", f"{_BATCHES}_sum", f"{_BATCHES}_count", _REQUESTS]
     series = registry.restricted_registry(names).collect()

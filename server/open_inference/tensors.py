@@ -1,4 +1,4 @@
-"""Tensors: the images of a request and of its answer, as the protocol carries them."""
+"""Tensors: images in the forms of the protocol, in requests and answers."""
 
 import base64
 import binascii
@@ -17,7 +17,7 @@ from server.open_inference.nesting import flattened
 from server.restore.frame import Frames
 
 MAX_VALUES = 2**19
-"""Of a tensor that is not sent as bytes: each number is text or a field, and costs a hundred times as much."""
+"""Most values of a tensor not sent as bytes: a number as text or as a field costs a hundred times as much."""
 
 Images = Frames | list[bytes]
 """The pixels of a tensor, (N, 3, H, W), or N image files."""
@@ -37,14 +37,14 @@ _VALUES: dict[Datatype, tuple[set[type], str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Datatype and shape of an input that can be restored: N images, and unless they are files their size."""
+    """Datatype and shape of a valid input: N images, with their size unless they are files."""
 
     datatype: Datatype
     dims: tuple[int, ...]
 
     @classmethod
     def of(cls, name: str, datatype: str, dims: Sequence[int]) -> "Shape":
-        """Check what a request says of its input; raises InvalidRequest."""
+        """Check the datatype and shape that a request states; raises InvalidRequest."""
         if datatype not in list(Datatype):
             taken = ", ".join(Datatype)
             raise InvalidRequest(f"{name} is {shown(datatype)}; taken are {taken}.", datatypes=list(Datatype))
@@ -62,23 +62,23 @@ class Shape:
 
     @property
     def count(self) -> int:
-        """Images."""
+        """Number of images."""
         return self.dims[0]
 
     @property
     def values(self) -> int:
-        """Numbers, or files."""
+        """Number of numbers, or of files."""
         return int(np.prod(self.dims, dtype=object))
 
     @property
     def byte_size(self) -> int | None:
-        """Of the raw form; None for files, which may have any size."""
+        """Size of the raw form; None for files, which may have any size."""
         if self.datatype is Datatype.BYTES:
             return None
         return self.values * (4 if self.datatype is Datatype.FP32 else 1)
 
     def check_byte_size(self, size: int) -> None:
-        """Raise InvalidRequest for raw data of another size."""
+        """Raise InvalidRequest if raw data has a different size."""
         if self.byte_size not in (None, size):
             wanted = f"{self.datatype} {list(self.dims)} has {self.byte_size} bytes"
             raise InvalidRequest(f"{INPUT} comes with {size} bytes; {wanted}.")
@@ -88,7 +88,7 @@ def from_raw(shape: Shape, raw: bytes | memoryview) -> Images:
     """Read the raw form of a tensor: a view of the bytes, checked. Raises InvalidRequest."""
     shape.check_byte_size(len(raw))
     if shape.datatype is Datatype.BYTES:
-        # One more than the shape says is enough to see that there are too many: an empty one is 4 bytes here.
+        # Reading one element too many shows that there are too many: an empty one has only 4 bytes.
         return from_elements(shape, list(islice(_elements(memoryview(raw)), shape.count + 1)))
     kind = "<f4" if shape.datatype is Datatype.FP32 else "u1"
     return _checked(np.frombuffer(raw, kind).reshape(shape.dims))
@@ -118,14 +118,14 @@ def from_values(shape: Shape, values: Any) -> Images:
 
 
 def from_elements(shape: Shape, files: list[bytes]) -> list[bytes]:
-    """Files as they are; raises InvalidRequest where there are not as many as the shape says."""
+    """Check that there are as many files as the shape says; raises InvalidRequest."""
     if len(files) != shape.count:
         raise InvalidRequest(f"{INPUT} has {len(files)} elements; {list(shape.dims)} has {shape.count}.")
     return files
 
 
 def raw_of(images: Sequence[Frames] | Sequence[bytes]) -> Iterator[bytes]:
-    """The raw form of a tensor of these images, each (3, H, W) or a file, in pieces."""
+    """Write images, each (3, H, W) or a file, as a raw tensor, in pieces."""
     for image in images:
         if isinstance(image, bytes):
             yield _LENGTH.pack(len(image))
@@ -135,7 +135,7 @@ def raw_of(images: Sequence[Frames] | Sequence[bytes]) -> Iterator[bytes]:
 
 
 def raw_size(images: Sequence[Frames] | Sequence[bytes]) -> int:
-    """The bytes of that form."""
+    """Return the number of bytes that `raw_of` writes."""
     return sum(_LENGTH.size + len(image) if isinstance(image, bytes) else image.nbytes for image in images)
 
 

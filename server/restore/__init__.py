@@ -1,1 +1,1 @@
-"""The restoration use case: from the bytes of a photo to the bytes of its restored copy."""
+"""Restoration: from the bytes of a photo to the bytes of its restored copy."""

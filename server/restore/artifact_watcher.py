@@ -1,5 +1,4 @@
-"""The ArtifactWatcher: a better artifact of the same network that appears while the server serves is served from
-then on."""
+"""The ArtifactWatcher: replaces the served artifact by a better one of the same network that appears in a folder."""
 
 import asyncio
 import hashlib
@@ -21,18 +20,18 @@ from server.settings import BackendSettings
 log = logging.getLogger(__name__)
 
 LOOK_S = 2.0
-"""How often the folder is looked at."""
-# A device that is being started again may be ready for it a little later; a plan that cannot be loaded never is.
+"""Seconds between two looks at the folder."""
+# A device that is restarting may take it a little later; a plan that cannot be loaded fails every time.
 MOST_TRIES = 3
 
 Replace = Callable[[BackendSettings], Awaitable[BackendInfo]]
 
 
 class ArtifactWatcher:
-    """Watches a folder for a verified artifact, and has the devices serve it; what it refuses changes nothing.
+    """Watches a folder for a verified artifact and lets the devices serve it; a refused one changes nothing.
 
     Verified means that its parity was measured and that it was made from the weights that are served; its hash is
-    compared where it is loaded. A manifest is tried a few times and then left alone until it changes.
+    checked when it is loaded. A manifest is tried a few times and then ignored until it changes.
     """
 
     def __init__(
@@ -52,15 +51,15 @@ class ArtifactWatcher:
         self._tries = 0
 
     async def run(self, started: Awaitable[object]) -> None:
-        """Look again and again, once the server serves and until this is cancelled."""
-        with suppress(Exception):  # told by whoever started it
+        """Look at the folder from the end of the start until cancelled."""
+        with suppress(Exception):  # its starter reports this
             await asyncio.shield(started)
         while True:
             await self.look()
             await self._sleep(LOOK_S)
 
     async def look(self) -> None:
-        """Serve what is in the folder, if it is new and sound."""
+        """Serve the artifact in the folder if it is new and sound."""
         seen = await asyncio.to_thread(_fingerprint, self._folder)
         if seen != self._seen:
             self._seen, self._tries = seen, 0
@@ -80,7 +79,7 @@ class ArtifactWatcher:
 
 
 def successor(folder: Path, present: BackendSettings) -> BackendSettings:
-    """The settings to serve the artifact in `folder` with; ArtifactError says why it takes the place of none."""
+    """Return the settings that serve the artifact in `folder`; raises ArtifactError if it may replace nothing."""
     manifest = _manifest(folder)
     is_plan = isinstance(manifest, PlanManifest)
     if not manifest.parity:
@@ -99,7 +98,7 @@ def successor(folder: Path, present: BackendSettings) -> BackendSettings:
 
 
 def weights_of(artifact: Path) -> str | None:
-    """SHA-256 of the weights that an artifact folder, or a weights file, holds or was made from."""
+    """Return the SHA-256 of the weights that an artifact folder was made from, or of a weights file."""
     if artifact.is_dir():
         return _manifest(artifact).weights_sha256
     try:
@@ -113,10 +112,10 @@ def _manifest(folder: Path) -> Manifest:
 
 
 def _fingerprint(folder: Path) -> str:
-    """Which artifact is in the folder; empty for none."""
+    """Identify the artifact in the folder; empty if there is none."""
     try:
         return hashlib.sha256(read_regular(folder / MANIFEST_FILE, MAX_MANIFEST_BYTES)).hexdigest()
     except (FileNotFoundError, NotADirectoryError):
         return ""
-    except OSError as error:  # something is there, and to load it will say what is wrong
+    except OSError as error:  # something is there; loading it will say what is wrong
         return str(error)

@@ -1,4 +1,4 @@
-"""The CodecThreads: a small pool for the work of a processor, and how much of it is still to come."""
+"""The CodecThreads: a small thread pool for decoding and encoding, and a prediction of its backlog."""
 
 import asyncio
 import time
@@ -13,19 +13,19 @@ from server.scheduling.admission.wait_bound import WaitBound
 
 T = TypeVar("T")
 
-# More would only take turns: the codecs keep a core busy, and the backend wants the others.
+# More threads would only share cores: a codec keeps one busy, and the backend needs the others.
 MAX_THREADS = 4
-# The seconds a pixel takes are averaged over about so many images of a kind.
+# The seconds a pixel takes are averaged over about this many images of a kind.
 RECENT_IMAGES = 16
-# An image that needs no tiles is read and written. The parts of others overlap, and tell nothing about a wait.
+# An untiled image has two parts, decoding and encoding. The parts of a tiled one overlap and tell nothing about waits.
 WHOLE_PARTS = 2
 
 
 class CodecThreads:
-    """Threads for decoding and encoding, and the predicted seconds until they are done with all that was announced.
+    """Threads for decoding and encoding, with the predicted seconds until all announced work is done.
 
-    Where the device is quick they are what an image waits for, so they have the same bound, `max_backlog_s`. `start`
-    and `stop` act; all but the work itself belongs to the event loop.
+    With a fast device images wait for these threads, so their backlog has the same bound, `max_backlog_s`. Everything
+    but the work itself belongs to the event loop.
     """
 
     def __init__(self, metrics: Metrics, max_backlog_s: float) -> None:
@@ -45,33 +45,33 @@ class CodecThreads:
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="promptir-reader")
 
     def stop(self) -> None:
-        """Wait for nothing: what still runs ends by itself, and what waits is dropped."""
+        """Drop waiting work and return at once; running work ends by itself."""
         for threads in (self._threads, self._reader):
             if threads is not None:
                 threads.shutdown(wait=False, cancel_futures=True)
 
     @property
     def backlog_s(self) -> float:
-        """Predicted seconds until the threads are done with all images that were announced."""
+        """Predicted seconds until the threads are done with all announced images."""
         return self._pending_s / self.count
 
     def check(self, arriving: int = 0) -> None:
-        """Raise QueueFull while what was announced, and `arriving` images as usual, take longer than the bound."""
+        """Raise QueueFull if the announced work, and `arriving` images of the usual cost, exceed the bound."""
         if self._images:
             backlog_s = self.backlog_s + arriving * self._usual_s / self.count
             with self._metrics.refusals:
                 self._bound.check(backlog_s, "reading and writing the images that were admitted before")
 
     def announce(self, kind: Hashable, pixels: int) -> "CodecWork":
-        """All work on one image, to be entered: pending until its exit; the cost of a pixel depends on its `kind`."""
+        """Announce the work on an image, pending until the exit of its context; `kind` decides the cost of a pixel."""
         return CodecWork(self, kind, pixels)
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Do it in one of the threads."""
+        """Run work in one of the threads."""
         return await self._do(self._threads, work)
 
     async def read(self, work: Callable[[], T]) -> T:
-        """Look into a file, in a thread of its own: it takes little, and must not wait behind all that is decoded."""
+        """Read a header in a separate thread: it is short, and must not wait behind decodes."""
         return await self._do(self._reader, work)
 
     async def _do(self, threads: ThreadPoolExecutor | None, work: Callable[[], T]) -> T:
@@ -80,7 +80,7 @@ class CodecThreads:
         return await asyncio.wrap_future(threads.submit(work))
 
     def predict(self, kind: Hashable, pixels: int) -> float:
-        """Seconds of one thread; a kind that was never seen is taken for the costliest that was."""
+        """Predict the seconds of one thread; an unknown kind is assumed to cost as much as the most expensive one."""
         pixel_s = self._pixel_s.get(kind)
         return pixels * (max(self._pixel_s.values(), default=0.0) if pixel_s is None else pixel_s)
 
@@ -96,11 +96,11 @@ class CodecThreads:
 
     def _ended(self, seconds: float) -> None:
         self._images -= 1
-        self._pending_s = self._pending_s - seconds if self._images else 0.0  # no rounding errors pile up
+        self._pending_s = self._pending_s - seconds if self._images else 0.0  # so that no rounding errors add up
 
 
 class CodecWork:
-    """The work on one image, in several parts: pending from the entry to the exit, and learnt from if it went well."""
+    """The work on one image, in several parts: pending from entry to exit; its duration is learned if it succeeds."""
 
     def __init__(self, threads: CodecThreads, kind: Hashable, pixels: int) -> None:
         self._threads = threads
@@ -122,13 +122,13 @@ class CodecWork:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._threads._ended(self._announced_s)
-        if error is None:
+        if error is None and self._parts:  # else it was given back unused
             self._threads._learn(self._kind, self._pixels, self._taken_s)
             if self._parts == WHOLE_PARTS:
                 self._threads._bound.learn(self._expected_s, self._waited_s)
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Do a part of it in one of the threads."""
+        """Run one part in one of the threads."""
 
         def timed() -> tuple[T, float]:
             began = time.perf_counter()

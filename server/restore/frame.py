@@ -19,7 +19,7 @@ _BYTE = np.float32(1 / 255)
 
 
 class Frame:
-    """What a Photo is to a file: cuts (3, H, W) pixels by a grid and puts the restored tiles together.
+    """The counterpart of Photo for tensors: cuts (3, H, W) pixels into tiles and puts the restored tiles together.
 
     `cut` and `add` may be called from several threads at once. The pixels may be a view of a request's bytes: tiles
     are copies.
@@ -33,17 +33,17 @@ class Frame:
         self._assembly = Assembly(grid, pixels.dtype)
 
     def crop(self, rows: slice, columns: slice) -> Pixels:
-        """Some rows and columns as the network sees them: (3, height, width)."""
+        """Return some rows and columns as network input: (3, height, width)."""
         part = self._pixels[:, rows, columns]
         scale = _BYTE if part.dtype == np.uint8 else np.float32(1)
         return np.multiply(part, scale, dtype=np.float32)
 
     def cut(self, tile: Tile) -> Pixels:
-        """The pixels of a tile as the network takes them: (3, padded_height, padded_width)."""
+        """Return a padded tile as network input: (3, padded_height, padded_width)."""
         return tiling.pad(self.crop(tile.rows, tile.columns), tile)
 
     def add(self, tile: Tile, pixels: Pixels, restored: Pixels, weights: object = None) -> None:
-        """Take a tile that was cut as `pixels` and came back as `restored`; a tensor has no report for `weights`."""
+        """Add a tile that was cut as `pixels` and restored as `restored`; `weights` are ignored: there is no report."""
         if self.guide is not None:
             self.guide.note(tile, pixels, restored)
         is_last = self._assembly.add(tile, blend(pixels, restored, self._strength))

@@ -1,4 +1,4 @@
-"""Restoration: what may be asked of one, and what it answers."""
+"""Options and results of a restoration."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ _LOSSY, _LOSSLESS = (
 )
 
 Progress = Callable[[int, int], None]
-"""Is told the runs that are done, and those in all; on the event loop."""
+"""Called with the number of finished runs and of all runs; on the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
 class RestoreOptions:
-    """What a request may ask of a restoration; `tile` and `overlap` in pixels, None for the defaults."""
+    """The options of a restoration; `tile` and `overlap` in pixels, None for the defaults."""
 
     output: OutputFormat | None = OutputFormat.PNG
     """None: the input's own format."""
@@ -43,11 +43,11 @@ class RestoreOptions:
 
     @property
     def writing(self) -> OutputOptions:
-        """The part that the codec's writer reads."""
+        """The options of the writer."""
         return OutputOptions(self.metadata, self.effort)
 
     def named(self) -> dict[str, object]:
-        """All of them as JSON can hold them, by the names of the query: what an entity tag or a job is keyed by."""
+        """Return all options as JSON values, by their names in the query; entity tags and stored jobs use them."""
         return {
             "format": "same" if self.output is None else self.output.value,
             "quality": self.quality,
@@ -62,11 +62,11 @@ class RestoreOptions:
 
 
 class RestoreFields(BaseModel):
-    """Those that every front spells the same way, as a client gives them."""
+    """The options that every front spells the same way, as a client sends them."""
 
     quality: int = Field(default=DEFAULT_QUALITY, ge=1, le=100, description=f"Of {_LOSSY}; {_LOSSLESS} are lossless.")
     effort: PngEffort = Field(default=PngEffort.FAST, description="Of PNG: `small` takes forty times as long.")
-    metadata: MetadataPolicy = Field(default=MetadataPolicy.KEEP, description="What becomes of EXIF and XMP.")
+    metadata: MetadataPolicy = Field(default=MetadataPolicy.KEEP, description="Whether EXIF and XMP are kept.")
     color: ColourPolicy = Field(
         default=ColourPolicy.KEEP,
         description="`srgb` converts colours that a profile describes, and drops it.",
@@ -82,7 +82,7 @@ class RestoreFields(BaseModel):
     )
 
     def with_output(self, output: OutputFormat | None, *, report: bool = False) -> RestoreOptions:
-        """The same as a restoration takes them."""
+        """Convert to the options of a restoration."""
         return RestoreOptions(
             output=output,
             quality=self.quality,
@@ -97,7 +97,7 @@ class RestoreFields(BaseModel):
 
 
 class Mode(StrEnum):
-    """Whether one run saw the whole photo, or several saw tiles of it."""
+    """Whether the photo was restored in one run, or in tiles."""
 
     WHOLE = "whole"
     TILED = "tiled"
@@ -105,10 +105,10 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Seconds of one restoration, and the jobs that shared its run.
+    """Seconds of each stage of a restoration, and the size of its batch.
 
-    Of a tiled photo `queue_s` is the wait before its first run, `inference_s` all time from there to the last tile,
-    and `batch_size` that of its largest run.
+    Of a tiled photo, `queue_s` is the wait for its first run, `inference_s` the time from there to the last tile, and
+    `batch_size` the size of the largest batch.
     """
 
     decode_s: float
@@ -120,7 +120,7 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """An encoded image of exactly the input's size, how it was made, and how long each stage took."""
+    """An encoded image of exactly the input's size, and how it was restored."""
 
     data: bytes
     output: OutputFormat
@@ -129,25 +129,25 @@ class Restored:
     timings: Timings
     mode: Mode = Mode.WHOLE
     tiles: int = 1
-    """Its runs: one a tile, and the guide's if there are several."""
+    """Number of runs: one a tile, and one of the guide if there are several tiles."""
     report: Report | None = None
     """None unless it was asked for."""
     padded_shape: tuple[int, int] | None = None
-    """Height and width that its last run had for each image."""
+    """(height, width) of each image in its last run."""
     mixed_sizes: bool = False
-    """Whether that run held images of several sizes."""
+    """Whether its last run was a mixed-size batch."""
     degradations: Degradations | None = None
-    """None where the model names none."""
+    """None if the model names none."""
     dropped: tuple[str, ...] = ()
-    """What the upload held beside the picture and the answer does not: gain-map, motion-video, depth-map, bit-depth."""
+    """Parts of the upload that the answer lacks: gain-map, motion-video, depth-map, bit-depth."""
 
 
 @dataclass(frozen=True, slots=True)
 class RestoredFrames:
-    """The images of a tensor, each (3, H, W) of the input's size and type, and how they were made."""
+    """The restored images of a tensor, each (3, H, W) in the size and type of the input."""
 
     frames: Sequence[Frames]
     timings: Timings
     mode: Mode
     tiles: int
-    """Runs of each image, the guide's included."""
+    """Runs of each image, the guide included."""

@@ -16,9 +16,9 @@ from server.restore.options import RestoreOptions
 
 
 class Photo:
-    """Cuts an image by its grid, takes the restored tiles in any order and encodes what they make.
+    """Cuts an image into tiles, takes the restored tiles in any order and encodes the result.
 
-    Everything here is work for a processor, so for a thread; `cut` and `add` may be called from several at once.
+    All methods are CPU work; `cut` and `add` may be called from several threads at once.
     """
 
     def __init__(self, image: Image, grid: Grid, options: RestoreOptions) -> None:
@@ -30,15 +30,15 @@ class Photo:
         self._weights: list[PromptWeights | None] = []
 
     def crop(self, rows: slice, columns: slice) -> Pixels:
-        """Some rows and columns as the network sees them: (3, height, width)."""
+        """Return some rows and columns as network input: (3, height, width)."""
         return self._image.crop(rows, columns)
 
     def cut(self, tile: Tile) -> Pixels:
-        """The pixels of a tile as the network takes them: (3, padded_height, padded_width)."""
+        """Return a padded tile as network input: (3, padded_height, padded_width)."""
         return tiling.pad(self.crop(tile.rows, tile.columns), tile)
 
     def add(self, tile: Tile, pixels: Pixels, restored: Pixels, weights: PromptWeights | None = None) -> None:
-        """Take a tile that was cut as `pixels` and came back as `restored`, and its prompt weights if there are any."""
+        """Add a tile that was cut as `pixels` and restored as `restored`, with its prompt weights if there are any."""
         self._weights.append(weights)
         if self.guide is not None:
             self.guide.note(tile, pixels, restored)
@@ -47,16 +47,16 @@ class Photo:
             self.guide.settle(self._assembly.pixels, self._options.strength)
 
     def encode(self, output: OutputFormat) -> bytes:
-        """The file, once all tiles have come."""
+        """Encode the file, once all tiles are added."""
         options = self._options
         return codec.encode(self._image, self._assembly.planes, output, options.quality, options.writing)
 
     def findings(self, labels: Sequence[str]) -> Findings:
-        """Tell what the network found, the whole frame if it had a run; `labels` are the model's degradations."""
+        """Summarise what the network found, in the whole frame if it had a run; `labels` name the degradations."""
         return Findings.of(self._weights if self.guide is None else [self.guide.prompt_weights], labels)
 
     def report(self, findings: Findings) -> Report | None:
-        """Measure what was changed, if a report was asked for."""
+        """Measure the change, if a report was requested."""
         if not self._options.report:
             return None
         return Report(measure_change(self._image.planes, self._assembly.planes), findings.prompt_weights)

@@ -1,4 +1,4 @@
-"""Stages: what a restoration spent its time on, told to the metrics and to the trace of its request."""
+"""Stages: reports the duration of each stage of a restoration to the metrics and the trace."""
 
 from server.metrics import Metrics
 from server.restore.options import Timings
@@ -6,7 +6,7 @@ from server.tracing import current
 
 
 def observe_stages(metrics: Metrics, timings: Timings, began: float, ended: float) -> None:
-    """Tell how long each stage took; `began` and `ended` are on the clock of the restorer."""
+    """Report the duration of each stage; `began` and `ended` are on the clock of the Restorer."""
     trace = current.get()
     exemplar = None if trace is None else trace.exemplar
     metrics.observe_stage("decode", timings.decode_s, exemplar)

@@ -1,4 +1,4 @@
-"""Tile runs: the tiles of an image on their way to the devices and back."""
+"""Tile runs: sends the tiles of an image to the devices and puts the results together."""
 
 import asyncio
 import math
@@ -25,24 +25,31 @@ Submit = Callable[[Pixels], Awaitable[Completion]]
 
 
 class Work(Protocol):
-    """Does what a processor has to do, in a thread or at once."""
+    """Runs CPU work inline or in a thread pool."""
 
     async def __call__(self, work: Callable[[], T], /) -> T: ...
 
 
 class Runs(NamedTuple):
-    """What is told of the runs of one image: the first wait, the size of the largest, and the padded shape it
-    shared."""
+    """The runs of one image: the shortest wait, the largest batch size, and the padded shape of a mixed-size batch."""
 
     queue_s: float
     batch_size: int
     shared: PaddedShape | None
 
 
-class WholeRun:
-    """The one run of a photo that needs no tiles: cut while it is opened, and put back while it is written.
+class RestoredFile(NamedTuple):
+    """The encoded answer, its report if one was asked for, and the degradations if the model names them."""
 
-    So it goes to a thread twice and not four times.
+    data: bytes
+    report: Report | None
+    degradations: Degradations | None
+
+
+class WholeRun:
+    """The single run of an untiled photo: cut with the decode, and put back with the encode.
+
+    So the photo goes to a thread twice instead of four times.
     """
 
     def __init__(self, photo: Photo, grid: Grid) -> None:
@@ -52,23 +59,23 @@ class WholeRun:
         self._completion: Completion
 
     async def run(self, submit: Submit, progress: Progress) -> Runs:
-        """Wait for its run; `progress` is told before and after it."""
+        """Wait for the run; `progress` is called before and after it."""
         progress(0, 1)
         self._completion = completion = await submit(self._pixels)
         progress(1, 1)
         return Runs(completion.queue_s, completion.batch_size, completion.shared)
 
     def add(self) -> None:
-        """Put what came back into the photo, after `run`; work for a processor."""
+        """Put the result of `run` into the photo; CPU work."""
         completion = self._completion
         self._photo.add(self._tile, self._pixels, completion.output, completion.prompt_weights)
-        del self._pixels, self._completion  # the file that is written needs neither
+        del self._pixels, self._completion  # the encoder needs neither
 
 
 async def run_tiles(
     photo: Photo | Frame, grid: Grid, submit: Submit, work: Work, in_flight: int, progress: Progress
 ) -> Runs:
-    """Run the guide, if there is one, and all tiles, `in_flight` at a time; `progress` is told first of 0 runs."""
+    """Run the guide, if there is one, and all tiles, `in_flight` at a time; `progress` starts at 0 runs."""
     guide, guided = photo.guide, asyncio.Event()
     steps: Iterator[Guide | Tile] = chain([] if guide is None else [guide], grid)
     completions, first_wait, largest = 0, math.inf, 0
@@ -76,7 +83,7 @@ async def run_tiles(
 
     async def run_in_turn() -> None:
         nonlocal completions, first_wait, largest, shared
-        for step in steps:  # all who run share them
+        for step in steps:  # shared by all workers
             if isinstance(step, Guide):
                 completion = await submit(await work(partial(step.reduce, photo.crop)))
                 await work(partial(step.take, completion.output, completion.prompt_weights))
@@ -94,22 +101,20 @@ async def run_tiles(
     progress(0, grid.runs)
     if grid.is_whole:
         await run_in_turn()
-    else:  # one run that fails is enough, and its photo fails once
+    else:  # the first failed run fails the photo, once
         await gather(run_in_turn() for _ in range(min(grid.runs, in_flight)))
     return Runs(first_wait, largest, shared)
 
 
 def open_photo(data: bytes, header: Header, grid: Grid, options: RestoreOptions) -> tuple[Photo, WholeRun | None]:
-    """Decode a photo, and cut the one run of a photo that needs no tiles."""
+    """Decode a photo, and cut the single run if it needs no tiles."""
     photo = Photo(codec.decode(data, header, options.colours), grid, options)
     return photo, WholeRun(photo, grid) if grid.is_whole else None
 
 
-def write_photo(
-    photo: Photo, whole: WholeRun | None, output: OutputFormat, labels: Sequence[str]
-) -> tuple[bytes, Report | None, Degradations | None]:
-    """Encode a photo, with what is told about it."""
+def write_photo(photo: Photo, whole: WholeRun | None, output: OutputFormat, labels: Sequence[str]) -> RestoredFile:
+    """Encode a photo, and report on it."""
     if whole is not None:
         whole.add()
     findings = photo.findings(labels)
-    return photo.encode(output), photo.report(findings), findings.degradations
+    return RestoredFile(photo.encode(output), photo.report(findings), findings.degradations)

@@ -5,6 +5,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 import numpy as np
 
@@ -24,6 +25,13 @@ from server.scheduling.snapshot import Snapshot, bucket_state, device_state, pad
 
 Clock = Callable[[], float]
 """Seconds that only go forward."""
+
+
+class Admitted(Protocol):
+    """What `submit` needs of a ticket."""
+
+    def redeem(self) -> float | None:
+        """Give up the place of one tile; returns when its answer was expected, if that was predicted for it alone."""
 
 
 class Batcher:
@@ -70,7 +78,8 @@ class Batcher:
             before, self.devices[device.name] = self.devices.get(device.name), device
             if before is not None:
                 before.wake.notify_all()
-            for padded_shape in {bucket.padded_shape for bucket in self.queue.buckets} | set(self._admission.reserved):
+            waiting = {bucket.padded_shape for bucket in self.queue.buckets}
+            for padded_shape in waiting.union(*self._admission.reserved.values()):
                 self._admission.changed(padded_shape)
             self.queue.open()
         self._metrics.watch_cost_model(device.name, lambda: device.cost_model.relative_error)
@@ -99,10 +108,15 @@ class Batcher:
         deadline: float | None = None,
         priority: Priority = Priority.INTERACTIVE,
         count: int | None = None,
-    ) -> None:
-        """Refuse early: raise what `submit` of a tile, or a Series of `count`, would raise at once; takes nothing."""
+    ) -> float:
+        """Refuse a tile, or a series of `count` tiles, that has no room or cannot be answered in time.
+
+        Reserves nothing, which a `Ticket` does. Returns when the answer is expected, in seconds on the clock. Raises
+        QueueFull, DeadlineUnmet, DeadlineExceeded, NotReady or Draining.
+        """
         with self._metrics.refusals, self.queue.lock:
-            self._admission.check(padded_shape, deadline, priority, self._clock(), count)
+            now = self._clock()
+            return now + self._admission.check(padded_shape, deadline, priority, now, count)
 
     def admit_any(self, arriving: int) -> None:
         """Raise QueueFull if an interactive tile of the usual size would be refused behind `arriving` others."""
@@ -110,13 +124,12 @@ class Batcher:
             with self._metrics.refusals, self.queue.lock:
                 self._admission.check_any(arriving, self._clock())
 
-    def reserve(self, padded_shape: PaddedShape, count: int) -> None:
-        """Count so many more tiles as backlog that are still to come."""
+    def reserve(
+        self, padded_shape: PaddedShape, count: int, priority: Priority = Priority.BATCH, *, alone: bool = False
+    ) -> None:
+        """Count `count` more tiles as backlog that are admitted and not yet queued; fewer if negative."""
         with self.queue.lock:
-            self._admission.reserved[padded_shape] += count
-            if not self._admission.reserved[padded_shape]:
-                del self._admission.reserved[padded_shape]
-            self._admission.changed(padded_shape)
+            self._admission.reserve(padded_shape, count, priority, alone=alone)
 
     def useful_tiles(self, padded_shape: PaddedShape) -> int:
         """How many tiles of a padded shape keep all devices busy: those of a run and of the next, on each."""
@@ -129,20 +142,20 @@ class Batcher:
         deadline: float | None = None,
         priority: Priority = Priority.INTERACTIVE,
         *,
-        reserved: bool = False,
+        ticket: Admitted | None = None,
     ) -> Completion:
         """Wait for the restored copy of one tile: float32 (3, H, W), H and W multiples of the backend's size multiple.
 
-        Raises QueueFull (DeadlineUnmet where the backlog leaves too little time), NotReady or Draining at once;
-        DeadlineExceeded where the deadline passes before the run, or no run could keep it; BackendError where the run
-        fails. Cancelling the caller takes the tile out of the queue; a run that has begun goes on without it. The
-        array must not change until then. One that was `reserved` is admitted already.
+        The tile takes up one of the places that `ticket` holds; without a ticket it is admitted here, which raises what
+        `admit` raises. Raises DeadlineExceeded if the deadline passes before the run, or no run could keep it;
+        BackendError if the run fails. Cancelling the call takes the tile out of the queue; a run that has begun
+        continues without it. The array must not change until then.
         """
         if pixels.dtype != np.float32 or pixels.ndim != 3 or pixels.shape[0] != 3:  # it would fail its bucket mates
             raise ValueError(f"a tile is float32 (3, H, W), not {pixels.dtype} {pixels.shape}")
         loop = asyncio.get_running_loop()
         tile = Tile(pixels, loop.create_future(), self._clock(), deadline, priority)
-        self.enqueue(tile, reserved=reserved)
+        self.enqueue(tile, ticket)
         timer = None if deadline is None else loop.call_later(deadline - tile.enqueued_at, self._expire_waiting, tile)
         # Counted here, where the caller is told, so that a tile which expires as its caller leaves counts once.
         try:
@@ -162,18 +175,18 @@ class Batcher:
             if timer is not None:
                 timer.cancel()
 
-    def enqueue(self, tile: Tile, *, reserved: bool = False) -> None:
+    def enqueue(self, tile: Tile, ticket: Admitted | None = None) -> None:
         """Put a new tile into the queue and wake a device for it; raises what `submit` raises at once."""
         padded_shape = tile.padded_shape
         with self._metrics.refusals, self.queue.lock:
             self._returns.arrived(padded_shape, tile.enqueued_at)
             self._padded_shapes.arrived(padded_shape)
-            if reserved:
-                self.reserve(padded_shape, -1)
-            else:
+            if ticket is None:
                 seconds = self._admission.check(padded_shape, tile.deadline, tile.priority, tile.enqueued_at)
                 tile.expected_at = tile.enqueued_at + seconds
-            self.queue.offer(tile, admitted=True)  # has room: it was checked under this lock
+            else:
+                tile.expected_at = ticket.redeem()
+            self.queue.offer(tile, admitted=True)  # its room was checked with its admission
             self._admission.changed(padded_shape)
             wake_for(tile, self.devices.values(), self.queue)
 

@@ -124,3 +124,14 @@ def test_uploads_beyond_the_room_of_all_are_429_and_the_room_comes_back(start: A
         server.until(lambda: server.metric("promptir_upload_bytes") == len(part))
     server.until(lambda: server.metric("promptir_upload_bytes") == 0)
     assert server.client.post("/restore", content=data).status_code == 200
+
+
+def test_an_upload_that_stalls_counts_as_backlog_for_a_moment_only(start: Any, png: Image) -> None:
+    server = start(simulated_base_ms=1000, max_batch=1).until_ready()
+    assert server.client.post("/restore", content=png(64, 64)).status_code == 200
+
+    with closing(connect(server.url)) as stalled:
+        stalled.sendall(upload_head(LARGE, "Content-Type: image/png") + png(64, 64, seed=1)[:64])
+        server.until(lambda: server.metric("promptir_upload_bytes") == 64)
+        server.until(lambda: server.client.get("/v1/scheduler").json()["backlog_ms"] == 0)
+        assert server.metric("promptir_upload_bytes") == 64  # it is still being read

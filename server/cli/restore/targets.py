@@ -15,6 +15,7 @@ from server.errors import InvalidRequest, PromptIRServeError, QueueFull
 from server.formats import codec
 from server.metrics import Metrics
 from server.restore.options import RestoreOptions
+from server.restore.request import RestoreRequest
 from server.settings import Settings
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class LocalTarget:
     async def restore(self, data: bytes, options: RestoreOptions) -> bytes:
         while True:
             try:
-                return (await self._restorer.restore(data, options)).data
+                return (await self._restorer.restore(data, RestoreRequest(options))).data
             except QueueFull as full:
                 await asyncio.sleep(min(LONGEST_LOOK_S, full.retry_after_s))
 

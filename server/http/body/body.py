@@ -1,4 +1,4 @@
-"""Body: the bytes of a request as they arrive."""
+"""Body: the bytes of a request, read within bounds while they arrive."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
@@ -7,60 +7,40 @@ from contextlib import contextmanager, suppress
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-from server.errors import Draining, ImageTooLarge, QueueFull, UploadStalled
+from server.errors import Draining, ImageTooLarge, UploadStalled
+from server.restore.byte_room import ByteRoom, Reservation
 
-# A client that was told so waits about as long as the uploads before it take.
-RETRY_AFTER_S = 1.0
-# What is still to come is read and dropped for so long, so that a client that sends before it listens gets its answer:
-# Python's urllib sends all of its body first. Nginx does the same, with 30 seconds and 5 of silence.
+# The rest of a refused upload is read and dropped for this long, so that a client that sends before it listens gets its
+# answer: Python's urllib sends all of its body first. Nginx does the same, with 30 seconds and 5 of silence.
 LINGER_S, SILENT_S = 10.0, 5.0
-# Of each request, in the largest uploads; and by so many requests at a time, beyond which connections close at once.
+# For each request, in sizes of the largest upload; and for this many requests at a time: more connections are closed.
 LINGER_UPLOADS, MOST_LINGERING = 8, 512
-# The same, of a server that stops.
+# LINGER_S while the server stops.
 LAST_LINGER_S = 1.0
-# Each so many bytes have the same time to come. A pause alone would let one byte a minute hold its room for ever, and a
-# mean rate would let what came quickly pay for hours of nothing.
+# Each portion of this size has the same time to arrive. A bound on pauses alone would let one byte a minute hold its
+# room for ever, and a mean rate would let a quick start pay for hours of silence.
 PORTION_BYTES = 64 * 1024
 
 
 def declared_bytes(headers: Mapping[bytes, bytes]) -> int | None:
-    """The Content-Length, None where there is none."""
+    """Return the Content-Length, None if there is none."""
     declared = headers.get(b"content-length", b"")
     return int(declared) if declared.isdigit() else None
 
 
-class UploadRoom:
-    """Counts the bytes of all uploads that are being read, over all connections, and refuses beyond `max_bytes`.
-
-    `on_refusal` is told the slug of each refusal.
-    """
+class UploadRoom(ByteRoom):
+    """The room for all uploads that are being read; closing it ends the waits for more of them."""
 
     def __init__(self, max_bytes: int, on_refusal: Callable[[str], None] = lambda slug: None) -> None:
-        self.max_bytes = max_bytes
-        self._on_refusal = on_refusal
-        self.used_bytes = 0
+        super().__init__(max_bytes, on_refusal)
         self.closed = False
         self.lingering = 0
-        """Requests that are answered, and whose bodies are dropped."""
+        """Refused requests whose bodies are still being dropped."""
         self._waits: dict[asyncio.Timeout, float] = {}
-
-    def take(self, count: int) -> None:
-        """Raises QueueFull if there is no room."""
-        if self.used_bytes + count > self.max_bytes:
-            self._on_refusal(QueueFull.slug)
-            raise QueueFull(
-                "Too many bytes of other uploads are being read.",
-                retry_after_s=RETRY_AFTER_S,
-                max_uploads_bytes=self.max_bytes,
-            )
-        self.used_bytes += count
-
-    def give_back(self, count: int) -> None:
-        self.used_bytes -= count
 
     @contextmanager
     def waiting(self, patience: asyncio.Timeout, last_s: float = 0.0) -> Iterator[None]:
-        """A block that waits for more of an upload: `last_s` after the room was closed its patience is at its end."""
+        """Run a block that waits for more of an upload; it times out at latest `last_s` after the room is closed."""
         self._waits[patience] = last_s
         if self.closed:
             _hurry(patience, last_s)
@@ -70,7 +50,7 @@ class UploadRoom:
             del self._waits[patience]
 
     def close(self) -> None:
-        """End all waits, now or soon: the server stops."""
+        """End all waits, now or soon, because the server stops."""
         self.closed = True
         for patience, last_s in self._waits.items():
             _hurry(patience, last_s)
@@ -82,9 +62,10 @@ def _hurry(patience: asyncio.Timeout, last_s: float) -> None:
 
 
 class Body:
-    """Reads one request's body in chunks; at most `limit_bytes` of it, which is the caller's to set before it reads.
+    """Reads the body of a request in chunks, at most `limit_bytes`, which may be set before the first chunk is read.
 
-    `declared_bytes` is its Content-Length, None where it has none. Each `PORTION_BYTES` of it have `stall_s` seconds.
+    `declared_bytes` is the Content-Length, None if there is none. Each PORTION_BYTES must arrive within `stall_s`
+    seconds.
     """
 
     def __init__(
@@ -98,7 +79,7 @@ class Body:
         self.declared_bytes = declared_bytes
         self.limit_bytes = max_upload_bytes
         self.ended = False
-        """Whether all of it was taken off the connection."""
+        """Whether all of it was read from the connection."""
         self._receive = receive
         self._max_upload_bytes = max_upload_bytes
         self._room = room
@@ -106,26 +87,28 @@ class Body:
         self._due: float | None = None
         self._due_bytes = PORTION_BYTES
         self._read_bytes = 0
-        self._taken_bytes = 0
+        self.held = Reservation(room)
+        """The room that its bytes take up."""
 
     async def chunk(self) -> bytes:
-        """The next bytes, perhaps none; raises ImageTooLarge, QueueFull, UploadStalled, Draining, ClientDisconnect."""
+        """Return the next bytes, possibly none.
+
+        Raises ImageTooLarge, QueueFull, UploadStalled, Draining and ClientDisconnect.
+        """
         if self.declared_bytes is not None and self.declared_bytes > self.limit_bytes:
             raise self.too_large()
         chunk = await self._next_in_time()
         if self._read_bytes > self.limit_bytes:
             raise self.too_large()
-        self._room.take(len(chunk))
-        self._taken_bytes += len(chunk)
+        self.held.take(len(chunk))
         return chunk
 
     def release(self) -> None:
-        """Give its room back: the bytes are no longer held, or no longer counted here."""
-        self._room.give_back(self._taken_bytes)
-        self._taken_bytes = 0
+        """Give its room back: the bytes are no longer held."""
+        self.held.release()
 
     async def discard(self) -> None:
-        """Read and drop what is still to come, within bounds of bytes, of time, of silence, and of how many do so."""
+        """Read and drop the rest, within bounds on bytes, time, silence, and the number of requests that do so."""
         if self._room.lingering >= MOST_LINGERING:
             return
         self._room.lingering += 1
@@ -163,7 +146,7 @@ class Body:
         async with asyncio.timeout_at(end) as patience:
             with self._room.waiting(patience, LAST_LINGER_S):
                 while not self.ended and self._read_bytes < until:
-                    if not self._room.closed:  # which has set an end of its own
+                    if not self._room.closed:  # its closing has set the end
                         patience.reschedule(min(end, clock() + SILENT_S))
                     await self._next()
 

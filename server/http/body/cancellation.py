@@ -1,4 +1,4 @@
-"""Cancellation: work that ends when its client leaves."""
+"""Cancellation: ends the work of a request when its client leaves."""
 
 import asyncio
 from types import TracebackType
@@ -8,9 +8,9 @@ from starlette.types import Receive
 
 
 class WhileConnected:
-    """A block that is cancelled as soon as the client disconnects, and then raises ClientDisconnect.
+    """Cancels its block as soon as the client disconnects, and then raises ClientDisconnect.
 
-    The body of the request must have been read. Cancelling the task from elsewhere stays a cancellation.
+    The body must have been read before. If the task is cancelled from elsewhere, it stays cancelled.
     """
 
     def __init__(self, receive: Receive) -> None:
@@ -23,7 +23,7 @@ class WhileConnected:
             raise RuntimeError("a request is answered in a task")
         self._task = task
         self._cancelling = task.cancelling()
-        # A task that sleeps on the connection: a quarter of what one each for the work and the watch would cost.
+        # One task that waits on the connection: a quarter of the cost of a task each for work and watch.
         self._watch = asyncio.ensure_future(self._cancel_when_gone())
 
     def __exit__(

@@ -1,20 +1,20 @@
-"""File buffer: the bytes of one file while they arrive, in one block of memory."""
+"""The FileBuffer: collects an upload in one block of memory while it arrives."""
 
 from collections.abc import Callable
 from io import BytesIO
 
 Look = Callable[[bytes], bool]
-"""Is shown the first bytes of the file; refuses it by raising, or says whether it has seen enough."""
+"""Called with the first bytes of the file: raises to refuse it, or returns whether it has seen enough."""
 
-# A photo says its size within its first kilobytes, unless a long profile or preview stands before it.
+# A photo states its size within its first kilobytes, unless a long profile or preview comes before.
 _LAST_LOOK_BYTES = 256 * 1024
 
 
 class FileBuffer:
-    """Gathers a file, and shows its beginning to `look`: at once, and whenever twice as much is there.
+    """Collects a file, and passes its beginning to `look`: at once, and again whenever it has doubled.
 
-    Pieces in a list would be joined by a copy, and leave their holes in the heap: a block grows in place, and goes back
-    to the system as a whole.
+    A list of pieces would be joined by a copy, and would leave holes in the heap: a block grows in place and returns to
+    the system as a whole.
     """
 
     def __init__(self, look: Look) -> None:
@@ -22,7 +22,7 @@ class FileBuffer:
         self._look = look
         self._next_bytes = 1
         self._only = b""
-        """The file while it came in one piece, as small ones do: nothing is copied."""
+        """The file as long as it is one piece, as small ones are: nothing is copied."""
         self._block: BytesIO | None = None
 
     def add(self, piece: bytes | memoryview) -> None:
@@ -43,7 +43,7 @@ class FileBuffer:
             self._next_bytes = 0 if enough or self.size >= _LAST_LOOK_BYTES else 2 * self.size
 
     def take(self) -> bytes:
-        """The whole file; it is held by the caller alone from then on."""
+        """Return the whole file, and keep no reference to it."""
         data = self._only if self._block is None else self._block.getvalue()  # its own buffer, not a copy
         self._only, self._block = b"", None
         return data

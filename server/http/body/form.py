@@ -1,24 +1,35 @@
-"""Form: the one file of a multipart/form-data body, while it arrives."""
+"""Form: the one file of a multipart/form-data body (RFC 2046, section 5.1), read while the body arrives."""
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from email.message import Message
+from typing import Protocol, Self
 
 from python_multipart.multipart import parse_options_header
 
 from server.errors import InvalidRequest
-from server.http.body.disposition import Disposition
 from server.http.body.file_buffer import FileBuffer
-from server.http.body.form_parts import FormError, FormParts
 
 FIELD = "file"
 _MOST_FIELDS = 16
+MOST_HEADER_BYTES = 8 * 1024
+# RFC 2046 allows 70 characters; clients in use stay below this.
+_MOST_BOUNDARY_BYTES = 200
+# Spaces that may follow a boundary on its line, in bytes.
+_MOST_PADDING_BYTES = 64
+_FOLD = re.compile(rb"\r?\n[ \t]+")
+_HEADER = "Content-Disposition"
+# The charsets that RFC 5987, section 3.2.1, names besides UTF-8. All others are read as UTF-8, which most of them are.
+_ONE_BYTE = ("iso-8859-1", "us-ascii")
 
 
 class FormFile:
-    """Takes the chunks of a form and puts the content of the field `file` into a buffer; other fields are skipped.
+    """Puts the content of the field `file` into a buffer; skips other fields, and files without a byte.
 
-    So are files without a byte: browsers send one for each input where none was chosen. Raises InvalidRequest for what
-    is no form, has more than one file, or not the one that is wanted.
+    Browsers send an empty file for each input in which none was chosen. Raises InvalidRequest if the body is not a
+    form, or does not have exactly one file, in this field.
     """
 
     def __init__(self, content_type: str, file: FileBuffer) -> None:
@@ -35,12 +46,12 @@ class FormFile:
             self._parts = FormParts(boundary, self)
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next bytes of the body."""
+        """Read the next bytes of the body."""
         with _well_formed():
             self._parts.feed(chunk)
 
     def finish(self) -> None:
-        """The body has ended."""
+        """Check at the end of the body that the form was whole and had its file."""
         if not self._parts.ended:
             raise InvalidRequest(
                 "The form cannot be read: it is cut off, or its boundary is not the one that is named."
@@ -49,7 +60,7 @@ class FormFile:
             raise InvalidRequest(f"The form has no file in the field `{FIELD}`.", expected_field=FIELD)
 
     def begin(self, headers: Mapping[bytes, bytes]) -> None:
-        """A part begins."""
+        """Begin a part."""
         self._part, self._has_content = Disposition.of(headers.get(b"content-disposition", b"")), False
         if self._part.name is None:
             raise InvalidRequest("The form cannot be read: a part of it has no name.")
@@ -61,7 +72,7 @@ class FormFile:
                 raise InvalidRequest(f"The form has more than {_MOST_FIELDS} fields beside the file.")
 
     def content(self, data: memoryview) -> None:
-        """Some bytes of its content."""
+        """Add to the content of the part."""
         if not self._has_content and self._part.filename is not None:
             self._files += 1
             if self._files > 1:
@@ -72,10 +83,163 @@ class FormFile:
             self._file.add(data)
 
     def end(self) -> None:
-        """The part ends."""
+        """End the part."""
 
     def _is_file(self) -> bool:
         return self._part.name == FIELD and self._part.filename is not None
+
+
+class FormError(ValueError):
+    """Says why a body is not a form."""
+
+
+class PartSink(Protocol):
+    """Receives the parts of a form."""
+
+    def begin(self, headers: Mapping[bytes, bytes]) -> None:
+        """Begin a part with these headers, by lower-case name."""
+
+    def content(self, data: memoryview) -> None:
+        """Add to the content of the part; the view is valid during the call only."""
+
+    def end(self) -> None:
+        """End the part."""
+
+
+class FormParts:
+    """Splits a body at its boundary and passes the parts on to a sink.
+
+    Text before the first boundary and after the last one is skipped. Lines end like the one of the first boundary: in
+    CR LF, as the standard demands, or in LF alone, as hand-written scripts have it.
+    """
+
+    def __init__(self, boundary: bytes, sink: PartSink) -> None:
+        if not 0 < len(boundary) <= _MOST_BOUNDARY_BYTES:
+            raise FormError(f"its boundary must have 1 to {_MOST_BOUNDARY_BYTES} characters")
+        self.ended = False
+        """Whether the last boundary was read."""
+        self._sink = sink
+        self._boundary = b"--" + boundary
+        self._newline = b"\n"
+        self._buffer = bytearray(b"\n")  # before the first line, as before all others
+        self._step: Callable[[], bool] = self._preamble
+
+    def feed(self, data: bytes) -> None:
+        """Read the next bytes. Raises FormError, and what the sink raises."""
+        if self.ended:
+            return
+        self._buffer += data
+        while self._step():
+            pass
+
+    # Each step returns whether another one can follow with the bytes that are there.
+
+    def _preamble(self) -> bool:
+        delimiter = b"\n" + self._boundary
+        at = self._buffer.find(delimiter)
+        if at < 0:
+            del self._buffer[: max(0, len(self._buffer) - len(delimiter))]
+            return False
+        del self._buffer[: at + len(delimiter)]
+        self._step = self._first_line
+        return True
+
+    def _first_line(self) -> bool:
+        if (rest := self._rest_of_line()) is None:
+            return False
+        if rest.strip():
+            self._step = self._preamble
+        else:
+            self._newline = b"\r\n" if rest.endswith(b"\r\n") else b"\n"
+            del self._buffer[: len(rest)]
+            self._step = self._headers
+        return True
+
+    def _line(self) -> bool:
+        if (rest := self._rest_of_line()) is None:
+            return False
+        if rest.strip():  # longer than the boundary: it is content
+            self._sink.content(memoryview(self._newline + self._boundary))
+            self._step = self._content
+        else:
+            self._sink.end()
+            del self._buffer[: len(rest)]
+            self._step = self._headers
+        return True
+
+    def _rest_of_line(self) -> bytes | None:
+        """Return the rest of the line after the boundary; None until it is complete, and at the end of the form."""
+        if self._buffer.startswith(b"--"):
+            if self._step == self._line:
+                self._sink.end()
+            self.ended = True
+            return None
+        end = self._buffer.find(b"\n", 0, _MOST_PADDING_BYTES) + 1
+        whole = end or len(self._buffer) >= _MOST_PADDING_BYTES
+        return bytes(self._buffer[: end or _MOST_PADDING_BYTES]) if whole else None
+
+    def _headers(self) -> bool:
+        blank = self._newline * 2
+        at = 0 if self._buffer.startswith(self._newline) else self._buffer.find(blank, 0, MOST_HEADER_BYTES)
+        if at < 0:
+            if len(self._buffer) >= MOST_HEADER_BYTES:
+                raise FormError(f"the headers of a part have more than {MOST_HEADER_BYTES} bytes")
+            return False
+        lines = _FOLD.sub(b" ", bytes(self._buffer[:at])).split(self._newline)
+        # The second line end stays: if the part has no content, it belongs to the next boundary.
+        del self._buffer[: at and at + len(self._newline)]
+        self._sink.begin(dict(_header(line) for line in lines if line))
+        self._step = self._content_start
+        return True
+
+    def _content_start(self) -> bool:
+        delimiter = self._newline + self._boundary
+        if len(self._buffer) < len(delimiter):
+            return False
+        if not self._buffer.startswith(delimiter):
+            del self._buffer[: len(self._newline)]
+        self._step = self._content
+        return True
+
+    def _content(self) -> bool:
+        delimiter = self._newline + self._boundary
+        at = self._buffer.find(delimiter)
+        self._pass_on(max(0, len(self._buffer) - len(delimiter)) if at < 0 else at)
+        if at < 0:
+            return False
+        del self._buffer[: len(delimiter)]
+        self._step = self._line
+        return True
+
+    def _pass_on(self, count: int) -> None:
+        if count:
+            with memoryview(self._buffer) as view, view[:count] as content:
+                self._sink.content(content)
+            del self._buffer[:count]
+
+
+@dataclass(frozen=True, slots=True)
+class Disposition:
+    """The field name and file name of a part, from its Content-Disposition."""
+
+    name: str | None
+    filename: str | None
+
+    @classmethod
+    def of(cls, value: bytes) -> Self:
+        """Parse the header; `filename*` (RFC 5987) takes precedence over `filename`, which can hold less."""
+        message = Message()
+        message[_HEADER] = " ".join(value.decode("latin-1").splitlines())
+        plain: dict[str, str] = {}
+        extended: dict[str, str] = {}
+        for name, given in message.get_params([], _HEADER)[1:]:
+            if isinstance(given, tuple):
+                charset, _, text = given
+                extended.setdefault(name.lower(), _text(text, charset))
+            else:  # browsers write UTF-8
+                plain.setdefault(name.lower(), _text(given))
+        both = plain | extended
+        return cls(both.get("name"), both.get("filename"))
 
 
 @contextmanager
@@ -84,3 +248,15 @@ def _well_formed() -> Iterator[None]:
         yield
     except FormError as error:
         raise InvalidRequest(f"The form cannot be read: {error}.") from error
+
+
+def _header(line: bytes) -> tuple[bytes, bytes]:
+    name, colon, value = line.partition(b":")
+    if not colon:
+        raise FormError("a line among the headers of a part is no header")
+    return name.strip().lower(), value.strip()
+
+
+def _text(octets: str, charset: str | None = None) -> str:
+    is_plain = (charset or "").lower() in _ONE_BYTE
+    return octets if is_plain else octets.encode("latin-1", "replace").decode("utf-8", "replace")

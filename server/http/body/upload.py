@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from server.errors import EmptyUpload
 from server.http.body.body import Body
+from server.http.body.compression import InflatedBody
 from server.http.body.file_buffer import FileBuffer, Look
 from server.http.body.form import FormFile
-from server.http.body.inflated_body import InflatedBody
 
 BINARY_TYPES = ("image/*", "application/octet-stream")
-"""What a client should call a raw body; it is known by its bytes, whatever it is called."""
+"""The media types of a raw body in OpenAPI; the server goes by its bytes, whatever its media type."""
 
 # Boundaries, part headers and small fields that a form may have around the file.
 _FORM_ALLOWANCE_BYTES = 64 * 1024
@@ -25,9 +25,9 @@ class Upload:
 
 
 async def read_upload(headers: Mapping[bytes, bytes], body: Body | InflatedBody, look: Look) -> Upload:
-    """Read the file of a request: the form field `file`, or the raw body where it is no form.
+    """Read the file of a request: the form field `file`, or a raw body.
 
-    `look` may refuse it on the way. Raises EmptyUpload, ImageTooLarge, InvalidRequest (a broken form or one without the
+    `look` may refuse it meanwhile. Raises EmptyUpload, ImageTooLarge, InvalidRequest (a broken form or one without the
     file, or broken compression), QueueFull (too much is being read), ClientDisconnect.
     """
     if body.declared_bytes == 0:

@@ -1,4 +1,4 @@
-"""Jobs: what becomes of long work, its result and its news."""
+"""Job routes: the state of a job, its result and its events (WHATWG HTML, section 9.2)."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, BinaryIO
@@ -8,18 +8,26 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
 from server import errors
-from server.http.auth.caller import caller_of
 from server.http.error_responses import openapi_responses
-from server.http.jobs.events import MEDIA_TYPE, job_events
 from server.http.jobs.schemas import PATH, Job
 from server.http.middleware.privacy import CREDENTIALS
 from server.http.restore.answer import disposition
 from server.http.restore.openapi import DROPPED_HEADER, IMAGES
+from server.http.scope import caller_of
 from server.http.services import InjectedServices
 from server.imaging.entity_tag import is_listed
 from server.jobs.long_work import LongWork
+from server.jobs.record import State
+from server.jobs.run import Status
 
 CHUNK_BYTES = 256 * 1024
+MEDIA_TYPE = "text/event-stream"
+RETRY_MS = 2000
+"""After which a client whose connection broke comes back."""
+
+_FIRST = f"retry: {RETRY_MS}\n\n".encode()
+_HEARTBEAT = b": still here\n\n"
+_UNFINISHED = (State.QUEUED, State.RUNNING)
 
 _RESULT: dict[int | str, dict[str, Any]] = {
     200: {
@@ -31,11 +39,11 @@ _RESULT: dict[int | str, dict[str, Any]] = {
 }
 _EVENTS: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "`progress` with each change, then `done`, `failed` or `cancelled`, and the end. Its data is "
+        "description": "`progress` with each change, then `done`, `failed` or `cancelled`, and the end. The data is "
         "the job's document.",
-        "content": {MEDIA_TYPE: {}},  # a schema here would be one of each event
+        "content": {MEDIA_TYPE: {}},  # a schema would describe a single event
     },
-    204: {"description": "The client has seen the last event (`Last-Event-ID`): there is no need to come back."},
+    204: {"description": "The client has seen the last event (`Last-Event-ID`) and need not come back."},
 }
 
 router = APIRouter(prefix=PATH, tags=["jobs"])
@@ -49,7 +57,7 @@ async def _long_work(request: Request, job_id: str) -> LongWork:
 
 
 def require_jobs(jobs: LongWork | None) -> LongWork:
-    """The long work of this server; raises JobsOff where it has none."""
+    """Return the jobs of this server; raises JobsOff if it keeps none."""
     if jobs is None:
         raise errors.JobsOff(
             "This server keeps no jobs: it was started without PROMPTIR_JOBS_FOLDER. Use POST /restore."
@@ -61,9 +69,9 @@ Jobs = Annotated[LongWork, Depends(_long_work)]
 _ABSENT = (errors.UnknownJob, errors.JobExpired, errors.JobDamaged, errors.JobsOff, errors.JobsUnavailable)
 
 
-@router.get("/{job_id}", summary="How far a job is", responses=openapi_responses(*_ABSENT))
+@router.get("/{job_id}", summary="The state of a job", responses=openapi_responses(*_ABSENT))
 async def look(job_id: str, jobs: Jobs, services: InjectedServices, response: Response) -> Job:
-    """State, tiles done and in all, and the time that is left as far as it can be predicted."""
+    """State, finished and total tiles, and the predicted time left."""
     response.headers["Cache-Control"] = "no-store"
     return Job.of(await jobs.look(job_id), services.public_root)
 
@@ -75,7 +83,7 @@ async def look(job_id: str, jobs: Jobs, services: InjectedServices, response: Re
     responses=_RESULT | openapi_responses(*_ABSENT, errors.JobUnfinished),
 )
 async def result(job_id: str, jobs: Jobs, if_none_match: Annotated[str | None, Header()] = None) -> Response:
-    """There once the job is done, until it expires or is deleted; to be fetched as often as wanted."""
+    """Available once the job is done, until it expires or is deleted; it can be fetched repeatedly."""
     record, size, file = await jobs.open_result(job_id)
     if record.answer is None:
         raise RuntimeError(f"the job {job_id} is done without an answer")
@@ -101,25 +109,25 @@ async def result(job_id: str, jobs: Jobs, if_none_match: Annotated[str | None, H
     responses=openapi_responses(*_ABSENT, errors.DiskFull),
 )
 async def give_up(job_id: str, jobs: Jobs) -> None:
-    """An unfinished job is cancelled, and its record kept; of one that has ended everything is removed."""
+    """Cancels an unfinished job and keeps its record; removes a finished job entirely."""
     await jobs.give_up(job_id)
 
 
 @router.get(
     "/{job_id}/events",
-    summary="The news of a job, as server-sent events",
+    summary="The events of a job, as server-sent events",
     response_class=Response,
     responses=_EVENTS | openapi_responses(*_ABSENT),
 )
 async def events(
     job_id: str, jobs: Jobs, services: InjectedServices, last_event_id: Annotated[str | None, Header()] = None
 ) -> Response:
-    """Whoever comes back with `Last-Event-ID` is told what is new since then, also after a restart of the server."""
+    """A client that returns with `Last-Event-ID` gets what is new since then, even after a restart of the server."""
     now = await jobs.look(job_id)
     if now.record.state.is_final and now.mark == last_event_id:
         return Response(status_code=204)
-    news = job_events(jobs.watch(job_id, last_event_id), services.public_root)
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # nginx would hold events back
+    news = _job_events(jobs.watch(job_id, last_event_id), services.public_root)
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # nginx would buffer events
     return StreamingResponse(news, headers=headers, media_type=MEDIA_TYPE)
 
 
@@ -129,3 +137,19 @@ async def _chunks(file: BinaryIO) -> AsyncIterator[bytes]:
             yield chunk
     finally:
         file.close()
+
+
+async def _job_events(news: AsyncIterator[Status | None], root: str) -> AsyncIterator[bytes]:
+    """Write `progress` with each change of a job, then `done`, `failed` or `cancelled`; comments while it is silent.
+
+    The data is the job's document. The id names the moment, so a client that returns with it gets only what is new.
+    """
+    yield _FIRST
+    async for now in news:
+        yield _HEARTBEAT if now is None else _event(now, root)
+
+
+def _event(now: Status, root: str) -> bytes:
+    state = now.record.state
+    name = "progress" if state in _UNFINISHED else state.value
+    return f"id: {now.mark}\nevent: {name}\ndata: {Job.of(now, root).model_dump_json()}\n\n".encode()

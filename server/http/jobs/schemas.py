@@ -15,23 +15,21 @@ PATH = "/v1/jobs"
 
 
 class JobTiles(BaseModel):
-    """How far it is, in runs: the tiles, and one more that sets their tone. `total` is null until the image is read."""
+    """Progress in runs: one a tile, and one more that sets their tone. `total` is null until the image is read."""
 
     done: int
     total: int | None
 
 
 class JobResult(BaseModel):
-    """What a done job came to."""
+    """The result of a finished job."""
 
     media_type: str
     width: int
     height: int
     mode: Mode = Field(description="`whole`: one run saw the whole photo; `tiled`: several saw tiles of it.")
-    report: dict[str, Any] | None = Field(description="What the network did, where `report` asked for it.")
-    dropped: list[str] = Field(
-        description="What the upload held beside the picture and the result does not, such as `gain-map`."
-    )
+    report: dict[str, Any] | None = Field(description="What the network did, if `report` asked for it.")
+    dropped: list[str] = Field(description="Parts of the upload that the result lacks, such as `gain-map`.")
 
     @classmethod
     def of(cls, answer: Answer) -> Self:
@@ -47,16 +45,16 @@ class JobResult(BaseModel):
 
 
 class Job(BaseModel):
-    """A job as it is now."""
+    """The current state of a job."""
 
-    id: str = Field(description="Whoever knows it may read and delete the job: 128 random bits.")
+    id: str = Field(description="128 random bits: a client that knows it may read and delete the job.")
     state: State
     tiles: JobTiles
     time_left_s: float | None = Field(
-        description="Predicted from its tiles that ran, or from other jobs; null while nothing is known."
+        description="Predicted from its finished tiles, or from other jobs; null while unknown."
     )
     created_at: datetime
-    expires_at: datetime | None = Field(description="Set with the end; until then the result is kept.")
+    expires_at: datetime | None = Field(description="When the result will be removed; set when the job ends.")
     filename: str | None
     options: dict[str, Any]
     problem: Problem | None = Field(description="Why it failed.")

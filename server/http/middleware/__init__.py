@@ -1,1 +1,1 @@
-"""ASGI middleware that stands before every route."""
+"""ASGI middleware in front of every route."""

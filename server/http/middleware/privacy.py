@@ -1,4 +1,4 @@
-"""Privacy: headers that keep answers out of caches that others share, and browsers from guessing what they are."""
+"""Privacy: headers that keep answers out of shared caches, and browsers from guessing media types."""
 
 from collections.abc import Iterable
 
@@ -13,7 +13,7 @@ _VARY, _BY_KEY = b"vary", CREDENTIALS.encode()
 
 
 def kept_private(headers: Iterable[Header]) -> list[Header]:
-    """The headers of an answer, for one reader alone unless they say otherwise."""
+    """Add the headers that make an answer private, unless it says otherwise itself."""
     kept = list(headers)
     names = {name for name, _ in kept}
     kept += [header for header in (_NOSNIFF, _PRIVATE) if header[0] not in names]
@@ -21,7 +21,7 @@ def kept_private(headers: Iterable[Header]) -> list[Header]:
 
 
 def varying_by_key(send: Send) -> Send:
-    """Send what depends on the key of the request, and say so."""
+    """Add to an answer that it depends on the API key of its request."""
 
     async def send_varying(message: Message) -> None:
         if message["type"] == "http.response.start":

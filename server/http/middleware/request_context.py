@@ -1,8 +1,6 @@
-"""Request context: the id, the clock and the one log line of a request."""
+"""Request context: the id, the duration and the log line of each request."""
 
 import logging
-import random
-import re
 import time
 from collections.abc import Callable, Iterable
 
@@ -11,8 +9,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server import logs
 from server.errors.memory import is_memory_short
-from server.http.auth.caller import caller_of
 from server.http.middleware.privacy import kept_private
+from server.http.scope import caller_of, outcome_of
 from server.logs import shortened
 from server.metrics import Metrics
 from server.tracing import RequestTrace, Tracing, current
@@ -22,20 +20,11 @@ log = logging.getLogger(__name__)
 REQUEST_ID = b"x-request-id"
 SERVER_TIMING = b"server-timing"
 
-# What a proxy may have given it: safe in a header, in a log line and in a URI.
-SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_OUTCOME = "promptir_outcome"
-
-
-def note_outcome(scope: Scope, outcome: str) -> None:
-    """Name how the request ended (`restored`, a problem's slug, `client-closed`) for its log line and the metrics."""
-    scope[_OUTCOME] = outcome
-
 
 class RequestContext:
-    """ASGI middleware, the outermost: everything inside can fail and is still answered, timed, counted and logged.
+    """The outermost middleware: whatever fails inside is still answered, timed, counted and logged.
 
-    `on_crash` makes the response to an exception that nothing inside has handled.
+    `on_crash` makes the response to an exception that was not handled inside.
     """
 
     def __init__(
@@ -73,17 +62,17 @@ class RequestContext:
             await self._app(scope, receive, send_with_context)
         except Exception as error:
             told = {"path": shortened(scope["path"]), "failed_request": request_id}
-            if is_memory_short(error):  # where it was met says little
+            if is_memory_short(error):  # the traceback would say little
                 log.error("a request found no memory", extra=told)
             else:
                 log.exception("a request failed unexpectedly", extra=told)
-            if status is not None:  # the answer has begun: only breaking the connection can tell the client
+            if status is not None:  # the answer has begun: only a broken connection tells the client
                 raise
             await self._on_crash(Request(scope), error)(scope, receive, send_with_context)
         finally:
             self._report(scope, status, seconds if status is not None else time.perf_counter() - began)
             if trace is not None:
-                trace.end(scope, status, scope.get(_OUTCOME))
+                trace.end(scope, status, outcome_of(scope))
                 logs.trace_id.set(None)
                 current.set(None)
             logs.request_id.reset(token)
@@ -95,7 +84,7 @@ class RequestContext:
         return trace
 
     def _report(self, scope: Scope, status: int | None, seconds: float) -> None:
-        outcome = scope.get(_OUTCOME)
+        outcome = outcome_of(scope)
         if outcome is not None and status is not None:
             self._metrics.count_request(status, outcome)
         extra = {
@@ -107,7 +96,7 @@ class RequestContext:
         }
         if (caller := caller_of(scope)) is not None:
             extra["key"] = caller.name
-        # Probes and scrapes would drown the rest.
+        # Probes and scrapes are logged at a lower level, or they would drown the rest.
         log.log(logging.INFO if outcome is not None else logging.DEBUG, "request", extra=extra)
 
 
@@ -125,10 +114,5 @@ def _with_context(headers: Iterable[tuple[bytes, bytes]], request_id: str, secon
 
 
 def request_id_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    """The id that came with a request, if it may be used, else a new one."""
-    for name, value in headers:
-        if name == REQUEST_ID:
-            given = value.decode("latin-1")
-            if SANE_ID.fullmatch(given):
-                return given
-    return f"{random.getrandbits(128):032x}"  # unique, not secret: a fifth of the cost of a UUID
+    """Return the id that came with a request if it is safe to use, otherwise a new one."""
+    return logs.request_id_from(value.decode("latin-1") for name, value in headers if name == REQUEST_ID)

@@ -1,19 +1,18 @@
-"""Incoming: the bytes of an infer request as they arrive, JSON first."""
+"""Incoming: the bytes of an infer request while they arrive, JSON first."""
 
 from collections.abc import Mapping
 from io import BytesIO
 
 from server.errors import InvalidRequest
 from server.http.body.body import Body, UploadRoom
-from server.http.body.inflated_body import as_sent
+from server.http.body.compression import as_sent
 from server.http.open_inference.wire import header_length
 
 
 class Incoming:
-    """Reads no more of a body than is asked for; inflated, it has the limit of an upload.
+    """Reads the JSON of a body, and then the binary data; an inflated body has the limit of an upload.
 
-    Raises InvalidRequest and UnsupportedEncoding for headers that say nothing of use. Its methods raise these, and what
-    a Body raises.
+    Raises InvalidRequest and UnsupportedEncoding for bad headers. Its methods raise these, and what a Body raises.
     """
 
     def __init__(self, headers: Mapping[bytes, bytes], body: Body, room: UploadRoom) -> None:
@@ -21,10 +20,10 @@ class Incoming:
         self._body = as_sent(headers, body, room)
         self._data = b""
         self.size = 0
-        """Bytes that came, and count until `release`."""
+        """The bytes that have arrived; they count until `release`."""
 
     async def text(self) -> bytes:
-        """The JSON: where its length is given so many bytes, else all, which the caller alone holds from then on."""
+        """Read the JSON: as long as the header says, or the whole body, which the caller alone holds from then on."""
         await self._read(self._length)
         if self._length is None:
             text, self._data = self._data, b""
@@ -34,7 +33,7 @@ class Incoming:
         return self._data[: self._length]
 
     async def binary(self) -> memoryview:
-        """What follows the JSON, all of it."""
+        """Read all data after the JSON."""
         await self._read(None)
         return memoryview(self._data)[self._length or 0 :]
 

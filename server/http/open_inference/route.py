@@ -1,28 +1,44 @@
-"""Infer route: `POST /v2/models/{model}/infer`, from the first bytes of the body to the answer."""
+"""Infer route: `POST /v2/models/{model}/infer`, from the first bytes of the body to the answer, and its OpenAPI."""
 
+from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
+from typing import Annotated, Any
 
+from fastapi import Header
+from fastapi.routing import APIRoute
+from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from server import errors
 from server.concurrency import run_off_loop
 from server.errors import PromptIRServeError
+from server.errors.problem import status_of
 from server.http import error_responses
-from server.http.auth.caller import charge
 from server.http.body.body import Body, UploadRoom, declared_bytes
 from server.http.body.cancellation import WhileConnected
 from server.http.body.compression import wanted_encoding
-from server.http.body.reservation import Reservation
-from server.http.middleware.request_context import SERVER_TIMING, note_outcome
-from server.http.open_inference.errors import ROOT
+from server.http.body.refusal import refuse
+from server.http.middleware.request_context import SERVER_TIMING
 from server.http.open_inference.incoming import Incoming
-from server.http.open_inference.piecewise_response import PiecewiseResponse
-from server.http.open_inference.wire import HEADER_LENGTH, Head, read_head, write_answer
+from server.http.open_inference.schemas import (
+    ROOT,
+    InferRequest,
+    InferResponse,
+    ModelName,
+    ModelVersion,
+    ProtocolError,
+)
+from server.http.open_inference.wire import HEADER_LENGTH, Head, PiecewiseResponse, read_head, write_answer
 from server.http.restore.answer import RESTORE_MODE, server_timing
-from server.http.restore.route import refuse
+from server.http.restore.route import HOLD_S
+from server.http.scope import caller_of, note_outcome
 from server.http.services import Services
 from server.open_inference.inference import Call, Inference, Outcome, Reserve
+from server.restore.byte_room import Reservation
 from server.tracing import stage
 
 METHOD = "POST"
@@ -30,9 +46,10 @@ PATHS = (f"{ROOT}/models/{{model}}/infer", f"{ROOT}/models/{{model}}/versions/{{
 
 
 class InferRoute:
-    """Where binary data follows the JSON, that decides before the data is read: refused by shape or by load.
+    """An ASGI application for the infer paths: the JSON decides before binary data after it is read.
 
-    The data counts as an upload until it is restored: tiles are cut from it.
+    A request is refused by shape or by load, or gets its ticket. The data takes up room for uploads until it is
+    restored, since tiles are cut from it.
     """
 
     def __init__(self, services: Services, room: UploadRoom) -> None:
@@ -53,7 +70,7 @@ class InferRoute:
                     finally:
                         incoming.release()
                     response = await _response(head, call, outcome, wanted_encoding(headers))
-                    del outcome  # the response lets go of it piece by piece
+                    del outcome  # the response alone holds it, and drops it piece by piece
             except PromptIRServeError as error:
                 refusal = error_responses.answer(scope, error)
             except ClientDisconnect:
@@ -62,30 +79,33 @@ class InferRoute:
                 note_outcome(scope, "restored")
                 await response(scope, receive, send)
                 return
-        await refuse(refusal, body, scope, receive, send)  # without the error: its traceback holds what had come
+        await refuse(refusal, body, scope, receive, send)  # outside of `except`: a traceback would hold the upload
 
     async def _infer(
         self, scope: Scope, incoming: Incoming, receive: Receive, reserve: Reserve
     ) -> tuple[Head, Call, Outcome]:
         path = scope["path_params"]
-        with stage("upload"):
-            text = await incoming.text()
-            head = await run_off_loop(partial(read_head, text), len(text))
-            del text  # what was read from it stays
-            document = head.document
-            call = self._inference.call(
-                path["model"],
-                path.get("version", ""),
-                document.id,
-                document.parameters,
-                head.inputs,
-                head.outputs,
-                partial(charge, scope),
-            )
-            head.check(call.shape)
-            binary = await incoming.binary()
-        with WhileConnected(receive):
-            outcome = await self._inference.run(call, lambda: head.images(call.shape, binary), incoming.size, reserve)
+        with ExitStack() as held:
+            with stage("upload"):
+                text = await incoming.text()
+                head = await run_off_loop(partial(read_head, text), len(text))
+                del text  # the parsed document alone is kept
+                document = head.document
+                call = self._inference.call(
+                    path["model"],
+                    path.get("version", ""),
+                    document.id,
+                    document.parameters,
+                    head.inputs,
+                    head.outputs,
+                    caller_of(scope),
+                )
+                held.enter_context(call.request).lapse_after(HOLD_S)
+                head.check(call.shape)
+                binary = await incoming.binary()
+            with WhileConnected(receive):
+                images = partial(head.images, call.shape, binary)
+                outcome = await self._inference.run(call, images, incoming.size, reserve)
         return head, call, outcome
 
 
@@ -99,3 +119,81 @@ async def _response(head: Head, call: Call, outcome: Outcome, encoding: str | No
         headers[HEADER_LENGTH.decode()] = str(written.json_length)
     media_type = "application/json" if written.json_length is None else "application/octet-stream"
     return PiecewiseResponse(written, headers, media_type, encoding)
+
+
+_ERRORS = (
+    errors.InvalidRequest,
+    errors.UnknownModel,
+    errors.UploadStalled,
+    errors.ImageTooLarge,
+    errors.UnsupportedEncoding,
+    errors.UnsupportedImage,
+    errors.UndecodableImage,
+    errors.QueueFull,
+    errors.BackendError,
+    errors.NotReady,
+    errors.DeadlineExceeded,
+    errors.DeviceOutOfMemory,
+)
+_BINARY = {"schema": {"type": "string", "format": "binary", "description": "The JSON, then the tensors' bytes."}}
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": {"$ref": "#/components/schemas/InferRequest"}},
+            "application/octet-stream": _BINARY,
+        },
+    }
+}
+
+
+def infer_documents() -> list[APIRoute]:
+    """Describe the routes to FastAPI's generator."""
+    return [
+        APIRoute(
+            path,
+            endpoint,
+            methods=[METHOD],
+            summary="Restore the images of a tensor",
+            tags=["open inference protocol"],
+            operation_id=endpoint.__name__.strip("_"),
+            openapi_extra=_BODY,
+            response_model=InferResponse,
+            responses=_responses(),
+        )
+        for path, endpoint in zip(PATHS, _ENDPOINTS, strict=True)
+    ]
+
+
+def infer_schemas() -> dict[str, Any]:
+    """Return the schemas that only these routes refer to."""
+    request: dict[str, Any] = InferRequest.model_json_schema(ref_template="#/components/schemas/{model}")
+    nested: dict[str, Any] = request.pop("$defs")
+    return nested | {"InferRequest": request}
+
+
+def _responses() -> dict[int | str, dict[str, Any]]:
+    responses: dict[int | str, dict[str, Any]] = {
+        200: {"description": "The restored images.", "content": {"application/octet-stream": _BINARY}}
+    }
+    for kind in _ERRORS:
+        one = responses.setdefault(status_of(kind), {"model": ProtocolError, "description": ""})
+        one["description"] = f"{one['description']}\n\n**{kind.title}**. {(kind.__doc__ or '').splitlines()[0]}".strip()
+    return responses
+
+
+_Length = Annotated[
+    Annotated[int, Field(gt=0)] | SkipJsonSchema[None],
+    Header(alias="Inference-Header-Content-Length", description="Bytes of the JSON, where binary data follows.", gt=0),
+]
+
+
+def _infer(model: ModelName, length: _Length = None) -> None:
+    """Finds and removes noise, rain or haze. Each of the N images is restored on its own and keeps its size."""
+
+
+def _infer_version(model: ModelName, version: ModelVersion, length: _Length = None) -> None:
+    """The same, by the version of the model."""
+
+
+_ENDPOINTS: tuple[Callable[..., None], ...] = (_infer, _infer_version)

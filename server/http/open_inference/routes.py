@@ -1,12 +1,16 @@
-"""Routes of the protocol that tell about the server and its models."""
+"""Routes of the protocol: the server, its models, and the extensions that are refused."""
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from starlette.routing import Route
 
-from server.http.open_inference.errors import ROOT
+from server.errors import NotOffered
+from server.http.body.body import UploadRoom
+from server.http.open_inference.route import METHOD, PATHS, InferRoute
 from server.http.open_inference.schemas import (
+    ROOT,
     ModelIndex,
     ModelMetadata,
     ModelName,
@@ -25,6 +29,22 @@ from server.restore.pipeline import Status
 
 router = APIRouter(prefix=ROOT, tags=["open inference protocol"])
 
+_METHODS = ["GET", "POST"]
+_MEMORY = "no memory is shared with clients: send tensors in the request"
+_LOADING = "models are not loaded or unloaded by request"
+_SETTINGS = "tracing and logging are set when the server starts"
+# Paths of Triton's extensions below the root, and why each is refused.
+_REASONS = {
+    "/systemsharedmemory/{rest:path}": _MEMORY,
+    "/cudasharedmemory/{rest:path}": _MEMORY,
+    "/repository/models/{model}/load": _LOADING,
+    "/repository/models/{model}/unload": _LOADING,
+    "/trace/setting": _SETTINGS,
+    "/models/{model}/trace/setting": _SETTINGS,
+    "/logging": _SETTINGS,
+    "/models/{model}/generate": "images are restored, not generated from text",
+    "/models/{model}/generate_stream": "images are restored, not generated from text",
+}
 _UNREADY: dict[int | str, dict[str, Any]] = {503: {"model": ModelReady, "description": "Not ready."}}
 _UNKNOWN: dict[int | str, dict[str, Any]] = {
     404: {"model": ProtocolError, "description": "No model has this name, or this version."}
@@ -51,7 +71,7 @@ async def ready(services: InjectedServices, response: Response) -> ServerReady:
 
 @router.get("/models/stats", summary="Statistics of all models")
 async def all_statistics(services: InjectedServices) -> dict[str, Any]:
-    """Cumulative counts and nanoseconds; the models are names of one network."""
+    """Cumulative counts and nanoseconds; all models are names of one network."""
     return statistics(list(models.MODELS.values()), services.metrics.registry)
 
 
@@ -64,12 +84,12 @@ async def _by_version(model: ModelName, version: ModelVersion) -> Model:
 
 
 def _add_model_routes(path: str, found: Callable[..., Awaitable[Model]], what: str) -> None:
-    """The routes of a model, by its name or by its version as well."""
+    """Add the routes of a model, by its name, or by name and version."""
     Found = Annotated[Model, Depends(found)]  # noqa: N806 - a type
 
-    @router.get(path, summary=f"What {what} takes and gives", responses=_UNKNOWN)
+    @router.get(path, summary=f"The tensors of {what}", responses=_UNKNOWN)
     async def metadata(services: InjectedServices, model: Found) -> ModelMetadata:
-        """The names are of one network and take all datatypes; each lists one, for clients that go by it."""
+        """All models are names of one network and take all datatypes; each lists one, for clients that rely on it."""
         return ModelMetadata(**model.metadata(services.settings.backend.backend))
 
     @router.get(f"{path}/ready", summary=f"Whether {what} is ready", responses=_UNKNOWN | _UNREADY)
@@ -79,7 +99,7 @@ def _add_model_routes(path: str, found: Callable[..., Awaitable[Model]], what: s
 
     @router.get(f"{path}/config", summary=f"Triton's configuration of {what}", responses=_UNKNOWN)
     async def config(services: InjectedServices, model: Found) -> dict[str, Any]:
-        """As far as perf_analyzer and other clients of Triton read it."""
+        """The part that perf_analyzer and other clients of Triton read."""
         return model.config(services.settings.backend.backend)
 
     @router.get(f"{path}/stats", summary=f"Statistics of {what}", responses=_UNKNOWN)
@@ -94,7 +114,7 @@ _add_model_routes("/models/{model}/versions/{version}", _by_version, "a version 
 
 @router.post("/repository/index", summary="The models")
 async def repository_index(services: InjectedServices) -> list[ModelIndex]:
-    """Their names and whether they are ready; none is loaded or unloaded by request."""
+    """Their names and whether they are ready; models are not loaded or unloaded by request."""
     status = services.restorer.status
     state, reason = ("READY", "") if status is Status.READY else ("UNAVAILABLE", status.value)
     return [ModelIndex(name=name, version=models.VERSION, state=state, reason=reason) for name in models.MODELS]
@@ -104,3 +124,19 @@ def _is_ready(services: Services, response: Response) -> bool:
     is_ready = services.restorer.status is Status.READY
     response.status_code = 200 if is_ready else 503
     return is_ready
+
+
+def install(app: FastAPI, services: Services, room: UploadRoom) -> None:
+    """Add everything under /v2; its uploads share one room with all others."""
+    infer = InferRoute(services, room)
+    for path in PATHS:
+        app.router.routes.append(Route(path, infer, methods=[METHOD], include_in_schema=False))
+    app.include_router(router)
+    app.router.routes.extend(_refused(path, reason) for path, reason in _REASONS.items())
+
+
+def _refused(path: str, reason: str) -> Route:
+    async def refuse(request: Request) -> Response:
+        raise NotOffered(f"This is not offered: {reason}.")
+
+    return Route(f"{ROOT}{path}", refuse, methods=_METHODS, include_in_schema=False)

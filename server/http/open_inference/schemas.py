@@ -1,19 +1,21 @@
-"""Schemas: the JSON documents of the protocol."""
+"""Schemas: the JSON documents of the protocol, errors included."""
 
 from typing import Annotated, Any
 
 from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.types import Scope
 
 from server.open_inference.models import INPUT, MAX_IMAGES, MODELS, OUTPUT, VERSION, Datatype
 
+ROOT = "/v2"
 Parameters = dict[str, Any]
 MAX_LISTED = 16
-"""Inputs, outputs and dimensions: more than any that can be answered, few enough to be told of in a sentence."""
-# The documents name what there is; what there is not is refused by the models, in a sentence.
+"""Inputs, outputs and dimensions: more than a valid request has, few enough to be named in an error."""
+# OpenAPI lists the names that exist; a request for another name is refused by `models.find`.
 ModelName = Annotated[str, Path(json_schema_extra={"enum": list(MODELS)})]
 ModelVersion = Annotated[str, Path(json_schema_extra={"enum": [VERSION]})]
-# The first fault ends the reading of a list: a million of them would be written down before any is told.
+# The first fault ends the validation of a list: a million faults would be collected before one is reported.
 _FIRST_FAULT: Any = Field(fail_fast=True, max_length=MAX_LISTED)
 Dim = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
 
@@ -38,14 +40,14 @@ class RequestInput(BaseModel):
 
 
 class RequestOutput(BaseModel):
-    """What is wanted of the output; `binary_data` in its parameters says how."""
+    """A requested output; its parameter `binary_data` chooses the form."""
 
     name: str = Field(json_schema_extra={"const": OUTPUT})
     parameters: Parameters = {}
 
 
 class InferRequest(BaseModel):
-    """The JSON of a request, which binary data may follow."""
+    """The JSON of a request; binary data may follow it."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
@@ -56,7 +58,7 @@ class InferRequest(BaseModel):
 
 
 class ResponseOutput(BaseModel):
-    """The restored images, as the input came."""
+    """The restored images, in the datatype of the input."""
 
     name: str
     datatype: str
@@ -66,7 +68,7 @@ class ResponseOutput(BaseModel):
 
 
 class InferResponse(BaseModel):
-    """The JSON of an answer; `parameters` say whether photos were restored in tiles."""
+    """The JSON of an answer; `parameters` tell whether photos were restored in tiles."""
 
     model_name: str
     model_version: str
@@ -76,7 +78,7 @@ class InferResponse(BaseModel):
 
 
 class TensorMetadata(BaseModel):
-    """A tensor; -1 is any size."""
+    """A tensor; -1 stands for any size."""
 
     name: str
     datatype: str
@@ -84,7 +86,7 @@ class TensorMetadata(BaseModel):
 
 
 class ModelMetadata(BaseModel):
-    """What a model takes and gives."""
+    """The tensors of a model."""
 
     name: str
     versions: list[str]
@@ -94,7 +96,7 @@ class ModelMetadata(BaseModel):
 
 
 class ServerMetadata(BaseModel):
-    """The server and what it offers beyond the protocol's core."""
+    """The server and the protocol extensions it has."""
 
     name: str
     version: str
@@ -108,13 +110,13 @@ class ServerLive(BaseModel):
 
 
 class ServerReady(BaseModel):
-    """Whether restorations are taken."""
+    """Whether the server takes restorations."""
 
     ready: bool
 
 
 class ModelReady(BaseModel):
-    """The same, by the name of a model."""
+    """Whether a model takes restorations."""
 
     name: str
     ready: bool
@@ -130,6 +132,12 @@ class ModelIndex(BaseModel):
 
 
 class ProtocolError(BaseModel):
-    """What is wrong, in a sentence."""
+    """An error of the protocol: a sentence instead of a problem document."""
 
     error: str
+
+
+def is_open_inference(scope: Scope) -> bool:
+    """Whether a request is one of the protocol, and its errors have the form of the protocol."""
+    path: str = scope["path"]
+    return path == ROOT or path.startswith(f"{ROOT}/")

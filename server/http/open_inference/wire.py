@@ -1,16 +1,20 @@
-"""Wire: requests and answers of the protocol as HTTP carries them, JSON with or without binary data behind it."""
+"""Wire: requests and answers of the protocol in HTTP: JSON, and binary data that may follow it."""
 
 import base64
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
+from server.concurrency import INLINE_BYTES, run_off_loop
 from server.errors import InvalidRequest
+from server.http.body.compression import deflated
 from server.http.open_inference.schemas import InferRequest
 from server.open_inference.inference import Call, Named, Outcome
 from server.open_inference.models import INPUT, OUTPUT, VERSION, Datatype
@@ -19,21 +23,21 @@ from server.restore.frame import Frames
 
 HEADER_LENGTH = b"inference-header-content-length"
 BINARY_SIZE, BINARY_DATA, BINARY_OUTPUT = "binary_data_size", "binary_data", "binary_data_output"
-# Numbers are written in steps of so many, between which other threads have their turn.
+# Numbers are written this many at a time, so that other threads can run in between.
 _STEP = 8192
 PIECE_BYTES = 3 * 2**18
-"""Of what is sent at a time: a multiple of three, so that pieces of base64 can follow one another."""
+"""Sent at a time: a multiple of three, so that pieces of base64 can be joined."""
 MAX_LISTS = 2**14
-"""Lists, objects and their members in the JSON of a request: each is an object of its own in memory."""
+"""Most lists, objects and members in the JSON of a request: each becomes an object in memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The JSON of a request, checked as far as its form goes."""
+    """The JSON of a request, with its form checked."""
 
     document: InferRequest
     is_binary: bool
-    """Whether the data of its input follows the JSON."""
+    """Whether the data of the input follows the JSON."""
 
     @property
     def inputs(self) -> list[Named]:
@@ -45,7 +49,7 @@ class Head:
 
     @property
     def wants_binary(self) -> bool:
-        """Whether the output is to follow the JSON of the answer."""
+        """Whether the output is wanted as binary data after the JSON of the answer."""
         wanted = bool(self.document.parameters.get(BINARY_OUTPUT, False))
         return any(bool(each.parameters.get(BINARY_DATA, wanted)) for each in self.document.outputs or ()) or (
             wanted and not self.document.outputs
@@ -65,7 +69,7 @@ class Head:
             )
 
     def images(self, shape: Shape, binary: memoryview) -> Images:
-        """The data of the input, from what follows the JSON or from inside it; raises InvalidRequest."""
+        """Read the data of the input, from the JSON or from the binary data after it; raises InvalidRequest."""
         if not self.is_binary:
             if binary:
                 raise InvalidRequest(f"{len(binary)} bytes follow the JSON, and no input has a {BINARY_SIZE}.")
@@ -79,7 +83,7 @@ class Head:
 
 
 def header_length(headers: Mapping[bytes, bytes]) -> int | None:
-    """The length of the JSON where binary data follows it, None without; raises InvalidRequest."""
+    """Return the length of the JSON if binary data follows it, otherwise None; raises InvalidRequest."""
     given = headers.get(HEADER_LENGTH)
     if given is None:
         return None
@@ -113,16 +117,16 @@ def read_head(text: bytes) -> Head:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The body of an answer, made while it is sent: a copy of all results would double what they take."""
+    """The body of an answer, encoded while it is sent: a copy of the results would double their memory."""
 
     json_length: int | None
-    """Where binary data follows the JSON."""
+    """Set if binary data follows the JSON."""
     size: int
     pieces: Iterator[bytes | memoryview]
 
 
 def write_answer(call: Call, outcome: Outcome, is_binary: bool) -> Written:
-    """Write the answer to a call: the JSON at once, images and files as the pieces are asked for."""
+    """Write the answer to a call: the JSON at once, images and files as their pieces are read."""
     output: dict[str, Any] = {"name": OUTPUT, "datatype": outcome.datatype.value, "shape": list(outcome.dims)}
     document: dict[str, Any] = {"model_name": call.model, "model_version": VERSION}
     if call.id:
@@ -135,7 +139,7 @@ def write_answer(call: Call, outcome: Outcome, is_binary: bool) -> Written:
         return Written(len(text), len(text) + size, chain([text], _sliced(raw_of(outcome.images))))
     if outcome.datatype is Datatype.BYTES:
         output["parameters"] = {"content_type": "base64"}
-    # The data is put in behind the members of the output: a dump of millions of numbers would hold all threads up.
+    # The data is appended to the members of the output: one dump of millions of numbers would block all threads.
     begin, end = f'{json.dumps(document)[:-3]}, "data": ['.encode(), b"]}]}"
     if outcome.datatype is Datatype.BYTES:
         files = [memoryview(bytes(image)) for image in outcome.images]
@@ -143,6 +147,33 @@ def write_answer(call: Call, outcome: Outcome, is_binary: bool) -> Written:
         return Written(None, size, chain([begin], _in_base64(files), [end]))
     values = ",".join(part for image in outcome.images for part in _parts(np.asarray(image))).encode()
     return Written(None, len(begin) + len(values) + len(end), chain([begin], _sliced([values]), [end]))
+
+
+class PiecewiseResponse(Response):
+    """Sends an answer piece by piece, while it is encoded; compressed if `encoding` is set."""
+
+    def __init__(self, written: Written, headers: Mapping[str, str], media_type: str, encoding: str | None) -> None:
+        known = dict(headers)
+        self._pieces: Iterator[bytes | memoryview] = written.pieces
+        self._size = min(written.size, PIECE_BYTES)
+        if encoding is None:
+            known["content-length"] = str(written.size)
+        else:
+            known["content-encoding"] = encoding
+            self._pieces = deflated(written.pieces, encoding)
+        if written.size <= INLINE_BYTES:  # as one message, like other answers
+            self._pieces = iter([b"".join(self._pieces)])
+        self.status_code, self.media_type, self.background = 200, media_type, None
+        self.init_headers(known)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        step: Callable[[], bytes | memoryview | None] = lambda: next(self._pieces, None)  # noqa: E731
+        piece = await run_off_loop(step, self._size)
+        while piece is not None:
+            following = await run_off_loop(step, self._size)
+            await send({"type": "http.response.body", "body": bytes(piece), "more_body": following is not None})
+            piece = following
 
 
 def _sliced(parts: Iterable[bytes]) -> Iterator[memoryview]:

@@ -1,1 +1,1 @@
-"""Routes for operators and browsers: health, limits, metrics, the page."""
+"""Routes for operators and browsers: health, limits, metrics and the page."""

@@ -1,4 +1,4 @@
-"""Page: the files that a browser is given at `/`, and the headers that come with them."""
+"""Page: the files for browsers at `/`, and their headers."""
 
 import gzip
 import hashlib
@@ -25,10 +25,10 @@ ASSETS_PATH = "/web"
 START, DOCS = "index.html", "docs.html"
 DOCS_PATH, REDOC_PATH = "/docs", "/redoc"
 VIEWER_PACKAGE = "fastapi_offline"
-"""Has the files of Swagger UI in it, which FastAPI itself would have browsers load from other sites."""
+"""Contains the files of Swagger UI, which FastAPI itself would let browsers load from other sites."""
 VIEWER_FILES = ("swagger-ui-bundle.js", "swagger-ui.css")
 VERSION_MARK = b"{version}"
-"""In a page: the version of the files, so that their addresses change with them."""
+"""Stands in a page for the version of the files, so that their URLs change with them."""
 
 _FORMAT_MARKS = {
     b"{suffixes}": ",".join(formats.SUFFIXES),
@@ -60,33 +60,33 @@ POLICY = "; ".join(
 SECURITY: Mapping[str, str] = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",  # for what does not know frame-ancestors
+    "X-Frame-Options": "DENY",  # for browsers that do not know frame-ancestors
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-# The style sheet of the viewer has its icons inside.
+# The style sheet of the viewer contains its icons.
 VIEWER_SECURITY = {**SECURITY, "Content-Security-Policy": POLICY.replace("img-src", "img-src data:")}
 
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """One file, as it is sent."""
+    """One file as it is sent."""
 
     content: bytes
     media_type: str
     zipped: bytes | None = None
-    """The same with gzip; None where that makes nothing smaller."""
+    """The content in gzip; None for binary files, which gzip would not make smaller."""
 
     @classmethod
     def of(cls, content: bytes, suffix: str) -> Self:
-        """A file by its suffix."""
+        """Prepare a file, by its suffix."""
         if suffix in _TEXT:
             return cls(content, _TEXT[suffix], gzip.compress(content, mtime=0))
         return cls(content, _BINARY[suffix])
 
     def answer(self, request: Request, caching: str, security: Mapping[str, str] = SECURITY) -> Response:
-        """The file, or 304 where the client has it."""
+        """Answer with the file, or with 304 if the client has it."""
         headers = {**security, "Cache-Control": caching, "Vary": "Accept, Accept-Encoding"}
         content = self.content
         if self.zipped is not None and Accept(request.headers.get("accept-encoding", "identity")).names("gzip"):
@@ -99,10 +99,9 @@ class Asset:
 
 
 class Page:
-    """The files of a folder, held in memory: the start page at `/`, that of the API at `/docs`, the others below
-    `/web/<version>/`.
+    """The files of a folder, in memory: the start page at `/`, the API page at `/docs`, others at `/web/<version>/`.
 
-    Their addresses in the pages are relative: a proxy may offer the server below any path.
+    The links in the pages are relative, since a proxy may serve this below any path.
     """
 
     def __init__(self, folder: Path = FOLDER) -> None:
@@ -126,7 +125,7 @@ class Page:
         self._assets: dict[str, Asset] = {}
 
     def routes(self) -> list[BaseRoute]:
-        """Routes to put before those of the API: what asks for JSON at `/` passes them by."""
+        """Return the routes, to put before those of the API: a request for JSON at `/` does not match them."""
         return [
             _BrowserRoute(PATH, self._start, include_in_schema=False),
             Route(ASSETS_PATH + "/{version}/{name:path}", self._asset, include_in_schema=False),
@@ -136,12 +135,12 @@ class Page:
 
     async def _start(self, request: Request) -> Response:
         asked = _asked(request)
-        if not asked.endswith("/"):  # the root path: what is relative would lead beside it
+        if not asked.endswith("/"):  # the root path without a slash: relative links would miss it
             return _moved(f"{asked.rpartition('/')[2]}/")
         return (await self._of(START)).answer(request, _ASKED_FOR_AGAIN)
 
     async def _docs(self, request: Request) -> Response:
-        if _asked(request).endswith("/"):  # likewise, below it
+        if _asked(request).endswith("/"):  # relative links would miss it too
             return _moved(f"..{DOCS_PATH}")
         return (await self._of(DOCS)).answer(request, _ASKED_FOR_AGAIN, VIEWER_SECURITY)
 
@@ -152,30 +151,30 @@ class Page:
         name = request.path_params["name"]
         if name not in self._files:
             raise HTTPException(404)
-        # A page that an older or newer server gave, as while a fleet is updated, still works, but is not kept.
+        # Files of another version, from a server of a fleet in the middle of an update, work but are not cached.
         is_own = request.path_params["version"] == self.version
         return (await self._of(name)).answer(request, _KEPT if is_own else _ASKED_FOR_AGAIN)
 
     async def _of(self, name: str) -> Asset:
         if name not in self._assets:
-            # In a thread, and for the first who asks: to compress the viewer takes a tenth of a second.
+            # In a thread, at the first request: to compress the viewer takes a tenth of a second.
             self._assets[name] = await run_in_threadpool(Asset.of, self._files[name], Path(name).suffix)
         return self._assets[name]
 
 
 def _asked(request: Request) -> str:
-    """The path as it was asked for, of which the root path and final slashes were taken off."""
+    """Return the path as it was requested, with root path and final slashes."""
     path: bytes = request.scope["raw_path"]
     return path.decode("ascii")
 
 
 def _moved(relative: str) -> Response:
-    # Relative, since Host may say anything, and a proxy may offer the server anywhere.
+    # Relative, since the Host header may name anything, and a proxy may serve this below any path.
     return Response(status_code=307, headers={**SECURITY, "Location": relative, "Cache-Control": _ASKED_FOR_AGAIN})
 
 
 class _BrowserRoute(Route):
-    """A route for those who would rather have HTML than JSON."""
+    """A route for clients that prefer HTML to JSON."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         match, child = super().matches(scope)

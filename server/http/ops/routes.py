@@ -1,19 +1,32 @@
-"""Routes: what the service tells about itself."""
+"""Routes about the service: description, limits, health, version, scheduler and metrics."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, HTTPException, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 
-from server.http.ops.limits import ServiceLimits
-from server.http.ops.schemas import Health, Limits, Model, Readiness, Scheduler, ServiceDescription
+from server.http.ops.schemas import (
+    Artifact,
+    Health,
+    HealthResponse,
+    Limits,
+    Model,
+    Readiness,
+    Scheduler,
+    ServiceDescription,
+    ServiceLimits,
+    VersionResponse,
+)
 from server.http.services import InjectedServices
 from server.restore.pipeline import Status
 
 OPENMETRICS = "application/openmetrics-text"
 
 router = APIRouter()
+health_router = APIRouter(prefix="/v1", tags=["health"])
+"""Health and version at the paths of NVIDIA's microservices (NIM)."""
+_NOT_READY: dict[int | str, dict[str, Any]] = {503: {"model": HealthResponse, "description": "Not ready."}}
 
 
 @router.get("/", summary="What this service is")
@@ -39,14 +52,14 @@ async def describe(services: InjectedServices, response: Response) -> ServiceDes
 
 @router.get("/v1/limits", summary="Every limit on a request")
 async def limits(services: InjectedServices) -> ServiceLimits:
-    """Bytes, pixels, sides, formats, tiles and qualities: what an upload and its options may be."""
+    """The limits on uploads and their options: bytes, pixels, sides, formats, tiles and qualities."""
     info = services.restorer.info
     return ServiceLimits.of(services.settings, None if info is None else info.size_multiple)
 
 
 @router.get("/healthz", summary="Liveness")
 async def healthz() -> Health:
-    """The process lives, ready or not."""
+    """200 as long as the process answers, ready or not."""
     return Health()
 
 
@@ -57,7 +70,7 @@ async def healthz() -> Health:
     responses={503: {"model": Readiness, "description": "Starting, draining, the backend or the jobs' disk is lost."}},
 )
 async def readyz(services: InjectedServices, response: Response) -> Readiness:
-    """200 while restorations are taken, after the warm-up and until the drain, and jobs can be stored and read."""
+    """200 while the server takes restorations (from the warm-up to the drain) and can store and read jobs."""
     refusal, status = services.refusal, services.restorer.status
     trouble = None if services.jobs is None else services.jobs.trouble
     response.status_code = 200 if refusal is None else 503
@@ -67,9 +80,9 @@ async def readyz(services: InjectedServices, response: Response) -> Readiness:
     )
 
 
-@router.get("/v1/scheduler", summary="What waits, what runs and what runs cost")
+@router.get("/v1/scheduler", summary="The state of the scheduler")
 async def scheduler(services: InjectedServices) -> Scheduler:
-    """The buckets, the backlog in predicted milliseconds, and each device with its runs and fitted costs."""
+    """The queued tiles by shape, the predicted backlog, and each device with its runs and fitted costs."""
     return Scheduler.model_validate(services.restorer.snapshot())
 
 
@@ -82,12 +95,40 @@ async def scheduler(services: InjectedServices) -> Scheduler:
     },
 )
 def metrics(services: InjectedServices, accept: Annotated[str, Header(include_in_schema=False)] = "") -> Response:
-    """Every series in the Prometheus text format, or in OpenMetrics where Accept names it: that has the exemplars."""
+    """All series in the Prometheus text format, or with exemplars in OpenMetrics if Accept names it."""
     if services.settings.http.metrics_port is not None:
         raise HTTPException(404)
-    # In a thread of the framework's: drivers of GPUs are asked, and may take their time.
+    # Not async, so it runs in a thread: it queries GPU drivers, which may be slow.
     registry = services.metrics.registry
     if OPENMETRICS in accept:
         page = openmetrics.generate_latest(registry)  # type: ignore[no-untyped-call]
         return Response(page, media_type=openmetrics.CONTENT_TYPE_LATEST)
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+
+@health_router.get("/health/live", summary="Liveness")
+async def live() -> HealthResponse:
+    """As `/healthz`."""
+    return HealthResponse(message="Service is live.", status="live")
+
+
+@health_router.get("/health/ready", summary="Readiness", responses=_NOT_READY)
+async def ready(services: InjectedServices, response: Response) -> HealthResponse:
+    """As `/readyz`."""
+    if (refusal := services.refusal) is None:
+        return HealthResponse(message="Service is ready.", status="ready")
+    response.status_code = 503
+    return HealthResponse(message=refusal.detail, status="not ready")
+
+
+@health_router.get("/version", summary="Package, artifact, backend and device")
+async def version(services: InjectedServices) -> VersionResponse:
+    """What to quote in a bug report, and to compare deployments by."""
+    info, backend = services.restorer.info, services.settings.backend
+    return VersionResponse(
+        version=services.version,
+        backend=backend.backend,
+        devices=list(backend.device_names),
+        device=info and info.device,
+        artifact=info and Artifact(name=info.artifact, sha256=info.model_hash, precision=info.precision),
+    )

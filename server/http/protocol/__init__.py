@@ -1,1 +1,1 @@
-"""The HTTP/1.1 connection below ASGI: bounds, write coalescing and early refusals."""
+"""The HTTP/1.1 connection below ASGI: bounds, writes and early refusals."""

@@ -1,4 +1,4 @@
-"""Protocol: uvicorn's HTTP/1.1 protocol, whose answers leave in one write and whose requests have bounds."""
+"""Connection: uvicorn's HTTP/1.1 protocol with bounds on requests, and answers in one write."""
 
 import asyncio
 import http
@@ -13,20 +13,18 @@ from server.errors.memory import NO_MEMORY, is_memory_short
 from server.http.middleware.privacy import kept_private
 from server.http.protocol.plain_parser import PlainParser
 
-# What proxies send at most, with room. The parser itself would collect headers, trailers or a URL without end.
+# More than proxies send. The parser itself would collect headers, trailers or a URL without limit.
 MAX_HEAD_BYTES = 64 * 1024
-# An answer that waits in the buffers and shrinks by nothing in this time has nobody who reads it.
+# If a buffered answer does not shrink in this time, its client is not reading.
 UNREAD_S = 60.0
 _HEADERS = "".join(f"{name.decode()}: {value.decode()}\r\n" for name, value in kept_private(()))
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Bounds what uvicorn leaves open: the size of a head, the time it takes, and an answer that nobody reads.
+    """Adds bounds that uvicorn lacks: on the size of a head, on its duration, and on answers that nobody reads.
 
-    Requests that ask for another protocol are answered in this one.
-
-    uvicorn writes head and body of an answer one after the other: two system calls, and two wake-ups of the client. The
-    transport here joins them.
+    Requests for an upgrade to another protocol are answered in this one. uvicorn writes head and body of an answer
+    separately: two system calls, and two wake-ups of the client. The transport here joins them.
     """
 
     _head_timer: asyncio.TimerHandle | None = None
@@ -35,20 +33,20 @@ class BoundedProtocol(HttpToolsProtocol):
     _in_head = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Put the transport behind one that joins the two."""
+        """Wrap the transport in one that joins head and body."""
         super().connection_made(cast(asyncio.Transport, _Joining(cast(asyncio.Transport, transport), self.loop)))
         self.parser = PlainParser(self)
         self._watch_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clocks."""
+        """Stop the timers."""
         for timer in (self._head_timer, self._unread_timer):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Count what is neither body nor the head of a request that is whole: it belongs to one that has no end."""
+        """Count the bytes of a head, or of trailers, that has not ended."""
         self._bare_bytes += len(data)
         super().data_received(data)
         if self._bare_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
@@ -57,42 +55,42 @@ class BoundedProtocol(HttpToolsProtocol):
             self._watch_head()
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """Note that a head begins."""
         self._in_head = True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """The head of a request is whole."""
-        if self.parser.should_upgrade():  # it comes again, without that
+        """Pass on the request, once its head is whole."""
+        if self.parser.should_upgrade():  # the head is parsed again without Upgrade
             return
         self._in_head, self._bare_bytes = False, 0
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """The last of its body came."""
+        """Pass on the end of the body."""
         if not self.parser.should_upgrade():
             super().on_message_complete()
 
     def on_body(self, body: bytes) -> None:
-        """A part of its body came."""
+        """Pass on a part of the body."""
         self._bare_bytes = 0
         super().on_body(body)
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP in the form of all other errors; 503 where it was not read for want of memory."""
+        """Answer invalid HTTP in the form of all other errors; 503 if memory was short."""
         if is_memory_short(sys.exception()):
             self._refuse(503, NO_MEMORY)
         else:
             self._refuse(400, "What came is no HTTP request.")
 
     def pause_writing(self) -> None:
-        """The buffers of the connection are full: from here on its reader is watched."""
+        """Watch the reader from now on: the buffers of the connection are full."""
         super().pause_writing()
         if self._unread_timer is None:
             self._watch_reader()
 
     def _watch_head(self) -> None:
-        # No constant of its own: a head may take as long as a connection may lie idle.
+        # A head may take as long as a connection may be idle.
         if self._head_timer is not None:
             self._head_timer.cancel()
         self._head_timer = self.loop.call_later(self.timeout_keep_alive, self._head_is_late) if self._in_head else None
@@ -100,7 +98,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _head_is_late(self) -> None:
         if self.transport.is_closing():
             return
-        if self.cycle is not None and not self.cycle.response_complete:  # the next request waits for its turn
+        if self.cycle is not None and not self.cycle.response_complete:  # a pipelined request waits for its turn
             self._watch_head()
         elif self.headers is not None:  # a request has begun
             self._refuse(408, f"The headers of a request must come within {self.timeout_keep_alive:g} seconds.")
@@ -116,7 +114,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._unread_timer = self.loop.call_later(UNREAD_S, self._watch_reader, waiting)
 
     def _refuse(self, status: int, detail: str) -> None:
-        # Not by way of the request context: there is no request yet, or none that can be answered.
+        # Without the request context: there is no request yet, or none that can be answered.
         if self.pipeline or (self.cycle is not None and self.cycle.response_started != self.cycle.response_complete):
             self.transport.abort()  # in the middle of another answer
             return
@@ -133,7 +131,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 class _Joining:
-    """A transport that holds the head of an answer back until its body comes, or the loop's next turn."""
+    """A transport that delays the head of an answer until its body is written, or to the loop's next turn."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport

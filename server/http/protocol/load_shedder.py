@@ -1,4 +1,4 @@
-"""Load shedding: restorations that there is no room for are refused before they become requests of the application."""
+"""Load shedding: refuses restorations before they become requests of the application, while there is no room."""
 
 import asyncio
 import json
@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 
 from server.errors import QueueFull
-from server.http import error_responses
+from server.errors.problem import problem_of, retry_after
 from server.http.middleware.request_context import request_id_of
 from server.metrics import Metrics
 from server.restore.pipeline import Restorer
@@ -15,11 +15,11 @@ from server.scheduling.admission.wait_bound import MIN_RETRY_AFTER_S
 
 log = logging.getLogger(__name__)
 
-# As often one line says how many were refused: a line for each would cost more than the refusal.
+# The interval at which one line of the log counts the refusals: a line each would cost more than the refusal.
 REPORT_S = 1.0
-# The loop is not to be kept busy for longer by what came at once, nor for this share of the bound on the backlog.
+# Requests that arrive at once may keep the loop busy for this long, and for this share of the bound on the backlog.
 LONGEST_TURN_S, TURN_SHARE = 0.5, 0.25
-# Turns with fewer are about something else; what a request takes of them is averaged over about so many.
+# Only turns with this many requests tell what one takes; it is averaged over about this many turns.
 TELLING_REQUESTS, RECENT_TURNS = 16, 4
 _HEAD = (
     b"HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/problem+json\r\ncontent-length: %d\r\n"
@@ -29,12 +29,12 @@ _HEAD = (
 
 
 class LoadShedder:
-    """Answers for a protocol while there is no room for an image of the usual size.
+    """Refuses restorations while there is no room for an image of the usual size.
 
-    The route would say the same at ten times the cost, and a server that is sent more than it can even refuse has no
-    time left for what it admitted. There is no room while what was admitted fills the backlog, or while more requests
-    have come than the loop can read in a moment: those of a burst are counted for the two turns of the loop until they
-    are in the queue. Belongs to the event loop.
+    The route would refuse them at ten times the cost, and a server that receives more than it can even refuse has no
+    time left for what it admitted. There is no room while admitted work fills the backlog, or while more requests have
+    arrived than the loop can read in a moment: the requests of a burst are counted for the two turns of the loop until
+    they hold tickets. Belongs to the event loop.
     """
 
     def __init__(self, restorer: Restorer, metrics: Metrics) -> None:
@@ -47,7 +47,7 @@ class LoadShedder:
         self._refused = 0
 
     def refusal(self, headers: Iterable[tuple[bytes, bytes]], upload_bytes: int) -> bytes | None:
-        """The whole answer to one more restoration; None if it may pass, and is then counted."""
+        """Return the whole answer to a refused restoration; None for one that may pass, which is counted."""
         began = time.perf_counter()
         try:
             self._check(upload_bytes)
@@ -81,8 +81,8 @@ class LoadShedder:
         if not self._refused:
             asyncio.get_running_loop().call_later(REPORT_S, self._report)
         self._refused += 1
-        seconds = error_responses.retry_after(error)
-        content = json.dumps(error_responses.problem_of(error, f"urn:promptir:request:{request_id}")).encode()
+        seconds = retry_after(error)
+        content = json.dumps(problem_of(error, f"urn:promptir:request:{request_id}")).encode()
         return _HEAD % (len(content), seconds, request_id.encode(), (time.perf_counter() - began) * 1e3) + content
 
     def _report(self) -> None:

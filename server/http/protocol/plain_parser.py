@@ -1,4 +1,4 @@
-"""Plain parser: httptools' parser of requests, which ignores the header Upgrade."""
+"""Plain parser: httptools' request parser without upgrades."""
 
 from collections.abc import Iterable
 from typing import Protocol
@@ -10,7 +10,7 @@ _OF_AN_UPGRADE = (b"upgrade", b"http2-settings")
 
 
 class ParsedHead(Protocol):
-    """What a parser calls, and what it has gathered of the head of a request."""
+    """What a parser needs of its protocol: the head of the request as collected so far."""
 
     parser: HttpRequestParser
     url: bytes
@@ -19,20 +19,20 @@ class ParsedHead(Protocol):
 
 
 class PlainParser(HttpRequestParser):
-    """Reads a request that asks for another protocol as if it did not: RFC 9110, section 7.8, lets a server.
+    """Reads a request for an upgrade as if it had no Upgrade header, which RFC 9110, section 7.8, allows.
 
-    httptools ends such a request with its head, and would parse its body as the next request. The head is therefore
-    parsed again without Upgrade. The callbacks must do nothing while `should_upgrade()` is true.
+    httptools ends such a request after its head, and would parse its body as the next request. So the head is parsed
+    again without Upgrade. The callbacks must do nothing while `should_upgrade()` is true.
     """
 
     def __init__(self, protocol: ParsedHead) -> None:
         super().__init__(protocol)
         self._protocol = protocol
-        # As uvicorn sets its own: to answer a request that has closed the connection, whatever follows it.
+        # As uvicorn does: a request with `Connection: close` is answered, whatever follows it.
         self.set_dangerous_leniencies(lenient_data_after_close=True)
 
     def feed_data(self, data: bytes) -> None:  # type: ignore[override] # uvicorn gives it nothing else
-        """Parse more bytes. Raises HttpParserError for what is no HTTP, and for CONNECT: what follows is not HTTP."""
+        """Parse more bytes. Raises HttpParserError for invalid HTTP, and for CONNECT, after which no HTTP follows."""
         parser = self
         while True:
             try:
@@ -43,7 +43,7 @@ class PlainParser(HttpRequestParser):
                     raise HttpParserError("this server is no proxy") from None
                 (end,) = upgrade.args
                 data = parser._head() + data[end:]
-                # A parser is at its end after a request that closes the connection.
+                # A parser cannot continue after a request that closes the connection.
                 parser = self._protocol.parser = PlainParser(self._protocol)
 
     def _head(self) -> bytes:

@@ -1,17 +1,18 @@
-"""Shedding protocol: the connection that refuses restorations at their head while there is room for none."""
+"""Shedding protocol: a connection that refuses restorations at their head while there is no room."""
 
 from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from server.http.body.body import declared_bytes
+from server.http.body.refusal import DROPPED_BYTES
 from server.http.protocol.connection import BoundedProtocol
 from server.http.protocol.load_shedder import LoadShedder
-from server.http.restore.route import DROPPED_BYTES, PATH
+from server.http.restore.route import PATH
 
 
 class _Refused:
-    """Stands where uvicorn has the exchange that goes on: this one has its answer."""
+    """Stands in for uvicorn's current exchange: this one has its answer already."""
 
     response_started = response_complete = True
 
@@ -27,10 +28,10 @@ REFUSED = cast(RequestResponseCycle, _Refused())
 
 
 class SheddingProtocol(BoundedProtocol):
-    """Asks a `LoadShedder` at the head of each restoration; what it refuses costs no task, and no line in the log.
+    """Asks a `LoadShedder` at the head of each restoration; a refusal costs no task, and no line in the log.
 
-    The body of a refused request is dropped as it comes, and the connection serves on. Larger bodies than the server
-    would drop, and clients that ask before they send one, are answered by the route.
+    The body of a refused request is dropped as it arrives, and the connection stays open. Requests with larger bodies,
+    and clients that send `Expect: 100-continue`, are answered by the route.
     """
 
     _dropping = False
@@ -41,7 +42,7 @@ class SheddingProtocol(BoundedProtocol):
         self._targets = (PATH.encode(), (public_root + PATH).encode())
 
     def on_headers_complete(self) -> None:
-        """The head of a request is whole."""
+        """Refuse a restoration for which there is no room, once its head is whole."""
         answer = self._refusal()
         if answer is None:
             super().on_headers_complete()
@@ -51,7 +52,7 @@ class SheddingProtocol(BoundedProtocol):
         self.transport.writelines([answer])
 
     def on_message_complete(self) -> None:
-        """The last of its body came."""
+        """End a request, refused or not, at the end of its body."""
         super().on_message_complete()
         if self._dropping:
             self._dropping = self._in_head = False
@@ -71,7 +72,7 @@ class SheddingProtocol(BoundedProtocol):
             and parser.get_http_version() == "1.1"
             and parser.should_keep_alive()
             and not parser.should_upgrade()
-            and not self.flow.write_paused  # who does not read its refusals gets no more of them
+            and not self.flow.write_paused  # a client that does not read its refusals gets no more of them
             and not self.pipeline
             and (self.cycle is None or self.cycle.response_complete)
         )

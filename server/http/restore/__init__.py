@@ -1,1 +1,1 @@
-"""POST /restore: its route, options, answers and OpenAPI part."""
+"""`POST /restore`: route, options, answers and OpenAPI part."""

@@ -1,4 +1,4 @@
-"""Accept: which kind of answer a client would rather have (RFC 9110, section 12.5.1)."""
+"""Accept: which media type a client prefers (RFC 9110, section 12.5.1)."""
 
 from collections.abc import Iterable
 
@@ -6,7 +6,7 @@ _MOST_RANGES = 64
 
 
 class Accept:
-    """The media ranges of an Accept header, each with its weight; without a header everything is wanted alike."""
+    """The media ranges of an Accept header with their weights; without a header all types are equally welcome."""
 
     def __init__(self, header: str | None) -> None:
         self._weights: dict[str, float] = {}
@@ -20,18 +20,18 @@ class Accept:
         return not self._weights
 
     def names(self, media_type: str) -> bool:
-        """Whether a type is wanted by its own name."""
+        """Whether a type is listed by its own name, with a positive weight."""
         return self._weights.get(media_type, 0.0) > 0
 
     def weight(self, media_type: str) -> float:
-        """0..1 by the most specific range that covers the type."""
+        """Return the weight of a type, 0..1, by the most specific range that covers it."""
         if self.is_empty:
             return 1.0
         ranges = (media_type, f"{media_type.partition('/')[0]}/*", "*/*")
         return next((self._weights[name] for name in ranges if name in self._weights), 0.0)
 
     def best(self, offered: Iterable[str]) -> str | None:
-        """The type of the greatest weight, of equal ones the first offered; None where none is wanted."""
+        """Return the type with the greatest weight, the first of equal ones; None if none is acceptable."""
         best = max(offered, key=self.weight)
         return best if self.weight(best) > 0 else None
 

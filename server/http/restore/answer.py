@@ -1,4 +1,4 @@
-"""Answer: a restoration as HTTP gives it back."""
+"""Answer: the HTTP response to a restoration."""
 
 import base64
 import re
@@ -31,12 +31,12 @@ class Answer:
 
 
 def not_modified(tag: str) -> Answer:
-    """The client has the answer already."""
+    """Answer 304: the client has this image already."""
     return Answer(304, [(b"etag", tag.encode()), _VARY])
 
 
 def restored_answer(restored: Restored, filename: str | None, tag: str, *, as_json: bool = False) -> Answer:
-    """The image, or where it has a report the two together: as JSON, else as multipart/mixed."""
+    """Answer with the image; with a report, as JSON or as multipart/mixed."""
     media_type, content = restored.output.media_type.encode(), restored.data
     suggested = disposition(filename, restored.output).encode("latin-1")
     if restored.report is not None and as_json:
@@ -72,7 +72,7 @@ def _json(restored: Restored) -> bytes:
 
 
 def _multipart(restored: Restored, named: bytes) -> tuple[bytes, bytes]:
-    # RFC 2046, section 5.1: a boundary that no part can hold, since nobody could guess it.
+    # RFC 2046, section 5.1: no part may contain the boundary, so it is random.
     boundary = secrets.token_hex(16).encode()
     report = ReportDocument.of(restored).model_dump_json().encode()
     parts = (
@@ -86,7 +86,7 @@ def _multipart(restored: Restored, named: bytes) -> tuple[bytes, bytes]:
 
 
 def server_timing(timings: Timings) -> bytes:
-    """The stages as a W3C Server-Timing, in milliseconds; the request context adds the total."""
+    """Format the stages as W3C Server-Timing, in milliseconds; the request context adds the total."""
     return b'decode;dur=%.2f, queue;dur=%.2f, inference;dur=%.2f, encode;dur=%.2f, batch;desc="%d"' % (
         timings.decode_s * 1e3,
         timings.queue_s * 1e3,
@@ -103,9 +103,8 @@ def degradations_header(degradations: Degradations) -> bytes:
 
 
 def disposition(filename: str | None, output: OutputFormat) -> str:
-    """A Content-Disposition that suggests a name: the upload's, made safe, with the suffix of the output."""
-    """The Content-Disposition of a result, after the name of its upload."""
-    # RFC 6266: a plain ASCII name for everyone, and the true one for those who read filename*.
+    """Suggest a file name for the answer: that of the upload, made safe, with the suffix of the output."""
+    # RFC 6266: a plain ASCII name for all clients, and the exact one for those that read filename*.
     if not filename:
         return f'inline; filename="restored{output.suffix}"'
     stem = PurePosixPath(filename.replace("\\", "/")).stem[:_LONGEST_STEM]

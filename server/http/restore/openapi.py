@@ -1,4 +1,4 @@
-"""Restore document: what OpenAPI says about `POST /restore`, which no framework route answers."""
+"""The OpenAPI part of `POST /restore`, which no framework route answers."""
 
 from typing import Annotated, Any
 
@@ -15,8 +15,8 @@ from server.http.restore.route import METHOD, PATH
 from server.restore.options import Mode
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
-# Bytes come first, under the name that each generator of clients knows: many take the first type and no other, and a
-# client that was made from JSON cannot read a picture.
+# Bytes come first, under the name that every client generator knows: many generators use only the first type, and a
+# client generated for JSON could not read an image.
 IMAGES: dict[str, Any] = {
     "application/octet-stream": _BINARY,
     **{output.media_type: _BINARY for output in OutputFormat},
@@ -50,11 +50,11 @@ UPLOAD_ERRORS = (
     errors.Draining,
     errors.MemoryShort,
 )
-"""What an upload may meet wherever it goes."""
+"""The errors of an upload at any route."""
 
 DROPPED_HEADER = {
-    "description": "What the upload held beside the picture and the answer does not, such as `gain-map, motion-video`; "
-    "absent where it held nothing else.",
+    "description": "Parts of the upload that the answer lacks, such as `gain-map, motion-video`; absent if there are "
+    "none.",
     "schema": {"type": "string"},
 }
 _RESTORED: dict[int | str, dict[str, Any]] = {
@@ -96,15 +96,15 @@ _RESTORED: dict[int | str, dict[str, Any]] = {
 
 
 _DEEP = [output.file_format.name for output in OutputFormat if output.encoder.depth == 16]
-_DESCRIPTION = f"""Noise, rain or haze is found and removed; the answer has exactly the upload's width and height.
+_DESCRIPTION = f"""Finds and removes noise, rain or haze; the answer has exactly the width and height of the upload.
 
-Alpha, grey, and in {formats.listing(_DEEP, "and")} 16 bits per channel, stay as they are. Large photos are restored in
-tiles. Equal requests that are in flight run once.
+Alpha, grey, and 16 bits per channel in {formats.listing(_DEEP, "and")} are kept. Large photos are restored in tiles.
+Equal requests in flight run once.
 """
 
 
 def restore_document() -> APIRoute:
-    """A route for FastAPI's generator only; its parameters are the models that the real route checks with."""
+    """Describe the route to FastAPI's generator; its parameters are the models that the real route checks with."""
     return APIRoute(
         PATH,
         _restore,

@@ -1,4 +1,4 @@
-"""Options: what a client may ask of a restoration besides the image."""
+"""Options: the query parameters and headers of a restoration."""
 
 import difflib
 from collections.abc import Mapping
@@ -30,26 +30,26 @@ class RestoreQuery(RestoreFields):
 
     format: FormatName | SkipJsonSchema[None] = Field(
         default=None,
-        description="The kind of file of the answer; `same` is the upload's own. Unset, the Accept header chooses, "
-        "and without a preference it is PNG.",
+        description="The file format of the answer; `same` is that of the upload. By default the Accept header "
+        "decides, and without a preference it is PNG.",
     )
     report: bool = Field(
         default=False,
-        description="Answer multipart/mixed with a JSON document about the restoration before the image, or, where "
-        "Accept names application/json, JSON with the image in base64.",
+        description="Answer with multipart/mixed: a JSON report, then the image. If Accept names application/json, "
+        "answer with JSON that has the image in base64.",
     )
 
 
 class RestoreHeaders(BaseModel):
-    """The headers of a restoration that say how urgent it is, and what of it is wanted."""
+    """The headers of a restoration: deadline, priority, and the form of the answer."""
 
     model_config = ConfigDict(populate_by_name=True)
 
     deadline_ms: Annotated[int, Field(ge=1)] | SkipJsonSchema[None] = Field(  # not given, rather than the word null
         default=None,
         alias="X-Deadline-Ms",
-        description="Milliseconds from now within which the answer is worth having: refused at once where they "
-        "cannot be kept, given up where they pass in the queue.",
+        description="Milliseconds in which the answer is useful: the request is refused at once if they cannot be "
+        "met, and given up if they pass in the queue.",
     )
     priority: Literal["interactive", "batch"] = Field(
         default="interactive",
@@ -57,32 +57,32 @@ class RestoreHeaders(BaseModel):
         description="`batch` waits behind `interactive`, as do the tiles of a large photo.",
     )
     accept: str | SkipJsonSchema[None] = Field(
-        default=None, alias="Accept", description="Chooses the kind of file where `format` does not."
+        default=None, alias="Accept", description="Chooses the file format if `format` does not."
     )
     if_none_match: str | SkipJsonSchema[None] = Field(
         default=None,
         alias="If-None-Match",
-        description="Entity tags of answers at hand: 304 where the answer would be one of them.",
+        description="Entity tags of answers that the client has: 304 if the answer would be one of them.",
     )
 
 
 @dataclass(frozen=True, slots=True)
 class RequestOptions:
-    """Both, checked; `patience_s` is the deadline in seconds from the request's arrival."""
+    """All options of a request, checked; `patience_s` is the deadline in seconds from the arrival."""
 
     restore: RestoreOptions = field(default_factory=RestoreOptions)
     patience_s: float | None = None
     priority: Priority = Priority.INTERACTIVE
     if_none_match: str | None = None
     as_json: bool = False
-    """Whether a report is wanted as JSON with the image inside."""
+    """Whether the report is wanted as JSON with the image in it."""
 
 
 _DEFAULTS = RequestOptions()
 _ACCEPT = b"accept"
 _ANYTHING = b"*/*"
 _HEADERS = {field.alias.lower().encode(): field.alias for field in RestoreHeaders.model_fields.values() if field.alias}
-# Of a query that a stranger wrote: so many are named, and so much of each.
+# How many unknown parameters an error names, and how much of each name.
 _MOST_UNKNOWN, _LONGEST_NAME = 5, 40
 _PRIORITIES = {"interactive": Priority.INTERACTIVE, "batch": Priority.BATCH}
 
@@ -123,7 +123,7 @@ def _unknown(name: str) -> dict[str, str]:
 
 
 def invalid_parameters(faults: list[dict[str, str]]) -> InvalidRequest:
-    """The error that names bad parameters, each with where it is (`in`), its `name` and a `message`."""
+    """Return the error that lists bad parameters: where each is (`in`), its `name` and a `message`."""
     detail = "; ".join(f"{fault['in']} parameter {fault['name']}: {fault['message']}" for fault in faults)
     return InvalidRequest(detail, errors=faults)
 
@@ -150,6 +150,6 @@ def _checked(kind: type[Model], given: Any, where: str, faults: list[dict[str, s
         faults += [
             {"in": where, "name": str(fault["loc"][0]), "message": fault["msg"]}
             for fault in error.errors()
-            if fault["type"] != "none_required"  # the other half of an optional parameter
+            if fault["type"] != "none_required"  # the None half of an optional parameter
         ]
         return None

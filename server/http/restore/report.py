@@ -1,4 +1,4 @@
-"""Report document: what a client is told about one restoration, as JSON."""
+"""Report document: the JSON report on one restoration."""
 
 import math
 from typing import Self
@@ -13,44 +13,43 @@ class ChangeDocument(BaseModel):
 
     mean_abs: float
     max_abs: float
-    psnr_db: float | None = Field(description="Between upload and answer; null where nothing changed.")
+    psnr_db: float | None = Field(description="Between upload and answer; null if nothing changed.")
 
 
 class TimingsDocument(BaseModel):
-    """Milliseconds of each stage; of a tiled photo `queue_ms` is the wait before its first run."""
+    """Milliseconds of each stage; of a tiled photo, `queue_ms` is the wait for its first run."""
 
     decode_ms: float
     queue_ms: float
     inference_ms: float
     encode_ms: float
-    batch_size: int = Field(description="Images and tiles of its run, of several runs the largest.")
+    batch_size: int = Field(description="Images and tiles in its batch; of several, the largest.")
 
 
 class ReportDocument(BaseModel):
-    """What the network did to a photo, and how."""
+    """What the network changed in a photo, and how it was run."""
 
     width: int
     height: int
-    mode: Mode = Field(description="`tiled` where the photo ran in several pieces, which changes the answer a little.")
-    tiles: int = Field(description="Its runs: one a tile and, of several, one of the whole frame that sets their tone.")
+    mode: Mode = Field(description="`tiled` if the photo was restored in pieces, which changes the answer a little.")
+    tiles: int = Field(description="Runs: one a tile and, if there are several, one of the whole frame for their tone.")
     change: ChangeDocument
     prompt_weights: list[list[float]] | None = Field(
-        description="For each decoder level, from coarse to fine, the share of each learnt prompt: numbers without "
-        "names. Null where the artifact does not answer with them."
+        description="For each decoder level, from coarse to fine, the share of each learned prompt; prompts have no "
+        "names. Null if the artifact does not report them."
     )
     degradations: dict[str, float] | None = Field(
-        description="The probability that each degradation is in the photo; they do not exclude one another. Null "
-        "where the artifact names none."
+        description="The probability of each degradation; several may be present. Null if the artifact names none."
     )
     timings: TimingsDocument
     dropped: list[str] = Field(
         default_factory=list,
-        description="What the upload held beside the picture and the answer lacks, such as gain-map or motion-video.",
+        description="Parts of the upload that the answer lacks, such as gain-map or motion-video.",
     )
 
     @classmethod
     def of(cls, restored: Restored) -> Self:
-        """The document of a restoration that has a report."""
+        """Describe a restoration that has a report."""
         report, timings = restored.report, restored.timings
         if report is None:
             raise ValueError("no report was asked for")
@@ -79,7 +78,7 @@ class ReportDocument(BaseModel):
 
 
 class ReportWithImage(ReportDocument):
-    """The same, and the image in it."""
+    """A report with the image in it."""
 
     media_type: str
     image: str = Field(description="Base64 of the encoded image.")

@@ -1,39 +1,42 @@
 """Restore route: `POST /restore`, from the first bytes of the body to the answer."""
 
+from contextlib import ExitStack
 from functools import partial
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
-from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from server import formats
 from server.errors import PromptIRServeError
 from server.formats.header import peek, probe
 from server.http import error_responses
-from server.http.auth.caller import caller_of, charge
 from server.http.body.body import Body, UploadRoom, declared_bytes
 from server.http.body.cancellation import WhileConnected
-from server.http.body.inflated_body import as_sent
-from server.http.body.upload import read_upload
-from server.http.middleware.request_context import note_outcome
+from server.http.body.compression import as_sent
+from server.http.body.refusal import refuse
+from server.http.body.upload import Upload, read_upload
 from server.http.restore.answer import Answer, not_modified, restored_answer
-from server.http.restore.options import read_options
+from server.http.restore.options import RequestOptions, read_options
 from server.http.restore.shared_work import SharedWork
+from server.http.scope import caller_of, note_outcome
 from server.http.services import Services
 from server.imaging.entity_tag import is_listed
 from server.restore.options import Restored
+from server.restore.request import RestoreRequest
 from server.tracing import stage
 
 PATH = "/restore"
 METHOD = "POST"
-DROPPED_BYTES = 256 * 1024
-"""The server reads on and drops so much without being asked; beyond it the client is told that it may stop."""
+HOLD_S = 1.0
+"""How long the ticket of an upload that is still arriving is held. A slower one is admitted again once it is whole: a
+client that sends nothing must not keep others out, nor a device idle."""
 
 
 class RestoreRoute:
-    """An ASGI application for this one path: what a framework does for each request would cost more than the codec.
+    """An ASGI application for this one path: a framework would cost more per request than a small image's codec.
 
-    The header of the image decides as early as it can: refused by size or by load before the body is read on.
+    The first bytes of an image decide: it is refused by size or by load before the rest is read, or gets its ticket.
     """
 
     def __init__(self, services: Services) -> None:
@@ -60,70 +63,49 @@ class RestoreRoute:
             await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
             await send({"type": "http.response.body", "body": answer.content})
             return
-        # Without the error, whose traceback holds what had come of the upload, while the rest of it is dropped.
+        # Out of the except block: the traceback of the error holds the upload, while the rest of it is dropped.
         await refuse(refusal, body, scope, receive, send)
 
     async def _answer(self, scope: Scope, headers: dict[bytes, bytes], body: Body, receive: Receive) -> Answer:
-        restorer, limits = self._services.restorer, self._services.limits
+        restorer = self._services.restorer
         options = read_options(scope["query_string"], headers)
         sent = as_sent(headers, body, self.room)
         deadline = restorer.deadline_in(options.patience_s)
-        owes = caller_of(scope) is not None
+        with restorer.accepted(), ExitStack() as held:
+            held.callback(sent.release)
+            request = held.enter_context(
+                RestoreRequest(options.restore, deadline, options.priority, caller_of(scope), sent.held)
+            )
 
-        def look(start: bytes) -> bool:
-            nonlocal owes
-            size = peek(start, limits)
-            if size is not None:
-                restorer.admit(*size, options.restore, deadline, options.priority)
-                if owes:
-                    charge(scope, size[0] * size[1])
-                    owes = False
-            return size is not None
+            def look(start: bytes) -> bool:
+                size = peek(start, self._services.limits)
+                if size is not None:
+                    restorer.admit(request, *size, input_format=formats.format_of(start).name)
+                    request.charge(size[0] * size[1])
+                    if not sent.ended:
+                        request.lapse_after(HOLD_S)
+                return size is not None
 
-        with restorer.accepted():
-            try:
-                with stage("upload"):
-                    upload = await read_upload(headers, sent, look)
-                if owes:  # its size stands behind more than the first bytes
-                    header = await run_in_threadpool(probe, upload.data, limits)
-                    charge(scope, header.decoded_pixels)
-                tag = await restorer.tag(upload.data, options.restore)
-                if options.as_json:
-                    tag = f'{tag[:-1]}-json"'
-                if is_listed(tag, options.if_none_match):
-                    return not_modified(tag)
-                filename = upload.filename
-                with WhileConnected(receive):
-                    # A deadline is one client's own, so its work is too.
-                    key = (tag, options.priority) if deadline is None else object()
-                    if key in self._shared:
-                        sent.release()
-                    start = partial(
-                        restorer.restore,
-                        upload.data,
-                        options.restore,
-                        deadline=deadline,
-                        priority=options.priority,
-                        progress=lambda done, total: sent.release(),  # once it is decoded
-                    )
-                    del upload  # the work alone holds it from here on
-                    joined = self._shared.join(key, start)
-                    del start
-                    restored = await joined
-                return restored_answer(restored, filename, tag, as_json=options.as_json)
-            finally:
-                sent.release()
+            with stage("upload"):
+                upload = await read_upload(headers, sent, look)
+            if request.owes:  # the first bytes did not tell its size
+                header = await run_in_threadpool(probe, upload.data, self._services.limits)
+                request.charge(header.decoded_pixels)
+            tag = await self._tag(upload, options)
+            if is_listed(tag, options.if_none_match):
+                return not_modified(tag)
+            filename = upload.filename
+            with WhileConnected(receive):
+                # A deadline is one client's own, so its work is too.
+                key = (tag, options.priority) if deadline is None else object()
+                start = partial(restorer.restore, upload.data, request)
+                del upload  # from here on the work alone holds it, and what is reserved for it
+                held.pop_all()
+                joined = self._shared.join(key, start, request.close)
+                del start
+                restored = await joined
+            return restored_answer(restored, filename, tag, as_json=options.as_json)
 
-
-async def refuse(response: Response, body: Body, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer, even where the client still sends: to close on bytes that nobody read would take the answer from it."""
-    declared = body.declared_bytes
-    goes_on = declared is not None and declared <= DROPPED_BYTES and response.status_code != 408
-    if body.ended or goes_on or response.status_code == error_responses.CLIENT_CLOSED_REQUEST:
-        await response(scope, receive, send)
-        return
-    response.headers["Connection"] = "close"  # a client that reads this stops sending
-    await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})
-    await send({"type": "http.response.body", "body": response.body, "more_body": True})
-    await body.discard()
-    await send({"type": "http.response.body", "body": b""})
+    async def _tag(self, upload: Upload, options: RequestOptions) -> str:
+        tag = await self._services.restorer.tag(upload.data, options.restore)
+        return f'{tag[:-1]}-json"' if options.as_json else tag

@@ -1,4 +1,4 @@
-"""Shared work: equal requests that are in flight together are one."""
+"""Shared work: equal requests in flight run once."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Hashable
@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 class SharedWork(Generic[T]):
-    """Tasks by key, and how many wait for each; a task is cancelled when the last of them has left."""
+    """Tasks by key, with the number of waiting requests; a task is cancelled when the last of them leaves."""
 
     def __init__(self) -> None:
         self._tasks: dict[Hashable, tuple[asyncio.Task[T], list[None]]] = {}
@@ -16,13 +16,22 @@ class SharedWork(Generic[T]):
     def __contains__(self, key: Hashable) -> bool:
         return key in self._tasks
 
-    async def join(self, key: Hashable, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Wait for the work of a key, which is started if nobody has; all get its result, or its error."""
-        if key not in self._tasks:
+    async def join(
+        self, key: Hashable, start: Callable[[], Coroutine[Any, Any, T]], close: Callable[[], None] = lambda: None
+    ) -> T:
+        """Wait for the work of a key, started here if it is not running; all who wait get its result, or its error.
+
+        `close` gives back what the caller holds for the work: when the work has ended, however it ended, or at once if
+        it is running already.
+        """
+        if key in self:
+            close()
+        else:
             task = asyncio.create_task(start())
             task.add_done_callback(lambda task: self._ended(key, task))
+            task.add_done_callback(lambda _: close())
             self._tasks[key] = task, []
-        del start  # and the upload that it holds
+        del start  # it holds the upload
         task, waiting = self._tasks[key]
         waiting.append(None)
         try:
@@ -30,14 +39,14 @@ class SharedWork(Generic[T]):
         finally:
             waiting.pop()
             if not waiting and not task.done():
-                self._tasks.pop(key, None)  # whoever comes now begins anew
+                self._tasks.pop(key, None)  # the next request for it starts anew
                 task.cancel()
-            # An error of the task would hold this frame by its traceback, and this frame the task: uploads that were
-            # refused would stay in memory until the garbage is collected.
+            # The traceback of the task's error holds this frame, and this frame would hold the task: refused uploads
+            # would stay in memory until the next garbage collection.
             del task
 
     def _ended(self, key: Hashable, task: asyncio.Task[T]) -> None:
         if key in self._tasks and self._tasks[key][0] is task:
             del self._tasks[key]
         if not task.cancelled():
-            task.exception()  # seen, even if all have left
+            task.exception()  # mark it as seen, even if nobody waits

@@ -32,7 +32,9 @@ class Admission:
         self, queue: TileQueue, devices: Mapping[str, Device], max_backlog_s: float, padded_shapes: PaddedShapes
     ) -> None:
         self.bound = WaitBound(max_backlog_s)
-        self.reserved: Counter[PaddedShape] = Counter()
+        self.reserved: dict[Priority, Counter[PaddedShape]] = {priority: Counter() for priority in Priority}
+        """Tiles that are admitted and not yet queued, by class and padded shape."""
+        self._single_pixels = self._series_pixels = 0
         self._queue = queue
         self._devices = devices
         self._pooling = Pooling(queue, self.reserved, padded_shapes)
@@ -41,10 +43,23 @@ class Admission:
         """Take note of how many tiles of a padded shape wait or are reserved by now."""
         bucket = self._queue.bucket(padded_shape)
         interactive, total = (0, 0) if bucket is None else (len(bucket.classes[0]), len(bucket))
-        total += self.reserved[padded_shape]
+        interactive += self.reserved[Priority.INTERACTIVE][padded_shape]
+        total += sum(counts[padded_shape] for counts in self.reserved.values())
         for device in self._devices.values():
             device.price(padded_shape, interactive, total)
         self._pooling.changed()
+
+    def reserve(self, padded_shape: PaddedShape, count: int, priority: Priority, *, alone: bool = False) -> None:
+        """Count `count` more tiles as backlog, or fewer if negative; `alone` for a tile that is not one of a series."""
+        counts = self.reserved[priority]
+        counts[padded_shape] += count
+        if not counts[padded_shape]:
+            del counts[padded_shape]
+        if alone:
+            self._single_pixels += count * padded_shape.pixels
+        else:
+            self._series_pixels += count * padded_shape.pixels
+        self.changed(padded_shape)
 
     def drain_s(self, priority: Priority, now: float) -> float:
         """Predicted seconds until all admitted tiles of `priority` and above are done."""
@@ -68,14 +83,14 @@ class Admission:
         if deadline is not None and deadline <= now:
             raise DeadlineExceeded("the deadline had passed before the image was queued")
         devices = self._devices.values()
+        held = self._queue.pixels + self._single_pixels
         if count is None:
-            self._check_room(padded_shape.pixels, self._queue.pixels, now)
-        else:  # what is reserved takes no memory from those who come alone
-            self._check_room(count * padded_shape.pixels, self._queue.pixels + self.owed_pixels, now)
+            self._check_room(padded_shape.pixels, held, now)
+        else:  # the tiles of a series take no room from single ones
+            self._check_room(count * padded_shape.pixels, held + self._series_pixels, now)
         bucket = self._queue.bucket(padded_shape)
         waiting = 0 if bucket is None else len(bucket.classes[0]) if priority is Priority.INTERACTIVE else len(bucket)
-        if priority is Priority.BATCH:
-            waiting += self.reserved[padded_shape]
+        waiting += sum(counts[padded_shape] for class_, counts in self.reserved.items() if class_ <= priority)
         patience = math.inf if deadline is None else deadline - now
         parts = (devices, padded_shape, waiting, priority, now, count or 1)
         seconds = promised = backlog.answered_s(*parts)
@@ -95,7 +110,7 @@ class Admission:
         devices = self._devices.values()
         if not devices or not (self._is_waited or arriving):
             return
-        self._check_room(1, self._queue.pixels, now)
+        self._check_room(1, self._queue.pixels + self._single_pixels, now)
         usual_s = backlog.usual_s(devices, arriving + 1)
         if not self.bound.allows(backlog.drain_s(devices, Priority.INTERACTIVE, now) + usual_s):
             self.bound.check(self.drain_s(Priority.INTERACTIVE, now) + usual_s, ADMITTED)
@@ -107,13 +122,8 @@ class Admission:
             self.bound.learn(tile.expected_at - tile.enqueued_at, now - tile.enqueued_at)
 
     @property
-    def owed_pixels(self) -> int:
-        """Pixels of all tiles that are still to come."""
-        return sum(count * padded_shape.pixels for padded_shape, count in self.reserved.items())
-
-    @property
     def _is_waited(self) -> bool:
-        return self._queue.tiles > 0 or self.reserved.total() > 0
+        return self._queue.tiles > 0 or any(self.reserved.values())
 
     def _check_room(self, pixels: int, held: int, now: float) -> None:
         if not self._is_waited or held + pixels <= self._queue.max_pixels:

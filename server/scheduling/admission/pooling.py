@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import NamedTuple
 
 from server.scheduling.policy.choice import LONG_RUN_S
@@ -22,9 +22,11 @@ class Pooling:
     To be used under the batcher's lock.
     """
 
-    def __init__(self, queue: TileQueue, reserved: Counter[PaddedShape], padded_shapes: PaddedShapes) -> None:
+    def __init__(
+        self, queue: TileQueue, reserved: Mapping[Priority, Counter[PaddedShape]], padded_shapes: PaddedShapes
+    ) -> None:
         self._queue = queue
-        self._owed = reserved
+        self._reserved = reserved
         self._padded_shapes = padded_shapes
         self._known: dict[tuple[str, Priority], float] = {}
 
@@ -45,15 +47,22 @@ class Pooling:
         return seconds
 
     def _waiting(self, priority: Priority) -> tuple[Waiting, Waiting]:
-        """What may share runs, of each class. What another class waits beside, or more is reserved of, counts as
-        apart."""
-        buckets = [
-            (bucket.padded_shape, len(bucket.classes[0]), len(bucket.classes[1])) for bucket in self._queue.buckets
-        ]
+        """Count the tiles of each class that may share runs.
+
+        For the batch class, padded shapes that have tiles of both classes, or reserved batch tiles, are left out.
+        """
+        buckets = self._queue.buckets
+        interactive = Counter({bucket.padded_shape: len(bucket.classes[0]) for bucket in buckets})
+        interactive += self._reserved[Priority.INTERACTIVE]  # drops those without tiles
         if priority is Priority.INTERACTIVE:
-            return {padded_shape: interactive for padded_shape, interactive, _ in buckets}, {}
-        pure = [bucket for bucket in buckets if not (bucket[1] and bucket[2]) and bucket[0] not in self._owed]
-        return {bucket[0]: bucket[1] for bucket in pure}, {bucket[0]: bucket[2] for bucket in pure}
+            return interactive, {}
+        batch = +Counter({bucket.padded_shape: len(bucket.classes[1]) for bucket in buckets})
+        apart = (interactive.keys() & batch.keys()) | self._reserved[Priority.BATCH].keys()
+        return _without(interactive, apart), _without(batch, apart)
+
+
+def _without(counts: Waiting, left_out: Set[PaddedShape]) -> Waiting:
+    return {padded_shape: count for padded_shape, count in counts.items() if padded_shape not in left_out}
 
 
 class _Part(NamedTuple):

@@ -9,7 +9,7 @@ from server.cli.restore.inputs import INPUT_SUFFIXES, OUTPUT_BY_SUFFIX
 from server.errors import UnsupportedImage
 from server.formats.base import Format
 from server.formats.output import OutputFormat
-from server.http.ops.limits import ServiceLimits
+from server.http.ops.schemas import ServiceLimits
 from server.http.restore.openapi import IMAGES, REQUEST_BODY
 from server.http.restore.options import RestoreQuery
 from server.settings import Settings

@@ -8,16 +8,16 @@ from server.grpc import wire
 from server.grpc.messages import ModelInferRequest, ModelInferResponse, ModelStreamInferResponse
 from server.open_inference.inference import Call, Outcome
 from server.open_inference.models import Datatype
-from server.open_inference.parameters import Parameters
 from server.open_inference.tensors import Shape
 from server.restore.options import Mode, Timings
+from server.restore.request import RestoreRequest
 
 
 @pytest.mark.parametrize("side", [1, 2, 7, 100, 700], ids=str)
 def test_a_raw_answer_is_what_the_library_reads(side: int) -> None:
     pixels = np.random.default_rng(side).integers(0, 256, (2, 3, side, side), np.uint8)
     shape = Shape(Datatype.UINT8, pixels.shape)
-    call = Call("promptir", "the id", shape, Parameters(), None, lambda pixels: None)
+    call = Call("promptir", "the id", shape, RestoreRequest())
     outcome = Outcome(list(pixels), Datatype.UINT8, pixels.shape, Mode.WHOLE, Timings(0, 0, 0, 0, 1))
     data = wire.answer(call, outcome, is_raw=True)
     for response in (

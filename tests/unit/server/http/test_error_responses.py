@@ -4,7 +4,8 @@ import pytest
 
 from server import errors
 from server.errors import PromptIRServeError
-from server.http.error_responses import MEDIA_TYPE, openapi_responses, status_of
+from server.errors.problem import status_of
+from server.http.error_responses import MEDIA_TYPE, openapi_responses
 
 
 def tree(kind: type[PromptIRServeError]) -> list[type[PromptIRServeError]]:

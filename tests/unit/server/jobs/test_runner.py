@@ -27,8 +27,9 @@ from server.jobs.runner import CONCURRENT, LONGEST_PAUSE_S, MOST_STARTS, Runner
 from server.jobs.store import Store
 from server.jobs.store_thread import StoreThread
 from server.metrics import Metrics
-from server.restore.options import Mode, Progress, Restored, RestoreOptions, Timings
+from server.restore.options import Mode, Progress, Restored, Timings
 from server.restore.pipeline import Status
+from server.restore.request import RestoreRequest
 from server.scheduling.queue.tile import Priority
 
 NewOrder = Callable[..., Order]
@@ -67,17 +68,9 @@ class Restorations:
     def deadline_in(self, patience_s: float | None) -> float | None:
         return patience_s
 
-    async def restore(
-        self,
-        data: bytes,
-        options: RestoreOptions,
-        *,
-        deadline: float | None = None,
-        priority: Priority = Priority.INTERACTIVE,
-        progress: Progress | None = None,
-    ) -> Restored:
+    async def restore(self, data: bytes, request: RestoreRequest, progress: Progress | None = None) -> Restored:
         assert progress is not None
-        self.calls.append(call := Call(data, deadline, priority, progress))
+        self.calls.append(call := Call(data, request.deadline, request.priority, progress))
         try:
             result = await call.answer
         except asyncio.CancelledError:

@@ -21,7 +21,7 @@ from server.metrics import Metrics
 from server.restore.options import Restored, RestoreOptions
 from server.restore.photo import Photo
 from server.restore.pipeline import Restorer, Status
-from server.scheduling.queue.tile import Priority
+from server.restore.request import RestoreRequest
 from server.settings import Settings
 
 SETTINGS = Settings()
@@ -85,7 +85,7 @@ def test_an_image_comes_back_in_its_size_with_its_pixels_and_its_timings() -> No
     async def scene(restorer: Restorer) -> None:
         await restorer.start()
         with restorer.accepted():
-            restored = await restorer.restore(png(13, 250), RestoreOptions())
+            restored = await restorer.restore(png(13, 250), RestoreRequest())
         assert (restored.width, restored.height) == (250, 13)
         source = cv2.imdecode(np.frombuffer(png(13, 250), np.uint8), cv2.IMREAD_UNCHANGED)
         result = cv2.imdecode(np.frombuffer(restored.data, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -106,11 +106,11 @@ def test_large_images_beyond_the_room_are_refused_before_they_are_decoded_and_th
         await restorer.start()
         restorer._decoded = DecodedRoom(50 * 2**20)
         backend.gate.clear()
-        first = asyncio.create_task(restorer.restore(large, RestoreOptions()))
+        first = asyncio.create_task(restorer.restore(large, RestoreRequest()))
         while not restorer._decoded.held_bytes:  # noqa: ASYNC110 - there is nothing to be told by
             await asyncio.sleep(0.001)
         with pytest.raises(QueueFull, match="decoded"):
-            await restorer.restore(large, RestoreOptions())
+            await restorer.restore(large, RestoreRequest())
         backend.gate.set()
         assert (await first).width == 3000
         assert restorer._decoded.held_bytes == 0
@@ -131,9 +131,9 @@ def test_a_shortage_of_memory_under_way_is_a_refusal_and_nothing_is_held_after_i
             patch.setattr(Photo, "cut", cut)
             for size in ((16, 16), (300, 300), (2000, 2000)):
                 with pytest.raises(MemoryShort):
-                    await restorer.restore(png(*size), RestoreOptions())
+                    await restorer.restore(png(*size), RestoreRequest())
         assert restorer._decoded.held_bytes == 0
-        assert (await restorer.restore(png(16, 16), RestoreOptions())).width == 16
+        assert (await restorer.restore(png(16, 16), RestoreRequest())).width == 16
 
     play(scene)
 
@@ -153,9 +153,9 @@ def test_a_backend_that_has_no_memory_is_a_refusal_too() -> None:
         await restorer.start()
         backend.is_short = True
         with pytest.raises(MemoryShort):
-            await restorer.restore(png(16, 16), RestoreOptions())
+            await restorer.restore(png(16, 16), RestoreRequest())
         with pytest.raises(MemoryShort):
-            await restorer.restore_frames(np.zeros((1, 3, 16, 16), np.float32), RestoreOptions())
+            await restorer.restore_frames(np.zeros((1, 3, 16, 16), np.float32), RestoreRequest())
 
     play(scene, backend)
 
@@ -193,7 +193,7 @@ def test_what_was_accepted_before_a_drain_is_restored() -> None:
         with restorer.accepted():
             restorer.drain()  # while the upload is still being read
             assert restorer.active == 1
-            restored = await restorer.restore(png(8, 8), RestoreOptions())
+            restored = await restorer.restore(png(8, 8), RestoreRequest())
         assert restored.width == 8
         assert restorer.active == 0
 
@@ -207,7 +207,7 @@ def test_a_bad_image_reaches_no_backend_and_leaves_nothing_active() -> None:
         await restorer.start()
         backend.running.clear()
         with pytest.raises(InvalidImage), restorer.accepted():
-            await restorer.restore(b"no image", RestoreOptions())
+            await restorer.restore(b"no image", RestoreRequest())
         assert restorer.active == 0
         assert not backend.running.is_set()
 
@@ -227,9 +227,9 @@ def test_cancelling_a_restoration_that_waits_takes_its_job_out_of_the_queue() ->
         await restorer.start()
         backend.gate.clear()
         backend.running.clear()
-        first = asyncio.create_task(restorer.restore(png(8, 8), RestoreOptions()))
+        first = asyncio.create_task(restorer.restore(png(8, 8), RestoreRequest()))
         await asyncio.to_thread(backend.running.wait)
-        second = asyncio.create_task(restorer.restore(png(8, 8), RestoreOptions()))
+        second = asyncio.create_task(restorer.restore(png(8, 8), RestoreRequest()))
         await until_one_waits(metrics)
         second.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -252,16 +252,16 @@ def test_an_image_that_is_refused_for_load_is_not_decoded() -> None:
         await restorer.start()
         backend.gate.clear()
         backend.running.clear()
-        first = asyncio.create_task(restorer.restore(png(64, 64), RestoreOptions()))
+        first = asyncio.create_task(restorer.restore(png(64, 64), RestoreRequest()))
         await asyncio.to_thread(backend.running.wait)
-        second = asyncio.create_task(restorer.restore(png(64, 64), RestoreOptions()))
+        second = asyncio.create_task(restorer.restore(png(64, 64), RestoreRequest()))
         await until_one_waits(metrics)
         with pytest.raises(QueueFull):
-            await restorer.restore(bytes(damaged), RestoreOptions())
+            await restorer.restore(bytes(damaged), RestoreRequest())
         backend.gate.set()
         await asyncio.gather(first, second)
         with pytest.raises(InvalidImage):
-            await restorer.restore(bytes(damaged), RestoreOptions())
+            await restorer.restore(bytes(damaged), RestoreRequest())
 
     registry = play(scene, backend, metrics, Settings.from_environment({"max_queued_pixels": 64 * 64})).registry
     assert registry.get_sample_value("promptir_refusals_total", {"reason": "queue-full"}) == 1
@@ -298,10 +298,12 @@ def test_progress_is_told_from_the_decoded_photo_to_the_last_tile() -> None:
 
     async def scene(restorer: Restorer) -> None:
         await restorer.start()
-        restored = await restorer.restore(png(300, 200), TILED, progress=lambda done, total: told.append((done, total)))
+        restored = await restorer.restore(
+            png(300, 200), RestoreRequest(TILED), progress=lambda done, total: told.append((done, total))
+        )
         assert (restored.mode, restored.tiles) == ("tiled", len(told) - 1)
         assert told == [(done, restored.tiles) for done in range(restored.tiles + 1)]
-        await restorer.restore(png(30, 20), RestoreOptions(), progress=lambda done, total: told.append((done, total)))
+        await restorer.restore(png(30, 20), RestoreRequest(), progress=lambda done, total: told.append((done, total)))
         assert told[-2:] == [(0, 1), (1, 1)]
 
     play(scene)
@@ -315,7 +317,7 @@ def test_a_guide_that_fails_fails_its_photo_once() -> None:
         await restorer.start()
         backend.runs = 0
         with pytest.raises(BackendError, match="this run failed"):
-            await restorer.restore(png(400, 400), TILED)
+            await restorer.restore(png(400, 400), RestoreRequest(TILED))
         assert metrics.registry.get_sample_value("promptir_queue_tiles") == 0
         assert restorer.snapshot().backlog_ms < 1000
 
@@ -330,10 +332,10 @@ def test_one_failed_tile_fails_its_photo_once_and_takes_the_others_out_of_the_qu
         await restorer.start()
         backend.runs = 0
         with pytest.raises(BackendError, match="this run failed"):
-            await restorer.restore(png(400, 400), TILED)
+            await restorer.restore(png(400, 400), RestoreRequest(TILED))
         assert metrics.registry.get_sample_value("promptir_queue_tiles") == 0
         assert restorer.snapshot().backlog_ms < 1000
-        assert (await restorer.restore(png(8, 8), RestoreOptions())).width == 8
+        assert (await restorer.restore(png(8, 8), RestoreRequest())).width == 8
 
     play(scene, backend, metrics)
 
@@ -346,7 +348,7 @@ def test_cancelling_a_photo_takes_all_its_tiles_out_of_the_queue() -> None:
         await restorer.start()
         backend.gate.clear()
         backend.running.clear()
-        photo = asyncio.create_task(restorer.restore(png(600, 600), TILED))
+        photo = asyncio.create_task(restorer.restore(png(600, 600), RestoreRequest(TILED)))
         await asyncio.to_thread(backend.running.wait)
         await until_one_waits(metrics)
         photo.cancel()
@@ -366,18 +368,20 @@ def test_images_that_the_codecs_have_no_time_for_are_refused_before_they_are_dec
     async def scene(restorer: Restorer) -> None:
         await restorer.start()
         for _ in range(2):
-            await restorer.restore(png(300, 300), slow_to_write)
+            await restorer.restore(png(300, 300), RestoreRequest(slow_to_write))
         began = time.monotonic()
         ends = await asyncio.gather(
-            *(restorer.restore(png(300, 300), slow_to_write) for _ in range(count)), return_exceptions=True
+            *(restorer.restore(png(300, 300), RestoreRequest(slow_to_write)) for _ in range(count)),
+            return_exceptions=True,
         )
         refused = [end for end in ends if isinstance(end, QueueFull)]
         assert 0 < len(refused) < count
         assert all("reading and writing" in end.detail and end.retry_after_s >= 1 for end in refused)
         assert len(ends) - len(refused) == sum(isinstance(end, Restored) for end in ends)
         assert time.monotonic() - began < 20 * bound_s
-        restorer.admit(300, 300, slow_to_write, None, Priority.INTERACTIVE)  # what is done is no longer counted
-        restorer.admit(64, 64, slow_to_write, None, Priority.INTERACTIVE)
+        for side in (300, 64):  # finished images are no longer counted
+            with RestoreRequest(slow_to_write) as request:
+                restorer.admit(request, side, side, input_format="PNG")
 
     metrics = play(scene, SimulatedBackend(base_ms=0, ms_per_megapixel=0, max_batch=8), settings=settings)
     refusals = metrics.registry.get_sample_value("promptir_refusals_total", {"reason": "queue-full"})

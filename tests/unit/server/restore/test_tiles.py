@@ -17,6 +17,7 @@ from server.imaging import tiling
 from server.metrics import Metrics
 from server.restore.options import Restored, RestoreOptions
 from server.restore.pipeline import Restorer
+from server.restore.request import RestoreRequest
 from server.settings import Settings
 
 TILED = RestoreOptions(tile=64, overlap=16)
@@ -68,8 +69,8 @@ def pixels_of(restored: Restored) -> np.ndarray:
 @pytest.mark.parametrize("strength", [0.5, 1.0])
 def test_a_photo_in_tiles_is_in_the_tone_of_its_whole_frame(dtype: type, strength: float) -> None:
     async def scene(restorer: Restorer) -> None:
-        whole = await restorer.restore(ramp(dtype), RestoreOptions(strength=strength))
-        tiled = await restorer.restore(ramp(dtype), replace(TILED, strength=strength))
+        whole = await restorer.restore(ramp(dtype), RestoreRequest(RestoreOptions(strength=strength)))
+        tiled = await restorer.restore(ramp(dtype), RestoreRequest(replace(TILED, strength=strength)))
         np.testing.assert_allclose(pixels_of(tiled), pixels_of(whole), atol=1.5 / 255)
         if dtype is np.uint16:
             assert len(np.unique(pixels_of(tiled))) > 256
@@ -82,7 +83,7 @@ def test_without_the_guide_the_tone_of_each_tile_is_its_own_and_no_run_is_added(
 
     async def scene(restorer: Restorer) -> None:
         backend.images = 0
-        tiled = await restorer.restore(ramp(), TILED)
+        tiled = await restorer.restore(ramp(), RestoreRequest(TILED))
         assert tiled.tiles == backend.images
         assert np.ptp(pixels_of(tiled)) < 0.2  # and it would be 0.4
 
@@ -95,7 +96,9 @@ def test_the_guide_is_a_run_like_those_of_tiles() -> None:
 
     async def scene(restorer: Restorer) -> None:
         backend.images = 0
-        guided = await restorer.restore(ramp(), TILED, progress=lambda done, total: told.append((done, total)))
+        guided = await restorer.restore(
+            ramp(), RestoreRequest(TILED), progress=lambda done, total: told.append((done, total))
+        )
         assert guided.tiles == backend.images == told[-1][0] == told[-1][1]
         assert len(tiling.plan(200, 400, 8, tile=64, overlap=16)) == guided.tiles - 1
 
@@ -124,7 +127,7 @@ def test_a_photo_that_is_cancelled_in_the_run_of_its_guide_leaves_nothing_behind
         backend.is_running.clear()
         options = replace(TILED, tile=256, overlap=0)  # one run holds one such tile
         photo = asyncio.create_task(
-            restorer.restore(ramp(), options, progress=lambda done, total: told.append((done, total)))
+            restorer.restore(ramp(), RestoreRequest(options), progress=lambda done, total: told.append((done, total)))
         )
         await asyncio.to_thread(backend.is_running.wait, FOREVER_S)
         photo.cancel()
@@ -133,7 +136,7 @@ def test_a_photo_that_is_cancelled_in_the_run_of_its_guide_leaves_nothing_behind
         assert told == [(0, 3)]
         backend.images = 0
         backend.is_open.set()
-        after = await restorer.restore(ramp(), options)
+        after = await restorer.restore(ramp(), RestoreRequest(options))
         assert (after.tiles, backend.images) == (3, 1 + 3)  # the run that had begun, and no tile of the cancelled photo
         assert restorer.snapshot().backlog_ms == 0
 
@@ -145,8 +148,8 @@ def test_the_frames_of_a_tensor_have_a_guide_each() -> None:
         line = np.linspace(0.3, 0.7, 400, dtype=np.float32)
         frame = np.broadcast_to(line, (3, 200, 400))
         frames = np.stack([frame, frame[:, :, ::-1]])
-        tiled = await restorer.restore_frames(frames, TILED)
-        whole = await restorer.restore_frames(frames, RestoreOptions())
+        tiled = await restorer.restore_frames(frames, RestoreRequest(TILED))
+        whole = await restorer.restore_frames(frames, RestoreRequest())
         np.testing.assert_allclose(np.stack(tiled.frames), np.stack(whole.frames), atol=1.5 / 255)
 
     play(scene, MoodyBackend())
@@ -162,7 +165,7 @@ def test_a_report_has_the_prompt_weights_of_the_whole_frame() -> None:
             return super().run(batch)
 
     async def scene(restorer: Restorer) -> None:
-        restored = await restorer.restore(ramp(), replace(TILED, report=True))
+        restored = await restorer.restore(ramp(), RestoreRequest(replace(TILED, report=True)))
         assert restored.report is not None
         assert np.all(np.equal(restored.report.prompt_weights, 1))
 

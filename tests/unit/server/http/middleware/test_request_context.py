@@ -6,7 +6,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from starlette.responses import Response
 
-from server.http.middleware.request_context import RequestContext, note_outcome
+from server.http.middleware.request_context import RequestContext
+from server.http.scope import note_outcome
 from server.metrics import Metrics
 
 

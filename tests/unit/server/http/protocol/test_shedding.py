@@ -11,9 +11,9 @@ import pytest
 from conversation import Talk
 from uvicorn.server import ServerState
 
+from server.http.body.refusal import DROPPED_BYTES
 from server.http.protocol.load_shedder import LoadShedder
 from server.http.protocol.shedding import SheddingProtocol
-from server.http.restore.route import DROPPED_BYTES
 
 REFUSAL = b"HTTP/1.1 429 Too Many Requests\r\ncontent-length: 4\r\n\r\nfull"
 SERVED = b"\r\n\r\nserved"

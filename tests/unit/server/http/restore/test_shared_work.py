@@ -99,6 +99,40 @@ def test_all_get_its_error() -> None:
     play(scene)
 
 
+def test_what_the_first_client_holds_is_closed_at_the_end_of_the_work_and_what_others_hold_at_once() -> None:
+    closed: list[str] = []
+
+    async def scene(shared: SharedWork[int], work: Work) -> None:
+        first = asyncio.create_task(shared.join("a", work, lambda: closed.append("first")))
+        second = asyncio.create_task(shared.join("a", work, lambda: closed.append("second")))
+        await turns()
+        assert closed == ["second"]
+        first.cancel()
+        await turns()
+        assert closed == ["second"]  # the work continues for the second client
+        work.end.set()
+        assert await second == 1
+        await turns()
+        assert closed == ["second", "first"]
+
+    play(scene)
+
+
+def test_what_is_held_for_work_that_is_cancelled_before_it_starts_is_closed_too() -> None:
+    closed: list[str] = []
+
+    async def scene(shared: SharedWork[int], work: Work) -> None:
+        joined = asyncio.create_task(shared.join("a", work, lambda: closed.append("first")))
+        await asyncio.sleep(0)  # the task of the work is made, and has not started
+        (task,) = asyncio.all_tasks() - {asyncio.current_task(), joined}
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await joined
+        assert (work.begun, closed) == (0, ["first"])
+
+    play(scene)
+
+
 def test_what_failed_is_released_without_a_garbage_collection() -> None:
     class Upload:
         """Something as large as a photo."""

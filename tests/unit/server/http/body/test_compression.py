@@ -11,7 +11,7 @@ import pytest
 
 from server.errors import ImageTooLarge, InvalidRequest, PromptIRServeError, QueueFull, UnsupportedEncoding
 from server.http.body.body import Body, UploadRoom
-from server.http.body.inflated_body import MOST_MEMBERS, PIECE_BYTES, InflatedBody, as_sent
+from server.http.body.compression import MOST_MEMBERS, PIECE_BYTES, InflatedBody, as_sent
 
 PLAIN = random.Random(1).randbytes(700_000) + bytes(3_000_000)
 LIMIT, ROOM = 4_000_000, 8_000_000

@@ -13,7 +13,7 @@ from server.scheduling.batcher import Batcher
 from server.scheduling.policy.device import Device
 from server.scheduling.queue.tile import Completion, PaddedShape, Priority, settle
 from server.scheduling.queue.tile_queue import TileQueue
-from server.scheduling.series import Series
+from server.scheduling.ticket import Ticket
 
 CANVAS, SMALL = PaddedShape(64, 64), PaddedShape(8, 8)
 TILE = np.zeros((3, 64, 64), np.float32)
@@ -44,9 +44,9 @@ async def turns() -> None:
 
 def test_what_is_still_to_come_is_backlog_until_it_has_come_or_is_given_up() -> None:
     async def scene(batcher: Batcher, device: Device) -> None:
-        with Series(batcher, CANVAS, 8, None) as series:
+        with Ticket(batcher, CANVAS, 8, None, Priority.BATCH) as ticket:
             assert batcher.backlog_s() == pytest.approx(8 * TILE_S)
-            tile = asyncio.create_task(series.submit(TILE))
+            tile = asyncio.create_task(ticket.submit(TILE))
             await turns()
             assert batcher.queue.tiles == 1
             assert batcher.backlog_s() == pytest.approx(8 * TILE_S)
@@ -60,12 +60,12 @@ def test_what_is_still_to_come_is_backlog_until_it_has_come_or_is_given_up() -> 
 
 def test_an_idle_server_takes_a_series_of_any_length_and_then_no_other() -> None:
     async def scene(batcher: Batcher, device: Device) -> None:
-        with Series(batcher, CANVAS, 1000, None):
+        with Ticket(batcher, CANVAS, 1000, None, Priority.BATCH):
             for count in (1000, 1):
-                with pytest.raises(QueueFull) as refusal, Series(batcher, CANVAS, count, None):
+                with pytest.raises(QueueFull) as refusal, Ticket(batcher, CANVAS, count, None, Priority.BATCH):
                     pass
                 assert refusal.value.retry_after_s > 900
-        with Series(batcher, CANVAS, 11, None):
+        with Ticket(batcher, CANVAS, 11, None, Priority.BATCH):
             pass
 
     play(scene, max_pixels=10**9)
@@ -73,8 +73,8 @@ def test_an_idle_server_takes_a_series_of_any_length_and_then_no_other() -> None
 
 def test_what_is_still_to_come_takes_room_from_other_series_only() -> None:
     async def scene(batcher: Batcher, device: Device) -> None:
-        with Series(batcher, CANVAS, 5, None):
-            with pytest.raises(QueueFull), Series(batcher, CANVAS, 2, None):
+        with Ticket(batcher, CANVAS, 5, None, Priority.BATCH):
+            with pytest.raises(QueueFull), Ticket(batcher, CANVAS, 2, None, Priority.BATCH):
                 pass
             batcher.admit(CANVAS)
 
@@ -83,8 +83,8 @@ def test_what_is_still_to_come_takes_room_from_other_series_only() -> None:
 
 def test_a_series_that_is_running_is_not_refused_its_own_tiles() -> None:
     async def scene(batcher: Batcher, device: Device) -> None:
-        with Series(batcher, CANVAS, 500, None) as series:
-            tiles = [asyncio.create_task(series.submit(TILE)) for _ in range(4)]
+        with Ticket(batcher, CANVAS, 500, None, Priority.BATCH) as ticket:
+            tiles = [asyncio.create_task(ticket.submit(TILE)) for _ in range(4)]
             await turns()
             assert batcher.queue.tiles == 4
             for tile in tiles:
@@ -96,8 +96,8 @@ def test_a_series_that_is_running_is_not_refused_its_own_tiles() -> None:
 
 def test_interactive_images_are_admitted_beside_a_series_and_run_before_its_tiles() -> None:
     async def scene(batcher: Batcher, device: Device) -> None:
-        with Series(batcher, CANVAS, 100, None) as series:
-            tiles = [asyncio.create_task(series.submit(TILE)) for _ in range(3)]
+        with Ticket(batcher, CANVAS, 100, None, Priority.BATCH) as ticket:
+            tiles = [asyncio.create_task(ticket.submit(TILE)) for _ in range(3)]
             await turns()
             running = batcher.poll(device)
             assert running is not None
@@ -118,7 +118,7 @@ def test_interactive_images_are_admitted_beside_a_series_and_run_before_its_tile
 
 def test_batch_images_wait_behind_what_is_still_to_come() -> None:
     async def scene(batcher: Batcher, device: Device) -> None:
-        with Series(batcher, CANVAS, 100, None), pytest.raises(QueueFull):
+        with Ticket(batcher, CANVAS, 100, None, Priority.BATCH), pytest.raises(QueueFull):
             batcher.admit(SMALL, priority=Priority.BATCH)
 
     play(scene)
@@ -126,9 +126,9 @@ def test_batch_images_wait_behind_what_is_still_to_come() -> None:
 
 def test_a_deadline_holds_for_the_whole_series() -> None:
     async def scene(batcher: Batcher, device: Device) -> None:
-        with Series(batcher, CANVAS, 5, 5.5):
+        with Ticket(batcher, CANVAS, 5, 5.5, Priority.BATCH):
             pass
-        with pytest.raises(DeadlineUnmet), Series(batcher, CANVAS, 6, 5.5):
+        with pytest.raises(DeadlineUnmet), Ticket(batcher, CANVAS, 6, 5.5, Priority.BATCH):
             pass
 
     play(scene)
@@ -136,11 +136,11 @@ def test_a_deadline_holds_for_the_whole_series() -> None:
 
 def test_tiles_that_come_at_once_wait_for_the_last_and_keep_their_class() -> None:
     async def scene(batcher: Batcher, device: Device) -> None:
-        with Series(batcher, SMALL, 3, None, Priority.INTERACTIVE, at_once=True) as series:
-            first = [asyncio.create_task(series.submit(np.zeros((3, 8, 8), np.float32))) for _ in range(2)]
+        with Ticket(batcher, SMALL, 3, None, Priority.INTERACTIVE, at_once=True) as ticket:
+            first = [asyncio.create_task(ticket.submit(np.zeros((3, 8, 8), np.float32))) for _ in range(2)]
             await turns()
             assert batcher.queue.tiles == 0
-            last = asyncio.create_task(series.submit(np.zeros((3, 8, 8), np.float32)))
+            last = asyncio.create_task(ticket.submit(np.zeros((3, 8, 8), np.float32)))
             await turns()
             assert batcher.queue.tiles == 3
             assert all(len(bucket.classes[Priority.INTERACTIVE]) == 3 for bucket in batcher.queue.buckets)
@@ -148,5 +148,66 @@ def test_tiles_that_come_at_once_wait_for_the_last_and_keep_their_class() -> Non
                 task.cancel()
             await asyncio.gather(*first, last, return_exceptions=True)
         assert batcher.backlog_s() == 0
+
+    play(scene)
+
+
+def test_a_single_image_holds_its_place_from_its_ticket_on_and_is_not_checked_again() -> None:
+    async def scene(batcher: Batcher, device: Device) -> None:
+        with Ticket(batcher, CANVAS) as first, Ticket(batcher, CANVAS):
+            assert batcher.backlog_s() == pytest.approx(2 * TILE_S)
+            with pytest.raises(QueueFull), Ticket(batcher, CANVAS):  # before any of them is queued
+                pass
+            tile = asyncio.create_task(first.submit(TILE))
+            await turns()
+            assert (batcher.queue.tiles, batcher.backlog_s()) == (1, pytest.approx(2 * TILE_S))
+            tile.cancel()
+            await turns()
+            assert batcher.backlog_s() == pytest.approx(TILE_S)
+        assert batcher.backlog_s() == 0
+
+    play(scene, max_backlog_s=2.5 * TILE_S)
+
+
+def test_single_images_that_are_admitted_take_up_room_before_they_are_queued() -> None:
+    async def scene(batcher: Batcher, device: Device) -> None:
+        with Ticket(batcher, CANVAS), pytest.raises(QueueFull), Ticket(batcher, CANVAS):
+            pass
+        with Ticket(batcher, CANVAS):
+            pass
+
+    play(scene, max_pixels=CANVAS.pixels)
+
+
+def test_interactive_tickets_delay_both_classes_and_batch_tickets_their_own_alone() -> None:
+    async def scene(batcher: Batcher, device: Device) -> None:
+        with Ticket(batcher, CANVAS, 5, None, Priority.BATCH):
+            batcher.admit(SMALL)
+        with Ticket(batcher, CANVAS, 5):
+            for priority in Priority:
+                with pytest.raises(QueueFull):
+                    batcher.admit(SMALL, priority=priority)
+
+    play(scene, max_backlog_s=4.0)
+
+
+def test_a_ticket_moves_to_another_padded_shape_with_its_places() -> None:
+    async def scene(batcher: Batcher, device: Device) -> None:
+        with Ticket(batcher, SMALL) as ticket:
+            ticket.move(CANVAS)
+            assert batcher.backlog_s() == pytest.approx(TILE_S)
+        assert batcher.backlog_s() == 0
+
+    play(scene)
+
+
+def test_a_released_ticket_admits_nothing_more() -> None:
+    async def scene(batcher: Batcher, device: Device) -> None:
+        with Ticket(batcher, CANVAS) as ticket:
+            ticket.release()
+            assert batcher.backlog_s() == 0
+            with pytest.raises(RuntimeError, match="no place left"):
+                await ticket.submit(TILE)
+        assert (batcher.queue.tiles, batcher.backlog_s()) == (0, 0)
 
     play(scene)

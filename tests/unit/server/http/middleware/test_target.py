@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.http.middleware.paths import own_path
+from server.http.middleware.target import own_path
 from server.settings import HttpSettings
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.http.ops.limits import ServiceLimits
+from server.http.ops.schemas import ServiceLimits
 from server.imaging import tiling
 from server.settings import BackendSettings, BatchingSettings, LimitSettings, Settings
 

@@ -1,0 +1,101 @@
+"""The Lifecycle: from the start of the service to its end, and the requests it has accepted meanwhile."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+
+from server.backends.base import BackendInfo
+from server.errors import Draining, NotReady, Refused
+from server.metrics import Metrics
+from server.restore.codec_pool import CodecThreads
+from server.scheduling.execution.pool import WorkerPool
+from server.scheduling.execution.worker import NewBackend
+
+log = logging.getLogger(__name__)
+
+
+class Status(StrEnum):
+    """The state of the service; it takes restorations in `READY` only."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    FAILED = "failed"
+
+    @property
+    def refusal(self) -> Refused:
+        """The error that refuses a request, in any status but READY."""
+        if self is Status.DRAINING:
+            return Draining("The server is stopping: it finishes what it accepted and takes nothing new.")
+        if self is Status.STARTING:
+            return NotReady("The server is starting: its backend is not warmed up yet.")
+        return NotReady("The server has no working backend.")
+
+
+class Lifecycle:
+    """Starts and stops the devices and the codec threads, and counts the requests in between."""
+
+    def __init__(self, workers: WorkerPool, codecs: CodecThreads, metrics: Metrics) -> None:
+        self.info: BackendInfo | None = None
+        """The backend that serves, from the first device that is warm."""
+        self.active = 0
+        """Requests that were accepted and have not ended."""
+        self._workers = workers
+        self._codecs = codecs
+        self._metrics = metrics
+        self._draining = False
+        self._stopped = False
+
+    @property
+    def status(self) -> Status:
+        if self._draining:
+            return Status.DRAINING
+        if self.info is None and self.failure is None:
+            return Status.STARTING
+        return Status.READY if self._workers.ready else Status.FAILED
+
+    @property
+    def failure(self) -> Exception | None:
+        """Why the service has failed for good."""
+        return self._workers.failure
+
+    async def start(self) -> None:
+        """Start the devices and return when the first is warm; raises what stops it, which `failure` keeps."""
+        self._codecs.start()
+        self.info = await self._workers.start()
+        log.info("ready", extra=vars(self.info))
+
+    async def replace(self, new_backend: NewBackend) -> BackendInfo:
+        """Serve with other backends of the same network; requests are taken meanwhile, and none is lost.
+
+        Raises BackendUnavailable if one cannot start; the devices that were not replaced by then keep theirs.
+        """
+        self.info = await self._workers.replace(new_backend)
+        return self.info
+
+    def drain(self) -> None:
+        """Refuse new requests from now on; accepted ones continue, even if they are still being read or decoded."""
+        self._draining = True
+
+    async def stop(self, timeout_s: float) -> None:
+        """Drain, give accepted requests up to `timeout_s` seconds, then release threads and backend; once."""
+        self.drain()
+        if self._stopped:
+            return
+        self._stopped = True
+        await self._workers.stop(timeout_s)
+        self._codecs.stop()
+
+    @contextmanager
+    def accepted(self) -> Iterator[None]:
+        """Count one request as accepted: a drain waits for its upload too. Raises NotReady or Draining instead."""
+        if (status := self.status) is not Status.READY:
+            refusal = status.refusal
+            self._metrics.count_refusal(refusal.slug)
+            raise refusal
+        self.active += 1
+        try:
+            yield
+        finally:
+            self.active -= 1
