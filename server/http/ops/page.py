@@ -18,7 +18,7 @@ from starlette.types import Scope
 from server.http.restore.accept import Accept
 from server.imaging.entity_tag import is_listed
 
-FOLDER = Path(__file__).resolve().parent.parent / "web"
+FOLDER = Path(__file__).resolve().parents[2] / "web"
 PATH = "/"
 ASSETS_PATH = "/web"
 START, DOCS = "index.html", "docs.html"
