@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     log.info("listening", extra={"host": host, "port": port})
     server = DrainingServer(config, restorer, app.state.room, settings.http.drain_timeout_s)
     if sys.stderr.isatty():
-        print(f"promptir: serving at {_url(host, port)} - Ctrl-C stops it", file=sys.stderr)
+        print(_welcome(_url(host, port)), file=sys.stderr)
     server.run(sockets=_accepting(listener))
     if scrapes is not None:
         scrapes.shutdown()
@@ -109,6 +109,17 @@ def _serve_scrapes(http: HttpSettings, registry: CollectorRegistry) -> WSGIServe
         raise OSError(f"cannot serve metrics on {http.host} port {http.metrics_port}: {reason}") from error
     log.info("metrics listening", extra={"host": http.host, "port": server.server_port})
     return server
+
+
+def _welcome(url: str) -> str:
+    """Tell somebody at a terminal where the server is and how to send it a photo."""
+    return (
+        f"promptir: serving at {url}\n"
+        f"  in a browser   open {url}/ and drop a photo\n"
+        f"  with curl      curl -F file=@photo.jpg {url}/restore -o restored.png\n"
+        f"  every option   {url}/docs\n"
+        "  Ctrl-C stops it."
+    )
 
 
 def _accepting(listener: socket.socket) -> list[socket.socket]:
