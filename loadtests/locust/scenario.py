@@ -1,4 +1,4 @@
-"""Scenario: how many clients there are and when, and the verdict at the end."""
+"""Scenario: the number of clients over time, and the verdict at the end."""
 
 from argparse import ArgumentParser
 from typing import ClassVar, NamedTuple
@@ -9,26 +9,26 @@ from locust.runners import WorkerRunner
 from thresholds import Thresholds, add_options, judge
 
 LAST_ANSWERS_S = 30.0
-"""Clients that send at the end wait so long for what they sent: those who wait longest count as well."""
+"""Time that clients wait at the end for their open requests, so that the slowest count as well."""
 MOST_COME_PER_S = 100
 
 
 class Stage(NamedTuple):
-    """So many clients for so long; they come within a second, beyond `MOST_COME_PER_S` in more."""
+    """Number of clients for a time; they start within a second, or at `MOST_COME_PER_S` if there are more."""
 
     seconds: float
     clients: int
 
 
 class Scenario(LoadTestShape):
-    """Stages one after the other. `--seconds` and `--clients` stretch them: the whole length, and the most clients."""
+    """Sequence of stages; `--seconds` scales the total length, `--clients` the largest number of clients."""
 
     abstract = True
     stages: ClassVar[tuple[Stage, ...]]
     thresholds: ClassVar[Thresholds] = Thresholds()
 
     def tick(self) -> tuple[int, float] | None:
-        """The clients of the stage that it is time for; None once all have been."""
+        """Return the clients of the current stage; None after the last one."""
         options = self.runner.environment.parsed_options
         slower = (options.seconds or self.length_s) / self.length_s
         more = (options.clients or self.most_clients) / self.most_clients
@@ -42,19 +42,19 @@ class Scenario(LoadTestShape):
 
     @property
     def length_s(self) -> float:
-        """Seconds of all stages as they are written."""
+        """Total seconds of all stages before scaling."""
         return sum(stage.seconds for stage in self.stages)
 
     @property
     def most_clients(self) -> int:
-        """Clients of the largest stage as it is written."""
+        """Clients of the largest stage before scaling."""
         return max(stage.clients for stage in self.stages)
 
 
 @events.init_command_line_parser.add_listener
 def _add_options(parser: ArgumentParser) -> None:
-    parser.add_argument("--seconds", type=float, metavar="S", help="length of the scenario; its own unless given")
-    parser.add_argument("--clients", type=int, metavar="N", help="most clients at a time; its own unless given")
+    parser.add_argument("--seconds", type=float, metavar="S", help="total length (default: the scenario's)")
+    parser.add_argument("--clients", type=int, metavar="N", help="largest number of clients (default: the scenario's)")
     add_options(parser)
 
 
@@ -73,5 +73,5 @@ def _give_verdict(environment: Environment, **_: object) -> None:
     for line in lines:
         verdict = "" if line.holds else "  MISSED"
         print(f"{line.name:<32}{abs(line.allowed):>12.4g}{abs(line.measured):>12.4g}{verdict}")
-    broken = bool(environment.runner.exceptions)  # a fault in the scenario itself
+    broken = bool(environment.runner.exceptions)  # an exception in the scenario itself
     environment.process_exit_code = int(broken or not all(line.holds for line in lines))

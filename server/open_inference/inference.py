@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from server.concurrency import gather, run_off_loop
 from server.errors import ImageTooLarge, InvalidRequest
-from server.formats.header import hold_against, probe
+from server.formats.header import check_size, probe
 from server.open_inference import models
 from server.open_inference.models import INPUT, OUTPUT, Datatype
 from server.open_inference.parameters import Parameters, refuse_features
@@ -108,7 +108,7 @@ class Inference:
         call = Call(model, request_id, shape, asked, self._restorer.deadline_in(min(patience, default=None)), charge)
         if shape.datatype is not Datatype.BYTES:  # files tell their size when they are there
             _, _, height, width = shape.dims
-            hold_against(height, width, self._limits)
+            check_size(height, width, self._limits)
             self._check_pixels(shape.count * height * width)
             self._restorer.admit(height, width, asked.options, call.deadline, asked.turn, shape.count)
             charge(shape.count * height * width)

@@ -1,4 +1,4 @@
-"""The settings: every knob of the server, in groups, read once from the environment."""
+"""Settings of the server, in groups, read once from the environment."""
 
 from server.settings.access import AccessSettings
 from server.settings.backend import BackendSettings, Provider
