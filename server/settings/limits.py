@@ -48,8 +48,8 @@ class LimitSettings(Group):
         default=None,
         gt=0,
         le=MAX_RUN_PIXELS,
-        description="Larger images are restored in tiles, whose result differs slightly from one run (docs/large-photos.md); "
-        "unset, 1048576 on a CPU, about 3 GB, and 2097152 on a GPU.",
+        description="Larger images are restored in tiles, whose result differs slightly from one run "
+        "(docs/large-photos.md); unset, 1048576 on a CPU, about 3 GB, and 2097152 on a GPU.",
     )
     tone_guide: bool = Field(
         default=True,
