@@ -9,12 +9,12 @@ import random
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from server.backends.base import Pending, Pixels
+from server.backends.base import ModelInput, Pending, Pixels, Result
 from server.backends.simulated import SimulatedBackend
 from server.errors import BackendError, BackendLost, DeviceOutOfMemory
 
@@ -28,23 +28,23 @@ class FaultyBackend(SimulatedBackend):
     """A simulated device of which one run in 1 / `share` ends as `fault` says, on average and at random."""
 
     def __init__(self, fault: "Fault", share: float, log: Path, *, max_batch: int, device: str) -> None:
-        super().__init__(base_ms=4.0, ms_per_megapixel=20.0, max_batch=max_batch, device=device, can_mask=True)
+        super().__init__(base_ms=4.0, ms_per_megapixel=20.0, max_batch=max_batch, device=device, mixed_sizes=True)
         self._fault = fault
         self._gap = round(1 / share) if share else 0
         self._log = log
         self._random = random.Random(f"{SEED} {device} {time.monotonic_ns()}")
         self._sound_runs = self._random.randint(0, self._gap)
 
-    def begin(self, batch: Pixels, *more: Any) -> Pending:
-        """As a sound one, but the result may be a fault."""
-        return _FaultyRun(super().begin(batch, *more), self)
+    def begin(self, batch: ModelInput) -> Pending:
+        """Begin a run whose result may be a fault."""
+        return _FaultyRun(super().begin(batch), self)
 
-    def run(self, batch: Pixels, *more: Any) -> Pixels:
-        """As `begin`."""
-        return self.begin(batch, *more).result()
+    def run(self, batch: ModelInput) -> Result:
+        """Run a batch, with the same faults."""
+        return self.begin(batch).result()
 
     def spoil(self, output: Pixels) -> Pixels:
-        """The output, or what the fault makes of it."""
+        """Return the output, or raise or return what the fault makes of it."""
         # Grey all over: a device that fails while it warms up does not start, which is another story.
         is_warm_up = np.isin(output, (0.0, WARM_UP_GREY)).all()
         if is_warm_up or not self._gap:
@@ -71,10 +71,10 @@ class _FaultyRun:
     def wait(self, seconds: float) -> None:
         self._sound.wait(seconds)
 
-    def result(self) -> Pixels:
-        output = self._sound.result()
+    def result(self) -> Result:
+        result = self._sound.result()
         try:
-            return self._device.spoil(output)
+            return replace(result, pixels=self._device.spoil(result.pixels))
         except BaseException:
             self._device.note()
             raise

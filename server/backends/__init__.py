@@ -17,7 +17,7 @@ def create(settings: BackendSettings, max_batch: int, device: str | None = None)
                 max_batch,
                 device=device,
                 run_log=settings.simulated_run_log,
-                can_mask=settings.simulated_mixed_sizes,
+                mixed_sizes=settings.simulated_mixed_sizes,
             )
         case "onnx":
             from server.backends.onnx_runtime import OnnxBackend

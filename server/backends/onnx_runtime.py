@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from models.artifact import MODEL_FILE, ArtifactError, Manifest
-from server.backends.base import BackendInfo, Pixels, PromptWeights, Sizes
+from server.backends.base import BackendInfo, ModelInput, ModelSpec, Pixels, Result, Sizes
 from server.backends.cpu_share import threads_for
 from server.backends.cuda_device import cuda_index, open_device
 from server.backends.onnx_memory import releasing_options, use_arena
@@ -50,9 +50,8 @@ class OnnxBackend:
         self._ort: Any = None
         self._held_pixels = 0
         self._device_images: dict[tuple[int, ...], Any] = {}
-        self._input = ""
-        self._size_inputs: tuple[str, str] | None = None
-        self._outputs: list[str] = []
+        self._manifest: Manifest | None = None
+        self._model: ModelSpec | None = None
 
     @property
     def _on_device(self) -> bool:
@@ -72,38 +71,23 @@ class OnnxBackend:
         session = _open_session(ort, settings, manifest, self._providers, self._index)
         check_session(session, manifest)
         self._session, self._releasing = session, None if self._on_device else releasing_options(ort)
-        prompt = manifest.prompt_output
-        self._input, self._outputs = manifest.input_name, list(manifest.output_names)
-        self._size_inputs = manifest.size_inputs
-        return BackendInfo(
-            backend="onnx",
-            device="cpu" if self._index is None else f"cuda:{self._index} ({self._providers[0]})",
-            artifact=manifest.name,
-            precision=manifest.precision,
-            model_hash=manifest.sha256,
-            size_multiple=manifest.size_multiple,
-            max_batch=self._max_batch,
-            can_mask=manifest.size_inputs is not None,
-            prompt_shape=None if prompt is None else prompt.shape,
-            degradation_labels=() if prompt is None else prompt.labels,
-        )
+        self._manifest, self._model = manifest, ModelSpec.of(manifest)
+        device = "cpu" if self._index is None else f"cuda:{self._index} ({self._providers[0]})"
+        return BackendInfo(self._model, "onnx", device, self._max_batch)
 
-    def run(self, batch: Pixels, weights: PromptWeights | None = None) -> Pixels:
-        """Restore (N, 3, H, W); DeviceOutOfMemory, BackendLost, or BackendError caused by onnxruntime's exception."""
-        return self.run_masked(batch, np.full((len(batch), 2), batch.shape[2:], np.int64), weights)
-
-    def run_masked(self, batch: Pixels, sizes: Sizes, weights: PromptWeights | None = None) -> Pixels:
-        """As `run`, of a padded shape (N, 3, H, W) with images of `sizes`; of the artifact's `size_inputs` if it has
-        any."""
-        if self._session is None:
+    def run(self, batch: ModelInput) -> Result:
+        """Restore a batch; DeviceOutOfMemory, BackendLost, or BackendError caused by onnxruntime's exception."""
+        if self._session is None or self._manifest is None or self._model is None:
             raise BackendError("the ONNX Runtime backend is not started")
+        self._model.check(batch)
         # A contiguous row each: onnxruntime reads no strides.
-        sides = dict(zip(self._size_inputs or (), np.ascontiguousarray(sizes.T), strict=False))
+        sides = dict(zip(self._manifest.size_inputs or (), np.ascontiguousarray(batch.each_size.T), strict=False))
         try:
             if self._on_device:
-                return self._run_bound(self._session, batch, "cuda", weights, sides)
-            wanted = self._outputs[:1] if weights is None else self._outputs
-            output, *further = self._session.run(wanted, {self._input: batch, **sides}, self._options_for(batch))
+                return self._run_bound(self._session, batch.pixels, "cuda", sides)
+            inputs = {self._manifest.input_name: batch.pixels, **sides}
+            options = self._options_for(batch.pixels)
+            return Result(*self._session.run(self._manifest.output_names, inputs, options))
         except Exception as error:
             self._device_images.clear()
             if any(words in str(error) for words in OUT_OF_MEMORY_WORDS):
@@ -111,9 +95,6 @@ class OnnxBackend:
             if self._on_device:
                 _check_device(self._index)
             raise BackendError(f"onnxruntime failed on a batch of shape {batch.shape}") from error
-        if weights is not None:
-            np.copyto(weights, further[0])
-        return output  # type: ignore[no-any-return]
 
     def stop(self) -> None:
         """Release the session and its memory."""
@@ -126,13 +107,15 @@ class OnnxBackend:
         session: Any,
         batch: Pixels,
         device: str,
-        weights: PromptWeights | None = None,
         sides: Mapping[str, Sizes] = MappingProxyType({}),
-    ) -> Pixels:
-        """Run with the input on the device and the outputs straight into the answer, without copies in between.
+    ) -> Result:
+        """Run with the input on the device and the outputs written straight into the result.
 
-        The last shape's input stays allocated: buckets make batches of one shape come one after another.
+        The input of the last shape stays allocated, since buckets make batches of one shape follow one another.
         """
+        manifest, model = self._manifest, self._model
+        if manifest is None or model is None:
+            raise BackendError("the ONNX Runtime backend is not started")
         image = self._device_images.get(batch.shape)
         if image is None:
             self._device_images.clear()
@@ -141,16 +124,17 @@ class OnnxBackend:
         else:
             image.update_inplace(np.ascontiguousarray(batch))
         output = np.empty(batch.shape, np.float32)
+        aux = None if model.aux is None else model.aux.empty(len(batch))
         binding = session.io_binding()
-        binding.bind_ortvalue_input(self._input, image)
+        binding.bind_ortvalue_input(manifest.input_name, image)
         for name, values in sides.items():
             binding.bind_cpu_input(name, values)
-        for name, answer in zip(self._outputs, (output, weights), strict=False):  # a model may have the first alone
+        for name, answer in zip(manifest.output_names, (output, aux), strict=False):  # a model may have no `aux`
             if answer is not None:
                 binding.bind_output(name, "cpu", 0, np.float32, answer.shape, answer.ctypes.data)
         session.run_with_iobinding(binding)
         binding.synchronize_outputs()
-        return output
+        return Result(output, aux)
 
     def _options_for(self, batch: Pixels) -> "onnxruntime.RunOptions | None":
         """Let memory follow the load: give the arena back once runs have become much smaller than what it holds.

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from server.backends.base import Pixels, PromptWeights, Sizes
+from server.backends.base import Aux, AuxOutput, Pixels, Sizes
 from server.backends.cuda_device import FLOAT_BYTES, CudaDevice, PinnedArray
 from server.backends.plan_parts import tensor_bytes
 from server.backends.shape_cache import ShapeCache
@@ -25,12 +25,12 @@ ALIGNED_BYTES = 256
 class Slot:
     """What one batch of a shape needs on both sides, and the graph of its run once that was recorded.
 
-    The answer is the restored images and behind them, in one block so that one copy brings both, the prompt weights
-    (N, *prompt_shape) if the plan has them.
+    The answer is one block, so that one copy brings it all: the restored images, then the auxiliary output
+    (N, *aux_shape) if the plan has one.
     """
 
     shape: tuple[int, ...]
-    prompt_shape: tuple[int, int]
+    aux_shape: tuple[int, int]
     image: PinnedArray
     answer: PinnedArray
     device_image: int
@@ -43,7 +43,7 @@ class Slot:
     busy: bool = False
     kept: bool = False
     sides: PinnedArray | None = None
-    """Of a masked plan: the images' heights and behind them, at the next aligned address, their widths."""
+    """Of a plan for mixed sizes: the images' heights and behind them, at the next aligned address, their widths."""
     device_sides: int = 0
 
     @property
@@ -52,9 +52,9 @@ class Slot:
         return self.answer.pixels[: math.prod(self.shape)].reshape(self.shape)
 
     @property
-    def weights(self) -> PromptWeights:
-        """The answer's prompt weights, there too."""
-        return self.answer.pixels[math.prod(self.shape) :].reshape(self.shape[0], *self.prompt_shape)
+    def aux(self) -> Aux:
+        """The answer's auxiliary output, in the same memory."""
+        return self.answer.pixels[math.prod(self.shape) :].reshape(self.shape[0], *self.aux_shape)
 
     def set_sizes(self, sizes: Sizes) -> None:
         """Write each image's (height, width), to be copied in."""
@@ -68,8 +68,8 @@ class Slot:
         return self.device_sides, self.device_sides + _side_bytes(self.shape)
 
     @property
-    def device_weights(self) -> int:
-        """Where the run writes them: images of whole steps of 8 take multiples of 256 bytes, so it is aligned."""
+    def device_aux(self) -> int:
+        """Where the run writes it; aligned, since images with sides of multiples of 8 take multiples of 256 bytes."""
         return self.device_answer + tensor_bytes(self.shape)
 
 
@@ -84,13 +84,13 @@ class PlanSlots:
         self,
         device: CudaDevice,
         max_bytes: int,
-        prompt_shape: tuple[int, int] | None = None,
+        aux: AuxOutput | None = None,
         *,
         takes_sizes: bool = False,
     ) -> None:
         self._device = device
         self._takes_sizes = takes_sizes
-        self._prompt_shape = prompt_shape or (0, 0)
+        self._aux_shape = (0, 0) if aux is None else aux.shape
         self._kept: ShapeCache[Slot] = ShapeCache(max_bytes, MOST_SLOTS, runs_before=0)
         self._max_bytes = max_bytes
         self._lent: list[Slot] = []
@@ -149,14 +149,14 @@ class PlanSlots:
             if not slot.busy:
                 self._free(slot)
 
-    def _weights(self, shape: tuple[int, ...]) -> int:
-        """Prompt weights of a batch, in numbers."""
-        return shape[0] * math.prod(self._prompt_shape)
+    def _aux_numbers(self, shape: tuple[int, ...]) -> int:
+        """Return how many numbers the auxiliary output of a batch has."""
+        return shape[0] * math.prod(self._aux_shape)
 
     def _bytes(self, shape: tuple[int, ...]) -> int:
         """Of a slot on the device, and as much on the host."""
         sides = 2 * _side_bytes(shape) if self._takes_sizes else 0
-        return 2 * tensor_bytes(shape) + self._weights(shape) * FLOAT_BYTES + sides
+        return 2 * tensor_bytes(shape) + self._aux_numbers(shape) * FLOAT_BYTES + sides
 
     def _allocate(self, shape: tuple[int, ...]) -> Slot | None:
         """All buffers, or none of them."""
@@ -164,7 +164,7 @@ class PlanSlots:
         arrays: list[PinnedArray] = []
         addresses: list[int] = []
         try:
-            layouts: list[tuple[int, ...]] = [shape, (math.prod(shape) + self._weights(shape),)]
+            layouts: list[tuple[int, ...]] = [shape, (math.prod(shape) + self._aux_numbers(shape),)]
             if self._takes_sizes:
                 layouts.append((2 * _side_bytes(shape) // FLOAT_BYTES,))
             for layout in layouts:
@@ -176,7 +176,7 @@ class PlanSlots:
         image, answer, *sides = arrays
         device_image, device_answer, *device_sides = addresses
         copied_in, ran, copied_out = (device.new_event() for _ in range(3))
-        slot = Slot(shape, self._prompt_shape, image, answer, device_image, device_answer, copied_in, ran, copied_out)
+        slot = Slot(shape, self._aux_shape, image, answer, device_image, device_answer, copied_in, ran, copied_out)
         if sides:
             slot.sides, slot.device_sides = sides[0], device_sides[0]
         return slot

@@ -3,7 +3,7 @@
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from models.artifact import ArtifactError, Manifest, sha256_of
-from server.backends.base import BackendInfo, Pending, Pixels, PromptWeights, Sizes
+from server.backends.base import AuxOutput, BackendInfo, ModelInput, ModelSpec, Pending, Result
 from server.backends.cpu_share import threads_for
 from server.backends.cuda_device import STICKY_FAULTS, cuda_index
 from server.backends.torch_copies import Copies
@@ -60,7 +60,7 @@ class TorchBackend:
             _check_cuda(torch, self._index)
             torch.cuda.set_device(self._index)  # of this thread, which is the one that runs
         name, network = _load(settings.artifact)
-        findings_shape, labels = network.findings_shape, network.degradation_labels
+        aux = None if (shape := network.findings_shape) is None else AuxOutput(shape, network.degradation_labels)
         workers = sum(cuda_index(name) is None for name in settings.device_names)
         if threads := threads_for(settings.threads, workers=workers):
             torch.set_num_threads(threads)
@@ -87,40 +87,28 @@ class TorchBackend:
             self._copies = Copies(torch)
         self._torch = torch
         return BackendInfo(
+            model=ModelSpec(
+                name,
+                settings.torch_precision,
+                SIZE_MULTIPLE,
+                hash=sha256_of(_weights_of(settings.artifact)),
+                mixed_sizes=True,
+                aux=aux,
+            ),
             backend="pytorch",
             device=torch.cuda.get_device_name() if on_cuda else "cpu",
-            artifact=name,
-            precision=settings.torch_precision,
-            model_hash=sha256_of(_weights_of(settings.artifact)),
-            size_multiple=SIZE_MULTIPLE,
             max_batch=self._max_batch,
             can_repeat_in_fp32=mixed,
             can_begin_ahead=on_cuda,
-            can_mask=True,
-            prompt_shape=findings_shape,
-            degradation_labels=labels,
         )
 
-    def run(self, batch: Pixels, weights: PromptWeights | None = None) -> Pixels:
-        """Restore (N, 3, H, W); DeviceOutOfMemory, BackendLost, or BackendError caused by torch's own exception."""
-        return self.begin(batch, weights).result()
+    def run(self, batch: ModelInput) -> Result:
+        """Restore a batch; DeviceOutOfMemory, BackendLost, or BackendError caused by torch's own exception."""
+        return self._begin(batch).result()
 
-    def run_fp32(self, batch: Pixels, weights: PromptWeights | None = None) -> Pixels:
-        """As `run`, in FP32; only where the precision is another."""
-        return self._begin(self._fp32_network, batch, weights).result()
-
-    def run_masked(self, batch: Pixels, sizes: Sizes, weights: PromptWeights | None = None) -> Pixels:
-        """As `run`, of a padded shape (N, 3, H, W) with images of `sizes`; on CUDA a padded shape has a graph of its
-        own."""
-        return self.begin_masked(batch, sizes, weights).result()
-
-    def begin(self, batch: Pixels, weights: PromptWeights | None = None) -> Pending:
-        """As `run`, up to the moment where the device works by itself; on the CPU that is the whole run."""
-        return self._begin(self._running, batch, weights)
-
-    def begin_masked(self, batch: Pixels, sizes: Sizes, weights: PromptWeights | None = None) -> Pending:
-        """As `begin`, of a masked run."""
-        return self._begin(self._running, batch, weights, np.ascontiguousarray(sizes.T))
+    def begin(self, batch: ModelInput) -> Pending:
+        """Run a batch up to the point where the device works by itself; on the CPU that is the whole run."""
+        return self._begin(batch)
 
     def stop(self) -> None:
         """Release the weights, the recordings and the memory that torch keeps."""
@@ -131,23 +119,25 @@ class TorchBackend:
         self._release_memory()
         self._torch = None
 
-    @property
-    def _running(self) -> Any:
+    def _network_for(self, batch: ModelInput) -> Any:
+        """Choose what runs the batch: the FP32 network if it asks for that and is not served, else the served one."""
+        if batch.precision == "fp32" and self._fp32_network is not None:
+            return self._fp32_network
         return self._network if self._recordings is None else self._recordings.run
 
-    def _begin(
-        self, network: Any, batch: Pixels, weights: PromptWeights | None, sides: Iterable[Sizes] = ()
-    ) -> "_TorchRun":
+    def _begin(self, batch: ModelInput) -> "_TorchRun":
+        network = self._network_for(batch)
         if self._torch is None or network is None:
             raise BackendError("the PyTorch backend is not started")
+        sides = () if batch.sizes is None else np.ascontiguousarray(batch.sizes.T)
 
         def begin() -> _TorchRun:
             with self._torch.inference_mode():
-                arrays = (np.require(batch, requirements="W"), *sides)
+                arrays = (np.require(batch.pixels, requirements="W"), *sides)
                 inputs = [self._torch.from_numpy(array) for array in arrays]
                 if self._copies is None:
-                    return _TorchRun(self, batch.shape, weights, [part.contiguous() for part in network(*inputs)])
-                return _TorchRun(self, batch.shape, weights, *self._copies.around(network, inputs))
+                    return _TorchRun(self, batch.shape, [part.contiguous() for part in network(*inputs)])
+                return _TorchRun(self, batch.shape, *self._copies.around(network, inputs))
 
         return self._guarded(begin, batch.shape)
 
@@ -185,12 +175,11 @@ class TorchBackend:
 
 @dataclass(eq=False, slots=True)
 class _TorchRun:
-    """A batch that was given to the network: where image and weights will be, and what tells that they are there."""
+    """A batch that the network has begun: where its outputs will be, and the event after which they are there."""
 
     backend: TorchBackend
     shape: tuple[int, ...]
-    weights: PromptWeights | None
-    answers: "list[torch.Tensor]"
+    outputs: "list[torch.Tensor]"
     arrived: "torch.cuda.Event | None" = None
 
     def wait(self, seconds: float) -> None:
@@ -206,12 +195,10 @@ class _TorchRun:
         except Exception:  # the run failed, which `result` tells
             return True
 
-    def result(self) -> Pixels:
+    def result(self) -> Result:
         if self.arrived is not None:
             self.backend._guarded(self.arrived.synchronize, self.shape)
-        if self.weights is not None:
-            np.copyto(self.weights, self.answers[1].numpy())
-        return self.answers[0].numpy()
+        return Result(*(output.numpy() for output in self.outputs))
 
 
 def _code(error: Exception) -> int | None:

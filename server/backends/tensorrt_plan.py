@@ -2,13 +2,14 @@
 
 import logging
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from models.artifact import ArtifactError
 from models.plan_manifest import PLAN_FILE, PlanManifest
 from models.tensorrt_faults import creation_fault, import_fault, plan_fault
-from server.backends.base import BackendInfo, Pending, Pixels, PromptWeights, Sizes
+from server.backends.base import BackendInfo, ModelInput, ModelSpec, Pending, Result
 from server.backends.cuda_device import CudaDevice, cuda_index, open_device
 from server.backends.plan_runs import PlanRuns
 from server.errors import BackendError, BackendUnavailable, DeviceOutOfMemory
@@ -48,21 +49,18 @@ class PlanBackend:
                 raise
             raise BackendUnavailable(f"the plan cannot be served: {error}") from error
 
-    def run(self, batch: Pixels, weights: PromptWeights | None = None) -> Pixels:
-        """Restore (N, 3, H, W); UnsupportedSize, DeviceOutOfMemory, BackendLost, or BackendError for all else."""
-        return self._begin(batch, weights).result()
+    def run(self, batch: ModelInput) -> Result:
+        """Restore a batch; UnsupportedSize, DeviceOutOfMemory, BackendLost, or BackendError for all else."""
+        return self.begin(batch).result()
 
-    def run_masked(self, batch: Pixels, sizes: Sizes, weights: PromptWeights | None = None) -> Pixels:
-        """As `run`, of a padded shape (N, 3, H, W) with images of `sizes`; only where the plan is masked."""
-        return self.begin_masked(batch, sizes, weights).result()
+    def begin(self, batch: ModelInput) -> Pending:
+        """Run a batch up to the point where the device works by itself; its copies overlap the run before it.
 
-    def begin(self, batch: Pixels, weights: PromptWeights | None = None) -> Pending:
-        """As `run`, up to the moment where the device works by itself; its copies overlap the run before."""
-        return self._begin(batch, weights)
-
-    def begin_masked(self, batch: Pixels, sizes: Sizes, weights: PromptWeights | None = None) -> Pending:
-        """As `begin`, of a masked run; a padded shape that comes again has one CUDA graph, whatever the sizes in it."""
-        return self._begin(batch, weights, sizes)
+        A padded shape that comes again has one CUDA graph, whatever the sizes of its images.
+        """
+        if self._runs is None:
+            raise BackendError("the TensorRT backend is not started")
+        return self._runs.begin(batch)
 
     def stop(self) -> None:
         """Keep the kernels that were made, then release the device."""
@@ -76,11 +74,6 @@ class PlanBackend:
             self._loaded.clear()  # contexts before the engine, and both before the memory they use
             if device is not None and scratch is not None:
                 device.free(scratch)
-
-    def _begin(self, batch: Pixels, weights: PromptWeights | None, sizes: Sizes | None = None) -> Pending:
-        if self._runs is None:
-            raise BackendError("the TensorRT backend is not started")
-        return self._runs.begin(batch, weights, sizes)
 
     def _load(self) -> BackendInfo:
         folder = self._settings.artifact
@@ -98,17 +91,11 @@ class PlanBackend:
         records = not hasattr(trt, "CudaGraphStrategy")
         self._runs = PlanRuns(manifest, contexts, device, self._settings.device_cache_bytes, records=records)
         return BackendInfo(
+            model=replace(ModelSpec.of(manifest), hash=manifest.onnx_sha256),
             backend="tensorrt",
             device=device.name,
-            artifact=manifest.name,
-            precision=manifest.precision,
-            model_hash=manifest.onnx_sha256,
-            size_multiple=manifest.size_multiple,
             max_batch=min(self._max_batch, max(profile.max[0] for profile in manifest.profiles)),
             can_begin_ahead=True,
-            can_mask=manifest.size_inputs is not None,
-            prompt_shape=None if (prompt := manifest.prompt_output) is None else prompt.shape,
-            degradation_labels=() if prompt is None else prompt.labels,
         )
 
     def _contexts(self, trt: Any, engine: Any, manifest: PlanManifest) -> list[Any]:

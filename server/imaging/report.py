@@ -7,7 +7,7 @@ from typing import Self
 
 import numpy as np
 
-from server.backends.base import PromptWeights
+from server.backends.base import Aux
 from server.imaging.assembly import Samples
 
 ROWS_AT_ONCE = 256
@@ -66,7 +66,7 @@ class Findings:
     degradations: Degradations | None = None
 
     @classmethod
-    def of(cls, tiles: Sequence[PromptWeights | None], labels: Sequence[str]) -> Self:
+    def of(cls, tiles: Sequence[Aux | None], labels: Sequence[str]) -> Self:
         """Average the findings (rows, columns) of an image's runs, and split them.
 
         Runs are equal in size, so it is also the mean by pixels. The last row has the probabilities of `labels`, if

@@ -76,7 +76,7 @@ class ArtifactWatcher:
         else:
             self._tries = MOST_TRIES
             self._metrics.count_swap("done")
-            log.info("a better artifact is served", extra=vars(info))
+            log.info("a better artifact is served", extra=info.log_fields)
 
 
 def successor(folder: Path, present: BackendSettings) -> BackendSettings:

@@ -42,8 +42,8 @@ class Frame:
         """The pixels of a tile as the network takes them: (3, padded_height, padded_width)."""
         return tiling.pad(self.crop(tile.rows, tile.columns), tile)
 
-    def add(self, tile: Tile, pixels: Pixels, restored: Pixels, weights: object = None) -> None:
-        """Take a tile that was cut as `pixels` and came back as `restored`; a tensor has no report for `weights`."""
+    def add(self, tile: Tile, pixels: Pixels, restored: Pixels, aux: object = None) -> None:
+        """Take a tile that was cut as `pixels` and came back as `restored`; a tensor has no report for `aux`."""
         if self.guide is not None:
             restored = self.guide.correct(tile, pixels, restored)
         self._assembly.add(tile, blend(pixels, restored, self._strength))

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from server.backends.base import Pixels, PromptWeights
+from server.backends.base import Aux, Pixels
 from server.imaging import tiling
 from server.imaging.tiling import Axis, Grid, Tile
 
@@ -59,7 +59,7 @@ class Guide:
     def __init__(self, grid: Grid, sigma_cells: float = SIGMA_CELLS, faint: float = FAINT) -> None:
         self.tile = _reduced(grid)
         """Where the reduced frame lies in its run, whose shape is that of every tile."""
-        self.prompt_weights: PromptWeights | None = None
+        self.aux: Aux | None = None
         """Those of the whole frame, once it has run."""
         self._grid = grid
         self._sigma_cells = sigma_cells
@@ -82,9 +82,9 @@ class Guide:
             target[:] = _averaged(plane, target.shape)
         return tiling.pad(self._frame, self.tile)
 
-    def take(self, restored: Pixels, weights: PromptWeights | None = None) -> None:
+    def take(self, restored: Pixels, aux: Aux | None = None) -> None:
         """Take what the run of the reduced frame answered, before any tile is corrected."""
-        self.prompt_weights = weights
+        self.aux = aux
         self._change = np.clip(tiling.crop(restored, self.tile), 0, 1) - self._frame
 
     def correct(self, tile: Tile, pixels: Pixels, restored: Pixels) -> Pixels:

@@ -98,7 +98,7 @@ class Restorer:
         """Start the devices, up to the first that is warm; what stops it is raised, and kept as `failure`."""
         self._codecs.start()
         self.info = await self._workers.start()
-        log.info("ready", extra=vars(self.info))
+        log.info("ready", extra=self.info.log_fields)
 
     async def replace(self, new_backend: NewBackend) -> BackendInfo:
         """Go on with other backends of the same network, while requests are taken and none is lost.
@@ -168,7 +168,7 @@ class Restorer:
         if self.info is None:
             raise Status.STARTING.refusal
         guide = "tone guide" if self._limits.tone_guide else "no guide"
-        model = f"{self.info.artifact} {self.info.model_hash} {self.info.precision} {guide}"
+        model = f"{self.info.model.name} {self.info.model.hash} {self.info.model.precision} {guide}"
         work = run_inline if len(data) <= INLINE_TAG_BYTES else self._codecs.read
         return await work(lambda: entity_tag(data, options.named(), model))
 
@@ -195,7 +195,7 @@ class Restorer:
         MemoryShort, DeadlineExceeded and BackendError. Cancelling it takes its jobs out of the queue. The tiles of a
         photo are of the batch class whatever `priority` says.
         """
-        began, labels = self._clock(), () if self.info is None else self.info.degradation_labels
+        began, labels = self._clock(), () if self.info is None else self.info.model.labels
         is_short = len(data) <= INLINE_BYTES
         header = await (run_inline if is_short else self._codecs.read)(partial(probe, data, self._limits))
         grid = self._plan(header.height, header.width, options)
@@ -277,7 +277,7 @@ class Restorer:
     def _plan(self, height: int, width: int, options: RestoreOptions) -> Grid:
         if self.info is None:
             raise Status.STARTING.refusal
-        sizes = self.info.size_multiple, self._max_whole_pixels, options.tile, options.overlap
+        sizes = self.info.model.size_multiple, self._max_whole_pixels, options.tile, options.overlap
         return tiling.plan(height, width, *sizes, guided=self._limits.tone_guide)
 
 

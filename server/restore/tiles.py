@@ -61,7 +61,7 @@ class WholeRun:
     def add(self) -> None:
         """Put what came back into the photo, after `run`; work for a processor."""
         completion = self._completion
-        self._photo.add(self._tile, self._pixels, completion.output, completion.prompt_weights)
+        self._photo.add(self._tile, self._pixels, completion.output, completion.aux)
         del self._pixels, self._completion  # the file that is written needs neither
 
 
@@ -79,14 +79,14 @@ async def run_tiles(
         for step in steps:  # all who run share them
             if isinstance(step, Guide):
                 completion = await submit(await work(partial(step.reduce, photo.crop)))
-                await work(partial(step.take, completion.output, completion.prompt_weights))
+                await work(partial(step.take, completion.output, completion.aux))
                 guided.set()
             else:
                 pixels = await work(partial(photo.cut, step))
                 completion = await submit(pixels)
                 if guide is not None:
                     await guided.wait()
-                await work(partial(photo.add, step, pixels, completion.output, completion.prompt_weights))
+                await work(partial(photo.add, step, pixels, completion.output, completion.aux))
             completions, largest = completions + 1, max(largest, completion.batch_size)
             first_wait, shared = min(first_wait, completion.queue_s), completion.shared
             progress(completions, grid.runs)

@@ -64,5 +64,5 @@ async def version(services: InjectedServices) -> VersionResponse:
         backend=backend.backend,
         devices=list(backend.device_names),
         device=info and info.device,
-        artifact=info and Artifact(name=info.artifact, sha256=info.model_hash, precision=info.precision),
+        artifact=info and Artifact(name=info.model.name, sha256=info.model.hash, precision=info.model.precision),
     )

@@ -21,7 +21,9 @@ async def describe(services: InjectedServices, response: Response) -> ServiceDes
     """Version, model, limits and links; browsers, which ask for HTML, get the page."""
     response.headers["Vary"] = "Accept"
     info, limits = services.restorer.info, services.limits
-    model = info and Model(artifact=info.artifact, precision=info.precision, backend=info.backend, device=info.device)
+    model = info and Model(
+        artifact=info.model.name, precision=info.model.precision, backend=info.backend, device=info.device
+    )
     description = ServiceDescription(
         version=services.version,
         status=services.restorer.status,
@@ -41,7 +43,7 @@ async def describe(services: InjectedServices, response: Response) -> ServiceDes
 async def limits(services: InjectedServices) -> ServiceLimits:
     """Bytes, pixels, sides, formats, tiles and qualities: what an upload and its options may be."""
     info = services.restorer.info
-    return ServiceLimits.of(services.settings, None if info is None else info.size_multiple)
+    return ServiceLimits.of(services.settings, None if info is None else info.model.size_multiple)
 
 
 @router.get("/healthz", summary="Liveness")
