@@ -3,21 +3,26 @@
 from collections.abc import Mapping
 from importlib import metadata
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from models.artifact import MODEL_FILE, ArtifactError, Manifest
+from server.backends import device_names
 from server.backends.base import BackendInfo, ModelInput, ModelSpec, Pixels, Result, Sizes
 from server.backends.cpu_share import threads_for
 from server.backends.cuda_device import cuda_index, open_device
+from server.backends.kind import CPU, CUDA, BackendKind
 from server.backends.onnx_memory import releasing_options, use_arena
 from server.backends.session_check import check_session
+from server.backends.settings import RuntimeSettings
 from server.errors import BackendError, BackendLost, BackendUnavailable, DeviceOutOfMemory
-from server.settings import BackendSettings, Provider
 
 if TYPE_CHECKING:
     import onnxruntime
+
+Provider = Literal["tensorrt", "cuda", "cpu"]
 
 DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
 PROVIDER_NAMES: dict[Provider, str] = {
@@ -33,17 +38,27 @@ RELEASE_BELOW = 2
 OUT_OF_MEMORY_WORDS = ("Failed to allocate memory", "out of memory", "bad_alloc", "bad allocation")
 
 
+class OnnxSettings(RuntimeSettings):
+    """Settings of ONNX Runtime."""
+
+    onnx_providers: tuple[Provider, ...] = Field(
+        default=("cpu",),
+        min_length=1,
+        description="Of `onnx`, best first, such as tensorrt,cuda,cpu; one that does not load stops the start.",
+    )
+
+
 class OnnxBackend:
     """Serves the artifact in a folder, after checking the file against its manifest and the session against both.
 
-    Each provider that is asked for must load. onnxruntime by itself goes on with the CPU, a hundred times slower, and
-    says so in its log only.
+    Each requested provider must load. onnxruntime by itself would fall back to the CPU, a hundred times slower, and
+    report that in its log only.
     """
 
-    def __init__(self, settings: BackendSettings, max_batch: int, device: str | None = None) -> None:
+    def __init__(self, settings: OnnxSettings, max_batch: int, device: str | None = None) -> None:
         self._settings = settings
         self._max_batch = max_batch
-        self._index = cuda_index(device or settings.device_names[0])
+        self._index = cuda_index(device or device_names(settings)[0])
         self._providers: tuple[Provider, ...] = ("cpu",) if self._index is None else settings.onnx_providers
         self._session: onnxruntime.InferenceSession | None = None
         self._releasing: onnxruntime.RunOptions | None = None
@@ -192,7 +207,7 @@ def _load_cuda_libraries(ort: Any, providers: tuple[Provider, ...]) -> None:
 
 
 def _open_session(
-    ort: Any, settings: BackendSettings, manifest: Manifest, providers: tuple[Provider, ...], index: int | None
+    ort: Any, settings: OnnxSettings, manifest: Manifest, providers: tuple[Provider, ...], index: int | None
 ) -> Any:
     model = settings.artifact / MODEL_FILE
     version = ort.__version__
@@ -200,7 +215,7 @@ def _open_session(
         (PROVIDER_NAMES[provider], _provider_options(provider, settings, manifest, version, index or 0))
         for provider in providers
     ]
-    workers = sum(cuda_index(device) is None for device in settings.device_names)
+    workers = sum(cuda_index(device) is None for device in device_names(settings))
     try:
         session = ort.InferenceSession(
             model,
@@ -222,7 +237,7 @@ def _open_session(
 
 
 def _provider_options(
-    provider: Provider, settings: BackendSettings, manifest: Manifest, version: str, index: int
+    provider: Provider, settings: OnnxSettings, manifest: Manifest, version: str, index: int
 ) -> dict[str, str]:
     if provider == "cuda":
         return {
@@ -282,3 +297,27 @@ def session_options(ort: Any, threads: int, *, on_cpu: bool) -> "onnxruntime.Ses
     if on_cpu:
         use_arena(ort, options)
     return options
+
+
+def default_device(settings: OnnxSettings) -> str:
+    """Return the CPU, or the first GPU if the best provider needs one."""
+    return "cpu" if settings.onnx_providers[0] == "cpu" else "cuda:0"
+
+
+def device_fault(settings: OnnxSettings, device: str) -> str | None:
+    """Refuse a GPU without a provider for it."""
+    if device.startswith("cuda") and settings.onnx_providers[0] == "cpu":
+        return "onnx runs on it with a provider for it, such as PROMPTIR_ONNX_PROVIDERS=cuda,cpu"
+    return None
+
+
+KIND = BackendKind(
+    name="onnx",
+    new=OnnxBackend,
+    devices=f"{CPU}|{CUDA}",
+    devices_in_words="cpu, cpu:N or cuda:N",
+    default_device=default_device,
+    settings_type=OnnxSettings,
+    device_fault=device_fault,
+    platform="onnxruntime_onnx",
+)

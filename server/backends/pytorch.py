@@ -7,18 +7,21 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
+from pydantic import Field
 
 from models.artifact import ArtifactError, Manifest, sha256_of
+from server.backends import device_names
 from server.backends.base import AuxOutput, BackendInfo, ModelInput, ModelSpec, Pending, Result
 from server.backends.cpu_share import threads_for
 from server.backends.cuda_device import STICKY_FAULTS, cuda_index
+from server.backends.kind import CPU, CUDA, BackendKind
+from server.backends.settings import RuntimeSettings
 from server.backends.torch_copies import Copies
 from server.backends.torch_recordings import Recordings
 from server.errors import BackendError, BackendLost, BackendUnavailable, DeviceOutOfMemory
-from server.settings import BackendSettings
 
 if TYPE_CHECKING:
     import torch
@@ -34,6 +37,15 @@ QUERY_S = 0.0002
 CUDA_OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation, where it comes from a library under torch
 
 
+class TorchSettings(RuntimeSettings):
+    """Settings of PyTorch."""
+
+    torch_precision: Literal["fp32", "fp16", "bf16"] = Field(
+        default="fp32", description="Of `pytorch`; below fp32 the sums over a whole image stay in fp32."
+    )
+    torch_compile: bool = Field(default=False, description="Of `pytorch`: faster runs for a start that takes minutes.")
+
+
 class TorchBackend:
     """Serves the weights of an artifact folder, or a checkpoint, in eager or compiled PyTorch.
 
@@ -41,10 +53,10 @@ class TorchBackend:
     recorded as a CUDA graph, and the copies of one batch overlap the run of another.
     """
 
-    def __init__(self, settings: BackendSettings, max_batch: int, device: str | None = None) -> None:
+    def __init__(self, settings: TorchSettings, max_batch: int, device: str | None = None) -> None:
         self._settings = settings
         self._max_batch = max_batch
-        self._index = cuda_index(device or settings.device_names[0])
+        self._index = cuda_index(device or device_names(settings)[0])
         self._torch: Any = None
         self._network: Any = None
         self._fp32_network: Any = None
@@ -61,7 +73,7 @@ class TorchBackend:
             torch.cuda.set_device(self._index)  # of this thread, which is the one that runs
         name, network = _load(settings.artifact)
         aux = None if (shape := network.findings_shape) is None else AuxOutput(shape, network.degradation_labels)
-        workers = sum(cuda_index(name) is None for name in settings.device_names)
+        workers = sum(cuda_index(name) is None for name in device_names(settings))
         if threads := threads_for(settings.threads, workers=workers):
             torch.set_num_threads(threads)
             with suppress(RuntimeError):  # which has begun to use them, in a process that did more than this
@@ -261,7 +273,7 @@ def _load(artifact: Path) -> tuple[str, Any]:
         raise BackendUnavailable(f"the weights cannot be served: {error}") from error
 
 
-def _mixed(torch: Any, network: Any, settings: BackendSettings) -> Any:
+def _mixed(torch: Any, network: Any, settings: TorchSettings) -> Any:
     from models.precision import to_mixed
 
     return to_mixed(network, {"fp16": torch.float16, "bf16": torch.bfloat16}[settings.torch_precision])
@@ -272,3 +284,14 @@ def _placed(network: Any, place: str) -> Any:
     from models.restoration import WithFindings, channels_last
 
     return WithFindings(channels_last(network.to(place)))
+
+
+KIND = BackendKind(
+    name="pytorch",
+    new=TorchBackend,
+    devices=f"{CPU}|{CUDA}",
+    devices_in_words="cpu, cpu:N or cuda:N",
+    default_device=lambda settings: "cpu",
+    settings_type=TorchSettings,
+    platform="pytorch_libtorch",
+)

@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import TextIO
 
 import numpy as np
+from pydantic import Field
 
 from server.backends.base import Aux, AuxOutput, BackendInfo, ModelInput, ModelSpec, Pending, Pixels, Result
+from server.backends.kind import BackendKind
+from server.backends.settings import RuntimeSettings
 from server.errors import BackendError, BackendUnavailable
 
 SIZE_MULTIPLE = 8
@@ -20,6 +23,21 @@ LEVELS, COMPONENTS = 3, 5
 AUX = AuxOutput((LEVELS + 1, COMPONENTS), ("noise", "haze"))
 MOST_BEGUN = 2
 RUN_LOG_HEADER = "start,end,images,pixels\n"
+
+
+class SimulatedSettings(RuntimeSettings):
+    """Settings of the simulated device."""
+
+    simulated_base_ms: float = Field(default=2.0, ge=0, description="Fixed milliseconds of a simulated run.")
+    simulated_ms_per_megapixel: float = Field(
+        default=20.0, ge=0, description="Milliseconds a simulated run takes for each megapixel of its batch."
+    )
+    simulated_mixed_sizes: bool = Field(
+        default=False, description="Whether a simulated run may hold several sizes, as one of a masked model may."
+    )
+    simulated_run_log: Path | None = Field(
+        default=None, description="A file for each simulated run as a CSV line: what the device did, told by itself."
+    )
 
 
 class SimulatedBackend:
@@ -157,3 +175,25 @@ def _open_log(path: Path) -> TextIO:
         lines.write(RUN_LOG_HEADER)
     fcntl.flock(lines, fcntl.LOCK_UN)
     return lines
+
+
+def new_backend(settings: SimulatedSettings, max_batch: int, device: str) -> SimulatedBackend:
+    """Make the simulated device that the settings describe."""
+    return SimulatedBackend(
+        settings.simulated_base_ms,
+        settings.simulated_ms_per_megapixel,
+        max_batch,
+        device=device,
+        run_log=settings.simulated_run_log,
+        mixed_sizes=settings.simulated_mixed_sizes,
+    )
+
+
+KIND = BackendKind(
+    name="simulated",
+    new=new_backend,
+    devices=r"[\w.:-]+",
+    devices_in_words="any names of letters, digits and :",
+    default_device=lambda settings: "sim:0",
+    settings_type=SimulatedSettings,
+)

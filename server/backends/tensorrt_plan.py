@@ -9,11 +9,13 @@ from typing import Any
 from models.artifact import ArtifactError
 from models.plan_manifest import PLAN_FILE, PlanManifest
 from models.tensorrt_faults import creation_fault, import_fault, plan_fault
+from server.backends import device_names
 from server.backends.base import BackendInfo, ModelInput, ModelSpec, Pending, Result
 from server.backends.cuda_device import CudaDevice, cuda_index, open_device
+from server.backends.kind import CUDA, BackendKind
 from server.backends.plan_runs import PlanRuns
+from server.backends.settings import RuntimeSettings
 from server.errors import BackendError, BackendUnavailable, DeviceOutOfMemory
-from server.settings import BackendSettings
 
 log = logging.getLogger(__name__)
 
@@ -27,10 +29,10 @@ class PlanBackend:
     TensorRT-RTX makes its kernels on the device it finds; they are kept beside the plan, or in the cache folder.
     """
 
-    def __init__(self, settings: BackendSettings, max_batch: int, device: str | None = None) -> None:
+    def __init__(self, settings: RuntimeSettings, max_batch: int, device: str | None = None) -> None:
         self._settings = settings
         self._max_batch = max_batch
-        self._index = cuda_index(device or settings.device_names[0]) or 0
+        self._index = cuda_index(device or device_names(settings)[0]) or 0
         self._trt: Any = None
         self._device: CudaDevice | None = None
         self._runs: PlanRuns | None = None
@@ -217,3 +219,13 @@ def _restore(kernels: Any, path: Path) -> None:
         return
     if not kernels.deserialize(blob):
         log.info("kernels of another device, driver or version are made again", extra={"file": str(path)})
+
+
+KIND = BackendKind(
+    name="tensorrt",
+    new=PlanBackend,
+    devices=CUDA,
+    devices_in_words="cuda:N",
+    default_device=lambda settings: "cuda:0",
+    platform="tensorrt_plan",
+)

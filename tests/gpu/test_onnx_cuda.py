@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from server.backends.base import ModelInput, Pixels
-from server.backends.onnx_runtime import PROVIDER_NAMES, OnnxBackend
+from server.backends.onnx_runtime import PROVIDER_NAMES, OnnxBackend, Provider
 from server.scheduling.execution.recovery import psnr
-from server.settings import BackendSettings, Provider
+from server.settings import BackendSettings
 
 ort = pytest.importorskip("onnxruntime", reason="runs its models with onnxruntime (extra `gpu`)")
 export = pytest.importorskip("export.to_onnx", reason="exports its model (extra `export`)")

@@ -97,7 +97,7 @@ def device(clock: Any) -> DeepDevice:
 
 @pytest.fixture
 def serve(build: Any, clock: Any, play: Play, make_pixels: MakePixels) -> Callable[..., list[Any]]:
-    """Let `count` tiles wait behind a run of one other make_pixels, then let the device go on; return their ends."""
+    """Let `count` tiles wait behind a run of one other tile, then let the device go on; return their ends."""
 
     def serve(
         device: DeepDevice,
@@ -117,7 +117,7 @@ def serve(build: Any, clock: Any, play: Play, make_pixels: MakePixels) -> Callab
             assert await asyncio.to_thread(device.inside.wait, PATIENCE_S)
             tiles = [make_pixels(value=value) for value in range(count)]
             due = deadlines or {}
-            tiles = [asyncio.create_task(batcher.submit(make_pixels, due.get(n))) for n, tile in enumerate(tiles)]
+            tiles = [asyncio.create_task(batcher.submit(tile, due.get(n))) for n, tile in enumerate(tiles)]
             await asyncio.sleep(0)
             if meanwhile is not None:
                 await meanwhile(batcher, pool, tiles)
