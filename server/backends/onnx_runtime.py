@@ -1,9 +1,8 @@
 """The ONNX Runtime backend: an exported artifact on the CPU, or on an NVIDIA device."""
 
 from collections.abc import Mapping
-from importlib import metadata
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import Field
@@ -15,6 +14,14 @@ from server.backends.cpu_share import threads_for
 from server.backends.cuda_device import cuda_index, open_device
 from server.backends.kind import CPU, CUDA, BackendKind
 from server.backends.onnx_memory import releasing_options, use_arena
+from server.backends.onnx_providers import (
+    PROVIDER_NAMES,
+    Provider,
+    check_available,
+    import_onnxruntime,
+    load_cuda_libraries,
+    provider_options,
+)
 from server.backends.session_check import check_session
 from server.backends.settings import RuntimeSettings
 from server.errors import BackendError, BackendLost, BackendUnavailable, DeviceOutOfMemory
@@ -22,14 +29,6 @@ from server.errors import BackendError, BackendLost, BackendUnavailable, DeviceO
 if TYPE_CHECKING:
     import onnxruntime
 
-Provider = Literal["tensorrt", "cuda", "cpu"]
-
-DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
-PROVIDER_NAMES: dict[Provider, str] = {
-    "tensorrt": "TensorrtExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "cpu": "CPUExecutionProvider",
-}
 ENGINE_FOLDER = "engines"
 LOG_ERRORS_ONLY = 3
 # A run of at most a half of the pixels that the arena has grown for makes it shrink.
@@ -80,9 +79,9 @@ class OnnxBackend:
             manifest.verify(settings.artifact)
         except ArtifactError as error:
             raise BackendUnavailable(f"the artifact cannot be served: {error}") from error
-        ort = self._ort = _import_onnxruntime()
-        _check_available(ort, self._providers)
-        _load_cuda_libraries(ort, self._providers)
+        ort = self._ort = import_onnxruntime()
+        check_available(ort, self._providers)
+        load_cuda_libraries(ort, self._providers)
         session = _open_session(ort, settings, manifest, self._providers, self._index)
         check_session(session, manifest)
         self._session, self._releasing = session, None if self._on_device else releasing_options(ort)
@@ -165,54 +164,14 @@ class OnnxBackend:
         return self._releasing
 
 
-def _import_onnxruntime() -> Any:
-    installed = [name for name in DISTRIBUTIONS if _is_installed(name)]
-    if len(installed) > 1:
-        raise BackendUnavailable(
-            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's files: "
-            "uninstall both, then install this package with exactly one of the extras `cpu` and `gpu`"
-        )
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise BackendUnavailable(
-            "onnxruntime is not installed or does not load here "
-            f"({error}): install this package with the extra `cpu`, or `gpu` for an NVIDIA device"
-        ) from error
-    return onnxruntime
-
-
-def _is_installed(distribution: str) -> bool:
-    try:
-        metadata.distribution(distribution)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
-
-
-def _check_available(ort: Any, providers: tuple[Provider, ...]) -> None:
-    available = ort.get_available_providers()
-    for provider in providers:
-        if PROVIDER_NAMES[provider] not in available:
-            raise BackendUnavailable(
-                f"this onnxruntime {ort.__version__} has no provider {provider}: install this package with the extra "
-                "`gpu` instead of `cpu`, or leave it out of the providers"
-            )
-
-
-def _load_cuda_libraries(ort: Any, providers: tuple[Provider, ...]) -> None:
-    """Load those of NVIDIA's wheels, where they are: the providers have no path of their own to them."""
-    if providers != ("cpu",) and hasattr(ort, "preload_dlls"):  # since 1.21
-        ort.preload_dlls()
-
-
 def _open_session(
     ort: Any, settings: OnnxSettings, manifest: Manifest, providers: tuple[Provider, ...], index: int | None
 ) -> Any:
     model = settings.artifact / MODEL_FILE
     version = ort.__version__
+    engines = settings.cache_folder or settings.artifact / ENGINE_FOLDER
     options = [
-        (PROVIDER_NAMES[provider], _provider_options(provider, settings, manifest, version, index or 0))
+        (PROVIDER_NAMES[provider], provider_options(provider, engines, manifest.sha256, version, index or 0))
         for provider in providers
     ]
     workers = sum(cuda_index(device) is None for device in device_names(settings))
@@ -234,44 +193,6 @@ def _open_session(
                 f"onnxruntime {version} was built for"
             )
     return session
-
-
-def _provider_options(
-    provider: Provider, settings: OnnxSettings, manifest: Manifest, version: str, index: int
-) -> dict[str, str]:
-    if provider == "cuda":
-        return {
-            "device_id": str(index),
-            "use_tf32": "0",  # FP32 means FP32 here; what may be rounded is in the artifact
-            "cudnn_conv_algo_search": "HEURISTIC",  # the exhaustive default searches anew for each size of a photo
-            "arena_extend_strategy": "kSameAsRequested",  # powers of two would waste up to half of the device
-        }
-    if provider == "tensorrt":
-        folder = settings.cache_folder or settings.artifact / ENGINE_FOLDER
-        folder = folder / engine_key(open_device(index).name, version, manifest.sha256)
-        if index:  # two sessions would write the same files
-            folder = folder / f"cuda-{index}"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise BackendUnavailable(
-                f"engines cannot be kept in {folder} ({error.strerror}): set a cache folder that can be written"
-            ) from error
-        # No FP16 flag: this library would then be free to round the sums that must stay in FP32, and does not say so.
-        return {
-            "device_id": str(index),
-            "trt_engine_cache_enable": "1",
-            "trt_engine_cache_path": str(folder),
-            "trt_timing_cache_enable": "1",
-            "trt_timing_cache_path": str(folder),
-        }
-    return {}
-
-
-def engine_key(device: str, version: str, onnx_sha256: str) -> str:
-    """The name of the folder for engines of one device, one onnxruntime and one ONNX file; safe as a file name."""
-    plain = "".join(character if character.isalnum() else "-" for character in device.lower())
-    return f"{plain}-ort{version}-{onnx_sha256[:16]}"
 
 
 def _check_device(index: int | None) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from server.backends.base import ModelInput, Pixels
-from server.backends.onnx_runtime import PROVIDER_NAMES, OnnxBackend, Provider
+from server.backends.onnx_providers import PROVIDER_NAMES, Provider
+from server.backends.onnx_runtime import OnnxBackend
 from server.scheduling.execution.recovery import psnr
 from server.settings import BackendSettings
 

@@ -12,7 +12,8 @@ import pytest
 from models.artifact import MODEL_FILE, Manifest, Parity, sha256_of
 from server.backends.base import ModelInput
 from server.backends.cuda_device import CudaDevice
-from server.backends.onnx_runtime import PROVIDER_NAMES, OnnxBackend, engine_key
+from server.backends.onnx_providers import PROVIDER_NAMES, engine_key
+from server.backends.onnx_runtime import OnnxBackend
 from server.errors import BackendError, BackendLost, BackendUnavailable, DeviceOutOfMemory
 from server.settings import BackendSettings
 
