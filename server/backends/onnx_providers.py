@@ -79,7 +79,7 @@ def provider_options(provider: Provider, engines: Path, onnx_sha256: str, versio
             raise BackendUnavailable(
                 f"engines cannot be kept in {folder} ({error.strerror}): set a cache folder that can be written"
             ) from error
-        # No FP16 flag: this library would then be free to round the sums that must stay in FP32, and does not say so.
+        # No FP16 flag: it would allow this library to round sums that must stay in FP32, without telling.
         return {
             "device_id": str(index),
             "trt_engine_cache_enable": "1",
@@ -91,6 +91,6 @@ def provider_options(provider: Provider, engines: Path, onnx_sha256: str, versio
 
 
 def engine_key(device: str, version: str, onnx_sha256: str) -> str:
-    """The name of the folder for engines of one device, one onnxruntime and one ONNX file; safe as a file name."""
+    """Name the folder for the engines of one device, onnxruntime version and ONNX file; safe as a file name."""
     plain = "".join(character if character.isalnum() else "-" for character in device.lower())
     return f"{plain}-ort{version}-{onnx_sha256[:16]}"

@@ -1,4 +1,4 @@
-"""The ONNX Runtime backend: an exported artifact on the CPU, or on an NVIDIA device."""
+"""The ONNX Runtime backend: runs an exported artifact on the CPU or on an NVIDIA device."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 ENGINE_FOLDER = "engines"
 LOG_ERRORS_ONLY = 3
-# A run of at most a half of the pixels that the arena has grown for makes it shrink.
+# The arena shrinks after a run of at most half the pixels that it has grown for.
 RELEASE_BELOW = 2
-# onnxruntime has no code or class for it: these are the words of its arenas and of CUDA.
+# onnxruntime has no error code or class for this: these are the messages of its arenas and of CUDA.
 OUT_OF_MEMORY_WORDS = ("Failed to allocate memory", "out of memory", "bad_alloc", "bad allocation")
 
 
@@ -43,7 +43,7 @@ class OnnxSettings(RuntimeSettings):
     onnx_providers: tuple[Provider, ...] = Field(
         default=("cpu",),
         min_length=1,
-        description="Of `onnx`, best first, such as tensorrt,cuda,cpu; one that does not load stops the start.",
+        description="For `onnx`, best first, such as tensorrt,cuda,cpu; the start fails if one does not load.",
     )
 
 
@@ -94,7 +94,7 @@ class OnnxBackend:
         if self._session is None or self._manifest is None or self._model is None:
             raise BackendError("the ONNX Runtime backend is not started")
         self._model.check(batch)
-        # A contiguous row each: onnxruntime reads no strides.
+        # Contiguous rows, since onnxruntime reads no strides.
         sides = dict(zip(self._manifest.size_inputs or (), np.ascontiguousarray(batch.each_size.T), strict=False))
         try:
             if self._on_device:
@@ -151,10 +151,10 @@ class OnnxBackend:
         return Result(output, aux)
 
     def _options_for(self, batch: Pixels) -> "onnxruntime.RunOptions | None":
-        """Let memory follow the load: give the arena back once runs have become much smaller than what it holds.
+        """Choose options that release the arena once runs are much smaller than what it holds, so memory follows load.
 
-        Giving it back after every run would cost each one about 15 % in page faults. What the very first run took
-        is never given back, so the warm-up should be small.
+        Releasing it after every run would cost each run about 15 % in page faults. The memory of the very first run
+        is never released, so the warm-up should be small.
         """
         pixels = batch.size // 3
         if pixels * RELEASE_BELOW > self._held_pixels:
@@ -196,24 +196,24 @@ def _open_session(
 
 
 def _check_device(index: int | None) -> None:
-    """Raise BackendLost where CUDA itself says that the device is: onnxruntime's exceptions carry no code."""
+    """Ask CUDA whether the device is lost, and raise BackendLost if so: onnxruntime's exceptions carry no code."""
     try:
         open_device(index or 0).check()
     except BackendLost:
         raise
-    except BackendError:  # no more is known than that the run failed
+    except BackendError:  # only the run failed, as far as is known
         return
 
 
 def session_options(ort: Any, threads: int, *, on_cpu: bool) -> "onnxruntime.SessionOptions":
-    """How a session runs here, of the module `ort`."""
+    """Return the options of a session; `ort` is the module onnxruntime."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1  # operators run one after the other
     options.log_severity_level = LOG_ERRORS_ONLY
-    # A plan of memory is kept for each input shape, so with photos of every size it only grows; a run is no faster.
+    # Memory patterns are kept for each input shape, so they only grow with photos of every size, and save no time.
     options.enable_mem_pattern = False
-    # Threads that spin between operators take a third of the time of whatever else is on their cores.
+    # Threads that spin between operators take a third of the time of other work on their cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if on_cpu:
         use_arena(ort, options)

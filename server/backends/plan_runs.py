@@ -1,4 +1,4 @@
-"""The PlanRuns: batches run on the execution contexts of a plan, copied in and out beside the runs of others."""
+"""PlanRuns: runs batches on the execution contexts of a plan; copies of one batch overlap the run of another."""
 
 import logging
 import time
@@ -18,19 +18,19 @@ from server.errors import BackendError
 
 log = logging.getLogger(__name__)
 
-# The library settles its own state for a shape in the first runs, which a recording must not hold.
+# The library initialises its state for a shape in the first runs, which must not be part of a recording.
 RUNS_BEFORE_RECORDING = 2
-# How often an event is asked for; CUDA has no wait with a bound.
+# Seconds between two queries of an event; CUDA has no wait with a bound.
 QUERY_S = 0.0003
 
 
 class PlanRuns:
-    """Runs any batch that the plan's profiles take, cut into parts where none takes it whole; from one thread.
+    """Runs any batch that the plan's profiles accept, split into parts where none fits the whole; from one thread.
 
-    `contexts` are the library's execution contexts, one a profile in the manifest's order. Runs are serial in one
-    stream, since they share scratch memory; copies in and copies out have a stream each, and events tie a batch's
-    three steps together. With `records`, the run of a slot that comes again is replayed as one CUDA graph, which
-    holds no copy, so that the copies of one batch are free to overlap the graph of the other.
+    `contexts` are the library's execution contexts, one for each profile in the manifest's order. Runs are serial in
+    one stream, since they share scratch memory; copies in and copies out have their own streams, and events order the
+    three steps of a batch. With `records`, repeated runs of a slot are replayed as one CUDA graph, which contains no
+    copies, so that the copies of one batch can overlap the graph of another.
     """
 
     def __init__(
@@ -63,14 +63,14 @@ class PlanRuns:
         return _PlanRun(self, batch.pixels, sizes, parts, first)
 
     def close(self) -> None:
-        """Give everything back, what was begun and not ended as well."""
+        """Release everything, including runs that have not ended."""
         self._drain()
         self._slots.close()
         for stream in (self._in, self._stream, self._out):
             self._device.destroy_stream(stream)
 
     def put(self, batch: Pixels, sizes: Sizes, *, within_budget: bool = False) -> Slot:
-        """Queue a batch that a profile takes whole."""
+        """Queue a batch that fits a profile as a whole."""
         slot = self._slots.lend(batch.shape, within_budget=within_budget)
         device = self._device
         try:
@@ -96,13 +96,13 @@ class PlanRuns:
         return slot
 
     def wait(self, slot: Slot, seconds: float) -> None:
-        """Return when a batch that was queued has run, well or not, or after `seconds`."""
+        """Return when a queued batch has run or failed, or after `seconds`."""
         give_up = time.monotonic() + seconds
         while (left_s := give_up - time.monotonic()) > 0 and not self._device.has_happened(slot.copied_out):
             time.sleep(min(QUERY_S, left_s))
 
     def fetch(self, slot: Slot, output: Pixels, aux: Aux | None) -> None:
-        """Wait for a batch that was queued, and copy its outputs into `output` and `aux`."""
+        """Wait for a queued batch, and copy its outputs into `output` and `aux`."""
         try:
             self._device.wait(slot.copied_out)
             np.copyto(output, slot.restored)
@@ -115,12 +115,12 @@ class PlanRuns:
             self._slots.give_back(slot)
 
     def _queue(self, slot: Slot) -> None:
-        """Put the run into its stream."""
+        """Queue the run in its stream."""
         manifest, prompt = self._manifest, self._manifest.prompt_output
         count, _, height, width = slot.shape
         index = manifest.profile_for((count, height, width))
         context = self._contexts[index]
-        # Addresses may change while the context's last run goes on; nothing says that of its shapes.
+        # Addresses may change during the context's last run; for shapes this is not documented.
         if self._told.get(index, slot.shape) != slot.shape:
             self._device.synchronize(self._stream)
         self._told[index] = slot.shape
@@ -145,18 +145,18 @@ class PlanRuns:
             self._device.synchronize(self._stream)  # which must not happen during the recording
             self._told.clear()
             slot.graph = self._device.record(self._stream, lambda: self._queue(slot))
-        except BackendError as error:  # it runs without; `runs` moves on, so this was the only try
+        except BackendError as error:  # it runs without a graph; `runs` increases, so this is not tried again
             log.warning("a shape cannot be recorded as a CUDA graph", extra={"shape": slot.shape, "reason": str(error)})
 
     def _drain(self) -> None:
         for stream in (self._in, self._stream, self._out):
-            with suppress(BackendError):  # whose run failed is told by its own event
+            with suppress(BackendError):  # the event of a failed run reports its error
                 self._device.synchronize(stream)
 
 
 @dataclass(eq=False, slots=True)
 class _PlanRun:
-    """A batch whose first part was queued."""
+    """A batch whose first part is queued."""
 
     runs: PlanRuns
     batch: Pixels

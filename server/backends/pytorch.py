@@ -1,4 +1,4 @@
-"""The PyTorch backend: the network itself, on the CPU or on a CUDA device."""
+"""The PyTorch backend: runs the network itself on the CPU or on a CUDA device."""
 
 import logging
 import time
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 WEIGHTS_FILE = "weights.safetensors"
 SIZE_MULTIPLE = 8
-# Between two looks at a run that goes on; CUDA can only wait without a limit.
+# Seconds between two queries of a run; CUDA has no wait with a bound.
 QUERY_S = 0.0002
 CUDA_OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation, where it comes from a library under torch
 
@@ -41,16 +41,18 @@ class TorchSettings(RuntimeSettings):
     """Settings of PyTorch."""
 
     torch_precision: Literal["fp32", "fp16", "bf16"] = Field(
-        default="fp32", description="Of `pytorch`; below fp32 the sums over a whole image stay in fp32."
+        default="fp32", description="For `pytorch`; below fp32, sums over a whole image stay in fp32."
     )
-    torch_compile: bool = Field(default=False, description="Of `pytorch`: faster runs for a start that takes minutes.")
+    torch_compile: bool = Field(
+        default=False, description="For `pytorch`: runs are faster, and the start takes minutes."
+    )
 
 
 class TorchBackend:
     """Serves the weights of an artifact folder, or a checkpoint, in eager or compiled PyTorch.
 
-    Below FP32 it holds the network twice, so that a run can be repeated in FP32. On CUDA a shape that comes again is
-    recorded as a CUDA graph, and the copies of one batch overlap the run of another.
+    Below FP32 it holds the network twice, so that a run can be repeated in FP32. On CUDA it records repeated shapes as
+    CUDA graphs, and the copies of one batch overlap the run of another.
     """
 
     def __init__(self, settings: TorchSettings, max_batch: int, device: str | None = None) -> None:
@@ -79,7 +81,7 @@ class TorchBackend:
             with suppress(RuntimeError):  # which has begun to use them, in a process that did more than this
                 torch.set_num_interop_threads(1)
         if on_cuda:
-            # FP32 is the reference here: TF32 would round it to ten bits.
+            # FP32 is the reference, and TF32 would round it to ten bits.
             torch.backends.cudnn.allow_tf32 = False
             torch.backends.cuda.matmul.allow_tf32 = False
         mixed = settings.torch_precision != "fp32"
@@ -132,7 +134,7 @@ class TorchBackend:
         self._torch = None
 
     def _network_for(self, batch: ModelInput) -> Any:
-        """Choose what runs the batch: the FP32 network if it asks for that and is not served, else the served one."""
+        """Choose the network for a batch: the FP32 copy if the batch asks for it and there is one."""
         if batch.precision == "fp32" and self._fp32_network is not None:
             return self._fp32_network
         return self._network if self._recordings is None else self._recordings.run
@@ -154,7 +156,7 @@ class TorchBackend:
         return self._guarded(begin, batch.shape)
 
     def _guarded(self, step: Callable[[], Answer], shape: tuple[int, ...]) -> Answer:
-        """What a step of a run gives; its failure as an error of the server."""
+        """Do one step of a run, and raise its exceptions as errors of the server."""
         torch = self._torch
         try:
             return step()
@@ -162,7 +164,7 @@ class TorchBackend:
             if not isinstance(error, torch.OutOfMemoryError) and _code(error) != CUDA_OUT_OF_MEMORY:
                 self._raise_if_lost(error)
                 raise BackendError(f"torch failed on a batch of shape {shape}") from error
-        # Only here is the traceback gone, and with it the last hold on the failed run's tensors.
+        # Only here is the traceback gone, which held the tensors of the failed run.
         if self._recordings is not None:
             torch.cuda.synchronize()  # another run may still replay what is dropped
             self._recordings.clear()
@@ -170,7 +172,7 @@ class TorchBackend:
         raise DeviceOutOfMemory(f"a batch of shape {shape} does not fit the device's memory")
 
     def _raise_if_lost(self, error: Exception) -> None:
-        """Raise BackendLost where the device can do nothing any more; libraries under torch do not say so."""
+        """Raise BackendLost if the device is unusable, which libraries under torch do not report."""
         sticky = error
         if _code(error) not in STICKY_FAULTS and self._copies is not None:
             try:
@@ -195,7 +197,7 @@ class _TorchRun:
     arrived: "torch.cuda.Event | None" = None
 
     def wait(self, seconds: float) -> None:
-        """Return when the answer is there, or after `seconds`."""
+        """Return when the outputs are there, or after `seconds`."""
         give_up = time.monotonic() + seconds
         while self.arrived is not None and (left_s := give_up - time.monotonic()) > 0 and not self._has_arrived():
             time.sleep(min(QUERY_S, left_s))
@@ -214,7 +216,7 @@ class _TorchRun:
 
 
 def _code(error: Exception) -> int | None:
-    """The cudaError_t of an exception of torch, if it has one."""
+    """Return the cudaError_t of an exception of torch, if it has one."""
     return getattr(error, "error_code", None)
 
 
@@ -280,7 +282,7 @@ def _mixed(torch: Any, network: Any, settings: TorchSettings) -> Any:
 
 
 def _placed(network: Any, place: str) -> Any:
-    """Place the network on its device; it answers with its findings as well."""
+    """Place the network on its device, wrapped so that it returns its auxiliary output too."""
     from models.restoration import WithFindings, channels_last
 
     return WithFindings(channels_last(network.to(place)))

@@ -17,16 +17,16 @@ class RuntimeSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     backend: str = Field(
-        default="onnx", description="`simulated` is an identity with a known duration, for load tests."
+        default="onnx", description="The runtime; `simulated` returns its input after a known time, for load tests."
     )
     artifact: Path = Field(
         default=DEFAULT_ARTIFACT,
-        description="Folder with manifest.json and the model; for `pytorch` a weights file does as well.",
+        description="Folder with manifest.json and the model; with `pytorch` also a weights file.",
     )
     devices: tuple[str, ...] = Field(
         default=(),
-        description="Where to run, a worker each: cuda:0,cuda:1 or cpu; unset the CPU, or the first GPU where "
-        "the backend or its providers need one.",
+        description="Devices to run on, with one worker each, such as cuda:0,cuda:1 or cpu; unset, the CPU, or the "
+        "first GPU if the backend or its providers need one.",
     )
     threads: int = Field(
         default=0, ge=0, description="Threads of one run on the CPU; 0 divides the cores among the CPU devices."
@@ -34,8 +34,8 @@ class RuntimeSettings(BaseModel):
     device_cache_bytes: int = Field(
         default=8 * 2**30,
         ge=0,
-        description="Device memory kept for shapes seen before (buffers, CUDA graphs); 0 records no graphs.",
+        description="Device memory for buffers and CUDA graphs of shapes seen before; 0 records no graphs.",
     )
     cache_folder: Path | None = Field(
-        default=None, description="Where runtimes keep what they compiled; unset, in the artifact folder."
+        default=None, description="Where runtimes keep compiled engines and kernels; unset, in the artifact folder."
     )

@@ -30,13 +30,13 @@ class SimulatedSettings(RuntimeSettings):
 
     simulated_base_ms: float = Field(default=2.0, ge=0, description="Fixed milliseconds of a simulated run.")
     simulated_ms_per_megapixel: float = Field(
-        default=20.0, ge=0, description="Milliseconds a simulated run takes for each megapixel of its batch."
+        default=20.0, ge=0, description="Milliseconds of a simulated run for each megapixel of its batch."
     )
     simulated_mixed_sizes: bool = Field(
-        default=False, description="Whether a simulated run may hold several sizes, as one of a masked model may."
+        default=False, description="Whether a simulated batch may hold images of several sizes."
     )
     simulated_run_log: Path | None = Field(
-        default=None, description="A file for each simulated run as a CSV line: what the device did, told by itself."
+        default=None, description="A CSV file to which the simulated device appends a line for each run."
     )
 
 

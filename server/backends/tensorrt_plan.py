@@ -1,4 +1,4 @@
-"""The TensorRT backend: a plan folder, run by Enterprise TensorRT or TensorRT-RTX."""
+"""The TensorRT backend: runs a plan with Enterprise TensorRT or TensorRT-RTX."""
 
 import logging
 from contextlib import suppress
@@ -25,8 +25,8 @@ RUNTIME_CACHE_FILE = f"{PLAN_FILE}.kernels"
 class PlanBackend:
     """Serves a plan after checking it against its manifest, the library and the device.
 
-    There is one execution context a profile. They take turns on one block of scratch memory, since runs are serial.
-    TensorRT-RTX makes its kernels on the device it finds; they are kept beside the plan, or in the cache folder.
+    Each profile has one execution context; all share one block of scratch memory, since runs are serial. TensorRT-RTX
+    compiles its kernels for the device it finds; they are kept beside the plan, or in the cache folder.
     """
 
     def __init__(self, settings: RuntimeSettings, max_batch: int, device: str | None = None) -> None:
@@ -41,11 +41,11 @@ class PlanBackend:
         self._loaded: list[Any] = []
 
     def start(self) -> BackendInfo:
-        """Load the plan onto the device; BackendUnavailable says what is wrong with either."""
+        """Load the plan onto the device; BackendUnavailable says what is wrong with the plan or the device."""
         try:
             return self._load()
         except (ArtifactError, BackendError) as error:
-            with suppress(BackendError):  # a device that failed may fail again, and the first sentence is the cause
+            with suppress(BackendError):  # a failed device may fail again, but the first error is the cause
                 self.stop()
             if isinstance(error, BackendUnavailable):
                 raise
@@ -58,22 +58,22 @@ class PlanBackend:
     def begin(self, batch: ModelInput) -> Pending:
         """Run a batch up to the point where the device works by itself; its copies overlap the run before it.
 
-        A padded shape that comes again has one CUDA graph, whatever the sizes of its images.
+        A repeated padded shape has one CUDA graph, whatever the sizes of the images in it.
         """
         if self._runs is None:
             raise BackendError("the TensorRT backend is not started")
         return self._runs.begin(batch)
 
     def stop(self) -> None:
-        """Keep the kernels that were made, then release the device."""
+        """Save the compiled kernels, then release the device."""
         self._save_kernels()
         runs, device, scratch = self._runs, self._device, self._scratch
         self._runs = self._kernels = self._device = self._scratch = None
         try:
             if runs is not None:
                 runs.close()
-        finally:  # a lost device gives nothing back, and is let go all the same
-            self._loaded.clear()  # contexts before the engine, and both before the memory they use
+        finally:  # also if the device is lost and releases nothing
+            self._loaded.clear()  # contexts before the engine, and both before their memory
             if device is not None and scratch is not None:
                 device.free(scratch)
 
@@ -101,7 +101,7 @@ class PlanBackend:
         )
 
     def _contexts(self, trt: Any, engine: Any, manifest: PlanManifest) -> list[Any]:
-        """Make one context a profile, all on the same scratch memory, which fits the hungriest profile."""
+        """Create a context for each profile, all on the same scratch memory, sized for the largest profile."""
         device = self._device
         if device is None:
             raise BackendError("the device is not open")
@@ -131,7 +131,7 @@ class PlanBackend:
             return engine.create_execution_context(user_managed)
         config = engine.create_runtime_config()
         config.set_execution_context_allocation_strategy(user_managed)
-        # TensorRT-RTX records by itself: a graph of ours would freeze the kernels it falls back on in the beginning.
+        # TensorRT-RTX records graphs itself; ours would freeze the fallback kernels of the first runs.
         config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
         if self._kernels is None:
             self._kernels = config.create_runtime_cache()
@@ -160,7 +160,7 @@ def _import_tensorrt() -> Any:
         try:
             import tensorrt
         except ModuleNotFoundError as error:
-            if error.name != "tensorrt":  # it is there, but something that it needs is not
+            if error.name != "tensorrt":  # it is installed, but one of its dependencies is not
                 raise
             import tensorrt_rtx as tensorrt
     except ImportError as error:
@@ -169,7 +169,7 @@ def _import_tensorrt() -> Any:
 
 
 def _error_log(trt: Any) -> Any:
-    """A logger for the library that keeps its errors as `lines`, to be told with what failed."""
+    """Make a logger for the library that collects its errors in `lines`, for the message of a failure."""
 
     class ErrorLog(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -189,7 +189,7 @@ def _deserialize(trt: Any, plan: Path, errors: Any, *, host_code: bool) -> Any:
         runtime = trt.Runtime(errors)
     except TypeError as error:
         raise BackendUnavailable(creation_fault(error)) from error
-    if host_code:  # a version-compatible plan carries code of its own; the file's hash was checked
+    if host_code:  # a version-compatible plan contains code; the file's hash was checked
         runtime.engine_host_code_allowed = True
     engine = runtime.deserialize_cuda_engine(plan.read_bytes())
     if engine is None:

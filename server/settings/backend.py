@@ -23,24 +23,27 @@ else:
 
 
 class BackendSettings(Group, _EveryBackend):
-    """What runs the network."""
+    """The runtime that runs the network, and its devices."""
 
     run_timeout_s: float = Field(
         default=300.0,
         gt=0,
-        description="A run that takes longer, and ten times what was predicted, has hung: its device is lost. "
-        "Raise it where a runtime compiles for new sizes during a run.",
+        description="A run that exceeds this and ten times its prediction has hung, and its device is lost. Raise it "
+        "if a runtime compiles for new sizes during a run.",
     )
     successor: Path | None = Field(
         default=None,
-        description="Folder in which a better artifact of the same weights may appear, such as the plan that is being "
-        "built; the server goes on with it once it is verified, and loses no request.",
+        description="Folder where a better artifact of the same weights may appear, such as a TensorRT plan that is "
+        "being built; the server switches to it once it is verified, without losing a request.",
     )
     fp32_check_every: int = Field(
-        default=0, ge=0, description="One answer in so many is compared with FP32, which costs a slow run; 0 none."
+        default=0,
+        ge=0,
+        description="Compare one result in this many with FP32, which costs a slow run; 0 compares none.",
     )
     fp32_gate_db: float = Field(
-        default=50.0, description="PSNR under which a compared answer is replaced: less can show in 8 bits."
+        default=50.0,
+        description="A compared result below this PSNR is replaced; lower values can be visible in 8 bits.",
     )
 
     @property

@@ -89,7 +89,7 @@ def test_each_part_runs_on_the_context_of_its_profile(make: MakeRuns, contexts: 
     assert contexts[1].shapes == [(1, 3, 64, 64)] * 2
 
 
-def test_a_masked_plan_is_given_each_images_size_and_the_padded_shape_in_a_plain_run(
+def test_a_plan_for_mixed_sizes_gets_each_images_size_and_the_whole_shape_in_a_batch_of_one_size(
     cuda: Any, contexts: list[Any], plan_manifest: Callable[..., PlanManifest]
 ) -> None:
     manifest = plan_manifest(profiles=(SMALL, LARGE), size_inputs=("height", "width"))

@@ -142,7 +142,7 @@ def test_it_serves_a_plan_and_says_what_it_serves(device: Any, library: Library,
     assert (device.on_device, device.pinned) == ({}, {})
 
 
-def test_a_masked_plan_says_so_and_is_refused_with_sizes_of_another_type(
+def test_a_plan_for_mixed_sizes_says_so_and_is_refused_with_sizes_of_another_type(
     device: Any, library: Library, plan: MakePlan
 ) -> None:
     folder = plan(size_inputs=("height", "width"))

@@ -29,12 +29,12 @@ MOST_GROWTH = 1.05
 
 @pytest.fixture(scope="module")
 def artifact(drawn_network: "Callable[[str], RestorationNetwork]", tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A masked artifact of the network for tests; only to be read."""
+    """An artifact for mixed sizes of the network for tests; not to be changed."""
     from safetensors.torch import save_file
 
     from export.to_onnx import export_onnx
 
-    folder = tmp_path_factory.mktemp("masked")
+    folder = tmp_path_factory.mktemp("mixed")
     save_file(drawn_network("promptir-tiny").state_dict(), folder / "weights.safetensors")
     export_onnx(folder / "weights.safetensors", "promptir-tiny", folder / "artifact", masked=True)
     return folder / "artifact"
