@@ -10,12 +10,12 @@ import random
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from server.backends.base import Pending, Pixels
+from server.backends.base import ModelInput, Pending, Pixels, Result
 from server.backends.simulated import SimulatedBackend
 from server.errors import BackendError, BackendLost, DeviceOutOfMemory
 
@@ -29,24 +29,24 @@ class FaultyBackend(SimulatedBackend):
     """Simulated device on which a random fraction `share` of the runs ends with `fault`."""
 
     def __init__(self, fault: "Fault", share: float, log: Path, *, max_batch: int, device: str) -> None:
-        super().__init__(base_ms=4.0, ms_per_megapixel=20.0, max_batch=max_batch, device=device, can_mask=True)
+        super().__init__(base_ms=4.0, ms_per_megapixel=20.0, max_batch=max_batch, device=device, mixed_sizes=True)
         self._fault = fault
         self._gap = round(1 / share) if share else 0
         self._log = log
         self._random = random.Random(f"{SEED} {device} {time.monotonic_ns()}")
         self._sound_runs = self._random.randint(0, self._gap)
 
-    def begin(self, batch: Pixels, *more: Any) -> Pending:
-        """Start a run whose result may be the fault."""
-        return _FaultyRun(super().begin(batch, *more), self)
+    def begin(self, batch: ModelInput) -> Pending:
+        """Begin a run whose result may be a fault."""
+        return _FaultyRun(super().begin(batch), self)
 
-    def run(self, batch: Pixels, *more: Any) -> Pixels:
-        """Run a batch whose result may be the fault."""
-        return self.begin(batch, *more).result()
+    def run(self, batch: ModelInput) -> Result:
+        """Run a batch, with the same faults."""
+        return self.begin(batch).result()
 
     def spoil(self, output: Pixels) -> Pixels:
-        """Return the output, or apply the fault to it."""
-        # Warm-up runs use plain grey; a fault there would keep the device from starting, which is not tested here.
+        """Return the output, or raise or return what the fault makes of it."""
+        # Grey all over: a device that fails while it warms up does not start, which is another story.
         is_warm_up = np.isin(output, (0.0, WARM_UP_GREY)).all()
         if is_warm_up or not self._gap:
             return output
@@ -72,10 +72,10 @@ class _FaultyRun:
     def wait(self, seconds: float) -> None:
         self._sound.wait(seconds)
 
-    def result(self) -> Pixels:
-        output = self._sound.result()
+    def result(self) -> Result:
+        result = self._sound.result()
         try:
-            return self._device.spoil(output)
+            return replace(result, pixels=self._device.spoil(result.pixels))
         except BaseException:
             self._device.note()
             raise

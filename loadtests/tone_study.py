@@ -21,7 +21,7 @@ from models.artifact import DEFAULT_ARTIFACT, Manifest
 from models.photos import photo_paths, read_photo
 from models.training.evaluation_sets import EVALUATION
 from server import backends
-from server.backends.base import Pixels
+from server.backends.base import ModelInput, Pixels
 from server.imaging import tiling
 from server.imaging.assembly import Assembly
 from server.imaging.tiling import Grid
@@ -133,7 +133,7 @@ def start(options: argparse.Namespace) -> tuple[Run, int]:
     settings = Settings.from_environment({"artifact": options.artifact, "backend": "onnx", "threads": options.threads})
     backend = backends.create(settings.backend, 1)
     info = backend.start()
-    return lambda pixels: backend.run(pixels[np.newaxis])[0], info.size_multiple
+    return lambda pixels: backend.run(ModelInput(pixels[np.newaxis])).pixels[0], info.model.size_multiple
 
 
 def study(scene: Scene, photo: Any, run: Run, multiple: int, *, whole: bool) -> Row:

@@ -7,7 +7,7 @@ from typing import Self
 
 import numpy as np
 
-from server.backends.base import PromptWeights
+from server.backends.base import Aux
 from server.imaging.assembly import Samples
 
 ROWS_AT_ONCE = 256
@@ -66,7 +66,7 @@ class Findings:
     degradations: Degradations | None = None
 
     @classmethod
-    def of(cls, tiles: Sequence[PromptWeights | None], labels: Sequence[str]) -> Self:
+    def of(cls, tiles: Sequence[Aux | None], labels: Sequence[str]) -> Self:
         """Average the findings (rows, columns) of an image's runs, and split them into their parts.
 
         Runs have equal sizes, so this is also the mean over pixels. If there are `labels`, the last row has their
