@@ -171,8 +171,7 @@ class Batcher:
                 tile.expected_at = tile.enqueued_at + seconds
             self.queue.offer(tile, admitted=True)  # has room: it was checked under this lock
             self._admission.changed(padded_shape)
-            bucket = self.queue.bucket(padded_shape)
-            wake_for(tile, self.devices.values(), 0 if bucket is None else len(bucket))
+            wake_for(tile, self.devices.values(), self.queue)
 
     def delivered(self, tile: Tile) -> None:
         """Learn that a caller has its answer. Belongs to the event loop, whose delay is part of the wait."""

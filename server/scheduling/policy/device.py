@@ -4,11 +4,11 @@ import math
 import threading
 from collections.abc import Collection
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from server.scheduling.policy.cost_model import CostModel, Costs
 from server.scheduling.queue.tile import Batch, PaddedShape, Priority, Tile
+from server.scheduling.queue.tile_queue import TileQueue
 from server.settings import MAX_RUN_PIXELS
 
 NO_WORK = (0.0, 0.0)
@@ -60,10 +60,7 @@ class Capacity:
         return seconds + self.predict(padded_shape, rest) if rest else seconds
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceView(Capacity):
-    """A device at one moment, as plain data."""
-
+class _DeviceFields(NamedTuple):
     name: str
     max_batch: int
     max_run_pixels: int
@@ -78,6 +75,12 @@ class DeviceView(Capacity):
     """Predicted seconds until it is free."""
     delayed_s: float = 0.0
     """Seconds for which it has already delayed the run that it could start now."""
+
+
+class DeviceView(Capacity, _DeviceFields):  # type: ignore[misc]  # what may change in a Device may not here
+    """A device at one moment, as plain data."""
+
+    __slots__ = ()
 
 
 class Device(Capacity):
@@ -123,6 +126,10 @@ class Device(Capacity):
     def costs(self) -> Costs:  # type: ignore[override]  # a view keeps what this one looks up
         """What runs cost by what was measured so far; a new object after each run."""
         return self.cost_model.costs
+
+    def predict(self, padded_shape: PaddedShape, count: int) -> float:
+        """Predict the seconds of one run."""
+        return self.cost_model.costs.predict(padded_shape, count)
 
     @property
     def is_idle(self) -> bool:
@@ -202,10 +209,10 @@ class Device(Capacity):
         self.run_began = now
 
 
-def wake_for(tile: Tile, devices: Collection[Device], waiting: int) -> None:
-    """Wake the idle device that would end a new tile first, unless it waits for more than the `waiting` of its shape.
+def wake_for(tile: Tile, devices: Collection[Device], queue: TileQueue) -> None:
+    """Wake the idle device that would end a new tile first, unless it waits for more tiles of that shape.
 
-    To be called under the queue's lock, as for the other two.
+    To be called under the queue's lock, as are the other two.
     """
     idle = [device for device in devices if not device.running]
     if not idle:
@@ -213,8 +220,10 @@ def wake_for(tile: Tile, devices: Collection[Device], waiting: int) -> None:
     padded_shape = tile.padded_shape
     device = idle[0] if len(idle) == 1 else min(idle, key=lambda device: device.predict(padded_shape, 1))
     wait = device.wait
-    if wait is not None and wait.padded_shape == padded_shape and tile.deadline is None and waiting < wait.tiles:
-        return
+    if wait is not None and wait.padded_shape == padded_shape and tile.deadline is None:
+        bucket = queue.bucket(padded_shape)
+        if bucket is not None and len(bucket) < wait.tiles:
+            return
     device.wake.notify()
 
 

@@ -59,13 +59,13 @@ def share(
     for padded_shape in dict.fromkeys((own.padded_shape, *shapes)):
         if padded_shape in device.untaken or not fits(own.padded_shape, padded_shape):
             continue
-        joining, _ = _joining(parts, padded_shape, device)
-        if not joining:
-            continue
         room = device.room(padded_shape)
         while room > own.images and device.predict(padded_shape, room) > time_left_s:
             room -= 1
-        shared, _ = _fill([own], joining, padded_shape, room, device)
+        joining, _ = _joining(parts, padded_shape, device)
+        if not joining or room <= own.images:
+            continue
+        shared, _ = _fill([own, *joining], padded_shape, room, device)
         if shared.pays and (best is None or shared.apart_s * best.seconds > best.apart_s * shared.seconds):
             best = shared
     return best
@@ -97,15 +97,15 @@ def saved_s(
             continue
         room = device.room(padded_shape)
         joining, left = _joining(parts, padded_shape, device)
-        while joining:
-            shared, joining = _fill([], joining, padded_shape, room, device)
+        while len(joining) > 1:
+            shared, joining = _fill(joining, padded_shape, room, device)
             if not shared.pays:
                 left += shared.parts
                 continue
             saved += shared.apart_s - shared.seconds
             if shared.images < room:
                 left.append(Part(padded_shape, shared.images, shared.seconds))
-        parts = left
+        parts = left + joining
     return saved
 
 
@@ -132,20 +132,23 @@ def _joining(parts: Iterable[Part], padded_shape: PaddedShape, device: Capacity)
     joining: list[Part] = []
     left: list[Part] = []
     for part in parts:
-        (own_height, own_width), images, seconds = part
-        fitting = own_height <= height and own_width <= width and images < room
-        (joining if fitting and seconds > an_image_s * images else left).append(part)
+        shape, images, seconds = part
+        if shape[0] <= height and shape[1] <= width and images < room and seconds > an_image_s * images:
+            joining.append(part)
+        else:
+            left.append(part)
     joining.sort(key=_seconds_an_image, reverse=True)
     return joining, left
 
 
 def _fill(
-    begun: list[Part], joining: Iterable[Part], padded_shape: PaddedShape, room: int, device: Capacity
+    parts: Iterable[Part], padded_shape: PaddedShape, room: int, device: Capacity
 ) -> tuple[SharedRun, list[Part]]:
-    """Add parts in their order to a run as long as they fit; returns the run, and the parts that did not fit."""
-    run, later = begun, []
-    images, apart_s = sum(part.images for part in begun), sum(part.seconds for part in begun)
-    for part in joining:
+    """Put parts into one run, in their order, as long as they fit; returns the run and the parts that did not fit."""
+    run: list[Part] = []
+    later: list[Part] = []
+    images, apart_s = 0, 0.0
+    for part in parts:
         if images + part.images <= room:
             run.append(part)
             images += part.images
