@@ -109,10 +109,7 @@ class Batcher:
     def reserve(self, padded_shape: PaddedShape, count: int) -> None:
         """Count `count` more tiles as backlog that are still to come, or fewer if it is negative."""
         with self.queue.lock:
-            self._admission.reserved[padded_shape] += count
-            if not self._admission.reserved[padded_shape]:
-                del self._admission.reserved[padded_shape]
-            self._admission.changed(padded_shape)
+            self._admission.reserve(padded_shape, count)
 
     def useful_tiles(self, padded_shape: PaddedShape) -> int:
         """Return how many tiles of a padded shape keep all devices busy: those of two runs on each."""
@@ -180,8 +177,8 @@ class Batcher:
     def withdraw(self, tile: Tile) -> bool:
         """Take a tile out of the queue; False if it has left already."""
         with self.queue.lock:
-            discarded = self.queue.discard(tile)
-            self._admission.changed(tile.padded_shape)
+            if discarded := self.queue.discard(tile):
+                self._admission.changed(tile.padded_shape)
             return discarded
 
     def next_batch(self, device: Device) -> Batch | None:
@@ -210,14 +207,13 @@ class Batcher:
             now = self._clock()
             while self.queue.tiles:
                 answer = plan(self._state(device, now, only_full))
-                if isinstance(answer, Run):
-                    if (batch := self._take(answer, device, now)) is not None:
-                        return batch
-                    continue
-                if not only_full:
-                    device.waits(answer, now)
-                    wake_idle(self.devices.values(), besides=device)
-                return None
+                if not isinstance(answer, Run):
+                    if not only_full:
+                        device.waits(answer, now)
+                        wake_idle(self.devices.values(), besides=device)
+                    return None
+                if (batch := self._take(answer, device, now)) is not None:
+                    return batch
             device.waits(None, now)
             return None
 
@@ -260,28 +256,19 @@ class Batcher:
         return self.devices.get(device.name) is device
 
     def _state(self, device: Device, now: float, only_full: bool) -> State:
-        """Show the planner what it decides on; only views of what has changed are made anew."""
-        waiting, devices = self.queue.buckets, self.devices.values()
-        buckets = tuple([bucket.view for bucket in waiting])
-        full = [bucket.view for bucket in waiting if only_full and bucket.has(device.room(bucket.padded_shape), now)]
-        alone = len(buckets) == 1 and not only_full
-        return State(
-            buckets,
-            device.view(now),
-            now,
-            () if only_full else tuple([other.view(now) for other in devices if other is not device]),
-            self._padded_shapes.chosen,
-            self._arrivals.forecast(buckets[0].padded_shape, now) if alone else NOBODY,
-            self._runs_since_batch,
-            only_full,
-            tuple(full),
-        )
+        """Show the planner what it decides on; only the views of changed buckets are made anew."""
+        waiting = self.queue.buckets
+        buckets, view = tuple([bucket.view for bucket in waiting]), device.view(now)
+        if only_full:
+            full = [bucket.view for bucket in waiting if bucket.has(device.room(bucket.padded_shape), now)]
+            return State(buckets, view, now, (), (), NOBODY, self._runs_since_batch, True, tuple(full))
+        others = tuple([other.view(now) for other in self.devices.values() if other is not device])
+        alone = len(buckets) == 1 and buckets[0].tiles < device.room(buckets[0].padded_shape)
+        forecast = self._arrivals.forecast(buckets[0].padded_shape, now) if alone else NOBODY
+        return State(buckets, view, now, others, self._padded_shapes.chosen, forecast, self._runs_since_batch)
 
     def _take(self, run: Run, device: Device, now: float) -> Batch | None:
-        """Take the tiles of a run out of the queue, as a batch on `device`; tiles whose deadline has passed end here.
-
-        None if that leaves no tile.
-        """
+        """Take a run out of the queue as a batch; tiles whose deadline has passed end here. None if no tile is left."""
         device.waits(None, now)
         tiles: list[Tile] = []
         for padded_shape, count in run.parts:
@@ -294,7 +281,7 @@ class Batcher:
             tiles += taken.tiles
         if not tiles:
             return None
-        one_size = all(tile.padded_shape == tiles[0].padded_shape for tile in tiles)
+        one_size = len(run.parts) == 1 or all(tile.padded_shape == tiles[0].padded_shape for tile in tiles)
         batch = Batch(tiles, now, shared=None if one_size else run.padded_shape)
         device.began(batch, now)
         self._runs_since_batch = 0 if tiles[0].priority is Priority.BATCH else self._runs_since_batch + 1

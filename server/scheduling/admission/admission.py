@@ -84,6 +84,13 @@ class Admission:
             device.price(padded_shape, interactive, total)
         self._savings.changed()
 
+    def reserve(self, padded_shape: PaddedShape, count: int) -> None:
+        """Count `count` more tiles that are still to come, or fewer if it is negative."""
+        self.reserved[padded_shape] += count
+        if not self.reserved[padded_shape]:
+            del self.reserved[padded_shape]
+        self.changed(padded_shape)
+
     def drain_s(self, priority: Priority, now: float) -> float:
         """Predict the seconds until all admitted tiles of `priority` and above are done."""
         return backlog.drain_s(self._devices.values(), priority, now, self._saved(priority))

@@ -87,8 +87,8 @@ class ArrivalForecast:
     def forecast(self, padded_shape: PaddedShape, now: float) -> Forecast:
         """Return what is expected of a padded shape from `now` on."""
         answers = self._answers.get(padded_shape, ())
-        ages = tuple((now - when, int(count)) for when, count in answers if now - when < FORGET_S)
-        return Forecast(ages, tuple(self._sorted))
+        ages = [(now - when, int(count)) for when, count in answers if now - when < FORGET_S]
+        return Forecast(tuple(ages), tuple(self._sorted))
 
     def _forget(self, answers: deque[list[float]], now: float) -> None:
         while answers and now - answers[0][0] >= FORGET_S:

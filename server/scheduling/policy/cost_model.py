@@ -124,27 +124,29 @@ class CostModel:
         area = padded_shape[0] * padded_shape[1]
         self._recent.append((count * area, seconds))
         if self._runs <= RECENT_RUNS or self._runs % RECENT_EVERY == 0:
-            self._fit_by_pixels()
+            by_pixels, least_pixels = self._fit_by_pixels()
+        else:
+            _, by_pixels, least_pixels = self.costs
         fit = self._fits.setdefault(padded_shape, _Fit())
         fit.learn(count, seconds)
-        lines = {**self.costs.lines, padded_shape: fit.line(area, self.costs.by_pixels)}
+        lines = {**self.costs.lines, padded_shape: fit.line(area, by_pixels)}
         self._fits.move_to_end(padded_shape)
         if len(self._fits) > MOST_SHAPES:
             forgotten, _ = self._fits.popitem(last=False)
             del lines[forgotten]
-        self.costs = self.costs._replace(lines=lines)
+        self.costs = Costs(lines, by_pixels, least_pixels)
 
-    def _fit_by_pixels(self) -> None:
+    def _fit_by_pixels(self) -> tuple[Line, int]:
+        """Fit the line over the pixels of all recent runs; returns it, and the pixels below which it is flat."""
         sizes = [pixels for pixels, _ in self._recent]
-        by_pixels, least_pixels = self.costs.by_pixels, self.costs.least_pixels
         if max(sizes) >= TELLING_RATIO * min(sizes):
-            by_pixels, least_pixels, self._is_told = _robust(self._recent), 0, True
-        elif self._is_told:  # what other sizes told before still holds, as a proportion
+            self._is_told = True
+            return _robust(self._recent), 0
+        if self._is_told:  # what other sizes told before still holds, as a proportion
+            by_pixels = self.costs.by_pixels
             scale = median_low(seconds / by_pixels.at(pixels) for pixels, seconds in self._recent)
-            by_pixels = Line(scale * by_pixels.fixed, scale * by_pixels.slope)
-        else:  # fewer pixels may cost as much
-            by_pixels, least_pixels = _robust(self._recent), min(sizes)
-        self.costs = self.costs._replace(by_pixels=by_pixels, least_pixels=least_pixels)
+            return Line(scale * by_pixels.fixed, scale * by_pixels.slope), self.costs.least_pixels
+        return _robust(self._recent), min(sizes)  # fewer pixels may cost as much
 
     def predict(self, padded_shape: tuple[int, int], count: int) -> float:
         """Predict the seconds that `count` images of `padded_shape` take in one run; 0 while nothing was measured."""

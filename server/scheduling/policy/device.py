@@ -12,6 +12,7 @@ from server.scheduling.queue.tile_queue import TileQueue
 from server.settings import MAX_RUN_PIXELS
 
 NO_WORK = (0.0, 0.0)
+NO_SHAPES: frozenset[PaddedShape] = frozenset()
 # The time per tile is averaged over about this many runs.
 RECENT_RUNS = 8
 
@@ -67,7 +68,7 @@ class _DeviceFields(NamedTuple):
     costs: Costs
     mixes_sizes: bool = False
     """Whether its runs may hold images of several sizes."""
-    untaken: frozenset[PaddedShape] = frozenset()
+    untaken: frozenset[PaddedShape] = NO_SHAPES
     """Padded shapes in which it has refused such a run."""
     running: tuple[tuple[PaddedShape, int], ...] = ()
     """Shape and images of the batches that it has and has not finished."""
@@ -145,7 +146,7 @@ class Device(Capacity):
             self.max_run_pixels,
             self.cost_model.costs,
             self.masks,
-            frozenset(self.untaken),
+            frozenset(self.untaken) if self.untaken else NO_SHAPES,
             running,
             self.remaining_s(now),
             0.0 if self._waiting_since is None else now - self._waiting_since,

@@ -38,7 +38,7 @@ class State(NamedTuple):
     padded_shapes: Sequence[PaddedShape] = ()
     """Shapes chosen for mixed-size batches, from small to large; empty until the traffic or a setting gave some."""
     forecast: Forecast = NOBODY
-    """When further tiles of the bucket are expected, if only one bucket has tiles."""
+    """When further tiles are expected, if only one bucket has tiles, and too few for a full run."""
     runs_since_batch: int = 0
     """Runs since the last one that began with a batch tile."""
     only_full: bool = False
@@ -73,10 +73,10 @@ def plan(state: State) -> Run | Wait:
         return _plan_behind(state)
     device, left = state.device, list(state.buckets)
     start = state.now + device.remaining_s
-    busy_s = {other.name: other.remaining_s for other in state.others}
+    busy_s = {other.name: other.remaining_s for other in state.others} if state.others else {}
     while left:
         bucket, run = _choose(left, device, start, state.runs_since_batch)
-        if not (state.others and _finished_sooner(bucket, run, device, state.others, busy_s)):
+        if not (busy_s and _finished_sooner(bucket, run, device, state.others, busy_s)):
             return _complete(bucket, run, left, state)
         left.remove(bucket)
     if not state.buckets:
