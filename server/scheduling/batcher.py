@@ -1,4 +1,4 @@
-"""The Batcher: decides when waiting tiles become a batch, and on which device."""
+"""The Batcher: turns waiting tiles into batches, as the planner decides, and wakes the devices that run them."""
 
 import asyncio
 import math
@@ -13,18 +13,16 @@ from server.backends.base import Pixels
 from server.errors import DeadlineExceeded, NotReady
 from server.metrics import Metrics
 from server.scheduling.admission.admission import Admission
-from server.scheduling.policy import choice, placement
-from server.scheduling.policy.arrival_forecast import ArrivalForecast
-from server.scheduling.policy.choice import Choice
-from server.scheduling.policy.device import Device, Pause
+from server.scheduling.policy.arrival_forecast import NOBODY, ArrivalForecast
+from server.scheduling.policy.device import Device, wake_all, wake_for, wake_idle
 from server.scheduling.policy.padded_shapes import PaddedShapes
-from server.scheduling.policy.waking import wake_all, wake_for, wake_idle
+from server.scheduling.policy.planner import Run, State, plan
 from server.scheduling.queue.tile import Batch, Completion, PaddedShape, Priority, Tile, fail_soon
 from server.scheduling.queue.tile_queue import TileQueue
 from server.scheduling.snapshot import Snapshot, bucket_state, device_state, padded_shape_states
 
 Clock = Callable[[], float]
-"""Seconds that only go forward."""
+"""Returns seconds that never go back."""
 
 
 class Admitted(Protocol):
@@ -35,11 +33,10 @@ class Admitted(Protocol):
 
 
 class Batcher:
-    """Greedy: whenever a device asks, the bucket that `choice` picks is its next batch, as full as it is.
+    """Holds the queue's lock, shows the planner the present state, and carries out what it decides.
 
-    It waits for a fuller one only where answered clients are expected back at once, and leaves work to another device
-    only where that one is done earlier. It runs nothing. `submit` and `admit` belong to the event loop; `poll`,
-    `next_batch`, `expire` and `finished` to the thread of the device. Deadlines are seconds on `clock`.
+    It runs nothing itself. `submit` and `admit` belong to the event loop; `poll`, `next_batch`, `expire` and `finished`
+    to the thread of a device. Deadlines are seconds on `clock`.
     """
 
     def __init__(
@@ -53,10 +50,10 @@ class Batcher:
     ) -> None:
         self.queue = queue
         self.devices: dict[str, Device] = {}
-        """Those that take work now, by name."""
+        """The devices that take work now, by name."""
         self._metrics = metrics
         self._clock = clock
-        self._returns = ArrivalForecast()
+        self._arrivals = ArrivalForecast()
         self._padded_shapes = PaddedShapes(padded_shapes)
         self._admission = Admission(queue, self.devices, max_backlog_s, self._padded_shapes)
         self._runs_since_batch = 0
@@ -65,13 +62,13 @@ class Batcher:
 
     @property
     def max_backlog_s(self) -> float:
-        """The bound on what is admitted, in predicted seconds."""
+        """The bound on the backlog, in predicted seconds."""
         return self._admission.bound.seconds
 
     def join(self, device: Device) -> None:
-        """Give work to a device that is warmed up, from now on; the first one opens the queue.
+        """Give work to a warmed-up device from now on; the first one opens the queue.
 
-        One that has its name gets no more, and ends what it runs.
+        An earlier device of the same name gets no more work, and ends its current runs.
         """
         with self.queue.lock:
             device.wake = threading.Condition(self.queue.lock)
@@ -85,10 +82,9 @@ class Batcher:
         self._metrics.watch_cost_model(device.name, lambda: device.cost_model.relative_error)
 
     def leave(self, device: Device) -> list[Tile]:
-        """Give no more work to a device that is lost or stops; returns the tiles that were on it, for the caller to
-        end.
+        """Give no more work to a device that is lost or stops; returns its running tiles, for the caller to end.
 
-        Without any device further tiles are refused with NotReady; what waits stays.
+        Without any device, further tiles are refused with NotReady; waiting tiles stay.
         """
         with self.queue.lock:
             stranded = self.queue.release_from(device)
@@ -132,7 +128,7 @@ class Batcher:
             self._admission.reserve(padded_shape, count, priority, alone=alone)
 
     def useful_tiles(self, padded_shape: PaddedShape) -> int:
-        """How many tiles of a padded shape keep all devices busy: those of a run and of the next, on each."""
+        """Return how many tiles of a padded shape keep all devices busy: those of two runs on each."""
         with self.queue.lock:
             return max(2, 2 * sum(device.room(padded_shape) for device in self.devices.values()))
 
@@ -151,13 +147,13 @@ class Batcher:
         BackendError if the run fails. Cancelling the call takes the tile out of the queue; a run that has begun
         continues without it. The array must not change until then.
         """
-        if pixels.dtype != np.float32 or pixels.ndim != 3 or pixels.shape[0] != 3:  # it would fail its bucket mates
+        if pixels.dtype != np.float32 or pixels.ndim != 3 or pixels.shape[0] != 3:  # it would fail the whole batch
             raise ValueError(f"a tile is float32 (3, H, W), not {pixels.dtype} {pixels.shape}")
         loop = asyncio.get_running_loop()
         tile = Tile(pixels, loop.create_future(), self._clock(), deadline, priority)
         self.enqueue(tile, ticket)
         timer = None if deadline is None else loop.call_later(deadline - tile.enqueued_at, self._expire_waiting, tile)
-        # Counted here, where the caller is told, so that a tile which expires as its caller leaves counts once.
+        # Counted here, where the caller learns of it, so that a tile that expires as its caller leaves counts once.
         try:
             completion = await tile.future
             self.delivered(tile)
@@ -179,7 +175,7 @@ class Batcher:
         """Put a new tile into the queue and wake a device for it; raises what `submit` raises at once."""
         padded_shape = tile.padded_shape
         with self._metrics.refusals, self.queue.lock:
-            self._returns.arrived(padded_shape, tile.enqueued_at)
+            self._arrivals.arrived(padded_shape, tile.enqueued_at)
             self._padded_shapes.arrived(padded_shape)
             if ticket is None:
                 seconds = self._admission.check(padded_shape, tile.deadline, tile.priority, tile.enqueued_at)
@@ -191,14 +187,14 @@ class Batcher:
             wake_for(tile, self.devices.values(), self.queue)
 
     def delivered(self, tile: Tile) -> None:
-        """Learn that a caller has its answer, on the event loop: what the loop adds is part of the wait."""
+        """Learn that a caller has its answer. Belongs to the event loop, whose delay is part of the wait."""
         self._admission.learn(tile, self._clock())
 
     def withdraw(self, tile: Tile) -> bool:
         """Take a tile out of the queue; False if it has left already."""
         with self.queue.lock:
-            discarded = self.queue.discard(tile)
-            self._admission.changed(tile.padded_shape)
+            if discarded := self.queue.discard(tile):
+                self._admission.changed(tile.padded_shape)
             return discarded
 
     def next_batch(self, device: Device) -> Batch | None:
@@ -214,49 +210,48 @@ class Batcher:
             return None
 
     def poll(self, device: Device, *, only_full: bool = False) -> Batch | None:
-        """Return the batch that `device` runs now, or None where there is none or a wait pays; expired tiles end here.
+        """Return the batch that `device` runs now, or None if there is none or a wait pays; expired tiles end here.
 
-        After None, `device.poll_at` says when to ask again even if nothing changes. With `only_full` it returns a batch
-        only if waiting longer could not make it larger: one to begin while another runs. Where a batch is one image by
-        the settings, that is never.
+        After None, `device.poll_at` says when to ask again even if nothing changes. With `only_full` it returns only a
+        full batch, to begin while another runs; never if the settings allow one image in a batch.
         """
-        if only_full and device.max_batch == 1:  # it is asked for one at a time, and what waits can still be taken back
+        if only_full and device.max_batch == 1:  # single images can be withdrawn as long as they wait
             return None
         with self.queue.lock:
-            if not self._has(device):  # given up, or another has taken its place: what it took would never end
+            if not self._has(device):  # abandoned or replaced: what it took would never end
                 return None
             now = self._clock()
-            while (run := self._next_run(device, now, only_full)) is not None:
-                taken = self._take(run, device, now)
-                if taken:
-                    one_size = all(tile.padded_shape == taken[0].padded_shape for tile in taken)
-                    batch = Batch(taken, now, shared=None if one_size else run.padded_shape)
-                    device.began(batch, now)
-                    self._runs_since_batch = 0 if taken[0].priority is Priority.BATCH else self._runs_since_batch + 1
-                    if self.queue.tiles:
+            while self.queue.tiles:
+                answer = plan(self._state(device, now, only_full))
+                if not isinstance(answer, Run):
+                    if not only_full:
+                        device.waits(answer, now)
                         wake_idle(self.devices.values(), besides=device)
+                    return None
+                if (batch := self._take(answer, device, now)) is not None:
                     return batch
+            device.waits(None, now)
             return None
 
     def expire(self, batch: Batch) -> None:
-        """End those tiles of a batch taken early whose deadline has passed by now, where its run can start."""
+        """End the tiles of a batch begun early whose deadline has passed before its run could start."""
         now = self._clock()
         self._expire([tile for tile in batch.tiles if tile.expired(now)])
 
     def finished(self, device: Device, batch: Batch, seconds: float | None) -> None:
-        """Learn that a run took `seconds`; None if it failed, because failing fast says nothing about the next run."""
+        """Learn that a run took `seconds`; None if it failed, because a failure says nothing about the next run."""
         with self.queue.lock:
-            if not self._has(device):  # it hung, and what that took says nothing either
+            if not self._has(device):  # abandoned: the time of a run that hung says nothing
                 return
             now = self._clock()
             if seconds is not None:
                 device.took(batch, seconds)
             device.ended(batch, now)
             for padded_shape, count in batch.by_padded_shape():
-                self._returns.answered(padded_shape, count, now)
+                self._arrivals.answered(padded_shape, count, now)
 
     def snapshot(self) -> Snapshot:
-        """What waits and runs now, for `GET /v1/scheduler`."""
+        """Describe what waits and runs now, for `GET /v1/scheduler`."""
         with self.queue.lock:
             now, buckets, devices = self._clock(), self.queue.buckets, self.devices.values()
             return Snapshot(
@@ -268,51 +263,52 @@ class Batcher:
             )
 
     def backlog_s(self) -> float:
-        """Predicted seconds until all that was admitted is done."""
+        """Predict the seconds until all admitted tiles are done."""
         with self.queue.lock:
             return self._admission.drain_s(Priority.BATCH, self._clock())
 
     def _has(self, device: Device) -> bool:
-        """Whether it takes work now: another may have its name by then."""
+        """Tell whether a device takes work now; another one may have taken its name."""
         return self.devices.get(device.name) is device
 
-    def _next_run(self, device: Device, now: float, only_full: bool) -> Choice | None:
-        """What the device runs next; None, and when to ask again, if it should run nothing now."""
-        buckets, batch_share = self.queue.buckets, self._runs_since_batch >= choice.BATCH_SHARE_RUNS
+    def _state(self, device: Device, now: float, only_full: bool) -> State:
+        """Show the planner what it decides on; only the views of changed buckets are made anew."""
+        waiting = self.queue.buckets
+        buckets, view = tuple([bucket.view for bucket in waiting]), device.view(now)
         if only_full:
-            return placement.next_full_run(buckets, device, now, batch_share=batch_share)
-        others = [other for other in self.devices.values() if other is not device]
-        run = placement.next_run(
-            buckets,
-            device,
-            others,
-            self._returns,
-            now,
-            batch_share=batch_share,
-            padded_shapes=self._padded_shapes.chosen,
-        )
-        if not isinstance(run, Pause):
-            device.paused(None, now)
-            return run
-        device.paused(run, now)
-        wake_idle(self.devices.values(), besides=device)
-        return None
+            full = [bucket.view for bucket in waiting if bucket.has(device.room(bucket.padded_shape), now)]
+            return State(buckets, view, now, (), (), NOBODY, self._runs_since_batch, True, tuple(full))
+        others = tuple([other.view(now) for other in self.devices.values() if other is not device])
+        alone = len(buckets) == 1 and buckets[0].tiles < device.room(buckets[0].padded_shape)
+        forecast = self._arrivals.forecast(buckets[0].padded_shape, now) if alone else NOBODY
+        return State(buckets, view, now, others, self._padded_shapes.chosen, forecast, self._runs_since_batch)
 
-    def _take(self, run: Choice, device: Device, now: float) -> list[Tile]:
-        """The tiles of a run, out of the queue; those whose deadline has passed end here."""
+    def _take(self, run: Run, device: Device, now: float) -> Batch | None:
+        """Take a run out of the queue as a batch; tiles whose deadline has passed end here. None if no tile is left."""
+        device.waits(None, now)
         tiles: list[Tile] = []
-        for bucket, count in ((run.bucket, run.count), *run.joins):
+        for padded_shape, count in run.parts:
+            if (bucket := self.queue.bucket(padded_shape)) is None:
+                continue
             taken = self.queue.take(bucket, count, now, device, batch_first=run.batch_first)
-            self._admission.changed(bucket.padded_shape)
+            self._admission.changed(padded_shape)
             self._expire(taken.expired)
             self.queue.release(taken.expired)
             tiles += taken.tiles
-        return tiles
+        if not tiles:
+            return None
+        one_size = len(run.parts) == 1 or all(tile.padded_shape == tiles[0].padded_shape for tile in tiles)
+        batch = Batch(tiles, now, shared=None if one_size else run.padded_shape)
+        device.began(batch, now)
+        self._runs_since_batch = 0 if tiles[0].priority is Priority.BATCH else self._runs_since_batch + 1
+        if self.queue.tiles:
+            wake_idle(self.devices.values(), besides=device)
+        return batch
 
     def _expire(self, tiles: list[Tile]) -> None:
         fail_soon(tiles, lambda: DeadlineExceeded("the deadline passed while the image waited"))
 
     def _expire_waiting(self, tile: Tile) -> None:
-        """End a tile at its deadline, on the loop, if it still waits."""
+        """End a tile that still waits at its deadline; belongs to the event loop."""
         if tile.expired(self._clock()) and self.withdraw(tile) and not tile.future.done():
             tile.future.set_exception(DeadlineExceeded("the deadline passed while the image waited"))

@@ -1,4 +1,4 @@
-"""The Snapshot: what waits, what runs and what runs cost, at one moment."""
+"""The Snapshot: what waits, what runs and what runs cost, for `GET /v1/scheduler`."""
 
 from collections import Counter
 from collections.abc import Collection
@@ -7,16 +7,16 @@ from typing import Literal
 
 from server.scheduling.policy.device import Device
 from server.scheduling.policy.padded_shapes import PaddedShapes, fits
-from server.scheduling.queue.bucket import ShapeBucket
 from server.scheduling.queue.tile import PaddedShape
+from server.scheduling.queue.tile_queue import ShapeBucket
 
-# The costs of so many padded shapes, the last seen first: enough for a look, small enough for an answer.
+# The most padded shapes whose costs are shown, the last seen first.
 MOST_COSTS = 32
 
 
 @dataclass(frozen=True, slots=True)
 class BucketState:
-    """The tiles of one padded shape that wait."""
+    """The waiting tiles of one padded shape."""
 
     height: int
     width: int
@@ -25,12 +25,12 @@ class BucketState:
     oldest_wait_ms: float
     interactive: int
     batch: int
-    """Jobs of each priority; together they are `tiles`."""
+    """Tiles of each priority; together they are `tiles`."""
 
 
 @dataclass(frozen=True, slots=True)
 class FittedCost:
-    """Milliseconds of a run of n images of one padded shape: `fixed_ms + n * per_image_ms`, fitted to `runs` runs."""
+    """The milliseconds of a run of n images of a shape: `fixed_ms + n * per_image_ms`, fitted to `runs` runs."""
 
     height: int
     width: int
@@ -41,14 +41,14 @@ class FittedCost:
 
 @dataclass(frozen=True, slots=True)
 class DeviceState:
-    """One device that takes work; `running` has the (height, width, count) of its runs, the present one first."""
+    """One device that takes work; `running` lists the (height, width, count) of its runs, the current one first."""
 
     name: str
     max_batch: int
     max_run_pixels: int
     running: tuple[tuple[int, int, int], ...]
     remaining_ms: float
-    """Predicted, of what runs."""
+    """Predicted time until its runs are done."""
     cost_error: float
     """Mean of |predicted - measured| / measured over the last runs."""
     costs: tuple[FittedCost, ...]
@@ -56,26 +56,25 @@ class DeviceState:
 
 @dataclass(frozen=True, slots=True)
 class PaddedShapeState:
-    """One size that runs of several sizes may have, and the tiles that wait whose smallest one it is."""
+    """One size that mixed-size batches may have, and the waiting tiles for which it is the smallest one."""
 
     height: int
     width: int
     chosen_by: Literal["setting", "traffic"]
     tiles: int
     padding: float
-    """Part of its pixels that such a tile leaves over, on average; 0 where none waits."""
+    """Part of its pixels that is padding for such a tile, on average; 0 if none waits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Predicted milliseconds until all that was admitted is done, their bound, the buckets, padded shapes and
-    devices."""
+    """The backlog in predicted milliseconds, its bound, and the buckets, padded shapes and devices."""
 
     backlog_ms: float
     max_backlog_ms: float
     buckets: tuple[BucketState, ...]
     padded_shapes: tuple[PaddedShapeState, ...]
-    """From small to large; none where no device shares runs, or none were chosen yet."""
+    """From small to large; empty if no device mixes sizes, or before any were chosen."""
     devices: tuple[DeviceState, ...]
 
 
@@ -94,7 +93,7 @@ def bucket_state(bucket: ShapeBucket, now: float) -> BucketState:
 
 
 def padded_shape_states(padded_shapes: PaddedShapes, buckets: Collection[ShapeBucket]) -> tuple[PaddedShapeState, ...]:
-    """Describe the padded shapes, from small to large, beside the buckets that have tiles."""
+    """Describe the padded shapes, from small to large, with the tiles that wait for them."""
     tiles, pixels = Counter[PaddedShape](), Counter[PaddedShape]()
     for bucket in buckets:
         padded_shape = next(

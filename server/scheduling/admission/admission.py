@@ -1,4 +1,4 @@
-"""The Admission: which tiles are refused before they wait, and when they may come back."""
+"""The Admission: which tiles are refused before they wait, and when their clients may come back."""
 
 import math
 from collections import Counter
@@ -7,25 +7,63 @@ from functools import partial
 
 from server.errors import DeadlineExceeded, DeadlineUnmet, QueueFull
 from server.scheduling.admission import backlog
-from server.scheduling.admission.pooling import Pooling
-from server.scheduling.admission.wait_bound import MIN_RETRY_AFTER_S, WaitBound
+from server.scheduling.admission.backlog import MixedSizeSavings
 from server.scheduling.policy.device import Device
 from server.scheduling.policy.padded_shapes import PaddedShapes
 from server.scheduling.queue.tile import PaddedShape, Priority, Tile
 from server.scheduling.queue.tile_queue import TileQueue
 
-# What sharing saves counts in full for the bound on the backlog. A deadline is a promise, and of a full queue little is
-# shared where each head leaves time for a small run only: it counts in part, and so many full runs must fit in as well.
+# A client told to come back sooner would most likely be refused again.
+MIN_RETRY_AFTER_S = 1.0
+# The quantile of the prediction error that the bound allows for, the step size of its estimator as a part of the bound,
+# and the part of the bound from which on predicted waits teach it.
+QUANTILE, STEP, LONG_WAIT = 0.99, 0.001, 0.5
+# The largest margin, as a part of the bound: some long waits must still be admitted, to learn from.
+LARGEST_MARGIN = 0.4
+# What mixed-size batches save counts in full for the bound on the backlog. A deadline is a promise, and when each head
+# leaves time only for a small run, little is shared: there it counts in part, and this many full runs must fit as well.
 CREDIT = 0.75
 SPARE_RUNS = 2
 ADMITTED = "what was admitted before"
 
 
-class Admission:
-    """Bounds what waits: its pixels by the queue's memory, its time by `max_backlog_s` and by the tile's deadline.
+class WaitBound:
+    """Rejects requests whose predicted wait exceeds `seconds`, with a margin learned so that about 99 % of the admitted
+    ones meet it.
 
-    While a device is idle and nothing waits, any tile is taken that its deadline does not forbid. A series of tiles
-    counts as a whole, from its beginning: those of its tiles that are still to come are `reserved`.
+    The margin follows a high quantile of the prediction errors. They stand for what no prediction knows: gaps between
+    runs, tiles that joined them, other users of the processors.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.lateness_s = 0.0
+        """The margin: how much later than predicted nearly all long waits end."""
+
+    def allows(self, predicted_s: float) -> bool:
+        """Tell whether a predicted wait is within the bound."""
+        return predicted_s + self.lateness_s <= self.seconds
+
+    def check(self, predicted_s: float, what: str) -> None:
+        """Raise QueueFull if a predicted wait is too long; `what` is the subject of the message."""
+        if not self.allows(predicted_s):
+            wait_s = predicted_s + self.lateness_s
+            retry_after_s = max(MIN_RETRY_AFTER_S, wait_s - self.seconds)
+            raise QueueFull(f"{what} takes {wait_s:.1f} s already", retry_after_s)
+
+    def learn(self, predicted_s: float, took_s: float) -> None:
+        """Learn how long a predicted wait took; short waits say nothing about the bound."""
+        if predicted_s > LONG_WAIT * self.seconds:
+            late = took_s - predicted_s > self.lateness_s
+            step = STEP * self.seconds * (QUANTILE if late else QUANTILE - 1)
+            self.lateness_s = min(max(0.0, self.lateness_s + step), LARGEST_MARGIN * self.seconds)
+
+
+class Admission:
+    """Bounds the waiting tiles: their pixels by the queue's memory, their time by `max_backlog_s` and by deadlines.
+
+    While a device is idle and nothing waits, any tile is admitted that its deadline allows. A series of tiles counts as
+    a whole from its beginning: its tiles that are still to come are `reserved`.
     """
 
     def __init__(
@@ -37,17 +75,17 @@ class Admission:
         self._single_pixels = self._series_pixels = 0
         self._queue = queue
         self._devices = devices
-        self._pooling = Pooling(queue, self.reserved, padded_shapes)
+        self._savings = MixedSizeSavings(queue, self.reserved, padded_shapes)
 
     def changed(self, padded_shape: PaddedShape) -> None:
-        """Take note of how many tiles of a padded shape wait or are reserved by now."""
+        """Update the predictions because the waiting or reserved tiles of a padded shape have changed."""
         bucket = self._queue.bucket(padded_shape)
         interactive, total = (0, 0) if bucket is None else (len(bucket.classes[0]), len(bucket))
         interactive += self.reserved[Priority.INTERACTIVE][padded_shape]
         total += sum(counts[padded_shape] for counts in self.reserved.values())
         for device in self._devices.values():
             device.price(padded_shape, interactive, total)
-        self._pooling.changed()
+        self._savings.changed()
 
     def reserve(self, padded_shape: PaddedShape, count: int, priority: Priority, *, alone: bool = False) -> None:
         """Count `count` more tiles as backlog, or fewer if negative; `alone` for a tile that is not one of a series."""
@@ -62,9 +100,8 @@ class Admission:
         self.changed(padded_shape)
 
     def drain_s(self, priority: Priority, now: float) -> float:
-        """Predicted seconds until all admitted tiles of `priority` and above are done."""
-        saved = partial(self._pooling.saved_s, priority=priority)
-        return backlog.drain_s(self._devices.values(), priority, now, saved)
+        """Predict the seconds until all admitted tiles of `priority` and above are done."""
+        return backlog.drain_s(self._devices.values(), priority, now, self._saved(priority))
 
     def check(
         self,
@@ -74,10 +111,9 @@ class Admission:
         now: float,
         count: int | None = None,
     ) -> float:
-        """Raise what a tile that arrives now is refused with, if it is, or a series of `count` tiles of the batch
-        class.
+        """Raise the refusal of a tile that arrives now, or of a series of `count` batch tiles, if there is one.
 
-        Returns the predicted seconds until it would be answered. `deadline` and `now` are on the batcher's clock.
+        Returns the predicted seconds until the answer. `deadline` and `now` are on the batcher's clock.
         """
         self._queue.check_open()
         if deadline is not None and deadline <= now:
@@ -88,15 +124,12 @@ class Admission:
             self._check_room(padded_shape.pixels, held, now)
         else:  # the tiles of a series take no room from single ones
             self._check_room(count * padded_shape.pixels, held + self._series_pixels, now)
-        bucket = self._queue.bucket(padded_shape)
-        waiting = 0 if bucket is None else len(bucket.classes[0]) if priority is Priority.INTERACTIVE else len(bucket)
-        waiting += sum(counts[padded_shape] for class_, counts in self.reserved.items() if class_ <= priority)
         patience = math.inf if deadline is None else deadline - now
-        parts = (devices, padded_shape, waiting, priority, now, count or 1)
+        parts = (devices, padded_shape, self._ahead_of(padded_shape, priority), priority, now, count or 1)
         seconds = promised = backlog.answered_s(*parts)
         refused = seconds > patience or not self.bound.allows(seconds)
-        if refused and any(device.masks for device in devices):  # what sharing saves is worth knowing for these alone
-            apart, seconds = seconds, backlog.answered_s(*parts, partial(self._pooling.saved_s, priority=priority))
+        if refused and any(device.masks for device in devices):  # savings are worth estimating for these alone
+            apart, seconds = seconds, backlog.answered_s(*parts, self._saved(priority))
             spare = SPARE_RUNS * max(device.predict(padded_shape, device.room(padded_shape)) for device in devices)
             promised = min(apart, apart - CREDIT * (apart - seconds) + spare)
         if promised > patience:
@@ -106,7 +139,7 @@ class Admission:
         return seconds
 
     def check_any(self, arriving: int, now: float) -> None:
-        """Raise QueueFull where an interactive tile of the usual size would be refused behind `arriving` others."""
+        """Raise QueueFull if an interactive tile of the usual size would be refused behind `arriving` others."""
         devices = self._devices.values()
         if not devices or not (self._is_waited or arriving):
             return
@@ -116,7 +149,7 @@ class Admission:
             self.bound.check(self.drain_s(Priority.INTERACTIVE, now) + usual_s, ADMITTED)
 
     def learn(self, tile: Tile, now: float) -> None:
-        """Learn from a tile that has its answer how late that is."""
+        """Learn from an answered tile how late its answer was."""
         # With deadlines and in the batch class others may have overtaken it, or it them.
         if tile.expected_at is not None and tile.deadline is None and tile.priority is Priority.INTERACTIVE:
             self.bound.learn(tile.expected_at - tile.enqueued_at, now - tile.enqueued_at)
@@ -124,6 +157,17 @@ class Admission:
     @property
     def _is_waited(self) -> bool:
         return self._queue.tiles > 0 or any(self.reserved.values())
+
+    def _saved(self, priority: Priority) -> backlog.Saved:
+        return partial(self._savings.saved_s, priority=priority)
+
+    def _ahead_of(self, padded_shape: PaddedShape, priority: Priority) -> int:
+        """Return how many tiles of a shape would leave before a new one of a class."""
+        bucket = self._queue.bucket(padded_shape)
+        ahead = sum(counts[padded_shape] for class_, counts in self.reserved.items() if class_ <= priority)
+        if bucket is None:
+            return ahead
+        return ahead + (len(bucket.classes[0]) if priority is Priority.INTERACTIVE else len(bucket))
 
     def _check_room(self, pixels: int, held: int, now: float) -> None:
         if not self._is_waited or held + pixels <= self._queue.max_pixels:

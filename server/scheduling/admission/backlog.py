@@ -1,23 +1,29 @@
-"""The Backlog: predicted seconds until what was admitted is done."""
+"""The backlog: predicts how long the admitted tiles take, with the runs that sizes will share."""
 
-from collections.abc import Callable, Collection
+import math
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Set
 
 from server.scheduling.policy.device import Device
+from server.scheduling.policy.mixed_sizes import saved_s
+from server.scheduling.policy.padded_shapes import PaddedShapes
+from server.scheduling.policy.planner import LONG_RUN_S
 from server.scheduling.queue.tile import PaddedShape, Priority
+from server.scheduling.queue.tile_queue import TileQueue
 
 Saved = Callable[[Device], float]
-"""The seconds that a device needs less for what waits than it would for runs of one padded shape each."""
+"""Returns the seconds that mixed-size batches save a device for all waiting tiles."""
 
 
 def nothing(device: Device) -> float:
-    """What is saved where no sizes share a run."""
+    """Save nothing: sizes do not share runs."""
     return 0.0
 
 
 def drain_s(devices: Collection[Device], priority: Priority, now: float, saved: Saved = nothing) -> float:
-    """Seconds until all tiles of `priority` and above are done, the devices sharing the work.
+    """Predict the seconds until all tiles of `priority` and above are done, with the work shared by the devices.
 
-    An interactive tile is not delayed by the batch class, except by what runs, so that class does not count for it.
+    Batch tiles delay an interactive tile only by the current run, so they do not count for it.
     """
     return _shared([(device.remaining_s(now), device.work_s[priority] - saved(device)) for device in devices])
 
@@ -31,13 +37,13 @@ def answered_s(
     count: int = 1,
     saved: Saved = nothing,
 ) -> float:
-    """Seconds until `count` further tiles of `padded_shape` would be answered if they went last; `waiting` are there
-    already.
+    """Predict the seconds until `count` further tiles would be answered if they went last, behind `waiting` of their
+    shape.
 
-    Whoever is admitted with time to go last can be answered in time by earliest deadline first, whatever comes later,
-    because each later one is admitted by the same rule.
+    A tile that is admitted with time to go last can be answered in time by earliest deadline first, because all later
+    ones are admitted by the same rule.
     """
-    parts, soonest = [], float("inf")
+    parts, soonest = [], math.inf
     for device in devices:
         remaining = device.remaining_s(now)
         parts.append((remaining, device.work_with(padded_shape, waiting + count, priority) - saved(device)))
@@ -46,13 +52,13 @@ def answered_s(
 
 
 def usual_s(devices: Collection[Device], tiles: int) -> float:
-    """Seconds of so many tiles of the usual size, the devices sharing the work; 0 before the first run."""
+    """Predict the seconds of a number of tiles of the usual size, shared by the devices; 0 before the first run."""
     rate = sum(1 / device.tile_s for device in devices if device.tile_s)
     return tiles / rate if rate else 0.0
 
 
 def _shared(parts: list[tuple[float, float]]) -> float:
-    """When devices end that share work like a fluid: each is busy for some seconds, and would need some for it all."""
+    """Return when devices end that share work like a fluid; each is busy for some seconds and needs some for it all."""
     if len(parts) == 1:
         return parts[0][0] + max(0.0, parts[0][1])
     free, rate, end = 0.0, 0.0, 0.0
@@ -65,3 +71,52 @@ def _shared(parts: list[tuple[float, float]]) -> float:
         rate += 1 / work
         end = (1 + free) / rate
     return end
+
+
+class MixedSizeSavings:
+    """Estimates how much device time mixed-size batches save for the waiting tiles; kept until the queue changes.
+
+    To be used under the batcher's lock.
+    """
+
+    def __init__(
+        self, queue: TileQueue, reserved: Mapping[Priority, Counter[PaddedShape]], padded_shapes: PaddedShapes
+    ) -> None:
+        self._queue = queue
+        self._reserved = reserved
+        self._padded_shapes = padded_shapes
+        self._known: dict[tuple[str, Priority], float] = {}
+
+    def changed(self) -> None:
+        """Note that the queue has changed."""
+        self._known.clear()
+
+    def saved_s(self, device: Device, priority: Priority) -> float:
+        """Estimate the seconds that a device saves for all tiles of `priority` and above."""
+        if not device.masks:
+            return 0.0
+        seconds = self._known.get((device.name, priority))
+        if seconds is None:
+            interactive, batch = self._waiting(priority)
+            shapes = self._padded_shapes.chosen
+            seconds = saved_s(interactive, shapes, device) + saved_s(batch, shapes, device, LONG_RUN_S)
+            self._known[device.name, priority] = seconds
+        return seconds
+
+    def _waiting(self, priority: Priority) -> tuple[dict[PaddedShape, int], dict[PaddedShape, int]]:
+        """Return the interactive and the batch tiles that may share runs, by padded shape.
+
+        For the batch class, padded shapes that have tiles of both classes, or reserved batch tiles, are left out.
+        """
+        views = [bucket.view for bucket in self._queue.buckets]
+        interactive = Counter({view.padded_shape: view.interactive for view in views})
+        interactive += self._reserved[Priority.INTERACTIVE]  # drops shapes without tiles
+        if priority is Priority.INTERACTIVE:
+            return interactive, {}
+        batch = +Counter({view.padded_shape: view.tiles - view.interactive for view in views})
+        apart = (interactive.keys() & batch.keys()) | self._reserved[Priority.BATCH].keys()
+        return _without(interactive, apart), _without(batch, apart)
+
+
+def _without(counts: Mapping[PaddedShape, int], left_out: Set[PaddedShape]) -> dict[PaddedShape, int]:
+    return {padded_shape: count for padded_shape, count in counts.items() if padded_shape not in left_out}

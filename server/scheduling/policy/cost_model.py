@@ -1,44 +1,45 @@
-"""The CostModel: predicts the seconds of a run from what runs took before."""
+"""The CostModel: predicts the seconds of a run from what earlier runs took."""
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import median_low
 from typing import NamedTuple
 
-# Of one padded shape and count: a median of five ignores two slow runs, and has followed a change after three.
+# Runs of one padded shape and count: a median of five ignores two slow runs, and follows a change after three.
 RUNS_A_POINT = 5
-# A point counts half as much for each so many runs of its padded shape that came after it.
+# The weight of a point halves with this many later runs of its padded shape.
 HALF_LIFE_RUNS = 8.0
-# Below the resolution of any clock: what is divided by is not zero.
+# Below the resolution of any clock, so that no divisor is zero.
 SHORTEST_S = 1e-9
-# For padded shapes that were never seen: enough to span sizes, few enough to be fitted in microseconds.
+# For padded shapes that were never seen: enough to span sizes, few enough to fit in microseconds.
 RECENT_RUNS = 48
-# Uploads have any size; those seen last are remembered.
-MOST_CANVASES = 256
-# How often that fit is made anew once there are so many: it is the costliest part of a run's bookkeeping.
+# Uploads may have any size; only the shapes seen last are remembered.
+MOST_SHAPES = 256
+# Runs between two fits over the recent runs, once there are enough: it is the costliest part of a run's bookkeeping.
 RECENT_EVERY = 16
-# Sizes that differ by less do not tell what of a run is fixed and what goes by its pixels.
+# Sizes that differ by less do not tell the fixed part of a run from the part that grows with its pixels.
 TELLING_RATIO = 2.0
-# Runs nearer than that to the line are never left out.
+# Runs nearer to the line than this are never left out as outliers.
 SOUND_ERROR = 0.02
-# The mean error over about so many runs.
+# The mean error is over about this many runs.
 ERROR_RUNS = 32
 
 
 class Line(NamedTuple):
-    """Seconds as `fixed + slope * x`, neither negative."""
+    """Seconds as `fixed + slope * x`; neither is negative."""
 
     fixed: float
     slope: float
 
     def at(self, x: float) -> float:
+        """Return the seconds for `x`."""
         return self.fixed + self.slope * x
 
 
 @dataclass(slots=True)
 class _Point:
-    """The last seconds of runs of one count, their median, and the last run of it, in runs of the padded_shape."""
+    """The times of the last runs of one count, their median, and when the last was, in runs of the padded shape."""
 
     seconds: deque[float] = field(default_factory=lambda: deque(maxlen=RUNS_A_POINT))
     median: float = 0.0
@@ -47,19 +48,20 @@ class _Point:
 
 @dataclass(slots=True)
 class _Fit:
-    """What is known of one padded shape: its points by count."""
+    """The points of one padded shape, by count."""
 
     points: dict[int, _Point] = field(default_factory=dict)
     runs: int = 0
 
     def learn(self, count: int, seconds: float) -> None:
+        """Add a run."""
         self.runs += 1
         point = self.points.setdefault(count, _Point())
         point.seconds.append(seconds)
         point.median, point.last = median_low(point.seconds), self.runs
 
     def line(self, area: int, by_pixels: Line) -> Line:
-        """Seconds by the count; of a single count, with the proportions that `by_pixels` has for that area."""
+        """Fit seconds over the count; with a single known count, in the proportions of `by_pixels` for the area."""
         if len(self.points) > 1:
             return fitted(
                 (n, point.median, len(point.seconds) * 0.5 ** ((self.runs - point.last) / HALF_LIFE_RUNS))
@@ -73,23 +75,40 @@ class _Fit:
         return Line(scale * by_pixels.fixed, scale * by_pixels.slope * area)
 
 
-class CostModel:
-    """T(padded shape, count): the seconds of a run of `count` images, each of `padded_shape` (height, width).
+class Costs(NamedTuple):
+    """What runs cost by what is known at one moment; never changed, but replaced after each run."""
 
-    Of each padded_shape a line over the count, through the medians of what was measured; a padded_shape of which one
-    count or none
-    is known leans on a line over the pixels of all recent runs. Written by the thread of one device, read by any: what
-    a reader sees is replaced, never changed.
+    lines: Mapping[tuple[int, int], Line]
+    """Seconds by the count, of each padded shape seen."""
+    by_pixels: Line
+    """Seconds by the pixels of a run, for other shapes."""
+    least_pixels: int = 0
+    """Runs of fewer pixels are taken to cost as much as of these."""
+
+    def predict(self, padded_shape: tuple[int, int], count: int) -> float:
+        """Predict the seconds that `count` images of `padded_shape` take in one run; 0 while nothing was measured."""
+        line = self.lines.get(padded_shape)
+        if line is not None:
+            return line[0] + line[1] * count
+        line = self.by_pixels
+        return line[0] + line[1] * max(count * padded_shape[0] * padded_shape[1], self.least_pixels)
+
+
+class CostModel:
+    """Learns T(padded shape, count): the seconds of a run of `count` images, each of `padded_shape` (height, width).
+
+    For each padded shape it fits a line over the count through the medians of the measured times. A shape with one
+    known count, or none, leans on a line over the pixels of all recent runs. The thread of one device writes it; any
+    thread may read `costs`.
     """
 
     def __init__(self) -> None:
+        self.costs = Costs({}, Line(0.0, 0.0))
+        """What is known now."""
         self.relative_error = 0.0
         """Mean of |predicted - measured| / measured over the last runs that could be predicted."""
         self._fits: OrderedDict[tuple[int, int], _Fit] = OrderedDict()
-        self._lines: dict[tuple[int, int], Line] = {}
         self._recent: deque[tuple[int, float]] = deque(maxlen=RECENT_RUNS)
-        self._by_pixels = Line(0.0, 0.0)
-        self._least_pixels = 0
         self._is_told = False
         self._runs = 0
         self._predicted_runs = 0
@@ -105,43 +124,44 @@ class CostModel:
         area = padded_shape[0] * padded_shape[1]
         self._recent.append((count * area, seconds))
         if self._runs <= RECENT_RUNS or self._runs % RECENT_EVERY == 0:
-            self._fit_by_pixels()
+            by_pixels, least_pixels = self._fit_by_pixels()
+        else:
+            _, by_pixels, least_pixels = self.costs
         fit = self._fits.setdefault(padded_shape, _Fit())
         fit.learn(count, seconds)
-        self._lines[padded_shape] = fit.line(area, self._by_pixels)
+        lines = {**self.costs.lines, padded_shape: fit.line(area, by_pixels)}
         self._fits.move_to_end(padded_shape)
-        if len(self._fits) > MOST_CANVASES:
+        if len(self._fits) > MOST_SHAPES:
             forgotten, _ = self._fits.popitem(last=False)
-            del self._lines[forgotten]
+            del lines[forgotten]
+        self.costs = Costs(lines, by_pixels, least_pixels)
 
-    def _fit_by_pixels(self) -> None:
+    def _fit_by_pixels(self) -> tuple[Line, int]:
+        """Fit the line over the pixels of all recent runs; returns it, and the pixels below which it is flat."""
         sizes = [pixels for pixels, _ in self._recent]
         if max(sizes) >= TELLING_RATIO * min(sizes):
-            self._by_pixels, self._least_pixels, self._is_told = _robust(self._recent), 0, True
-        elif self._is_told:  # what other sizes told before still holds, as a proportion
-            scale = median_low(seconds / self._by_pixels.at(pixels) for pixels, seconds in self._recent)
-            self._by_pixels = Line(scale * self._by_pixels.fixed, scale * self._by_pixels.slope)
-        else:  # fewer pixels may cost as much
-            self._by_pixels, self._least_pixels = _robust(self._recent), min(sizes)
+            self._is_told = True
+            return _robust(self._recent), 0
+        if self._is_told:  # what other sizes told before still holds, as a proportion
+            by_pixels = self.costs.by_pixels
+            scale = median_low(seconds / by_pixels.at(pixels) for pixels, seconds in self._recent)
+            return Line(scale * by_pixels.fixed, scale * by_pixels.slope), self.costs.least_pixels
+        return _robust(self._recent), min(sizes)  # fewer pixels may cost as much
 
     def predict(self, padded_shape: tuple[int, int], count: int) -> float:
         """Predict the seconds that `count` images of `padded_shape` take in one run; 0 while nothing was measured."""
-        line = self._lines.get(padded_shape)
-        if line is not None:
-            return line[0] + line[1] * count
-        line = self._by_pixels
-        return line[0] + line[1] * max(count * padded_shape[0] * padded_shape[1], self._least_pixels)
+        return self.costs.predict(padded_shape, count)
 
     def fits(self) -> list[tuple[tuple[int, int], Line, int]]:
-        """Each padded shape seen, with T as a line over the count and the number of its runs; the last seen first."""
+        """Return each padded shape seen, T as a line over the count, and the number of its runs; latest first."""
+        lines = self.costs.lines
         return [
-            (padded_shape, self._lines[padded_shape], fit.runs)
-            for padded_shape, fit in reversed(self._fits.copy().items())
+            (padded_shape, lines[padded_shape], fit.runs) for padded_shape, fit in reversed(self._fits.copy().items())
         ]
 
 
 def fitted(points: Iterable[tuple[float, float, float]]) -> Line:
-    """The line of least squares of relative errors through (x, seconds, weight), all positive; so are its parts."""
+    """Fit a line with no negative part through (x, seconds, weight), by least squares of relative errors."""
     w = wx = wy = wxx = wxy = 0.0
     for x, y, weight in points:
         v = weight / (y * y)
@@ -158,7 +178,7 @@ def fitted(points: Iterable[tuple[float, float, float]]) -> Line:
 
 
 def _robust(runs: Iterable[tuple[int, float]]) -> Line:
-    """A line through (pixels, seconds), fitted again without the slow runs that are far off, a quarter at most."""
+    """Fit a line through (pixels, seconds), and again without outliers, which are a quarter at most."""
     points = [(float(pixels), seconds, 1.0) for pixels, seconds in runs]
     line = fitted(points)
     for _ in range(2):

@@ -1,33 +1,94 @@
-"""The Device: one device as the batcher sees it."""
+"""The Device: one device as the batcher and the planner see it."""
 
 import math
 import threading
-from dataclasses import dataclass
+from collections.abc import Collection
+from collections.abc import Set as AbstractSet
+from typing import NamedTuple
 
-from server.scheduling.policy.cost_model import CostModel
-from server.scheduling.queue.tile import Batch, PaddedShape, Priority
+from server.scheduling.policy.cost_model import CostModel, Costs
+from server.scheduling.queue.tile import Batch, PaddedShape, Priority, Tile
+from server.scheduling.queue.tile_queue import TileQueue
 from server.settings import MAX_RUN_PIXELS
 
 NO_WORK = (0.0, 0.0)
-# What a tile takes is averaged over about so many runs.
+NO_SHAPES: frozenset[PaddedShape] = frozenset()
+# The time per tile is averaged over about this many runs.
 RECENT_RUNS = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """Nothing to run for `seconds`, unless something changes; for a fuller run of `padded_shape`, unless `tiles`
-    wait."""
+class Wait(NamedTuple):
+    """The decision to run nothing for `seconds`, unless something changes.
+
+    A wait for a fuller run names its `padded_shape`, and ends as soon as `tiles` of it wait.
+    """
 
     seconds: float
     padded_shape: PaddedShape | None = None
     tiles: int = 0
 
 
-class Device:
-    """What one device may take in a run, what runs cost on it and what runs now; the backend is the worker's.
+NOTHING_TO_DO = Wait(math.inf)
+"""The wait until a tile arrives or a run ends."""
 
-    One object for one life of a worker: a rebuilt one is a new Device of the same name, given the old cost model. The
-    limits may be lowered at any time by the device's own thread; the rest belongs to the batcher and its lock.
+
+class Capacity:
+    """What a device takes in one run, and how long runs take on it."""
+
+    __slots__ = ()
+
+    max_batch: int
+    max_run_pixels: int
+    costs: Costs
+    untaken: AbstractSet[PaddedShape]
+
+    def room(self, padded_shape: PaddedShape) -> int:
+        """Return the most images of `padded_shape` in one run; at least one, whatever its size."""
+        fitting = self.max_run_pixels // (padded_shape[0] * padded_shape[1])
+        return fitting if 1 <= fitting <= self.max_batch else 1 if fitting < 1 else self.max_batch
+
+    def predict(self, padded_shape: PaddedShape, count: int) -> float:
+        """Predict the seconds of one run."""
+        return self.costs.predict(padded_shape, count)
+
+    def predict_all(self, padded_shape: PaddedShape, count: int) -> float:
+        """Predict the seconds of as many runs as `count` images need."""
+        room = self.room(padded_shape)
+        if count <= room:
+            return self.predict(padded_shape, count) if count else 0.0
+        full, rest = divmod(count, room)
+        seconds = full * self.predict(padded_shape, room)
+        return seconds + self.predict(padded_shape, rest) if rest else seconds
+
+
+class _DeviceFields(NamedTuple):
+    name: str
+    max_batch: int
+    max_run_pixels: int
+    costs: Costs
+    mixes_sizes: bool = False
+    """Whether its runs may hold images of several sizes."""
+    untaken: frozenset[PaddedShape] = NO_SHAPES
+    """Padded shapes in which it has refused such a run."""
+    running: tuple[tuple[PaddedShape, int], ...] = ()
+    """Shape and images of the batches that it has and has not finished."""
+    remaining_s: float = 0.0
+    """Predicted seconds until it is free."""
+    delayed_s: float = 0.0
+    """Seconds for which it has already delayed the run that it could start now."""
+
+
+class DeviceView(Capacity, _DeviceFields):  # type: ignore[misc]  # what may change in a Device may not here
+    """A device at one moment, as plain data."""
+
+    __slots__ = ()
+
+
+class Device(Capacity):
+    """One device: what it takes in a run, what runs cost on it and what runs now. The worker owns the backend itself.
+
+    One object for one life of a worker: a rebuilt worker has a new Device of the same name, with the old cost model.
+    The device's own thread may lower the limits at any time; all else belongs to the batcher and its lock.
     """
 
     def __init__(
@@ -44,48 +105,55 @@ class Device:
         self.masks = False
         """Whether its runs may hold images of several sizes."""
         self.untaken: set[PaddedShape] = set()
-        """PaddedShapes that it takes no such run in, as has turned out."""
+        """Padded shapes in which it has refused such a run."""
         self.running: tuple[Batch, ...] = ()
-        """The batches it took and has not finished, in the order of their runs."""
+        """The batches that it took and has not finished, in the order of their runs."""
         self.run_began = 0.0
         """When the first of them could start, in seconds on the batcher's clock."""
-        self.pause: Pause | None = None
+        self.wait: Wait | None = None
         """Why it runs nothing although tiles wait."""
         self.poll_at = math.inf
-        """When to poll again although nothing has changed: the end of the pause."""
+        """When to poll again even if nothing changes: the end of the wait."""
         self.work_s = [0.0, 0.0]
-        """Predicted seconds of all that waits, if this device ran it alone: of the interactive class, and of both."""
+        """Predicted seconds of all waiting tiles, if this device ran them alone: interactive ones, and all."""
         self.tile_s = 0.0
-        """What an interactive tile usually takes: the seconds of its run by the tiles in it, over the last runs."""
+        """Mean seconds for an interactive tile, over the last runs: the time of its run by the tiles in it."""
         self.wake = threading.Condition()
-        """What its thread waits on; with the batcher's lock from `join` on."""
-        self._holding_since: float | None = None
+        """What its thread waits on; it uses the batcher's lock from `join` on."""
+        self._waiting_since: float | None = None
         self._bucket_work: dict[PaddedShape, tuple[float, float]] = {}
 
     @property
-    def is_idle(self) -> bool:
-        return not self.running
-
-    def room(self, padded_shape: PaddedShape) -> int:
-        """Most images of `padded_shape` in one run; at least one, whatever its size."""
-        fitting = self.max_run_pixels // (padded_shape[0] * padded_shape[1])
-        return fitting if 1 <= fitting <= self.max_batch else 1 if fitting < 1 else self.max_batch
+    def costs(self) -> Costs:  # type: ignore[override]  # a view keeps what this one looks up
+        """What runs cost by what was measured so far; a new object after each run."""
+        return self.cost_model.costs
 
     def predict(self, padded_shape: PaddedShape, count: int) -> float:
-        """Seconds of one run."""
-        return self.cost_model.predict(padded_shape, count)
+        """Predict the seconds of one run."""
+        return self.cost_model.costs.predict(padded_shape, count)
 
-    def predict_all(self, padded_shape: PaddedShape, count: int) -> float:
-        """Seconds of as many runs as `count` images need."""
-        room = self.room(padded_shape)
-        if count <= room:
-            return self.cost_model.predict(padded_shape, count) if count else 0.0
-        full, rest = divmod(count, room)
-        seconds = full * self.cost_model.predict(padded_shape, room)
-        return seconds + self.cost_model.predict(padded_shape, rest) if rest else seconds
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing runs on it."""
+        return not self.running
+
+    def view(self, now: float) -> DeviceView:
+        """Describe the device at this moment, as data for the planner."""
+        running = tuple([(batch.padded_shape, len(batch.tiles)) for batch in self.running]) if self.running else ()
+        return DeviceView(
+            self.name,
+            self.max_batch,
+            self.max_run_pixels,
+            self.cost_model.costs,
+            self.masks,
+            frozenset(self.untaken) if self.untaken else NO_SHAPES,
+            running,
+            self.remaining_s(now),
+            0.0 if self._waiting_since is None else now - self._waiting_since,
+        )
 
     def remaining_s(self, now: float) -> float:
-        """Predicted seconds until what runs is done; a run that is late by t is expected to take t more."""
+        """Predict the seconds until it is free; a run that is late by t is expected to take t more."""
         if not self.running:
             return 0.0
         first, elapsed = self.running[0], now - self.run_began
@@ -95,12 +163,12 @@ class Device:
         return seconds
 
     def work_with(self, padded_shape: PaddedShape, count: int, priority: Priority) -> float:
-        """`work_s` of a class if `count` tiles of a padded shape waited, whatever number does."""
+        """Return what `work_s` of a class would be if `count` tiles of a padded shape waited."""
         noted = self._bucket_work.get(padded_shape, NO_WORK)[priority]
         return self.work_s[priority] - noted + self.predict_all(padded_shape, count)
 
     def price(self, padded_shape: PaddedShape, interactive: int, total: int) -> None:
-        """Take note of how many tiles of a padded shape wait."""
+        """Update `work_s` for the number of waiting tiles of a padded shape."""
         old = self._bucket_work.pop(padded_shape, NO_WORK)
         if not total:
             self.work_s[0] -= old[0]
@@ -114,20 +182,17 @@ class Device:
         self.work_s[0] += first - old[0]
         self.work_s[1] += both - old[1]
 
-    def held_s(self, now: float) -> float:
-        """For how long a run has been held for more tiles."""
-        return 0.0 if self._holding_since is None else now - self._holding_since
-
-    def paused(self, pause: Pause | None, now: float) -> None:
-        """Take note of a pause, or of its end."""
-        self.pause = pause
-        self.poll_at = math.inf if pause is None else now + pause.seconds
-        if pause is None:
-            self._holding_since = None
-        elif self._holding_since is None:
-            self._holding_since = now
+    def waits(self, wait: Wait | None, now: float) -> None:
+        """Note that it waits although tiles wait, or (None) that it no longer does."""
+        self.wait = wait
+        self.poll_at = math.inf if wait is None else now + wait.seconds
+        if wait is None:
+            self._waiting_since = None
+        elif self._waiting_since is None:
+            self._waiting_since = now
 
     def began(self, batch: Batch, now: float) -> None:
+        """Note that it took a batch."""
         if not self.running:
             self.run_began = now
         self.running += (batch,)
@@ -140,5 +205,40 @@ class Device:
         self.cost_model.observe(batch.padded_shape, len(batch.tiles), seconds)
 
     def ended(self, batch: Batch, now: float) -> None:
+        """Note that a batch has left it."""
         self.running = tuple(other for other in self.running if other is not batch)
         self.run_began = now
+
+
+def wake_for(tile: Tile, devices: Collection[Device], queue: TileQueue) -> None:
+    """Wake the idle device that would end a new tile first, unless it waits for more tiles of that shape.
+
+    To be called under the queue's lock, as are the other two.
+    """
+    idle = [device for device in devices if not device.running]
+    if not idle:
+        return
+    padded_shape = tile.padded_shape
+    device = idle[0] if len(idle) == 1 else min(idle, key=lambda device: device.predict(padded_shape, 1))
+    wait = device.wait
+    if wait is not None and wait.padded_shape == padded_shape and tile.deadline is None:
+        bucket = queue.bucket(padded_shape)
+        if bucket is not None and len(bucket) < wait.tiles:
+            return
+    device.wake.notify()
+
+
+def wake_idle(devices: Collection[Device], besides: Device) -> None:
+    """Wake the other idle devices, because there is work left for them.
+
+    Devices that wait know of it already; two that leave a tile to a third would wake each other without end.
+    """
+    for device in devices:
+        if device is not besides and device.is_idle and device.wait is None:
+            device.wake.notify()
+
+
+def wake_all(devices: Collection[Device]) -> None:
+    """Wake all devices, because what they may take has changed."""
+    for device in devices:
+        device.wake.notify_all()

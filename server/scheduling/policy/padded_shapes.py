@@ -7,7 +7,7 @@ from itertools import accumulate
 from server.scheduling.queue.tile import PaddedShape
 
 # Each costs a device memory for what it keeps of a shape; half of them are the other half turned.
-MOST_CANVASES = 6
+MOST_SHAPES = 6
 # What came last decides; enough that a size with a hundredth of the traffic counts.
 MEMORY = 512
 # Chosen anew so often: first as soon as there is something to choose from, then as the traffic drifts.
@@ -50,7 +50,7 @@ class PaddedShapes:
         while len(sizes) > MOST_SIZES:
             step *= COARSER
             sizes = _rounded(sizes, step)
-        return _turned_too(PaddedShape(*size) for size in choose_padded_shapes(sizes, MOST_CANVASES))
+        return _turned_too(PaddedShape(*size) for size in choose_padded_shapes(sizes, MOST_SHAPES))
 
 
 def choose_padded_shapes(sizes: Counter[Size], most: int) -> list[Size]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from server.backends.base import Pixels
+from server.backends.base import Pixels, Result
 from server.errors import DeadlineExceeded, Draining, NotReady
 from server.metrics import Metrics
 from server.scheduling.batcher import Batcher
@@ -55,7 +55,7 @@ def _poll(batcher: Batcher, **options: Any) -> Batch | None:
 
 def _run(batcher: Batcher, batch: Batch, seconds: float = 0.0) -> None:
     """Do to a batch what the worker does, with the identity as the network."""
-    settle_soon(batch.tiles, batch.outcomes(batch.stack(), batch.taken_at, seconds))
+    settle_soon(batch.tiles, batch.outcomes(Result(batch.stack()), batch.taken_at, seconds))
     batcher.finished(_device(batcher), batch, seconds)
     batcher.queue.release(batch.tiles)
 

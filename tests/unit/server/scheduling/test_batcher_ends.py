@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from server.backends.base import Pixels
+from server.backends.base import Pixels, Result
 from server.errors import BackendError, DeadlineExceeded, Draining, QueueFull
 from server.metrics import Metrics
 from server.scheduling.batcher import Batcher
@@ -96,7 +96,7 @@ class Story:
             self.batcher.queue.release(batch.tiles)
 
     def answer(self, batch: Batch, seconds: float) -> None:
-        settle_soon(batch.tiles, batch.outcomes(batch.stack(), batch.taken_at, seconds))
+        settle_soon(batch.tiles, batch.outcomes(Result(batch.stack()), batch.taken_at, seconds))
         self.batcher.finished(self.device, batch, seconds)
         self.batcher.queue.release(batch.tiles)
 

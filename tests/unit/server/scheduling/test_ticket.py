@@ -15,7 +15,7 @@ from server.scheduling.queue.tile import Completion, PaddedShape, Priority, sett
 from server.scheduling.queue.tile_queue import TileQueue
 from server.scheduling.ticket import Ticket
 
-CANVAS, SMALL = PaddedShape(64, 64), PaddedShape(8, 8)
+SHAPE, SMALL = PaddedShape(64, 64), PaddedShape(8, 8)
 TILE = np.zeros((3, 64, 64), np.float32)
 TILE_S, SMALL_S = 1.0, 0.1
 
@@ -29,7 +29,7 @@ def play(
         batcher = Batcher(TileQueue(max_pixels), Metrics(CollectorRegistry()), lambda: 0.0, max_backlog_s=max_backlog_s)
         device = Device("cpu", max_batch=1)
         for _ in range(3):
-            device.cost_model.observe(CANVAS, 1, TILE_S)
+            device.cost_model.observe(SHAPE, 1, TILE_S)
             device.cost_model.observe(SMALL, 1, SMALL_S)
         batcher.join(device)
         await scene(batcher, device)
@@ -44,7 +44,7 @@ async def turns() -> None:
 
 def test_what_is_still_to_come_is_backlog_until_it_has_come_or_is_given_up() -> None:
     async def scene(batcher: Batcher, device: Device) -> None:
-        with Ticket(batcher, CANVAS, 8, None, Priority.BATCH) as ticket:
+        with Ticket(batcher, SHAPE, 8, None, Priority.BATCH) as ticket:
             assert batcher.backlog_s() == pytest.approx(8 * TILE_S)
             tile = asyncio.create_task(ticket.submit(TILE))
             await turns()
@@ -60,12 +60,12 @@ def test_what_is_still_to_come_is_backlog_until_it_has_come_or_is_given_up() -> 
 
 def test_an_idle_server_takes_a_series_of_any_length_and_then_no_other() -> None:
     async def scene(batcher: Batcher, device: Device) -> None:
-        with Ticket(batcher, CANVAS, 1000, None, Priority.BATCH):
+        with Ticket(batcher, SHAPE, 1000, None, Priority.BATCH):
             for count in (1000, 1):
-                with pytest.raises(QueueFull) as refusal, Ticket(batcher, CANVAS, count, None, Priority.BATCH):
+                with pytest.raises(QueueFull) as refusal, Ticket(batcher, SHAPE, count, None, Priority.BATCH):
                     pass
                 assert refusal.value.retry_after_s > 900
-        with Ticket(batcher, CANVAS, 11, None, Priority.BATCH):
+        with Ticket(batcher, SHAPE, 11, None, Priority.BATCH):
             pass
 
     play(scene, max_pixels=10**9)
@@ -73,17 +73,17 @@ def test_an_idle_server_takes_a_series_of_any_length_and_then_no_other() -> None
 
 def test_what_is_still_to_come_takes_room_from_other_series_only() -> None:
     async def scene(batcher: Batcher, device: Device) -> None:
-        with Ticket(batcher, CANVAS, 5, None, Priority.BATCH):
-            with pytest.raises(QueueFull), Ticket(batcher, CANVAS, 2, None, Priority.BATCH):
+        with Ticket(batcher, SHAPE, 5, None, Priority.BATCH):
+            with pytest.raises(QueueFull), Ticket(batcher, SHAPE, 2, None, Priority.BATCH):
                 pass
-            batcher.admit(CANVAS)
+            batcher.admit(SHAPE)
 
-    play(scene, max_pixels=6 * CANVAS.pixels)
+    play(scene, max_pixels=6 * SHAPE.pixels)
 
 
 def test_a_series_that_is_running_is_not_refused_its_own_tiles() -> None:
     async def scene(batcher: Batcher, device: Device) -> None:
-        with Ticket(batcher, CANVAS, 500, None, Priority.BATCH) as ticket:
+        with Ticket(batcher, SHAPE, 500, None, Priority.BATCH) as ticket:
             tiles = [asyncio.create_task(ticket.submit(TILE)) for _ in range(4)]
             await turns()
             assert batcher.queue.tiles == 4
@@ -91,17 +91,17 @@ def test_a_series_that_is_running_is_not_refused_its_own_tiles() -> None:
                 tile.cancel()
             await turns()
 
-    play(scene, max_pixels=CANVAS.pixels)
+    play(scene, max_pixels=SHAPE.pixels)
 
 
 def test_interactive_images_are_admitted_beside_a_series_and_run_before_its_tiles() -> None:
     async def scene(batcher: Batcher, device: Device) -> None:
-        with Ticket(batcher, CANVAS, 100, None, Priority.BATCH) as ticket:
+        with Ticket(batcher, SHAPE, 100, None, Priority.BATCH) as ticket:
             tiles = [asyncio.create_task(ticket.submit(TILE)) for _ in range(3)]
             await turns()
             running = batcher.poll(device)
             assert running is not None
-            assert running.padded_shape == CANVAS
+            assert running.padded_shape == SHAPE
             small = asyncio.create_task(batcher.submit(np.zeros((3, 8, 8), np.float32)))
             await turns()
             batcher.finished(device, running, TILE_S)
@@ -118,7 +118,7 @@ def test_interactive_images_are_admitted_beside_a_series_and_run_before_its_tile
 
 def test_batch_images_wait_behind_what_is_still_to_come() -> None:
     async def scene(batcher: Batcher, device: Device) -> None:
-        with Ticket(batcher, CANVAS, 100, None, Priority.BATCH), pytest.raises(QueueFull):
+        with Ticket(batcher, SHAPE, 100, None, Priority.BATCH), pytest.raises(QueueFull):
             batcher.admit(SMALL, priority=Priority.BATCH)
 
     play(scene)
@@ -126,9 +126,9 @@ def test_batch_images_wait_behind_what_is_still_to_come() -> None:
 
 def test_a_deadline_holds_for_the_whole_series() -> None:
     async def scene(batcher: Batcher, device: Device) -> None:
-        with Ticket(batcher, CANVAS, 5, 5.5, Priority.BATCH):
+        with Ticket(batcher, SHAPE, 5, 5.5, Priority.BATCH):
             pass
-        with pytest.raises(DeadlineUnmet), Ticket(batcher, CANVAS, 6, 5.5, Priority.BATCH):
+        with pytest.raises(DeadlineUnmet), Ticket(batcher, SHAPE, 6, 5.5, Priority.BATCH):
             pass
 
     play(scene)
@@ -154,9 +154,9 @@ def test_tiles_that_come_at_once_wait_for_the_last_and_keep_their_class() -> Non
 
 def test_a_single_image_holds_its_place_from_its_ticket_on_and_is_not_checked_again() -> None:
     async def scene(batcher: Batcher, device: Device) -> None:
-        with Ticket(batcher, CANVAS) as first, Ticket(batcher, CANVAS):
+        with Ticket(batcher, SHAPE) as first, Ticket(batcher, SHAPE):
             assert batcher.backlog_s() == pytest.approx(2 * TILE_S)
-            with pytest.raises(QueueFull), Ticket(batcher, CANVAS):  # before any of them is queued
+            with pytest.raises(QueueFull), Ticket(batcher, SHAPE):  # before any of them is queued
                 pass
             tile = asyncio.create_task(first.submit(TILE))
             await turns()
@@ -171,19 +171,19 @@ def test_a_single_image_holds_its_place_from_its_ticket_on_and_is_not_checked_ag
 
 def test_single_images_that_are_admitted_take_up_room_before_they_are_queued() -> None:
     async def scene(batcher: Batcher, device: Device) -> None:
-        with Ticket(batcher, CANVAS), pytest.raises(QueueFull), Ticket(batcher, CANVAS):
+        with Ticket(batcher, SHAPE), pytest.raises(QueueFull), Ticket(batcher, SHAPE):
             pass
-        with Ticket(batcher, CANVAS):
+        with Ticket(batcher, SHAPE):
             pass
 
-    play(scene, max_pixels=CANVAS.pixels)
+    play(scene, max_pixels=SHAPE.pixels)
 
 
 def test_interactive_tickets_delay_both_classes_and_batch_tickets_their_own_alone() -> None:
     async def scene(batcher: Batcher, device: Device) -> None:
-        with Ticket(batcher, CANVAS, 5, None, Priority.BATCH):
+        with Ticket(batcher, SHAPE, 5, None, Priority.BATCH):
             batcher.admit(SMALL)
-        with Ticket(batcher, CANVAS, 5):
+        with Ticket(batcher, SHAPE, 5):
             for priority in Priority:
                 with pytest.raises(QueueFull):
                     batcher.admit(SMALL, priority=priority)
@@ -194,7 +194,7 @@ def test_interactive_tickets_delay_both_classes_and_batch_tickets_their_own_alon
 def test_a_ticket_moves_to_another_padded_shape_with_its_places() -> None:
     async def scene(batcher: Batcher, device: Device) -> None:
         with Ticket(batcher, SMALL) as ticket:
-            ticket.move(CANVAS)
+            ticket.move(SHAPE)
             assert batcher.backlog_s() == pytest.approx(TILE_S)
         assert batcher.backlog_s() == 0
 
@@ -203,7 +203,7 @@ def test_a_ticket_moves_to_another_padded_shape_with_its_places() -> None:
 
 def test_a_released_ticket_admits_nothing_more() -> None:
     async def scene(batcher: Batcher, device: Device) -> None:
-        with Ticket(batcher, CANVAS) as ticket:
+        with Ticket(batcher, SHAPE) as ticket:
             ticket.release()
             assert batcher.backlog_s() == 0
             with pytest.raises(RuntimeError, match="no place left"):

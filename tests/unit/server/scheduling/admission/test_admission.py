@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from server.errors import DeadlineExceeded, DeadlineUnmet, QueueFull
 from server.metrics import Metrics
-from server.scheduling.admission.wait_bound import MIN_RETRY_AFTER_S
+from server.scheduling.admission.admission import MIN_RETRY_AFTER_S
 from server.scheduling.batcher import Batcher
 from server.scheduling.policy.device import Device
 from server.scheduling.queue.tile import PaddedShape, Priority, Tile

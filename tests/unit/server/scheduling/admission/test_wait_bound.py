@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from server.scheduling.admission.wait_bound import NEARLY_ALL, WaitBound
+from server.scheduling.admission.admission import QUANTILE, WaitBound
 
 BOUND_S = 2.0
 
@@ -20,7 +20,7 @@ def test_it_comes_to_exceed_nearly_all_errors_and_not_by_much() -> None:
     chance = random.Random(1)
     errors = [chance.uniform(0, 0.5) for _ in range(20_000)]
     found = learnt(errors).lateness_s
-    assert found == pytest.approx(0.5 * NEARLY_ALL, abs=0.03)
+    assert found == pytest.approx(0.5 * QUANTILE, abs=0.03)
 
 
 def test_it_falls_back_where_predictions_hold_again() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.scheduling.policy.cost_model import MOST_CANVASES, CostModel
+from server.scheduling.policy.cost_model import MOST_SHAPES, CostModel
 
 SMALL, LARGE, UNSEEN = (64, 64), (128, 128), (96, 96)
 
@@ -137,9 +137,9 @@ def test_fits_are_told_for_the_padded_shapes_seen_last() -> None:
 
 def test_uploads_of_any_size_do_not_fill_the_memory() -> None:
     model = CostModel()
-    for side in range(1, 3 * MOST_CANVASES):
+    for side in range(1, 3 * MOST_SHAPES):
         model.observe((8, 8 * side), 1, device((8, 8 * side), 1))
-    assert len(model.fits()) == MOST_CANVASES
+    assert len(model.fits()) == MOST_SHAPES
     assert model.predict((8, 8), 1) == pytest.approx(device((8, 8), 1), rel=0.5)
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from server.scheduling.policy.padded_shapes import (
     FIRST_AFTER,
-    MOST_CANVASES,
+    MOST_SHAPES,
     REFRESH_EVERY,
     PaddedShapes,
     choose_padded_shapes,
@@ -81,7 +81,7 @@ def test_they_follow_the_traffic() -> None:
 def test_of_five_hundred_sizes_there_are_still_few_and_each_fits() -> None:
     sizes = [PaddedShape(64 + 8 * (n % 25), 64 + 8 * (n // 25)) for n in range(500)]
     chosen = padded_shapes_after(*sizes, *sizes).chosen
-    assert len(chosen) <= 2 * MOST_CANVASES
+    assert len(chosen) <= 2 * MOST_SHAPES
     assert all(any(fits(size, padded_shape) for padded_shape in chosen) for size in sizes)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from server.scheduling.policy.choice import BATCH_SHARE_RUNS
+from server.scheduling.policy.planner import BATCH_SHARE_RUNS
 from server.scheduling.queue.tile import BATCH_PATIENCE_S, STARVATION_S, Priority
 
 FULL_RUN_S = 0.022

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.errors import DeadlineUnmet, QueueFull
-from server.scheduling.admission.pooling import Pooling
+from server.scheduling.admission.backlog import MixedSizeSavings
 from server.scheduling.queue.tile import Completion, Priority
 
 LAUNCH_BOUND = {"base_ms": 6.0, "ms_per_megapixel": 7.6}
@@ -49,7 +49,7 @@ def overloaded(simulation: Any, sizes: list[Any], rate: float, patience_s: tuple
     return Counter(map(fate, simulation.requests))
 
 
-def nothing(pooling: Pooling, device: Any, priority: Priority) -> float:
+def nothing(savings: MixedSizeSavings, device: Any, priority: Priority) -> float:
     """As if buckets ran apart."""
     return 0.0
 
@@ -64,7 +64,7 @@ def test_a_queue_is_worked_off_in_the_time_that_was_predicted(
 ) -> None:
     simulation = simulate((device_cost(**LAUNCH_BOUND),), masks=True)
     simulation.devices[0].device.max_run_pixels = RUN_PIXELS
-    for size in sizes * 2:  # padded_shapes are chosen from the traffic before it waits
+    for size in sizes * 2:  # padded shapes are chosen from the traffic before it waits
         simulation.send(size)
     simulation.run(60)
     began = simulation.now
@@ -86,7 +86,7 @@ def test_no_fewer_are_admitted_and_no_larger_part_of_them_is_late_than_with_buck
 ) -> None:
     buckets = overloaded(simulated(simulate, device_cost, masks=False), sizes, rate, patience_s)
     shared = overloaded(simulated(simulate, device_cost), sizes, rate, patience_s)
-    monkeypatch.setattr(Pooling, "saved_s", nothing)
+    monkeypatch.setattr(MixedSizeSavings, "saved_s", nothing)
     apart = overloaded(simulated(simulate, device_cost), sizes, rate, patience_s)
     assert shared["refused"] <= apart["refused"]
     assert shared["in time"] >= apart["in time"]
@@ -97,7 +97,7 @@ def test_a_deadline_of_many_runs_refuses_fewer_where_hardly_two_sizes_are_alike(
     simulate: Any, device_cost: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shared = overloaded(simulated(simulate, device_cost), MANY, 500, (0.1, 0.1))
-    monkeypatch.setattr(Pooling, "saved_s", nothing)
+    monkeypatch.setattr(MixedSizeSavings, "saved_s", nothing)
     apart = overloaded(simulated(simulate, device_cost), MANY, 500, (0.1, 0.1))
     assert shared["refused"] < 0.9 * apart["refused"]
 
@@ -110,6 +110,6 @@ def test_a_bound_on_the_backlog_admits_more_and_half_of_all_still_wait_no_longer
     shared = overloaded(simulation, MANY, rate, None)
     latencies = simulation.latencies()
     assert latencies[len(latencies) // 2] < bound_s
-    monkeypatch.setattr(Pooling, "saved_s", nothing)
+    monkeypatch.setattr(MixedSizeSavings, "saved_s", nothing)
     apart = overloaded(simulated(simulate, device_cost, max_backlog_s=bound_s), MANY, rate, None)
     assert shared["in time"] > 1.05 * apart["in time"]

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from server.scheduling.policy import placement
+from server.scheduling.policy import planner
 
 IDEAL = 8 / 0.022
 
@@ -16,7 +16,7 @@ def greedy(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def run(build: Any) -> Any:
         with monkeypatch.context() as patched:
-            patched.setattr(placement, "hold", lambda *_: None)
+            patched.setattr(planner, "batch_delay", lambda *_: None)
             return build()
 
     return run

@@ -1,4 +1,4 @@
-"""The pooling: what sharing saves of a backlog, by the rule of the sharing itself."""
+"""Tests of what mixed-size batches save of a backlog: the dry run of the planner's rules, and who asks for it."""
 
 import asyncio
 from collections.abc import Iterator
@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.metrics import Metrics
-from server.scheduling.admission.pooling import saved_s
 from server.scheduling.batcher import Batcher
 from server.scheduling.policy.device import Device
+from server.scheduling.policy.mixed_sizes import saved_s
 from server.scheduling.queue.tile import PaddedShape, Priority, Tile
 from server.scheduling.queue.tile_queue import TileQueue
 
