@@ -1,4 +1,4 @@
-"""The Series: tiles of one padded shape that are admitted as a whole and come one by one."""
+"""The Series: tiles of one padded shape that are admitted as a whole and submitted one by one."""
 
 import asyncio
 from types import TracebackType
@@ -10,11 +10,11 @@ from server.scheduling.queue.tile import Completion, PaddedShape, Priority
 
 
 class Series:
-    """The tiles of one photo, or the images of one tensor: a block that is refused at its beginning or not at all.
+    """The tiles of one photo, or the images of one tensor: the `with` block is refused at its beginning or not at all.
 
-    What is still to come counts as backlog from there on, until the block ends. The tiles of a photo are of the batch
-    class: an image that comes alone waits for the run that goes on and not for the photo. With `at_once` the first
-    waits for the last, so that an idle device does not begin with one of them alone; all must come.
+    Tiles that are still to come count as backlog until the block ends. The tiles of a photo are of the batch class, so
+    that a single image waits only for the current run and not for the photo. With `at_once` the first tile waits for
+    the last one, so that an idle device does not begin with one tile alone; all tiles must come.
     """
 
     def __init__(
@@ -29,27 +29,27 @@ class Series:
     ) -> None:
         self._batcher = batcher
         self._padded_shape = padded_shape
-        self._owed = count
+        self._remaining = count
         self._deadline = deadline
         self._priority = priority
         self._gate = asyncio.Barrier(count) if at_once else None
 
     def __enter__(self) -> Self:
-        """Raises what `Batcher.admit` raises for so many tiles."""
+        """Reserve the tiles; raises what `Batcher.admit` raises for that many."""
         with self._batcher.queue.lock:
-            self._batcher.admit(self._padded_shape, self._deadline, self._priority, self._owed)
-            self._batcher.reserve(self._padded_shape, self._owed)
+            self._batcher.admit(self._padded_shape, self._deadline, self._priority, self._remaining)
+            self._batcher.reserve(self._padded_shape, self._remaining)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._batcher.reserve(self._padded_shape, -self._owed)
-        self._owed = 0
+        self._batcher.reserve(self._padded_shape, -self._remaining)
+        self._remaining = 0
 
     async def submit(self, pixels: Pixels) -> Completion:
         """Wait for the restored copy of one tile: `Batcher.submit` without its refusals for load."""
         if self._gate is not None:
             await self._gate.wait()
-        self._owed -= 1
+        self._remaining -= 1
         return await self._batcher.submit(pixels, self._deadline, self._priority, reserved=True)
