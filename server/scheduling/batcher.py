@@ -292,8 +292,9 @@ class Batcher:
                 continue
             taken = self.queue.take(bucket, count, now, device, batch_first=run.batch_first)
             self._admission.changed(padded_shape)
-            self._expire(taken.expired)
-            self.queue.release(taken.expired)
+            if taken.expired:
+                self._expire(taken.expired)
+                self.queue.release(taken.expired)
             tiles += taken.tiles
         if not tiles:
             return None

@@ -1,4 +1,4 @@
-"""The PaddedShapes: the few sizes that runs of several sizes may have, chosen from the traffic."""
+"""The PaddedShapes: the few shapes that mixed-size batches are padded to, chosen from the traffic."""
 
 from collections import Counter, deque
 from collections.abc import Iterable
@@ -6,14 +6,14 @@ from itertools import accumulate
 
 from server.scheduling.queue.tile import PaddedShape
 
-# Each costs a device memory for what it keeps of a shape; half of them are the other half turned.
+# Not counting turned shapes. For each shape a device keeps some memory.
 MOST_SHAPES = 6
-# What came last decides; enough that a size with a hundredth of the traffic counts.
+# The last tiles decide; enough of them that a size with a hundredth of the traffic counts.
 MEMORY = 512
-# Chosen anew so often: first as soon as there is something to choose from, then as the traffic drifts.
+# Tiles before the first choice, and between later ones.
 FIRST_AFTER = 16
 REFRESH_EVERY = 256
-# More sizes than that are rounded up until they are fewer: the choice takes time by their square.
+# More sizes than this are rounded up until they are fewer: the time for a choice grows with their square.
 MOST_SIZES = 32
 COARSER = 2
 
@@ -21,22 +21,22 @@ Size = tuple[int, int]
 
 
 class PaddedShapes:
-    """Remembers the sizes of tiles, and keeps a set of padded shapes that holds each of them with little left over.
+    """Remembers the sizes of tiles, and chooses padded shapes that hold each of them with little padding.
 
-    The set is closed under turning: a landscape fits where a portrait does. Where it is `given`, traffic changes
-    nothing. To be used under the batcher's lock.
+    Each shape comes with its turned form, for portraits and landscapes. Shapes that are `given` do not change with the
+    traffic. To be used under the batcher's lock.
     """
 
     def __init__(self, given: Iterable[PaddedShape] = (), size_multiple: int = 8) -> None:
         self.chosen = _turned_too(given)
-        """From small to large; none until there was traffic, unless they were given."""
+        """From small to large; empty until there was traffic, unless they were given."""
         self.given = bool(self.chosen)
         self._size_multiple = size_multiple
         self._seen: deque[Size] = deque(maxlen=MEMORY)
         self._until_refresh = FIRST_AFTER
 
     def arrived(self, padded_shape: PaddedShape) -> None:
-        """Take note of a tile."""
+        """Note a tile."""
         if self.given:
             return
         self._seen.append((min(padded_shape), max(padded_shape)))
@@ -54,10 +54,10 @@ class PaddedShapes:
 
 
 def choose_padded_shapes(sizes: Counter[Size], most: int) -> list[Size]:
-    """At most `most` boxes, such that each of `sizes` fits in one, with the fewest pixels left over.
+    """Choose at most `most` boxes, such that each of `sizes` fits in one, with the least padding.
 
-    Sizes are (short, long) sides with how often each comes. In the order of their pixels they are cut into groups, and
-    each group has its bounding box: by dynamic programming over the cuts, so no other cut leaves less over.
+    Sizes are (short, long) sides with their number of tiles. Ordered by their pixels, they are cut into groups, each
+    with its bounding box. Dynamic programming over the cuts finds those with the least padding.
     """
     ordered = sorted(sizes, key=lambda size: (size[0] * size[1], size))
     counts = [0, *accumulate(sizes[size] for size in ordered)]
@@ -90,13 +90,8 @@ def choose_padded_shapes(sizes: Counter[Size], most: int) -> list[Size]:
     return chosen
 
 
-def holding(padded_shapes: Iterable[PaddedShape], padded_shape: PaddedShape) -> list[PaddedShape]:
-    """Those of `padded_shapes` that an image of `padded_shape` fits in."""
-    return [other for other in padded_shapes if fits(padded_shape, other)]
-
-
 def fits(padded_shape: PaddedShape, other: PaddedShape) -> bool:
-    """Whether an image of `padded_shape` lies within `other`."""
+    """Tell whether an image of `padded_shape` fits in `other`."""
     return padded_shape[0] <= other[0] and padded_shape[1] <= other[1]
 
 

@@ -134,22 +134,21 @@ def _choose(
         overdue = [bucket for bucket in buckets if bucket.batch_due <= start]
         if overdue:
             first = min(overdue, key=lambda bucket: bucket.batch_due)
-            return first, _run_of(first, *_extent(first, device, start, batch_first=True), True, True)
+            count, seconds = _extent(first, device, start, batch_first=True)
+            return first, Run(first.padded_shape, ((first.padded_shape, count),), seconds, True, True)
     candidates = [bucket for bucket in buckets if bucket.interactive] or buckets
     if len(candidates) == 1:
-        return candidates[0], _run_of(candidates[0], *_extent(candidates[0], device, start))
+        bucket = candidates[0]
+        count, seconds = _extent(bucket, device, start)
+        return bucket, Run(bucket.padded_shape, ((bucket.padded_shape, count),), seconds)
     runs = [(bucket, *_extent(bucket, device, start)) for bucket in candidates]
     longest = max(seconds for _, _, seconds in runs)
     pressing = [run for run in runs if _presses(run[0], run[2], longest, start)]
     if pressing:
-        best = min(pressing, key=lambda run: run[0].due)
+        bucket, count, seconds = min(pressing, key=lambda run: run[0].due)
     else:
-        best = max(runs, key=lambda run: _worth(run[0], run[1], run[2], device, longest, start))
-    return best[0], _run_of(*best, bool(pressing))
-
-
-def _run_of(bucket: BucketView, count: int, seconds: float, pressing: bool = False, batch_first: bool = False) -> Run:
-    return Run(bucket.padded_shape, ((bucket.padded_shape, count),), seconds, pressing, batch_first)
+        bucket, count, seconds = max(runs, key=lambda run: _worth(run[0], run[1], run[2], device, longest, start))
+    return bucket, Run(bucket.padded_shape, ((bucket.padded_shape, count),), seconds, bool(pressing))
 
 
 def _extent(bucket: BucketView, device: DeviceView, start: float, *, batch_first: bool = False) -> tuple[int, float]:

@@ -1,4 +1,4 @@
-"""The Tile: one tile that waits for its answer."""
+"""The Tile that waits for its answer, and the Batch of tiles that run together."""
 
 import asyncio
 from collections import Counter
@@ -21,17 +21,17 @@ class Priority(IntEnum):
     BATCH = 1
 
 
-# A lone odd size waits at most so long plus the run that goes on, whatever the load of other sizes. Long against the
-# runs of a busy device (tens of milliseconds), so that few are broken up; short against a person's patience.
+# A lone tile of a rare size waits at most this long plus the current run, whatever the load of other sizes. Long
+# against the runs of a busy device (tens of milliseconds), so that few are broken up; short against human patience.
 STARVATION_S = 0.25
-# The batch class yields to the interactive one, but for this long only: see `choice`.
+# The batch class yields to the interactive one, but only for this long: see the planner.
 BATCH_PATIENCE_S = 10.0
 PATIENCE_S = (STARVATION_S, BATCH_PATIENCE_S)
 """By priority."""
 
 
 class PaddedShape(NamedTuple):
-    """What the tiles of one bucket have in common: the (height, width) that each image of their run has."""
+    """The (height, width) of the tiles in one bucket, and of each image in a run."""
 
     height: int
     width: int
@@ -66,15 +66,15 @@ class Tile:
     future: asyncio.Future[Completion]
     enqueued_at: float
     deadline: float | None = None
-    """When the answer must be there."""
+    """When the answer is due at the latest."""
     priority: Priority = Priority.INTERACTIVE
     taken: bool = False
     """Whether it left the queue inside a batch; from then on device time is spent on it."""
     expected_at: float | None = None
-    """When it was predicted to end, as it was admitted; None for one of a series."""
+    """When it was predicted to end, at its admission; None for a tile of a series."""
     padded_shape: PaddedShape = field(init=False)
     due: float = field(init=False)
-    """The deadline, or the time by which it would go first in its class for having waited so long."""
+    """The deadline, or the time from which it goes first in its class because it has waited long."""
 
     def __post_init__(self) -> None:
         shape = self.pixels.shape
@@ -99,12 +99,12 @@ Outcome = Completion | Exception
 
 @dataclass(eq=False, slots=True)
 class Batch:
-    """Tiles that run together, of one shape or in one padded shape `shared`, and the moment they left the queue."""
+    """Tiles that run together, of one shape or padded to the shape `shared`, and the moment they left the queue."""
 
     tiles: Sequence[Tile]
     taken_at: float
     shared: PaddedShape | None = None
-    """The padded shape of a mixed-size batch; None where the tiles have one shape."""
+    """The shape that the images of a mixed-size batch are padded to; None if they are of one shape."""
 
     @property
     def padded_shape(self) -> PaddedShape:
@@ -117,7 +117,7 @@ class Batch:
 
     @property
     def sizes(self) -> Sizes | None:
-        """The (height, width) of each image of a mixed-size batch; None where they do not differ."""
+        """Each image's own (height, width) in a mixed-size batch; None if all are of one shape."""
         return None if self.shared is None else np.array([tile.padded_shape for tile in self.tiles], np.int64)
 
     def by_padded_shape(self) -> Iterable[tuple[PaddedShape, int]]:
