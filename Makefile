@@ -1,4 +1,4 @@
-# serve and test are complete by themselves on a fresh machine; they need Python 3.11 or newer with venv, and nothing else.
+# serve and test install what they need into .venv. They need Python 3.11 or newer with venv, and nothing else.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,14 +6,17 @@ FUZZ_SECONDS ?= 120
 SCENARIO ?= steady
 URL ?= http://127.0.0.1:8000
 ARTIFACT := models/artifacts/promptnaf
+VERSION ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+RELEASES := cpu gpu export
+REPORTS := runs/release
 
-.PHONY: serve test test-slow check format export bench bench-mixed load chaos soak fuzz gpu-report protocol pictures \
-	screenshots docs lock monitoring image image-proof clean
+.PHONY: serve test test-slow check format export bench bench-mixed load load-ui chaos soak fuzz gpu-report protocol \
+	pictures screenshots docs lock monitoring image image-proof release $(RELEASES:%=release-%) clean
 
-serve: $(VENV)/.serve ## start the server with the shipped model on http://127.0.0.1:8000
+serve: $(VENV)/.serve ## start the server with the shipped model on http://127.0.0.1:8000 (CPU, no torch)
 	exec env PROMPTIR_JOBS_FOLDER="$${PROMPTIR_JOBS_FOLDER-runs/jobs}" $(BIN)/promptir serve
 
-test: check ## everything CI runs; three files at a time, because most tests wait for a server
+test: check ## everything CI runs, three files at a time; installs PyTorch and the checkers once, about 2.5 GB
 	$(BIN)/python -m pytest -m "not slow" -n 3 --dist loadfile
 
 test-slow: $(VENV)/.develop ## the paper's variant through export and TensorRT: minutes, and gigabytes of memory
@@ -39,6 +42,9 @@ load: $(VENV)/.loadtest ## locust against the server at URL: SCENARIO=spike ARGS
 	mkdir -p runs/load
 	$(BIN)/locust -f loadtests/locust/$(SCENARIO).py --headless --only-summary --host $(URL) \
 		--html runs/load/$(SCENARIO).html $(ARGS)
+
+load-ui: $(VENV)/.loadtest ## locust's web interface on http://127.0.0.1:8089, with every scenario to choose from
+	$(BIN)/locust -f loadtests/locust/locustfile.py --class-picker --web-host 127.0.0.1 --host $(URL) $(ARGS)
 
 chaos: $(VENV)/.develop ## faults in a running server under load, and what its clients get: docs/reliability.md
 	$(BIN)/python loadtests/chaos.py $(ARGS)
@@ -70,7 +76,7 @@ pictures: $(VENV)/.develop ## make the README's before/after picture again; `mak
 screenshots: $(VENV)/.develop ## make the pictures of the page again, with Chromium; `make serve` must run beside it
 	$(BIN)/python docs/screenshots.py
 
-docs: $(VENV)/.develop ## write the documentation as a site into build/site; a broken link fails
+docs: $(VENV)/.docs ## write the documentation as a site into build/site; a broken link fails
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 lock: ## pin the packages of the images again, by version and hash; needs uv, ARGS=--upgrade takes newer ones
@@ -83,6 +89,27 @@ monitoring: $(VENV)/.develop ## write the PrometheusRule and the tables of metri
 image: ## the CPU image promptir:cpu, with Docker
 	docker build -f docker/Dockerfile --target serve-cpu -t promptir:cpu .
 
+# The scan comes before the push, and the signature is put on the digest that was pushed, never on a tag.
+release: $(RELEASES:%=release-%) ## build, scan, push and sign the images: REGISTRY=... ; make -n release shows how
+
+$(RELEASES:%=release-%): release-%:
+	$(if $(REGISTRY),,$(error REGISTRY is not set: make release REGISTRY=registry.example/team VERSION=$(VERSION)))
+	git diff --quiet HEAD # a release is built from a commit
+	mkdir -p $(REPORTS)
+	docker buildx build --load --pull --file docker/Dockerfile --target $(if $(filter export,$*),export,serve-$*) \
+		--label org.opencontainers.image.version=$(VERSION) \
+		--label org.opencontainers.image.revision=$$(git rev-parse HEAD) \
+		--label org.opencontainers.image.licenses=Apache-2.0 \
+		--tag $(REGISTRY)/promptir:$(VERSION)-$* .
+	trivy image --severity HIGH,CRITICAL --ignore-unfixed --exit-code 1 $(REGISTRY)/promptir:$(VERSION)-$*
+	syft scan docker:$(REGISTRY)/promptir:$(VERSION)-$* --output spdx-json=$(REPORTS)/$(VERSION)-$*.spdx.json
+	docker push $(REGISTRY)/promptir:$(VERSION)-$*
+	docker inspect --format '{{join .RepoDigests "\n"}}' $(REGISTRY)/promptir:$(VERSION)-$* \
+		| grep '^$(REGISTRY)/promptir@' > $(REPORTS)/$(VERSION)-$*.digest
+	cosign sign --yes $$(cat $(REPORTS)/$(VERSION)-$*.digest)
+	cosign attest --yes --type spdxjson --predicate $(REPORTS)/$(VERSION)-$*.spdx.json \
+		$$(cat $(REPORTS)/$(VERSION)-$*.digest)
+
 image-proof: ## build and run that image without Docker: as root on Debian, with buildah and debootstrap
 	docker/build_proof.sh
 
@@ -92,16 +119,23 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.serve: $(VENV)/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[cpu,heif]"
+	@echo "Installing the server and its Python client into $(VENV): about 0.4 GB, once."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[cpu,heif,client]"
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.serve
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[cpu,heif,client,docs]"
 	touch $@
 
 $(VENV)/.loadtest: $(VENV)/.serve
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[cpu,heif,loadtest]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[cpu,heif,client,loadtest]"
 	touch $@
 
 $(VENV)/.develop: $(VENV)/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[cpu,heif,export,train,dev,docs]"
-	touch $@ $(VENV)/.serve
+	@echo "Installing everything for development into $(VENV), PyTorch and the checkers included: about 2.5 GB, once."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--editable ".[cpu,heif,client,export,train,dev,docs]"
+	touch $@ $(VENV)/.serve $(VENV)/.docs
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -1,7 +1,7 @@
-"""The README's picture: a photo, degraded here, beside what a running server makes of it.
+"""Draw the README's picture: a degraded photo above the answer of a running server.
 
 Usage: start a server (`make serve`), then `make pictures`. The clean photo is tests/photos/pier.jpg, whose licence
-stands beside it.
+is in the same folder.
 """
 
 import sys
@@ -26,6 +26,7 @@ RESTORE_TIMEOUT_S = 120.0
 
 
 def main() -> int:
+    """Write the picture and print the PSNR of each column before and after."""
     clean = read_photo(PHOTO).astype(np.float32) / 255
     columns = []
     for name, degrade in (("noise", noise(50)), ("rain", rain), ("haze", haze)):
@@ -41,7 +42,7 @@ def main() -> int:
 
 
 def restore(image: Image) -> Image:
-    """What the server answers to `image` (H, W, 3), sent and returned as PNG."""
+    """Restore `image` (H, W, 3), float32 from 0 to 1, on the server; sent and returned as PNG."""
     encoded = cv2.imencode(".png", np.rint(image[..., ::-1] * 255).astype(np.uint8))[1].tobytes()
     answer = httpx.post(
         f"{SERVER}/restore", content=encoded, headers={"Content-Type": "image/png"}, timeout=RESTORE_TIMEOUT_S
@@ -52,6 +53,7 @@ def restore(image: Image) -> Image:
 
 
 def psnr(clean: Image, image: Image) -> float:
+    """Return the PSNR in dB of two float32 images from 0 to 1."""
     return float(-10 * np.log10(np.mean((clean - image) ** 2)))
 
 

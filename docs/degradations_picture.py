@@ -1,6 +1,6 @@
 """Draw the picture of docs/training.md: every registered degradation of one photo.
 
-Usage: python docs/degradations_picture.py. The photo is tests/photos/pier.jpg, whose licence stands beside it.
+Usage: python docs/degradations_picture.py. The photo is tests/photos/pier.jpg, whose licence is in the same folder.
 """
 
 from pathlib import Path
@@ -21,6 +21,7 @@ SEED = 5
 
 
 def main() -> None:
+    """Write a grid with one titled cell per degradation."""
     photo = read_photo(PHOTO)
     side = min(photo.shape[:2])
     square = cv2.resize(photo[:side, :side], (SIDE, SIDE), interpolation=cv2.INTER_AREA)

@@ -1,4 +1,4 @@
-"""What operations is told twice, written from one place: `make monitoring` runs it, a test compares."""
+"""Generate what is written twice: the PrometheusRule and the table of metrics. `make monitoring` runs it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +13,9 @@ RULES = PROJECT / "docker/monitoring/rules.yml"
 PROMETHEUS_RULE = PROJECT / "k8s/monitoring/prometheusrule.yaml"
 OPERATIONS = PROJECT / "docs/operations.md"
 BEGIN, END = "<!-- metrics: begin -->", "<!-- metrics: end -->"
+PREFIX = "promptir"
 INDENT = "  "
-# In the text format a set of states is a gauge for each, which is 1 or 0.
+# The text format has no state sets: each state is a gauge of its own, 1 or 0.
 KINDS = {"stateset": "gauge"}
 
 PROMETHEUS_RULE_HEAD = """\
@@ -31,37 +32,39 @@ spec:
 
 
 def prometheus_rule() -> str:
-    """The PrometheusRule of Kubernetes, with the text of the rules as they are."""
+    """Return the PrometheusRule for Kubernetes, with the rules copied verbatim."""
     rules = RULES.read_text().partition("groups:\n")
     lines = [f"{INDENT}{line}".rstrip() for line in (rules[1] + rules[2]).splitlines()]
     return PROMETHEUS_RULE_HEAD + "\n".join(lines) + "\n"
 
 
 def registry() -> CollectorRegistry:
-    """The registry of a real server, which is wired and not started."""
+    """Return the metrics registry of a complete server that has not been started."""
     app = create_app(Settings(backend=BackendSettings(backend="simulated")))
     found: CollectorRegistry = app.state.services.metrics.registry
     return found
 
 
 def metric_rows() -> Iterator[str]:
-    """One row of the table for each metric that the server exports, by name."""
+    """Yield one table row per metric of the server, sorted by name; those of the Python client library are left out."""
     metrics = registry()
-    labels = {  # there is no public way to ask a metric for its labels; a collector of our own says them
+    labels = {  # prometheus_client has no public way to list the labels of a metric; our own collectors have one
         name: getattr(collector, "_labelnames", ()) or getattr(collector, "label_names", ())
         for collector, names in metrics._collector_to_names.items()
         for name in names
     }
-    for family in sorted(metrics.collect(), key=lambda found: (not found.name.startswith("promptir"), found.name)):
+    for family in sorted(metrics.collect(), key=lambda found: found.name):
+        if not family.name.startswith(PREFIX):
+            continue
         ending = {"counter": "_total", "info": "_info"}.get(family.type, "")
         named = [*labels.get(family.name, ()), *([family.name] if family.type == "stateset" else [])]
         with_labels = ", ".join(f"`{label}`" for label in named)
-        told = family.documentation.replace("|", "\\|")  # would end the cell
-        yield f"| `{family.name}{ending}` | {KINDS.get(family.type, family.type)} | {with_labels} | {told} |"
+        described = family.documentation.replace("|", "\\|")  # a plain bar would end the cell
+        yield f"| `{family.name}{ending}` | {KINDS.get(family.type, family.type)} | {with_labels} | {described} |"
 
 
 def operations(text: str) -> str:
-    """The page with its table of metrics as the server has them now."""
+    """Return the text of the operations page with its table of metrics replaced by the current one."""
     before, _, rest = text.partition(BEGIN)
     after = rest.partition(END)[2]
     head = ["| metric | type | labels | |", "|---|---|---|---|"]

@@ -1,4 +1,4 @@
-"""Pictures of the page: light, dark and on a phone, each with a sample that a running server restored.
+"""Take pictures of the web page: light, dark and on a phone, each with a sample restored by a running server.
 
 Usage: start a server (`make serve`), then `make screenshots`; needs Chromium (`apt-get install chromium`).
 """
@@ -24,9 +24,10 @@ SHOTS = {
 
 
 def main(server: str = SERVER) -> int:
+    """Write all pictures to docs/pictures."""
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if path is None:
-        sys.exit("There is no Chromium here: apt-get install chromium")
+        sys.exit("Chromium is not installed: apt-get install chromium")
     FOLDER.mkdir(exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
@@ -39,7 +40,7 @@ def main(server: str = SERVER) -> int:
 
 
 def shot(browser: Browser, server: str, sample: str, kind: str, look: dict[str, object]) -> bytes:
-    """A JPEG of the page after one sample, of less than LARGEST_BYTES."""
+    """Return a JPEG of the page, smaller than LARGEST_BYTES, after it has restored one sample."""
     page = browser.new_page(**look, reduced_motion="reduce")  # type: ignore[arg-type]
     page.goto(server)
     page.wait_for_selector("#service[data-status=ready]")

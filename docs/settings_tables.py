@@ -1,4 +1,4 @@
-"""The tables of docs/configuration.md, written from Settings: `make monitoring` runs it, a test compares."""
+"""Generate the tables of docs/settings.md from Settings. `make monitoring` runs it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,19 +9,20 @@ from pydantic.fields import FieldInfo
 from server.settings import PREFIX, Settings, environment_names, is_secret
 
 PROJECT = Path(__file__).resolve().parents[1]
-CONFIGURATION = PROJECT / "docs/configuration.md"
+SETTINGS = PROJECT / "docs/settings.md"
 BEGIN, END = "<!-- settings: begin -->", "<!-- settings: end -->"
+TITLES = {"": "Others", "http": "HTTP"}
 KINDS = {"integer": "whole number", "number": "number", "string": "text"}
 BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 
 
 def setting_rows() -> Iterator[str]:
-    """A section with a table for each group, in the words of the settings themselves."""
+    """Yield a section with a table for each group of settings, using their own descriptions."""
     schema, names = Settings.model_json_schema(), environment_names()
     for group in dict.fromkeys(group for group, _ in names.values()):
         holder: Any = Settings.model_fields[group].annotation if group else Settings
-        told = (holder.__doc__ or "").strip().splitlines()[0] if group else "What belongs to no group."
-        yield f"\n### {group.capitalize() or 'Others'}\n\n{told}\n"
+        told = (holder.__doc__ or "").strip().splitlines()[0] if group else "Settings without a group."
+        yield f"\n### {TITLES.get(group, group.capitalize())}\n\n{told}\n"
         yield "| variable | default | allowed | |\n|---|---|---|---|"
         fields = schema["$defs"][holder.__name__]["properties"] if group else schema["properties"]
         for name, (owner, field) in names.items():
@@ -32,7 +33,7 @@ def setting_rows() -> Iterator[str]:
 
 
 def default(info: FieldInfo) -> str:
-    """The default as the environment would spell it."""
+    """Return the default as the environment would spell it."""
     value = info.default
     if is_secret(info.annotation) or value is None or value == ():
         return "unset"
@@ -44,11 +45,11 @@ def default(info: FieldInfo) -> str:
 
 
 def allowed(schema: dict[str, Any]) -> str:
-    """The values that a field takes, from its JSON schema."""
+    """Return the values that a setting accepts, from its JSON schema."""
     taken = next((one for one in schema.get("anyOf", [schema]) if one.get("type") != "null"), schema)
     if taken.get("type") == "array":
         names = [f"`{name}`" for name in taken["items"].get("enum", [])]
-        return "a list by commas" + (f" of {', '.join(names)}" if names else "")
+        return "comma-separated list" + (f" of {', '.join(names)}" if names else "")
     if "enum" in taken:
         return ", ".join(f"`{value}`" for value in taken["enum"])
     if taken.get("type") == "boolean":
@@ -62,12 +63,12 @@ def _number(bound: float) -> str:
     return str(int(bound) if float(bound).is_integer() else bound)
 
 
-def configuration(text: str) -> str:
-    """The page with its tables of settings as they are now."""
+def settings(text: str) -> str:
+    """Return the text of the settings page with its tables replaced by the current ones."""
     before, _, rest = text.partition(BEGIN)
     after = rest.partition(END)[2]
     return "\n".join([before + BEGIN, *setting_rows(), "", END + after])
 
 
 if __name__ == "__main__":
-    CONFIGURATION.write_text(configuration(CONFIGURATION.read_text()))
+    SETTINGS.write_text(settings(SETTINGS.read_text()))

@@ -1,4 +1,4 @@
-"""Bench table: our figures next to the reference's and the aims."""
+"""Table of the scheduler benchmark: our figures, the reference's and the targets."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -9,7 +9,7 @@ from bench_rows import Figure, Row, Trial
 
 @dataclass(frozen=True)
 class Line:
-    """One figure: of ours, of the reference, and whether ours meets the aim."""
+    """One figure of our server and the reference, and whether ours meets the target."""
 
     row: str
     title: str
@@ -28,7 +28,7 @@ class Line:
         return self.ours / self.reference if self.ours is not None and self.reference else None
 
     def as_json(self) -> dict[str, Any]:
-        """All fields, and the ratio."""
+        """Return all fields and the ratio."""
         return {**asdict(self), "ratio": self.ratio}
 
     def __str__(self) -> str:
@@ -40,7 +40,7 @@ class Line:
 
 
 def lines_of(row: Row, trials: Mapping[str, Trial]) -> list[Line]:
-    """The lines of a row that was measured."""
+    """Return the lines of a measured row."""
     lines = []
     others = tuple(trial.others_share for trial in trials.values())
     for figure in row.figures:
@@ -52,7 +52,7 @@ def lines_of(row: Row, trials: Mapping[str, Trial]) -> list[Line]:
 
 
 def markdown(report: Mapping[str, Any], table: Sequence[Line], notes: Sequence[str]) -> str:
-    """The table with where it was measured, and what there is to doubt."""
+    """Format the table in Markdown, with the machine it was measured on and any warnings."""
     where = report["provenance"]
     late = where["late_wake_ups_ms"]
     changes = " with uncommitted changes" if where["uncommitted_changes"] else ""
@@ -61,7 +61,7 @@ def markdown(report: Mapping[str, Any], table: Sequence[Line], notes: Sequence[s
         f"commit {where['commit'][:12]}{changes}.",
         f"Before the first row: load average {where['load_average_1_min']:.2f}, a sleep of 1 ms ended "
         f"{late['p50']:.2f} ms late (p99 {late['p99']:.2f}).",
-        "Column others: what other processes took of all cores while ours, and while the reference was measured.",
+        "Column others: share of all cores used by other processes while ours and while the reference was measured.",
         "",
     ]
     names = _row("", ("ours", "reference", "ratio"), "aim", "met", "others")
@@ -90,7 +90,7 @@ def _of_echo(report: Mapping[str, Any]) -> list[str]:
         return []
     lone, crowd, paced = (report["echo"][name] for name in ("lone", "crowd", "paced"))
     return [
-        f"The load generator on a server that only echoes: 1 client p50 {lone['latency_ms']['p50']:.2f} ms, "
+        f"The load generator with a server that only echoes: 1 client p50 {lone['latency_ms']['p50']:.2f} ms, "
         f"32 clients {crowd['throughput_per_s']:.0f}/s at {crowd['client_cpu_ms_per_request']:.2f} ms of its own CPU a "
         f"request, {paced['offered_per_s']:.0f}/s Poisson p50 {paced['latency_ms']['p50']:.2f} ms, "
         f"p99 {paced['latency_ms']['p99']:.2f} ms, "

@@ -1,7 +1,7 @@
-"""Chaos: faults in a running server under load, and what its clients get: docs/reliability.md.
+"""Chaos test: injects faults into a server under load and checks what its clients get (docs/reliability.md).
 
-Run as `python loadtests/chaos.py [FAULT ...] [--seconds 30] [--json FILE]`; it ends with 1 if anything was answered
-wrongly, lost or not explained by the fault.
+Run as `python loadtests/chaos.py [FAULT ...] [--seconds 30] [--json FILE]`; it exits with 1 if any response was wrong,
+lost or not explained by the fault.
 """
 
 import argparse
@@ -18,16 +18,16 @@ SHOWN_LINES = 20
 
 
 async def main() -> int:
-    """Do one fault after the other, each to a server of its own, and print the figures as Markdown."""
+    """Inject one fault after the other, each into a new server, and print the figures as Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("faults", nargs="*", metavar="FAULT", help=f"of {', '.join(FAULTS)}; all unless given")
-    parser.add_argument("--seconds", type=float, default=SECONDS, metavar="S", help="of each fault (30)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure")
+    parser.add_argument("faults", nargs="*", metavar="FAULT", help=f"some of {', '.join(FAULTS)}; default: all")
+    parser.add_argument("--seconds", type=float, default=SECONDS, metavar="S", help="duration of each fault (30)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures as JSON")
     arguments = parser.parse_args()
     if unknown := set(arguments.faults) - set(FAULTS):
         parser.error(f"no such fault: {', '.join(sorted(unknown))}")
     rows = []
-    print("| fault | times | requests | restored | sent again | jobs accepted | done | told why not | lost | wrong "
+    print("| fault | times | requests | restored | retried | jobs accepted | done | reported failed | lost | wrong "
           "| longest s |\n|---|---|---|---|---|---|---|---|---|---|---|")  # fmt: skip
     for name in arguments.faults or FAULTS:
         with tempfile.TemporaryDirectory() as folder:
@@ -40,31 +40,40 @@ async def main() -> int:
     for _, row in rows:
         print(details(row))
     if arguments.json is not None:
-        figures = {name: vars(row) | {"tally": vars(row.tally), "sound": row.sound} for name, row in rows}
+        figures = {name: vars(row) | {"counts": vars(row.counts), "sound": row.sound} for name, row in rows}
         arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
     return int(not all(row.sound for _, row in rows))
 
 
 def complain(log: Path) -> None:
-    """Show what the server had to say."""
+    """Print the server's warnings and errors."""
     lines = [line[:1000] for line in log.read_text().splitlines() if '"level": "INFO"' not in line]
     print("\n".join(lines[-SHOWN_LINES:]), file=sys.stderr)
 
 
 def line(row: Row) -> str:
-    """A line of the table."""
-    tally = row.tally
-    again, told = tally.again.total(), tally.told.total()
-    figures = (row.faults, tally.requests, tally.restored, again, tally.accepted, tally.done, told, tally.lost)
-    return f"| {row.fault} | " + " | ".join(map(str, (*figures, tally.wrong, f"{tally.longest_s:.2f}"))) + " |"
+    """Format a row of the table."""
+    counts = row.counts
+    retried, reported = counts.retried.total(), counts.reported.total()
+    figures = (
+        row.faults,
+        counts.requests,
+        counts.restored,
+        retried,
+        counts.accepted,
+        counts.done,
+        reported,
+        counts.lost,
+    )
+    return f"| {row.fault} | " + " | ".join(map(str, (*figures, counts.wrong, f"{counts.longest_s:.2f}"))) + " |"
 
 
 def details(row: Row) -> str:
-    """Why requests were sent again, and what should not have been."""
-    tally = row.tally
-    said = {**tally.again, **tally.told, **row.notes}
-    text = f"{row.fault}: " + (", ".join(f"{times} x {what}" for what, times in said.items()) or "nothing sent again")
-    faults = [f"{times} x {what}" for what, times in tally.unexpected.items()] + row.violations
+    """Format the reasons for repeated requests, and unexpected outcomes."""
+    counts = row.counts
+    said = {**counts.retried, **counts.reported, **row.notes}
+    text = f"{row.fault}: " + (", ".join(f"{times} x {what}" for what, times in said.items()) or "nothing repeated")
+    faults = [f"{times} x {what}" for what, times in counts.unexpected.items()] + row.violations
     return text + (f"; NOT EXPLAINED: {', '.join(faults)}" if faults else "")
 
 

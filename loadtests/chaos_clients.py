@@ -1,4 +1,4 @@
-"""Chaos clients: they send pictures of their own, come again after a failure, and hold every answer to its pixels."""
+"""Clients of the chaos test: send unique images, retry after failures and compare every result with its pixels."""
 
 import asyncio
 import itertools
@@ -23,85 +23,85 @@ RETRYABLE = {
     "503 not-ready",
     "507 disk-full",
 }
-"""Problems that say: the request was sound and was not answered, so send it again."""
+"""Problems that mean: the request was valid but failed, so send it again."""
 BROKEN, ABSENT = "cut off", "cannot connect"
 PAUSE_S = 0.05
 ATTEMPT_S = 20.0
 PATIENCE_S = 60.0
-"""After this a picture that nobody restored is lost; longer than any fault lasts."""
+"""Time after which an image without a result counts as lost; longer than any fault."""
 POLL_S = 0.02
 CLIENTS, SUBMITTERS = 6, 2
 HEIGHT, WIDTH = 40, 56
 
 
 @dataclass
-class Tally:
-    """What the clients saw."""
+class Counts:
+    """Outcomes seen by the clients."""
 
     requests: int = 0
     restored: int = 0
     wrong: int = 0
-    """200 with other pixels than it must have."""
+    """Responses with status 200 and wrong pixels."""
     lost: int = 0
-    """Pictures never restored, and accepted jobs that neither were done nor said why not."""
-    again: Counter[str] = field(default_factory=Counter)
-    """Why a picture was sent again."""
+    """Images that were never restored, and accepted jobs that neither finished nor reported a reason."""
+    retried: Counter[str] = field(default_factory=Counter)
+    """Reasons for repeated requests."""
     unexpected: Counter[str] = field(default_factory=Counter)
-    """Answers that this fault does not explain."""
+    """Outcomes that the fault does not explain."""
     accepted: int = 0
     done: int = 0
-    told: Counter[str] = field(default_factory=Counter)
-    """Jobs that were accepted and ended otherwise, by the problem that says so."""
+    reported: Counter[str] = field(default_factory=Counter)
+    """Accepted jobs that failed, by the reported problem."""
     longest_s: float = 0.0
-    """From the first attempt to the picture."""
+    """Longest time from the first attempt to the result."""
 
 
 @dataclass
 class Crowd:
-    """Clients of one server until `stop` is set; each then goes on until what it has begun is answered."""
+    """Clients of one server that run until `stop` is set and then finish their current request."""
 
     url: str
     session: aiohttp.ClientSession
-    tally: Tally = field(default_factory=Tally)
+    counts: Counts = field(default_factory=Counts)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     jobs: list[tuple[str, np.ndarray]] = field(default_factory=list)
-    """Where accepted jobs are found, and their pixels."""
+    """Locations of accepted jobs, and their pixels."""
     broken_at: list[tuple[float, float]] = field(default_factory=list)
-    """When attempts began and broke, by time.monotonic."""
+    """Start and end of broken attempts, in seconds of time.monotonic."""
     headers: dict[str, str] = field(default_factory=dict)
     explained: frozenset[str] = frozenset()
-    """Further ends of a job that the fault explains."""
+    """Additional job outcomes that the fault explains."""
 
     async def restore_all(self, pictures: Iterator[np.ndarray]) -> None:
-        """Have pictures restored one after the other."""
+        """Restore images one after the other."""
         while not self.stop.is_set():
             await self._until_restored(next(pictures))
 
     async def submit_all(self, pictures: Iterator[np.ndarray], pause_s: float = PAUSE_S) -> None:
-        """Submit jobs one after the other; what became of them is asked by `settle`."""
+        """Submit jobs one after the other; `settle` collects their results."""
         while not self.stop.is_set():
             picture = next(pictures)
-            self.tally.requests += 1
+            self.counts.requests += 1
             outcome, _, headers = await self._post("/v1/jobs", encoded(picture))
             if outcome == "202":
-                self.tally.accepted += 1
+                self.counts.accepted += 1
                 self.jobs.append((headers["Location"], picture))
             else:
                 self._note(outcome)
             await asyncio.sleep(pause_s)
 
     async def settle(self) -> None:
-        """Fetch every accepted job's result, and delete it."""
+        """Fetch and delete the result of every accepted job."""
         for place, picture in self.jobs:
             try:
                 async with asyncio.timeout(PATIENCE_S):
                     await self._fetch(place, picture)
             except TimeoutError:
-                self.tally.lost += 1
+                self.counts.lost += 1
         self.jobs.clear()
 
     async def state(self, place: str) -> tuple[str, dict[str, Any]]:
-        """A job's state, or the kind of problem that the server has with it; and the document."""
+        """Return a job's state, or the slug of the problem, with the JSON document."""
         async with self.session.get(self.url + place) as response:
             document = await response.json(content_type=None)
             return document.get("state") or str(document["type"]).rpartition(":")[2], document
@@ -113,30 +113,30 @@ class Crowd:
         if state == "failed":
             state = str(document["problem"]["type"]).rpartition(":")[2]
         if state != "done":
-            (self.tally.told if state in self.explained else self.tally.unexpected)[f"job {state}"] += 1
+            (self.counts.reported if state in self.explained else self.counts.unexpected)[f"job {state}"] += 1
             return
         async with self.session.get(f"{self.url}{place}/result") as response:
             data = await response.read()
-        self.tally.done += 1
-        self.tally.wrong += response.status != 200 or not shows(data, picture)
+        self.counts.done += 1
+        self.counts.wrong += response.status != 200 or not shows(data, picture)
         await self.session.delete(self.url + place)
 
     async def _until_restored(self, picture: np.ndarray) -> None:
         body, began = encoded(picture), time.monotonic()
         while time.monotonic() < began + PATIENCE_S:
-            self.tally.requests += 1
+            self.counts.requests += 1
             outcome, data, _ = await self._post("/restore", body)
             if outcome == "200":
-                self.tally.restored += 1
-                self.tally.wrong += not shows(data, picture)
-                self.tally.longest_s = max(self.tally.longest_s, time.monotonic() - began)
+                self.counts.restored += 1
+                self.counts.wrong += not shows(data, picture)
+                self.counts.longest_s = max(self.counts.longest_s, time.monotonic() - began)
                 return
             self._note(outcome)
             await asyncio.sleep(PAUSE_S)
-        self.tally.lost += 1
+        self.counts.lost += 1
 
     def _note(self, outcome: str) -> None:
-        (self.tally.again if outcome in RETRYABLE | {BROKEN, ABSENT} else self.tally.unexpected)[outcome] += 1
+        (self.counts.retried if outcome in RETRYABLE | {BROKEN, ABSENT} else self.counts.unexpected)[outcome] += 1
 
     async def _post(self, path: str, body: bytes) -> tuple[str, bytes, Any]:
         began = time.monotonic()
@@ -159,7 +159,7 @@ class Crowd:
 
 @asynccontextmanager
 async def crowd(url: str, *, clients: int = CLIENTS, submitters: int = SUBMITTERS, **more: Any) -> AsyncIterator[Crowd]:
-    """A crowd at work; leaving the block ends it, with all that it has begun."""
+    """Run a crowd of clients during the block; on exit, wait for their open requests and jobs."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         crowd = Crowd(url, session, **more)
         async with asyncio.TaskGroup() as group:
@@ -175,18 +175,18 @@ async def crowd(url: str, *, clients: int = CLIENTS, submitters: int = SUBMITTER
 
 
 def pictures(seed: int) -> Iterator[np.ndarray]:
-    """Noise of few sizes, no two alike, of a client's own: (H, W, 3) uint8."""
+    """Yield unique noise images in a few sizes: (H, W, 3) uint8."""
     rng = np.random.default_rng(seed)
     for number in itertools.count():
         yield rng.integers(0, 256, (HEIGHT, WIDTH + 8 * (number % 3), 3), dtype=np.uint8)
 
 
 def encoded(picture: np.ndarray) -> bytes:
-    """As PNG."""
+    """Encode an image as PNG."""
     return cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 0])[1].tobytes()
 
 
 def shows(data: bytes, picture: np.ndarray) -> bool:
-    """Whether an encoded image has exactly these pixels."""
+    """Return whether an encoded image has exactly these pixels."""
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     return decoded is not None and np.array_equal(decoded, picture)

@@ -1,4 +1,4 @@
-"""Chaos faults: what is done to a server under load, one function each."""
+"""Faults of the chaos test, one function each."""
 
 import asyncio
 import random
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
-from chaos_clients import Crowd, Tally, crowd, encoded, pictures
+from chaos_clients import Counts, Crowd, crowd, encoded, pictures
 from chaos_sockets import attack
 from chaos_subject import Subject, alive
 
@@ -27,28 +27,28 @@ FIRST_FAULT_S = 30.0
 
 @dataclass
 class Row:
-    """What one kind of fault came to."""
+    """Result of one kind of fault."""
 
     fault: str
-    tally: Tally
+    counts: Counts
     faults: int
     notes: dict[str, object] = field(default_factory=dict)
     violations: list[str] = field(default_factory=list)
-    """What was promised and not kept, beside what the tally counts."""
+    """Broken guarantees that the counts do not cover."""
 
     @property
     def sound(self) -> bool:
-        """Whether nothing was wrong, lost or unexplained, and there was something to see."""
-        tally = self.tally
-        nothing = not (self.faults and tally.restored)
-        return not (nothing or tally.wrong or tally.lost or tally.unexpected or self.violations)
+        """Whether nothing was wrong, lost or unexplained, and at least one fault and one result occurred."""
+        counts = self.counts
+        nothing = not (self.faults and counts.restored)
+        return not (nothing or counts.wrong or counts.lost or counts.unexpected or self.violations)
 
 
 Fault = Callable[[Path, float], Awaitable[Row]]
 
 
 async def kill(folder: Path, seconds: float) -> Row:
-    """SIGKILL at random moments, and a new life each time."""
+    """Kill the server at random moments and restart it."""
     rng, kills = random.Random(SEED), 0
     async with alive(Subject(folder)) as subject, crowd(subject.url) as clients:
         for _ in _while(seconds):
@@ -56,11 +56,11 @@ async def kill(folder: Path, seconds: float) -> Row:
             await subject.kill()
             kills += 1
             await subject.start()
-    return Row("kill -9 of the server", clients.tally, kills)
+    return Row("kill -9 of the server", clients.counts, kills)
 
 
 async def terminate(folder: Path, seconds: float) -> Row:
-    """SIGTERM at random moments: the server ends by itself with 0, and cuts nobody off who was there before."""
+    """Send SIGTERM at random moments; the server must exit with 0 and finish all earlier requests."""
     rng, ends, cut, violations = random.Random(SEED), 0, 0, []
     async with alive(Subject(folder)) as subject, crowd(subject.url) as clients:
         for _ in _while(seconds):
@@ -72,11 +72,11 @@ async def terminate(folder: Path, seconds: float) -> Row:
             violations += [f"exit code {code}"] * (code != 0)
             await subject.start()
     violations += [f"{cut} cut off that were sent before SIGTERM"] * bool(cut)
-    return Row("SIGTERM", clients.tally, ends, {"cut off": cut}, violations)
+    return Row("SIGTERM", clients.counts, ends, {"cut off": cut}, violations)
 
 
 def of_device(name: str, fault: str, share: float, *flags: str) -> Fault:
-    """A fault of the device in a share of its runs."""
+    """Create a fault that occurs in a fraction of the device's runs."""
 
     async def inject(folder: Path, seconds: float) -> Row:
         async with alive(Subject(folder, fault, share, flags)) as subject:
@@ -84,33 +84,33 @@ def of_device(name: str, fault: str, share: float, *flags: str) -> Fault:
                 for _ in _while(seconds, lambda: subject.faults == 0):
                     await asyncio.sleep(LOOK_S)
             code = await subject.drain()
-        return Row(name, clients.tally, subject.faults, {}, [f"exit code {code}"] * (code != 0))
+        return Row(name, clients.counts, subject.faults, {}, [f"exit code {code}"] * (code != 0))
 
     return inject
 
 
 async def slow(folder: Path, seconds: float) -> Row:
-    """Connections that drip a head or a body, byte by byte, beside clients that must not notice."""
+    """Send heads and bodies byte by byte on many connections, while other clients must not be affected."""
     flags = ("--upload-stall-s", "1")
     async with alive(Subject(folder, flags=flags)) as subject, crowd(subject.url) as clients:
         ends = await attack(subject.port, ("slow head", "slow body"), seconds)
-    return Row("slow-loris", clients.tally, ends.total(), dict(ends))
+    return Row("slow-loris", clients.counts, ends.total(), dict(ends))
 
 
 async def half_closed(folder: Path, seconds: float) -> Row:
-    """Connections that are closed on one side, or reset, before, in and after a request."""
+    """Half-close or reset connections before, during and after a request."""
     kinds = ("half-closed whole", "half-closed early", "reset", "never reads")
     async with alive(Subject(folder)) as subject:
         async with crowd(subject.url) as clients:
             ends = await attack(subject.port, kinds, seconds, encoded(next(pictures(ATTACK_SEED))))
-        violations = [] if await _until_idle(subject) else ["uploads of those who left are still counted"]
+        violations = [] if await _until_idle(subject) else ["uploads of closed connections are still counted"]
     wrong = ends.pop("wrong", 0)
     violations += [f"{wrong} wrong answers on half-closed connections"] * bool(wrong)
-    return Row("half-closed and reset sockets", clients.tally, ends.total(), dict(ends), violations)
+    return Row("half-closed and reset sockets", clients.counts, ends.total(), dict(ends), violations)
 
 
 async def full_disk(folder: Path, seconds: float) -> Row:
-    """A disk for the jobs that is full for a while; where none can be mounted, a budget that is."""
+    """Fill the jobs' disk for a while; if no disk can be mounted, exhaust the budget instead."""
     with_disk = _mount(folder / "disk")
     flags = () if with_disk else ("--jobs-max-bytes", str(BUDGET_BYTES))
     fills, filler = 0, folder / "disk" / "filler"
@@ -127,13 +127,13 @@ async def full_disk(folder: Path, seconds: float) -> Row:
     finally:
         if with_disk:
             subprocess.run(["umount", folder / "disk"], check=True)  # noqa: S607
-    refused = sum(times for outcome, times in clients.tally.again.items() if "full" in outcome)
+    refused = sum(times for outcome, times in clients.counts.retried.items() if "full" in outcome)
     violations = ["no job was refused"] * (refused == 0)
-    return Row("full disk for jobs" if with_disk else "full budget for jobs", clients.tally, fills, {}, violations)
+    return Row("full disk for jobs" if with_disk else "full budget for jobs", clients.counts, fills, {}, violations)
 
 
 async def clock(folder: Path, seconds: float) -> Row:
-    """The wall clock jumps by days, forward and back: deadlines and waits are not of it, what expires is."""
+    """Move the wall clock by days in both directions; only the expiry of jobs may depend on it."""
     subject = Subject(folder, flags=("--jobs-keep-hours", str(KEPT_HOURS)))
     violations, jumps = [], 0
     headers = {"X-Deadline-Ms": str(PATIENT_MS)}
@@ -141,11 +141,11 @@ async def clock(folder: Path, seconds: float) -> Row:
         for _ in _while(seconds):
             violations += await _around_a_jump(subject, clients)
             jumps += 3
-    return Row("clock jump", clients.tally, jumps, {}, violations)
+    return Row("clock jump", clients.counts, jumps, {}, violations)
 
 
 async def _around_a_jump(subject: Subject, clients: Crowd) -> list[str]:
-    """Back by two days, forward beyond the truth, back to it; what each does to jobs that are kept for one day."""
+    """Move the clock back two days, then ahead, then to the right time, and check jobs with a retention of one day."""
     found = []
     place = await _done_job(clients)
     subject.set_clock(-2 * DAY_S)
@@ -175,7 +175,7 @@ FAULTS: dict[str, Fault] = {
     "terminate": terminate,
     "lost": of_device("device lost in a run", "lost", 0.005, "--devices", "sim:0,sim:1"),
     "thread": of_device("thread of a device ends", "thread", 0.005, "--devices", "sim:0,sim:1"),
-    "hang": of_device("run hangs, and comes back later", "hang", 0.005, "--run-timeout-s", "0.3"),
+    "hang": of_device("run hangs and returns later", "hang", 0.005, "--run-timeout-s", "0.3"),
     "out-of-memory": of_device("out of memory", "out-of-memory", 0.3),
     "not-finite": of_device("output not finite", "not-finite", 0.1),
     "wrong-shape": of_device("output of a wrong shape", "wrong-shape", 0.1),
@@ -194,7 +194,7 @@ def _while(seconds: float, not_yet: Callable[[], bool] = lambda: False) -> Itera
 
 
 async def _until_idle(subject: Subject) -> bool:
-    """Whether no upload takes up room any more, soon."""
+    """Wait until no upload is counted; returns False after a timeout."""
     for _ in range(IDLE_LOOKS):
         async with aiohttp.ClientSession() as session, session.get(f"{subject.url}/metrics") as response:
             if "\npromptir_upload_bytes 0.0\n" in await response.text():
@@ -204,7 +204,7 @@ async def _until_idle(subject: Subject) -> bool:
 
 
 def _mount(folder: Path) -> bool:
-    """Mount a small disk; False where that is not allowed."""
+    """Mount a small disk; returns False if that is not permitted."""
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={FULL_MB}m", "tmpfs", folder]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0

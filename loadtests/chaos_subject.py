@@ -1,4 +1,4 @@
-"""Subject: one server on one port, ended and started again, with what makes it fail."""
+"""Server under the chaos test: one port, several restarts, injected faults."""
 
 import asyncio
 import os
@@ -14,12 +14,12 @@ from peers import FOLDER, ROOT, STOP_TIMEOUT_S, Peer, free_port, wait_until_read
 
 @dataclass
 class Subject:
-    """A `promptir serve` with a simulated device; `fault` and `share` as the faulty server takes them."""
+    """Runs `promptir serve` with a simulated device; `fault` and `share` are passed to the faulty server."""
 
     folder: Path
     fault: str = "none"
     share: float = 0.0
-    """Of the runs that have the fault."""
+    """Fraction of runs with the fault."""
     flags: tuple[str, ...] = ()
     jobs: Path | None = None
     port: int = field(default_factory=free_port)
@@ -27,17 +27,17 @@ class Subject:
 
     @property
     def url(self) -> str:
-        """Where it listens, in each of its lives."""
+        """URL of the server, the same after each restart."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def faults(self) -> int:
-        """How often its device failed."""
+        """Number of device faults so far."""
         log = self.folder / "faults.log"
         return len(log.read_text().splitlines()) if log.exists() else 0
 
     async def start(self) -> None:
-        """Begin a life; returns when it is ready."""
+        """Start the server and wait until it is ready."""
         jobs = self.jobs or self.folder / "jobs"
         serve = ["--port", str(self.port), "--backend", "simulated", "--jobs-folder", str(jobs), *self.flags]
         faults = ["--clock", str(self._clock), self.fault, str(self.share), str(self.folder / "faults.log")]
@@ -52,24 +52,24 @@ class Subject:
         await asyncio.to_thread(wait_until_ready, self.peer)
 
     def set_clock(self, seconds: int) -> None:
-        """Put the server's wall clock that much forward, or back."""
+        """Set the offset of the server's wall clock."""
         unfinished = self._clock.with_suffix(".new")
         unfinished.write_text(f"{seconds:+d}")
         unfinished.replace(self._clock)
 
     async def kill(self) -> None:
-        """End its life with SIGKILL."""
+        """Stop the server with SIGKILL."""
         self.running.process.kill()
         await asyncio.to_thread(self.running.process.wait)
 
     async def drain(self) -> int:
-        """End its life with SIGTERM: the exit code."""
+        """Stop the server with SIGTERM and return the exit code."""
         self.running.terminate()
         return await asyncio.to_thread(self.running.process.wait, STOP_TIMEOUT_S)
 
     @property
     def running(self) -> Peer:
-        """The present life."""
+        """Current server process; raises RuntimeError if it was not started."""
         if self.peer is None:
             raise RuntimeError("it was not started")
         return self.peer
@@ -81,7 +81,7 @@ class Subject:
 
 @asynccontextmanager
 async def alive(subject: Subject) -> AsyncIterator[Subject]:
-    """The subject, started, and ended whatever happens."""
+    """Start the server for the block and stop it afterwards."""
     await subject.start()
     try:
         yield subject

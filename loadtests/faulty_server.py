@@ -1,7 +1,8 @@
-"""Faulty server: `promptir serve` as it is, on a simulated device that fails, and by a clock that jumps.
+"""Faulty server: unmodified `promptir serve` with a failing simulated device and an adjustable clock.
 
-Run as `python loadtests/faulty_server.py [--clock FILE] FAULT SHARE LOG -- [flags of promptir serve]`. SHARE of the
-runs has the fault, each written as a line to LOG. FILE holds the seconds by which the wall clock is wrong now.
+Run as `python loadtests/faulty_server.py [--clock FILE] FAULT SHARE LOG -- [flags of promptir serve]`. SHARE is the
+fraction of runs that fail; each failure is written as a line to LOG. FILE contains the current offset of the wall
+clock in seconds.
 """
 
 import argparse
@@ -9,42 +10,42 @@ import random
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from server.backends.base import Pending, Pixels
+from server.backends.base import ModelInput, Pending, Pixels, Result
 from server.backends.simulated import SimulatedBackend
 from server.errors import BackendError, BackendLost, DeviceOutOfMemory
 
 HANG_S = 3.0
-"""Longer than the run_timeout_s that the server is given, and then the run comes back: nobody may get its output."""
+"""Longer than the server's run_timeout_s; the run then returns, and no client may receive its output."""
 SEED = 7
 WARM_UP_GREY = np.float32(0.5)
 
 
 class FaultyBackend(SimulatedBackend):
-    """A simulated device of which one run in 1 / `share` ends as `fault` says, on average and at random."""
+    """Simulated device on which a random fraction `share` of the runs ends with `fault`."""
 
     def __init__(self, fault: "Fault", share: float, log: Path, *, max_batch: int, device: str) -> None:
-        super().__init__(base_ms=4.0, ms_per_megapixel=20.0, max_batch=max_batch, device=device, can_mask=True)
+        super().__init__(base_ms=4.0, ms_per_megapixel=20.0, max_batch=max_batch, device=device, mixed_sizes=True)
         self._fault = fault
         self._gap = round(1 / share) if share else 0
         self._log = log
         self._random = random.Random(f"{SEED} {device} {time.monotonic_ns()}")
         self._sound_runs = self._random.randint(0, self._gap)
 
-    def begin(self, batch: Pixels, *more: Any) -> Pending:
-        """As a sound one, but the result may be a fault."""
-        return _FaultyRun(super().begin(batch, *more), self)
+    def begin(self, batch: ModelInput) -> Pending:
+        """Begin a run whose result may be a fault."""
+        return _FaultyRun(super().begin(batch), self)
 
-    def run(self, batch: Pixels, *more: Any) -> Pixels:
-        """As `begin`."""
-        return self.begin(batch, *more).result()
+    def run(self, batch: ModelInput) -> Result:
+        """Run a batch, with the same faults."""
+        return self.begin(batch).result()
 
     def spoil(self, output: Pixels) -> Pixels:
-        """The output, or what the fault makes of it."""
+        """Return the output, or raise or return what the fault makes of it."""
         # Grey all over: a device that fails while it warms up does not start, which is another story.
         is_warm_up = np.isin(output, (0.0, WARM_UP_GREY)).all()
         if is_warm_up or not self._gap:
@@ -58,7 +59,7 @@ class FaultyBackend(SimulatedBackend):
         return spoilt
 
     def note(self) -> None:
-        """Write that a fault was injected."""
+        """Log an injected fault."""
         with self._log.open("a", encoding="ascii") as log:
             log.write("fault\n")
 
@@ -71,10 +72,10 @@ class _FaultyRun:
     def wait(self, seconds: float) -> None:
         self._sound.wait(seconds)
 
-    def result(self) -> Pixels:
-        output = self._sound.result()
+    def result(self) -> Result:
+        result = self._sound.result()
         try:
-            return self._device.spoil(output)
+            return replace(result, pixels=self._device.spoil(result.pixels))
         except BaseException:
             self._device.note()
             raise
@@ -97,7 +98,7 @@ def _out_of_memory(output: Pixels) -> Pixels:
 
 
 def _not_finite(output: Pixels) -> Pixels:
-    output[-1, 0, 0, 0] = np.nan  # one sample of one image: its neighbours are sound
+    output[-1, 0, 0, 0] = np.nan  # one sample of one image; the other images are correct
     return output
 
 
@@ -119,7 +120,7 @@ FAULTS: dict[str, Fault] = {
 
 
 def main() -> int:
-    """Serve; the exit code is that of `promptir serve`."""
+    """Serve and return the exit code of `promptir serve`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("fault", choices=FAULTS)
     parser.add_argument("share", type=float)
@@ -142,7 +143,7 @@ def main() -> int:
 
 
 def _bend_the_clock(file: Path) -> None:
-    # Before anything of the server is imported, which keeps time.time as a default argument.
+    # Called before the server is imported, because it uses time.time as a default argument.
     real = time.time
     time.time = lambda: real() + float(file.read_text() or 0)
 

@@ -1,4 +1,4 @@
-"""GPU report: what the network costs on the GPU at hand, every way that is installed, against the device's own limits.
+"""GPU report: times the network on this GPU with every installed runtime, compared with the device's limits.
 
 torch alone suffices; ONNX Runtime with CUDA or TensorRT is measured too where it is installed. Runs the GPU tests,
 times the paper's variant with random weights (the cost does not depend on them), prints a table and writes
@@ -45,7 +45,7 @@ LIBRARIES = ("torch", "triton", "onnx", "onnxruntime-gpu", "onnxruntime", "tenso
 
 @dataclass(frozen=True)
 class Limits:
-    """What the device reaches here and now: an FP16 matrix product, and a copy within its memory."""
+    """Measured peak rates of the device: an FP16 matrix product and a memory copy."""
 
     matrix_tflop_per_s: float
     copy_gb_per_s: float
@@ -53,7 +53,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Work:
-    """What a pixel costs if every operator reads its inputs from memory and writes its output there.
+    """Cost per pixel if every operator reads its inputs from memory and writes its output to memory.
 
     A way that fuses operators moves fewer bytes, so its share of the copy bandwidth may exceed one.
     """
@@ -64,7 +64,7 @@ class Work:
 
     @staticmethod
     def of(network: RestorationNetwork, device: torch.device) -> "Work":
-        """Counted on a small image, because all of it is linear in pixels but for the weights."""
+        """Count on a small image, because everything except the weights is linear in the pixels."""
         image = torch.zeros(1, 3, COUNTED_SIDE, COUNTED_SIDE, device=device)
         with FlopCounterMode(display=False) as flop:
             network(image)
@@ -94,7 +94,7 @@ class Traffic(TorchDispatchMode):
 
 @dataclass(frozen=True)
 class Row:
-    """One way at one shape; what could not run has a reason and no figures."""
+    """One runtime at one shape; without figures and with a reason if it could not run."""
 
     way: str
     side: int
@@ -109,7 +109,7 @@ class Row:
     reason: str | None = None
 
     def as_dict(self) -> dict[str, object]:
-        """Its figures, or its reason: JSON knows no NaN."""
+        """Return the figures or the reason, without NaN, which JSON does not allow."""
         return {name: value for name, value in asdict(self).items() if value is not None and value == value}
 
 
@@ -145,8 +145,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512, 1024])
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 8])
     parser.add_argument("--ways", nargs="+", metavar="TEXT", help="only the ways whose name contains one of these")
-    parser.add_argument("--minutes", type=float, default=6.0, help="no further figure is begun after this")
-    parser.add_argument("--no-tests", dest="tests", action="store_false", help="leave the GPU tests out")
+    parser.add_argument("--minutes", type=float, default=6.0, help="start no further measurement after this time")
+    parser.add_argument("--no-tests", dest="tests", action="store_false", help="skip the GPU tests")
     parser.add_argument("--output", type=Path)
     return parser.parse_args()
 
@@ -164,7 +164,7 @@ def measure(
     work = Work.of(network, device)
     print("| way | side | batch | ms/image | ms/MP | TFLOP/s | of matrix rate | of copy bandwidth | MiB | PSNR dB |")
     print("|---|---|---|---|---|---|---|---|---|---|")
-    # Ways that compile stand last, so that they cannot crowd the others out.
+    # Compiling runtimes come last, so that they cannot use up the time of the others.
     for way in ways:
         for side in options.sizes:
             for batch in options.batches:
@@ -190,7 +190,7 @@ def measure_one(way: Way, network: RestorationNetwork, image: Tensor, limits: Li
         return Row(way.name, side, batch, reason=str(error))
     except torch.OutOfMemoryError:
         return Row(way.name, side, batch, reason="out of memory")
-    except Exception as error:  # one way that breaks must not cost the others their figures
+    except Exception as error:  # one failure must not prevent the other measurements
         return Row(way.name, side, batch, reason=f"{type(error).__name__}: {str(error).splitlines()[0][:160]}")
     pixels = batch * side * side
     rate = work.flop_per_pixel * pixels / seconds / 1e12
@@ -210,7 +210,7 @@ def measure_one(way: Way, network: RestorationNetwork, image: Tensor, limits: Li
 
 
 def measure_limits(device: torch.device) -> Limits:
-    """An FP16 matrix product (two operations a multiply-add), and a copy (each byte is read and written)."""
+    """Time an FP16 matrix product (two operations per multiply-add) and a copy (each byte is read and written)."""
     side = MATRIX_SIDE[device.type]
     a, b = (torch.randn(side, side, device=device).half() for _ in range(2))
     product_s = seconds_of(lambda: a @ b, device)
@@ -221,7 +221,7 @@ def measure_limits(device: torch.device) -> Limits:
 
 
 def photo_like(batch: int, side: int, device: torch.device) -> Tensor:
-    """(N, 3, side, side) in [0, 1]: smooth shapes with a little noise, the same for everyone."""
+    """Generate (N, 3, side, side) in [0, 1]: smooth shapes with a little noise, always the same."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(batch, 3, 9, 9, generator=generator)
     scene = torch.nn.functional.interpolate(coarse, (side, side), mode="bicubic")
@@ -229,13 +229,13 @@ def photo_like(batch: int, side: int, device: torch.device) -> Tensor:
 
 
 def psnr_between(reference: Tensor, output: Tensor) -> float:
-    """PSNR in dB for a range of one; equal answers count as one step of FP32."""
+    """Return the PSNR in dB for a range of one; equal outputs count as one FP32 step apart."""
     mse = float((reference.double() - output.double()).square().mean())
     return -10 * math.log10(max(mse, torch.finfo(torch.float32).eps ** 2))
 
 
 def run_gpu_tests() -> str:
-    """The last line of `pytest -m gpu`, or why there is none."""
+    """Return the last line of `pytest -m gpu`, or the reason why there is none."""
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests"]
     try:
         ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TEST_TIMEOUT_S, check=False)

@@ -1,8 +1,8 @@
 """Photos of twelve sizes under Poisson arrivals: single-size batches, mixed-size batches, and one image at a time.
 
-First the batcher alone on a clock of events, with a device that takes 6 ms a run and 7.6 ms a megapixel. Then whole
-servers over HTTP: with the simulated device, and with the shipped network on this CPU. Over HTTP every side is a
-quarter and a pixel costs sixteen times as much, so that a run takes as long while decoding is not what is measured.
+First the batcher alone in an event simulation, with a device that takes 6 ms per batch and 7.6 ms per megapixel. Then
+whole servers over HTTP: with the simulated device, and with the shipped network on this CPU. Over HTTP every side is
+divided by four and a pixel costs sixteen times as much, so that a batch takes as long but decoding does not dominate.
 Prints the tables and writes them to FILE.json and FILE.md.
 """
 
@@ -188,7 +188,7 @@ def _kinds() -> list[Kind]:
 
 
 def _simulation() -> Any:
-    """The simulation that the tests of the batcher run."""
+    """Import the simulation from the tests of the batcher."""
     path = ROOT / "tests" / "unit" / "server" / "scheduling" / "simulation" / "conftest.py"
     spec = importlib.util.spec_from_file_location("simulation", path)
     if spec is None or spec.loader is None:

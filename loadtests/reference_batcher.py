@@ -1,8 +1,8 @@
-"""Reference batcher: what an experienced engineer writes in an hour, the baseline that the server is measured against.
+"""Reference batcher: the baseline of the benchmark, as an experienced engineer would write it in an hour.
 
-Starlette on uvicorn (uvloop, httptools), OpenCV in two threads, a bucket per shape, no window: while the device runs,
-images gather, and one full batch is handed over ahead of time, so that the device never waits for a turn of the loop.
-It checks, limits, logs and refuses nothing. POST /restore takes the bare image; ?format= names another kind than PNG.
+Starlette on uvicorn (uvloop, httptools), OpenCV in two threads, one bucket per shape, no batching delay: images collect
+while the device runs, and one full batch is submitted ahead so that the device never waits for the event loop. There
+are no checks, limits, logs or refusals. POST /restore takes an image as body; ?format= replaces PNG.
 """
 
 import argparse
@@ -27,7 +27,7 @@ options.add_argument("--ms-per-megapixel", type=float, default=488.0)
 options.add_argument("--max-batch", type=int, default=8)
 
 CODECS = ThreadPoolExecutor(2)
-DEVICE = ThreadPoolExecutor(1)  # one run at a time; a second one waits in its queue
+DEVICE = ThreadPoolExecutor(1)  # runs one batch at a time; a second one waits in its queue
 
 
 def run_device(images: list[np.ndarray], base_ms: float, ms_per_megapixel: float) -> np.ndarray:

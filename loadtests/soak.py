@@ -1,8 +1,8 @@
-"""Soak: a server at 80 % of what it can do for half an hour, and what that leaves behind in its process.
+"""Soak test: runs a server at 80 % of its capacity for half an hour and checks its process for leaks.
 
-Run as `python loadtests/soak.py [--minutes 30] [--load 0.8] [--json FILE]`. It prints a line for each minute and ends
-with 1 if a figure of docs/reliability.md was missed: memory that grows, p99 that rises, descriptors or threads that
-stay, or anything answered wrongly.
+Run as `python loadtests/soak.py [--minutes 30] [--load 0.8] [--json FILE]`. It prints a line for each minute and exits
+with 1 if a figure of docs/reliability.md was missed: growing memory, rising p99, leaked descriptors or threads, or a
+wrong response.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from server.cli.bench.sender import Sender
 from server.cli.bench.uploads import kinds_of_sizes
 
 DEVICE = SimulatedDevice(base_ms=60.0, ms_per_megapixel=400.0)
-"""Slow enough for the device to be what is scarce, also where the load and others share two cores."""
+"""Slow enough to make the device the bottleneck, even if the load shares two cores with the server."""
 SIZES = "64:3,96:2,128x96.jpeg:1"
 CAPACITY_S, CAPACITY_CLIENTS = 6.0, 64
 MINUTE_S = 60.0
@@ -39,7 +39,7 @@ HEADER = (
 
 
 async def soak(peer: Peer, minutes: int, minute_s: float, load: float, rate: float | None) -> list[Minute]:
-    """The minutes of the soak, each printed as it ends; the first is the warm-up, the last one nobody is connected."""
+    """Run the soak and print each minute as it ends; the first is the warm-up, in the last no client is connected."""
     if rate is None:
         most = await capacity(peer)
         rate = load * most
@@ -58,7 +58,7 @@ async def soak(peer: Peer, minutes: int, minute_s: float, load: float, rate: flo
 
 
 async def capacity(peer: Peer) -> float:
-    """Restorations a second where nobody waits for anything but the server."""
+    """Measure the restorations per second with clients that send without pauses."""
     crowd = Load(kinds_of_sizes(SIZES, "png", SEED), CAPACITY_S, 1.0, clients=CAPACITY_CLIENTS, seed=SEED)
     async with Sender(f"{peer.url}/restore", {}, None, TIMEOUT_S) as sender:
         recording = await apply(crowd, sender)
@@ -67,15 +67,17 @@ async def capacity(peer: Peer) -> float:
 
 
 def main() -> int:
-    """1 if anything was missed."""
+    """Run the soak; returns 1 if any figure was missed."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=int, default=30, metavar="N", help="minutes after the warm-up (30)")
+    parser.add_argument("--load", type=float, default=0.8, metavar="SHARE", help="share of the server's capacity (0.8)")
     parser.add_argument(
-        "--minutes", type=int, default=30, metavar="N", help="after a first one that is not judged (30)"
+        "--rate", type=float, metavar="R", help="requests per second, instead of a share of the measured capacity"
     )
-    parser.add_argument("--load", type=float, default=0.8, metavar="SHARE", help="of what the server can do (0.8)")
-    parser.add_argument("--rate", type=float, metavar="R", help="requests a second, instead of measuring that")
-    parser.add_argument("--minute-s", type=float, default=MINUTE_S, metavar="S", help="of a minute, to try it out (60)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure")
+    parser.add_argument(
+        "--minute-s", type=float, default=MINUTE_S, metavar="S", help="length of a minute, to try the script (60)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures as JSON")
     arguments = parser.parse_args()
     if arguments.minutes < LEAST_MINUTES:
         parser.error(f"growth can be seen after {LEAST_MINUTES} minutes at the earliest")

@@ -1,4 +1,4 @@
-"""Tone: how far it steps where two tiles meet, as the eye sees it."""
+"""Measures visible steps of tone at the seams between tiles."""
 
 import itertools
 from typing import NamedTuple
@@ -13,30 +13,30 @@ from server.imaging.tiling import Axis, Grid
 Levels = NDArray[np.float32]
 
 SIGMA = 8
-"""Of the low-pass, in pixels: what is left is tone."""
+"""Radius of the low-pass filter, in pixels, that leaves only tone."""
 REACH = 24
-"""Pixels to either side of a line at which its two sides are looked at."""
+"""Distance from a line, in pixels, at which its two sides are compared."""
 BESIDE = (72, 108, 144)
-"""Pixels from a seam of the lines that it is compared with: inside a tile, and near enough to show the same things."""
+"""Distance of the comparison lines from a seam, in pixels: inside a tile, and near enough for similar content."""
 FULL = 255
 
 
 class Steps(NamedTuple):
-    """Levels of 255 across many pixels of a line: 95 of 100 are smaller, and the largest."""
+    """95th percentile and maximum of the steps along a line, in levels of 255."""
 
     p95: float
     largest: float
 
 
 class Tone(NamedTuple):
-    """What steps at the seams of a grid, and what steps elsewhere: a photo is not flat either."""
+    """Steps at the seams of a grid and, for comparison, inside its tiles, where photos also change."""
 
     seams: Steps
     elsewhere: Steps
 
 
 def tone(before: Pixels, after: Pixels, grid: Grid) -> Tone:
-    """Measure the change of a photo, both (3, H, W), at the seams of a grid; the channel that steps most counts."""
+    """Measure the steps of a restoration, both photos (3, H, W), at the seams of a grid, in the worst channel."""
     change = np.stack([cv2.GaussianBlur(new - old, (0, 0), SIGMA) for old, new in zip(before, after, strict=True)])
     at: list[Levels] = []
     beside: list[Levels] = []
@@ -49,7 +49,7 @@ def tone(before: Pixels, after: Pixels, grid: Grid) -> Tone:
 
 
 def seams(axis: Axis) -> list[int]:
-    """The middle of each seam along an axis."""
+    """Return the middle of each seam along an axis."""
     return [(span.start + span.stop) // 2 for span in axis.spans if span.first != span.last]
 
 

@@ -1,6 +1,6 @@
-"""Tone study: large photos in tiles with and without the guide, measured where tiles meet.
+"""Tone study: measures the seams of large tiled photos with and without the tone guide.
 
-    python loadtests/tone_study.py --photos FOLDER   # writes the tables and the picture of docs/tiling.md: an hour
+    python loadtests/tone_study.py --photos FOLDER   # writes tables and picture of docs/large-photos.md: an hour
 
 Each scene is a photo of the folder, enlarged and spoiled as in training. Scenes that the output has already are left
 out, so that a study can be continued; another artifact wants another output.
@@ -21,7 +21,7 @@ from models.artifact import DEFAULT_ARTIFACT, Manifest
 from models.photos import photo_paths, read_photo
 from models.training.evaluation_sets import EVALUATION
 from server import backends
-from server.backends.base import Pixels
+from server.backends.base import ModelInput, Pixels
 from server.imaging import tiling
 from server.imaging.assembly import Assembly
 from server.imaging.tiling import Grid
@@ -32,13 +32,13 @@ Run = Callable[[Pixels], Pixels]
 Row = dict[str, Any]
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "docs" / "tiling.md"
+PAGE = ROOT / "docs" / "large-photos.md"
 PICTURE = ROOT / "docs" / "images" / "large-photo.jpg"
 BEGIN, END = "<!-- tone: begin -->", "<!-- tone: end -->"
 SEED = 5
 MEGAPIXEL = 10**6
 MOST_WHOLE_PIXELS = 3 * MEGAPIXEL
-"""A run of more would take 10 GB."""
+"""Larger runs would take 10 GB."""
 MOST_VARIED_PIXELS = 8 * MEGAPIXEL
 """Ways of larger photos that are not the server's would be too many copies of them."""
 SIGMAS = (2.0, 8.0, 16.0)
@@ -47,13 +47,13 @@ ALWAYS, NEVER = 1e-6, 1e6
 CONTRAST_CELLS = 4.0
 """Of the windows in which contrast is matched."""
 FLAT = 1e-4
-"""A variance of less, that of 2.5 levels, is no contrast to be matched."""
+"""Smaller variances, below 2.5 levels, have no contrast to match."""
 PICTURE_WIDTH = 760
 PICTURE_QUALITY = 88
 
 
 class Scene(NamedTuple):
-    """A size, a degradation, and which photo of the folder: its number in the order of names."""
+    """Size, degradation and photo of a scene; photos are numbered in the order of their names."""
 
     kind: str
     width: int
@@ -81,7 +81,7 @@ SCENES = (
 
 
 class Contrast(Guide):
-    """A guide that matches the local gain of the frame as well as its mean: what was tried and is not served."""
+    """Guide that matches the local gain of the frame as well as its mean; an experiment that is not served."""
 
     def settle(self, photo: Pixels, strength: float = 1.0) -> None:
         super().settle(photo, strength)
@@ -107,7 +107,10 @@ def main() -> int:
     parser.add_argument("--artifact", type=Path, default=DEFAULT_ARTIFACT)
     parser.add_argument("--output", type=Path, default=Path("tone.jsonl"))
     parser.add_argument(
-        "--whole", nargs="*", default=[scene.kind for scene in SCENES], help="kinds that also run whole"
+        "--whole",
+        nargs="*",
+        default=[scene.kind for scene in SCENES],
+        help="degradations that are also restored in one run",
     )
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
@@ -126,15 +129,15 @@ def main() -> int:
 
 
 def start(options: argparse.Namespace) -> tuple[Run, int]:
-    """The artifact on the server's own backend, (3, H, W) in and out, and what its sides are multiples of."""
+    """Load the artifact with the server's backend; returns a function of (3, H, W) and the multiple of its sides."""
     settings = Settings.from_environment({"artifact": options.artifact, "backend": "onnx", "threads": options.threads})
     backend = backends.create(settings.backend, 1)
     info = backend.start()
-    return lambda pixels: backend.run(pixels[np.newaxis])[0], info.size_multiple
+    return lambda pixels: backend.run(ModelInput(pixels[np.newaxis])).pixels[0], info.model.size_multiple
 
 
 def study(scene: Scene, photo: Any, run: Run, multiple: int, *, whole: bool) -> Row:
-    """Restore a scene in every way and measure it."""
+    """Restore a scene with every variant and measure it."""
     clean = enlarged(photo, scene)
     spoiled = EVALUATION[scene.kind](clean, np.random.default_rng(SEED))
     clean, spoiled = (np.ascontiguousarray(image.transpose(2, 0, 1)) for image in (clean, spoiled))
@@ -156,7 +159,7 @@ def study(scene: Scene, photo: Any, run: Run, multiple: int, *, whole: bool) -> 
 
 
 def enlarged(photo: Any, scene: Scene) -> Pixels:
-    """The photo (H, W, 3) made to cover the scene, and cut in its middle."""
+    """Scale a photo (H, W, 3) to cover the scene and crop its centre."""
     scale = max(scene.width / photo.shape[1], scene.height / photo.shape[0])
     size = max(scene.width, round(photo.shape[1] * scale)), max(scene.height, round(photo.shape[0] * scale))
     large = cv2.resize(photo, size, interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA)
@@ -210,7 +213,7 @@ def psnr(one: Pixels, other: Pixels) -> float | None:
 
 
 def draw(images: list[Pixels]) -> None:
-    """The picture: the upload, its tiles, its tiles with the guide, side by side."""
+    """Draw the upload, its tiles, and its tiles with the guide side by side."""
     height = round(PICTURE_WIDTH * images[0].shape[1] / images[0].shape[2])
     size = (PICTURE_WIDTH, height)
     shown = [cv2.resize(image.transpose(1, 2, 0), size, interpolation=cv2.INTER_AREA) for image in images]
@@ -223,7 +226,7 @@ def rows_of(path: Path) -> list[Row]:
 
 
 def write(rows: list[Row], manifest: Manifest) -> None:
-    """Put the tables into the page, between its marks."""
+    """Write the tables between the marks of the page."""
     before, _, rest = PAGE.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
     told = f"Measured with {manifest.name} ({manifest.precision}, model {manifest.sha256[:12]})."
@@ -249,7 +252,7 @@ def table(rows: list[Row]) -> Iterator[str]:
 
 
 def variants(rows: list[Row]) -> Iterator[str]:
-    """Each way over the photos that have it: how much more steps at seams, and the mean distances by kind."""
+    """Summarise each variant: excess of steps at seams, and mean errors by degradation."""
     rows = [row for row in rows if "contrast" in row["ways"]]
     kinds = sorted({row["kind"] for row in rows})
     to = " | ".join(f"{kind} to clean" for kind in kinds)

@@ -27,8 +27,7 @@ def aligned(network: RestorationNetwork) -> RestorationNetwork:
 def to_float32(network: RestorationNetwork) -> RestorationNetwork:
     """An aligned copy of `network` that multiplies the projection of each attention into its matrix, in float32.
 
-    As accurate as the layers one by one, and TensorRT-RTX builds this graph but not the other one; docs/export.md has
-    the figures.
+    As accurate as the layers one by one, and TensorRT-RTX builds this graph but not the other one.
     """
     network = aligned(network)
     for module in network.modules():

@@ -2,7 +2,7 @@
 
 Images of several sizes share a canvas, each in its top left corner. With what is outside of them kept at zero, and left
 out of every sum over pixels, each comes out as if it had run alone: no convolution has a bias, so zeros outside are the
-zero padding at its own border. docs/masked-batching.md has the argument and the measured errors.
+zero padding at its own border. docs/mixed-sizes.md has the argument and the measured errors.
 """
 
 import torch

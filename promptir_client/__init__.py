@@ -1,4 +1,4 @@
-"""The Python client of PromptIR Serve: `Client` and `AsyncClient` (extra `client`)."""
+"""Python client of PromptIR Serve: `Client` and `AsyncClient`."""
 
 from promptir_client.async_client import AsyncClient
 from promptir_client.client import Client

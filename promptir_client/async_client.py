@@ -1,4 +1,4 @@
-"""AsyncClient: the same calls for code that does other things meanwhile, under asyncio or trio."""
+"""Asynchronous client, for asyncio and trio."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
@@ -11,9 +11,9 @@ import anyio.to_thread
 import httpx
 
 from promptir_client.connection import LATE, Connection, lost_by, reply_of
+from promptir_client.http_pool import HttpPool
 from promptir_client.images import Image, upload_of
 from promptir_client.jobs import Job, Progress, id_of
-from promptir_client.lines import Lines
 from promptir_client.options import RestoreOptions, check_options
 from promptir_client.own_process import OwnProcess
 from promptir_client.restored import Restored
@@ -23,15 +23,15 @@ from promptir_client.steps import Flow, Listen, NextLine, Outcome, Pause, Send, 
 T = TypeVar("T")
 
 CONCURRENCY = 32
-"""More keep no server busier: it has a queue of its own."""
+"""Default limit of concurrent calls; more would not use a server better, since it has its own queue."""
 
 
 class AsyncClient:
-    """Calls one server; for one event loop.
+    """Calls one server; belongs to one event loop.
 
-    At most `concurrency` calls run at a time, and as many jobs are followed: thousands can be awaited together, and no
-    file is read before its turn. `timeout` is that of a whole call in seconds, retries included, from its turn on.
-    `http` brings settings of the connection that httpx has (certificates, a proxy); it stays the caller's to close.
+    At most `concurrency` calls run and `concurrency` jobs are followed at a time, so thousands can be awaited together;
+    a file is read only when its call starts. `timeout` limits a whole call in seconds, retries included, from that
+    moment. Pass `http` to configure the connection (certificates, a proxy); the caller closes it.
     """
 
     def __init__(
@@ -46,9 +46,9 @@ class AsyncClient:
         concurrency: int = CONCURRENCY,
     ) -> None:
         if concurrency < 1:
-            raise ValueError(f"concurrency is {concurrency}; it is 1 or more")
+            raise ValueError(f"concurrency is {concurrency}; it must be 1 or more")
         self._connection = Connection(url, api_key, timeout, retries or Retries())
-        self._lines: OwnProcess[Lines] = OwnProcess(lambda: Lines(http, concurrency), given=http is not None)
+        self._pool: OwnProcess[HttpPool] = OwnProcess(lambda: HttpPool(http, concurrency), given=http is not None)
         self._sleep = sleep
 
     async def __aenter__(self) -> Self:
@@ -60,26 +60,26 @@ class AsyncClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close its connections."""
-        if (lines := self._lines.to_close()) is not None:
-            await lines.aclose()
+        """Close the connections."""
+        if (pool := self._pool.to_close()) is not None:
+            await pool.aclose()
 
     async def restore(self, image: Image, **options: Unpack[RestoreOptions]) -> Restored:
         """Restore a photo. Raises a PromptIRError; TypeError or ValueError for an invalid image or option."""
         check_options(options)
-        async with self._lines.get().call() as line:
-            return await self._run(line, self._connection.call().restore(await _upload(image), options))
+        async with self._pool.get().call() as http:
+            return await self._run(http, self._connection.call().restore(await _upload(image), options))
 
     async def submit(self, image: Image, **options: Unpack[RestoreOptions]) -> Job:
-        """Send a photo as a job, which survives the connection and the server's restart."""
+        """Submit a photo as a job, which survives lost connections and restarts of the server."""
         check_options(options)
-        async with self._lines.get().call() as line:
-            return await self._run(line, self._connection.call().submit(await _upload(image), options))
+        async with self._pool.get().call() as http:
+            return await self._run(http, self._connection.call().submit(await _upload(image), options))
 
     async def job(self, job: Job | str) -> Job:
-        """How far a job is."""
-        async with self._lines.get().call() as line:
-            return await self._run(line, self._connection.call().look(id_of(job)))
+        """Return the state and progress of a job."""
+        async with self._pool.get().call() as http:
+            return await self._run(http, self._connection.call().look(id_of(job)))
 
     async def wait(
         self,
@@ -87,17 +87,17 @@ class AsyncClient:
         progress: Progress | None = None,
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> Restored:
-        """Follow a job to its end and fetch its result; without a timeout for as long as it takes.
+        """Follow a job to its end and fetch its result; without a `timeout`, waits as long as it takes.
 
-        `progress` is called with each change. Raises JobFailed where the job ends without a result.
+        `progress` is called at each change. Raises JobFailed if the job ends without a result.
         """
-        async with self._lines.get().follow() as line:
-            return await self._run(line, self._connection.waiting(timeout).wait(id_of(job), progress))
+        async with self._pool.get().follow() as http:
+            return await self._run(http, self._connection.waiting(timeout).wait(id_of(job), progress))
 
     async def cancel(self, job: Job | str) -> None:
-        """Cancel a job, or remove the result of one that has ended."""
-        async with self._lines.get().call() as line:
-            await self._run(line, self._connection.call().cancel(id_of(job)))
+        """Cancel a job, or delete a finished one with its result."""
+        async with self._pool.get().call() as http:
+            await self._run(http, self._connection.call().cancel(id_of(job)))
 
     async def _run(self, http: httpx.AsyncClient, flow: Flow[T]) -> T:
         async with aclosing(_Steps(http, self._connection, self._sleep)) as steps:
@@ -111,7 +111,7 @@ class AsyncClient:
 
 
 class _Steps:
-    """Takes the steps of one flow and holds what it listens to."""
+    """Executes the steps of one flow and holds its open event stream."""
 
     def __init__(
         self, http: httpx.AsyncClient, connection: Connection, sleep: Callable[[float], Awaitable[None]]
@@ -149,7 +149,7 @@ class _Steps:
             await self.aclose()
             self._heard, self._lines = response, response.aiter_lines()
             return reply_of(response, b"")
-        # By pieces: httpx bounds the silence between two of them, not the whole.
+        # In pieces, because httpx limits the time between two pieces, not the total.
         parts = []
         try:
             async for part in response.aiter_bytes():
@@ -164,4 +164,4 @@ class _Steps:
 async def _upload(image: Image) -> bytes:
     if isinstance(image, bytes):
         return image
-    return await anyio.to_thread.run_sync(partial(upload_of, image))  # it may read a file or write a PNG
+    return await anyio.to_thread.run_sync(partial(upload_of, image))  # it may read a file or encode a PNG

@@ -1,4 +1,4 @@
-"""Client: restorations by a server, for code that waits for them."""
+"""Synchronous client."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -21,10 +21,10 @@ T = TypeVar("T")
 
 
 class Client:
-    """Calls one server; safe to share between threads, and to take along into a fork.
+    """Calls one server; safe to share between threads and to use after a fork.
 
-    `timeout` is that of a whole call in seconds, retries included. `http` brings settings of the connection that
-    httpx has (certificates, a proxy); it stays the caller's to close.
+    `timeout` limits a whole call in seconds, retries included. Pass `http` to configure the connection (certificates, a
+    proxy); the caller closes it.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close its connections."""
+        """Close the connections."""
         if (http := self._http.to_close()) is not None:
             http.close()
 
@@ -60,23 +60,23 @@ class Client:
         return self._run(self._connection.call().restore(upload_of(image), options))
 
     def submit(self, image: Image, **options: Unpack[RestoreOptions]) -> Job:
-        """Send a photo as a job, which survives the connection and the server's restart."""
+        """Submit a photo as a job, which survives lost connections and restarts of the server."""
         check_options(options)
         return self._run(self._connection.call().submit(upload_of(image), options))
 
     def job(self, job: Job | str) -> Job:
-        """How far a job is."""
+        """Return the state and progress of a job."""
         return self._run(self._connection.call().look(id_of(job)))
 
     def wait(self, job: Job | str, progress: Progress | None = None, timeout: float | None = None) -> Restored:
-        """Follow a job to its end and fetch its result; without a timeout for as long as it takes.
+        """Follow a job to its end and fetch its result; without a `timeout`, waits as long as it takes.
 
-        `progress` is called with each change. Raises JobFailed where the job ends without a result.
+        `progress` is called at each change. Raises JobFailed if the job ends without a result.
         """
         return self._run(self._connection.waiting(timeout).wait(id_of(job), progress))
 
     def cancel(self, job: Job | str) -> None:
-        """Cancel a job, or remove the result of one that has ended."""
+        """Cancel a job, or delete a finished one with its result."""
         self._run(self._connection.call().cancel(id_of(job)))
 
     def _run(self, flow: Flow[T]) -> T:
@@ -91,7 +91,7 @@ class Client:
 
 
 class _Steps:
-    """Takes the steps of one flow and holds what it listens to."""
+    """Executes the steps of one flow and holds its open event stream."""
 
     def __init__(self, http: httpx.Client, connection: Connection, sleep: Callable[[float], None]) -> None:
         self._http = http
@@ -127,7 +127,7 @@ class _Steps:
             self.close()
             self._heard, self._lines = response, response.iter_lines()
             return reply_of(response, b"")
-        # By pieces: httpx bounds the silence between two of them, not the whole.
+        # In pieces, because httpx limits the time between two pieces, not the total.
         parts = []
         try:
             for part in response.iter_bytes():

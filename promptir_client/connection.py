@@ -1,4 +1,4 @@
-"""Connection: what both clients know of their server, and how httpx's words become a flow's."""
+"""Connection parameters shared by both clients, and conversion of httpx results to flow outcomes."""
 
 import math
 import time
@@ -12,14 +12,14 @@ from promptir_client.flows import Call
 from promptir_client.retries import Retries
 from promptir_client.steps import Lost, Reply, Request
 
-# Whoever does not take a connection within this is not there; another attempt may find another one.
+# A server that does not accept a connection in this time is considered down; a retry may reach another one.
 CONNECT_S = 10.0
-LATE = Lost("the time of the call is over", sent=True, late=True)
+LATE = Lost("the call timed out", sent=True, late=True)
 
 
 @dataclass(frozen=True)
 class Connection:
-    """The server's URL, the key to it and the policy of every call; `timeout_s` None never gives up."""
+    """URL of the server, API key and policy of all calls; `timeout_s` None means no time limit."""
 
     url: str
     api_key: str | None
@@ -33,20 +33,20 @@ class Connection:
         except httpx.InvalidURL as error:
             raise ValueError(f"{self.url} is not the URL of a server: {error}") from None
         if parsed.scheme not in ("http", "https"):
-            raise ValueError(f"{self.url} is not the URL of a server: it begins with http:// or https://")
+            raise ValueError(f"{self.url} is not the URL of a server: it must begin with http:// or https://")
         if not parsed.host:
             raise ValueError(f"{self.url} is not the URL of a server: it names no host")
 
     def call(self) -> Call:
-        """One call within the usual time."""
+        """Create a call with the default timeout."""
         return self.waiting(self.timeout_s)
 
     def waiting(self, timeout_s: float | None) -> Call:
-        """One call of at most so many seconds."""
+        """Create a call that takes at most `timeout_s` seconds."""
         return Call(self.retries, self.clock, timeout_s)
 
     def arguments(self, request: Request, timeout_s: float) -> dict[str, Any]:
-        """What httpx builds the request from."""
+        """Return the arguments from which httpx builds the request."""
         headers = dict(request.headers)
         if self.api_key is not None:
             headers["Authorization"] = f"Bearer {self.api_key}"
@@ -62,7 +62,7 @@ class Connection:
 
 
 def lost_by(error: httpx.RequestError) -> Lost:
-    """What a failure of httpx means to a flow."""
+    """Convert an httpx error to the outcome of a step."""
     reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
     late = isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout)
@@ -70,5 +70,5 @@ def lost_by(error: httpx.RequestError) -> Lost:
 
 
 def reply_of(response: httpx.Response, content: bytes) -> Reply:
-    """An answer that has been read."""
+    """Convert an httpx response to the outcome of a step."""
     return Reply(response.status_code, {name.lower(): value for name, value in response.headers.items()}, content)

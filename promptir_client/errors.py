@@ -1,20 +1,20 @@
 """The error tree of the client.
 
 PromptIRError
-├── Unreachable            no answer came: nobody listens, or the connection broke
-├── TimedOut               the time of the whole call is over, retries included
-├── JobFailed              a job ended without a result; `job` has its problem
+├── Unreachable            no response: nothing listens at the URL, or the connection broke
+├── TimedOut               the call took longer than its timeout, retries included
+├── JobFailed              a job ended without a result; `job` carries its problem
 └── Problem                the server answered with a problem document (RFC 9457)
-    ├── InvalidRequest     400, 406: an option that is none, a form that is broken
-    ├── Unauthorized       401: no API key, or one that the server does not know
+    ├── InvalidRequest     400, 406: an invalid option or a malformed request
+    ├── Unauthorized       401: no API key, or an unknown one
     ├── Forbidden          403: the key is suspended
-    ├── NotFound           404, 409, 410: no such job, no result yet, or no longer
-    ├── InvalidImage       408, 413, 415, 422: not an image, a broken one, one that is too large
-    ├── TooManyRequests    429: a full queue or a quota; `retry_after_s` says when to come back
-    ├── Unavailable        502, 503: starting, draining, or no device works
-    └── ServerFailed       500, 501, 504, 507 and all else
+    ├── NotFound           404, 409, 410: no such job, or its result is not available yet or any more
+    ├── InvalidImage       408, 413, 415, 422: not an image, corrupt, or too large
+    ├── TooManyRequests    429: the queue is full or a quota is used up; `retry_after_s` says when to retry
+    ├── Unavailable        502, 503: the server is starting, draining or has no working device
+    └── ServerFailed       500, 501, 504, 507 and all others
 """
-# ruff: noqa: N818 - the names say what happened, as those of the server's own tree do
+# ruff: noqa: N818 - the names say what happened, as in the server's error tree
 
 import json
 from collections.abc import Mapping
@@ -27,15 +27,15 @@ _SLUG = "urn:promptir:problem:"
 
 
 class PromptIRError(Exception):
-    """Root of the tree. Errors can be pickled and copied, so that worker processes can raise them."""
+    """Root of the tree; errors can be pickled, so that worker processes can raise them."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # An exception is made again from its message alone otherwise, which is not what its class is made of.
+        # By default unpickling calls the class with the message, which does not fit these constructors.
         return _again, (type(self), self.args, self.__dict__)
 
 
 class Unreachable(PromptIRError):
-    """No answer came. `sent` says whether the server may have seen the request."""
+    """No response was received; `sent` says whether the server may have received the request."""
 
     def __init__(self, detail: str, *, sent: bool) -> None:
         super().__init__(detail)
@@ -56,9 +56,9 @@ class JobFailed(PromptIRError):
 
 
 class Problem(PromptIRError):
-    """What the server said about a request that it did not answer as asked.
+    """Error response of the server.
 
-    `slug` is the end of the problem's type (`queue-full`); `members` has the whole document.
+    `slug` is the last part of the problem's type (`queue-full`); `members` has the whole document.
     """
 
     statuses: ClassVar[tuple[int, ...]] = ()
@@ -80,25 +80,25 @@ class InvalidRequest(Problem):
 
 
 class Unauthorized(Problem):
-    """The server asks for an API key that it knows."""
+    """The server requires a valid API key."""
 
     statuses = (401,)
 
 
 class Forbidden(Problem):
-    """The API key is known and not let in."""
+    """The API key is known but suspended."""
 
     statuses = (403,)
 
 
 class NotFound(Problem):
-    """There is no such job for this key, or no result of it."""
+    """There is no such job for this key, or it has no result."""
 
     statuses = (404, 409, 410)
 
 
 class InvalidImage(Problem):
-    """The upload cannot be restored, whatever the load."""
+    """The upload cannot be restored; sending it again does not help."""
 
     statuses = (408, 413, 415, 422)
 
@@ -110,13 +110,13 @@ class TooManyRequests(Problem):
 
 
 class Unavailable(Problem):
-    """The server takes nothing at the moment."""
+    """The server accepts no requests at the moment."""
 
     statuses = (502, 503)
 
 
 class ServerFailed(Problem):
-    """The server could not do it; the image is not to blame as far as it knows."""
+    """The server failed; as far as it knows, the image is not the cause."""
 
 
 def _again(kind: type[PromptIRError], arguments: tuple[Any, ...], members: dict[str, Any]) -> PromptIRError:
@@ -126,7 +126,7 @@ def _again(kind: type[PromptIRError], arguments: tuple[Any, ...], members: dict[
 
 
 def problem_of(status: int, content: bytes, retry_after: str | None) -> Problem:
-    """The error of an answer that is none of success; what is no problem document (a proxy's page) keeps its text."""
+    """Create the error of an unsuccessful response; a body other than a problem document becomes its detail."""
     try:
         members = json.loads(content)
     except ValueError:
@@ -134,6 +134,6 @@ def problem_of(status: int, content: bytes, retry_after: str | None) -> Problem:
     if not isinstance(members, dict):
         members = {"title": "No problem document", "detail": content[:200].decode("utf-8", "replace")}
     kind = next((kind for kind in Problem.__subclasses__() if status in kind.statuses), ServerFailed)
-    # The other form of Retry-After is a date, which this server never sends.
+    # Retry-After may also be a date, which this server never sends.
     seconds = float(retry_after) if retry_after is not None and retry_after.strip().isdigit() else None
     return kind(status, members, seconds)

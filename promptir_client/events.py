@@ -1,11 +1,11 @@
-"""Events: server-sent events from their lines (WHATWG HTML, section 9.2)."""
+"""Parser of server-sent events (WHATWG HTML, section 9.2)."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event with data; `id` is the last that the stream has named."""
+    """One event; `id` is the latest id in the stream."""
 
     id: str | None
     name: str
@@ -13,7 +13,7 @@ class Event:
 
 
 class EventReader:
-    """Is fed line by line and gives each event at the blank line that ends it; comments and `retry` are dropped."""
+    """Parses a stream line by line; an event ends with a blank line. Comments and `retry` are ignored."""
 
     def __init__(self) -> None:
         self._id: str | None = None
@@ -21,7 +21,7 @@ class EventReader:
         self._data: list[str] = []
 
     def feed(self, line: str) -> Event | None:
-        """The event that the line completes."""
+        """Process a line; returns the event that it completes, or None."""
         if not line:
             return self._dispatch()
         name, _, value = line.partition(":")

@@ -1,4 +1,4 @@
-"""Flows: every call of the clients, step by step, without waiting for any of them itself."""
+"""Logic of every client call as generators of steps, shared by the sync and async client."""
 
 import math
 from collections.abc import Callable
@@ -14,39 +14,39 @@ from promptir_client.steps import Flow, Listen, Lost, NextLine, Outcome, Pause, 
 
 JOBS = "v1/jobs"
 _NOTHING_NEW = 204
-# The server says something every 15 seconds: what is silent for longer has gone without a word.
+# The server sends something every 15 seconds, so a longer silence means that the connection is lost.
 SILENCE_S = 45.0
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call: what it may cost in attempts and time. `timeout_s` None waits for as long as it takes."""
+    """One call with its limits on attempts and time; `timeout_s` None means no time limit."""
 
     retries: Retries
     clock: Callable[[], float]
     timeout_s: float | None
 
     def restore(self, upload: bytes, options: RestoreOptions) -> Flow[Restored]:
-        """Send an image and read its restoration."""
+        """Send an image and read the result."""
         request = Request("POST", "restore", parameters_of(options), headers_of(options), upload)
         return restored_of((yield from self._exchange(request)))
 
     def submit(self, upload: bytes, options: RestoreOptions) -> Flow[Job]:
-        """Send an image as a job."""
+        """Submit an image as a job."""
         request = Request("POST", JOBS, parameters_of(options), headers_of(options), upload)
-        # Sent twice it would run twice: again only where the server cannot have stored it.
+        # A job sent twice would run twice, so it is repeated only if the server cannot have stored it.
         return Job.of((yield from self._exchange(request, repeatable=False)).content)
 
     def look(self, id_: str) -> Flow[Job]:
-        """How far a job is."""
+        """Read the state and progress of a job."""
         return Job.of((yield from self._exchange(Request("GET", f"{JOBS}/{id_}"))).content)
 
     def cancel(self, id_: str) -> Flow[None]:
-        """Cancel a job, or remove one that has ended."""
+        """Cancel a job, or delete a finished one."""
         yield from self._exchange(Request("DELETE", f"{JOBS}/{id_}"))
 
     def wait(self, id_: str, progress: Progress | None) -> Flow[Restored]:
-        """Follow a job to its end and fetch the result; raises JobFailed where there is none."""
+        """Follow a job to its end and fetch the result; raises JobFailed if there is none."""
         until = self._until()
         job = yield from self._follow(id_, progress or _ignore, until)
         if job.state != "done":
@@ -89,12 +89,12 @@ class Call:
                 progress(job)
                 if job.is_final:
                     return job
-            # The server stops, or something between cut the stream: the job goes on where it is stored.
+            # The server is stopping or the connection broke; the stored job continues.
             yield from self._recover(Unreachable("the events of the job broke off", sent=True), attempt, until)
             attempt += 1
 
     def _recover(self, error: PromptIRError, attempt: int, until: float, *, repeatable: bool = True) -> Flow[None]:
-        """Wait before another attempt, or raise: a pause that outlasts the call is not begun."""
+        """Pause before another attempt, or raise the error if no attempt or time is left."""
         pause_s = self.retries.pause_s(error, attempt, repeatable=repeatable)
         left_s = until - self.clock()
         if pause_s is not None and left_s <= 0:
@@ -108,9 +108,9 @@ def _error_of(outcome: Outcome) -> PromptIRError:
     if isinstance(outcome, Reply):
         return problem_of(outcome.status, outcome.content, outcome.headers.get("retry-after"))
     if not isinstance(outcome, Lost):
-        raise TypeError(f"a request has no outcome {outcome!r}")
+        raise TypeError(f"{outcome!r} is not the outcome of a request")
     return TimedOut(outcome.reason) if outcome.late else Unreachable(outcome.reason, sent=outcome.sent)
 
 
 def _ignore(job: Job) -> None:
-    """Progress that nobody wants to know."""
+    """Ignore progress."""

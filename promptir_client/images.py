@@ -1,4 +1,4 @@
-"""Images: what can be sent, and the bytes it is sent as."""
+"""Accepted image types, and their conversion to bytes."""
 
 import io
 import os
@@ -23,38 +23,38 @@ Image = Union[
     "PIL.Image.Image",
     "npt.NDArray[np.uint8 | np.uint16]",
 ]
-"""A path, the bytes of a file, an open file, a Pillow image, or samples of (height, width[, 1 to 4]), RGB or RGBA."""
+"""Path, bytes of a file, open file, Pillow image, or array of (height, width[, 1 to 4 channels]), RGB or RGBA."""
 
-# What PNG holds; other modes of Pillow are colours that convert to RGB.
+# Pillow modes that PNG supports; other modes are converted to RGB.
 _PNG_MODES = {"1", "L", "LA", "I;16", "P", "RGB", "RGBA"}
 _GREY, _RGB, _GREY_ALPHA, _RGBA = 0, 2, 4, 6
 _COLOUR_TYPES = {1: _GREY, 2: _GREY_ALPHA, 3: _RGB, 4: _RGBA}
-# The upload travels once: more effort than this costs more than the bytes that it saves on a near network.
+# Each upload is sent once: on a fast network, more compression costs more time than it saves.
 _EFFORT = 1
 
 
 def upload_of(image: Image) -> bytes:
-    """The bytes to send: files as they are, pixels as PNG. Raises TypeError or ValueError for what is no image."""
+    """Convert an image to bytes: files unchanged, pixels as PNG; raises TypeError or ValueError for anything else."""
     if isinstance(image, bytes):
         return image
     if isinstance(image, bytearray | memoryview):
         return bytes(image)
     if isinstance(image, str | os.PathLike):
         return Path(image).read_bytes()
-    # Neither library is needed: where one is not loaded, the image cannot be of it.
+    # Both libraries are optional: if one is not loaded, the image cannot be one of its objects.
     if (pillow := sys.modules.get("PIL.Image")) is not None and isinstance(image, pillow.Image):
         return _png_of_pillow(image)
     if (numpy := sys.modules.get("numpy")) is not None and isinstance(image, numpy.ndarray):
         return _png_of_array(image)
     if hasattr(image, "read"):
         return bytes(image.read())
-    raise TypeError(f"a {type(image).__name__} is no image: send a path, bytes, a Pillow image or a numpy array")
+    raise TypeError(f"a {type(image).__name__} is not an image: send a path, bytes, a Pillow image or a numpy array")
 
 
 def _png_of_pillow(image: "PIL.Image.Image") -> bytes:
     if image.mode == "F":
         raise TypeError("a Pillow image of floats has no defined white: convert it to L, RGB or I;16")
-    # I;16B is the same samples in the other order, I has had 16 bits wherever it came from a PNG.
+    # I;16B has the same samples in the other byte order; Pillow reads 16-bit PNG files as I.
     target = "I;16" if image.mode in ("I", "I;16B", "I;16L") else "RGB"
     kept = image if image.mode in _PNG_MODES else image.convert(target)
     buffer = io.BytesIO()
@@ -63,11 +63,11 @@ def _png_of_pillow(image: "PIL.Image.Image") -> bytes:
 
 
 def _png_of_array(array: "npt.NDArray[Any]") -> bytes:
-    """PNG (RFC 2083) by hand, since Pillow writes no colour of 16 bits."""
+    """Encode a PNG (RFC 2083) without Pillow, which cannot write 16-bit colour."""
     if array.dtype.kind != "u" or array.dtype.itemsize > 2:
         raise TypeError(f"an array of {array.dtype} has no defined white: send uint8 or uint16")
     if array.ndim not in (2, 3) or 0 in array.shape:
-        raise ValueError(f"an array of shape {array.shape} is no image: send (height, width[, channels])")
+        raise ValueError(f"an array of shape {array.shape} is not an image: send (height, width[, channels])")
     height, width = array.shape[:2]
     channels = array.shape[2] if array.ndim == 3 else 1
     if channels not in _COLOUR_TYPES:

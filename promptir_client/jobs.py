@@ -1,4 +1,4 @@
-"""Job: long work as the server tells of it."""
+"""Job of `/v1/jobs`, as reported by the server."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -10,21 +10,21 @@ UNFINISHED = ("queued", "running")
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job of `/v1/jobs` as it was when the server was asked; `document` has all that was said."""
+    """State of a job at the time of the request; `document` is the server's whole JSON document."""
 
     id: str
     state: str
     """`queued`, `running`, `done`, `failed`, `cancelled` or `expired`."""
     tiles_done: int
     tiles: int | None
-    """In all; None until the image has been read."""
+    """Total number of tiles; None until the image has been read."""
     time_left_s: float | None
     problem: Mapping[str, Any] | None
     document: Mapping[str, Any] = field(repr=False)
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing will be done for it any more."""
+        """Whether the job has finished in any way."""
         return self.state not in UNFINISHED
 
     @classmethod
@@ -44,9 +44,9 @@ class Job:
 
 
 Progress = Callable[[Job], None]
-"""Is told of each change of a job."""
+"""Called at each change of a job."""
 
 
 def id_of(job: Job | str) -> str:
-    """The id of a job, or the id itself."""
+    """Return the id of a job or the given id."""
     return job.id if isinstance(job, Job) else job

@@ -1,21 +1,21 @@
-"""Notebook: a picture as Jupyter shows it."""
+"""Display of results in Jupyter notebooks."""
 
 import base64
 import io
 
-# What every notebook shows, and more bytes than one should carry in its file.
+# Formats that every notebook can show, and the largest picture to embed in a notebook file.
 _SHOWN = ("image/png", "image/jpeg")
 _MAX_BYTES = 8 * 2**20
 _PREVIEW_SIDE = 1600
 
 
 def picture_of(data: bytes, media_type: str) -> dict[str, str]:
-    """The picture in base64 by its media type; of other formats and large files a preview, if Pillow reads them."""
+    """Encode a picture in base64 by media type; other formats and large files as a preview, if Pillow can read them."""
     if media_type in _SHOWN and len(data) <= _MAX_BYTES:
         return {media_type: base64.b64encode(data).decode()}
     try:
         preview = _preview(data)
-    except Exception:  # no Pillow, or one that does not read this: the text is there, and a display must not fail
+    except Exception:  # Pillow is missing or cannot read it: a display must not fail, and the text is shown
         return {}
     return {"image/png": base64.b64encode(preview).decode()}
 

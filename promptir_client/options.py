@@ -1,4 +1,4 @@
-"""Options: what may be asked of a restoration, as `POST /restore` takes it."""
+"""Options of a restoration, as in `POST /restore`."""
 
 import difflib
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ _MIXED = "multipart/mixed, image/*"
 
 
 class RestoreOptions(TypedDict, total=False):
-    """All of them are optional; the server's OpenAPI document describes each and checks it."""
+    """Options of a restoration, all optional; the server's OpenAPI document describes them."""
 
     format: str
     """`png`, `jpeg`, `webp`, `avif`, `tiff` or another of `output_formats` in `/v1/limits`; `same` as the upload."""
@@ -22,28 +22,28 @@ class RestoreOptions(TypedDict, total=False):
     overlap: int
     report: bool
     deadline_s: float
-    """Seconds within which the answer is worth having: the server refuses or gives up what cannot keep them."""
+    """Seconds within which the result is needed; the server refuses or drops requests that cannot meet it."""
     priority: Literal["interactive", "batch"]
 
 
 def check_options(options: Mapping[str, object]) -> None:
-    """Raise TypeError for an unknown option, as Python does for an unknown keyword."""
+    """Raise TypeError for an unknown option, as Python does for unknown keyword arguments."""
     known = RestoreOptions.__annotations__
     for name in options:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            hint = f"did you mean {near[0]}?" if near else f"the options are {', '.join(known)}"
             raise TypeError(f"there is no option {name}: {hint}")
 
 
 def parameters_of(options: RestoreOptions) -> dict[str, str]:
-    """The query of a request."""
+    """Return the query parameters of a request."""
     given = {name: value for name, value in options.items() if name not in _IN_HEADERS and value is not None}
     return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in given.items()}
 
 
 def headers_of(options: RestoreOptions) -> dict[str, str]:
-    """The headers of a request that depend on the options."""
+    """Return the headers of a request."""
     headers = {"Content-Type": "application/octet-stream"}
     if options.get("report"):
         headers["Accept"] = _MIXED

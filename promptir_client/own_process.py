@@ -1,4 +1,4 @@
-"""Own process: connections that a forked process opens anew, since it must not share those of its parent."""
+"""Gives each process its own connections after a fork."""
 
 import os
 from collections.abc import Callable
@@ -8,10 +8,10 @@ T = TypeVar("T")
 
 
 class OwnProcess(Generic[T]):
-    """Holds an object for one process; after a fork `get` makes a new one.
+    """Holds one object per process; after a fork, `get` creates a new one.
 
-    Two processes that write to one socket read each other's answers. `given` is the caller's own and cannot be made
-    again: in another process `get` raises RuntimeError.
+    Processes that share a socket would read each other's responses. An object `given` by the caller cannot be
+    recreated, so `get` raises RuntimeError in another process.
     """
 
     def __init__(self, make: Callable[[], T], *, given: bool) -> None:
@@ -19,11 +19,11 @@ class OwnProcess(Generic[T]):
         self._given = given
         self._held = make()
         self._process = os.getpid()
-        # Never closed here: over TLS that would end the connections of the parent as well.
+        # Never closed here: over TLS that would also end the parent's connections.
         self._inherited: list[T] = []
 
     def get(self) -> T:
-        """What belongs to this process."""
+        """Return the object of this process."""
         if self._process != os.getpid():
             if self._given:
                 raise RuntimeError(
@@ -35,5 +35,5 @@ class OwnProcess(Generic[T]):
         return self._held
 
     def to_close(self) -> T | None:
-        """What is to be closed at the end: nothing of another process or of the caller's."""
+        """Return the object to close at the end; None if it belongs to another process or to the caller."""
         return None if self._given or self._process != os.getpid() else self._held

@@ -1,4 +1,4 @@
-"""Restored: the answer to a restoration, typed."""
+"""Result of a restoration."""
 
 import io
 import json
@@ -24,7 +24,7 @@ _BOUNDARY = re.compile(r'boundary="?([^";]+)')
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Milliseconds of each stage in the server; None where the answer does not say."""
+    """Milliseconds of each stage in the server; None if the response does not contain it."""
 
     decode_ms: float | None = None
     queue_ms: float | None = None
@@ -44,7 +44,7 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """From the upload to the answer, in fractions of the full range; `psnr_db` is None where nothing changed."""
+    """Difference between upload and result, in fractions of the full range; `psnr_db` is None if they are equal."""
 
     mean_abs: float
     max_abs: float
@@ -53,7 +53,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the network did, where `report=True` asked for it; `document` has all of it."""
+    """Report of a restoration, requested by `report=True`; `document` is the whole JSON document."""
 
     width: int
     height: int
@@ -61,7 +61,7 @@ class Report:
     change: Change
     prompt_weights: list[list[float]] | None = field(repr=False)
     degradations: Mapping[str, float] | None
-    """The probability of each degradation; None where the model names none."""
+    """Probability of each degradation; None if the model does not detect any."""
     document: Mapping[str, Any] = field(repr=False)
 
     @classmethod
@@ -81,35 +81,35 @@ class Report:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Restored:
-    """The restored photo as a file of `media_type`, and how it came about. A notebook shows it as a picture."""
+    """Restored photo as a file of `media_type`, with details of the restoration; notebooks show it as a picture."""
 
     data: bytes
     media_type: str
     mode: str
-    """`whole`: one run saw the photo; `tiled`: several saw pieces of it, which changes it a little."""
+    """`whole`: restored in one run; `tiled`: restored in tiles, which changes the result slightly."""
     timings: Timings
     report: Report | None = None
     request_id: str | None = None
     dropped: tuple[str, ...] = ()
-    """What the upload held beside the picture and this file does not, such as `gain-map`."""
+    """Parts of the upload that are missing in the result, such as `gain-map`."""
 
     def __repr__(self) -> str:
-        """Without the bytes, which would fill a log."""
+        """Describe the result without its bytes."""
         known = {"mode": self.mode, "timings": self.timings, "report": self.report, "request_id": self.request_id}
         known |= {"dropped": self.dropped or None}
         members = "".join(f", {name}={value!r}" for name, value in known.items() if value is not None)
         return f"Restored({self.media_type}, {len(self.data)} bytes{members})"
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        """What Jupyter shows: the picture, where it is in a format that notebooks know or Pillow can convert."""
+        """Return what Jupyter shows: the picture, if notebooks know its format or Pillow can convert it."""
         return {"text/plain": repr(self)} | picture_of(self.data, self.media_type)
 
     def save(self, path: str | Path) -> None:
-        """Write the file as it came; the suffix is the caller's to choose."""
+        """Write the file unchanged; the caller chooses the suffix."""
         Path(path).write_bytes(self.data)
 
     def pil(self) -> "PIL.Image.Image":
-        """A Pillow image; needs Pillow, which has no colour of 16 bits: those samples become 8."""
+        """Decode with Pillow, which must be installed; 16-bit colour is reduced to 8 bits."""
         import PIL.Image
 
         image = PIL.Image.open(io.BytesIO(self.data))
@@ -117,12 +117,12 @@ class Restored:
         return image
 
     def numpy(self) -> "npt.NDArray[np.uint8 | np.uint16]":
-        """(height, width[, channels]) samples as they are in the file, RGB or RGBA; needs OpenCV and numpy."""
+        """Decode to (height, width[, channels]) samples of the file's depth, RGB or RGBA; needs OpenCV and numpy."""
         import cv2
         import numpy as np
 
         samples = cv2.imdecode(np.frombuffer(self.data, np.uint8), cv2.IMREAD_UNCHANGED)
-        if samples is None:  # a format that this OpenCV was built without
+        if samples is None:  # a format that this build of OpenCV does not support
             return np.asarray(self.pil())
         if samples.ndim == 3:
             swap = cv2.COLOR_BGR2RGB if samples.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
@@ -132,7 +132,7 @@ class Restored:
 
 
 def restored_of(reply: Reply, report: Mapping[str, Any] | None = None) -> Restored:
-    """Read a 200 of `/restore` or of a job's result; `report` is what the job's document has."""
+    """Parse a successful response of `/restore` or of a job's result; `report` comes from the job's document."""
     headers, content = reply.headers, reply.content
     media_type = headers.get("content-type", "")
     if media_type.startswith("multipart/mixed"):
@@ -149,11 +149,11 @@ def restored_of(reply: Reply, report: Mapping[str, Any] | None = None) -> Restor
 
 
 def _parts(media_type: str, content: bytes) -> tuple[Mapping[str, Any], str, bytes]:
-    # RFC 2046, section 5.1: the boundary is in neither part.
+    # RFC 2046, section 5.1: the boundary does not occur in either part.
     boundary = _BOUNDARY.search(media_type)
     parts = content.split(b"--" + boundary[1].encode()) if boundary is not None else []
     if len(parts) != 4:
-        raise PromptIRError("the answer is not the two parts of a report and its image")
+        raise PromptIRError("the response does not consist of a report and an image")
     (_, report), (head, image) = (part.removeprefix(b"\r\n").split(b"\r\n\r\n", 1) for part in parts[1:3])
     kind = next(line for line in head.decode("latin-1").split("\r\n") if line.lower().startswith("content-type:"))
     return json.loads(report), kind.partition(":")[2].strip(), image.removesuffix(b"\r\n")

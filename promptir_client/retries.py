@@ -1,4 +1,4 @@
-"""Retries: whether a failed attempt is worth another one, and after how long."""
+"""Retry policy: which failures are retried, and after what pause."""
 
 import random
 from collections.abc import Callable
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 from promptir_client.errors import Problem, PromptIRError, TooManyRequests, Unavailable, Unreachable
 
-# The one failure of a run that says nothing about the image: its device was lost, and another one may serve.
+# The only failure of a run that is worth a retry: its device was lost, and another one may work.
 _LOST = "backend-lost"
 
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """At most `attempts` in a row; waits double from `first_s` up to `longest_s`, each shortened by up to a half.
+    """Makes at most `attempts`; pauses double from `first_s` up to `longest_s`, each randomly shortened by up to half.
 
-    A server that says when to come back (`Retry-After`) is not asked earlier, and a little later at random: all those
-    whom it refused at the same moment would otherwise return at the same moment.
+    If the server sends `Retry-After`, the next attempt is a random time after it, so that clients refused at the same
+    moment do not all return at the same moment.
     """
 
     attempts: int = 8
@@ -24,9 +24,9 @@ class Retries:
     random: Callable[[], float] = random.random
 
     def pause_s(self, error: PromptIRError, attempt: int, *, repeatable: bool = True) -> float | None:
-        """Seconds to wait after the failed attempt of this number, from 1; None where it is not worth another.
+        """Return the seconds to wait after failed attempt number `attempt` (from 1); None if it is not worth retrying.
 
-        A request that is not `repeatable` is sent again only where the server cannot have taken it.
+        A request that is not `repeatable` is sent again only if the server cannot have accepted it.
         """
         if attempt >= self.attempts or not _is_passing(error, repeatable):
             return None

@@ -1,4 +1,4 @@
-"""Steps: what a flow asks of the client that runs it, and what it is told; the seam between logic and waiting."""
+"""Steps that a flow yields and the outcomes it receives; they separate the logic from the I/O."""
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request; `path` is relative to the server's URL."""
+    """HTTP request; `path` is relative to the server's URL."""
 
     method: str
     path: str
@@ -20,7 +20,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send a request and read the answer: a Reply or a Lost."""
+    """Send a request and read the response; the outcome is a Reply or a Lost."""
 
     request: Request
     timeout_s: float
@@ -28,7 +28,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """The same, but of a 200 the content stays on the connection, for NextLine."""
+    """Send a request and, on status 200, leave the body on the connection for NextLine."""
 
     request: Request
     timeout_s: float
@@ -36,19 +36,19 @@ class Listen:
 
 @dataclass(frozen=True, slots=True)
 class NextLine:
-    """Read a line of what Listen opened: text, None at its end, or a Lost where it is silent for Listen's time."""
+    """Read a line of the stream opened by Listen; the outcome is text, None at its end, or a Lost after a timeout."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Wait."""
+    """Wait for `seconds`."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer; header names are lower case."""
+    """Response; header names are lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -57,7 +57,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """No answer, or not all of it; `sent` where the server may have seen the request, `late` where time ran out."""
+    """Missing or incomplete response; `sent`: the server may have received the request, `late`: it timed out."""
 
     reason: str
     sent: bool
@@ -67,4 +67,4 @@ class Lost:
 Step = Send | Listen | NextLine | Pause
 Outcome = Reply | Lost | str | None
 Flow = Generator[Step, Outcome, T]
-"""Yields steps, is sent their outcomes, returns what the caller wants: runs under both clients."""
+"""Generator that yields steps, receives their outcomes and returns the result; both clients can run it."""

@@ -1,4 +1,4 @@
-"""Concurrency: tasks that succeed as a whole, threads for long work, and pools sized by the cores of the process."""
+"""Concurrency helpers: gathering tasks, running work in threads, and sizing pools by the process's cores."""
 
 import asyncio
 import os
@@ -14,20 +14,20 @@ from anyio import to_thread
 T = TypeVar("T")
 
 INLINE_BYTES = 64 * 1024
-"""Below this size, the way to a thread and back costs the event loop more than it saves."""
+"""Below this size, a thread switch costs the event loop more than it saves."""
 LARGE_BYTES = 4 * 2**20
-"""From this size on, work takes its turn: parsing 60 MB holds the interpreter's lock for a tenth of a second."""
+"""Work above this size runs one piece at a time: parsing 60 MB holds the interpreter lock for a tenth of a second."""
 SPARE_THREADS = 4
-"""Threads beyond one a core: they wait for files and drivers as well."""
+"""Threads in addition to one per core, because threads also wait for files and drivers."""
 ROOT = Path("/")
 
 _large_work = ThreadPoolExecutor(1, "promptir-large")
 
 
 async def gather(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Run coroutines concurrently; return their results in order.
+    """Run coroutines concurrently and return their results in order.
 
-    The first failure cancels the others and is raised as it is, not inside an ExceptionGroup.
+    The first failure cancels the others and is raised itself, not in an ExceptionGroup.
     """
     try:
         async with asyncio.TaskGroup() as group:
@@ -38,12 +38,12 @@ async def gather(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
 
 
 async def run_inline(work: Callable[[], T]) -> T:
-    """Run short work at once, on the event loop."""
+    """Run short work on the event loop."""
     return work()
 
 
 async def run_off_loop(work: Callable[[], T], size: int) -> T:
-    """Run work on `size` bytes: at once where they are few, else in a thread, and large work one piece at a time."""
+    """Run work on `size` bytes: at once if they are few, else in a thread, and large work one piece at a time."""
     if size <= INLINE_BYTES:
         return work()
     if size <= LARGE_BYTES:
@@ -52,16 +52,16 @@ async def run_off_loop(work: Callable[[], T], size: int) -> T:
 
 
 def bound_thread_pools(cores: int) -> None:
-    """Size the thread pools of asyncio and of the web framework, both made for whole machines, by `cores`."""
+    """Size the thread pools of asyncio and the web framework by `cores`; their defaults assume a whole machine."""
     threads = cores + SPARE_THREADS
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(threads, thread_name_prefix="promptir-pool"))
     to_thread.current_default_thread_limiter().total_tokens = threads
 
 
 def available_cores(root: Path = ROOT) -> int:
-    """Count the whole cores this process may keep busy, by affinity mask and control-group quotas; at least one.
+    """Count the whole cores this process may use, from its affinity mask and control-group quotas; at least one.
 
-    `root` is where the kernel shows its files.
+    `root` is the folder that contains /proc and /sys.
     """
     share = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
@@ -71,7 +71,7 @@ def available_cores(root: Path = ROOT) -> int:
 
 
 class _Mount(NamedTuple):
-    """A hierarchy of control groups as this process sees it: which group its top is, and where that is found."""
+    """Mounted control-group hierarchy: its version, the group at its root, and the mount point."""
 
     version: int
     top: PurePosixPath
@@ -79,13 +79,13 @@ class _Mount(NamedTuple):
 
 
 def _groups(root: Path) -> Iterator[Path]:
-    """The folders of the process's own groups that may bound processor time, and of all groups around them."""
+    """Yield the folders of the process's control groups and their parents that may limit CPU time."""
     own = _own_groups(root)
     for mount in _mounts(root):
         if (group := own.get(mount.version)) is None:
             continue
         yield mount.folder
-        # In a container the top may be shown as another group than the process is said to be in.
+        # In a container the mounted root may be a different group than the one listed for the process.
         inside = group.relative_to(mount.top) if group.is_relative_to(mount.top) else PurePosixPath()
         if ".." not in inside.parts:
             yield from (mount.folder.joinpath(*inside.parts[:depth]) for depth in range(1, len(inside.parts) + 1))
@@ -115,14 +115,14 @@ def _mounts(root: Path) -> Iterator[_Mount]:
 
 
 def _quota(folder: Path) -> float | None:
-    """Cores' worth of time that a group may use; None where that is not limited."""
+    """Return the CPU quota of a group in cores; None if it is unlimited."""
     try:
         if (folder / "cpu.max").exists():
             time, period = (folder / "cpu.max").read_text(encoding="ascii").split()
         else:
             time, period = ((folder / f"cpu.cfs_{name}_us").read_text(encoding="ascii") for name in ("quota", "period"))
         return int(time) / int(period) if int(time) > 0 else None
-    except (OSError, ValueError, ZeroDivisionError):  # "max" is no number
+    except (OSError, ValueError, ZeroDivisionError):  # "max" is not a number
         return None
 
 

@@ -1,4 +1,4 @@
-"""The logs: one JSON object a line, with the id of the request it belongs to."""
+"""JSON logs: one object per line, with the id of its request."""
 
 import json
 import logging
@@ -11,26 +11,26 @@ from itertools import islice
 from typing import Any
 
 request_id: ContextVar[str | None] = ContextVar("promptir_request_id", default=None)
-"""Set by the API for the task that answers a request; worker threads have none."""
+"""Set by the API for the task that handles a request; not set in worker threads."""
 
 trace_id: ContextVar[str | None] = ContextVar("promptir_trace_id", default=None)
-"""Likewise, where requests are traced."""
+"""Likewise, if requests are traced."""
 
-# What came in through `extra` stands behind what every record has. Neither what another formatter left there is shown,
-# nor uvicorn's coloured copy of the message.
+# Fields from `extra` follow those that every record has. Fields left by other formatters and uvicorn's coloured copy of
+# the message are not shown.
 _PLAIN_FIELDS = len(vars(logging.makeLogRecord({})))
 _NOT_SHOWN = frozenset({"message", "asctime", "taskName", "color_message"})
-# json.dumps with arguments makes an encoder for each call, and an encoder a further one: text and numbers need neither.
+# json.dumps with arguments creates encoders on each call; strings and numbers are written without them.
 _to_json = json.JSONEncoder(default=str, ensure_ascii=False).encode
 _text = json.encoder.encode_basestring
 _WRITERS: dict[type, Callable[[Any], str]] = {str: _text, int: int.__repr__, float: float.__repr__}
-# Ends a line or turns it round in some viewers and terminals: control characters of C1 and DEL, the separators of lines
-# and paragraphs, and what changes the direction of writing.
+# Characters that break or reverse a line in some viewers and terminals: DEL and C1 controls, line and paragraph
+# separators, and direction marks.
 _UNSEEN = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 # Safe in a header, in a log line and in a URI.
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 SHOWN_CHARACTERS = 200
-"""The most that is shown of a text which a client chose."""
+"""Longest text from a client that is shown."""
 KEY_PREFIX = "promptir_"
 """Begins every API key, so that secret scanners and the redaction below recognise one."""
 # A key has 43 characters behind its prefix; a shorter beginning of one opens nothing and may be a name. Credentials of
@@ -42,7 +42,7 @@ _ACCESS_FIELDS = ("client", "method", "path", "http_version", "status")
 
 
 def shortened(text: str) -> str:
-    """Cut a text that a client chose to what a log line or an error message shows, and redact API keys in it."""
+    """Shorten a text from a client for a log line or an error message, and redact API keys in it."""
     text = redacted(text)
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
 
@@ -59,12 +59,12 @@ def redacted(text: str) -> str:
 
 
 class JsonFormatter(logging.Formatter):
-    """Writes time, level, logger, message, request_id, the record's extra fields and its traceback."""
+    """Formats a record as JSON: time, level, logger, message, request_id, extra fields and traceback."""
 
     def __init__(self) -> None:
         super().__init__()
         self._second = -1, ""
-        """The last second of a line, and how it is written."""
+        """Latest second and its text, cached."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {"level": record.levelname, "logger": record.name, "message": record.getMessage()}
@@ -82,7 +82,7 @@ class JsonFormatter(logging.Formatter):
         return _seen(f'{{"time": "{self._time(record.created)}", {", ".join(members)}}}')
 
     def _time(self, created: float) -> str:
-        second, text = self._second  # read at once, since threads share it
+        second, text = self._second  # one read, since threads share it
         if second != int(created):
             second = int(created)
             text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
@@ -99,13 +99,13 @@ def _seen(line: str) -> str:
 
 
 def skip_unused_fields() -> None:
-    """Stop looking up record fields that no line shows; the lookups would be most of the cost of a line."""
-    logging._srcfile = None  # the Python documentation's own advice, as are these
+    """Disable record fields that no line shows; they would be most of the cost of a line."""
+    logging._srcfile = None  # advised by the Python documentation, as are the flags below
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
 def config(level: str) -> dict[str, Any]:
-    """Return the dict for `logging.config.dictConfig` and for uvicorn's `log_config`: all lines to stderr."""
+    """Return the configuration for `logging.config.dictConfig` and uvicorn's `log_config`: all lines to stderr."""
     loggers = {name: {"level": level, "propagate": True, "handlers": []} for name in ("uvicorn", "uvicorn.access")}
     return {
         "version": 1,

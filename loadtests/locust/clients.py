@@ -3,14 +3,16 @@
 import functools
 import json
 import random
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import gevent
 import numpy as np
-from locust import FastHttpUser, events, task
+from locust import FastHttpUser, User, events, task
 from locust.contrib.fasthttp import ResponseContextManager
 from locust.env import Environment
 from locust.runners import MasterRunner
+from server.formats.dimensions import dimensions
 from thresholds import REFUSED, RESTORE
 
 from server.cli.bench.uploads import Body, Sequencer, kinds_of_sizes
@@ -34,7 +36,7 @@ def image_set(sizes: str, image_format: str) -> Sequencer:
 def size_of(data: bytes) -> tuple[int, int] | None:
     """(height, width) of an encoded image; None of anything else."""
     try:
-        return format_of(data).dimensions(data)
+        return dimensions(format_of(data), data)
     except UnsupportedImage:
         return None
 
@@ -111,9 +113,25 @@ class Client(FastHttpUser):
 
 
 @events.init.add_listener
-def _make_images(environment: Environment, **_: object) -> None:
-    # Before the clock of the scenario runs: photos take seconds to make, and nothing else goes on meanwhile.
-    for user in [] if isinstance(environment.runner, MasterRunner) else environment.user_classes:
+def _make_images_first(environment: Environment, **_: object) -> None:
+    # Before the scenario's clock runs, because photos take seconds to make and block everything meanwhile.
+    if environment.web_ui is None and not isinstance(environment.runner, MasterRunner):
+        _make_images(environment.user_classes)
+
+
+@events.test_start.add_listener
+def _make_images_of_a_choice(environment: Environment, **_: object) -> None:
+    # In the web interface most scenarios are never chosen.
+    if environment.web_ui is None or isinstance(environment.runner, MasterRunner):
+        return
+    scenario = environment.shape_class
+    _make_images(environment.user_classes if scenario is None else scenario.users)
+    if scenario is not None:
+        scenario.reset_time()
+
+
+def _make_images(users: Iterable[type[User]]) -> None:
+    for user in users:
         image_set(user.sizes, user.image_format)
 
 

@@ -1,4 +1,4 @@
-"""Ramp: more clients every twenty seconds, without a pause between their images: where does it become slow?"""
+"""Ramp: more clients every twenty seconds, without pauses between images, to find where latency rises."""
 
 from clients import Client
 from scenario import Scenario, Stage

@@ -1,4 +1,4 @@
-"""Soak: half an hour of an ordinary load of several sizes; loadtests/soak.py watches the server's process as well."""
+"""Soak: half an hour of normal load in several sizes; loadtests/soak.py monitors the server's process as well."""
 
 from clients import Client
 from locust import constant_throughput

@@ -1,4 +1,4 @@
-"""Spike: fifty times the clients for twenty seconds. Refusals are right then; soon afterwards all is as before."""
+"""Spike: fifty times the clients for twenty seconds; refusals are expected, and the server must recover quickly."""
 
 from clients import Client
 from locust import constant_throughput

@@ -1,39 +1,40 @@
-"""Thresholds: what must hold for a load test to pass, each changeable on the command line."""
+"""Thresholds: the limits that a load test must keep to pass, each an option of the command line."""
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
+from html import escape
 
 from locust.stats import RequestStats, StatsEntry
 
 RESTORE = "restore"
 REFUSED = "refused"
 LEFT = "left"
-"""Names of requests: answered, refused by load as they should be, given up by their own client."""
+"""Names of requests: answered, refused under load as intended, abandoned by the client."""
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """The most that may be measured; None is not looked at."""
+    """Upper limits of what is measured; None is not checked."""
 
     max_error_share: float = 0.001
     """Of all requests: answered wrongly, with a 5xx that is no refusal, or not at all."""
     max_refused_share: float = 0.0
     """Of all requests: 429 or 503 with a problem document."""
     max_p95_ms: float = 1000.0
-    """Of all that were answered; a refusal is no answer."""
+    """Of all answered requests; a refusal is not an answer."""
     max_last_p95_ms: float | None = None
-    """The same at the end, over the last ten seconds: whether the server has recovered. Refusals count here."""
+    """Of the last ten seconds, refusals included: whether the server has recovered."""
 
     def given(self, options: Namespace) -> "Thresholds":
-        """These, but for what the command line says."""
+        """Return these with the values of the command line in their place."""
         named = {field.name: getattr(options, field.name) for field in fields(self)}
         return replace(self, **{name: value for name, value in named.items() if value is not None})
 
 
 @dataclass(frozen=True)
 class Line:
-    """One threshold and what was measured."""
+    """One threshold and the measured value."""
 
     name: str
     allowed: float
@@ -52,7 +53,7 @@ def add_options(parser: ArgumentParser) -> None:
 
 
 def judge(stats: RequestStats, thresholds: Thresholds) -> Iterator[Line]:
-    """Hold what was measured against each threshold; nothing restored or answered is beyond all of them."""
+    """Yield each threshold with its measured value; a run without any answer fails the first."""
     total = stats.total
     refused = sum(entry.num_requests for entry in stats.entries.values() if entry.name == REFUSED)
     requests = max(total.num_requests, 1)
@@ -64,6 +65,32 @@ def judge(stats: RequestStats, thresholds: Thresholds) -> Iterator[Line]:
     last_ms = total.get_current_response_time_percentile(0.95)
     if thresholds.max_last_p95_ms is not None and last_ms is not None:
         yield Line("p95 of the last seconds, ms", thresholds.max_last_p95_ms, float(last_ms))
+
+
+def as_text(lines: Iterable[Line]) -> str:
+    """Format the verdict as a table for a terminal."""
+    rows = [f"\n{'threshold':<32}{'allowed':>12}{'measured':>12}"]
+    for line in lines:
+        missed = "" if line.holds else "  MISSED"
+        rows.append(f"{line.name:<32}{abs(line.allowed):>12.4g}{abs(line.measured):>12.4g}{missed}")
+    return "\n".join(rows)
+
+
+def as_html(lines: list[Line]) -> str:
+    """Format the verdict as a table for the HTML report, which has its own colours, light or dark."""
+    passed = all(line.holds for line in lines)
+    rows = "".join(
+        f"<tr><td>{escape(line.name)}</td><td>{abs(line.allowed):.4g}</td><td>{abs(line.measured):.4g}</td>"
+        f"<td>{'kept' if line.holds else '<strong>MISSED</strong>'}</td></tr>"
+        for line in lines
+    )
+    heading = "".join(f'<th scope="col">{name}</th>' for name in ("Threshold", "Allowed", "Measured", ""))
+    return (
+        '<section id="thresholds" style="max-width:60rem;margin:1.5rem auto;padding:1rem 1.5rem;background:#fff;'
+        f'color:#222;font:1rem/1.5 sans-serif"><h2>Thresholds: {"passed" if passed else "failed"}</h2>'
+        '<table style="width:100%;text-align:left;border-spacing:0 0.3rem">'
+        f"<thead><tr>{heading}</tr></thead><tbody>{rows}</tbody></table></section>"
+    )
 
 
 def _answered(stats: RequestStats) -> StatsEntry:

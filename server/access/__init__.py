@@ -1,1 +1,1 @@
-"""Access: who may send work to this server, and how much of it; off unless a keys file is given."""
+"""Access control: API keys and their quotas; off unless a keys file is configured."""

@@ -1,4 +1,4 @@
-"""Access: lets in who has a key of the keys file, which may change while the server runs."""
+"""Checks API keys against the keys file, which may change while the server runs."""
 
 import logging
 import time
@@ -14,10 +14,10 @@ from server.metrics import Metrics
 log = logging.getLogger(__name__)
 
 LOOK_S = 1.0
-"""Between looks whether the file has changed: a key that is removed is refused after so long at most."""
+"""Interval of checking the file for changes, and so the longest time a removed key still works."""
 MAX_KEY_BYTES = 512
 MAX_KEYS_SHOWN = 16
-"""Of one request: a proxy may add its own, and each that is looked up costs time."""
+"""Limit per request: proxies may add keys of their own, and each lookup costs time."""
 
 _AUTHORIZATION, _API_KEY = b"authorization", b"x-api-key"
 _BEARER = b"bearer"
@@ -27,9 +27,9 @@ Signature = tuple[int, int, int]
 
 
 class Access:
-    """`enter` is the one way in, for HTTP and for gRPC; it belongs to one event loop.
+    """Authenticates requests of HTTP and gRPC through `enter`; belongs to one event loop.
 
-    A file that is broken, half written or gone while the server runs is told in the log, and the keys that were stay.
+    If the file is broken, half written or missing while the server runs, that is logged and the loaded keys stay valid.
     """
 
     def __init__(self, path: Path, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
@@ -45,11 +45,11 @@ class Access:
 
     @property
     def clients(self) -> Collection[str]:
-        """The names of all clients, to be read from any thread."""
+        """Names of all clients; readable from any thread."""
         return self._callers.keys()
 
     def open(self) -> None:
-        """Read the keys for the first time; raises KeysUnavailable. Further calls do nothing."""
+        """Load the keys file; raises KeysUnavailable. Further calls do nothing."""
         if self._keys is not None:
             return
         self._seen = self._signature()
@@ -57,17 +57,17 @@ class Access:
         self._look_at = self._clock() + LOOK_S
 
     def enter(self, headers: Iterable[tuple[bytes, bytes]]) -> Caller:
-        """The client of the first good key in the headers, lower-case names. Raises Unauthorized, Forbidden.
+        """Return the client of the first valid key in the headers (lower-case names); raises Unauthorized, Forbidden.
 
-        A request may show several: a proxy that adds credentials of its own takes nothing from those of the client.
+        A request may carry several keys, so that credentials added by a proxy do not hide those of the client.
         """
         self._look()
         shown = list(islice(_keys_in(list(headers)), MAX_KEYS_SHOWN))
         if not shown:
-            raise Unauthorized(f"This server asks for an API key: {_HOW}.")
+            raise Unauthorized(f"This server requires an API key: {_HOW}.")
         known = [caller for key in shown if (caller := self._find(key)) is not None]
         if not known:
-            raise Unauthorized(f"The API key is not known here; {_HOW}.")
+            raise Unauthorized(f"The API key is unknown: {_HOW}.")
         for caller in known:
             if not caller.terms.suspended:
                 return caller
@@ -75,7 +75,7 @@ class Access:
         raise Forbidden(f"The key {known[0].name} is suspended.")
 
     def _find(self, key: bytes) -> Caller | None:
-        # A look into a dictionary: what is compared are hashes, and from how long that takes nobody finds a key.
+        # A dictionary lookup is safe: it compares hashes, so its timing reveals nothing about a key.
         name = self._names.get(digest_of(key.decode("latin-1"))) if len(key) <= MAX_KEY_BYTES else None
         return None if name is None else self._callers[name]
 
@@ -91,16 +91,16 @@ class Access:
         try:
             self._read()
         except KeysUnavailable as error:
-            log.error("the keys stay as they were", extra={"error": error.detail})
+            log.error("the keys file cannot be read; the loaded keys stay valid", extra={"error": error.detail})
 
     def _read(self) -> None:
         keys = read_keys(self._path)
         if self._keys is not None:
             self._check_whole(keys, self._keys)
         elif keys.cut is not None:
-            log.warning("the last line of the keys file does not end: is the file whole?", extra={"key": keys.cut})
+            log.warning("the last line of the keys file has no line end and may be cut", extra={"key": keys.cut})
         labels = keys.labels()
-        # A client whose terms are the same keeps what it has used up.
+        # A client with unchanged terms keeps its used quota.
         same = {name: old for name, old in self._callers.items() if keys.terms.get(name) == old.terms}
         for name, caller in same.items():
             caller.count_as(labels[name])
@@ -112,19 +112,19 @@ class Access:
         log.info("keys read", extra={"keys": len(keys.clients), "clients": len(keys.terms)})
 
     def _check_whole(self, keys: Keys, present: Keys) -> None:
-        """Raise KeysUnavailable where a file that takes the place of another may be a part of what is being written."""
+        """Raise KeysUnavailable if a new file may be incomplete because it is still being written."""
         if self._signature() != self._seen:
-            self._seen = None  # for the next look to read it again
+            self._seen = None  # so that the next check reads it again
             raise KeysUnavailable(f"the keys file {self._path} changed while it was read")
         was_empty, self._was_empty = self._was_empty, not keys.clients
         if not keys.clients and present.clients and not was_empty:
             self._seen = None
-            raise KeysUnavailable(f"the keys file {self._path} has no keys: that counts once it is seen again")
+            raise KeysUnavailable(f"the keys file {self._path} has no keys; it takes effect if the next check agrees")
         name = keys.cut
-        # That a key is suspended, or its limit, stands at the end of its line.
+        # Limits and suspension are at the end of a line, so a cut line could grant more.
         if name is not None and not keys.terms[name].suspended and keys.terms[name] != present.terms.get(name):
             raise KeysUnavailable(
-                f"the keys file {self._path}: the last line, of {name}, does not end; it may be half written"
+                f"the keys file {self._path}: the last line, of {name}, has no line end and may be half written"
             )
 
     def _signature(self) -> Signature | None:
@@ -136,7 +136,7 @@ class Access:
 
 
 def _keys_in(headers: list[tuple[bytes, bytes]]) -> Iterator[bytes]:
-    """Each key that is shown; several values of a header come apart or, folded by a proxy, with commas between."""
+    """Yield each key in the headers, from repeated headers or values that a proxy joined with commas."""
     for name, value in headers:
         if name == _AUTHORIZATION:
             for part in value.split(b",", MAX_KEYS_SHOWN):

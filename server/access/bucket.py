@@ -1,4 +1,4 @@
-"""The token bucket: how much of something may be had in a minute."""
+"""Token bucket that limits an amount per minute."""
 
 from collections.abc import Callable
 
@@ -6,9 +6,10 @@ MINUTE_S = 60.0
 
 
 class TokenBucket:
-    """Holds what a minute brings, and is full at first; it fills evenly on the clock.
+    """Refills evenly to one minute's amount; starts full.
 
-    What costs more than it holds is given from a full bucket and leaves a debt, for it could never be had otherwise.
+    An amount larger than the bucket is granted when the bucket is full and leaves a debt; otherwise it could never be
+    granted.
     """
 
     def __init__(self, per_minute: float, clock: Callable[[], float]) -> None:
@@ -18,7 +19,7 @@ class TokenBucket:
         self._filled_at = clock()
 
     def take(self, amount: float) -> float:
-        """Take it and return 0.0, or take nothing and return the seconds until it could be had."""
+        """Take `amount` and return 0.0, or take nothing and return the seconds until it is available."""
         now = self._clock()
         per_s = self.per_minute / MINUTE_S
         self._level = min(self.per_minute, self._level + (now - self._filled_at) * per_s)

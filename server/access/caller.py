@@ -1,4 +1,4 @@
-"""The caller: a client that has shown its key, and what it has left."""
+"""Authenticated client and its remaining quotas."""
 
 from collections.abc import Callable
 
@@ -11,9 +11,9 @@ PIXELS = 1_000_000
 
 
 class Caller:
-    """Charged before work is done for it; what was charged is not given back where the work then fails.
+    """Charges a client's quotas before its work starts; nothing is refunded if the work then fails.
 
-    It is counted by its `label`: the metrics are open to strangers.
+    Metrics show only its `label`, because they may be public.
     """
 
     def __init__(self, name: str, label: str, terms: Terms, metrics: Metrics, clock: Callable[[], float]) -> None:
@@ -26,18 +26,18 @@ class Caller:
         metrics.add_key(label)
 
     def count_as(self, label: str) -> None:
-        """Count what follows under another label: the client has other keys."""
+        """Use another label in the metrics from now on, after the client's keys have changed."""
         if label != self.label:
             self.label = label
             self._metrics.add_key(label)
 
     def charge_request(self) -> None:
-        """Charge one piece of work that is asked for; raises QuotaExceeded."""
+        """Charge one request; raises QuotaExceeded."""
         self._charge(self._requests, 1.0, "requests")
         self._metrics.count_key_request(self.label)
 
     def charge_pixels(self, pixels: int) -> None:
-        """Charge the pixels of an image, as its header tells them; raises QuotaExceeded."""
+        """Charge the pixels of an image, as read from its header; raises QuotaExceeded."""
         self._charge(self._megapixels, pixels / PIXELS, "megapixels")
         self._metrics.count_key_pixels(self.label, pixels)
 
@@ -48,7 +48,7 @@ class Caller:
         self._metrics.count_refusal(QuotaExceeded.slug)
         self._metrics.count_key_refusal(self.label, kind)
         raise QuotaExceeded(
-            f"The key {self.name} may have {plain(bucket.per_minute)} {kind} a minute, and has had them.",
+            f"The key {self.name} has used its quota of {plain(bucket.per_minute)} {kind} per minute.",
             wait_s,
             **{f"{kind}_per_minute": bucket.per_minute},
         )

@@ -1,4 +1,4 @@
-"""The keys file: one API key a line, by its hash."""
+"""Keys file: one hashed API key per line."""
 
 import hashlib
 import re
@@ -14,9 +14,9 @@ from server.logs import KEY_PREFIX
 
 KEY_BYTES = 32
 MAX_BYTES = 1 << 20
-"""Some thousands of keys, read on the event loop."""
+"""Room for thousands of keys; small enough to read on the event loop."""
 
-# Safe in a log line, a label of a metric and a file.
+# Characters that are safe in log lines, metric labels and files.
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HASH = re.compile(r"sha256:([0-9a-f]{64})")
 _SUSPENDED = "suspended"
@@ -26,60 +26,61 @@ _LABEL_BYTES = 6
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a client may do; None is without a limit."""
+    """Quotas and suspension of a client; None means unlimited."""
 
     requests_per_minute: float | None = None
     megapixels_per_minute: float | None = None
     suspended: bool = False
 
     def words(self) -> list[str]:
-        """As the keys file has them."""
+        """Return the terms as words of the keys file."""
         limits = [f"{name}={plain(value)}" for name in _LIMITS if (value := getattr(self, name)) is not None]
         return [*limits, _SUSPENDED] if self.suspended else limits
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """What a keys file says: who has which hash, and each client's terms."""
+    """Content of a keys file: the client of each hash, and each client's terms."""
 
     clients: tuple[tuple[bytes, str], ...]
-    """(digest, name); a client may have several, the old and the new one."""
+    """(digest, name) pairs; a client may have several, such as an old and a new key."""
     terms: Mapping[str, Terms]
     cut: str | None = None
-    """The client of a last line that does not end, so that words may still follow: no line before it has the client."""
+    """Client of a last line without a line end, which may be incomplete; only if no earlier line has that client."""
 
     def labels(self) -> dict[str, str]:
-        """Each client's label in the metrics, which tells its name only to who has the keys file.
+        """Return each client's label in the metrics, which reveals the name only to readers of the keys file.
 
-        It stays the same over restarts and replicas, until the first of the client's lines is another one.
+        It is the same on all replicas and after restarts, until the client's first line changes.
         """
         first = {name: digest for digest, name in reversed(self.clients)}
         return {name: _label(name, first[name]) for name in self.terms}
 
 
 def plain(value: float) -> str:
-    """A number in digits, without an exponent."""
+    """Format a number in digits, without an exponent."""
     return format(Decimal(repr(value)), "f").removesuffix(".0")
 
 
 def digest_of(key: str) -> bytes:
-    """SHA-256: a key has 256 random bits, so that nobody finds it from its hash, however fast hashing is.
+    """Hash a key with SHA-256.
 
-    scrypt and its kind slow down who guesses passwords. Here there is nothing to guess, and each request would pay.
+    A slow password hash such as scrypt would only cost time on every request: a key has 256 random bits and cannot be
+    guessed.
     """
     return hashlib.sha256(key.encode()).digest()
 
 
 def new_key(name: str, terms: Terms) -> tuple[str, str]:
-    """A new key, which is kept nowhere, and its line for the file. Raises KeysUnavailable for a bad name."""
+    """Generate a key and its line for the keys file; the key is not stored. Raises KeysUnavailable for a bad name."""
     if not _NAME.fullmatch(name):
-        raise KeysUnavailable(f"{name!r} is no name for a key: 1 to 64 of A-Z a-z 0-9 . _ -")
+        raise KeysUnavailable(f"{name!r} is not a valid key name: use 1 to 64 of A-Z a-z 0-9 . _ -")
     key = KEY_PREFIX + secrets.token_urlsafe(KEY_BYTES)
     return key, " ".join([name, f"sha256:{digest_of(key).hex()}", *terms.words()])
 
 
 def read_keys(path: Path) -> Keys:
-    """Read a keys file; raises KeysUnavailable with the line that is wrong."""
+    """Read a keys file; raises KeysUnavailable, naming the invalid line."""
     try:
         text = read_regular(path, MAX_BYTES).decode()
     except OSError as error:
@@ -96,15 +97,15 @@ def _keys(text: str) -> Keys:
     clients: dict[bytes, str] = {}
     terms: dict[str, Terms] = {}
     cut: str | None = None
-    lines = text.split("\n")  # and at nothing else that Unicode takes for the end of a line
+    lines = text.split("\n")  # not splitlines, which also splits at other Unicode line ends
     for number, (name, digest, words) in _entries(lines):
         if clients.setdefault(digest, name) != name:
-            raise ValueError(f"line {number}: the hash is that of {clients[digest]} already")
+            raise ValueError(f"line {number}: the hash is already that of {clients[digest]}")
         own = _terms(words, number)
         if number == len(lines) and name not in terms:
             cut = name
         if terms.setdefault(name, own) != own:
-            raise ValueError(f"line {number}: {name} has other limits in a line before; a client's lines agree")
+            raise ValueError(f"line {number}: {name} has other limits on an earlier line; a client's lines must agree")
     return Keys(tuple(clients.items()), terms, cut)
 
 
@@ -114,7 +115,7 @@ def _entries(lines: Iterable[str]) -> Iterator[tuple[int, tuple[str, bytes, list
         if not words or words[0].startswith("#"):
             continue
         found = _HASH.fullmatch(words[1]) if len(words) > 1 else None
-        # The line itself is not said: it may hold a key by mistake.
+        # The message leaves the line out, because it may contain a key by mistake.
         if found is None or not _NAME.fullmatch(words[0]):
             raise ValueError(f"line {number} is not NAME sha256:HEX; `promptir key new --name NAME` writes one")
         yield number, (words[0], bytes.fromhex(found[1]), words[2:])
@@ -130,10 +131,10 @@ def _terms(words: Iterable[str], number: int) -> Terms:
         elif name in _LIMITS and re.fullmatch(r"\d+(\.\d+)?", value) and float(value) > 0:
             limits[name] = float(value)
         else:
-            raise ValueError(f"line {number}: {name} is none of {', '.join(_LIMITS)} with a number, {_SUSPENDED}")
+            raise ValueError(f"line {number}: {name} is not one of {', '.join(_LIMITS)} with a number, or {_SUSPENDED}")
     return Terms(**limits, suspended=suspended)
 
 
 def _label(name: str, digest: bytes) -> str:
-    # Names can be guessed, digests cannot.
+    # Keyed with the digest, because a hash of the name alone could be guessed.
     return hashlib.blake2s(name.encode(), key=digest, digest_size=_LABEL_BYTES).hexdigest()

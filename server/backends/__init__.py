@@ -1,33 +1,36 @@
-"""The chooser: which backend runs, imported only when it is chosen."""
+"""The registry of backends: a new one is one module here, which describes itself as `KIND`, and its line in MODULES."""
+
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
+from types import MappingProxyType
 
 from server.backends.base import Backend
-from server.settings import BackendSettings
+from server.backends.kind import BackendKind
+from server.backends.settings import RuntimeSettings
+
+MODULES = (
+    "onnx_runtime",
+    "tensorrt_plan",
+    "pytorch",
+    "simulated",
+)
+"""None of them imports its runtime before a backend of it starts."""
 
 
-def create(settings: BackendSettings, max_batch: int, device: str | None = None) -> Backend:
+@cache
+def registry() -> Mapping[str, BackendKind]:
+    """Return the backends by name."""
+    kinds: list[BackendKind] = [import_module(f"{__name__}.{module}").KIND for module in MODULES]
+    return MappingProxyType({kind.name: kind for kind in kinds})
+
+
+def create(settings: RuntimeSettings, max_batch: int, device: str | None = None) -> Backend:
     """Return the backend that the settings name, not started, for `device` or for the first of the settings'."""
-    device = device or settings.device_names[0]
-    match settings.backend:
-        case "simulated":
-            from server.backends.simulated import SimulatedBackend
+    kind = registry()[settings.backend]
+    return kind.new(settings, max_batch, device or device_names(settings)[0])
 
-            return SimulatedBackend(
-                settings.simulated_base_ms,
-                settings.simulated_ms_per_megapixel,
-                max_batch,
-                device=device,
-                run_log=settings.simulated_run_log,
-                can_mask=settings.simulated_mixed_sizes,
-            )
-        case "onnx":
-            from server.backends.onnx_runtime import OnnxBackend
 
-            return OnnxBackend(settings, max_batch, device)
-        case "tensorrt":
-            from server.backends.tensorrt_plan import PlanBackend
-
-            return PlanBackend(settings, max_batch, device)
-        case "pytorch":
-            from server.backends.pytorch import TorchBackend
-
-            return TorchBackend(settings, max_batch, device)
+def device_names(settings: RuntimeSettings) -> tuple[str, ...]:
+    """Return the devices that the settings name, or the default device of their backend."""
+    return settings.devices or (registry()[settings.backend].default_device(settings),)

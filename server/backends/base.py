@@ -1,52 +1,145 @@
-"""The Backend protocol: an array in, an array out, blocking."""
+"""The Backend protocol: a batch of images in, restored images out, blocking."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.artifact import Manifest
+from server.errors import BackendError
+
 Pixels = NDArray[np.float32]
 """float32 RGB in [0, 1]: (3, H, W) for one tile, (N, 3, H, W) for a batch."""
-PromptWeights = NDArray[np.float32]
-"""What the model found: (rows, columns) for one tile, (N, rows, columns) for a batch.
-
-Rows are the prompt weights of each level, from coarse to fine, and then the probabilities of degradations.
-"""
-
+Aux = NDArray[np.float32]
+"""The model's auxiliary output: (rows, columns) for one image, (N, rows, columns) for a batch; see `AuxOutput`."""
 Sizes = NDArray[np.int64]
 """(N, 2): the height and width of each image of a batch whose images are smaller than its arrays."""
+RunPrecision = Literal["normal", "fp32"]
+"""How a batch runs: in the precision that the backend serves, or in FP32 throughout."""
+
+
+@dataclass(frozen=True)
+class AuxOutput:
+    """What the model reports about each image beside its pixels: prompt weights and degradation probabilities."""
+
+    shape: tuple[int, int]
+    """(rows, columns): one row of prompt weights for each level, coarse to fine, then one of the labels, if any."""
+    labels: tuple[str, ...] = ()
+    """The degradations whose probabilities the last row holds; empty for a model without a degradation head."""
+
+    def empty(self, count: int) -> Aux:
+        """Allocate the output of `count` images, not filled in."""
+        return np.empty((count, *self.shape), np.float32)
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """The identity of a model and the inputs it accepts."""
+
+    name: str
+    precision: str
+    """Such as fp32, fp16, bf16 or mixed."""
+    size_multiple: int
+    """Heights and widths are multiples of this."""
+    hash: str = ""
+    """SHA-256 of the model file, which distinguishes two artifacts of the same name."""
+    channels: int = 3
+    mixed_sizes: bool = False
+    """Whether a batch may hold images of several sizes: the model then takes a validity mask."""
+    aux: AuxOutput | None = None
+    """None for a model that returns pixels alone."""
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Self:
+        """Describe the model of an artifact."""
+        output = manifest.prompt_output
+        return cls(
+            name=manifest.name,
+            precision=manifest.precision,
+            size_multiple=manifest.size_multiple,
+            hash=manifest.sha256,
+            channels=manifest.input_shape[1],
+            mixed_sizes=manifest.size_inputs is not None,
+            aux=None if output is None else AuxOutput(output.shape, output.labels),
+        )
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The degradations that the model names; empty if it names none."""
+        return () if self.aux is None else self.aux.labels
+
+    def check(self, batch: "ModelInput") -> None:
+        """Raise BackendError for a batch whose sizes or precision a run of this model would ignore."""
+        if batch.sizes is not None and not self.mixed_sizes:
+            raise BackendError(f"{self.name} takes no validity mask: the images of a batch must have the same size")
+        if batch.precision == "fp32" and self.precision != "fp32":
+            raise BackendError(f"this backend holds {self.name} in {self.precision} only, and cannot run it in fp32")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ModelInput:
+    """One batch as a backend takes it."""
+
+    pixels: Pixels
+    """(N, 3, H, W), H and W multiples of the model's `size_multiple`; must not change until the result is there."""
+    sizes: Sizes | None = None
+    """The size of each image where they differ: it lies in the top left corner of its (3, H, W), zeros around it."""
+    precision: RunPrecision = "normal"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, 3, H, W)."""
+        return self.pixels.shape
+
+    @property
+    def each_size(self) -> Sizes:
+        """The size of each image, which is (H, W) for all where they do not differ."""
+        return np.full((len(self.pixels), 2), self.shape[2:], np.int64) if self.sizes is None else self.sizes
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Result:
+    """What a run returns."""
+
+    pixels: Pixels
+    """A fresh array in the shape of the input; its values outside the images of a mixed-size batch are undefined."""
+    aux: Aux | None = None
+    """(N, *AuxOutput.shape); None for a model without this output."""
 
 
 @dataclass(frozen=True)
 class BackendInfo:
-    """What a started backend says about itself."""
+    """What a started backend reports about itself."""
 
+    model: ModelSpec
     backend: str
     device: str
-    artifact: str
-    precision: str
-    size_multiple: int
     max_batch: int
     can_repeat_in_fp32: bool = False
-    """Whether the backend is a `RepeatingBackend` now: it runs below FP32 and holds the FP32 network as well."""
+    """Whether the backend runs below FP32 and also takes batches with precision fp32."""
     can_begin_ahead: bool = False
     """Whether the backend is a `PipelinedBackend`."""
-    can_mask: bool = False
-    """Whether the backend is a `MaskingBackend`; if `can_begin_ahead` too, a `PipelinedMaskingBackend`."""
-    model_hash: str = ""
-    """SHA-256 of the model file: what tells two artifacts of one name apart."""
-    prompt_shape: tuple[int, int] | None = None
-    """(rows, columns) of what the model found in an image (see `PromptOutput`); None where it does not tell."""
-    degradation_labels: tuple[str, ...] = ()
-    """What the last of those rows has the probabilities of; empty for a model that names no degradations."""
+
+    @property
+    def log_fields(self) -> dict[str, object]:
+        """Name the model, the backend and the device for a log record."""
+        return {
+            "backend": self.backend,
+            "device": self.device,
+            "artifact": self.model.name,
+            "model_hash": self.model.hash,
+            "precision": self.model.precision,
+            "max_batch": self.max_batch,
+            "mixed_sizes": self.model.mixed_sizes,
+        }
 
 
 class Backend(Protocol):
-    """One runtime on one device.
+    """Runs one model in one runtime on one device.
 
-    It is used from one thread only, which calls `start`, then `run` any number of times, then `stop`. There is no
-    asyncio, HTTP or queue inside.
+    A single thread uses it: it calls `start`, then `run` any number of times, then `stop`. There is no asyncio, HTTP
+    or queue inside.
     """
 
     def start(self) -> BackendInfo:
@@ -56,13 +149,12 @@ class Backend(Protocol):
         """
         ...
 
-    def run(self, batch: Pixels, weights: PromptWeights | None = None) -> Pixels:
-        """Restore (N, 3, H, W) into a fresh array of the same shape; H and W are multiples of `size_multiple`.
-
-        `weights` (N, *prompt_shape), where it is given, is filled in by the time of the answer.
+    def run(self, batch: ModelInput) -> Result:
+        """Restore a batch; each image of a mixed-size batch comes out as if it had run alone.
 
         Raises DeviceOutOfMemory where a smaller batch may fit, UnsupportedSize where no batch of such images does,
-        BackendError for all else; the backend stays usable afterwards.
+        BackendLost where the device is unusable, BackendError for all else; after all but BackendLost the backend
+        stays usable.
         """
         ...
 
@@ -71,55 +163,27 @@ class Backend(Protocol):
         ...
 
 
-class RepeatingBackend(Backend, Protocol):
-    """A backend that can run a batch again in FP32; it says so in `BackendInfo.can_repeat_in_fp32`."""
-
-    def run_fp32(self, batch: Pixels, weights: PromptWeights | None = None) -> Pixels:
-        """As `run`, in FP32 throughout; slower, and larger on the device."""
-        ...
-
-
-class MaskingBackend(Backend, Protocol):
-    """A backend whose runs may hold images of several sizes; it says so in `BackendInfo.can_mask`."""
-
-    def run_masked(self, batch: Pixels, sizes: Sizes, weights: PromptWeights | None = None) -> Pixels:
-        """As `run`, of images in the top left corners of (N, 3, H, W); each comes out as if it had run alone.
-
-        `sizes` are multiples of `size_multiple` as well; what is outside of them means nothing in the answer.
-        """
-        ...
-
-
 class Pending(Protocol):
-    """A batch that a backend was given, and whose run goes on by itself."""
+    """A run that has begun and continues on the device by itself."""
 
     def wait(self, seconds: float) -> None:
-        """Return when the run has ended, or after `seconds`; how it ended is told by `result`."""
+        """Return when the run has ended, or after `seconds`; only `result` tells how it ended."""
         ...
 
-    def result(self) -> Pixels:
-        """Block until the run has ended, and answer or raise as `run`; called once."""
+    def result(self) -> Result:
+        """Block until the run has ended, and return or raise as `run`; called once."""
         ...
 
 
 class PipelinedBackend(Backend, Protocol):
-    """A backend that takes the next batch while one runs; it says so in `BackendInfo.can_begin_ahead`.
+    """A backend that accepts the next batch while one runs; its `BackendInfo.can_begin_ahead` is true.
 
-    The runs themselves follow one another; only what surrounds them overlaps. `run` is `begin` and then `result`.
+    Runs follow one another on the device; only the work around them overlaps. `run` is `begin` and then `result`.
     """
 
-    def begin(self, batch: Pixels, weights: PromptWeights | None = None) -> Pending:
-        """Start a run, or put it behind the one that goes on; at most two are begun at a time.
+    def begin(self, batch: ModelInput) -> Pending:
+        """Start a run, or queue it behind the current one; at most two are begun at a time.
 
-        The array must not change until the result. Raises as `run`; what was begun before is not harmed then. `stop`
-        gives up what has no result yet.
+        Raises as `run`, which does no harm to what was begun before. `stop` abandons runs without a result yet.
         """
-        ...
-
-
-class PipelinedMaskingBackend(PipelinedBackend, MaskingBackend, Protocol):
-    """Both: `run_masked(batch, sizes)` is `begin_masked(batch, sizes).result()`."""
-
-    def begin_masked(self, batch: Pixels, sizes: Sizes, weights: PromptWeights | None = None) -> Pending:
-        """As `begin`, of a masked run."""
         ...

@@ -1,4 +1,4 @@
-"""The CPU share: how many threads a run on the CPU has."""
+"""The number of threads of a run on the CPU."""
 
 import os
 from pathlib import Path
@@ -7,12 +7,12 @@ from server.concurrency import ROOT, available_cores
 
 
 def threads_for(asked: int, root: Path = ROOT, *, workers: int = 1) -> int:
-    """Threads for one run: those asked for; else the cores of this process's share; 0 where all are its own.
+    """Return the threads for one run: `asked`, else this process's share of the cores, 0 if it may use all of them.
 
-    `workers` that run side by side divide the cores among them.
+    Several `workers` divide the share among them.
 
-    A runtime left to itself (0) takes one a physical core of the whole machine, whatever an affinity mask or a
-    container's quota says: measured with twice the threads of the available cores, a run takes up to 1.8 times as long.
+    With 0 a runtime starts one thread for each physical core of the machine and ignores affinity masks and container
+    quotas. With twice as many threads as available cores a run was measured to take up to 1.8 times as long.
     """
     if asked:
         return asked

@@ -1,4 +1,4 @@
-"""The CudaDevice: memory, copies and graphs of one NVIDIA device, each call of the CUDA runtime checked."""
+"""CudaDevice: memory, copies and graphs of one NVIDIA device, with every call of the CUDA runtime checked."""
 
 import ctypes
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from server.backends.base import Pixels
 from server.errors import BackendError, BackendLost, BackendUnavailable, DeviceOutOfMemory
 
 FLOAT_BYTES = 4
-# Values of cudaError_t after which every further call of the process fails alike, so that it must be started anew
+# Values of cudaError_t after which every further call of the process fails too, so that it must be restarted
 # (CUDA runtime API, "Data types used by CUDA Runtime"): 226 contained, 700 illegal address, 702 launch timeout,
 # 709 context gone, 710 assert, 714 stack, 715 instruction, 716 misaligned, 717 address space, 718 program counter,
 # 719 launch failure, 721 tensor memory, 810 MPS, 911 external device. 214 and 220, uncorrectable ECC and NVLink, end
@@ -21,14 +21,14 @@ STICKY_FAULTS = frozenset({214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717
 
 @dataclass(frozen=True)
 class PinnedArray:
-    """Page-locked host memory: float32 `pixels`, and the address to free it by."""
+    """Page-locked host memory: a float32 array and its address, by which it is freed."""
 
     pixels: Pixels
     address: int
 
 
 class CudaDevice:
-    """One visible device, over the module `cuda.bindings.runtime`; every call raises BackendLost once it is lost.
+    """One visible device, used through `cuda.bindings.runtime`; every call raises BackendLost once it is lost.
 
     Those bindings instead of torch: a machine that serves a plan then needs no torch, which is fifty times their size.
     CUDA's current device is a property of a thread: this object belongs to the thread that opened it.
@@ -40,64 +40,64 @@ class CudaDevice:
 
     @property
     def name(self) -> str:
-        """Such as "NVIDIA H100 80GB HBM3"."""
+        """The product name, such as "NVIDIA H100 80GB HBM3"."""
         raw = self._properties().name
         return raw.decode() if isinstance(raw, bytes) else str(raw)
 
     @property
     def compute_capability(self) -> str:
-        """Such as "9.0"."""
+        """The version of its instruction set, such as "9.0"."""
         properties = self._properties()
         return f"{properties.major}.{properties.minor}"
 
     def new_stream(self) -> int:
-        """A stream that does not wait for the legacy default stream."""
+        """Create a stream that does not wait for the legacy default stream."""
         return int(self._call("cudaStreamCreateWithFlags", self._runtime.cudaStreamNonBlocking))
 
     def destroy_stream(self, stream: int) -> None:
         self._call("cudaStreamDestroy", stream)
 
     def check(self) -> None:
-        """Block until the device has nothing to do; BackendLost where it can do nothing any more."""
+        """Block until the device is idle; BackendLost if it is unusable."""
         self._call("cudaDeviceSynchronize")
 
     def synchronize(self, stream: int) -> None:
-        """Block until everything in the stream has run; BackendError where any of it failed."""
+        """Block until everything in the stream has run; BackendError if any of it failed."""
         self._call("cudaStreamSynchronize", stream)
 
     def new_event(self) -> int:
-        """A mark in a stream that others can wait for; nothing is recorded in it yet."""
+        """Create an event, which streams and threads can wait for once `mark` has placed it."""
         return int(self._call("cudaEventCreateWithFlags", self._runtime.cudaEventDisableTiming))
 
     def destroy_event(self, event: int) -> None:
         self._call("cudaEventDestroy", event)
 
     def mark(self, event: int, stream: int) -> None:
-        """Let the event happen once everything that is in the stream by now has run."""
+        """Place the event behind everything that is in the stream now."""
         self._call("cudaEventRecord", event, stream)
 
     def hold(self, stream: int, event: int) -> None:
-        """Let what enters the stream from now on wait for the event."""
+        """Make all later work of the stream wait for the event."""
         self._call("cudaStreamWaitEvent", stream, event, 0)
 
     def wait(self, event: int) -> None:
-        """Block until the event; BackendError where anything before it failed."""
+        """Block until the event; BackendError if anything before it failed."""
         self._call("cudaEventSynchronize", event)
 
     def has_happened(self, event: int) -> bool:
-        """Whether everything before the event has run, without waiting for it."""
+        """Tell without blocking whether everything before the event has run."""
         (status,) = self._runtime.cudaEventQuery(event)
         return bool(status != self._runtime.cudaError_t.cudaErrorNotReady)
 
     def allocate(self, size: int) -> int:
-        """The address of `size` bytes on the device; DeviceOutOfMemory."""
+        """Allocate `size` bytes on the device and return their address; raises DeviceOutOfMemory."""
         return int(self._call("cudaMalloc", size))
 
     def free(self, address: int) -> None:
         self._call("cudaFree", address)
 
     def allocate_pinned(self, shape: tuple[int, ...]) -> PinnedArray:
-        """A page-locked float32 array; DeviceOutOfMemory."""
+        """Allocate a page-locked float32 array; raises DeviceOutOfMemory."""
         count = int(np.prod(shape))
         address = int(self._call("cudaMallocHost", count * FLOAT_BYTES))
         floats = (ctypes.c_float * count).from_address(address)
@@ -117,7 +117,7 @@ class CudaDevice:
         self._call("cudaMemcpyAsync", target.address, source, target.pixels.nbytes, kind, stream)
 
     def record(self, stream: int, queue_work: Callable[[], None]) -> Any:
-        """Make a graph of what `queue_work` puts into the stream, without running it."""
+        """Record the work that `queue_work` puts into the stream as a graph, without running it."""
         mode = self._runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         self._call("cudaStreamBeginCapture", stream, mode)
         try:
@@ -139,7 +139,7 @@ class CudaDevice:
         return self._call("cudaGetDeviceProperties", self._index)
 
     def _call(self, function: str, *arguments: Any) -> Any:
-        """Call a function of the runtime; its result without the status, which must be success."""
+        """Call a function of the runtime and return its result; raises if its status is not success."""
         status, *results = getattr(self._runtime, function)(*arguments)
         errors = self._runtime.cudaError_t
         if status == errors.cudaSuccess:
@@ -157,13 +157,13 @@ class CudaDevice:
 
 
 def cuda_index(device: str) -> int | None:
-    """The N of `cuda:N`; None for a device that is no GPU."""
+    """Return the N of `cuda:N`; None for a device that is no GPU."""
     kind, _, index = device.partition(":")
     return int(index) if kind == "cuda" else None
 
 
 def pci_bus_id(index: int) -> str | None:
-    """Where a visible device sits, such as "0000:65:00.0": its one name in CUDA and NVML; None without bindings."""
+    """Return a device's PCI address, such as "0000:65:00.0", which CUDA and NVML share; None without the bindings."""
     try:
         from cuda.bindings import runtime
     except ImportError:

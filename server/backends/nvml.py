@@ -1,4 +1,4 @@
-"""NVML: what the driver tells of the GPUs that the server runs on, where it is there to be asked."""
+"""NVML: readings of the GPUs that the server runs on, where the driver's library is installed."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ FindBusId = Callable[[int], str | None]
 
 
 def gpu_readers(devices: Sequence[str], library: Any = None, find_bus_id: FindBusId = pci_bus_id) -> dict[str, ReadGpu]:
-    """How to read each of the devices that is a GPU of which NVML knows; empty where nothing is to be read.
+    """Return a reader for each device that is a GPU known to NVML; empty where there is none.
 
     `library` is the module `pynvml`, or what stands in for it; None takes the installed one.
     """
@@ -48,7 +48,7 @@ def _installed() -> Any:
 
 
 def _handle(library: Any, index: int, bus_id: str | None) -> Any:
-    """CUDA counts the fastest GPU first and only those it may see; NVML counts all, by their place on the bus."""
+    """Find a GPU by its PCI address: CUDA numbers visible GPUs, fastest first, and NVML all of them in bus order."""
     if bus_id is None:
         return library.nvmlDeviceGetHandleByIndex(index)
     return library.nvmlDeviceGetHandleByPciBusId(bus_id.encode())

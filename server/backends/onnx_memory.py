@@ -1,4 +1,4 @@
-"""The memory of onnxruntime on the CPU: an arena that photos of every size leave as they found it."""
+"""The memory arena of onnxruntime on the CPU, which does not grow with the variety of photo sizes."""
 
 import threading
 from typing import TYPE_CHECKING, Any
@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import onnxruntime
 
-# The arena grows by pieces from here on, each too large for the heap of the C library (server/cli/allocator.py): its
-# own first 2 MiB would lie there, and a heap gives back its end only.
+# The arena grows in pieces of at least this size, each too large for the heap of the C library (see
+# server/cli/allocator.py). Its default first piece of 2 MiB would lie in that heap, which can only release its end.
 GROWTH_BYTES = 8 * 2**20
-# More at a time, and a run of many tensors leaves more of its last piece unused; less, and large ones fill none.
+# Larger pieces leave more of the last one unused; smaller ones do not hold large tensors.
 MOST_GROWTH_BYTES = 256 * 2**20
 POWERS_OF_TWO = 0
 
@@ -18,7 +18,7 @@ _registered = False
 
 
 def use_arena(ort: Any, options: "onnxruntime.SessionOptions") -> None:
-    """Let a session on the CPU take its memory from the arena of this process, which the first call makes."""
+    """Make a session on the CPU allocate from the arena of this process, which the first call creates."""
     global _registered
     with _registering:
         if not _registered:
@@ -36,7 +36,7 @@ def use_arena(ort: Any, options: "onnxruntime.SessionOptions") -> None:
 
 
 def releasing_options(ort: Any) -> "onnxruntime.RunOptions":
-    """Options of a run at whose end the arena gives back what nobody holds."""
+    """Return options of a run after which the arena releases unused memory."""
     options = ort.RunOptions()
     options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
     return options

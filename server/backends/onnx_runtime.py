@@ -1,58 +1,71 @@
-"""The ONNX Runtime backend: an exported artifact on the CPU, or on an NVIDIA device."""
+"""The ONNX Runtime backend: runs an exported artifact on the CPU or on an NVIDIA device."""
 
 from collections.abc import Mapping
-from importlib import metadata
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import Field
 
 from models.artifact import MODEL_FILE, ArtifactError, Manifest
-from server.backends.base import BackendInfo, Pixels, PromptWeights, Sizes
+from server.backends import device_names
+from server.backends.base import BackendInfo, ModelInput, ModelSpec, Pixels, Result, Sizes
 from server.backends.cpu_share import threads_for
 from server.backends.cuda_device import cuda_index, open_device
+from server.backends.kind import CPU, CUDA, BackendKind
 from server.backends.onnx_memory import releasing_options, use_arena
+from server.backends.onnx_providers import (
+    PROVIDER_NAMES,
+    Provider,
+    check_available,
+    import_onnxruntime,
+    load_cuda_libraries,
+    provider_options,
+)
 from server.backends.session_check import check_session
+from server.backends.settings import RuntimeSettings
 from server.errors import BackendError, BackendLost, BackendUnavailable, DeviceOutOfMemory
-from server.settings import BackendSettings, Provider
 
 if TYPE_CHECKING:
     import onnxruntime
 
-DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
-PROVIDER_NAMES: dict[Provider, str] = {
-    "tensorrt": "TensorrtExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "cpu": "CPUExecutionProvider",
-}
 ENGINE_FOLDER = "engines"
 LOG_ERRORS_ONLY = 3
-# A run of at most a half of the pixels that the arena has grown for makes it shrink.
+# The arena shrinks after a run of at most half the pixels that it has grown for.
 RELEASE_BELOW = 2
-# onnxruntime has no code or class for it: these are the words of its arenas and of CUDA.
+# onnxruntime has no error code or class for this: these are the messages of its arenas and of CUDA.
 OUT_OF_MEMORY_WORDS = ("Failed to allocate memory", "out of memory", "bad_alloc", "bad allocation")
+
+
+class OnnxSettings(RuntimeSettings):
+    """Settings of ONNX Runtime."""
+
+    onnx_providers: tuple[Provider, ...] = Field(
+        default=("cpu",),
+        min_length=1,
+        description="For `onnx`, best first, such as tensorrt,cuda,cpu; the start fails if one does not load.",
+    )
 
 
 class OnnxBackend:
     """Serves the artifact in a folder, after checking the file against its manifest and the session against both.
 
-    Each provider that is asked for must load. onnxruntime by itself goes on with the CPU, a hundred times slower, and
-    says so in its log only.
+    Each requested provider must load. onnxruntime by itself would fall back to the CPU, a hundred times slower, and
+    report that in its log only.
     """
 
-    def __init__(self, settings: BackendSettings, max_batch: int, device: str | None = None) -> None:
+    def __init__(self, settings: OnnxSettings, max_batch: int, device: str | None = None) -> None:
         self._settings = settings
         self._max_batch = max_batch
-        self._index = cuda_index(device or settings.device_names[0])
+        self._index = cuda_index(device or device_names(settings)[0])
         self._providers: tuple[Provider, ...] = ("cpu",) if self._index is None else settings.onnx_providers
         self._session: onnxruntime.InferenceSession | None = None
         self._releasing: onnxruntime.RunOptions | None = None
         self._ort: Any = None
         self._held_pixels = 0
         self._device_images: dict[tuple[int, ...], Any] = {}
-        self._input = ""
-        self._size_inputs: tuple[str, str] | None = None
-        self._outputs: list[str] = []
+        self._manifest: Manifest | None = None
+        self._model: ModelSpec | None = None
 
     @property
     def _on_device(self) -> bool:
@@ -66,44 +79,29 @@ class OnnxBackend:
             manifest.verify(settings.artifact)
         except ArtifactError as error:
             raise BackendUnavailable(f"the artifact cannot be served: {error}") from error
-        ort = self._ort = _import_onnxruntime()
-        _check_available(ort, self._providers)
-        _load_cuda_libraries(ort, self._providers)
+        ort = self._ort = import_onnxruntime()
+        check_available(ort, self._providers)
+        load_cuda_libraries(ort, self._providers)
         session = _open_session(ort, settings, manifest, self._providers, self._index)
         check_session(session, manifest)
         self._session, self._releasing = session, None if self._on_device else releasing_options(ort)
-        prompt = manifest.prompt_output
-        self._input, self._outputs = manifest.input_name, list(manifest.output_names)
-        self._size_inputs = manifest.size_inputs
-        return BackendInfo(
-            backend="onnx",
-            device="cpu" if self._index is None else f"cuda:{self._index} ({self._providers[0]})",
-            artifact=manifest.name,
-            precision=manifest.precision,
-            model_hash=manifest.sha256,
-            size_multiple=manifest.size_multiple,
-            max_batch=self._max_batch,
-            can_mask=manifest.size_inputs is not None,
-            prompt_shape=None if prompt is None else prompt.shape,
-            degradation_labels=() if prompt is None else prompt.labels,
-        )
+        self._manifest, self._model = manifest, ModelSpec.of(manifest)
+        device = "cpu" if self._index is None else f"cuda:{self._index} ({self._providers[0]})"
+        return BackendInfo(self._model, "onnx", device, self._max_batch)
 
-    def run(self, batch: Pixels, weights: PromptWeights | None = None) -> Pixels:
-        """Restore (N, 3, H, W); DeviceOutOfMemory, BackendLost, or BackendError caused by onnxruntime's exception."""
-        return self.run_masked(batch, np.full((len(batch), 2), batch.shape[2:], np.int64), weights)
-
-    def run_masked(self, batch: Pixels, sizes: Sizes, weights: PromptWeights | None = None) -> Pixels:
-        """As `run`, of a padded shape (N, 3, H, W) with images of `sizes`; of the artifact's `size_inputs` if it has
-        any."""
-        if self._session is None:
+    def run(self, batch: ModelInput) -> Result:
+        """Restore a batch; DeviceOutOfMemory, BackendLost, or BackendError caused by onnxruntime's exception."""
+        if self._session is None or self._manifest is None or self._model is None:
             raise BackendError("the ONNX Runtime backend is not started")
-        # A contiguous row each: onnxruntime reads no strides.
-        sides = dict(zip(self._size_inputs or (), np.ascontiguousarray(sizes.T), strict=False))
+        self._model.check(batch)
+        # Contiguous rows, since onnxruntime reads no strides.
+        sides = dict(zip(self._manifest.size_inputs or (), np.ascontiguousarray(batch.each_size.T), strict=False))
         try:
             if self._on_device:
-                return self._run_bound(self._session, batch, "cuda", weights, sides)
-            wanted = self._outputs[:1] if weights is None else self._outputs
-            output, *further = self._session.run(wanted, {self._input: batch, **sides}, self._options_for(batch))
+                return self._run_bound(self._session, batch.pixels, "cuda", sides)
+            inputs = {self._manifest.input_name: batch.pixels, **sides}
+            options = self._options_for(batch.pixels)
+            return Result(*self._session.run(self._manifest.output_names, inputs, options))
         except Exception as error:
             self._device_images.clear()
             if any(words in str(error) for words in OUT_OF_MEMORY_WORDS):
@@ -111,9 +109,6 @@ class OnnxBackend:
             if self._on_device:
                 _check_device(self._index)
             raise BackendError(f"onnxruntime failed on a batch of shape {batch.shape}") from error
-        if weights is not None:
-            np.copyto(weights, further[0])
-        return output  # type: ignore[no-any-return]
 
     def stop(self) -> None:
         """Release the session and its memory."""
@@ -126,13 +121,15 @@ class OnnxBackend:
         session: Any,
         batch: Pixels,
         device: str,
-        weights: PromptWeights | None = None,
         sides: Mapping[str, Sizes] = MappingProxyType({}),
-    ) -> Pixels:
-        """Run with the input on the device and the outputs straight into the answer, without copies in between.
+    ) -> Result:
+        """Run with the input on the device and the outputs written straight into the result.
 
-        The last shape's input stays allocated: buckets make batches of one shape come one after another.
+        The input of the last shape stays allocated, since buckets make batches of one shape follow one another.
         """
+        manifest, model = self._manifest, self._model
+        if manifest is None or model is None:
+            raise BackendError("the ONNX Runtime backend is not started")
         image = self._device_images.get(batch.shape)
         if image is None:
             self._device_images.clear()
@@ -141,22 +138,23 @@ class OnnxBackend:
         else:
             image.update_inplace(np.ascontiguousarray(batch))
         output = np.empty(batch.shape, np.float32)
+        aux = None if model.aux is None else model.aux.empty(len(batch))
         binding = session.io_binding()
-        binding.bind_ortvalue_input(self._input, image)
+        binding.bind_ortvalue_input(manifest.input_name, image)
         for name, values in sides.items():
             binding.bind_cpu_input(name, values)
-        for name, answer in zip(self._outputs, (output, weights), strict=False):  # a model may have the first alone
+        for name, answer in zip(manifest.output_names, (output, aux), strict=False):  # a model may have no `aux`
             if answer is not None:
                 binding.bind_output(name, "cpu", 0, np.float32, answer.shape, answer.ctypes.data)
         session.run_with_iobinding(binding)
         binding.synchronize_outputs()
-        return output
+        return Result(output, aux)
 
     def _options_for(self, batch: Pixels) -> "onnxruntime.RunOptions | None":
-        """Let memory follow the load: give the arena back once runs have become much smaller than what it holds.
+        """Choose options that release the arena once runs are much smaller than what it holds, so memory follows load.
 
-        Giving it back after every run would cost each one about 15 % in page faults. What the very first run took
-        is never given back, so the warm-up should be small.
+        Releasing it after every run would cost each run about 15 % in page faults. The memory of the very first run
+        is never released, so the warm-up should be small.
         """
         pixels = batch.size // 3
         if pixels * RELEASE_BELOW > self._held_pixels:
@@ -166,57 +164,17 @@ class OnnxBackend:
         return self._releasing
 
 
-def _import_onnxruntime() -> Any:
-    installed = [name for name in DISTRIBUTIONS if _is_installed(name)]
-    if len(installed) > 1:
-        raise BackendUnavailable(
-            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's files: "
-            "uninstall both, then install this package with exactly one of the extras `cpu` and `gpu`"
-        )
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise BackendUnavailable(
-            "onnxruntime is not installed or does not load here "
-            f"({error}): install this package with the extra `cpu`, or `gpu` for an NVIDIA device"
-        ) from error
-    return onnxruntime
-
-
-def _is_installed(distribution: str) -> bool:
-    try:
-        metadata.distribution(distribution)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
-
-
-def _check_available(ort: Any, providers: tuple[Provider, ...]) -> None:
-    available = ort.get_available_providers()
-    for provider in providers:
-        if PROVIDER_NAMES[provider] not in available:
-            raise BackendUnavailable(
-                f"this onnxruntime {ort.__version__} has no provider {provider}: install this package with the extra "
-                "`gpu` instead of `cpu`, or leave it out of the providers"
-            )
-
-
-def _load_cuda_libraries(ort: Any, providers: tuple[Provider, ...]) -> None:
-    """Load those of NVIDIA's wheels, where they are: the providers have no path of their own to them."""
-    if providers != ("cpu",) and hasattr(ort, "preload_dlls"):  # since 1.21
-        ort.preload_dlls()
-
-
 def _open_session(
-    ort: Any, settings: BackendSettings, manifest: Manifest, providers: tuple[Provider, ...], index: int | None
+    ort: Any, settings: OnnxSettings, manifest: Manifest, providers: tuple[Provider, ...], index: int | None
 ) -> Any:
     model = settings.artifact / MODEL_FILE
     version = ort.__version__
+    engines = settings.cache_folder or settings.artifact / ENGINE_FOLDER
     options = [
-        (PROVIDER_NAMES[provider], _provider_options(provider, settings, manifest, version, index or 0))
+        (PROVIDER_NAMES[provider], provider_options(provider, engines, manifest.sha256, version, index or 0))
         for provider in providers
     ]
-    workers = sum(cuda_index(device) is None for device in settings.device_names)
+    workers = sum(cuda_index(device) is None for device in device_names(settings))
     try:
         session = ort.InferenceSession(
             model,
@@ -237,64 +195,50 @@ def _open_session(
     return session
 
 
-def _provider_options(
-    provider: Provider, settings: BackendSettings, manifest: Manifest, version: str, index: int
-) -> dict[str, str]:
-    if provider == "cuda":
-        return {
-            "device_id": str(index),
-            "use_tf32": "0",  # FP32 means FP32 here; what may be rounded is in the artifact
-            "cudnn_conv_algo_search": "HEURISTIC",  # the exhaustive default searches anew for each size of a photo
-            "arena_extend_strategy": "kSameAsRequested",  # powers of two would waste up to half of the device
-        }
-    if provider == "tensorrt":
-        folder = settings.cache_folder or settings.artifact / ENGINE_FOLDER
-        folder = folder / engine_key(open_device(index).name, version, manifest.sha256)
-        if index:  # two sessions would write the same files
-            folder = folder / f"cuda-{index}"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise BackendUnavailable(
-                f"engines cannot be kept in {folder} ({error.strerror}): set a cache folder that can be written"
-            ) from error
-        # No FP16 flag: this library would then be free to round the sums that must stay in FP32, and does not say so.
-        return {
-            "device_id": str(index),
-            "trt_engine_cache_enable": "1",
-            "trt_engine_cache_path": str(folder),
-            "trt_timing_cache_enable": "1",
-            "trt_timing_cache_path": str(folder),
-        }
-    return {}
-
-
-def engine_key(device: str, version: str, onnx_sha256: str) -> str:
-    """The name of the folder for engines of one device, one onnxruntime and one ONNX file; safe as a file name."""
-    plain = "".join(character if character.isalnum() else "-" for character in device.lower())
-    return f"{plain}-ort{version}-{onnx_sha256[:16]}"
-
-
 def _check_device(index: int | None) -> None:
-    """Raise BackendLost where CUDA itself says that the device is: onnxruntime's exceptions carry no code."""
+    """Ask CUDA whether the device is lost, and raise BackendLost if so: onnxruntime's exceptions carry no code."""
     try:
         open_device(index or 0).check()
     except BackendLost:
         raise
-    except BackendError:  # no more is known than that the run failed
+    except BackendError:  # only the run failed, as far as is known
         return
 
 
 def session_options(ort: Any, threads: int, *, on_cpu: bool) -> "onnxruntime.SessionOptions":
-    """How a session runs here, of the module `ort`."""
+    """Return the options of a session; `ort` is the module onnxruntime."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1  # operators run one after the other
     options.log_severity_level = LOG_ERRORS_ONLY
-    # A plan of memory is kept for each input shape, so with photos of every size it only grows; a run is no faster.
+    # Memory patterns are kept for each input shape, so they only grow with photos of every size, and save no time.
     options.enable_mem_pattern = False
-    # Threads that spin between operators take a third of the time of whatever else is on their cores.
+    # Threads that spin between operators take a third of the time of other work on their cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if on_cpu:
         use_arena(ort, options)
     return options
+
+
+def default_device(settings: OnnxSettings) -> str:
+    """Return the CPU, or the first GPU if the best provider needs one."""
+    return "cpu" if settings.onnx_providers[0] == "cpu" else "cuda:0"
+
+
+def device_fault(settings: OnnxSettings, device: str) -> str | None:
+    """Refuse a GPU without a provider for it."""
+    if device.startswith("cuda") and settings.onnx_providers[0] == "cpu":
+        return "onnx runs on it with a provider for it, such as PROMPTIR_ONNX_PROVIDERS=cuda,cpu"
+    return None
+
+
+KIND = BackendKind(
+    name="onnx",
+    new=OnnxBackend,
+    devices=f"{CPU}|{CUDA}",
+    devices_in_words="cpu, cpu:N or cuda:N",
+    default_device=default_device,
+    settings_type=OnnxSettings,
+    device_fault=device_fault,
+    platform="onnxruntime_onnx",
+)

@@ -1,4 +1,4 @@
-"""Plan parts: how a batch is cut so that each part has a profile of the plan."""
+"""Splits a batch into parts that each fit a shape profile of a TensorRT plan."""
 
 from collections.abc import Sequence
 
@@ -10,9 +10,9 @@ CHANNELS = 3
 
 
 def counts(profiles: Sequence[ShapeProfile], count: int, height: int, width: int) -> list[int]:
-    """Images of each run, `count` in all, as few runs as the profiles allow.
+    """Return the images of each run, `count` in total, in as few runs as the profiles allow.
 
-    Raises ShapeOutsideProfiles where some count of such images cannot be reached.
+    Raises ShapeOutsideProfiles if no sequence of runs adds up to that count.
     """
     ranges = [
         (profile.min[0], profile.max[0])
@@ -35,14 +35,14 @@ def counts(profiles: Sequence[ShapeProfile], count: int, height: int, width: int
 
 
 def allowed_sizes(profiles: Sequence[ShapeProfile]) -> list[dict[str, int]]:
-    """The ranges of width and height that the profiles take, each once, in pixels."""
+    """Return the distinct ranges of width and height that the profiles accept, in pixels."""
     ranges = {(profile.min[2], profile.min[1], profile.max[2], profile.max[1]) for profile in profiles}
     names = ("min_width", "min_height", "max_width", "max_height")
     return [dict(zip(names, limits, strict=True)) for limits in sorted(ranges)]
 
 
 def check_size(profiles: Sequence[ShapeProfile], height: int, width: int) -> None:
-    """Raises UnsupportedSize where no profile takes such an image, however many of them."""
+    """Raise UnsupportedSize if no profile accepts an image of this size."""
     sizes = allowed_sizes(profiles)
     for size in sizes:
         if size["min_width"] <= width <= size["max_width"] and size["min_height"] <= height <= size["max_height"]:
@@ -56,7 +56,7 @@ def check_size(profiles: Sequence[ShapeProfile], height: int, width: int) -> Non
 
 
 def tensor_bytes(shape: tuple[int, ...]) -> int:
-    """Bytes of a float32 tensor (N, 3, H, W)."""
+    """Return the bytes of a float32 tensor (N, 3, H, W)."""
     size = FLOAT_BYTES
     for axis in shape:
         size *= axis

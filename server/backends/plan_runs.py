@@ -1,4 +1,4 @@
-"""The PlanRuns: batches run on the execution contexts of a plan, copied in and out beside the runs of others."""
+"""PlanRuns: runs batches on the execution contexts of a plan; copies of one batch overlap the run of another."""
 
 import logging
 import time
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from models.plan_manifest import PlanManifest, ShapeOutsideProfiles
-from server.backends.base import Pixels, PromptWeights, Sizes
+from server.backends.base import Aux, ModelInput, ModelSpec, Pixels, Result, Sizes
 from server.backends.cuda_device import CudaDevice
 from server.backends.plan_parts import check_size, counts
 from server.backends.plan_slots import PlanSlots, Slot
@@ -18,19 +18,19 @@ from server.errors import BackendError
 
 log = logging.getLogger(__name__)
 
-# The library settles its own state for a shape in the first runs, which a recording must not hold.
+# The library initialises its state for a shape in the first runs, which must not be part of a recording.
 RUNS_BEFORE_RECORDING = 2
-# How often an event is asked for; CUDA has no wait with a bound.
+# Seconds between two queries of an event; CUDA has no wait with a bound.
 QUERY_S = 0.0003
 
 
 class PlanRuns:
-    """Runs any batch that the plan's profiles take, cut into parts where none takes it whole; from one thread.
+    """Runs any batch that the plan's profiles accept, split into parts where none fits the whole; from one thread.
 
-    `contexts` are the library's execution contexts, one a profile in the manifest's order. Runs are serial in one
-    stream, since they share scratch memory; copies in and copies out have a stream each, and events tie a batch's
-    three steps together. With `records`, the run of a slot that comes again is replayed as one CUDA graph, which
-    holds no copy, so that the copies of one batch are free to overlap the graph of the other.
+    `contexts` are the library's execution contexts, one for each profile in the manifest's order. Runs are serial in
+    one stream, since they share scratch memory; copies in and copies out have their own streams, and events order the
+    three steps of a batch. With `records`, repeated runs of a slot are replayed as one CUDA graph, which contains no
+    copies, so that the copies of one batch can overlap the graph of another.
     """
 
     def __init__(
@@ -40,40 +40,37 @@ class PlanRuns:
         self._contexts = contexts
         self._device = device
         self._records = records and max_bytes > 0
-        prompt = manifest.prompt_output
-        prompt_shape = None if prompt is None else prompt.shape
-        self._slots = PlanSlots(device, max_bytes, prompt_shape, takes_sizes=manifest.size_inputs is not None)
+        self.model = ModelSpec.of(manifest)
+        self._slots = PlanSlots(device, max_bytes, self.model.aux, takes_sizes=self.model.mixed_sizes)
         self._in, self._stream, self._out = (device.new_stream() for _ in range(3))
         self._told: dict[int, tuple[int, ...]] = {}
 
-    def run(self, batch: Pixels, weights: PromptWeights | None = None) -> Pixels:
-        """Restore (N, 3, H, W) into a fresh array; UnsupportedSize names the sizes that the plan takes."""
-        return self.begin(batch, weights).result()
+    def run(self, batch: ModelInput) -> Result:
+        """Restore a batch into fresh arrays; UnsupportedSize names the sizes that the plan takes."""
+        return self.begin(batch).result()
 
-    def begin(self, batch: Pixels, weights: PromptWeights | None = None, sizes: Sizes | None = None) -> "_PlanRun":
-        """Put the first part of a batch behind what the device does; the others follow when the result is asked for.
-
-        `sizes` are those of a masked run; without them each image takes the whole padded_shape.
-        """
-        if sizes is None:
-            sizes = np.full((len(batch), 2), batch.shape[2:], np.int64)
-        check_size(self._manifest.profiles, *batch.shape[2:])
+    def begin(self, batch: ModelInput) -> "_PlanRun":
+        """Queue the first part of a batch behind the device's current work; `result` queues the other parts."""
+        self.model.check(batch)
+        count, _, height, width = batch.shape
+        check_size(self._manifest.profiles, height, width)
         try:
-            parts = counts(self._manifest.profiles, len(batch), *batch.shape[2:])
+            parts = counts(self._manifest.profiles, count, height, width)
         except ShapeOutsideProfiles as error:
             raise BackendError(str(error)) from error
-        first = self.put(batch[: parts[0]], sizes[: parts[0]], within_budget=self._slots.any_lent)
-        return _PlanRun(self, batch, sizes, weights, parts, first)
+        sizes = batch.each_size
+        first = self.put(batch.pixels[: parts[0]], sizes[: parts[0]], within_budget=self._slots.any_lent)
+        return _PlanRun(self, batch.pixels, sizes, parts, first)
 
     def close(self) -> None:
-        """Give everything back, what was begun and not ended as well."""
+        """Release everything, including runs that have not ended."""
         self._drain()
         self._slots.close()
         for stream in (self._in, self._stream, self._out):
             self._device.destroy_stream(stream)
 
     def put(self, batch: Pixels, sizes: Sizes, *, within_budget: bool = False) -> Slot:
-        """Queue a batch that a profile takes whole."""
+        """Queue a batch that fits a profile as a whole."""
         slot = self._slots.lend(batch.shape, within_budget=within_budget)
         device = self._device
         try:
@@ -99,18 +96,18 @@ class PlanRuns:
         return slot
 
     def wait(self, slot: Slot, seconds: float) -> None:
-        """Return when a batch that was queued has run, well or not, or after `seconds`."""
+        """Return when a queued batch has run or failed, or after `seconds`."""
         give_up = time.monotonic() + seconds
         while (left_s := give_up - time.monotonic()) > 0 and not self._device.has_happened(slot.copied_out):
             time.sleep(min(QUERY_S, left_s))
 
-    def fetch(self, slot: Slot, output: Pixels, weights: PromptWeights | None) -> None:
-        """Wait for a batch that was queued, and copy its answer into `output` and `weights`."""
+    def fetch(self, slot: Slot, output: Pixels, aux: Aux | None) -> None:
+        """Wait for a queued batch, and copy its outputs into `output` and `aux`."""
         try:
             self._device.wait(slot.copied_out)
             np.copyto(output, slot.restored)
-            if weights is not None:
-                np.copyto(weights, slot.weights)
+            if aux is not None:
+                np.copyto(aux, slot.aux)
             slot.runs += 1
             if self._records and slot.kept and slot.runs == RUNS_BEFORE_RECORDING:
                 self._record(slot)
@@ -118,12 +115,12 @@ class PlanRuns:
             self._slots.give_back(slot)
 
     def _queue(self, slot: Slot) -> None:
-        """Put the run into its stream."""
+        """Queue the run in its stream."""
         manifest, prompt = self._manifest, self._manifest.prompt_output
         count, _, height, width = slot.shape
         index = manifest.profile_for((count, height, width))
         context = self._contexts[index]
-        # Addresses may change while the context's last run goes on; nothing says that of its shapes.
+        # Addresses may change during the context's last run; for shapes this is not documented.
         if self._told.get(index, slot.shape) != slot.shape:
             self._device.synchronize(self._stream)
         self._told[index] = slot.shape
@@ -131,7 +128,7 @@ class PlanRuns:
             context.set_input_shape(manifest.input_name, slot.shape)
             and context.set_tensor_address(manifest.input_name, slot.device_image)
             and context.set_tensor_address(manifest.output_name, slot.device_answer)
-            and (prompt is None or context.set_tensor_address(prompt.name, slot.device_weights))
+            and (prompt is None or context.set_tensor_address(prompt.name, slot.device_aux))
             and all(
                 context.set_input_shape(name, (count,)) and context.set_tensor_address(name, address)
                 for name, address in zip(manifest.size_inputs or (), slot.device_size_inputs, strict=False)
@@ -148,23 +145,22 @@ class PlanRuns:
             self._device.synchronize(self._stream)  # which must not happen during the recording
             self._told.clear()
             slot.graph = self._device.record(self._stream, lambda: self._queue(slot))
-        except BackendError as error:  # it runs without; `runs` moves on, so this was the only try
+        except BackendError as error:  # it runs without a graph; `runs` increases, so this is not tried again
             log.warning("a shape cannot be recorded as a CUDA graph", extra={"shape": slot.shape, "reason": str(error)})
 
     def _drain(self) -> None:
         for stream in (self._in, self._stream, self._out):
-            with suppress(BackendError):  # whose run failed is told by its own event
+            with suppress(BackendError):  # the event of a failed run reports its error
                 self._device.synchronize(stream)
 
 
 @dataclass(eq=False, slots=True)
 class _PlanRun:
-    """A batch whose first part was queued."""
+    """A batch whose first part is queued."""
 
     runs: PlanRuns
     batch: Pixels
     sizes: Sizes
-    weights: PromptWeights | None
     parts: list[int]
     first: Slot
 
@@ -172,14 +168,15 @@ class _PlanRun:
         """Return when the first part has run, or after `seconds`."""
         self.runs.wait(self.first, seconds)
 
-    def result(self) -> Pixels:
-        """Wait for the first part, then run the others one by one: at most one slot a batch is in use."""
-        output, weights = np.empty(self.batch.shape, np.float32), self.weights
+    def result(self) -> Result:
+        """Wait for the first part, then run the others one by one: a batch uses at most one slot at a time."""
+        output, model = np.empty(self.batch.shape, np.float32), self.runs.model
+        aux = None if model.aux is None else model.aux.empty(len(output))
         slot, start = self.first, 0
         for count in self.parts:
             part = slice(start, start + count)
             if start:
                 slot = self.runs.put(self.batch[part], self.sizes[part])
-            self.runs.fetch(slot, output[part], None if weights is None else weights[part])
+            self.runs.fetch(slot, output[part], None if aux is None else aux[part])
             start += count
-        return output
+        return Result(output, aux)

@@ -1,4 +1,4 @@
-"""The PlanSlots: staging memory for the batches of a plan, kept for shapes seen before."""
+"""PlanSlots: staging memory for the batches of a plan, kept for shapes seen before."""
 
 import math
 from collections.abc import Sequence
@@ -7,30 +7,30 @@ from typing import Any
 
 import numpy as np
 
-from server.backends.base import Pixels, PromptWeights, Sizes
+from server.backends.base import Aux, AuxOutput, Pixels, Sizes
 from server.backends.cuda_device import FLOAT_BYTES, CudaDevice, PinnedArray
 from server.backends.plan_parts import tensor_bytes
 from server.backends.shape_cache import ShapeCache
 from server.errors import DeviceOutOfMemory
 
 SLOTS_A_SHAPE = 2
-# Each slot also holds page-locked memory of the host, and its graph some thousand kernel nodes.
+# Each slot also holds page-locked host memory, and its graph some thousand kernel nodes.
 MOST_SLOTS = 64
 INTEGER_BYTES = 8
 ALIGNED_BYTES = 256
-"""TensorRT takes no tensor at another address."""
+"""TensorRT requires this alignment of tensors."""
 
 
 @dataclass(eq=False)
 class Slot:
-    """What one batch of a shape needs on both sides, and the graph of its run once that was recorded.
+    """The buffers of one batch on host and device, and the graph of its run once recorded.
 
-    The answer is the restored images and behind them, in one block so that one copy brings both, the prompt weights
-    (N, *prompt_shape) if the plan has them.
+    The answer is one block, so that one copy brings it all: the restored images, then the auxiliary output
+    (N, *aux_shape) if the plan has one.
     """
 
     shape: tuple[int, ...]
-    prompt_shape: tuple[int, int]
+    aux_shape: tuple[int, int]
     image: PinnedArray
     answer: PinnedArray
     device_image: int
@@ -43,40 +43,40 @@ class Slot:
     busy: bool = False
     kept: bool = False
     sides: PinnedArray | None = None
-    """Of a masked plan: the images' heights and behind them, at the next aligned address, their widths."""
+    """Of a plan for mixed sizes: the images' heights and behind them, at the next aligned address, their widths."""
     device_sides: int = 0
 
     @property
     def restored(self) -> Pixels:
-        """The answer's images, in page-locked memory."""
+        """The restored images, in page-locked memory."""
         return self.answer.pixels[: math.prod(self.shape)].reshape(self.shape)
 
     @property
-    def weights(self) -> PromptWeights:
-        """The answer's prompt weights, there too."""
-        return self.answer.pixels[math.prod(self.shape) :].reshape(self.shape[0], *self.prompt_shape)
+    def aux(self) -> Aux:
+        """The auxiliary output, in the same memory."""
+        return self.answer.pixels[math.prod(self.shape) :].reshape(self.shape[0], *self.aux_shape)
 
     def set_sizes(self, sizes: Sizes) -> None:
-        """Write each image's (height, width), to be copied in."""
+        """Write the (height, width) of each image into the buffer that is copied in."""
         if self.sides is not None:
             rows = self.sides.pixels.reshape(2, -1).view(np.int64)
             rows[:, : len(sizes)] = sizes.T
 
     @property
     def device_size_inputs(self) -> tuple[int, int]:
-        """Where the run reads heights and widths."""
+        """The device addresses of the heights and of the widths."""
         return self.device_sides, self.device_sides + _side_bytes(self.shape)
 
     @property
-    def device_weights(self) -> int:
-        """Where the run writes them: images of whole steps of 8 take multiples of 256 bytes, so it is aligned."""
+    def device_aux(self) -> int:
+        """The device address of the auxiliary output; aligned, since every image takes a multiple of 256 bytes."""
         return self.device_answer + tensor_bytes(self.shape)
 
 
 class PlanSlots:
-    """Lends slots; each shape has two, so that one is filled and emptied while the other one runs.
+    """Lends slots; each shape has two, so that one is filled and emptied while the other runs.
 
-    What is kept is within `max_bytes` on the device. A slot that has to go while it is lent goes when it is back:
+    Kept slots take at most `max_bytes` on the device. A slot that is evicted while lent is freed on its return, because
     freeing waits for everything on the device.
     """
 
@@ -84,13 +84,13 @@ class PlanSlots:
         self,
         device: CudaDevice,
         max_bytes: int,
-        prompt_shape: tuple[int, int] | None = None,
+        aux: AuxOutput | None = None,
         *,
         takes_sizes: bool = False,
     ) -> None:
         self._device = device
         self._takes_sizes = takes_sizes
-        self._prompt_shape = prompt_shape or (0, 0)
+        self._aux_shape = (0, 0) if aux is None else aux.shape
         self._kept: ShapeCache[Slot] = ShapeCache(max_bytes, MOST_SLOTS, runs_before=0)
         self._max_bytes = max_bytes
         self._lent: list[Slot] = []
@@ -100,9 +100,9 @@ class PlanSlots:
         return bool(self._lent)
 
     def lend(self, shape: tuple[int, ...], *, within_budget: bool) -> Slot:
-        """A slot that nothing uses; DeviceOutOfMemory once nothing is kept any more that could make way.
+        """Return an unused slot; DeviceOutOfMemory if it does not fit even after all kept slots are freed.
 
-        With `within_budget` also where the slot could not be kept beside those that are lent.
+        With `within_budget`, DeviceOutOfMemory also if it exceeds `max_bytes` together with the lent slots.
         """
         keys = [(*shape, number) for number in range(SLOTS_A_SHAPE)]
         free = [slot for slot in map(self._kept.get, keys) if slot is not None and not slot.busy]
@@ -118,14 +118,14 @@ class PlanSlots:
         return slot
 
     def give_back(self, slot: Slot) -> None:
-        """Take a slot back that nothing on the device uses any more."""
+        """Take back a slot that the device no longer uses."""
         slot.busy = False
         self._lent.remove(slot)
         if not slot.kept:
             self._free(slot)
 
     def close(self) -> None:
-        """Free everything, lent or not; the device must have nothing left to do."""
+        """Free all slots, lent or not; the device must be idle."""
         self._let_go(self._kept.clear())
         for slot in list(self._lent):
             self.give_back(slot)
@@ -149,22 +149,22 @@ class PlanSlots:
             if not slot.busy:
                 self._free(slot)
 
-    def _weights(self, shape: tuple[int, ...]) -> int:
-        """Prompt weights of a batch, in numbers."""
-        return shape[0] * math.prod(self._prompt_shape)
+    def _aux_numbers(self, shape: tuple[int, ...]) -> int:
+        """Return the number of values in the auxiliary output of a batch."""
+        return shape[0] * math.prod(self._aux_shape)
 
     def _bytes(self, shape: tuple[int, ...]) -> int:
-        """Of a slot on the device, and as much on the host."""
+        """Return the bytes of a slot on the device; it takes as many on the host."""
         sides = 2 * _side_bytes(shape) if self._takes_sizes else 0
-        return 2 * tensor_bytes(shape) + self._weights(shape) * FLOAT_BYTES + sides
+        return 2 * tensor_bytes(shape) + self._aux_numbers(shape) * FLOAT_BYTES + sides
 
     def _allocate(self, shape: tuple[int, ...]) -> Slot | None:
-        """All buffers, or none of them."""
+        """Allocate all buffers of a slot; None, with nothing allocated, if one does not fit."""
         device = self._device
         arrays: list[PinnedArray] = []
         addresses: list[int] = []
         try:
-            layouts: list[tuple[int, ...]] = [shape, (math.prod(shape) + self._weights(shape),)]
+            layouts: list[tuple[int, ...]] = [shape, (math.prod(shape) + self._aux_numbers(shape),)]
             if self._takes_sizes:
                 layouts.append((2 * _side_bytes(shape) // FLOAT_BYTES,))
             for layout in layouts:
@@ -176,7 +176,7 @@ class PlanSlots:
         image, answer, *sides = arrays
         device_image, device_answer, *device_sides = addresses
         copied_in, ran, copied_out = (device.new_event() for _ in range(3))
-        slot = Slot(shape, self._prompt_shape, image, answer, device_image, device_answer, copied_in, ran, copied_out)
+        slot = Slot(shape, self._aux_shape, image, answer, device_image, device_answer, copied_in, ran, copied_out)
         if sides:
             slot.sides, slot.device_sides = sides[0], device_sides[0]
         return slot
@@ -200,5 +200,5 @@ class PlanSlots:
 
 
 def _side_bytes(shape: tuple[int, ...]) -> int:
-    """Of one int64 for each image, up to the next aligned address."""
+    """Return the bytes of one int64 for each image, rounded up to the alignment."""
     return math.ceil(shape[0] * INTEGER_BYTES / ALIGNED_BYTES) * ALIGNED_BYTES

@@ -1,24 +1,27 @@
-"""The PyTorch backend: the network itself, on the CPU or on a CUDA device."""
+"""The PyTorch backend: runs the network itself on the CPU or on a CUDA device."""
 
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
+from pydantic import Field
 
 from models.artifact import ArtifactError, Manifest, sha256_of
-from server.backends.base import BackendInfo, Pending, Pixels, PromptWeights, Sizes
+from server.backends import device_names
+from server.backends.base import AuxOutput, BackendInfo, ModelInput, ModelSpec, Pending, Result
 from server.backends.cpu_share import threads_for
 from server.backends.cuda_device import STICKY_FAULTS, cuda_index
+from server.backends.kind import CPU, CUDA, BackendKind
+from server.backends.settings import RuntimeSettings
 from server.backends.torch_copies import Copies
 from server.backends.torch_recordings import Recordings
 from server.errors import BackendError, BackendLost, BackendUnavailable, DeviceOutOfMemory
-from server.settings import BackendSettings
 
 if TYPE_CHECKING:
     import torch
@@ -29,22 +32,33 @@ log = logging.getLogger(__name__)
 
 WEIGHTS_FILE = "weights.safetensors"
 SIZE_MULTIPLE = 8
-# Between two looks at a run that goes on; CUDA can only wait without a limit.
+# Seconds between two queries of a run; CUDA has no wait with a bound.
 QUERY_S = 0.0002
 CUDA_OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation, where it comes from a library under torch
+
+
+class TorchSettings(RuntimeSettings):
+    """Settings of PyTorch."""
+
+    torch_precision: Literal["fp32", "fp16", "bf16"] = Field(
+        default="fp32", description="For `pytorch`; below fp32, sums over a whole image stay in fp32."
+    )
+    torch_compile: bool = Field(
+        default=False, description="For `pytorch`: runs are faster, and the start takes minutes."
+    )
 
 
 class TorchBackend:
     """Serves the weights of an artifact folder, or a checkpoint, in eager or compiled PyTorch.
 
-    Below FP32 it holds the network twice, so that a run can be repeated in FP32. On CUDA a shape that comes again is
-    recorded as a CUDA graph, and the copies of one batch overlap the run of another.
+    Below FP32 it holds the network twice, so that a run can be repeated in FP32. On CUDA it records repeated shapes as
+    CUDA graphs, and the copies of one batch overlap the run of another.
     """
 
-    def __init__(self, settings: BackendSettings, max_batch: int, device: str | None = None) -> None:
+    def __init__(self, settings: TorchSettings, max_batch: int, device: str | None = None) -> None:
         self._settings = settings
         self._max_batch = max_batch
-        self._index = cuda_index(device or settings.device_names[0])
+        self._index = cuda_index(device or device_names(settings)[0])
         self._torch: Any = None
         self._network: Any = None
         self._fp32_network: Any = None
@@ -60,14 +74,14 @@ class TorchBackend:
             _check_cuda(torch, self._index)
             torch.cuda.set_device(self._index)  # of this thread, which is the one that runs
         name, network = _load(settings.artifact)
-        findings_shape, labels = network.findings_shape, network.degradation_labels
-        workers = sum(cuda_index(name) is None for name in settings.device_names)
+        aux = None if (shape := network.findings_shape) is None else AuxOutput(shape, network.degradation_labels)
+        workers = sum(cuda_index(name) is None for name in device_names(settings))
         if threads := threads_for(settings.threads, workers=workers):
             torch.set_num_threads(threads)
             with suppress(RuntimeError):  # which has begun to use them, in a process that did more than this
                 torch.set_num_interop_threads(1)
         if on_cuda:
-            # FP32 is the reference here: TF32 would round it to ten bits.
+            # FP32 is the reference, and TF32 would round it to ten bits.
             torch.backends.cudnn.allow_tf32 = False
             torch.backends.cuda.matmul.allow_tf32 = False
         mixed = settings.torch_precision != "fp32"
@@ -87,40 +101,28 @@ class TorchBackend:
             self._copies = Copies(torch)
         self._torch = torch
         return BackendInfo(
+            model=ModelSpec(
+                name,
+                settings.torch_precision,
+                SIZE_MULTIPLE,
+                hash=sha256_of(_weights_of(settings.artifact)),
+                mixed_sizes=True,
+                aux=aux,
+            ),
             backend="pytorch",
             device=torch.cuda.get_device_name() if on_cuda else "cpu",
-            artifact=name,
-            precision=settings.torch_precision,
-            model_hash=sha256_of(_weights_of(settings.artifact)),
-            size_multiple=SIZE_MULTIPLE,
             max_batch=self._max_batch,
             can_repeat_in_fp32=mixed,
             can_begin_ahead=on_cuda,
-            can_mask=True,
-            prompt_shape=findings_shape,
-            degradation_labels=labels,
         )
 
-    def run(self, batch: Pixels, weights: PromptWeights | None = None) -> Pixels:
-        """Restore (N, 3, H, W); DeviceOutOfMemory, BackendLost, or BackendError caused by torch's own exception."""
-        return self.begin(batch, weights).result()
+    def run(self, batch: ModelInput) -> Result:
+        """Restore a batch; DeviceOutOfMemory, BackendLost, or BackendError caused by torch's own exception."""
+        return self._begin(batch).result()
 
-    def run_fp32(self, batch: Pixels, weights: PromptWeights | None = None) -> Pixels:
-        """As `run`, in FP32; only where the precision is another."""
-        return self._begin(self._fp32_network, batch, weights).result()
-
-    def run_masked(self, batch: Pixels, sizes: Sizes, weights: PromptWeights | None = None) -> Pixels:
-        """As `run`, of a padded shape (N, 3, H, W) with images of `sizes`; on CUDA a padded shape has a graph of its
-        own."""
-        return self.begin_masked(batch, sizes, weights).result()
-
-    def begin(self, batch: Pixels, weights: PromptWeights | None = None) -> Pending:
-        """As `run`, up to the moment where the device works by itself; on the CPU that is the whole run."""
-        return self._begin(self._running, batch, weights)
-
-    def begin_masked(self, batch: Pixels, sizes: Sizes, weights: PromptWeights | None = None) -> Pending:
-        """As `begin`, of a masked run."""
-        return self._begin(self._running, batch, weights, np.ascontiguousarray(sizes.T))
+    def begin(self, batch: ModelInput) -> Pending:
+        """Run a batch up to the point where the device works by itself; on the CPU that is the whole run."""
+        return self._begin(batch)
 
     def stop(self) -> None:
         """Release the weights, the recordings and the memory that torch keeps."""
@@ -131,28 +133,30 @@ class TorchBackend:
         self._release_memory()
         self._torch = None
 
-    @property
-    def _running(self) -> Any:
+    def _network_for(self, batch: ModelInput) -> Any:
+        """Choose the network for a batch: the FP32 copy if the batch asks for it and there is one."""
+        if batch.precision == "fp32" and self._fp32_network is not None:
+            return self._fp32_network
         return self._network if self._recordings is None else self._recordings.run
 
-    def _begin(
-        self, network: Any, batch: Pixels, weights: PromptWeights | None, sides: Iterable[Sizes] = ()
-    ) -> "_TorchRun":
+    def _begin(self, batch: ModelInput) -> "_TorchRun":
+        network = self._network_for(batch)
         if self._torch is None or network is None:
             raise BackendError("the PyTorch backend is not started")
+        sides = () if batch.sizes is None else np.ascontiguousarray(batch.sizes.T)
 
         def begin() -> _TorchRun:
             with self._torch.inference_mode():
-                arrays = (np.require(batch, requirements="W"), *sides)
+                arrays = (np.require(batch.pixels, requirements="W"), *sides)
                 inputs = [self._torch.from_numpy(array) for array in arrays]
                 if self._copies is None:
-                    return _TorchRun(self, batch.shape, weights, [part.contiguous() for part in network(*inputs)])
-                return _TorchRun(self, batch.shape, weights, *self._copies.around(network, inputs))
+                    return _TorchRun(self, batch.shape, [part.contiguous() for part in network(*inputs)])
+                return _TorchRun(self, batch.shape, *self._copies.around(network, inputs))
 
         return self._guarded(begin, batch.shape)
 
     def _guarded(self, step: Callable[[], Answer], shape: tuple[int, ...]) -> Answer:
-        """What a step of a run gives; its failure as an error of the server."""
+        """Do one step of a run, and raise its exceptions as errors of the server."""
         torch = self._torch
         try:
             return step()
@@ -160,7 +164,7 @@ class TorchBackend:
             if not isinstance(error, torch.OutOfMemoryError) and _code(error) != CUDA_OUT_OF_MEMORY:
                 self._raise_if_lost(error)
                 raise BackendError(f"torch failed on a batch of shape {shape}") from error
-        # Only here is the traceback gone, and with it the last hold on the failed run's tensors.
+        # Only here is the traceback gone, which held the tensors of the failed run.
         if self._recordings is not None:
             torch.cuda.synchronize()  # another run may still replay what is dropped
             self._recordings.clear()
@@ -168,7 +172,7 @@ class TorchBackend:
         raise DeviceOutOfMemory(f"a batch of shape {shape} does not fit the device's memory")
 
     def _raise_if_lost(self, error: Exception) -> None:
-        """Raise BackendLost where the device can do nothing any more; libraries under torch do not say so."""
+        """Raise BackendLost if the device is unusable, which libraries under torch do not report."""
         sticky = error
         if _code(error) not in STICKY_FAULTS and self._copies is not None:
             try:
@@ -185,16 +189,15 @@ class TorchBackend:
 
 @dataclass(eq=False, slots=True)
 class _TorchRun:
-    """A batch that was given to the network: where image and weights will be, and what tells that they are there."""
+    """A batch that the network has begun: where its outputs will be, and the event after which they are there."""
 
     backend: TorchBackend
     shape: tuple[int, ...]
-    weights: PromptWeights | None
-    answers: "list[torch.Tensor]"
+    outputs: "list[torch.Tensor]"
     arrived: "torch.cuda.Event | None" = None
 
     def wait(self, seconds: float) -> None:
-        """Return when the answer is there, or after `seconds`."""
+        """Return when the outputs are there, or after `seconds`."""
         give_up = time.monotonic() + seconds
         while self.arrived is not None and (left_s := give_up - time.monotonic()) > 0 and not self._has_arrived():
             time.sleep(min(QUERY_S, left_s))
@@ -206,16 +209,14 @@ class _TorchRun:
         except Exception:  # the run failed, which `result` tells
             return True
 
-    def result(self) -> Pixels:
+    def result(self) -> Result:
         if self.arrived is not None:
             self.backend._guarded(self.arrived.synchronize, self.shape)
-        if self.weights is not None:
-            np.copyto(self.weights, self.answers[1].numpy())
-        return self.answers[0].numpy()
+        return Result(*(output.numpy() for output in self.outputs))
 
 
 def _code(error: Exception) -> int | None:
-    """The cudaError_t of an exception of torch, if it has one."""
+    """Return the cudaError_t of an exception of torch, if it has one."""
     return getattr(error, "error_code", None)
 
 
@@ -274,14 +275,25 @@ def _load(artifact: Path) -> tuple[str, Any]:
         raise BackendUnavailable(f"the weights cannot be served: {error}") from error
 
 
-def _mixed(torch: Any, network: Any, settings: BackendSettings) -> Any:
+def _mixed(torch: Any, network: Any, settings: TorchSettings) -> Any:
     from models.precision import to_mixed
 
     return to_mixed(network, {"fp16": torch.float16, "bf16": torch.bfloat16}[settings.torch_precision])
 
 
 def _placed(network: Any, place: str) -> Any:
-    """Place the network on its device; it answers with its findings as well."""
+    """Place the network on its device, wrapped so that it returns its auxiliary output too."""
     from models.restoration import WithFindings, channels_last
 
     return WithFindings(channels_last(network.to(place)))
+
+
+KIND = BackendKind(
+    name="pytorch",
+    new=TorchBackend,
+    devices=f"{CPU}|{CUDA}",
+    devices_in_words="cpu, cpu:N or cuda:N",
+    default_device=lambda settings: "cpu",
+    settings_type=TorchSettings,
+    platform="pytorch_libtorch",
+)

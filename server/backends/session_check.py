@@ -1,4 +1,4 @@
-"""The session check: whether a loaded ONNX model is the one that its manifest describes."""
+"""Checks that a loaded ONNX model matches its manifest."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from server.errors import BackendUnavailable
 
 
 def check_session(session: Any, manifest: Manifest) -> None:
-    """Hold an onnxruntime session's inputs and outputs against the manifest; BackendUnavailable names what differs."""
+    """Compare the inputs and outputs of a session with the manifest; BackendUnavailable names the difference."""
     shapes: dict[str, tuple[object, ...]] = {manifest.output_name: manifest.input_shape}
     if prompt := manifest.prompt_output:
         shapes[prompt.name] = (manifest.input_shape[0], *prompt.shape)
@@ -32,7 +32,7 @@ def check_session(session: Any, manifest: Manifest) -> None:
 
 
 def _shapes_agree(found: list[int | str | None], expected: tuple[object, ...], *, exact: bool) -> bool:
-    """Compare axis by axis: a number must be equal, a name must be free; tracing may lose an output's fixed sizes."""
+    """Compare axis by axis: numbers must be equal, names must be free; tracing may lose an output's fixed sizes."""
     if len(found) != len(expected):
         return False
     for got, wanted in zip(found, expected, strict=True):

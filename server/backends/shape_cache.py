@@ -1,4 +1,4 @@
-"""The ShapeCache: what was prepared for shapes seen before, within a budget of bytes."""
+"""ShapeCache: values prepared for shapes seen before, within a budget of bytes."""
 
 from collections import OrderedDict
 from typing import Generic, TypeVar
@@ -6,14 +6,14 @@ from typing import Generic, TypeVar
 Prepared = TypeVar("Prepared")
 Shape = tuple[int, ...]
 
-# Shapes that are only counted cost next to nothing, but photos come in every size.
+# Counting a shape costs little, but photos come in every size.
 MOST_COUNTED_SHAPES = 4096
 
 
 class ShapeCache(Generic[Prepared]):
-    """Keeps one value a shape, each with its size in bytes; what was used longest ago goes first.
+    """Keeps one value for each shape, with its size in bytes; evicts the least recently used first.
 
-    Preparing costs more than a run, so it is due only for a shape that comes again: on the run after `runs_before`.
+    Preparing costs more than a run, so it is due only for a shape that repeats: on the run after `runs_before`.
     """
 
     def __init__(self, max_bytes: int, max_entries: int, runs_before: int) -> None:
@@ -26,14 +26,14 @@ class ShapeCache(Generic[Prepared]):
 
     @property
     def bytes(self) -> int:
-        """Bytes of everything that is kept."""
+        """The total size of the kept values."""
         return sum(size for _, size in self._entries.values())
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def get(self, shape: Shape) -> Prepared | None:
-        """Return what was prepared for the shape, which counts as its use."""
+        """Return the value of the shape, if there is one, and mark it as used."""
         entry = self._entries.get(shape)
         if entry is None:
             return None
@@ -41,7 +41,7 @@ class ShapeCache(Generic[Prepared]):
         return entry[0]
 
     def is_due(self, shape: Shape) -> bool:
-        """Count a run of a shape that has nothing prepared; whether to prepare it now."""
+        """Count a run of a shape without a value, and tell whether to prepare one now."""
         if not self.max_bytes or shape in self._refused:
             return False
         if len(self._runs) >= MOST_COUNTED_SHAPES:
@@ -50,11 +50,11 @@ class ShapeCache(Generic[Prepared]):
         return self._runs[shape] > self.runs_before
 
     def refuse(self, shape: Shape) -> None:
-        """Prepare nothing for the shape any more."""
+        """Never prepare a value for the shape again."""
         self._refused.add(shape)
 
     def put(self, shape: Shape, prepared: Prepared, size: int) -> list[Prepared]:
-        """Keep a value of `size` bytes; return what had to go for it: the value itself where it can never fit."""
+        """Keep a value of `size` bytes; return the evicted values, or the value itself if it can never fit."""
         if size > self.max_bytes:
             self.refuse(shape)
             return [prepared]
@@ -63,7 +63,7 @@ class ShapeCache(Generic[Prepared]):
         return gone
 
     def make_room(self, size: int) -> list[Prepared]:
-        """Remove and return what was used longest ago, until `size` more bytes fit; nothing if they never would."""
+        """Evict least recently used values until `size` more bytes fit, and return them; none if that cannot help."""
         gone: list[Prepared] = []
         if size > self.max_bytes:
             return gone
@@ -74,7 +74,7 @@ class ShapeCache(Generic[Prepared]):
         return gone
 
     def clear(self) -> list[Prepared]:
-        """Remove and return everything; refused shapes stay refused."""
+        """Remove and return all values; refused shapes stay refused."""
         gone = [prepared for prepared, _ in self._entries.values()]
         self._entries.clear()
         self._runs.clear()

@@ -1,4 +1,4 @@
-"""The simulated backend: an identity that takes a known time."""
+"""The simulated backend: returns its input after a known time."""
 
 import fcntl
 import os
@@ -11,28 +11,45 @@ from pathlib import Path
 from typing import TextIO
 
 import numpy as np
+from pydantic import Field
 
-from server.backends.base import BackendInfo, Pending, Pixels, PromptWeights, Sizes
+from server.backends.base import Aux, AuxOutput, BackendInfo, ModelInput, ModelSpec, Pending, Pixels, Result
+from server.backends.kind import BackendKind
+from server.backends.settings import RuntimeSettings
 from server.errors import BackendError, BackendUnavailable
 
 SIZE_MULTIPLE = 8
-PROMPT_SHAPE = (3, 5)
-LABELS = ("noise", "haze")
-FINDINGS_SHAPE = (PROMPT_SHAPE[0] + 1, PROMPT_SHAPE[1])
+LEVELS, COMPONENTS = 3, 5
+AUX = AuxOutput((LEVELS + 1, COMPONENTS), ("noise", "haze"))
 MOST_BEGUN = 2
 RUN_LOG_HEADER = "start,end,images,pixels\n"
 
 
+class SimulatedSettings(RuntimeSettings):
+    """Settings of the simulated device."""
+
+    simulated_base_ms: float = Field(default=2.0, ge=0, description="Fixed milliseconds of a simulated run.")
+    simulated_ms_per_megapixel: float = Field(
+        default=20.0, ge=0, description="Milliseconds of a simulated run for each megapixel of its batch."
+    )
+    simulated_mixed_sizes: bool = Field(
+        default=False, description="Whether a simulated batch may hold images of several sizes."
+    )
+    simulated_run_log: Path | None = Field(
+        default=None, description="A CSV file to which the simulated device appends a line for each run."
+    )
+
+
 class SimulatedBackend:
-    """Behaves like a device: one run at a time, a duration by the pixels of the batch, a largest batch.
+    """Behaves like a device: one run at a time, a duration that depends on the pixels of the batch, a largest batch.
 
-    A run takes base_ms + ms_per_megapixel * N * H * W / 1e6 milliseconds of wall time and answers with a copy. One
-    that is begun while another goes on starts where that one ends. Of an image's prompt weights the first of each level
-    is the red of its first pixel, and the others share the rest.
+    A run takes base_ms + ms_per_megapixel * N * H * W / 1e6 milliseconds of wall time and returns a copy. One that is
+    begun during another starts when that one ends. The first prompt weight of each level is the red value of the
+    image's first pixel, and the others share the rest.
 
-    With `run_log` every run that has ended is a line `start,end,images,pixels` at the end of that file: when the device
-    was busy, in seconds of time.perf_counter (one clock for all processes of a machine on Linux), and the images and
-    the pixels of its batch. Each line is out before the result is.
+    With `run_log` each finished run appends a line `start,end,images,pixels` to that file before its result is
+    returned: when the device was busy, in seconds of time.perf_counter (one clock for all processes of a machine on
+    Linux), and the images and pixels of the batch.
     """
 
     def __init__(
@@ -43,14 +60,14 @@ class SimulatedBackend:
         *,
         device: str = "simulated",
         run_log: Path | None = None,
-        can_mask: bool = False,
+        mixed_sizes: bool = False,
     ) -> None:
         self._base_ms = base_ms
         self._ms_per_megapixel = ms_per_megapixel
         self._max_batch = max_batch
         self._device = device
         self._run_log = run_log
-        self._can_mask = can_mask
+        self._model = ModelSpec("identity", "fp32", SIZE_MULTIPLE, mixed_sizes=mixed_sizes, aux=AUX)
         self._lines: TextIO | None = None
         self._caller = threading.Lock()
         self._begun = 0
@@ -59,38 +76,20 @@ class SimulatedBackend:
     def start(self) -> BackendInfo:
         if self._run_log is not None and self._lines is None:
             self._lines = _open_log(self._run_log)
-        return BackendInfo(
-            backend="simulated",
-            device=self._device,
-            artifact="identity",
-            precision="fp32",
-            size_multiple=SIZE_MULTIPLE,
-            max_batch=self._max_batch,
-            can_begin_ahead=True,
-            can_mask=self._can_mask,
-            prompt_shape=FINDINGS_SHAPE,
-            degradation_labels=LABELS,
-        )
+        return BackendInfo(self._model, "simulated", self._device, self._max_batch, can_begin_ahead=True)
 
-    def run(self, batch: Pixels, weights: PromptWeights | None = None) -> Pixels:
-        """Return a copy of (N, 3, H, W); BackendError for what a real device would refuse."""
+    def run(self, batch: ModelInput) -> Result:
+        """Return a copy of the batch; BackendError for what a real device would refuse."""
         with self._one_caller():
-            return self._finish(self._begin(batch, weights))
+            return self._finish(self._begin(batch))
 
-    def begin(self, batch: Pixels, weights: PromptWeights | None = None) -> Pending:
-        """Put a run behind the one that goes on, if any; BackendError as `run`, and for a third run."""
+    def begin(self, batch: ModelInput) -> Pending:
+        """Queue a run behind the current one, if any; BackendError as `run`, and for a third run."""
         with self._one_caller():
-            return self._begin(batch, weights)
-
-    def run_masked(self, batch: Pixels, sizes: Sizes, weights: PromptWeights | None = None) -> Pixels:
-        """As `run`: an identity of images in a padded shape is one of the padded shape, and takes as long."""
-        return self.run(batch, weights)
-
-    def begin_masked(self, batch: Pixels, sizes: Sizes, weights: PromptWeights | None = None) -> Pending:
-        return self.begin(batch, weights)
+            return self._begin(batch)
 
     def duration_s(self, shape: tuple[int, ...]) -> float:
-        """Seconds that a run of (N, 3, H, W) takes."""
+        """Return the seconds that a run of (N, 3, H, W) takes."""
         megapixels = shape[0] * shape[2] * shape[3] / 1e6
         return (self._base_ms + self._ms_per_megapixel * megapixels) / 1e3
 
@@ -101,32 +100,29 @@ class SimulatedBackend:
             self._lines.close()
             self._lines = None
 
-    def _begin(self, batch: Pixels, weights: PromptWeights | None) -> "_SimulatedRun":
+    def _begin(self, batch: ModelInput) -> "_SimulatedRun":
         began = time.perf_counter()
-        if batch.ndim != 4 or batch.shape[1] != 3 or batch.shape[2] % SIZE_MULTIPLE or batch.shape[3] % SIZE_MULTIPLE:
-            raise BackendError(f"a batch is (N, 3, H, W) with sides of multiples of {SIZE_MULTIPLE}, not {batch.shape}")
-        if len(batch) > self._max_batch:
-            raise BackendError(f"a batch of {len(batch)} exceeds the largest batch of {self._max_batch}")
+        shape = batch.shape
+        if len(shape) != 4 or shape[1] != 3 or shape[2] % SIZE_MULTIPLE or shape[3] % SIZE_MULTIPLE:
+            raise BackendError(f"a batch is (N, 3, H, W) with sides of multiples of {SIZE_MULTIPLE}, not {shape}")
+        if shape[0] > self._max_batch:
+            raise BackendError(f"a batch of {shape[0]} exceeds the largest batch of {self._max_batch}")
+        self._model.check(batch)
         if self._begun == MOST_BEGUN:
             raise BackendError(f"another run was begun while {MOST_BEGUN} were")
-        output = batch.copy()
-        if weights is not None:
-            red = batch[:, 0, 0, 0, np.newaxis]  # the same for each level
-            weights[:, :-1, 0], weights[:, :-1, 1:] = red, ((1 - red) / (PROMPT_SHAPE[1] - 1))[..., np.newaxis]
-            weights[:, -1] = 0
-            weights[:, -1, 0], weights[:, -1, 1] = red[:, 0], 1 - red[:, 0]
+        result = Result(batch.pixels.copy(), _aux(batch.pixels))
         starts_at = max(began, self._free_at)
-        self._free_at = starts_at + self.duration_s(batch.shape)
+        self._free_at = starts_at + self.duration_s(shape)
         self._begun += 1
-        return _SimulatedRun(self, output, starts_at, self._free_at)
+        return _SimulatedRun(self, result, starts_at, self._free_at)
 
-    def _finish(self, run: "_SimulatedRun") -> Pixels:
+    def _finish(self, run: "_SimulatedRun") -> Result:
         remaining_s = run.ends_at - time.perf_counter()
         if remaining_s > 0:
             time.sleep(remaining_s)
         self._begun -= 1
         if self._lines is not None:
-            images, _, height, width = run.output.shape
+            images, _, height, width = run.output.pixels.shape
             self._lines.write(f"{run.starts_at:.6f},{run.ends_at:.6f},{images},{images * height * width}\n")
         return run.output
 
@@ -142,10 +138,10 @@ class SimulatedBackend:
 
 @dataclass(frozen=True, slots=True)
 class _SimulatedRun:
-    """A copy of the input, and when the device begins it and has it ready, in seconds of time.perf_counter."""
+    """The result of a run, and when the device starts and ends it, in seconds of time.perf_counter."""
 
     device: SimulatedBackend
-    output: Pixels
+    output: Result
     starts_at: float
     ends_at: float
 
@@ -154,9 +150,18 @@ class _SimulatedRun:
         if remaining_s > 0:
             time.sleep(remaining_s)
 
-    def result(self) -> Pixels:
+    def result(self) -> Result:
         with self.device._one_caller():
             return self.device._finish(self)
+
+
+def _aux(pixels: Pixels) -> Aux:
+    aux = AUX.empty(len(pixels))
+    red = pixels[:, 0, 0, 0, np.newaxis]  # the same for each level
+    aux[:, :-1, 0], aux[:, :-1, 1:] = red, ((1 - red) / (COMPONENTS - 1))[..., np.newaxis]
+    aux[:, -1] = 0
+    aux[:, -1, 0], aux[:, -1, 1] = red[:, 0], 1 - red[:, 0]
+    return aux
 
 
 def _open_log(path: Path) -> TextIO:
@@ -170,3 +175,25 @@ def _open_log(path: Path) -> TextIO:
         lines.write(RUN_LOG_HEADER)
     fcntl.flock(lines, fcntl.LOCK_UN)
     return lines
+
+
+def new_backend(settings: SimulatedSettings, max_batch: int, device: str) -> SimulatedBackend:
+    """Make the simulated device that the settings describe."""
+    return SimulatedBackend(
+        settings.simulated_base_ms,
+        settings.simulated_ms_per_megapixel,
+        max_batch,
+        device=device,
+        run_log=settings.simulated_run_log,
+        mixed_sizes=settings.simulated_mixed_sizes,
+    )
+
+
+KIND = BackendKind(
+    name="simulated",
+    new=new_backend,
+    devices=r"[\w.:-]+",
+    devices_in_words="any names of letters, digits and :",
+    default_device=lambda settings: "sim:0",
+    settings_type=SimulatedSettings,
+)

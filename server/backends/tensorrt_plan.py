@@ -1,18 +1,21 @@
-"""The TensorRT backend: a plan folder, run by Enterprise TensorRT or TensorRT-RTX."""
+"""The TensorRT backend: runs a plan with Enterprise TensorRT or TensorRT-RTX."""
 
 import logging
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from models.artifact import ArtifactError
 from models.plan_manifest import PLAN_FILE, PlanManifest
 from models.tensorrt_faults import creation_fault, import_fault, plan_fault
-from server.backends.base import BackendInfo, Pending, Pixels, PromptWeights, Sizes
+from server.backends import device_names
+from server.backends.base import BackendInfo, ModelInput, ModelSpec, Pending, Result
 from server.backends.cuda_device import CudaDevice, cuda_index, open_device
+from server.backends.kind import CUDA, BackendKind
 from server.backends.plan_runs import PlanRuns
+from server.backends.settings import RuntimeSettings
 from server.errors import BackendError, BackendUnavailable, DeviceOutOfMemory
-from server.settings import BackendSettings
 
 log = logging.getLogger(__name__)
 
@@ -22,14 +25,14 @@ RUNTIME_CACHE_FILE = f"{PLAN_FILE}.kernels"
 class PlanBackend:
     """Serves a plan after checking it against its manifest, the library and the device.
 
-    There is one execution context a profile. They take turns on one block of scratch memory, since runs are serial.
-    TensorRT-RTX makes its kernels on the device it finds; they are kept beside the plan, or in the cache folder.
+    Each profile has one execution context; all share one block of scratch memory, since runs are serial. TensorRT-RTX
+    compiles its kernels for the device it finds; they are kept beside the plan, or in the cache folder.
     """
 
-    def __init__(self, settings: BackendSettings, max_batch: int, device: str | None = None) -> None:
+    def __init__(self, settings: RuntimeSettings, max_batch: int, device: str | None = None) -> None:
         self._settings = settings
         self._max_batch = max_batch
-        self._index = cuda_index(device or settings.device_names[0]) or 0
+        self._index = cuda_index(device or device_names(settings)[0]) or 0
         self._trt: Any = None
         self._device: CudaDevice | None = None
         self._runs: PlanRuns | None = None
@@ -38,49 +41,41 @@ class PlanBackend:
         self._loaded: list[Any] = []
 
     def start(self) -> BackendInfo:
-        """Load the plan onto the device; BackendUnavailable says what is wrong with either."""
+        """Load the plan onto the device; BackendUnavailable says what is wrong with the plan or the device."""
         try:
             return self._load()
         except (ArtifactError, BackendError) as error:
-            with suppress(BackendError):  # a device that failed may fail again, and the first sentence is the cause
+            with suppress(BackendError):  # a failed device may fail again, but the first error is the cause
                 self.stop()
             if isinstance(error, BackendUnavailable):
                 raise
             raise BackendUnavailable(f"the plan cannot be served: {error}") from error
 
-    def run(self, batch: Pixels, weights: PromptWeights | None = None) -> Pixels:
-        """Restore (N, 3, H, W); UnsupportedSize, DeviceOutOfMemory, BackendLost, or BackendError for all else."""
-        return self._begin(batch, weights).result()
+    def run(self, batch: ModelInput) -> Result:
+        """Restore a batch; UnsupportedSize, DeviceOutOfMemory, BackendLost, or BackendError for all else."""
+        return self.begin(batch).result()
 
-    def run_masked(self, batch: Pixels, sizes: Sizes, weights: PromptWeights | None = None) -> Pixels:
-        """As `run`, of a padded shape (N, 3, H, W) with images of `sizes`; only where the plan is masked."""
-        return self.begin_masked(batch, sizes, weights).result()
+    def begin(self, batch: ModelInput) -> Pending:
+        """Run a batch up to the point where the device works by itself; its copies overlap the run before it.
 
-    def begin(self, batch: Pixels, weights: PromptWeights | None = None) -> Pending:
-        """As `run`, up to the moment where the device works by itself; its copies overlap the run before."""
-        return self._begin(batch, weights)
-
-    def begin_masked(self, batch: Pixels, sizes: Sizes, weights: PromptWeights | None = None) -> Pending:
-        """As `begin`, of a masked run; a padded shape that comes again has one CUDA graph, whatever the sizes in it."""
-        return self._begin(batch, weights, sizes)
+        A repeated padded shape has one CUDA graph, whatever the sizes of the images in it.
+        """
+        if self._runs is None:
+            raise BackendError("the TensorRT backend is not started")
+        return self._runs.begin(batch)
 
     def stop(self) -> None:
-        """Keep the kernels that were made, then release the device."""
+        """Save the compiled kernels, then release the device."""
         self._save_kernels()
         runs, device, scratch = self._runs, self._device, self._scratch
         self._runs = self._kernels = self._device = self._scratch = None
         try:
             if runs is not None:
                 runs.close()
-        finally:  # a lost device gives nothing back, and is let go all the same
-            self._loaded.clear()  # contexts before the engine, and both before the memory they use
+        finally:  # also if the device is lost and releases nothing
+            self._loaded.clear()  # contexts before the engine, and both before their memory
             if device is not None and scratch is not None:
                 device.free(scratch)
-
-    def _begin(self, batch: Pixels, weights: PromptWeights | None, sizes: Sizes | None = None) -> Pending:
-        if self._runs is None:
-            raise BackendError("the TensorRT backend is not started")
-        return self._runs.begin(batch, weights, sizes)
 
     def _load(self) -> BackendInfo:
         folder = self._settings.artifact
@@ -98,21 +93,15 @@ class PlanBackend:
         records = not hasattr(trt, "CudaGraphStrategy")
         self._runs = PlanRuns(manifest, contexts, device, self._settings.device_cache_bytes, records=records)
         return BackendInfo(
+            model=replace(ModelSpec.of(manifest), hash=manifest.onnx_sha256),
             backend="tensorrt",
             device=device.name,
-            artifact=manifest.name,
-            precision=manifest.precision,
-            model_hash=manifest.onnx_sha256,
-            size_multiple=manifest.size_multiple,
             max_batch=min(self._max_batch, max(profile.max[0] for profile in manifest.profiles)),
             can_begin_ahead=True,
-            can_mask=manifest.size_inputs is not None,
-            prompt_shape=None if (prompt := manifest.prompt_output) is None else prompt.shape,
-            degradation_labels=() if prompt is None else prompt.labels,
         )
 
     def _contexts(self, trt: Any, engine: Any, manifest: PlanManifest) -> list[Any]:
-        """Make one context a profile, all on the same scratch memory, which fits the hungriest profile."""
+        """Create a context for each profile, all on the same scratch memory, sized for the largest profile."""
         device = self._device
         if device is None:
             raise BackendError("the device is not open")
@@ -142,7 +131,7 @@ class PlanBackend:
             return engine.create_execution_context(user_managed)
         config = engine.create_runtime_config()
         config.set_execution_context_allocation_strategy(user_managed)
-        # TensorRT-RTX records by itself: a graph of ours would freeze the kernels it falls back on in the beginning.
+        # TensorRT-RTX records graphs itself; ours would freeze the fallback kernels of the first runs.
         config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
         if self._kernels is None:
             self._kernels = config.create_runtime_cache()
@@ -171,7 +160,7 @@ def _import_tensorrt() -> Any:
         try:
             import tensorrt
         except ModuleNotFoundError as error:
-            if error.name != "tensorrt":  # it is there, but something that it needs is not
+            if error.name != "tensorrt":  # it is installed, but one of its dependencies is not
                 raise
             import tensorrt_rtx as tensorrt
     except ImportError as error:
@@ -180,7 +169,7 @@ def _import_tensorrt() -> Any:
 
 
 def _error_log(trt: Any) -> Any:
-    """A logger for the library that keeps its errors as `lines`, to be told with what failed."""
+    """Make a logger for the library that collects its errors in `lines`, for the message of a failure."""
 
     class ErrorLog(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -200,7 +189,7 @@ def _deserialize(trt: Any, plan: Path, errors: Any, *, host_code: bool) -> Any:
         runtime = trt.Runtime(errors)
     except TypeError as error:
         raise BackendUnavailable(creation_fault(error)) from error
-    if host_code:  # a version-compatible plan carries code of its own; the file's hash was checked
+    if host_code:  # a version-compatible plan contains code; the file's hash was checked
         runtime.engine_host_code_allowed = True
     engine = runtime.deserialize_cuda_engine(plan.read_bytes())
     if engine is None:
@@ -230,3 +219,13 @@ def _restore(kernels: Any, path: Path) -> None:
         return
     if not kernels.deserialize(blob):
         log.info("kernels of another device, driver or version are made again", extra={"file": str(path)})
+
+
+KIND = BackendKind(
+    name="tensorrt",
+    new=PlanBackend,
+    devices=CUDA,
+    devices_in_words="cuda:N",
+    default_device=lambda settings: "cuda:0",
+    platform="tensorrt_plan",
+)

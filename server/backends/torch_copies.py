@@ -1,4 +1,4 @@
-"""The Copies: batches on their way to a CUDA device and back, beside the runs of others."""
+"""Copies of batches to a CUDA device and back, which overlap the runs of other batches."""
 
 from collections.abc import Sequence
 from types import ModuleType
@@ -6,17 +6,17 @@ from typing import Any
 
 
 class Copies:
-    """Copies beside the runs: a stream for those to the device and one for those from it, ordered by waits."""
+    """Two streams beside that of the runs: one copies to the device, one from it; events order the three."""
 
     def __init__(self, torch: ModuleType) -> None:
         self._torch: Any = torch
         self._in, self._out = torch.cuda.Stream(), torch.cuda.Stream()
 
     def around(self, network: Any, inputs: Sequence[Any]) -> tuple[list[Any], Any]:
-        """Queue copy, run and copies of inputs on the host: the memory of the answers, and their arrival."""
+        """Queue copy in, run and copy out; return the host memory of the outputs and the event of their arrival."""
         cuda = self._torch.cuda
         runs = cuda.current_stream()
-        # Page-locked memory, which torch keeps and hands out again once the device is done with it.
+        # Page-locked memory, which torch reuses once the device is done with it.
         staged = [self._torch.empty(each.shape, dtype=each.dtype, pin_memory=True).copy_(each) for each in inputs]
         with cuda.stream(self._in):
             on_device = [each.to("cuda", non_blocking=True) for each in staged]

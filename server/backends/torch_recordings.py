@@ -1,4 +1,4 @@
-"""The Recordings: CUDA graphs of a torch network, kept for shapes that come again."""
+"""CUDA graphs of a torch network, kept for shapes that repeat."""
 
 import logging
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ from server.backends.shape_cache import Shape, ShapeCache
 
 log = logging.getLogger(__name__)
 
-# The first runs of a shape choose algorithms and fill caches, which must not happen inside a recording.
+# The first runs of a shape choose algorithms and fill caches, which must not happen during a recording.
 RUNS_BEFORE_RECORDING = 2
-# Each holds some thousand kernel nodes on the device, whatever its tensors take.
+# Each holds some thousand kernel nodes on the device, in addition to its tensors.
 MOST_RECORDINGS = 32
 
 
@@ -23,20 +23,20 @@ class _Recording:
 
 
 class Recordings:
-    """CUDA graphs of a network, one a shape, each with its own memory so that dropping one gives it all back.
+    """CUDA graphs of a network, one for each shape, each with its own memory so that dropping one releases all of it.
 
-    A masked run, whose further inputs are each image's own height and width, has one a padded_shape, whatever they are.
+    Mixed-size batches, whose further inputs are the sizes of their images, have one graph for each padded shape.
     """
 
     def __init__(self, torch: ModuleType, network: Any, max_bytes: int) -> None:
         self._torch: Any = torch
         self._network = network
         self._cache: ShapeCache[_Recording] = ShapeCache(max_bytes, MOST_RECORDINGS, RUNS_BEFORE_RECORDING)
-        # Of this device: the stream that torch would take by itself belongs to the first device that recorded.
+        # On this device: torch's own choice is a stream of the first device that recorded.
         self._stream = self._torch.cuda.Stream()
 
     def run(self, image: Any, *sides: Any) -> Any:
-        """The network's answers, a tuple, for (N, 3, H, W) on the device, in memory of their own."""
+        """Run (N, 3, H, W) on the device; return the tuple of the network's outputs, in fresh memory."""
         inputs = (image, *sides)
         key = (*image.shape, len(inputs))
         recording = self._cache.get(key)
@@ -47,7 +47,7 @@ class Recordings:
         for static, given in zip(recording.inputs, inputs, strict=True):
             static.copy_(given)
         recording.graph.replay()
-        # The next replay overwrites them, maybe before they are copied out.
+        # The next replay overwrites the outputs, perhaps before they are copied out.
         return tuple(output.clone() for output in recording.outputs)
 
     def clear(self) -> None:
@@ -55,12 +55,12 @@ class Recordings:
         self._cache.clear()
 
     def _record(self, key: Shape, inputs: tuple[Any, ...]) -> _Recording | None:
-        """Record a run of this shape; None where it cannot be recorded, or takes more memory than the budget."""
+        """Record a run of this shape; None if it cannot be recorded or exceeds the memory budget."""
         torch = self._torch
         before = torch.cuda.memory_reserved()
         try:
             graph, static = torch.cuda.CUDAGraph(), tuple(given.clone() for given in inputs)
-            # Other devices' threads allocate meanwhile, which torch's default forbids to the whole process.
+            # By default torch forbids allocations in the whole process meanwhile, also to the threads of other devices.
             with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                 outputs = self._network(*static)
         except RuntimeError as error:  # out of memory too; the run itself may well go on without a graph

@@ -1,4 +1,4 @@
-"""The command line: `promptir serve | restore | config | key | bench`."""
+"""Command line: `promptir serve | restore | config | key | bench`."""
 
 import os
 import sys
@@ -7,22 +7,22 @@ from collections.abc import Sequence
 from server.concurrency import available_cores
 
 INTERRUPTED = 130  # the shells' convention: 128 + SIGINT
-UNREAD = 141  # the same of SIGPIPE
-# What OpenMP, and the BLAS of numpy, size their threads by; they read it as they are loaded.
+UNREAD = 141  # 128 + SIGPIPE
+# Thread counts of OpenMP and numpy's BLAS, which read them when they are loaded.
 _THREADS_OF_LIBRARIES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code. What the user can mend is one sentence on stderr, not a traceback."""
+    """Run one command and return its exit code; errors the user can fix print one sentence instead of a traceback."""
     _bound_libraries()
-    from server.cli.commands import REFUSALS, parser  # which loads them
+    from server.cli.commands import REFUSALS, parser  # imports the libraries
 
     arguments = parser().parse_args(argv)
     try:
         code: int = arguments.run(arguments)
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever read it, such as `head`, has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit of Python would try once more
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python would try to flush again at exit
         return UNREAD
     except REFUSALS as error:
         print(f"promptir: {error}", file=sys.stderr)
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _bound_libraries() -> None:
-    """Have libraries start no more threads than this process has cores, where these are not all of the machine's."""
+    """Limit the libraries' threads to the cores of this process if it may not use the whole machine."""
     if (share := available_cores()) < (os.cpu_count() or 1):
         for name in _THREADS_OF_LIBRARIES:
             os.environ.setdefault(name, str(share))

@@ -1,4 +1,4 @@
-"""`python -m server.cli`, the same as `promptir`."""
+"""Runs the command line as `python -m server.cli`, the same as `promptir`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The commands of the command line, and the errors that they say in one sentence."""
+"""All commands, and the errors they report in one sentence."""
 
 import argparse
 
@@ -9,11 +9,11 @@ from server.errors import PromptIRServeError
 from server.settings import SettingsError
 
 REFUSALS = (SettingsError, PromptIRServeError, OSError)
-"""What the user can mend."""
+"""Errors that the user can fix."""
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of all commands; `run` of what it parses is the command."""
+    """Build the parser of all commands; the parsed arguments have the command's function as `run`."""
     program = argparse.ArgumentParser(prog="promptir", description="Blind image restoration.")
     program.add_argument("--version", action="version", version=f"%(prog)s {version()}")
     commands = program.add_subparsers(required=True, metavar="command", parser_class=CommandParser)

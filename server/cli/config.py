@@ -1,4 +1,4 @@
-"""`promptir config`: the settings in effect, and where each comes from."""
+"""`promptir config`: prints the settings in effect and the source of each."""
 
 import argparse
 import json
@@ -14,10 +14,10 @@ def add_command(commands: Any) -> None:
     """Add `config` to the command line."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "config",
-        help="print the settings that `serve` would have, and where each comes from",
-        description="Refuses what `serve` refuses, with the same sentence. Secrets are not printed.",
+        help="print the settings that `serve` would use, and the source of each",
+        description="Rejects invalid settings with the same message as `serve`. Secrets are not printed.",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object, by name")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
     add_settings(parser, GROUPS)
     parser.set_defaults(run=run)
 
@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _shown(settings: Settings, name: str) -> object:
-    """The value in the types of JSON; of a secret only whether there is one, whatever it is."""
+    """Return the value as a JSON type; secrets are masked."""
     group, field = environment_names()[name]
     holder = getattr(settings, group) if group else settings
     value = getattr(holder, field)
@@ -53,7 +53,7 @@ def _as_table(rows: dict[str, tuple[object, Source]]) -> str:
 
 
 def _as_text(value: object) -> str:
-    """As the environment would spell it; nothing for what is unset."""
+    """Format a value as in the environment; empty if it is unset."""
     if isinstance(value, list):
         return ",".join(map(str, value))
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Draining server: uvicorn that ends what it has accepted before it stops."""
+"""Uvicorn server that finishes accepted requests before it stops."""
 
 import asyncio
 import faulthandler
@@ -22,23 +22,23 @@ from server.restore.pipeline import Restorer
 
 log = logging.getLogger(__name__)
 
-# The shells' convention for a process that a signal ended.
+# Shell convention: exit code of a process ended by a signal, plus the signal's number.
 SIGNALLED = 128
-# After the drain only the last bytes of answers are still on their way; to a client that takes none of them for so long
-# they do not come.
+# After the drain only the last bytes of responses are in transit. A client that reads none of them for this long is cut
+# off.
 STALLED_S = 0.5
-# What may still run when no request is left is a run of an image whose client has gone.
+# With no request left, only the run of an image whose client has disconnected may still be active.
 IDLE_S = 5.0
-# After the drain: the last bytes, the traces that are not sent yet, the release of the devices. Less than Kubernetes
-# and Compose leave, which would kill the process without a word on what it waits for.
+# Time after the drain for the last bytes, unsent traces and the release of devices. Shorter than the grace period of
+# Kubernetes and Compose, which would kill the process without reporting what it was waiting for.
 MOST_TO_END_S = 12.0
 
 
 class DrainingServer(uvicorn.Server):
-    """Keeps listening while it drains, so that readiness can be seen to be gone.
+    """Keeps listening while it drains, so that probes can see that it is not ready.
 
-    The first SIGTERM, SIGINT or SIGHUP starts the drain, a second one ends the process. A pool of devices that has
-    failed is drained as well: one device that did not start must not cut off what another one runs.
+    The first SIGTERM, SIGINT or SIGHUP starts the drain, a second one ends the process. A failed device pool is drained
+    too: a device that did not start must not interrupt the runs of another one.
     """
 
     def __init__(self, config: uvicorn.Config, restorer: Restorer, room: UploadRoom, drain_timeout_s: float) -> None:
@@ -51,7 +51,7 @@ class DrainingServer(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """Take SIGHUP as well, which the end of a terminal sends; unless it is ignored, as under nohup."""
+        """Handle SIGHUP too, sent when a terminal closes, unless it is ignored, as under nohup."""
         before = signal.getsignal(signal.SIGHUP)
         if before is not signal.SIG_IGN:
             signal.signal(signal.SIGHUP, self.handle_exit)
@@ -60,17 +60,17 @@ class DrainingServer(uvicorn.Server):
         signal.signal(signal.SIGHUP, before)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Note the signal; uvicorn would close the port at once and end the process by the signal.
+        """Record the signal, instead of closing the port at once as uvicorn does.
 
-        Nothing else is done here: this interrupts the loop anywhere, also in the middle of a line of the log.
+        Does nothing else, because it interrupts the loop at any point, even in the middle of a log line.
         """
         if self._signal is not None:
-            # Not by the signal itself, which has no effect on the first process of a container.
+            # Not by raising the signal, which has no effect on the first process of a container.
             os._exit(SIGNALLED + sig)
         self._signal = sig
 
     async def on_tick(self, counter: int) -> bool:
-        """Ten times a second: whether to stop now."""
+        """Start the drain if needed and return whether to stop; called ten times per second."""
         if await super().on_tick(counter):
             return True
         if self._drain_until is None:
@@ -85,7 +85,7 @@ class DrainingServer(uvicorn.Server):
         return self._restorer.active == 0 or time.monotonic() >= self._drain_until
 
     async def shutdown(self, sockets: list[Any] | None = None) -> None:
-        """Refuse uploads that are still coming and stop the backend: all that wait are answered before it closes."""
+        """Refuse unfinished uploads and stop the backend; waiting requests are answered before connections close."""
         self._room.close()
         left_s = 0.0 if self._drain_until is None else max(0.0, self._drain_until - time.monotonic())
         if self._restorer.active == 0:
@@ -110,15 +110,15 @@ class DrainingServer(uvicorn.Server):
 
 
 def _end_within(seconds: float) -> None:
-    """End the process with 1 if it is still there then, whatever holds it up, and say where each thread stands.
+    """Exit with code 1 and print every thread's stack if the process still runs after `seconds`.
 
-    By a thread that needs nothing of Python: neither a loop that is blocked nor a lock can keep it from it.
+    A native thread does this, so that neither a blocked loop nor a lock can prevent it.
     """
     faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__ or 2)
 
 
 def _unsent_bytes(transport: asyncio.Transport) -> int:
-    """What the client has not got, here and in the system: that alone shows whether a slow one still reads."""
+    """Return the bytes not yet received by the client, in the process and the kernel, to see whether it still reads."""
     count = transport.get_write_buffer_size()
     with suppress(OSError, AttributeError):
         in_system = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))

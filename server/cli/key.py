@@ -1,4 +1,4 @@
-"""`promptir key`: an API key for a client with its line for the keys file, and what the metrics call each client."""
+"""`promptir key`: generates API keys and lists the labels of clients in the metrics."""
 
 import argparse
 import sys
@@ -11,29 +11,30 @@ from server.access.keys_file import Terms, new_key, read_keys
 
 def add_command(commands: Any) -> None:
     """Add `key` to the command line."""
-    parser: argparse.ArgumentParser = commands.add_parser("key", help="make an API key")
+    parser: argparse.ArgumentParser = commands.add_parser("key", help="generate an API key, or list labels of clients")
     parser.add_argument(
         "action",
         choices=["new", "labels"],
-        help="new: print a key once, on stderr, and its line on stdout; labels: each client's label in the metrics",
+        help="new: print a key to stderr and its line for the keys file to stdout; labels: print the clients' "
+        "labels in the metrics",
     )
-    parser.add_argument("--name", help="of the client, for new: in logs, and jobs belong to it")
-    parser.add_argument("--requests-per-minute", type=_positive, metavar="N", help="without it no limit")
-    parser.add_argument("--megapixels-per-minute", type=_positive, metavar="N", help="without it no limit")
-    parser.add_argument("--keys-file", type=Path, metavar="FILE", help="whose clients are labelled, for labels")
+    parser.add_argument("--name", help="name of the client, for new; used in logs and as owner of jobs")
+    parser.add_argument("--requests-per-minute", type=_positive, metavar="N", help="quota; without it, no limit")
+    parser.add_argument("--megapixels-per-minute", type=_positive, metavar="N", help="quota; without it, no limit")
+    parser.add_argument("--keys-file", type=Path, metavar="FILE", help="keys file to read, for labels")
     parser.set_defaults(run=partial(run, parser))
 
 
 def run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
-    """Make a key, which is kept nowhere, or list labels. Raises KeysUnavailable for a bad name or file."""
+    """Generate a key, which is not stored, or list labels; raises KeysUnavailable for a bad name or file."""
     if arguments.action == "labels":
         if arguments.keys_file is None:
-            parser.error("labels asks for --keys-file FILE")
+            parser.error("labels needs --keys-file FILE")
         for name, label in read_keys(arguments.keys_file).labels().items():
             print(label, name)
         return 0
     if arguments.name is None:
-        parser.error("new asks for --name NAME")
+        parser.error("new needs --name NAME")
     key, line = new_key(arguments.name, Terms(arguments.requests_per_minute, arguments.megapixels_per_minute))
     print(key, file=sys.stderr)
     print(line)
@@ -43,5 +44,5 @@ def run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
 def _positive(text: str) -> float:
     number = float(text)
     if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not more than 0")
+        raise argparse.ArgumentTypeError(f"{text} is not greater than 0")
     return number

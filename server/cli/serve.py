@@ -1,4 +1,4 @@
-"""`promptir serve`: the HTTP server, from the open port to the end of the drain."""
+"""`promptir serve`: runs the HTTP server from start-up to the end of the drain."""
 
 import argparse
 import asyncio
@@ -26,12 +26,12 @@ from server.settings import HttpSettings
 
 log = logging.getLogger(__name__)
 
-# A proxy keeps idle connections for about a minute; the side that closes first races with the next request.
+# Longer than a proxy keeps idle connections, about a minute: closing first would race with the next request.
 KEEP_ALIVE_S = 75
-# Each takes one connection at a turn of the loop. With a single one, new connections wait as many turns as there are
-# before them: a health check could take seconds on a busy server.
+# Each accepts one connection per iteration of the loop. With a single listener, a new connection would wait one
+# iteration for each one before it, and a health check could take seconds on a busy server.
 LISTENERS = 32
-# After the drain only the last bytes of responses are still on their way.
+# After the drain only the last bytes of responses are in transit.
 CLOSE_CONNECTIONS_S = 5
 
 
@@ -43,9 +43,9 @@ def add_command(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until SIGTERM, SIGINT or SIGHUP, and 0 after the drain; a second one ends the process at once, as by it.
+    """Serve until SIGTERM, SIGINT or SIGHUP and exit with 0 after the drain; a second signal ends the process at once.
 
-    Raises OSError or BackendUnavailable with a sentence if it cannot start, or has lost its devices for good.
+    Raises OSError or BackendUnavailable if the server cannot start or has lost all devices for good.
     """
     settings = settings_from(arguments)
     limit_retained_memory()
@@ -53,9 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
     app = create_app(settings)
     restorer: Restorer = app.state.services.restorer
     if (jobs := app.state.services.jobs) is not None:
-        jobs.open()  # here, for a folder that cannot be used to be said in one sentence
+        jobs.open()  # opened early to report an unusable folder in one sentence
     if (access := app.state.services.access) is not None:
-        access.open()  # likewise
+        access.open()  # likewise for the keys file
     if (rpc := app.state.rpc) is not None:
         rpc.open()
     config = uvicorn.Config(
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
             partial(SheddingProtocol, shedder=app.state.shedder, public_root=settings.http.root_path or ""),
         ),
         log_config=logs.config(settings.log_level),
-        access_log=False,  # the request context logs each request, with more to say
+        access_log=False,  # the request context logs requests, with more detail
         server_header=False,
         ws="none",
         timeout_keep_alive=KEEP_ALIVE_S,
@@ -75,11 +75,11 @@ def run(arguments: argparse.Namespace) -> int:
     scrapes = _serve_scrapes(settings.http, app.state.services.metrics.registry)
     host, port = listener.getsockname()[:2]
     logs.skip_unused_fields()
-    gc.freeze()  # what the start made stays for good: no collection need walk it again
+    gc.freeze()  # start-up objects live for ever, so garbage collection need not visit them
     log.info("listening", extra={"host": host, "port": port})
     server = DrainingServer(config, restorer, app.state.room, settings.http.drain_timeout_s)
     if sys.stderr.isatty():
-        print(f"promptir: serving at {_url(host, port)} - Ctrl-C stops it", file=sys.stderr)
+        print(_welcome(_url(host, port)), file=sys.stderr)
     server.run(sockets=_accepting(listener))
     if scrapes is not None:
         scrapes.shutdown()
@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def leave(code: int) -> NoReturn:
-    """End the process without waiting for threads, of codecs or of libraries: nobody is left to take what they make."""
+    """End the process without waiting for codec or library threads, whose results nobody needs any more."""
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -99,7 +99,7 @@ def leave(code: int) -> NoReturn:
 
 
 def _serve_scrapes(http: HttpSettings, registry: CollectorRegistry) -> WSGIServer | None:
-    """Serve the metrics on their own port, where one is asked for, from a thread of its own."""
+    """Serve the metrics on their own port in a thread, if one is configured."""
     if http.metrics_port is None:
         return None
     try:
@@ -111,19 +111,30 @@ def _serve_scrapes(http: HttpSettings, registry: CollectorRegistry) -> WSGIServe
     return server
 
 
+def _welcome(url: str) -> str:
+    """Tell somebody at a terminal where the server is and how to send it a photo."""
+    return (
+        f"promptir: serving at {url}\n"
+        f"  in a browser   open {url}/ and drop a photo\n"
+        f"  with curl      curl -F file=@photo.jpg {url}/restore -o restored.png\n"
+        f"  every option   {url}/docs\n"
+        "  Ctrl-C stops it."
+    )
+
+
 def _accepting(listener: socket.socket) -> list[socket.socket]:
     return [listener, *(listener.dup() for _ in range(LISTENERS - 1))]
 
 
 def _url(host: str, port: int) -> str:
-    """Where a browser of this machine finds the server."""
+    """Return the server's URL for a browser on this machine."""
     here = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
     return f"http://{here}:{port}"
 
 
 def _listen(http: HttpSettings) -> socket.socket:
     family = socket.AF_INET6 if ":" in http.host else socket.AF_INET
-    # `::` is every address of the machine, those of IPv4 too, as gRPC and the metrics take it.
+    # `::` means all addresses, IPv4 included, as for gRPC and the metrics.
     both = http.host == "::" and socket.has_dualstack_ipv6()
     try:
         return socket.create_server((http.host, http.port), family=family, dualstack_ipv6=both)

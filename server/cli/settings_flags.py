@@ -1,4 +1,4 @@
-"""Settings flags: every setting as a command line flag that overrides its environment variable."""
+"""Command line flags for settings; each overrides its environment variable."""
 
 import argparse
 from collections.abc import Collection
@@ -9,12 +9,12 @@ from server.settings import PREFIX, TOP, Settings, environment_names
 
 _DEST = "setting_"
 GROUPS = frozenset(group for group, _ in environment_names().values())
-"""All groups, of which `serve` takes every setting."""
+"""All groups of settings, as `serve` accepts them."""
 
 
 def add_settings(parser: argparse.ArgumentParser, groups: Collection[str]) -> None:
-    """Add a flag per setting of the named groups; the settings themselves check the values."""
-    flags = parser.add_argument_group("settings", f"each also as an environment variable {PREFIX}<NAME>")
+    """Add a flag for each setting of the named groups; values are validated by the settings themselves."""
+    flags = parser.add_argument_group("settings", f"each can also be set as the environment variable {PREFIX}<NAME>")
     for name, (group, field) in environment_names().items():
         if group not in groups:
             continue
@@ -28,17 +28,17 @@ def add_settings(parser: argparse.ArgumentParser, groups: Collection[str]) -> No
 
 
 def settings_from(arguments: argparse.Namespace) -> Settings:
-    """Read the settings of the environment, overridden by the flags that were given; raises SettingsError."""
+    """Read the settings from the environment, overridden by the given flags; raises SettingsError."""
     return Settings.from_environment(given_flags(arguments))
 
 
 def given_flags(arguments: argparse.Namespace) -> dict[str, object]:
-    """The values of the flags by the name of their field; None for one that was not given."""
+    """Return the flags' values by field name; None for flags that were not given."""
     return {name.removeprefix(_DEST): value for name, value in vars(arguments).items() if name.startswith(_DEST)}
 
 
 def _group_model(group: str) -> type[BaseModel]:
     model = Settings.model_fields[group].annotation
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
-        raise TypeError(f"{group} is no group of settings")
+        raise TypeError(f"{group} is not a group of settings")
     return model

@@ -168,7 +168,7 @@ def starts_with(*signatures: bytes) -> Callable[[bytes], bool]:
     return lambda start: start.startswith(signatures)
 
 
-def metadata_within(kind: str, size: int, max_metadata_bytes: int) -> None:
+def check_metadata_size(kind: str, size: int, max_metadata_bytes: int) -> None:
     """Raise ImageTooLarge if a profile, EXIF or XMP of `size` bytes exceeds the limit."""
     if size > max_metadata_bytes:
         raise ImageTooLarge(
@@ -177,7 +177,7 @@ def metadata_within(kind: str, size: int, max_metadata_bytes: int) -> None:
         )
 
 
-def several_frames(name: str) -> UnsupportedImage:
+def multiple_frames_error(name: str) -> UnsupportedImage:
     """Return the error for an animation or a file of several pages, which says how to split it."""
     advice = f"split it first, for example with `magick upload.{name.lower()} frame-%03d.png`"
-    return UnsupportedImage(f"The {name} holds more than one frame, and one is taken: {advice}.")
+    return UnsupportedImage(f"The {name} contains more than one frame, and only one is accepted: {advice}.")

@@ -121,7 +121,7 @@ def encode(
         raise InvalidRequest(
             f"{output.file_format.name} holds at most {encoder.longest_side} pixels a side: ask for PNG."
         )
-    metadata = image.metadata if options.metadata is MetadataPolicy.KEEP else image.metadata.without_notes()
+    metadata = image.metadata if options.metadata is MetadataPolicy.KEEP else image.metadata.without_exif_and_xmp()
     metadata = replace(metadata, xmp=without_claims(metadata.xmp))
     with blaming_memory(sum(plane.nbytes for plane in planes)):
         layers = Planes(tuple(planes), image.alpha)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from server import formats
 from server.errors import EmptyUpload, ImageTooLarge, UndecodableImage
 from server.formats.base import Header as Header
-from server.formats.base import several_frames
+from server.formats.base import multiple_frames_error
 from server.imaging.memory import blaming_memory
 from server.settings import LimitSettings
 
@@ -22,7 +22,7 @@ def peek(start: bytes, limits: LimitSettings) -> tuple[int, int] | None:
         return None
     size = formats.format_of(start).dimensions(start)
     if size is not None:
-        hold_against(*size, limits)
+        check_size(*size, limits)
     return size
 
 
@@ -36,7 +36,7 @@ def probe(data: bytes, limits: LimitSettings) -> Header:
         raise EmptyUpload("The upload is empty: send the bytes of one image.")
     if len(data) > limits.max_upload_bytes:
         raise ImageTooLarge(
-            f"The upload has {len(data)} bytes; at most {limits.max_upload_bytes} are taken.",
+            f"The upload has {len(data)} bytes; at most {limits.max_upload_bytes} are accepted.",
             max_upload_bytes=limits.max_upload_bytes,
         )
     found = formats.format_of(data)
@@ -44,16 +44,16 @@ def probe(data: bytes, limits: LimitSettings) -> Header:
         header = found.read_header(data, limits.max_metadata_bytes)
     # Uploads are admitted and charged by these dimensions before they are complete, so they must be the decoded ones.
     if found.dimensions(data) not in (None, (header.height, header.width)):
-        raise UndecodableImage(f"The {found.name} states two sizes.")
+        raise UndecodableImage(f"The {found.name} states two different sizes.")
     if header.orientation >= 5:  # those that swap width and height
         header = replace(header, width=header.height, height=header.width)
-    hold_against(header.height, header.width, limits)
+    check_size(header.height, header.width, limits)
     if header.frames > 1:
-        raise several_frames(header.format)
+        raise multiple_frames_error(header.format)
     return header
 
 
-def hold_against(height: int, width: int, limits: LimitSettings) -> None:
+def check_size(height: int, width: int, limits: LimitSettings) -> None:
     """Raise ImageTooLarge for a size beyond the limits, UndecodableImage for one without pixels."""
     if width < 1 or height < 1:
         raise UndecodableImage(f"The image says it is {width} x {height} pixels.")
@@ -64,6 +64,6 @@ def hold_against(height: int, width: int, limits: LimitSettings) -> None:
         )
     if width * height > limits.max_image_pixels:
         raise ImageTooLarge(
-            f"The image is {width} x {height}, {width * height} pixels; at most {limits.max_image_pixels} are taken.",
+            f"The image is {width} x {height}, {width * height} pixels; the limit is {limits.max_image_pixels}.",
             max_image_pixels=limits.max_image_pixels,
         )

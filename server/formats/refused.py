@@ -31,11 +31,11 @@ _OTHERS = {
 }
 
 
-def camera_raw(kind: str = "") -> UnsupportedImage:
+def camera_raw_error(kind: str = "") -> UnsupportedImage:
     """Return the error for a camera's raw file, in which the only readable picture is a preview."""
     named = f"camera raw ({kind})" if kind else "camera raw"
     return UnsupportedImage(
-        f"The upload is {named}, the values of a sensor and no picture yet, which is not read here: develop it first, "
+        f"The upload is {named}, unprocessed sensor data, which is not supported: develop it first, "
         "for example with darktable, and send the TIFF, PNG or JPEG."
     )
 
@@ -44,24 +44,24 @@ def refuse_camera_raw(data: bytes) -> None:
     """Raise UnsupportedImage if the first bytes are those of a camera's raw file."""
     kind = "Canon CR3" if data[4:12] == _CANON_BRAND else _starting(_CAMERA_RAW, data)
     if kind:
-        raise camera_raw(kind)
+        raise camera_raw_error(kind)
 
 
 def reason(data: bytes) -> str:
     """Return why a file of no known format is refused; the caller appends the formats that are read."""
     name = _starting(_OTHERS, data)
     if name == "GIF":
-        return "GIF is not read here: save the picture, or each frame of an animation, as one of the kinds that are"
+        return "GIF is not supported: save the picture, or each frame of an animation, in one of these formats"
     if name:
-        return f"{name} is not read here: convert it to one of the kinds that are"
-    return "The upload is not an image of a kind that is read here"
+        return f"{name} is not supported: convert it to one of these formats"
+    return "The upload is not an image in a supported format"
 
 
 def not_installed(known: Format) -> str:
     """Return why a file is refused whose format needs a library that is not installed."""
     return (
-        f"{known.name} is read with the extra `{known.extra}`, which this server lacks; "
-        "convert the photo to another kind"
+        f"{known.name} needs the extra `{known.extra}`, which is not installed on this server; "
+        "convert the photo to another format"
     )
 
 

@@ -5,7 +5,7 @@ import struct
 from collections.abc import Iterator
 
 from server.errors import UndecodableImage
-from server.formats.base import Encoder, EncoderOptions, Format, Header, Planes, metadata_within
+from server.formats.base import Encoder, EncoderOptions, Format, Header, Planes, check_metadata_size
 from server.formats.samples import decode_with_opencv, in_colour, in_eight_bits, picture_of, planes_of
 from server.imaging import exif
 from server.imaging.metadata import Metadata
@@ -53,7 +53,7 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
             raise UndecodableImage(f"The WebP says it is {canvas}, its frame says {(width, height)}.")
         (width, height), has_alpha = canvas, bool(extended[0] & _ALPHA_FLAG)
     for kind in (b"ICCP", b"EXIF", b"XMP "):
-        metadata_within(kind.decode().strip(), chunks.get(kind, (0, 0))[1], max_metadata_bytes)
+        check_metadata_size(kind.decode().strip(), chunks.get(kind, (0, 0))[1], max_metadata_bytes)
     block = _body(data, chunks.get(b"EXIF")).removeprefix(exif.PREFIX)
     xmp = _body(data, chunks.get(b"XMP ")) or None
     return Header(

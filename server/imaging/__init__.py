@@ -1,1 +1,1 @@
-"""Images: files to network-shaped pixels and back."""
+"""Operations on images and their metadata that do not depend on a file format."""

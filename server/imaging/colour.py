@@ -1,4 +1,4 @@
-"""Colour profile: what the numbers of an image mean (ICC.1:2022), and their conversion to sRGB."""
+"""Colour profiles: validation (ICC.1:2022) and conversion to sRGB."""
 
 import io
 from typing import Any
@@ -18,7 +18,7 @@ Bytes8 = NDArray[np.uint8]
 
 
 def fits(profile: bytes | None, space: bytes) -> bool:
-    """Whether the bytes are a whole profile of a colour space: GREY, RGB or CMYK."""
+    """Return whether the bytes are a complete profile for a colour space: GREY, RGB or CMYK."""
     return (
         profile is not None
         and len(profile) >= _LEAST_BYTES
@@ -29,7 +29,7 @@ def fits(profile: bytes | None, space: bytes) -> bool:
 
 
 def cut(profile: bytes | None) -> bytes | None:
-    """A profile without what stands behind its declared size, as some writers pad it."""
+    """Remove the padding that some writers add behind the declared size of a profile."""
     size = int.from_bytes(profile[_SIZE], "big") if profile else 0
     return profile[:size] if profile and size >= _LEAST_BYTES else profile
 
@@ -37,15 +37,15 @@ def cut(profile: bytes | None) -> bytes | None:
 def to_srgb(planes: tuple[Bytes8, ...], profile: bytes) -> tuple[Bytes8, ...] | None:
     """Convert one grey or three RGB planes to three sRGB ones; None if the profile is broken.
 
-    A profile that says the same as sRGB, whatever its name, changes nothing. The conversion is relative colorimetric
-    with black point compensation: colours that both spaces have stay what they are.
+    A profile that is equivalent to sRGB changes nothing, even under another name. The conversion is relative
+    colorimetric with black point compensation, which preserves colours that both spaces contain.
     """
     image = PIL.Image.merge("RGB", [PIL.Image.fromarray(plane) for plane in planes]) if len(planes) == 3 else None
     return _converted(image or PIL.Image.fromarray(planes[0]), profile)
 
 
 def inks_as_rgb(inks: PIL.Image.Image, profile: bytes | None) -> tuple[Bytes8, ...]:
-    """Convert CMYK to three sRGB planes: through its profile, or without one as the plain complement."""
+    """Convert CMYK to three sRGB planes: by its profile, or without a valid one by complementing the inks."""
     profile = cut(profile)
     if profile is not None and fits(profile, CMYK) and (converted := _converted(inks, profile)):
         return converted
@@ -54,7 +54,7 @@ def inks_as_rgb(inks: PIL.Image.Image, profile: bytes | None) -> tuple[Bytes8, .
 
 def _converted(image: PIL.Image.Image, profile: bytes) -> tuple[Bytes8, ...] | None:
     cms: Any
-    from PIL import ImageCms as cms  # noqa: N813 - a library that few uploads need
+    from PIL import ImageCms as cms  # noqa: N813 - few uploads need this library
 
     try:
         source = cms.ImageCmsProfile(io.BytesIO(profile))
@@ -69,7 +69,7 @@ def _converted(image: PIL.Image.Image, profile: bytes) -> tuple[Bytes8, ...] | N
 
 
 def _changes_nothing(cms: Any, transform: Any) -> bool:
-    # Rounding alone moves a sample by one. A name says nothing: "Linear sRGB" is another space.
+    # Rounding alone can change a sample by one. The name is unreliable: "Linear sRGB" is another space.
     steps = np.linspace(0, 255, _PROBED_STEPS).astype(np.uint8)
     probes = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(_PROBED_STEPS, -1, 3)
     converted = np.asarray(cms.applyTransform(PIL.Image.fromarray(probes), transform))

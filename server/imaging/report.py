@@ -1,4 +1,4 @@
-"""The Report: what the network saw in an image, and how much it changed."""
+"""Report: what the network detected in an image, and how much it changed the image."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,20 +7,20 @@ from typing import Self
 
 import numpy as np
 
-from server.backends.base import PromptWeights
+from server.backends.base import Aux
 from server.imaging.assembly import Samples
 
 ROWS_AT_ONCE = 256
 
 Degradations = Mapping[str, float]
-"""The probability of each degradation that the network can name; they do not exclude one another."""
+"""The probability of each degradation that the network can detect; several may be present at once."""
 LevelWeights = tuple[tuple[float, ...], ...]
 """For each decoder level, from coarse to fine, the share of each learnt prompt component; a level sums to 1."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """The size of a change, in fractions of the full range of the samples; `psnr_db` is infinite for none."""
+    """The size of a change, in fractions of the full range of the samples; `psnr_db` is infinite if there is none."""
 
     mean_abs: float
     max_abs: float
@@ -29,17 +29,17 @@ class Change:
 
 @dataclass(frozen=True)
 class Report:
-    """What is told about one restoration; `prompt_weights` is None where the artifact does not answer with them."""
+    """The report on one restoration; `prompt_weights` is None if the artifact does not output them."""
 
     change: Change
     prompt_weights: LevelWeights | None = None
-    """Numbers without names; what was found in the photo is told by its degradations."""
+    """The components have no names; the degradations say what was detected."""
 
 
 def measure_change(before: Sequence[Samples], after: Sequence[Samples]) -> Change:
-    """Compare planes of samples, each (H, W), of the same shapes and type, a band of rows at a time."""
+    """Compare planes of samples, each (H, W), of equal shapes and type, a band of rows at a time."""
     if [(plane.dtype, plane.shape) for plane in before] != [(plane.dtype, plane.shape) for plane in after]:
-        raise ValueError("planes of other sizes, types or number cannot be compared")
+        raise ValueError("planes of different sizes, types or number cannot be compared")
     full = np.iinfo(before[0].dtype).max
     absolute = squares = largest = 0.0
     for old, new in zip(before, after, strict=True):
@@ -60,17 +60,17 @@ def measure_change(before: Sequence[Samples], after: Sequence[Samples]) -> Chang
 
 @dataclass(frozen=True)
 class Findings:
-    """What the network found in an image; each part is None where the artifact does not answer with it."""
+    """What the network detected in an image; each part is None if the artifact does not output it."""
 
     prompt_weights: LevelWeights | None = None
     degradations: Degradations | None = None
 
     @classmethod
-    def of(cls, tiles: Sequence[PromptWeights | None], labels: Sequence[str]) -> Self:
-        """Average the findings (rows, columns) of an image's runs, and split them.
+    def of(cls, tiles: Sequence[Aux | None], labels: Sequence[str]) -> Self:
+        """Average the findings (rows, columns) of an image's runs, and split them into their parts.
 
-        Runs are equal in size, so it is also the mean by pixels. The last row has the probabilities of `labels`, if
-        there are any. Nothing is found where a run has no findings, or none that are numbers.
+        Runs have equal sizes, so this is also the mean over pixels. If there are `labels`, the last row has their
+        probabilities. The result is empty if a run has no findings, or findings that are not finite.
         """
         known = [tile for tile in tiles if tile is not None and np.isfinite(tile).all()]
         if not known or len(known) < len(tiles):

@@ -1,1 +1,1 @@
-"""Long work: restorations that are stored, run later and kept for a while."""
+"""Stored jobs: restorations that are written to disk, run later, and whose results are kept for a while."""

@@ -1,4 +1,4 @@
-"""The Database: the rows of the jobs in SQLite, and nothing of what they mean."""
+"""SQLite table of the stored jobs: queries only, no rules."""
 
 import json
 import sqlite3
@@ -39,7 +39,7 @@ CREATE TABLE IF NOT EXISTS jobs (
 CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, number, bytes);
 CREATE INDEX IF NOT EXISTS jobs_by_expiry ON jobs (expires_at) WHERE expires_at IS NOT NULL;
 """
-# Once the column is there, which folders of the first version lack.
+# Run after the migration: databases of version 1 have no column `owner`.
 _BY_OWNER = "CREATE INDEX IF NOT EXISTS jobs_by_owner ON jobs (owner, state, number, pixels, bytes)"
 _COLUMNS = (
     "id, number, state, options, filename, pixels, result_bytes, deadline_at, owner, starts, created_at, bytes, "
@@ -48,10 +48,10 @@ _COLUMNS = (
 
 
 class Database:
-    """One connection, for one thread at a time. Write-ahead log, and each commit is on the disk when it returns."""
+    """One SQLite connection with a write-ahead log; each commit is durable when it returns. One thread at a time."""
 
     def __init__(self, path: Path) -> None:
-        # Autocommit: `transaction` alone decides what belongs together.
+        # Autocommit: only `transaction` groups statements.
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
@@ -61,24 +61,23 @@ class Database:
             raise JobsUnavailable(f"{path} was written by a newer version of the server: give it another jobs folder.")
         self._connection.executescript(_TABLE)
         if version == 1:
-            with self.transaction():  # both or neither: a column is not added twice
+            with self.transaction():  # atomic, so that the column is never added twice
                 self._connection.execute("ALTER TABLE jobs ADD COLUMN owner TEXT")
                 self._connection.execute(f"PRAGMA user_version = {VERSION}")
-        self._connection.execute(
-            "CREATE INDEX IF NOT EXISTS jobs_by_owner ON jobs (owner, state, number, pixels, bytes)"
-        )
+        self._connection.execute(_BY_OWNER)
         self.touch()
 
     def touch(self) -> None:
-        """Write what is there already; raises sqlite3.Error where nothing can be written."""
+        """Rewrite the schema version to test that the database is writable; raises sqlite3.Error if not."""
         self._connection.execute(f"PRAGMA user_version = {VERSION}")
 
     def close(self) -> None:
+        """Close the connection."""
         self._connection.close()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All of the block or, where it raises, nothing of it."""
+        """Commit the block's changes together, or roll them all back if it raises."""
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -89,7 +88,7 @@ class Database:
             raise
 
     def insert(self, id_: str, order: Order, used_bytes: int, created_at: float) -> Record:
-        """Add a queued job."""
+        """Insert a queued job and return its record."""
         number = self._connection.execute(
             "INSERT INTO jobs (id, state, bytes, options, filename, pixels, result_bytes, deadline_at, owner, "
             "created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -109,37 +108,42 @@ class Database:
         return Record(id_, number or 0, State.QUEUED, order, 0, created_at, used_bytes)
 
     def find(self, id_: str) -> Record | None:
+        """Return the record of a job, or None if there is none."""
         row = self._connection.execute(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (id_,)).fetchone()  # noqa: S608
         return None if row is None else _record(row)
 
     def oldest(self, state: State) -> dict[str | None, int]:
-        """The number of the oldest job of each owner."""
+        """Return the number of each owner's oldest job in a state."""
         query = "SELECT owner, MIN(number) FROM jobs WHERE state = ? GROUP BY owner"
         return dict(self._connection.execute(query, (state,)).fetchall())
 
     def id_of(self, number: int) -> str:
+        """Return the id of the job with this number."""
         (id_,) = self._connection.execute("SELECT id FROM jobs WHERE number = ?", (number,)).fetchone()
         return str(id_)
 
     def numbered(self, number: int) -> Record:
+        """Return the record of the job with this number."""
         query = f"SELECT {_COLUMNS} FROM jobs WHERE number = ?"  # noqa: S608
         return _record(self._connection.execute(query, (number,)).fetchone())
 
     def ids(self, *states: State) -> set[str]:
+        """Return the ids of all jobs in the given states."""
         marks = ", ".join("?" * len(states))
         query = f"SELECT id FROM jobs WHERE state IN ({marks})"  # noqa: S608
         return {id_ for (id_,) in self._connection.execute(query, states)}
 
     def pixels_waiting(self, before: int | None = None) -> dict[str | None, int]:
-        """Pixels of the queued jobs of each owner, of those alone that came before a number."""
+        """Return the pixels of each owner's queued jobs, or only of those submitted before job number `before`."""
         query = "SELECT owner, SUM(pixels) FROM jobs WHERE state = ? AND number < ? GROUP BY owner"
         return dict(self._connection.execute(query, (State.QUEUED, before or sys.maxsize)).fetchall())
 
     def begin(self, id_: str) -> None:
+        """Mark a job as running and count the start."""
         self._connection.execute("UPDATE jobs SET state = ?, starts = starts + 1 WHERE id = ?", (State.RUNNING, id_))
 
     def put_back(self, id_: str, *, counted: bool) -> None:
-        """Queue a running job again, as if it had not begun unless `counted`."""
+        """Return a running job to the queue; unless `counted`, that start is subtracted again."""
         self._connection.execute(
             "UPDATE jobs SET state = ?, starts = starts - ? WHERE id = ? AND state = ?",
             (State.QUEUED, int(not counted), id_, State.RUNNING),
@@ -155,23 +159,23 @@ class Database:
         answer: Answer | None = None,
         problem: Problem | None = None,
     ) -> bool:
-        """Give an unfinished job its final state; False where it is gone or has one."""
-        told = None if answer is None else _ANSWER.dump_json(answer).decode()
-        why = None if problem is None else json.dumps(problem)
+        """Give an unfinished job its final state; returns False if it is gone or already finished."""
+        answer_json = None if answer is None else _ANSWER.dump_json(answer).decode()
+        problem_json = None if problem is None else json.dumps(problem)
         changed = self._connection.execute(
             "UPDATE jobs SET state = ?, bytes = ?, expires_at = ?, answer = ?, problem = ? "
             "WHERE id = ? AND state IN (?, ?)",
-            (state, used_bytes, expires_at, told, why, id_, *_UNFINISHED),
+            (state, used_bytes, expires_at, answer_json, problem_json, id_, *_UNFINISHED),
         ).rowcount
         return changed == 1
 
     def expire(self, now: float) -> list[str]:
-        """Mark what was kept until now; returns the ids."""
+        """Mark jobs whose retention time has passed as expired; returns their ids."""
         query = "UPDATE jobs SET state = ?, bytes = 0 WHERE expires_at <= ? AND state <> ? RETURNING id"
         return [id_ for (id_,) in self._connection.execute(query, (State.EXPIRED, now, State.EXPIRED)).fetchall()]
 
     def forget(self, expired_before: float, most: int) -> None:
-        """Delete the records that expired before a moment, and the oldest of more than `most`."""
+        """Delete records that expired before a given time, and all but the newest `most` expired ones."""
         self._connection.execute(
             "DELETE FROM jobs WHERE state = ? AND (expires_at <= ? OR number <= "
             "(SELECT number FROM jobs WHERE state = ? ORDER BY number DESC LIMIT 1 OFFSET ?))",
@@ -179,18 +183,20 @@ class Database:
         )
 
     def delete(self, id_: str) -> None:
+        """Delete the record of a job."""
         self._connection.execute("DELETE FROM jobs WHERE id = ?", (id_,))
 
     def totals(self) -> dict[State, tuple[int, int]]:
-        """(jobs, bytes) of each state."""
+        """Return (number of jobs, bytes) for each state."""
         rows = self._connection.execute("SELECT state, COUNT(*), SUM(bytes) FROM jobs GROUP BY state")
         return {State(state): (count, used) for state, count, used in rows}
 
     def used_by_owner(self) -> dict[str | None, int]:
+        """Return the bytes used by each owner's jobs."""
         return dict(self._connection.execute("SELECT owner, SUM(bytes) FROM jobs GROUP BY owner").fetchall())
 
     def next_expiry(self, owner: str | None = None) -> float | None:
-        """When the first result expires, of all or of one owner."""
+        """Return when the next result expires, of all owners or of one; None if there is none."""
         (moment,) = self._connection.execute(
             "SELECT MIN(expires_at) FROM jobs WHERE expires_at IS NOT NULL AND state <> ? AND (? IS NULL OR owner = ?)",
             (State.EXPIRED, owner, owner),
@@ -202,7 +208,7 @@ _UNFINISHED = (State.QUEUED, State.RUNNING)
 
 
 def _record(row: tuple[Any, ...]) -> Record:
-    """Read a row; raises JobDamaged where somebody else has changed it."""
+    """Parse a row; raises JobDamaged if it was modified from outside."""
     id_, number, state, *order, starts, created_at, used_bytes, expires_at, problem, answer = row
     try:
         record = _RECORD.validate_python(

@@ -1,4 +1,4 @@
-"""The Disk: the folder, files and rows of the jobs as one, which may fail and be repaired while the server runs."""
+"""Storage of the jobs: folder, files and database as one unit that can fail and recover while the server runs."""
 
 import logging
 import shutil
@@ -9,37 +9,40 @@ from pathlib import Path
 
 from server.errors import DiskFull, JobsUnavailable
 from server.jobs.database import Database
-from server.jobs.file_store import Shelf
+from server.jobs.file_store import FileStore
 from server.jobs.folder import DATABASE, RESULTS, UPLOADS, Folder
 
 log = logging.getLogger(__name__)
 
 SPARE_BYTES = 32 * 2**20
-"""Left free on the disk: the database must be able to say what became of a job."""
+"""Kept free on the disk so that the database can always record the outcome of a job."""
 
 Trouble = DiskFull | JobsUnavailable
 
 
 class Disk:
-    """`open`, `close` and `check` frame its life; what uses it does so in a `failing` block. All methods block."""
+    """Holds the job folder, its file stores and its database, and tracks whether they are usable.
 
-    def __init__(self, folder: Path, shelf: Callable[[Path], Shelf]) -> None:
+    Callers access it inside a `failing` block. All methods block.
+    """
+
+    def __init__(self, folder: Path, file_store: Callable[[Path], FileStore]) -> None:
         self.folder = Folder(folder)
-        self.uploads = shelf(folder / UPLOADS)
-        self.results = shelf(folder / RESULTS)
+        self.uploads = file_store(folder / UPLOADS)
+        self.results = file_store(folder / RESULTS)
         self.trouble: Trouble | None = None
-        """Why it cannot be used at the moment, to be read from any thread."""
+        """Why it cannot be used at the moment, or None; readable from any thread."""
         self._database: Database | None = None
 
     @property
     def rows(self) -> Database:
-        """The database; raises JobsUnavailable where it is not open."""
+        """The database; raises JobsUnavailable if it is not open."""
         if self._database is None:
             raise self.trouble or JobsUnavailable("The jobs are not open.")
         return self._database
 
     def open(self) -> None:
-        """Take the folder; raises JobsUnavailable where it cannot be written or is another server's."""
+        """Lock the folder and open the database; raises JobsUnavailable if it is not writable or in use elsewhere."""
         try:
             self.uploads.make()
             self.results.make()
@@ -56,17 +59,17 @@ class Disk:
             raise JobsUnavailable(f"The jobs folder {self.folder.path} cannot be used: {error}") from error
 
     def close(self) -> None:
-        """Give the folder back."""
+        """Close the database and release the folder."""
         if self._database is not None:
-            with suppress(sqlite3.Error):  # a disk that fails has what was committed
+            with suppress(sqlite3.Error):  # what was committed is already on the disk
                 self._database.close()
             self._database = None
         self.folder.give_back()
 
     def check(self) -> bool:
-        """See whether it can be used, as before or again; True where it was opened anew, and may hold other jobs.
+        """Check that the storage is usable and reopen it once it is again.
 
-        Raises DiskFull or JobsUnavailable as long as it cannot.
+        Returns True if it was reopened and may hold other jobs. Raises DiskFull or JobsUnavailable if it is unusable.
         """
         fault = self.folder.fault()
         if fault is not None and not self.folder.is_back():
@@ -81,16 +84,16 @@ class Disk:
         return anew
 
     def _takes_a_write(self) -> bool:
-        """Whether the database can be written; False where it can neither be written nor read as it is open."""
+        """Return whether the database is writable; False if it can be neither written nor read and must be reopened."""
         try:
             self.rows.touch()
-        except JobsUnavailable:  # it could not be opened again
+        except JobsUnavailable:  # reopening has failed before
             return False
         except sqlite3.Error as error:
             with suppress(sqlite3.Error):
                 self.rows.next_expiry()
                 raise self.noted(self.folder.refusal(error)) from error
-            return False  # the file may be another one by now, of which a connection knows nothing
+            return False  # the file may have been replaced, which an open connection does not notice
         return True
 
     def _reopen(self) -> None:
@@ -106,23 +109,23 @@ class Disk:
             raise self.noted(JobsUnavailable(f"The jobs folder {fault}."))
 
     def make_sure_of(self, more_bytes: int) -> None:
-        """Raise DiskFull unless there is room for so much and a little more."""
+        """Raise DiskFull unless the disk has room for `more_bytes` and the spare bytes."""
         free = shutil.disk_usage(self.folder.path).free
         if free < SPARE_BYTES:
-            raise self.noted(DiskFull("The disk that keeps the jobs has no room left."))
+            raise self.noted(DiskFull("The disk that stores the jobs has no room left."))
         if free < more_bytes + SPARE_BYTES:
-            raise DiskFull(f"The disk has no room for the {more_bytes} bytes of the job, though its budget has.")
+            raise DiskFull(f"The disk has no room for the {more_bytes} bytes of the job, although the budget does.")
 
     @contextmanager
     def failing(self) -> Iterator[None]:
-        """Turn what fails on the disk in the block into an error with a sentence, and note that as the trouble."""
+        """Convert disk errors in the block to DiskFull or JobsUnavailable, and record them as `trouble`."""
         try:
             yield
         except (OSError, sqlite3.Error) as error:
             raise self.noted(self.folder.refusal(error)) from error
 
     def noted(self, trouble: Trouble) -> Trouble:
-        """The same error, said in the log where it is news."""
+        """Record an error as the present trouble, log it if it is new, and return it."""
         if self.trouble is None or self.trouble.detail != trouble.detail:
             log.error("the jobs cannot be used", extra={"reason": trouble.detail})
         self.trouble = trouble

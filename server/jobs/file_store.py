@@ -1,4 +1,4 @@
-"""The Shelf: one folder of files that are whole or not there."""
+"""Folder of files that are each complete or absent."""
 
 import errno
 import hashlib
@@ -13,30 +13,30 @@ from models.regular_file import open_regular
 _UNFINISHED = ".unfinished"
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# What is said of a device or a pipe, of a link, and of a socket.
+# Errors of opening a device or pipe, a symbolic link, and a socket.
 _TAMPERED = {errno.EINVAL, errno.ELOOP, errno.ENXIO}
 
 
 class Damaged(Exception):  # noqa: N818 - named for what happened, like the server's errors
-    """A file is not as it was stored; the message says how."""
+    """Reports a stored file that was changed or removed; the message says how."""
 
 
-class Shelf:
-    """Files by name, written to a temporary name, flushed to the disk and then renamed.
+class FileStore:
+    """Writes files atomically: to a temporary name, flushed to the disk, then renamed.
 
-    All methods block and may raise OSError, also where a link stands in the place of the folder. The files are readable
-    by this user alone: they are people's photos.
+    All methods block and may raise OSError, also if the folder was replaced by a link. Files are readable only by this
+    user, because they are people's photos.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def make(self) -> None:
-        """Make the folder where it is missing."""
+        """Create the folder if it is missing."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def write(self, name: str, data: bytes) -> None:
-        """Store a file so that a crash at any moment leaves all of it or nothing of it under its name."""
+        """Write a file so that a crash at any moment leaves it complete or absent."""
         unfinished = name + _UNFINISHED
         with self._opened() as folder:
             try:
@@ -52,9 +52,9 @@ class Shelf:
             os.fsync(folder)  # a rename is on the disk only once the folder is
 
     def open(self, name: str, size: int, digest: str | None = None) -> BinaryIO:
-        """Open a file to read: it stays readable until closed, even where it is removed meanwhile.
+        """Open a file for reading; it stays readable until closed, even if it is removed meanwhile.
 
-        Raises Damaged where it is gone, of another size or digest, a link, or no file at all.
+        Raises Damaged if it is missing, has another size or SHA-256 digest, or is not a regular file.
         """
         with self._opened() as folder:
             try:
@@ -68,20 +68,20 @@ class Shelf:
         found = os.fstat(file.fileno()).st_size
         if found != size:
             file.close()
-            raise Damaged(f"it has {found} bytes and not {size}")
+            raise Damaged(f"it has {found} bytes instead of {size}")
         if digest is not None and hashlib.file_digest(file, "sha256").hexdigest() != digest:
             file.close()
-            raise Damaged("its bytes are others")
+            raise Damaged("its content has changed")
         file.seek(0)
         return file
 
     def remove(self, name: str) -> None:
-        """Remove a file, perhaps one that is gone already."""
+        """Remove a file if it exists."""
         with self._opened() as folder:
             _remove(name, folder)
 
     def keep_only(self, names: set[str]) -> int:
-        """Remove all other files, unfinished ones too; returns how many there were."""
+        """Remove all files except `names`, including unfinished ones; returns how many were removed."""
         with self._opened() as folder:
             strays = set(os.listdir(folder)) - names  # noqa: PTH208 - Path.iterdir takes no descriptor
             for name in strays:

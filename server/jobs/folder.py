@@ -1,4 +1,4 @@
-"""The Folder: where the jobs are kept, held by one server, and whether that is still there and can be written."""
+"""Jobs folder: locked by one server, and checked for being present and writable."""
 
 import errno
 import fcntl
@@ -18,7 +18,7 @@ Identity = tuple[int, int]
 
 
 class Folder:
-    """A folder that may go away, come back or be another one while it is used. All methods block."""
+    """Locks the jobs folder and detects if it disappears, comes back or is replaced. All methods block."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -27,22 +27,22 @@ class Folder:
         self._device: int | None = None
 
     def take(self) -> None:
-        """Hold it until `give_back`, or the end of the process; raises JobsUnavailable where another server does."""
+        """Lock the folder until `give_back` or the process ends; raises JobsUnavailable if another server has it."""
         self._lock = _locked(self.path / _LOCK)
 
     def note(self) -> None:
-        """Remember the files that make it this folder, for `fault` to look for."""
+        """Record the identity of the folder's files, so that `fault` can detect a replacement."""
         self._held = {name: _identity(self.path / name) for name in (_LOCK, DATABASE)}
         self._device = self.path.stat().st_dev
 
     def give_back(self) -> None:
-        """Let others take it."""
+        """Release the lock."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
     def fault(self) -> str | None:
-        """What is wrong with it, to be read after "the jobs folder"; None where nothing is."""
+        """Return what is wrong with the folder, worded to follow "the jobs folder"; None if it is usable."""
         try:
             if any(_identity(self.path / name) != identity for name, identity in self._held.items()):
                 return "is not the one that was opened"
@@ -50,7 +50,7 @@ class Folder:
         except FileNotFoundError:
             return "is gone, or a part of it"
         except OSError as error:
-            return f"cannot be looked at: {error.strerror}"
+            return f"cannot be examined: {error.strerror}"
         if other is not None:
             return other
         return None if os.access(self.path, os.W_OK) else "cannot be written: it is read-only"
@@ -69,9 +69,9 @@ class Folder:
         return None if found in (_MAGIC, b"") else "has a database that was overwritten"
 
     def is_back(self) -> bool:
-        """Whether what is at its place can be used instead: a folder with jobs, or an empty one on the same disk.
+        """Return whether the folder now at this path is usable: one with jobs, or an empty one on the same disk.
 
-        An empty folder on another disk is the place where a disk is missing, and the files would go astray.
+        An empty folder on another disk is a mount point without its disk; files written there would be lost from view.
         """
         try:
             names = {path.name for path in self.path.iterdir()}
@@ -84,13 +84,13 @@ class Folder:
             return False
 
     def refusal(self, error: OSError | sqlite3.Error) -> DiskFull | JobsUnavailable:
-        """What a client is told of an error of the disk."""
+        """Convert a disk error to the error that clients receive."""
         if (fault := self.fault()) is not None:
             return JobsUnavailable(f"The jobs folder {fault}.")
         if getattr(error, "errno", None) in _FULL or getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
-            return DiskFull("The disk that keeps the jobs is full and cannot be written at the moment.")
+            return DiskFull("The disk that stores the jobs is full and cannot be written at the moment.")
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        return JobsUnavailable(f"The disk that keeps the jobs cannot be read or written at the moment: {reason}.")
+        return JobsUnavailable(f"The disk that stores the jobs cannot be read or written at the moment: {reason}.")
 
 
 def _identity(path: Path) -> Identity:
@@ -99,7 +99,7 @@ def _identity(path: Path) -> Identity:
 
 
 def _locked(path: Path) -> int:
-    """Hold a lock that ends with the process, however it ends."""
+    """Lock a file; the lock ends with the process, even if the process is killed."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""Long work: what clients do with jobs."""
+"""Use cases of stored jobs: submit, inspect, watch, fetch and cancel."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,13 +13,13 @@ from server.jobs.store_thread import StoreThread
 from server.metrics import Metrics
 
 HEARTBEAT_S = 15.0
-"""Proxies close connections that are silent for a minute or less."""
+"""Interval of keep-alive messages: proxies close connections that are silent for about a minute."""
 LOOK_S = 1.0
-"""Between looks of a watcher whether the server stops."""
+"""Interval at which a watcher checks whether the server is stopping."""
 
 
 class LongWork:
-    """Submit, look, watch, fetch and give up jobs; `open`, `start` and `stop` frame its life."""
+    """Serves the job requests of the API; `open`, `start` and `stop` control its lifecycle."""
 
     def __init__(self, store: Store, thread: StoreThread, runner: Runner, metrics: Metrics) -> None:
         self._store = store
@@ -32,41 +32,41 @@ class LongWork:
 
     @property
     def keep_s(self) -> float:
-        """Seconds that a result is kept."""
+        """Retention time of results, in seconds."""
         return self._store.keep_s
 
     @property
     def max_bytes(self) -> int:
-        """What all jobs may take up."""
+        """Byte budget of all jobs."""
         return self._store.budget.max_bytes
 
     @property
     def trouble(self) -> DiskFull | JobsUnavailable | None:
-        """Why jobs cannot be stored at the moment; JobsUnavailable: nor be read, perhaps."""
+        """Why jobs cannot be stored at the moment, or None; with JobsUnavailable they may not be readable either."""
         return self._store.trouble
 
     def open(self) -> None:
-        """Take the folder; blocks. Raises JobsUnavailable. Further calls do nothing."""
+        """Open the store; blocks. Raises JobsUnavailable. Further calls do nothing."""
         if not self._is_open:
             self._store.open()
             self._is_open = True
 
     async def start(self) -> None:
-        """Open, and go on with the jobs that are stored."""
+        """Open the store and continue with the jobs in it."""
         await self._thread.run(self.open)
         self._runner.start()
 
     async def stop(self) -> None:
-        """Put back what runs and close the store."""
+        """Return running jobs to the queue and close the store."""
         await self._runner.stop()
         await self._thread.run(self._store.close)
         self._thread.stop()
 
     async def submit(self, upload: bytes, order: Order) -> Status:
-        """Store a job; raises JobsFull, DiskFull, and Draining at the very end."""
+        """Store a job; raises JobsFull, DiskFull, and Draining once the server is closing."""
         try:
             if self._runner.closing:
-                raise Draining("The server is stopping and takes nothing new.")
+                raise Draining("The server is shutting down and accepts no new jobs.")
             record = await self._thread.run(self._store.submit, upload, order)
         except Refused as refusal:
             self._metrics.count_refusal(refusal.slug)
@@ -75,11 +75,11 @@ class LongWork:
         return await self._queued(record)
 
     async def check_owner(self, id_: str, owner: str) -> None:
-        """Raises UnknownJob where the job belongs to somebody else, and as `look`."""
+        """Raise UnknownJob if the job belongs to another owner; raises as `look`."""
         await self._thread.run(self._store.find, id_, owner)
 
     async def look(self, id_: str) -> Status:
-        """The job as it is now; raises UnknownJob, JobExpired."""
+        """Return the current status of a job; raises UnknownJob, JobExpired."""
         if (run := self._runner.runs.get(id_)) is not None and not run.withdrawn:
             return self._running(run)
         record = await self._thread.run(self._store.find, id_)
@@ -91,28 +91,30 @@ class LongWork:
         return Status(record, tiles, tiles, None)
 
     async def open_result(self, id_: str) -> tuple[Record, int, BinaryIO]:
-        """A done job, the size of its result and the file, to be closed; raises as `look`, and JobUnfinished."""
+        """Return a finished job, the size of its result and the open file, which the caller closes.
+
+        Raises as `look`, and JobUnfinished.
+        """
         return await self._thread.run(self._store.open_result, id_)
 
     async def give_up(self, id_: str) -> None:
-        """Cancel an unfinished job, remove one that has ended; raises as `look`."""
+        """Cancel an unfinished job, or delete a finished one; raises as `look`."""
         await self._thread.run(self._store.give_up, id_)
         self._runner.withdraw(id_)
 
     async def watch(self, id_: str, seen: str | None) -> AsyncIterator[Status | None]:
-        """The job at each change, the present one first unless its mark was `seen`; ends with the final state.
+        """Yield the status of a job now, unless its mark is `seen`, and at each change up to its final state.
 
-        None where nothing happened for `HEARTBEAT_S`. It also ends where the job is removed, and where the server stops
-        without having finished it.
+        Yields None after `HEARTBEAT_S` without a change. Ends early if the job is deleted or the server stops first.
         """
-        with self._runner.bell.watching(id_) as news:
+        with self._runner.notifier.subscribe(id_) as changed:
             silent_s = 0.0
             while True:
                 try:
                     now = await self.look(id_)
                 except (UnknownJob, JobExpired):
                     return
-                except JobsUnavailable:  # until the disk is repaired, or the client has waited enough
+                except JobsUnavailable:  # until the disk is repaired or the client gives up
                     if self._runner.draining:
                         return
                     await asyncio.sleep(LOOK_S)
@@ -123,8 +125,8 @@ class LongWork:
                 if now.record.state.is_final or self._stops(id_):
                     return
                 try:
-                    await asyncio.wait_for(news.wait(), LOOK_S)
-                    news.clear()
+                    await asyncio.wait_for(changed.wait(), LOOK_S)
+                    changed.clear()
                 except TimeoutError:
                     silent_s += LOOK_S
                     if silent_s >= HEARTBEAT_S:
@@ -138,9 +140,9 @@ class LongWork:
         return Status(run.record, run.done, run.total, self._runner.left_s(run))
 
     async def _queued(self, record: Record) -> Status:
-        pace, runs = self._runner.pace, self._runner.runs.values()
-        ahead_s = pace.predict(await self._thread.run(self._store.pixels_ahead, record))
-        own_s = pace.predict(record.order.pixels)
+        throughput, runs = self._runner.throughput, self._runner.runs.values()
+        ahead_s = throughput.predict(await self._thread.run(self._store.pixels_ahead, record))
+        own_s = throughput.predict(record.order.pixels)
         if ahead_s is None or own_s is None:
             return Status(record)
         running_s = sum(self._runner.left_s(run) or 0.0 for run in runs)

@@ -1,33 +1,33 @@
-"""The Bell: wakes those who watch a job when there is news of it."""
+"""Wakes the subscribers of a job when its state changes."""
 
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Bell:
-    """One event for each watcher of each job; it says that there is news, and whoever wakes looks what it is.
+class Notifier:
+    """Keeps one event per subscriber of each job; a woken subscriber then reads the new state.
 
-    So a slow reader skips what is out of date, and holds no memory. Belongs to one event loop.
+    A slow subscriber therefore skips outdated states and needs no buffer. Belongs to one event loop.
     """
 
     def __init__(self) -> None:
         self._watchers: dict[str, set[asyncio.Event]] = {}
 
     @contextmanager
-    def watching(self, id_: str) -> Iterator[asyncio.Event]:
-        """An event that is set at each news of the job, for the watcher to clear."""
-        news = asyncio.Event()
+    def subscribe(self, id_: str) -> Iterator[asyncio.Event]:
+        """Return an event that is set at each change of the job; the subscriber clears it."""
+        changed = asyncio.Event()
         watchers = self._watchers.setdefault(id_, set())
-        watchers.add(news)
+        watchers.add(changed)
         try:
-            yield news
+            yield changed
         finally:
-            watchers.discard(news)
+            watchers.discard(changed)
             if not watchers and self._watchers.get(id_) is watchers:
                 del self._watchers[id_]
 
-    def ring(self, id_: str) -> None:
-        """There is news of this job."""
-        for news in self._watchers.get(id_, ()):
-            news.set()
+    def notify(self, id_: str) -> None:
+        """Wake every subscriber of a job."""
+        for changed in self._watchers.get(id_, ()):
+            changed.set()

@@ -1,4 +1,4 @@
-"""The Record: what the store knows about one job."""
+"""Record of one stored job: state, order and result."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -12,7 +12,7 @@ _OPTIONS = TypeAdapter(RestoreOptions)
 
 
 class State(StrEnum):
-    """Where a job is in its life; docs/jobs.md draws it."""
+    """Lifecycle state of a job, as drawn in docs/jobs.md."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -20,11 +20,11 @@ class State(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     EXPIRED = "expired"
-    """Its kept time is over: the files are gone, and the record stays a while to say so."""
+    """The retention time has passed: the files are removed, and the record is kept a while to answer 410."""
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing will be done for it any more."""
+        """Whether the job has finished in any way."""
         return self not in (State.QUEUED, State.RUNNING)
 
 
@@ -34,31 +34,31 @@ Problem = dict[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a client asked for; `options` as JSON, `pixels` of its image, `deadline_at` in seconds of the wall clock."""
+    """Order of a client: `options` as JSON, `pixels` of its image, `deadline_at` in seconds of the wall clock."""
 
     options: str
     filename: str | None
     pixels: int
     result_bytes: int
-    """The most that its result is thought to take: that much of the budget is set aside for it."""
+    """Upper estimate of the result's size, reserved in the budget."""
     deadline_at: float | None = None
     owner: str | None = None
-    """The API key that it belongs to; None: to whoever has its id."""
+    """Name of the API key that owns the job; None: anyone with the id has access."""
 
     @property
     def restore_options(self) -> RestoreOptions:
-        """The options, read back."""
+        """The options, parsed."""
         return _OPTIONS.validate_json(self.options)
 
 
 def options_json(options: RestoreOptions) -> str:
-    """The options as an order keeps them."""
+    """Serialise options for an order."""
     return _OPTIONS.dump_json(options).decode()
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a done job came to, besides the bytes."""
+    """Result of a finished job, without its bytes."""
 
     output: OutputFormat
     width: int
@@ -67,18 +67,18 @@ class Answer:
     tiles: int
     report: Problem | None = None
     dropped: tuple[str, ...] = ()
-    """What the upload held beside the picture and the result does not."""
+    """Parts of the upload that the result leaves out, such as `gain-map`."""
     digest: str | None = field(default=None, compare=False)
-    """SHA-256 of the bytes in hexadecimal, added as they are stored; None for those of an older version."""
+    """SHA-256 of the result in hexadecimal, set when it is stored; None in records of an older version."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One row of the store; moments are seconds of the wall clock since 1970.
+    """One row of the store; times are seconds of the wall clock since 1970.
 
-    `number` counts the jobs in the order they came, `starts` how often this one was begun. `used_bytes` of the budget
-    are its own: by them a file that is no longer whole is known. `problem` says why it failed, `answer` what came out;
-    `expires_at` is set with the final state.
+    `number` increases with each submitted job; `starts` counts how often this one was started. `used_bytes` is its part
+    of the budget, from which the expected file size is computed to detect truncated files. `problem` says why the job
+    failed, `answer` describes its result; `expires_at` is set with the final state.
     """
 
     id: str

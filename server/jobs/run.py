@@ -1,4 +1,4 @@
-"""The Run: one job while it is restored."""
+"""Running job and the status shown to clients."""
 
 import asyncio
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ from server.jobs.record import Record
 
 @dataclass(slots=True)
 class Run:
-    """A begun job, its task, the moment it began and the tiles that are done; `withdrawn` once its client cancelled it.
+    """Running job: its task, start time and finished tiles; `withdrawn` once its client cancelled it.
 
-    `total` is 0 until the image has been cut.
+    `total` is 0 until the image has been split into tiles.
     """
 
     record: Record
@@ -23,7 +23,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """A job as it is now: its record, tiles done and in all, and the seconds it may still take (None: nobody knows)."""
+    """Snapshot of a job: its record, finished and total tiles, and the predicted seconds left (None if unknown)."""
 
     record: Record
     done: int = 0
@@ -32,5 +32,5 @@ class Status:
 
     @property
     def mark(self) -> str:
-        """Names this moment of the job, also after a restart: equal marks, nothing new."""
+        """Version tag of this snapshot, valid across restarts: equal marks mean that nothing has changed."""
         return f"{self.record.state}-{self.record.starts}-{self.done}"

@@ -1,4 +1,4 @@
-"""The Runner: takes stored jobs one after the other and has them restored."""
+"""Runs stored jobs through the restore pipeline."""
 
 import asyncio
 import logging
@@ -22,12 +22,12 @@ from server.errors import (
     Refused,
 )
 from server.errors.memory import is_memory_short
-from server.jobs.notifier import Bell
+from server.jobs.notifier import Notifier
 from server.jobs.record import Answer, Problem, Record
 from server.jobs.run import Run
 from server.jobs.store import Store
 from server.jobs.store_thread import StoreThread
-from server.jobs.throughput import Pace
+from server.jobs.throughput import Throughput
 from server.restore.options import Progress, Restored
 from server.restore.pipeline import Status
 from server.restore.request import RestoreRequest
@@ -36,26 +36,26 @@ from server.scheduling.queue.tile import Priority
 log = logging.getLogger(__name__)
 
 CONCURRENT = 2
-"""One job is decoded or encoded while the other keeps the device busy; a photo of 24 megapixels takes a gigabyte."""
+"""One job is decoded or encoded while the other keeps the device busy; a 24-megapixel photo takes a gigabyte."""
 MOST_STARTS = 5
-"""A job that ran at so many ends of the process, losses of a device or lacks of memory is likely their cause."""
+"""A job that was running at this many crashes, device losses or memory shortages probably caused them."""
 POLL_S = 0.25
-"""Between looks at a service that is not ready."""
+"""Polling interval while the service is not ready."""
 CHECK_S = 1.0
-"""Between looks at the disk, and removals of what has expired, where nothing else happens."""
+"""Interval of checking the disk and removing expired results while idle."""
 LONGEST_PAUSE_S = 5.0
-"""After a refusal; what was predicted may be over sooner."""
+"""Longest wait after a refusal, since a predicted backlog may clear sooner."""
 
 ProblemOf = Callable[[PromptIRServeError, str], Problem]
-"""The problem document of an error, for an instance (a URI)."""
+"""Makes the problem document of an error for an instance (a URI)."""
 
 
 Describe = Callable[[Restored], dict[str, object]]
-"""The document of a restoration that has a report."""
+"""Makes the JSON report of a restored image."""
 
 
 class Restores(Protocol):
-    """What the runner needs of the Restorer."""
+    """The part of Restorer that the runner uses."""
 
     @property
     def status(self) -> Status: ...
@@ -68,10 +68,10 @@ class Restores(Protocol):
 
 
 class Runner:
-    """At most `CONCURRENT` jobs run, in the order they came, as long as the service is ready.
+    """Runs at most `CONCURRENT` jobs at a time, in the store's order, while the service is ready.
 
-    What a drain or a lost device interrupts goes back into the queue; every other error is the job's own and ends it.
-    Belongs to one event loop.
+    Jobs interrupted by a drain or a lost device return to the queue; any other error ends the job. Belongs to one event
+    loop.
     """
 
     def __init__(
@@ -85,9 +85,9 @@ class Runner:
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.runs: dict[str, Run] = {}
-        """By id, what runs now."""
-        self.bell = Bell()
-        self.pace = Pace()
+        """Running jobs by id."""
+        self.notifier = Notifier()
+        self.throughput = Throughput()
         self.closing = False
         self._store = store
         self._thread = thread
@@ -103,15 +103,15 @@ class Runner:
 
     @property
     def draining(self) -> bool:
-        """Whether no further job begins before the next start of the server."""
+        """Whether no further job will start before the server restarts."""
         return self.closing or self._restorer.status is Status.DRAINING
 
     def start(self) -> None:
-        """Begin to take jobs."""
+        """Start the loop that runs jobs."""
         self._loop = asyncio.create_task(self._serve())
 
     async def stop(self) -> None:
-        """Begin no more jobs and put back those that run."""
+        """Start no more jobs and return the running ones to the queue."""
         self.closing = True
         self._news.set()
         if self._loop is not None:
@@ -122,26 +122,26 @@ class Runner:
         await asyncio.gather(*(run.task for run in runs), return_exceptions=True)
 
     def wake(self) -> None:
-        """There is a new job."""
+        """Wake the loop: a job was submitted."""
         self._news.set()
 
     def withdraw(self, id_: str) -> None:
-        """Stop a job that the store has as cancelled: its tiles leave the queue."""
+        """Stop a job that is cancelled in the store, so that its tiles leave the queue."""
         if (run := self.runs.get(id_)) is not None:
             run.withdrawn = True
             run.task.cancel()
-        self.bell.ring(id_)
+        self.notifier.notify(id_)
 
     def left_s(self, run: Run) -> float | None:
-        """Seconds that a job which runs still takes, predicted."""
-        return self.pace.left(run.record.order.pixels, run.done, run.total, self._clock() - run.began)
+        """Predict the seconds left of a running job; None if unknown."""
+        return self.throughput.left(run.record.order.pixels, run.done, run.total, self._clock() - run.began)
 
     async def _serve(self) -> None:
         while not self.closing:
             self._news.clear()
             try:
                 pause_s = await self._fill()
-            except (DiskFull, JobsUnavailable):  # which the store has said: what is stored stays so
+            except (DiskFull, JobsUnavailable):  # logged by the store; stored jobs are kept
                 pause_s = CHECK_S
             except Exception:
                 log.exception("the jobs cannot be read or written")
@@ -150,7 +150,7 @@ class Runner:
                 await asyncio.wait_for(self._news.wait(), pause_s)
 
     async def _fill(self) -> float:
-        """Begin what can begin; returns the seconds after which to look again. Raises as `Store.check`."""
+        """Start as many jobs as possible; returns the seconds until the next check. Raises as `Store.check`."""
         await self._thread.run(self._store.check, set(self.runs))
         for id_ in list(self._unsettled):
             await self._thread.run(self._store.put_back, id_, counted=True)
@@ -168,17 +168,17 @@ class Runner:
         return CHECK_S
 
     def _launch(self, record: Record, upload: bytes | None) -> None:
-        # The task begins in a later turn of the loop, when it is in `runs`; cancelled before, it never does.
+        # The task starts in a later iteration of the loop, after it is in `runs`; if cancelled before, it never starts.
         task = asyncio.create_task(self._run(record, upload))
         run = self.runs[record.id] = Run(record, task, self._clock())
         task.add_done_callback(lambda _: self._leave(run))
-        self.bell.ring(record.id)
+        self.notifier.notify(record.id)
 
     def _leave(self, run: Run) -> None:
         id_ = run.record.id
-        if self.runs.get(id_) is run:  # it may have been put back and begun again
+        if self.runs.get(id_) is run:  # it may have been requeued and started again
             del self.runs[id_]
-        self.bell.ring(id_)
+        self.notifier.notify(id_)
         self._news.set()
 
     async def _run(self, record: Record, upload: bytes | None) -> None:
@@ -196,12 +196,12 @@ class Runner:
             self._unsettled.add(record.id)
 
     async def _settle(self, run: Run, upload: bytes | None) -> None:
-        """Restore a job and store how it ended."""
+        """Restore a job and store its outcome."""
         id_ = run.record.id
         try:
             stored = await self._finish(run, upload)
             seconds = self._clock() - run.began
-            self.pace.observe(run.record.order.pixels, seconds)
+            self.throughput.observe(run.record.order.pixels, seconds)
             log.info("job done", extra={"job": id_, "stored": stored, "duration_s": round(seconds, 3)})
         except (Draining, NotReady):
             self._not_before = self._clock() + POLL_S
@@ -212,7 +212,7 @@ class Runner:
             if self._restorer.status is Status.DRAINING:
                 await self._thread.run(self._store.put_back, id_)
             elif isinstance(error, JobsUnavailable) or (isinstance(error, DiskFull) and not error.is_of_budget):
-                self._not_before = self._clock() + LONGEST_PAUSE_S  # what the disk does is no fault of the job
+                self._not_before = self._clock() + LONGEST_PAUSE_S  # the job did not cause the disk's failure
                 await self._thread.run(self._store.put_back, id_)
             elif isinstance(error, BackendLost):
                 await self._thread.run(self._store.put_back, id_, counted=True)
@@ -223,10 +223,10 @@ class Runner:
                 await self._refused(id_, error)
                 return
             log.exception("a job failed unexpectedly", extra={"job": id_})
-            await self._fail(id_, PromptIRServeError("The server failed in a way it did not foresee. The log has why."))
+            await self._fail(id_, PromptIRServeError("The server failed unexpectedly; its log has the reason."))
 
     async def _finish(self, run: Run, upload: bytes | None) -> bool:
-        """Restore a job and store its result, however often the queue has no room for it."""
+        """Restore a job and store its result, retrying while the queue is full."""
         while True:
             try:
                 with self._restorer.accepted():
@@ -242,7 +242,7 @@ class Runner:
         order = run.record.order
         if run.record.starts > MOST_STARTS:
             raise JobInterrupted(
-                f"The job was begun {MOST_STARTS} times; each time the server or a device ended, or memory was short."
+                f"The job was started {MOST_STARTS} times; each time the server or a device stopped, or memory ran out."
             )
         if upload is None:
             raise JobDamaged("The stored upload of the job was changed or removed on the disk.")
@@ -252,14 +252,14 @@ class Runner:
 
         def progress(done: int, total: int) -> None:
             run.done, run.total = done, total
-            self.bell.ring(run.record.id)
+            self.notifier.notify(run.record.id)
 
         deadline = self._restorer.deadline_in(patience_s)
         request = RestoreRequest(order.restore_options, deadline, Priority.BATCH)
         return await self._restorer.restore(upload, request, progress)
 
     async def _refused(self, id_: str, error: Exception) -> None:
-        """Put a job back that found no room or no memory, now or ever."""
+        """Return a job to the queue after a refusal or a memory shortage, counting the start."""
         log.warning("a job was refused and will run again", extra={"job": id_, "error": repr(error)})
         self._not_before = self._clock() + LONGEST_PAUSE_S
         await self._thread.run(self._store.put_back, id_, counted=True)

@@ -1,4 +1,4 @@
-"""The Store: jobs and their files, as they survive the process."""
+"""Store of the jobs: records and files that survive the process."""
 
 import hashlib
 import logging
@@ -15,27 +15,27 @@ from server.errors import DiskFull, JobDamaged, JobExpired, JobsFull, JobsUnavai
 from server.jobs.budget import Budget
 from server.jobs.database import Database
 from server.jobs.disk import Disk, Trouble
-from server.jobs.file_store import Damaged, Shelf
+from server.jobs.file_store import Damaged, FileStore
 from server.jobs.record import Answer, Order, Problem, Record, State
 
 log = logging.getLogger(__name__)
 
 ID_BYTES = 16
-"""An id is 128 random bits in hexadecimal: whoever knows it may read and delete the job."""
+"""An id is 128 random bits in hexadecimal, because knowing it grants access to the job."""
 JOB_BYTES = 16 * 1024
-"""What each job counts beside its files: blocks that are not full, names, its row."""
+"""Overhead counted per job in addition to its files: partial blocks, names, its row."""
 MOST_EXPIRED = 10_000
-"""Records kept to answer 410; each has about half a kilobyte."""
+"""Expired records kept to answer 410; each takes about half a kilobyte."""
 RETRY_AFTER_S = 30.0
-"""Said where only unfinished jobs take up the budget, whose end is not known."""
+"""Sent if only unfinished jobs use the budget, because their end is unknown."""
 
 
 class Store:
-    """Keeps uploads until their job has ended, results until they expire, and all of it within the budget.
+    """Stores uploads until their job has finished and results until they expire, within the budget.
 
-    Files come first, then the row that makes them count; rows go first, then their files. So a crash leaves at most
-    files without a row, which `open` removes. All methods block; they belong to one thread at a time. Where the disk
-    fails they raise DiskFull or JobsUnavailable, and `check` finds out when it can be used again.
+    A file is written before its row and removed after it, so a crash leaves at most files without a row, which `open`
+    removes. All methods block and must be called from one thread at a time. If the disk fails they raise DiskFull or
+    JobsUnavailable, and `check` detects when it is usable again.
     """
 
     def __init__(
@@ -44,27 +44,27 @@ class Store:
         budget: Budget | int,
         keep_s: float,
         clock: Callable[[], float] = time.time,
-        shelf: Callable[[Path], Shelf] = Shelf,
+        file_store: Callable[[Path], FileStore] = FileStore,
     ) -> None:
         self.budget = Budget(budget) if isinstance(budget, int) else budget
         self.keep_s = keep_s
         self._clock = clock
-        self._disk = Disk(folder, shelf)
+        self._disk = Disk(folder, file_store)
         self._turns: dict[str | None, int] = {}
         self.counts: dict[State, int] = dict.fromkeys(State, 0)
-        """Jobs by state, to be read from any thread."""
+        """Number of jobs in each state; readable from any thread."""
         self.used_bytes = 0
-        """Counted against the budget: files, what is set aside for results, `JOB_BYTES` a job; from any thread."""
+        """Bytes of files, reserved results and `JOB_BYTES` per job, to compare with the budget; from any thread."""
 
     @property
     def trouble(self) -> Trouble | None:
-        """Why the jobs cannot be used at the moment, to be read from any thread."""
+        """Why the jobs cannot be used at the moment, or None; readable from any thread."""
         return self._disk.trouble
 
     def open(self) -> None:
-        """Take the folder, queue again what ran when the server ended and remove what belongs to no job.
+        """Lock the folder, requeue jobs that were running when the server ended, and remove files without a job.
 
-        Raises JobsUnavailable where the folder cannot be written or is another server's.
+        Raises JobsUnavailable if the folder is not writable or in use by another server.
         """
         self._disk.open()
         try:
@@ -74,13 +74,13 @@ class Store:
             raise JobsUnavailable(f"The jobs folder {self._disk.folder.path} cannot be used: {error.detail}") from error
 
     def close(self) -> None:
-        """Give the folder back."""
+        """Release the folder."""
         self._disk.close()
 
     def check(self, running: Collection[str] = ()) -> None:
-        """See whether the jobs can be used, and use them again once the disk is repaired; `running` are under way.
+        """Check that the storage is usable, and recover once it is again; `running` are the ids of running jobs.
 
-        Raises DiskFull or JobsUnavailable as long as they cannot.
+        Raises DiskFull or JobsUnavailable while it is unusable.
         """
         with self._disk.failing():
             if self._disk.check():
@@ -99,7 +99,7 @@ class Store:
         log.info("jobs opened", extra=extra)
 
     def submit(self, upload: bytes, order: Order) -> Record:
-        """Store a job; once this returns, no crash loses it. Raises JobsFull or DiskFull."""
+        """Store a job durably; raises JobsFull or DiskFull."""
         used_bytes = len(upload) + order.result_bytes + JOB_BYTES
         with self._disk.failing():
             self._disk.make_sure_of_place()
@@ -119,31 +119,31 @@ class Store:
         return record
 
     def find(self, id_: str, owner: str | None = None) -> Record:
-        """Raises UnknownJob, or JobExpired once its kept time is over.
+        """Return the record of a job; raises UnknownJob, or JobExpired after its retention time.
 
-        With an owner, a job of another one is not known either; one that has none belongs to whoever has its id.
+        With an `owner`, jobs of other owners are unknown too; jobs without an owner are open to anyone with the id.
         """
         self.expire()
         with self._disk.failing():
             record = self._rows.find(id_)
         if record is None or (owner is not None and record.order.owner not in (None, owner)):
-            raise UnknownJob(f"There is no job {id_}; it was never here, was deleted, or is long expired.")
+            raise UnknownJob(f"There is no job {id_}: it never existed, was deleted, or expired long ago.")
         is_over = record.expires_at is not None and record.expires_at <= self._clock()
         if record.state is State.EXPIRED or is_over:
-            raise JobExpired(f"The job {id_} was kept for {self.keep_s / 3600:g} hours after its end.")
+            raise JobExpired(f"The job {id_} has expired: results are kept for {self.keep_s / 3600:g} hours.")
         return record
 
     def pixels_ahead(self, record: Record) -> int:
-        """Pixels of the jobs that begin before this one: the owner's own, and as many of each other owner."""
+        """Estimate the pixels that run before a job: its owner's earlier jobs, and as much of each other owner."""
         with self._disk.failing():
             mine = self._rows.pixels_waiting(record.number).get(record.order.owner, 0)
             others = {**self._rows.pixels_waiting(), record.order.owner: 0}
         return mine + sum(min(pixels, mine + record.order.pixels) for pixels in others.values())
 
     def open_result(self, id_: str) -> tuple[Record, int, BinaryIO]:
-        """The record, size and file of a done job's result, for the caller to close.
+        """Open the result of a finished job: its record, size and file, which the caller closes.
 
-        Raises as `find`, JobUnfinished, and JobDamaged where the file is not the one that was stored.
+        Raises as `find`, JobUnfinished, and JobDamaged if the file has changed.
         """
         record = self.find(id_)
         if record.state is not State.DONE:
@@ -156,9 +156,9 @@ class Store:
                 raise self._damaged("result", id_, error) from error
 
     def begin_next(self) -> tuple[Record, bytes | None] | None:
-        """Begin the job that waits longest, of the owner whose turn it is: its record and its upload.
+        """Start the oldest job of the owner whose turn it is (round robin); returns its record and upload.
 
-        None in place of an upload that is not the one that was stored.
+        The upload is None if the stored file has changed. Returns None if no job is queued.
         """
         with self._disk.failing():
             while waiting := self._rows.oldest(State.QUEUED):
@@ -170,11 +170,11 @@ class Store:
         return None
 
     def _begin(self, number: int) -> tuple[Record, bytes | None] | None:
-        """Begin a queued job; one whose record cannot be read ends instead."""
+        """Start a queued job; a job whose record cannot be read fails instead."""
         try:
             record = self._rows.numbered(number)
         except JobDamaged as error:
-            log.error("a job cannot be begun", extra={"reason": error.detail})
+            log.error("a job cannot be started", extra={"reason": error.detail})
             self._end(self._rows.id_of(number), State.FAILED, JOB_BYTES)
             return None
         self._disk.make_sure_of(0)
@@ -185,16 +185,16 @@ class Store:
         return self._rows.numbered(number), upload
 
     def put_back(self, id_: str, *, counted: bool = False) -> None:
-        """Queue a running job again; `counted` where this start of it may be why it did not end."""
+        """Return a running job to the queue; `counted` if the job itself may have caused the interruption."""
         with self._disk.failing():
             with self._rows.transaction():
                 self._rows.put_back(id_, counted=counted)
             self._count()
 
     def finish(self, id_: str, result: bytes, answer: Answer) -> bool:
-        """Keep the result of an unfinished job: it is done. False where it was cancelled meanwhile.
+        """Store the result of a job and mark it as done; returns False if the job was cancelled meanwhile.
 
-        Raises DiskFull where the disk or the budget cannot hold it; the job is as it was then.
+        Raises DiskFull if the result does not fit on the disk or in the budget; the job is unchanged then.
         """
         with self._disk.failing():
             try:
@@ -213,15 +213,15 @@ class Store:
         return ended
 
     def fail(self, id_: str, problem: Problem) -> bool:
-        """End an unfinished job without a result; False where it has ended."""
+        """Mark an unfinished job as failed; returns False if it has already finished."""
         with self._disk.failing():
             return self._end(id_, State.FAILED, JOB_BYTES, problem=problem)
 
     def give_up(self, id_: str) -> State:
-        """Cancel an unfinished job, or forget one that has ended and its result: what it was. As `find`."""
+        """Cancel an unfinished job, or delete a finished one; returns its former state. Raises as `find`."""
         try:
             state = self.find(id_).state
-        except JobDamaged:  # so that there is a way to be rid of it
+        except JobDamaged:  # a damaged job can be deleted too
             state = State.FAILED
         with self._disk.failing():
             if state.is_final:
@@ -235,7 +235,7 @@ class Store:
         return state
 
     def expire(self) -> None:
-        """Remove the results whose time is over, if the disk lets it: later otherwise."""
+        """Remove expired results; postponed while the disk fails."""
         with suppress(DiskFull, JobsUnavailable), self._disk.failing():
             self._expire()
 
@@ -272,8 +272,8 @@ class Store:
     def _damaged(self, what: str, id_: str, error: Damaged) -> JobDamaged:
         if (fault := self._disk.folder.fault()) is not None:
             raise self._disk.noted(JobsUnavailable(f"The jobs folder {fault}.")) from error
-        log.error(f"a stored {what} is not what it was", extra={"job": id_, "error": str(error)})
-        return JobDamaged(f"The stored {what} of the job {id_} is not what it was on the disk: {error}.")
+        log.error(f"a stored {what} has changed on the disk", extra={"job": id_, "error": str(error)})
+        return JobDamaged(f"The stored {what} of the job {id_} has changed on the disk: {error}.")
 
     def _set_aside(self, id_: str) -> int:
         record = self._rows.find(id_)
@@ -284,7 +284,7 @@ class Store:
         self._disk.make_sure_of(more_bytes)
 
     def _wait_s(self, owner: str | None = None) -> float:
-        """Seconds until a result makes room, of all or of one owner."""
+        """Return the seconds until the next result expires, of all owners or of one."""
         moment = self._rows.next_expiry(owner)
         return RETRY_AFTER_S if moment is None else max(1.0, moment - self._clock())
 

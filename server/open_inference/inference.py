@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from server.access.caller import Caller
 from server.concurrency import gather, run_off_loop
 from server.errors import ImageTooLarge, InvalidRequest
-from server.formats.header import hold_against, probe
+from server.formats.header import check_size, probe
 from server.open_inference import models
 from server.open_inference.models import INPUT, OUTPUT, Datatype
 from server.open_inference.parameters import Parameters, refuse_features
@@ -106,7 +106,7 @@ class Inference:
         request = RestoreRequest(asked.options, deadline, asked.turn, caller)
         if shape.datatype is not Datatype.BYTES:  # the size of files is known once they are there
             _, _, height, width = shape.dims
-            hold_against(height, width, self._limits)
+            check_size(height, width, self._limits)
             self._check_pixels(shape.count * height * width)
             with ExitStack() as refused:
                 refused.push(request)

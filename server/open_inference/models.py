@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from server.backends import registry
 from server.errors import UnknownModel
 
 SERVER_NAME = "promptir-serve"
@@ -14,8 +15,6 @@ MAX_IMAGES = 64
 """Most images of a tensor, and so of a request."""
 
 _SHOWN_CHARACTERS = 60
-# Names that clients of the protocol know, from its list of platforms.
-_PLATFORMS = {"onnx": "onnxruntime_onnx", "tensorrt": "tensorrt_plan", "pytorch": "pytorch_libtorch"}
 _CONFIG_TYPES = {"FP32": "TYPE_FP32", "UINT8": "TYPE_UINT8", "BYTES": "TYPE_STRING"}
 
 
@@ -93,4 +92,4 @@ def shown(text: str) -> str:
 
 
 def _platform(backend: str) -> str:
-    return _PLATFORMS.get(backend, backend)
+    return registry()[backend].platform or backend

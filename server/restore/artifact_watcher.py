@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from models.artifact import MANIFEST_FILE, MAX_MANIFEST_BYTES, ArtifactError, Manifest, sha256_of
 from models.plan_manifest import PLAN_FILE, PlanManifest
 from models.regular_file import read_regular
+from server.backends import registry
 from server.backends.base import BackendInfo
 from server.errors import BackendUnavailable
 from server.metrics import Metrics
@@ -75,7 +76,7 @@ class ArtifactWatcher:
         else:
             self._tries = MOST_TRIES
             self._metrics.count_swap("done")
-            log.info("a better artifact is served", extra=vars(info))
+            log.info("a better artifact is served", extra=info.log_fields)
 
 
 def successor(folder: Path, present: BackendSettings) -> BackendSettings:
@@ -86,10 +87,10 @@ def successor(folder: Path, present: BackendSettings) -> BackendSettings:
         raise ArtifactError(f"{folder} is not verified: its parity was not measured")
     if manifest.weights_sha256 is None or manifest.weights_sha256 != weights_of(present.artifact):
         raise ArtifactError(f"{folder} was not made from the weights that are served")
-    given = present.model_dump(include=present.model_fields_set - {"torch_precision", "torch_compile", "successor"})
-    if is_plan:
-        given.pop("onnx_providers", None)
-    chosen = {"backend": "tensorrt" if is_plan else "onnx", "artifact": folder, "devices": present.device_names}
+    backend = "tensorrt" if is_plan else "onnx"
+    of_others = {field for kind in registry().values() if kind.name != backend for field in kind.own_fields}
+    given = present.model_dump(include=present.model_fields_set - of_others - {"successor"})
+    chosen = {"backend": backend, "artifact": folder, "devices": present.device_names}
     try:
         return BackendSettings.model_validate(given | chosen)
     except ValidationError as error:

@@ -42,8 +42,8 @@ class Frame:
         """Return a padded tile as network input: (3, padded_height, padded_width)."""
         return tiling.pad(self.crop(tile.rows, tile.columns), tile)
 
-    def add(self, tile: Tile, pixels: Pixels, restored: Pixels, weights: object = None) -> None:
-        """Add a tile that was cut as `pixels` and restored as `restored`; `weights` are ignored: there is no report."""
+    def add(self, tile: Tile, pixels: Pixels, restored: Pixels, aux: object = None) -> None:
+        """Add a tile that was cut as `pixels` and restored as `restored`; `aux` is ignored: there is no report."""
         if self.guide is not None:
             self.guide.note(tile, pixels, restored)
         is_last = self._assembly.add(tile, blend(pixels, restored, self._strength))

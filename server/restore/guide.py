@@ -8,14 +8,14 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from server.backends.base import Pixels, PromptWeights
+from server.backends.base import Aux, Pixels
 from server.imaging import tiling
 from server.imaging.assembly import Samples
 from server.imaging.tiling import Grid, Span, Tile
 from server.restore.stretch import Matrix, Seam, Stretch, stretches
 
 SIGMA_CELLS = 4.0
-"""How far tone is smoothed, in cells of the reduced frame: docs/tiling.md has the table it was chosen from."""
+"""How far tone is smoothed, in cells of the reduced frame: docs/large-photos.md has the table it was chosen from."""
 DISAGREEMENT = 2.5 / 255
 """Tiles that disagree by less (root mean square over the seams) keep their tone, and by more take that of the frame."""
 STEEPNESS = 4
@@ -73,7 +73,7 @@ class Guide:
     def __init__(self, grid: Grid, sigma_cells: float = SIGMA_CELLS, disagreement: float = DISAGREEMENT) -> None:
         self.tile = _reduced(grid)
         """Where the reduced frame lies in its run, whose shape is that of every tile."""
-        self.prompt_weights: PromptWeights | None = None
+        self.aux: Aux | None = None
         """Those of the whole frame, once it has run."""
         self._grid = grid
         self._sigma_cells = sigma_cells
@@ -97,9 +97,9 @@ class Guide:
             target[:] = _averaged(plane, target.shape)
         return tiling.pad(self._frame, self.tile)
 
-    def take(self, restored: Pixels, weights: PromptWeights | None = None) -> None:
+    def take(self, restored: Pixels, aux: Aux | None = None) -> None:
         """Take the answer to the reduced frame, before the first tile is noted."""
-        self.prompt_weights = weights
+        self.aux = aux
         self._change = np.clip(tiling.crop(restored, self.tile), 0, 1) - self._frame
 
     def note(self, tile: Tile, pixels: Pixels, restored: Pixels) -> None:

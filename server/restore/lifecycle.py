@@ -64,7 +64,7 @@ class Lifecycle:
         """Start the devices and return when the first is warm; raises what stops it, which `failure` keeps."""
         self._codecs.start()
         self.info = await self._workers.start()
-        log.info("ready", extra=vars(self.info))
+        log.info("ready", extra=self.info.log_fields)
 
     async def replace(self, new_backend: NewBackend) -> BackendInfo:
         """Serve with other backends of the same network; requests are taken meanwhile, and none is lost.

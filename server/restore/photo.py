@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from server.backends.base import Pixels, PromptWeights
+from server.backends.base import Aux, Pixels
 from server.formats import codec
 from server.formats.codec import Image
 from server.formats.output import OutputFormat
@@ -27,7 +27,7 @@ class Photo:
         self._image = image
         self._options = options
         self._assembly = Assembly(grid, image.dtype, image.is_grey)
-        self._weights: list[PromptWeights | None] = []
+        self._aux: list[Aux | None] = []
 
     def crop(self, rows: slice, columns: slice) -> Pixels:
         """Return some rows and columns as network input: (3, height, width)."""
@@ -37,9 +37,9 @@ class Photo:
         """Return a padded tile as network input: (3, padded_height, padded_width)."""
         return tiling.pad(self.crop(tile.rows, tile.columns), tile)
 
-    def add(self, tile: Tile, pixels: Pixels, restored: Pixels, weights: PromptWeights | None = None) -> None:
-        """Add a tile that was cut as `pixels` and restored as `restored`, with its prompt weights if there are any."""
-        self._weights.append(weights)
+    def add(self, tile: Tile, pixels: Pixels, restored: Pixels, aux: Aux | None = None) -> None:
+        """Add a tile that was cut as `pixels` and restored as `restored`, with the aux output of its run."""
+        self._aux.append(aux)
         if self.guide is not None:
             self.guide.note(tile, pixels, restored)
         is_last = self._assembly.add(tile, blend(pixels, restored, self._options.strength))
@@ -53,7 +53,7 @@ class Photo:
 
     def findings(self, labels: Sequence[str]) -> Findings:
         """Summarise what the network found, in the whole frame if it had a run; `labels` name the degradations."""
-        return Findings.of(self._weights if self.guide is None else [self.guide.prompt_weights], labels)
+        return Findings.of(self._aux if self.guide is None else [self.guide.aux], labels)
 
     def report(self, findings: Findings) -> Report | None:
         """Measure the change, if a report was requested."""

@@ -107,7 +107,7 @@ class Restorer(Lifecycle):
         if self.info is None:
             raise Status.STARTING.refusal
         guide = "tone guide" if self._limits.tone_guide else "no guide"
-        model = f"{self.info.artifact} {self.info.model_hash} {self.info.precision} {guide}"
+        model = f"{self.info.model.name} {self.info.model.hash} {self.info.model.precision} {guide}"
         work = run_inline if len(data) <= INLINE_TAG_BYTES else self._codecs.read
         return await work(lambda: entity_tag(data, options.named(), model))
 
@@ -210,7 +210,7 @@ class Restorer(Lifecycle):
     async def _encode(
         self, photo: Photo, whole: WholeRun | None, request: RestoreRequest, work: Work, output: OutputFormat
     ) -> RestoredFile:
-        labels = () if self.info is None else self.info.degradation_labels
+        labels = () if self.info is None else self.info.model.labels
         if request.codec_work is None and not _is_quick(output, request.options):
             work = self._codecs.run
         return await work(partial(write_photo, photo, whole, output, labels))
@@ -246,7 +246,7 @@ class Restorer(Lifecycle):
     def _plan(self, height: int, width: int, options: RestoreOptions) -> Grid:
         if self.info is None:
             raise Status.STARTING.refusal
-        sizes = self.info.size_multiple, self._max_whole_pixels, options.tile, options.overlap
+        sizes = self.info.model.size_multiple, self._max_whole_pixels, options.tile, options.overlap
         return tiling.plan(height, width, *sizes, guided=self._limits.tone_guide)
 
 

@@ -68,7 +68,7 @@ class WholeRun:
     def add(self) -> None:
         """Put the result of `run` into the photo; CPU work."""
         completion = self._completion
-        self._photo.add(self._tile, self._pixels, completion.output, completion.prompt_weights)
+        self._photo.add(self._tile, self._pixels, completion.output, completion.aux)
         del self._pixels, self._completion  # the encoder needs neither
 
 
@@ -86,14 +86,14 @@ async def run_tiles(
         for step in steps:  # shared by all workers
             if isinstance(step, Guide):
                 completion = await submit(await work(partial(step.reduce, photo.crop)))
-                await work(partial(step.take, completion.output, completion.prompt_weights))
+                await work(partial(step.take, completion.output, completion.aux))
                 guided.set()
             else:
                 pixels = await work(partial(photo.cut, step))
                 completion = await submit(pixels)
                 if guide is not None:
                     await guided.wait()
-                await work(partial(photo.add, step, pixels, completion.output, completion.prompt_weights))
+                await work(partial(photo.add, step, pixels, completion.output, completion.aux))
             completions, largest = completions + 1, max(largest, completion.batch_size)
             first_wait, shared = min(first_wait, completion.queue_s), completion.shared
             progress(completions, grid.runs)

@@ -1,7 +1,7 @@
-"""The settings: every knob of the server, in groups, read once from the environment."""
+"""Settings of the server, in groups, read once from the environment."""
 
 from server.settings.access import AccessSettings
-from server.settings.backend import BackendSettings, Provider
+from server.settings.backend import BackendSettings
 from server.settings.batching import BatchingSettings
 from server.settings.environment import TOP, SettingsError, Source, sources
 from server.settings.group import PREFIX, is_secret
@@ -20,7 +20,6 @@ __all__ = [
     "HttpSettings",
     "JobSettings",
     "LimitSettings",
-    "Provider",
     "Settings",
     "SettingsError",
     "Source",

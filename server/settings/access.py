@@ -1,4 +1,4 @@
-"""Access settings: who may come, and from where."""
+"""Settings of access control: API keys and browser origins."""
 
 import re
 from pathlib import Path
@@ -12,16 +12,17 @@ _ORIGIN = re.compile(r"\*|https?://[A-Za-z0-9.\-\[\]:]+")
 
 
 class AccessSettings(Group):
-    """Who may send work; without a keys file everybody who reaches the port."""
+    """Access control; without a keys file anyone who can reach the port may send work."""
 
     keys_file: Path | None = Field(
         default=None,
-        description="API keys by their hashes, a line each (`promptir key new`), read again when it changes; unset, "
-        "nobody is asked for one.",
+        description="File of hashed API keys, one per line (`promptir key new`), reloaded when it changes; unset, "
+        "no key is required.",
     )
     cors_origins: Annotated[tuple[str, ...], BeforeValidator(split)] = Field(
         default=(),
-        description="Origins whose pages may call from a browser, such as https://photos.example, or *; unset none.",
+        description="Origins whose pages may call the API from a browser, such as https://photos.example, or *; unset, "
+        "none.",
     )
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Batching settings: how much may wait and how much runs together."""
+"""Settings of batching: limits of the queue and of a batch."""
 
 import re
 from typing import Annotated
@@ -8,12 +8,12 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from server.settings.group import Group, split
 
 SIZE_MULTIPLE = 8
-_CANVAS = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})")
+_SHAPE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})")
 
 
 def _padded_shapes(names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
-        found = _CANVAS.fullmatch(name)
+        found = _SHAPE.fullmatch(name)
         if found is None or any(int(side) % SIZE_MULTIPLE for side in found.groups()):
             raise ValueError(f"{name!r} is not WIDTHxHEIGHT, both multiples of {SIZE_MULTIPLE}, for example 1024x768")
     return names
@@ -23,26 +23,26 @@ PaddedShapeNames = Annotated[tuple[str, ...], BeforeValidator(split), AfterValid
 
 
 class BatchingSettings(Group):
-    """How much may wait and how much runs together."""
+    """Limits of the queue and of a batch."""
 
     max_batch: int = Field(
-        default=8, ge=1, description="Images of one run; more gain little once the device is busy, and cost memory."
+        default=8, ge=1, description="Most images per batch; more gain little once the device is busy, and cost memory."
     )
     max_backlog_ms: float = Field(
         default=30_000.0,
         gt=0,
-        description="Predicted time until all that was admitted is done; beyond it 429, because nobody waits longer.",
+        description="Longest predicted time until all admitted work is done; beyond it requests get 429.",
     )
     max_queued_pixels: int = Field(
-        default=67_108_864, ge=1, description="Bounds the memory of what waits: 12 bytes per pixel."
+        default=67_108_864, ge=1, description="Most pixels in the queue; each takes 12 bytes of memory."
     )
     padded_shapes: PaddedShapeNames = Field(
         default=(),
-        description="Of masked artifacts: what images of several sizes may share a run in, WIDTHxHEIGHT, and turned. "
-        "Unset, they are chosen from the traffic; one who knows the sizes can choose better.",
+        description="Padded shapes for mixed-size batches of masked artifacts, as WIDTHxHEIGHT, each in both "
+        "orientations. Unset, they are chosen from the traffic; set them if you know the sizes.",
     )
 
     @property
     def padded_shape_sides(self) -> list[tuple[int, int]]:
-        """The height and the width of each of `padded_shapes`."""
+        """(height, width) of each of `padded_shapes`."""
         return [(int(high), int(wide)) for wide, _, high in (name.partition("x") for name in self.padded_shapes)]

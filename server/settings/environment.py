@@ -1,4 +1,4 @@
-"""The environment: the only place where `PROMPTIR_*` is read."""
+"""Reads `PROMPTIR_*` variables; no other module does."""
 
 import difflib
 import os
@@ -12,18 +12,18 @@ from pydantic_core import ErrorDetails
 from server.settings.group import PREFIX, Group, is_secret
 
 TOP = ""
-"""The group of the settings that belong to none."""
+"""Group name of the settings that are in no group."""
 
 
 Source = Literal["default", "environment", "flag"]
 
 
 class SettingsError(ValueError):
-    """A setting is unknown or has a bad value; the message names each one as the environment spells it."""
+    """Reports unknown settings and bad values; the message names each environment variable."""
 
 
 def names_of(tree: type[BaseModel]) -> dict[str, tuple[str, str]]:
-    """Return each variable without its prefix, with the group and field it sets (group TOP: the tree itself)."""
+    """Map each variable, without its prefix, to the group and field it sets (group TOP: the tree itself)."""
     names: dict[str, tuple[str, str]] = {}
     for outer, info in tree.model_fields.items():
         if isinstance(info.annotation, type) and issubclass(info.annotation, Group):
@@ -34,9 +34,9 @@ def names_of(tree: type[BaseModel]) -> dict[str, tuple[str, str]]:
 
 
 def given(overrides: Mapping[str, object]) -> dict[str, object]:
-    """What the environment and `overrides` (flat field names, which win) say, by upper case name.
+    """Return the values given by the environment and by `overrides`, by upper-case name.
 
-    None in `overrides`, and an empty variable, count as not given.
+    `overrides` has flat field names and takes precedence. None in it, and an empty variable, count as not given.
     """
     values: dict[str, object] = {
         name.removeprefix(PREFIX): value
@@ -48,13 +48,13 @@ def given(overrides: Mapping[str, object]) -> dict[str, object]:
 
 
 def sources(overrides: Mapping[str, object]) -> dict[str, Source]:
-    """Where each value that is given comes from, by upper case name."""
+    """Return the source of each given value, by upper-case name."""
     flags = {name.upper() for name, value in overrides.items() if value is not None}
     return {name: "flag" if name in flags else "environment" for name in given(overrides)}
 
 
 def branches(values: Mapping[str, object], known: Mapping[str, tuple[str, str]]) -> dict[str, object]:
-    """The values as a tree for validation; raises SettingsError for each name that is not known."""
+    """Arrange the values as a tree for validation; raises SettingsError for unknown names."""
     if unknown := sorted(values.keys() - known.keys()):
         raise SettingsError("; ".join(_unknown(name, known) for name in unknown))
     groups: defaultdict[str, dict[str, object]] = defaultdict(dict)
@@ -66,7 +66,7 @@ def branches(values: Mapping[str, object], known: Mapping[str, tuple[str, str]])
 
 
 def refusal(error: ValidationError, tree: type[BaseModel]) -> SettingsError:
-    """What is wrong with the values, as one sentence for each; none says what a secret is."""
+    """Convert a validation error to a SettingsError with one sentence per value; secrets are left out."""
     return SettingsError("; ".join(_complaint(entry, tree) for entry in error.errors() if _matters(entry)))
 
 
@@ -77,14 +77,14 @@ def _unknown(name: str, known: Mapping[str, object]) -> str:
 
 
 def _matters(entry: ErrorDetails) -> bool:
-    return entry["type"] != "none_required"  # the other half of an optional setting
+    return entry["type"] != "none_required"  # the None branch of an optional setting
 
 
 def _complaint(entry: ErrorDetails, tree: type[BaseModel]) -> str:
     known, reason = names_of(tree), entry["msg"].removeprefix("Value error, ")
-    if entry["type"] == "value_error" and len(entry["loc"]) < 2:  # a validator over several fields names them itself
+    if entry["type"] == "value_error" and len(entry["loc"]) < 2:  # such a message names its settings
         return reason
-    # A group may be named like one of its settings: the inner name is the setting's.
+    # A group may have the name of one of its settings, so the innermost name is used.
     name = next(str(part).upper() for part in entry["loc"][1::-1] if str(part).upper() in known)
     given = "" if is_secret(_annotation(tree, *known[name])) else entry["input"]
     return f"{PREFIX}{name}={given}: {reason}"

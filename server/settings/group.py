@@ -1,4 +1,4 @@
-"""A group of settings, and how the environment spells one."""
+"""Base class of a group of settings, and parsing of environment values."""
 
 from typing import Any, get_args
 
@@ -8,18 +8,18 @@ PREFIX = "PROMPTIR_"
 
 
 class Group(BaseModel):
-    """Constructors stay pure: only `Settings.from_environment` looks at the environment."""
+    """Base class of setting groups; constructors do not read the environment, only `Settings.from_environment` does."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def is_secret(annotation: Any) -> bool:
-    """Whether a field of this type is a secret, or holds some: nobody prints those."""
+    """Return whether a field of this type is or contains a secret, which must not be printed."""
     if annotation in (SecretStr, SecretBytes):
         return True
     return any(is_secret(part) for part in get_args(annotation))
 
 
 def split(value: object) -> object:
-    """A list as the environment spells it, with commas between; anything else as it is."""
+    """Split a comma-separated list; any other value is returned unchanged."""
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""The Settings tree, read once from the environment."""
+"""Settings tree, read once from the environment."""
 
 from collections.abc import Mapping
 from typing import Literal, Self
@@ -20,7 +20,7 @@ GPU_RUN_PIXELS = GPU_WHOLE_PIXELS = 2_097_152
 
 
 class Settings(Group):
-    """Every knob of the server; passed down in parts."""
+    """All settings of the server; components receive only their part."""
 
     http: HttpSettings = Field(default_factory=HttpSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
@@ -33,22 +33,22 @@ class Settings(Group):
     )
     tracing: bool = Field(
         default=False,
-        description="Spans of each request by OpenTelemetry, set up by its own `OTEL_*` variables; needs the extra "
-        "`tracing`.",
+        description="Records each request as OpenTelemetry spans, configured by the standard `OTEL_*` variables; needs "
+        "the extra `tracing`.",
     )
 
     def run_pixels(self, device: str) -> int:
-        """Most pixels of a run of several images on a device."""
+        """Return the most pixels per batch of several images on a device."""
         return self.limits.max_run_pixels or (CPU_RUN_PIXELS if _is_cpu(device) else GPU_RUN_PIXELS)
 
     @property
     def whole_pixels(self) -> int:
-        """Most pixels of an image that runs in one piece, on whichever device takes it."""
+        """Most pixels of an image that is restored in one piece, on any of the devices."""
         on_cpu = any(_is_cpu(device) for device in self.backend.device_names)
         return self.limits.max_whole_pixels or (CPU_WHOLE_PIXELS if on_cpu else GPU_WHOLE_PIXELS)
 
     def in_effect(self) -> dict[str, object]:
-        """What settings mean that are decided by others as long as they are unset, by upper case name."""
+        """Return the effective values of settings whose defaults depend on others, by upper-case name."""
         names = self.backend.device_names
         return {
             "DEVICES": list(names),
@@ -60,8 +60,8 @@ class Settings(Group):
     def from_environment(cls, overrides: Mapping[str, object] | None = None) -> Self:
         """Read `PROMPTIR_<FIELD>` for every field of every group.
 
-        `overrides` has flat field names (`{"port": 9000}`) and wins; None there, and an empty variable, count as not
-        given. Raises SettingsError for a bad value and for an unknown name.
+        `overrides` has flat field names (`{"port": 9000}`) and takes precedence; None in it, and an empty variable,
+        count as not given. Raises SettingsError for a bad value or an unknown name.
         """
         known = environment_names()
         values = environment.branches(environment.given(overrides or {}), known)
@@ -72,7 +72,7 @@ class Settings(Group):
 
 
 def environment_names() -> dict[str, tuple[str, str]]:
-    """Return each variable without its prefix, with the group and field it sets (group TOP: Settings itself)."""
+    """Map each variable, without its prefix, to the group and field it sets (group TOP: Settings itself)."""
     return environment.names_of(Settings)
 
 

@@ -1,4 +1,4 @@
-"""The traces: what a request did when, as one span with a child for each stage; off, they cost one look-up."""
+"""Request traces: one span per request with a child per stage; when off, they cost one lookup."""
 
 from server.settings import PREFIX, SettingsError
 from server.tracing.request_trace import RequestTrace, Tracing, current, stage
@@ -7,7 +7,7 @@ __all__ = ["RequestTrace", "Tracing", "create", "current", "stage"]
 
 
 def create(version: str) -> Tracing:
-    """Traces through OpenTelemetry, not started; SettingsError where its packages are not installed."""
+    """Create tracing with OpenTelemetry, not started; raises SettingsError if its packages are not installed."""
     try:
         from server.tracing.open_telemetry import OpenTelemetry
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""OpenTelemetry: traces through its SDK, which reads the standard `OTEL_*` variables itself."""
+"""Tracing with the OpenTelemetry SDK, which reads the standard `OTEL_*` variables itself."""
 
 import threading
 import time
@@ -21,7 +21,7 @@ _PROPAGATOR = TraceContextTextMapPropagator()
 
 
 class OpenTelemetry:
-    """Sends spans to a collector by OTLP over HTTP, or to a given processor."""
+    """Sends spans to a collector with OTLP over HTTP, or to a given processor."""
 
     def __init__(self, version: str, processor: SpanProcessor | None = None) -> None:
         self._version = version
@@ -30,15 +30,15 @@ class OpenTelemetry:
         self._tracer: Tracer = trace.NoOpTracer()
 
     def start(self) -> None:
-        """Set the SDK up: sampler, resource, batches and collector are those of the `OTEL_*` variables."""
+        """Set up the SDK; sampler, resource, batching and collector come from the `OTEL_*` variables."""
         own = Resource.create({"service.name": SERVICE, "service.version": self._version})
-        # The variables win over what is said here; `create` alone has it the other way round.
+        # The variables override these values; with `create` alone these values would override the variables.
         self._provider = TracerProvider(resource=own.merge(OTELResourceDetector().detect()), shutdown_on_exit=False)
         self._provider.add_span_processor(self._processor or BatchSpanProcessor(OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer(SERVICE, self._version)
 
     def begin(self, scope: MutableMapping[str, Any], request_id: str) -> "SpanTrace":
-        """Begin the span of a request; a `traceparent` that cannot be read begins a trace of its own."""
+        """Start the span of a request; an invalid `traceparent` starts a new trace."""
         parent = _PROPAGATOR.extract(_propagated(scope["headers"]))
         attributes = {
             "http.request.method": scope["method"],
@@ -51,34 +51,34 @@ class OpenTelemetry:
         return SpanTrace(self._tracer, span)
 
     def stop(self, timeout_s: float) -> None:
-        """Send what has not been sent; a collector that does not answer is given up after `timeout_s` seconds."""
+        """Send the remaining spans, waiting at most `timeout_s` seconds for the collector."""
         if self._provider is None:
             return
-        # The SDK's own limit is half a minute; its thread dies with the process.
+        # The SDK would wait up to half a minute; this daemon thread ends with the process.
         sending = threading.Thread(target=self._provider.shutdown, name="promptir-traces", daemon=True)
         sending.start()
         sending.join(timeout_s)
 
 
 class SpanTrace:
-    """A RequestTrace as a span of OpenTelemetry."""
+    """RequestTrace backed by an OpenTelemetry span."""
 
     def __init__(self, tracer: Tracer, span: Span) -> None:
         self._tracer = tracer
         self._span = span
         self._context = trace.set_span_in_context(span)
         self._epoch_ns = time.time_ns() - time.monotonic_ns()
-        told = span.get_span_context()
-        self.trace_id = trace.format_trace_id(told.trace_id)
-        self.exemplar: dict[str, str] | None = {"trace_id": self.trace_id} if told.trace_flags.sampled else None
+        context = span.get_span_context()
+        self.trace_id = trace.format_trace_id(context.trace_id)
+        self.exemplar: dict[str, str] | None = {"trace_id": self.trace_id} if context.trace_flags.sampled else None
 
     def add(self, name: str, began: float, ended: float) -> None:
-        """Add a child span from `began` to `ended`."""
+        """Add a child span from `began` to `ended`, in seconds of time.monotonic."""
         span = self._tracer.start_span(name, context=self._context, start_time=self._ns(began))
         span.end(self._ns(ended))
 
     def end(self, scope: MutableMapping[str, Any], status: int | None, outcome: str | None) -> None:
-        """End the span; one that is never ended is never sent."""
+        """End the span; a span without an outcome is never sent."""
         if outcome is None:
             return
         if (route := getattr(scope.get("route"), "path", None)) is not None:

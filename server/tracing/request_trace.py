@@ -1,4 +1,4 @@
-"""The RequestTrace: one request that is traced, found by all that works for it."""
+"""Trace of the current request, available to all code that works on it."""
 
 import time
 from collections.abc import MutableMapping
@@ -8,49 +8,49 @@ from typing import Any, Protocol
 
 
 class RequestTrace(Protocol):
-    """The span of a request; its times are seconds of `time.monotonic`."""
+    """Span of a request; times are seconds of `time.monotonic`."""
 
     @property
     def trace_id(self) -> str:
-        """32 hexadecimal digits, the caller's own where it sent a `traceparent`."""
+        """32 hexadecimal digits; the caller's trace id if it sent a `traceparent`."""
         ...
 
     @property
     def exemplar(self) -> dict[str, str] | None:
-        """What leads from a metric to this trace; None for a trace that is not sampled and so found nowhere."""
+        """Exemplar that links a metric to this trace; None if the trace is not sampled and so not stored."""
         ...
 
     def add(self, name: str, began: float, ended: float) -> None:
-        """Add a child span that is over already."""
+        """Add a finished child span."""
         ...
 
     def end(self, scope: MutableMapping[str, Any], status: int | None, outcome: str | None) -> None:
-        """End the request; one without an outcome (probes, scrapes) leaves no trace."""
+        """End the span; requests without an outcome (probes, scrapes) leave no trace."""
         ...
 
 
 class Tracing(Protocol):
-    """Where traces go."""
+    """Destination of traces."""
 
     def start(self) -> None:
-        """Begin to send what ends."""
+        """Start sending finished spans."""
         ...
 
     def begin(self, scope: MutableMapping[str, Any], request_id: str) -> RequestTrace:
-        """Begin the trace of an ASGI request, as a child of its caller's where that says so."""
+        """Start the trace of an ASGI request, as a child of the caller's trace if it sent one."""
         ...
 
     def stop(self, timeout_s: float) -> None:
-        """Send what has not been sent, for so many seconds at most; blocks."""
+        """Send the remaining spans, waiting at most `timeout_s` seconds; blocks."""
         ...
 
 
 current: ContextVar[RequestTrace | None] = ContextVar("promptir_trace", default=None)
-"""Set by the API for the task that answers a request and those it starts; None where nothing is traced."""
+"""Set by the API for the task that handles a request and the tasks it starts; None if requests are not traced."""
 
 
 class stage:  # noqa: N801 - used as a function: `with stage("upload"):`
-    """A block that becomes a child span of the current request, however it ends."""
+    """Records a `with` block as a child span of the current request, even if the block raises."""
 
     __slots__ = ("_began", "_name", "_trace")
 

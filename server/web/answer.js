@@ -1,7 +1,17 @@
-/** Answer: a restored photo as the server gave it, with its name, its mode and where the time went. */
+/** Answer: a restored photo as the server sent it, with its name, its mode, the timings and what changed. */
 
 /** @typedef {{ name: string, ms: number }} Stage */
-/** @typedef {{ blob: Blob, name: string, mode: string, stages: Stage[], totalMs: number | null, found: string[] | null }} Answer */
+/**
+ * @typedef {object} Answer
+ * @property {Blob} blob
+ * @property {string} name
+ * @property {string} mode whole or tiled
+ * @property {Stage[]} stages
+ * @property {number | null} totalMs
+ * @property {string[] | null} found degradations that the network named; null where it names none
+ * @property {import("./verdict.js").Measured | null} measured how much changed; null where nobody measured it
+ * @property {boolean} isPlain whether a canvas holds all of it
+ */
 
 const STAGES = ["decode", "queue", "inference", "encode"];
 
@@ -31,6 +41,12 @@ export function reportedFound(report) {
   const degradations = report?.degradations;
   if (!degradations) return null;
   return Object.keys(degradations).filter((label) => degradations[label] > PRESENT);
+}
+
+/** How much changed, from the report of a job. @param {Record<string, any> | null | undefined} report */
+export function reportedChange(report) {
+  const change = report?.change?.mean_abs;
+  return typeof change === "number" ? { change, tone: null } : null;
 }
 
 /** The stages and the total from the report of a job. @param {Record<string, any> | null | undefined} report */

@@ -1,10 +1,15 @@
-/** Caption: what is said below the stage about the picture on it, and how to take it home. */
+/** Caption: the words below the stage, and the buttons that save what is on it. */
 
 import { element, make } from "./elements.js";
 import { stateOf } from "./tray.js";
+import { offer, way } from "./rendition.js";
 import { duration, list, size } from "./words.js";
 
 /** @typedef {import("./photo.js").Photo} Photo */
+/** @typedef {import("./server.js").Options} Options */
+
+const MADE_HERE = "Blended or converted in this page, without camera data. “Restore again” keeps them.";
+const NEEDS_A_RUN = "This takes another run: the download is still the photo as it was restored.";
 
 const MEANING = /** @type {Record<string, string>} */ ({
   decode: "Reading the file",
@@ -23,7 +28,10 @@ function foundIn(labels) {
 export class Caption {
   #name = element("caption-name", HTMLElement);
   #facts = element("caption-facts", HTMLElement);
+  #figures = element("figures", HTMLDetailsElement);
+  #figuresFacts = element("figures-facts", HTMLElement);
   #timings = element("timings", HTMLElement);
+  #note = element("save-note", HTMLElement);
   #download = element("download", HTMLAnchorElement);
   #working = element("working", HTMLElement);
   #workingText = element("working-text", HTMLElement);
@@ -33,26 +41,34 @@ export class Caption {
   preview(name, facts) {
     this.#name.textContent = name;
     this.#facts.textContent = facts;
-    this.#timings.hidden = this.#download.hidden = this.#working.hidden = true;
+    this.#figures.hidden = this.#download.hidden = this.#working.hidden = this.#note.hidden = true;
   }
 
-  /** @param {Photo} photo */
-  show(photo) {
+  /**
+   * @param {Photo} photo
+   * @param {Options} choice
+   * @param {(error: unknown) => void} onFailure of a file that is made here
+   */
+  show(photo, choice, onFailure) {
     const { answer, width, height, state } = photo;
     this.#name.textContent = photo.name;
-    const facts = [];
+    const [facts, figures] = [/** @type {string[]} */ ([]), /** @type {string[]} */ ([])];
     if (photo.pixels) facts.push(`${width} × ${height}`);
     if (answer) {
-      facts.push(
+      facts.push(stateOf(photo));
+      figures.push(
         answer.mode === "tiled" ? "in tiles" : "in one piece",
         `${size(photo.file.size)} → ${size(answer.blob.size)}`,
       );
-      if (answer.totalMs !== null) facts.push(duration(answer.totalMs));
-      if (answer.found) facts.push(foundIn(answer.found));
+      if (answer.totalMs !== null) figures.push(duration(answer.totalMs));
+      if (answer.found) figures.push(foundIn(answer.found));
+      if (answer.measured) figures.push(`${(answer.measured.change * 100).toFixed(1)} % mean change`);
     } else {
       facts.push(size(photo.file.size));
     }
     this.#facts.textContent = facts.join(" · ");
+    this.#figuresFacts.textContent = figures.join(" · ");
+    this.#figures.hidden = !answer;
     this.#facts.dataset.mode = answer?.mode ?? "";
     this.#working.hidden = !photo.isUnderWay && state !== "failed";
     this.#working.dataset.state = state;
@@ -60,7 +76,10 @@ export class Caption {
     this.#workingBar.classList.toggle("unknown", photo.isUnderWay && photo.fraction === null);
     this.#workingBar.style.width = photo.fraction === null ? "" : `${photo.fraction * 100}%`;
     this.#download.hidden = !answer;
-    if (answer) [this.#download.href, this.#download.download] = [photo.afterUrl, answer.name];
+    const how = way(photo, choice);
+    this.#note.hidden = !answer || how === "kept";
+    this.#note.textContent = how === "here" ? MADE_HERE : NEEDS_A_RUN;
+    if (answer) offer(this.#download, photo, choice, onFailure);
     this.#draw(answer?.stages ?? []);
   }
 

@@ -3,28 +3,37 @@
 import { receive } from "./arrivals.js";
 import { Caption } from "./caption.js";
 import { announce, element } from "./elements.js";
+import { History } from "./history.js";
 import { Key } from "./key.js";
 import { Options } from "./options.js";
 import { Photo } from "./photo.js";
 import { Queue } from "./queue.js";
+import { hand, render, weight } from "./rendition.js";
 import { Sample } from "./sample.js";
 import { Server } from "./server.js";
 import { introduce } from "./service.js";
 import { Stage } from "./stage.js";
 import { Tray } from "./tray.js";
+import { archive } from "./zip.js";
 
 const server = new Server(new Key());
 const options = new Options();
 const queue = new Queue(server, () => options.choice);
 const stage = new Stage();
 const caption = new Caption();
-const tray = new Tray();
+const tray = new Tray(() => options.choice);
 const sample = new Sample();
+const history = new History();
 const again = element("again", HTMLButtonElement);
+const copy = element("copy", HTMLButtonElement);
+const original = element("original", HTMLButtonElement);
 const restoreSample = element("restore-sample", HTMLButtonElement);
 
 const WAIT_FOR_IT = "This browser cannot show such a file. The server may still read it.";
 const SAVE_IT = "This browser cannot show such a file. It is restored, though: download it.";
+const ARCHIVE = "restored.zip";
+/** Browsers let a page write pictures to the clipboard over HTTPS and on this machine only. */
+const canCopy = "ClipboardItem" in window && isSecureContext;
 
 /** What is on the stage; null while a sample is tried out. @type {Photo | null} */
 let shown = null;
@@ -40,17 +49,35 @@ function show(photo) {
 function drawShown() {
   restoreSample.hidden = shown !== null;
   again.hidden = !shown?.answer || !options.differFrom(shown.restoredWith);
+  const isShownRestored = Boolean(shown?.answer && shown.pixels);
+  original.hidden = !isShownRestored;
+  copy.hidden = !(isShownRestored && canCopy);
   if (!shown) return;
-  caption.show(shown);
+  caption.show(shown, options.choice, failed);
   const { id, beforeUrl: before, afterUrl: after, name, problem, answer } = shown;
+  stage.blend(weight(shown, options.choice));
   stage.show({ id, before, after, name, blank: problem?.text ?? (answer ? SAVE_IT : WAIT_FOR_IT) });
+}
+
+/** @param {unknown} error of a file that was to be made in this page */
+function failed(error) {
+  console.info(error);
+  const note = element("save-note", HTMLElement);
+  note.hidden = false;
+  note.textContent = "This browser cannot make that file. “Restore again” has the server make it.";
+  announce(note.textContent);
+}
+
+/** @param {Photo} photo */
+function add(photo) {
+  photo.addEventListener("change", () => photo === shown && drawShown());
+  tray.add(photo);
 }
 
 /** @param {Blob} file @param {string} name */
 function restore(file, name) {
   const photo = new Photo(file, name);
-  photo.addEventListener("change", () => photo === shown && drawShown());
-  tray.add(photo);
+  add(photo);
   queue.add(photo);
   return photo;
 }
@@ -59,6 +86,7 @@ function restore(file, name) {
 function remove(photo) {
   photo.leave();
   tray.remove(photo);
+  history.forget(photo);
   if (photo !== shown) return;
   const next = tray.photos.at(-1);
   if (next) show(next);
@@ -68,7 +96,7 @@ function remove(photo) {
 /** Show the sample as it is spoilt now. */
 async function preview() {
   const spoilt = await sample.now();
-  if (spoilt) showSpoilt(spoilt);
+  if (spoilt) await showSpoilt(spoilt);
 }
 
 /** @param {import("./sample.js").Spoilt} spoilt */
@@ -81,6 +109,32 @@ async function showSpoilt({ file, name, what }) {
   caption.preview(name, `A ${what}, made in this page`);
   await stage.show({ id: "sample", before: previewUrl, after: "", name, blank: "" });
   if (last) URL.revokeObjectURL(last);
+}
+
+/** Put the photo on the stage into the clipboard, as PNG: the one type that every browser takes. */
+async function copyShown() {
+  if (!shown) return;
+  const png = render(shown, options.choice, "image/png").then(({ blob }) => blob);
+  try {
+    await navigator.clipboard.write([new ClipboardItem({ "image/png": png })]);
+    announce(`${shown.name} is copied`);
+    copy.textContent = "Copied";
+    setTimeout(() => (copy.textContent = "Copy"), 2000);
+  } catch (error) {
+    failed(error);
+  }
+}
+
+/** Show the photos of this tab from before a reload. */
+async function takeUp() {
+  const photos = await history.photos();
+  for (const photo of photos) {
+    await photo.measure();
+    add(photo);
+  }
+  const last = photos.at(-1);
+  if (last && !shown) show(last);
+  return photos.length > 0;
 }
 
 receive((files) => {
@@ -96,12 +150,37 @@ restoreSample.addEventListener("click", async () => {
 tray.onChosen = show;
 tray.onAgain = (/** @type {Photo} */ photo) => queue.add(photo);
 tray.onRemoved = remove;
-options.onChange = drawShown;
+tray.onFailure = failed;
+tray.onDownloadAll = async (/** @type {Photo[]} */ photos) => {
+  try {
+    const files = await Promise.all(photos.map((photo) => render(photo, options.choice)));
+    hand({ name: ARCHIVE, blob: await archive(files) });
+  } catch (error) {
+    failed(error);
+  }
+};
+queue.onRestored = (/** @type {Photo} */ photo) => history.keep(photo);
+options.onChange = () => {
+  drawShown();
+  tray.draw();
+};
 again.addEventListener("click", () => {
-  if (shown) queue.add(shown);
+  if (shown) queue.add(shown, true);
 });
+copy.addEventListener("click", copyShown);
+for (const [event, isHeld] of /** @type {const} */ ([
+  ["pointerdown", true],
+  ["pointerup", false],
+  ["pointercancel", false],
+  ["pointerleave", false],
+  ["blur", false],
+  ["keyup", false],
+]))
+  original.addEventListener(event, () => stage.peek(isHeld));
+original.addEventListener("keydown", ({ key }) => stage.peek(key === " " || key === "Enter"));
+original.addEventListener("contextmenu", (event) => event.preventDefault()); // a long press is no right click
 
-await preview();
+if (!(await takeUp())) await preview();
 const { jobs, limits } = await introduce(server);
 queue.mostBytes = limits.max_upload_bytes;
 queue.jobs = jobs;

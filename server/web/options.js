@@ -1,4 +1,4 @@
-/** Options: how the next photos are restored. */
+/** Options: how strongly a photo is restored, and the format it is saved in. */
 
 import { element } from "./elements.js";
 

@@ -1,17 +1,15 @@
 /** Photo: one picture on its way to being restored, and what became of it. */
 
 import { Problem } from "./problem.js";
+import { unlikely } from "./words.js";
 
 /** @typedef {import("./answer.js").Answer} Answer */
 /** @typedef {import("./server.js").Options} Options */
 /** @typedef {import("./server.js").Progress} Progress */
 /** @typedef {"waiting" | "sending" | "restoring" | "done" | "failed"} State */
 
-let made = 0;
-
 /** Tells of each of its changes with the event `change`. */
 export class Photo extends EventTarget {
-  id = `photo-${++made}`;
   /** @type {State} */
   state = "waiting";
   /** Share of the present step, null where it is not known. @type {number | null} */
@@ -32,11 +30,12 @@ export class Photo extends EventTarget {
   height = 0;
   #left = new AbortController();
 
-  /** @param {Blob} file @param {string} name */
-  constructor(file, name) {
+  /** @param {Blob} file @param {string} name @param {string} [id] */
+  constructor(file, name, id = unlikely()) {
     super();
     this.file = file;
     this.name = name;
+    this.id = id;
     this.beforeUrl = URL.createObjectURL(file);
   }
 
@@ -100,7 +99,7 @@ export class Photo extends EventTarget {
     this.#changed();
   }
 
-  /** Give up what is under way, and free what it holds. */
+  /** Stop what is under way, and free what it holds. */
   leave() {
     this.#left.abort(new DOMException("the photo was removed", "AbortError"));
     this.#forgetAnswer();

@@ -4,6 +4,9 @@ import { limit, list, megapixels } from "./words.js";
 
 /** @typedef {Record<string, unknown>} Document */
 
+const RAW = /\.(3fr|arw|cr2|cr3|crw|dng|erf|fff|iiq|kdc|mef|mos|mrw|nef|nrw|orf|pef|raf|raw|rw2|rwl|sr2|srf|srw|x3f)$/i;
+const HEIC = /\.(heic|heif|hif)$/i;
+const UNSUPPORTED = 415;
 const PROBLEM_TYPE = "application/problem+json";
 
 export class Problem extends Error {
@@ -25,9 +28,21 @@ export class Problem extends Error {
     return this.status === 429 || this.status === 503;
   }
 
+  /** Whether trying again may help: never where the photo itself or the question was refused. */
+  get isWorthAnotherTry() {
+    return this.status === 0 || [401, 403, 408].includes(this.status) || this.isPassing || this.status >= 500;
+  }
+
   /** Both sentences. */
   get text() {
     return this.allowed ? `${this.message} ${this.allowed}` : this.message;
+  }
+
+  /** A camera's raw file, which holds no finished picture. @param {string} name */
+  static raw(name) {
+    const ending = name.slice(name.lastIndexOf(".")).toUpperCase();
+    const advice = "Develop it first, and save it as TIFF, PNG or JPEG.";
+    return new Problem(415, `${ending} is a camera's raw file, and raw files are not taken.`, advice);
   }
 
   static noAnswer() {
@@ -48,6 +63,18 @@ export class Problem extends Error {
     const sentence = String(document.detail || document.title || fallback(code));
     return new Problem(code, sentence, allowance(document, sentence), retryAfterS);
   }
+}
+
+/** Whether a file is a camera's raw file, by its name: many of them begin like a TIFF. @param {string} name */
+export function isRaw(name) {
+  return RAW.test(name);
+}
+
+/** The problem with a way out, where the file is a HEIC and this server reads none. @param {Problem} problem @param {string} name */
+export function named(problem, name) {
+  if (problem.status !== UNSUPPORTED || !HEIC.test(name)) return problem;
+  const advice = "This server reads no HEIC. On an iPhone, Settings, Camera, Formats, Most Compatible takes JPEG.";
+  return new Problem(problem.status, problem.message, `${problem.allowed} ${advice}`.trim());
 }
 
 /** @param {string} body @returns {Document | null} */

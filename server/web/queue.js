@@ -1,6 +1,6 @@
 /** Queue: the photos that wait to be restored, a few at a time. */
 
-import { Problem } from "./problem.js";
+import { Problem, isRaw, named } from "./problem.js";
 import { pause } from "./server.js";
 import { limit, size } from "./words.js";
 
@@ -23,34 +23,42 @@ export class Queue {
   mostBytes = Infinity;
   #server;
   #options;
-  /** @type {Photo[]} */
+  /** @type {{ photo: Photo, asChosen: boolean }[]} */
   #waiting = [];
   #running = 0;
   /** Of the last answer. */
   #msPerPixel = 0;
 
-  /** @param {Server} server @param {() => Options} options what is asked for at the moment */
+  /** Is told of each photo that was restored. @type {(photo: Photo) => void} */
+  onRestored = () => {};
+
+  /** @param {Server} server @param {() => Options} options what is chosen at the moment */
   constructor(server, options) {
     this.#server = server;
     this.#options = options;
   }
 
-  /** @param {Photo} photo */
-  add(photo) {
+  /**
+   * @param {Photo} photo
+   * @param {boolean} [asChosen] at the strength that is chosen, and not at full strength to be blended here
+   */
+  add(photo, asChosen = false) {
     photo.wait();
-    this.#waiting.push(photo);
+    this.#waiting.push({ photo, asChosen });
     this.#next();
   }
 
   #next() {
     while (this.#running < AT_A_TIME) {
-      const photo = this.#waiting.shift();
-      if (!photo) return;
+      const next = this.#waiting.shift();
+      if (!next) return;
+      const { photo, asChosen } = next;
       if (photo.signal.aborted) continue;
       this.#running++;
-      this.#restore(photo)
+      this.#restore(photo, asChosen)
+        .then(() => this.onRestored(photo))
         .catch((error) => {
-          if (!photo.signal.aborted) photo.fail(error instanceof Problem ? error : unforeseen(error));
+          if (!photo.signal.aborted) photo.fail(error instanceof Problem ? named(error, photo.name) : unforeseen(error));
         })
         .finally(() => {
           this.#running--;
@@ -59,15 +67,19 @@ export class Queue {
     }
   }
 
-  /** @param {Photo} photo */
-  async #restore(photo) {
+  /** @param {Photo} photo @param {boolean} asChosen */
+  async #restore(photo, asChosen) {
+    if (isRaw(photo.name)) throw Problem.raw(photo.name);
     if (photo.file.size > this.mostBytes) throw tooLarge(photo.file.size, this.mostBytes);
     await photo.measure();
-    const options = this.#options();
+    const chosen = this.#options();
+    // What the page can show, it can blend: no second run for another strength.
+    const options = asChosen || !photo.pixels ? chosen : { ...chosen, strength: 1 };
     for (let refusals = 0; ; refusals++) {
       try {
         const answer = await this.#send(photo, options);
         if (photo.pixels && answer.totalMs) this.#msPerPixel = answer.totalMs / photo.pixels;
+        photo.signal.throwIfAborted();
         return photo.finish(answer, options);
       } catch (error) {
         if (!(error instanceof Problem && error.isPassing) || refusals === MOST_REFUSALS) throw error;

@@ -1,8 +1,10 @@
 /** Server: the API that this page was served with. */
 
-import { fileName, found, reportedFound, reportedTimings, timings } from "./answer.js";
+import { fileName, found, reportedChange, reportedFound, reportedTimings, timings } from "./answer.js";
 import { readEvents } from "./events.js";
 import { Problem } from "./problem.js";
+import { isPlain } from "./rendition.js";
+import { measure } from "./verdict.js";
 
 /** @typedef {import("./answer.js").Answer} Answer */
 /** @typedef {import("./key.js").Key} Key */
@@ -54,13 +56,17 @@ export class Server {
   /** Restore and wait for it. @param {Upload} upload @returns {Promise<Answer>} */
   async restore(upload) {
     const sent = await this.#post("restore", upload, "blob");
+    /** @type {Blob} */
+    const blob = sent.response;
     const header = (/** @type {string} */ name) => sent.getResponseHeader(name);
     return {
-      blob: sent.response,
+      blob,
       name: fileName(header("Content-Disposition"), upload.name),
       mode: header("X-Restore-Mode") ?? "whole",
       ...timings(header("Server-Timing")),
       found: found(header("X-Degradations")),
+      measured: await measure(upload.file, blob),
+      isPlain: await isPlain(blob),
     };
   }
 
@@ -79,12 +85,15 @@ export class Server {
       const job = await this.#watch(path, upload.signal, onProgress);
       if (job.state !== "done") throw Problem.ofDocument(job.problem ?? { detail: "The job was cancelled." });
       const result = await this.#fetch(`${path}/result`, { signal: upload.signal });
+      const blob = await result.blob();
       return {
-        blob: await result.blob(),
+        blob,
         name: fileName(result.headers.get("Content-Disposition"), upload.name),
         mode: result.headers.get("X-Restore-Mode") ?? job.result.mode,
         ...reportedTimings(job.result.report),
         found: reportedFound(job.result.report),
+        measured: (await measure(upload.file, blob)) ?? reportedChange(job.result.report),
+        isPlain: await isPlain(blob),
         totalMs: performance.now() - began,
       };
     } finally {

@@ -1,4 +1,4 @@
-/** Stage: the picture at hand, before and after under one divider, at the same scale. */
+/** Stage: the chosen picture, before and after under one divider, at the same scale. */
 
 import { element } from "./elements.js";
 import { Gestures } from "./gestures.js";
@@ -106,6 +106,16 @@ export class Stage {
 
   fit() {
     this.#moved(() => this.#viewport.fit());
+  }
+
+  /** Mix the restored picture with the original. @param {number} share of the restored one, 0 to 1 */
+  blend(share) {
+    this.#after.style.opacity = String(share);
+  }
+
+  /** Show the original alone, for as long as somebody holds a button. @param {boolean} isHeld */
+  peek(isHeld) {
+    this.#view.dataset.peek = String(isHeld);
   }
 
   /** Put the divider at a share of the view's width. @param {number} place */

@@ -1,9 +1,12 @@
 /** Tray: the list of photos, a progress entry for each. */
 
 import { announce, element, make } from "./elements.js";
+import { offer } from "./rendition.js";
+import { sentence } from "./verdict.js";
 import { span } from "./words.js";
 
 /** @typedef {import("./photo.js").Photo} Photo */
+/** @typedef {import("./server.js").Options} Options */
 /** @typedef {{ item: HTMLLIElement, draw: () => void }} Entry */
 
 export class Tray {
@@ -13,6 +16,10 @@ export class Tray {
   onAgain = () => {};
   /** @type {(photo: Photo) => void} */
   onRemoved = () => {};
+  /** @type {(photos: Photo[]) => void} */
+  onDownloadAll = () => {};
+  /** @type {(error: unknown) => void} */
+  onFailure = () => {};
   /** @type {Map<Photo, Entry>} */
   #entries = new Map();
   #section = element("tray", HTMLElement);
@@ -21,14 +28,16 @@ export class Tray {
   /** @type {Photo | null} */
   #chosen = null;
 
-  constructor() {
+  #options;
+
+  /** @param {() => Options} options what is chosen at the moment */
+  constructor(options) {
+    this.#options = options;
     element("clear", HTMLButtonElement).addEventListener("click", () => {
       for (const photo of [...this.#entries.keys()]) this.onRemoved(photo);
       element("files", HTMLInputElement).focus();
     });
-    this.#downloadAll.addEventListener("click", () => {
-      for (const link of this.#list.querySelectorAll("a[download]")) if (link instanceof HTMLElement) link.click();
-    });
+    this.#downloadAll.addEventListener("click", () => this.onDownloadAll(this.photos.filter(({ answer }) => answer)));
   }
 
   get photos() {
@@ -38,6 +47,8 @@ export class Tray {
   /** @param {Photo} photo */
   add(photo) {
     const entry = makeEntry(photo, {
+      options: this.#options,
+      failed: (error) => this.onFailure(error),
       choose: () => this.onChosen(photo),
       again: () => this.onAgain(photo),
       remove: () => {
@@ -58,6 +69,11 @@ export class Tray {
     this.#entries.get(photo)?.item.remove();
     this.#entries.delete(photo);
     this.#changed();
+  }
+
+  /** Other options are chosen: what a photo is saved as follows them. */
+  draw() {
+    for (const { draw } of this.#entries.values()) draw();
   }
 
   /** Mark the one that is on the stage. @param {Photo | null} photo */
@@ -82,7 +98,7 @@ export class Tray {
 export function stateOf(photo) {
   const { state, fraction, tiles, comesBackInS, problem } = photo;
   if (state === "failed") return problem?.text ?? "";
-  if (state === "done") return "Restored";
+  if (state === "done") return sentence(photo.answer?.measured ?? null, photo.answer?.found ?? null);
   if (state === "sending") return `Sending ${Math.floor((fraction ?? 0) * 100)} %`;
   if (state === "waiting") return comesBackInS ? `The server is busy, next try in ${span(comesBackInS)}` : "Waiting";
   if (!tiles) return "Restoring";
@@ -93,10 +109,15 @@ export function stateOf(photo) {
 
 /**
  * @param {Photo} photo
- * @param {{ choose: () => void, again: () => void, remove: () => void }} actions
+ * @param {object} given
+ * @param {() => void} given.choose
+ * @param {() => void} given.again
+ * @param {() => void} given.remove
+ * @param {() => Options} given.options
+ * @param {(error: unknown) => void} given.failed
  * @returns {Entry}
  */
-function makeEntry(photo, { choose, again, remove }) {
+function makeEntry(photo, { choose, again, remove, options, failed }) {
   const item = make("li", "entry");
   const open = make("button", "open");
   open.type = "button";
@@ -135,12 +156,12 @@ function makeEntry(photo, { choose, again, remove }) {
     filled.style.width = known ? `${(photo.fraction ?? 0) * 100}%` : "";
     if (known) bar.setAttribute("aria-valuenow", String(Math.round((photo.fraction ?? 0) * 100)));
     else bar.removeAttribute("aria-valuenow");
-    retry.hidden = photo.state !== "failed";
+    retry.hidden = photo.state !== "failed" || !photo.problem?.isWorthAnotherTry;
     save.hidden = !photo.answer;
     if (photo.answer) {
-      [save.href, save.download] = [photo.afterUrl, photo.answer.name];
-      save.setAttribute("aria-label", `Save ${photo.answer.name}`);
-      picture.src = photo.afterUrl;
+      offer(save, photo, options(), failed);
+      save.setAttribute("aria-label", `Save ${save.download}`);
+      if (picture.src !== photo.afterUrl) picture.src = photo.afterUrl;
     }
     if (photo.state !== told && ["done", "failed"].includes(photo.state)) announce(`${photo.name}: ${stateOf(photo)}`);
     told = photo.state;

@@ -44,3 +44,8 @@ export function list(names, last = "or") {
 function short(value) {
   return value >= 10 ? String(Math.round(value)) : String(Math.round(value * 10) / 10);
 }
+
+/** A name that nothing else has: random digits, since crypto.randomUUID needs HTTPS. */
+export function unlikely() {
+  return [...crypto.getRandomValues(new Uint8Array(8))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}

@@ -1,4 +1,4 @@
-"""The page of the settings: current, and true of every setting."""
+"""The settings page is current and covers every setting."""
 
 import re
 from pathlib import Path
@@ -18,12 +18,12 @@ def tables() -> ModuleType:
 
 
 def test_the_tables_of_settings_are_those_of_the_server(tables: ModuleType) -> None:
-    page = tables.CONFIGURATION.read_text()
-    assert page == tables.configuration(page), "run `make monitoring`"
+    page = tables.SETTINGS.read_text()
+    assert page == tables.settings(page), "run `make monitoring`"
 
 
 def test_every_setting_has_one_row_with_what_it_takes_and_why(tables: ModuleType) -> None:
-    rows = re.findall(rf"^\| `{PREFIX}(\w+)` \| (.+?) \| (.+?) \| (.+) \|$", tables.CONFIGURATION.read_text(), re.M)
+    rows = re.findall(rf"^\| `{PREFIX}(\w+)` \| (.+?) \| (.+?) \| (.+) \|$", tables.SETTINGS.read_text(), re.M)
     assert sorted(name for name, *_ in rows) == sorted(environment_names())
     assert all(cell.strip() for row in rows for cell in row)
     found = {name: (default, allowed) for name, default, allowed, _ in rows}

@@ -1,4 +1,4 @@
-"""The documentation as a site: it is whole, every page has its place, and it asks nothing of another network."""
+"""The documentation builds as a site, lists every page and loads nothing from other hosts."""
 
 import os
 import re

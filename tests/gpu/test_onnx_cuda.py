@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from server.backends.base import Pixels
-from server.backends.onnx_runtime import PROVIDER_NAMES, OnnxBackend
+from server.backends.base import ModelInput, Pixels
+from server.backends.onnx_providers import PROVIDER_NAMES, Provider
+from server.backends.onnx_runtime import OnnxBackend
 from server.scheduling.execution.recovery import psnr
-from server.settings import BackendSettings, Provider
+from server.settings import BackendSettings
 
 ort = pytest.importorskip("onnxruntime", reason="runs its models with onnxruntime (extra `gpu`)")
 export = pytest.importorskip("export.to_onnx", reason="exports its model (extra `export`)")
@@ -36,5 +37,5 @@ def test_a_gpu_provider_answers_like_the_cpu(
     assert on_gpu.start().device == providers[0]
     for shape in [(1, 3, 64, 64), (1, 3, 64, 64), (3, 3, 96, 128), (1, 3, 512, 512)]:
         batch = photo(*shape)
-        assert psnr(on_gpu.run(batch), on_cpu.run(batch)) > 80
+        assert psnr(on_gpu.run(ModelInput(batch)).pixels, on_cpu.run(ModelInput(batch)).pixels) > 80
     on_gpu.stop()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from server.backends.base import Pixels
+from server.backends.base import ModelInput, Pixels
 from server.backends.pytorch import TorchBackend
 from server.backends.torch_recordings import RUNS_BEFORE_RECORDING
 from server.errors import DeviceOutOfMemory
@@ -39,12 +39,12 @@ def test_every_precision_comes_near_the_cpu(
 ) -> None:
     batch = photo(1, 3, side, side)
     with started(weights, devices=("cpu",)) as backend:
-        reference = backend.run(batch)
+        reference = backend.run(ModelInput(batch)).pixels
     with started(weights, torch_precision=precision) as backend:
         for _ in range(RUNS_BEFORE_RECORDING + 2):  # eager, recorded, replayed
-            assert psnr(backend.run(batch), reference) > gate_db
+            assert psnr(backend.run(ModelInput(batch)).pixels, reference) > gate_db
         if precision != "fp32":
-            assert psnr(backend.run_fp32(batch), reference) > 90
+            assert psnr(backend.run(ModelInput(batch, precision="fp32")).pixels, reference) > 90
 
 
 def test_a_recorded_shape_answers_for_the_pixels_it_is_given(weights: Path, photo: Photo) -> None:
@@ -53,7 +53,7 @@ def test_a_recorded_shape_answers_for_the_pixels_it_is_given(weights: Path, phot
         outputs = []
         for seed in range(2 * (RUNS_BEFORE_RECORDING + 3)):
             batch = photo(*shapes[seed % 2], seed=seed)
-            outputs.append((recorded.run(batch), eager.run(batch)))
+            outputs.append((recorded.run(ModelInput(batch)).pixels, eager.run(ModelInput(batch)).pixels))
         assert recorded._recordings is not None
         assert len(recorded._recordings._cache) == 2
         for found, expected in outputs:  # compared at the end: no answer may change under its owner
@@ -65,9 +65,11 @@ def test_one_recording_of_a_padded_shape_answers_for_images_of_any_sizes_in_it(w
     with started(weights) as recorded, started(weights, devices=("cpu",)) as reference:
         for seed in range(RUNS_BEFORE_RECORDING + 4):  # eager, recorded, replayed
             padded_shape, sizes = photo(2, 3, 64, 96, seed=seed), mixes[seed % len(mixes)]
-            together = recorded.run_masked(padded_shape, np.array(sizes, np.int64))
+            together = recorded.run(ModelInput(padded_shape, np.array(sizes, np.int64))).pixels
             for index, (height, width) in enumerate(sizes):
-                alone = reference.run(np.ascontiguousarray(padded_shape[index : index + 1, :, :height, :width]))
+                alone = reference.run(
+                    ModelInput(np.ascontiguousarray(padded_shape[index : index + 1, :, :height, :width]))
+                ).pixels
                 assert psnr(together[index, :, :height, :width], alone[0]) > 90
         assert recorded._recordings is not None
         assert len(recorded._recordings._cache) == 1
@@ -78,29 +80,29 @@ def test_each_of_two_begun_batches_gets_its_own_answer(weights: Path, photo: Pho
     shapes = [(1, 3, 64, 64), (1, 3, 64, 64), (4, 3, 256, 256)]
     batches = [photo(*shapes[seed % 3], seed=seed) for seed in range(18)]
     with started(weights, devices=("cpu",)) as reference:
-        expected = [reference.run(batch) for batch in batches]
+        expected = [reference.run(ModelInput(batch)).pixels for batch in batches]
     with started(weights, device_cache_bytes=device_cache_bytes) as backend:
         found = []
-        pending = backend.begin(batches[0])
+        pending = backend.begin(ModelInput(batches[0]))
         for batch in batches[1:]:
-            behind = backend.begin(batch)
-            found.append(pending.result())
+            behind = backend.begin(ModelInput(batch))
+            found.append(pending.result().pixels)
             pending = behind
-        found.append(pending.result())
+        found.append(pending.result().pixels)
     for answer, wanted in zip(found, expected, strict=True):
         assert psnr(answer, wanted) > 90
 
 
 def test_a_run_that_does_not_fit_gives_its_memory_back_and_a_smaller_one_goes_well(weights: Path, photo: Photo) -> None:
     with started(weights) as backend:
-        backend.run(photo(1, 3, 64, 64))
+        backend.run(ModelInput(photo(1, 3, 64, 64)))
         total = torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(2**28 / total)
         try:
             with pytest.raises(DeviceOutOfMemory):
-                backend.run(photo(8, 3, 1024, 1024))
+                backend.run(ModelInput(photo(8, 3, 1024, 1024)))
             assert torch.cuda.memory_allocated() < 2**27
-            assert backend.run(photo(1, 3, 64, 64)).shape == (1, 3, 64, 64)
+            assert backend.run(ModelInput(photo(1, 3, 64, 64))).pixels.shape == (1, 3, 64, 64)
         finally:
             torch.cuda.set_per_process_memory_fraction(1.0)
 
@@ -110,6 +112,6 @@ def test_recordings_stay_within_their_budget(weights: Path, photo: Photo) -> Non
     with started(weights, device_cache_bytes=budget) as backend:
         for width in (64, 128, 192, 256, 320):
             for _ in range(RUNS_BEFORE_RECORDING + 1):
-                backend.run(photo(1, 3, 256, width))
+                backend.run(ModelInput(photo(1, 3, 256, width)))
         assert backend._recordings is not None
         assert backend._recordings._cache.bytes <= budget

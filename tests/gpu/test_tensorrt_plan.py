@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from models.plan_manifest import ShapeProfile
-from server.backends.base import Pixels
+from server.backends.base import ModelInput, Pixels
 from server.backends.onnx_runtime import OnnxBackend
 from server.backends.tensorrt_plan import PlanBackend
 from server.errors import UnsupportedSize
@@ -51,12 +51,12 @@ def test_a_plan_answers_like_the_onnx_file_on_both_profiles_and_when_replayed(
     for shape in [(1, 3, 64, 64), (2, 3, 128, 96), (5, 3, 64, 64), (1, 3, 512, 512)]:
         for seed in range(4):
             batch = photo(*shape, seed=seed)
-            assert psnr(backend.run(batch), reference.run(batch)) > 50
+            assert psnr(backend.run(ModelInput(batch)).pixels, reference.run(ModelInput(batch)).pixels) > 50
 
 
 def test_a_size_outside_the_profiles_is_an_error_and_the_next_run_goes_well(
     backend: PlanBackend, photo: Callable[..., Pixels]
 ) -> None:
     with pytest.raises(UnsupportedSize, match="outside the sizes that this server's model was built for"):
-        backend.run(photo(1, 3, 520, 512))
-    assert backend.run(photo(1, 3, 64, 64)).shape == (1, 3, 64, 64)
+        backend.run(ModelInput(photo(1, 3, 520, 512)))
+    assert backend.run(ModelInput(photo(1, 3, 64, 64))).pixels.shape == (1, 3, 64, 64)

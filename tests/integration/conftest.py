@@ -92,7 +92,9 @@ def environment(**settings: object) -> dict[str, str]:
 
 @contextmanager
 def running_server(**settings: object) -> Iterator[RunningServer]:
-    settings = {"backend": "simulated", "simulated_base_ms": 1, "simulated_ms_per_megapixel": 1, "port": 0} | settings
+    settings = {"backend": "simulated", "port": 0} | settings
+    if settings["backend"] == "simulated":
+        settings = {"simulated_base_ms": 1, "simulated_ms_per_megapixel": 1} | settings
     process = subprocess.Popen(
         [sys.executable, "-m", "server.cli", "serve"],
         env=environment(**settings),

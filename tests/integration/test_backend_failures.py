@@ -13,7 +13,7 @@ import pytest
 import uvicorn
 
 from server.app import create_app
-from server.backends.base import BackendInfo, Pixels, PromptWeights
+from server.backends.base import BackendInfo, ModelInput, Pixels, Result
 from server.backends.simulated import SimulatedBackend
 from server.errors import BackendError, BackendLost, BackendUnavailable, DeviceOutOfMemory, UnsupportedSize
 from server.settings import Settings
@@ -51,10 +51,10 @@ class FailingBackend(SimulatedBackend):
             raise self.faults.start_error
         return replace(super().start(), can_begin_ahead=False)  # all runs must go through the one below
 
-    def run(self, batch: Pixels, weights: PromptWeights | None = None) -> Pixels:
+    def run(self, batch: ModelInput) -> Result:
         if self.faults.failure is None or batch.shape[-1] >= WARM_UP_SIDE:
-            return super().run(batch, weights)
-        return self.faults.failure(batch)
+            return super().run(batch)
+        return Result(self.faults.failure(batch.pixels))
 
     def stop(self) -> None:
         super().stop()

@@ -22,54 +22,54 @@ def chaos(folder: Path, *faults: str, seconds: float = SECONDS) -> Figures:
     assert finished.returncode == 0, finished.stdout + finished.stderr
     found: Figures = json.loads(figures.read_text())
     for figure in found.values():
-        tally = figure["tally"]
-        assert (tally["wrong"], tally["lost"], tally["unexpected"], figure["violations"]) == (0, 0, {}, [])
-        assert tally["restored"] > 0
+        counts = figure["counts"]
+        assert (counts["wrong"], counts["lost"], counts["unexpected"], figure["violations"]) == (0, 0, {}, [])
+        assert counts["restored"] > 0
         assert figure["faults"] > 0
-        assert tally["accepted"] == tally["done"] + sum(tally["told"].values())
+        assert counts["accepted"] == counts["done"] + sum(counts["reported"].values())
     return found
 
 
 def test_a_server_that_is_killed_loses_no_picture_and_no_job(tmp_path: Path) -> None:
-    tally = chaos(tmp_path, "kill")["kill"]["tally"]
-    assert tally["again"]["cut off"] > 0
-    assert tally["done"] > 0
-    assert not tally["told"]
+    counts = chaos(tmp_path, "kill")["kill"]["counts"]
+    assert counts["retried"]["cut off"] > 0
+    assert counts["done"] > 0
+    assert not counts["reported"]
 
 
 def test_a_sigterm_cuts_nobody_off_and_loses_nothing(tmp_path: Path) -> None:
     figure = chaos(tmp_path, "terminate")["terminate"]
     assert figure["notes"]["cut off"] == 0
-    assert not figure["tally"]["told"]
+    assert not figure["counts"]["reported"]
 
 
 def test_what_a_device_does_wrong_reaches_nobody(tmp_path: Path) -> None:
     faults = ("lost", "thread", "hang", "out-of-memory", "not-finite", "wrong-shape", "error")
-    tallies = {name: figure["tally"] for name, figure in chaos(tmp_path, *faults).items()}
+    found = {name: figure["counts"] for name, figure in chaos(tmp_path, *faults).items()}
     for name in ("lost", "thread", "hang"):
-        assert set(tallies[name]["again"]) <= {"500 backend-lost", "503 not-ready"}
-        assert not tallies[name]["told"]  # a job is begun again where a device is lost
-    assert not tallies["out-of-memory"]["again"]  # smaller runs, and nobody notices
+        assert set(found[name]["retried"]) <= {"500 backend-lost", "503 not-ready"}
+        assert not found[name]["reported"]  # a job is begun again where a device is lost
+    assert not found["out-of-memory"]["retried"]  # smaller runs, and nobody notices
     for name, problem in (("not-finite", "wrong-output"), ("wrong-shape", "wrong-output"), ("error", "backend-error")):
-        assert set(tallies[name]["again"]) <= {f"500 {problem}"}
-        assert set(tallies[name]["told"]) <= {f"job {problem}"}
+        assert set(found[name]["retried"]) <= {f"500 {problem}"}
+        assert set(found[name]["reported"]) <= {f"job {problem}"}
 
 
 def test_bad_connections_hold_up_nobody_else(tmp_path: Path) -> None:
     figures = chaos(tmp_path, "slow", "half-closed")
     assert figures["slow"]["notes"]["slow body: 408"] > 0
     for figure in figures.values():
-        assert not figure["tally"]["again"]
+        assert not figure["counts"]["retried"]
 
 
 def test_a_full_disk_refuses_jobs_and_nothing_else(tmp_path: Path) -> None:
-    tally = chaos(tmp_path, "full-disk")["full-disk"]["tally"]
-    assert set(tally["again"]) <= {"507 disk-full", "429 jobs-full"}
-    assert tally["done"] > 0
+    counts = chaos(tmp_path, "full-disk")["full-disk"]["counts"]
+    assert set(counts["retried"]) <= {"507 disk-full", "429 jobs-full"}
+    assert counts["done"] > 0
 
 
 def test_a_clock_that_jumps_moves_what_expires_and_nothing_else(tmp_path: Path) -> None:
-    assert not chaos(tmp_path, "clock")["clock"]["tally"]["again"]
+    assert not chaos(tmp_path, "clock")["clock"]["counts"]["retried"]
 
 
 def test_a_fault_that_nobody_knows_is_refused(tmp_path: Path) -> None:

@@ -235,10 +235,10 @@ def test_hundreds_of_calls_at_once_take_turns(server: Any, png: Image) -> None:
 
     async def all_of_them() -> list[Any]:
         async with AsyncClient(server.url, timeout=WAIT_S, concurrency=4) as client:
-            lines = client._lines.get()
+            http_pool = client._pool.get()
             calls = [client.restore(photo) for photo in photos]
             answers = await asyncio.gather(*calls)
-            open_at_once.append(len(lines._made))
+            open_at_once.append(len(http_pool._made))
             return answers
 
     answers = asyncio.run(all_of_them())

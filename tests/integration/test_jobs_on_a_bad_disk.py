@@ -51,7 +51,7 @@ def test_a_result_that_was_tampered_with_is_a_500_with_a_sentence(
     elif kind == "pipe":
         os.mkfifo(result)
     problem = assert_problem(server.client.get(f"{path}/result"), 500, "job-damaged")
-    assert "is not what it was on the disk" in problem["detail"]
+    assert "has changed on the disk" in problem["detail"]
     assert server.client.get("/readyz").status_code == 200
     assert server.client.delete(path).status_code == 204
     no_surprises(server)
@@ -64,7 +64,7 @@ def test_a_folder_that_goes_and_comes_back_costs_no_job(start: Any, png: Image, 
     paths = [submitted(server, png(8, 8, seed=seed)) for seed in range(1, 6)]
     (tmp_path / "jobs").rename(tmp_path / "away")
     problem = assert_problem(server.client.post("/v1/jobs", content=png(8, 8)), 503, "jobs-unavailable")
-    assert problem["detail"] == "The jobs folder is gone, or a part of it."
+    assert problem["detail"] == "The jobs folder or a part of it is missing."
     assert_problem(server.client.get(f"{done}/result"), 503, "jobs-unavailable")
     server.until(lambda: server.client.get("/readyz").status_code == 503)
     assert server.client.get("/readyz").json() == {"status": "jobs-unavailable", "jobs": problem["detail"]}

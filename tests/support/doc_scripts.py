@@ -1,4 +1,4 @@
-"""The scripts of docs/ that write tables: they are no package, so they are loaded by their path."""
+"""Load the scripts of docs/ by path, since docs/ is not a package."""
 
 import importlib.util
 from pathlib import Path
@@ -8,7 +8,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 def doc_script(name: str) -> ModuleType:
-    """A script of docs/ as a module, by its name without the ending."""
+    """Load a script of docs/ as a module, by its name without the suffix."""
     spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None

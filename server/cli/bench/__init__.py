@@ -1,4 +1,4 @@
-"""`promptir bench`: load on a server, and what became of it."""
+"""`promptir bench`: measures a server under load."""
 
 import argparse
 import asyncio
@@ -21,36 +21,50 @@ DEFAULT_CLIENTS = 8
 def add_command(commands: Any) -> None:
     """Add `bench` to the command line."""
     parser: argparse.ArgumentParser = commands.add_parser("bench", help="measure a server under load")
-    parser.add_argument("url", help=f"what takes a POST of an image; without a path, {DEFAULT_PATH}")
+    parser.add_argument("url", help=f"URL to POST images to; without a path, {DEFAULT_PATH}")
     loop = parser.add_mutually_exclusive_group()
-    loop.add_argument("--clients", type=_count, metavar="N", help="closed loop: one request after the other each (8)")
-    loop.add_argument("--rate", type=_positive, metavar="R", help="open loop: R requests a second, whatever comes back")
-    parser.add_argument("--arrivals", choices=("poisson", "even"), default="poisson", help="of the open loop (poisson)")
+    loop.add_argument(
+        "--clients", type=_count, metavar="N", help="closed loop: N clients, each sending one request at a time (8)"
+    )
+    loop.add_argument(
+        "--rate", type=_positive, metavar="R", help="open loop: R requests per second, independent of responses"
+    )
+    parser.add_argument(
+        "--arrivals", choices=("poisson", "even"), default="poisson", help="arrival process of the open loop (poisson)"
+    )
     images = parser.add_mutually_exclusive_group()
     images.add_argument(
         "--sizes",
         default="256",
         metavar="LIST",
-        help="images to make, as SIDE|WIDTHxHEIGHT[.FORMAT][:WEIGHT],... such as 64:3,96,640x480.jpeg:0.5 (256)",
+        help="images to generate, as SIDE|WIDTHxHEIGHT[.FORMAT][:WEIGHT],... such as 64:3,96,640x480.jpeg:0.5 (256)",
     )
-    images.add_argument("--images", type=Path, metavar="FOLDER", help="send the images of a folder in turns instead")
-    parser.add_argument("--format", choices=("png", "jpeg", "webp"), default="png", help="of images made (png)")
-    parser.add_argument("--form", metavar="FIELD", help="send a form with the image in this field, not the bare image")
+    images.add_argument("--images", type=Path, metavar="FOLDER", help="send the images of a folder in turn instead")
+    parser.add_argument(
+        "--format", choices=("png", "jpeg", "webp"), default="png", help="format of generated images (png)"
+    )
+    parser.add_argument("--form", metavar="FIELD", help="send a multipart form with the image in this field")
     parser.add_argument("--seconds", type=_positive, default=10.0, metavar="S", help="measured time (10)")
-    parser.add_argument("--warm-up", type=_not_negative, default=1.0, metavar="S", help="load before that (1)")
-    parser.add_argument("--timeout", type=_positive, default=60.0, metavar="S", help="longest wait for an answer (60)")
-    parser.add_argument("--deadline-ms", type=_count, metavar="MS", help="report goodput: what was restored in time")
-    parser.add_argument("--send-deadline", action="store_true", help="tell the server: X-Deadline-Ms")
-    parser.add_argument("--priority", choices=("interactive", "batch"), help="tell the server: X-Priority")
-    parser.add_argument("--header", action="append", default=[], metavar="'NAME: VALUE'", help="one more; repeatable")
-    parser.add_argument("--seed", type=int, default=0, help="of the images, their order and the arrivals (0)")
-    parser.add_argument("--run-log", type=Path, metavar="FILE", help="of a simulated device: simulated_run_log")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure")
+    parser.add_argument(
+        "--warm-up", type=_not_negative, default=1.0, metavar="S", help="load before the measured time (1)"
+    )
+    parser.add_argument("--timeout", type=_positive, default=60.0, metavar="S", help="longest wait for a response (60)")
+    parser.add_argument("--deadline-ms", type=_count, metavar="MS", help="report goodput: responses within MS")
+    parser.add_argument("--send-deadline", action="store_true", help="send the deadline as X-Deadline-Ms")
+    parser.add_argument("--priority", choices=("interactive", "batch"), help="send as X-Priority")
+    parser.add_argument(
+        "--header", action="append", default=[], metavar="'NAME: VALUE'", help="additional header; repeatable"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of images, order and arrivals (0)")
+    parser.add_argument(
+        "--run-log", type=Path, metavar="FILE", help="run log of a simulated device (simulated_run_log)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures as JSON")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Apply the load and print the table; 1 if nothing was restored. Raises InvalidRequest for a load that cannot be.
+    """Apply the load and print the table; returns 1 if nothing was restored. Raises InvalidRequest for an invalid load.
 
     What only this command needs is imported here: the server must start without it.
     """
@@ -77,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def address(url: str) -> str:
-    """The URL to POST to; raises InvalidRequest where it is none."""
+    """Return the URL to POST to; raises InvalidRequest for an invalid one."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise InvalidRequest(f"{url} is no address: write http://HOST:PORT")
@@ -138,7 +152,7 @@ def _runner() -> asyncio.Runner:
 
 
 def _allow_many_connections() -> None:
-    # An open loop holds as many as wait; the usual soft limit of 1024 would be measured instead of the server.
+    # An open loop has a connection per waiting request; the usual soft limit of 1024 files would distort the result.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

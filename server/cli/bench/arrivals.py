@@ -1,4 +1,4 @@
-"""Arrivals: when the requests of an open loop are due."""
+"""Arrival times of the requests of an open loop."""
 
 from typing import Literal
 
@@ -9,10 +9,10 @@ Pattern = Literal["poisson", "even"]
 
 
 def due_offsets(rate: float, seconds: float, pattern: Pattern, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Seconds after the start at which requests are due, ascending and below `seconds`, `rate` a second on average.
+    """Return the seconds after the start at which requests are due: ascending, below `seconds`, `rate` per second.
 
-    `poisson` draws independent exponential gaps, as many clients that know nothing of one another produce; `even`
-    spaces them equally.
+    `poisson` draws independent exponential gaps, as many independent clients produce; `even` spaces
+    them equally.
     """
     if pattern == "even":
         return np.arange(0, seconds, 1 / rate)

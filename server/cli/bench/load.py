@@ -1,4 +1,4 @@
-"""The load: clients in a closed loop, or arrivals in an open one, over a warm-up and a measured window."""
+"""Applies a load: closed-loop clients or open-loop arrivals, over a warm-up and a measured window."""
 
 import asyncio
 import gc
@@ -16,14 +16,14 @@ from server.cli.bench.arrivals import Pattern, due_offsets
 from server.cli.bench.sender import Answer, Sender
 from server.cli.bench.uploads import Kind, Sequencer
 
-# A closed-loop client that was refused comes back after this; without a pause it would only measure refusals.
+# Pause of a closed-loop client after a refusal; without it the result would only measure refusals.
 PAUSE_AFTER_FAILURE_S = 0.05
 PACER = "promptir-bench-pacer"
 
 
 @dataclass(frozen=True)
 class Load:
-    """What to send: `clients` one request after the other each, or `rate` a second whatever the answers do."""
+    """Description of a load: `clients` that each send one request at a time, or `rate` requests per second."""
 
     kinds: Sequence[Kind]
     seconds: float
@@ -35,7 +35,7 @@ class Load:
 
 
 class Probe(Protocol):
-    """Something read at the beginning and at the end of the measured window."""
+    """Reads a value at the beginning and at the end of the measured window."""
 
     async def begin(self) -> None: ...
 
@@ -44,16 +44,16 @@ class Probe(Protocol):
 
 @dataclass
 class Recording:
-    """Every answer, warm-up included, and the measured window; seconds of time.perf_counter."""
+    """All responses, warm-up included, and the measured window in seconds of time.perf_counter."""
 
     window: tuple[float, float]
     answers: list[Answer] = field(default_factory=list)
     client_cpu_s: float = 0.0
-    """Processor time that this process spent within the window."""
+    """CPU time of this process within the window."""
 
 
 async def apply(load: Load, sender: Sender, probes: Sequence[Probe] = ()) -> Recording:
-    """Send the load and wait for all of its answers; exactly one of `clients` and `rate` is set."""
+    """Send a load and wait for all responses; exactly one of `clients` and `rate` must be set."""
     rng = np.random.default_rng(load.seed)
     whole_s = load.warm_up_s + load.seconds
     due = None if load.rate is None else due_offsets(load.rate, whole_s, load.arrivals, rng)
@@ -91,7 +91,7 @@ async def _open_loop(due: NDArray[np.float64], sequencer: Sequencer, sender: Sen
 async def _on_time(due: NDArray[np.float64], start: Callable[[float], object]) -> None:
     """Call `start(time)` at each of the given times, on the loop.
 
-    A thread keeps the time: timers of an event loop are only as fine as a millisecond.
+    A thread keeps the time, because timers of an event loop have a resolution of a millisecond.
     """
     loop = asyncio.get_running_loop()
     finished, cancelled = asyncio.Event(), threading.Event()
@@ -128,7 +128,7 @@ async def _watch_window(recording: Recording, probes: Sequence[Probe]) -> None:
 
 @contextmanager
 def _without_garbage_collection() -> Iterator[None]:
-    # A collection in mid-load would show up as a slow server; what a load leaves behind is freed by counting.
+    # A garbage collection during the load would look like a slow server; reference counting frees enough.
     was_enabled = gc.isenabled()
     gc.collect()
     gc.disable()

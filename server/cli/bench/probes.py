@@ -1,4 +1,4 @@
-"""The metrics probe: what a server's own Prometheus page says about the measured window."""
+"""Reads a server's Prometheus metrics at both ends of the measured window."""
 
 import time
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _WANTED = (_RUNS, _IMAGES, _BUSY, _CPU, _MEMORY)
 
 @dataclass(frozen=True)
 class Scrape:
-    """One reading of the series that matter here: sums over labels, at a time of time.perf_counter."""
+    """One reading of the relevant series: sums over labels, at a time of time.perf_counter."""
 
     read_at: float
     values: dict[str, float]
@@ -27,7 +27,7 @@ class Scrape:
 
 
 def parse_scrape(text: str, read_at: float) -> Scrape | None:
-    """Read a page in the Prometheus text format; None where it is none."""
+    """Parse a page in the Prometheus text format; returns None if it is not one."""
     values: dict[str, float] = {}
     devices = set()
     try:
@@ -44,7 +44,7 @@ def parse_scrape(text: str, read_at: float) -> Scrape | None:
 
 @dataclass(frozen=True)
 class ServerUse:
-    """What the server spent: processor time over a span of time.perf_counter, and its memory at the end."""
+    """CPU time of the server over a span of time.perf_counter, and its memory at the end."""
 
     span: tuple[float, float]
     cpu_s: float
@@ -52,7 +52,7 @@ class ServerUse:
 
 
 class MetricsProbe:
-    """Scrapes the page at both ends of the window."""
+    """Scrapes the metrics at both ends of the window."""
 
     def __init__(self, sender: Sender, url: str) -> None:
         self._sender = sender
@@ -68,7 +68,7 @@ class MetricsProbe:
         self._after = await self._scrape()
 
     def device(self) -> DeviceUse | None:
-        """Mean batch and busy share by the server's own account; None where it gives none."""
+        """Return mean batch size and busy share as reported by the server; None if it does not report them."""
         if self._before is None or self._after is None or _BUSY not in self._after.values:
             return None
         growth = _growth(self._before, self._after)
@@ -77,7 +77,7 @@ class MetricsProbe:
         return DeviceUse("metrics", images / runs if runs else None, busy_share, runs, images)
 
     def server(self) -> ServerUse | None:
-        """Processor time and memory of the server's process; None where it does not tell."""
+        """Return CPU time and memory of the server's process; None if it does not report them."""
         if self._before is None or self._after is None or _CPU not in self._after.values:
             return None
         span = (self._before.read_at, self._after.read_at)

@@ -1,4 +1,4 @@
-"""The report: a summary as a table to read, and as JSON to keep."""
+"""Report of a summary, as a table and as JSON."""
 
 import dataclasses
 from typing import Any
@@ -10,12 +10,12 @@ _COLUMNS = ("count", "p50", "p95", "p99", "p99.9", "max", "mean")
 
 
 def as_json(summary: Summary) -> dict[str, Any]:
-    """Every figure under the name of its field; the unit is in the name."""
+    """Convert a summary to a dictionary; each name contains its unit."""
     return dataclasses.asdict(summary)
 
 
 def as_table(summary: Summary) -> str:
-    """Lines of text, the percentiles as a table that is Markdown too."""
+    """Format a summary as text; the percentiles are a Markdown table."""
     rows = [("latency of the restored", summary.latency_ms)]
     if len(summary.kinds) > 1:
         rows += [(f"- {kind.name}", kind.latency_ms) for kind in summary.kinds]

@@ -1,4 +1,4 @@
-"""The run log: what a simulated device wrote about its own runs."""
+"""Run log written by a simulated device."""
 
 import csv
 from dataclasses import dataclass
@@ -9,21 +9,21 @@ from server.errors import InvalidRequest
 
 @dataclass(frozen=True)
 class DeviceUse:
-    """What a device did within a window, and who says so."""
+    """Work of a device within a window, and the source of the figures."""
 
     source: str
     mean_batch: float | None
     busy_share: float | None
-    """Of one device: the mean of several where they are told apart, their sum in a run log that they share."""
+    """Busy share of one device: the mean over devices, or their sum if they share a run log."""
     runs: int | None
     images: int | None
 
 
 def read_run_log(path: Path, start: float, end: float) -> DeviceUse:
-    """Sum up the runs of a log of SimulatedBackend that ended within a window; seconds of time.perf_counter.
+    """Sum the runs in a SimulatedBackend log that ended within a window, in seconds of time.perf_counter.
 
-    A run that was going on at the edge counts as busy for the part inside. Raises InvalidRequest for a file that is
-    no such log.
+    A run that crosses an edge of the window counts as busy for the part inside. Raises InvalidRequest if the file is
+    not such a log.
     """
     runs = images = 0
     busy_s = 0.0

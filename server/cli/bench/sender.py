@@ -1,4 +1,4 @@
-"""The Sender: one POST, timed, and what became of it."""
+"""Sends POST requests and records their timing and outcome."""
 
 import json
 import time
@@ -17,9 +17,9 @@ _PROBLEM = "application/problem+json"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One request as its sender saw it; times are seconds of time.perf_counter.
+    """Outcome of one request; times are seconds of time.perf_counter.
 
-    `outcome` is the HTTP status, with the slug of a problem document ("429 queue-full"), or what broke the connection.
+    `outcome` is the HTTP status, with the slug of a problem document ("429 queue-full"), or the connection error.
     """
 
     kind: int
@@ -37,17 +37,17 @@ class Answer:
 
     @property
     def latency_s(self) -> float:
-        """From when the request was due, so that a sender that is held up does not hide a slow server."""
+        """Seconds since the request was due, so that a delayed sender does not hide a slow server."""
         return self.ended_at - self.intended_at
 
     @property
     def lateness_s(self) -> float:
-        """How long after it was due the sender began to send."""
+        """Seconds between the due time and the start of sending."""
         return self.sent_at - self.intended_at
 
 
 class Sender:
-    """POSTs images to one URL over as many connections as are needed; an async context manager."""
+    """Sends images to one URL over as many connections as needed; an async context manager."""
 
     def __init__(self, url: str, headers: Mapping[str, str], form_field: str | None, timeout_s: float) -> None:
         self._url = url
@@ -72,7 +72,7 @@ class Sender:
             await self._session.close()
 
     async def send(self, kind: int, body: Body, intended_at: float) -> Answer:
-        """POST one image and read its whole answer; whatever fails is told in the answer, never raised."""
+        """Send one image and read the whole response; failures are recorded in the result, never raised."""
         session = self._entered()
         sent_at = time.perf_counter()
         data, headers = self._content(body)
@@ -87,7 +87,7 @@ class Sender:
         return Answer(kind, intended_at, sent_at, ended_at, outcome, True, retry_after_s, timing)
 
     async def get_text(self, url: str) -> str | None:
-        """The body of a page; None where the server has none."""
+        """Fetch a page; returns None if the server has none."""
         try:
             async with self._entered().get(url) as response:
                 return await response.text() if response.status == 200 else None

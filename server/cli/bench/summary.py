@@ -1,4 +1,4 @@
-"""The Summary: the figures of a recording."""
+"""Figures computed from a recording."""
 
 import re
 from collections import Counter
@@ -13,7 +13,7 @@ from server.cli.bench.probes import ServerUse
 from server.cli.bench.run_log import DeviceUse
 from server.cli.bench.sender import Answer
 
-# Above these the figures say as much about the load generator as about the server.
+# Above these limits the load generator itself distorts the figures.
 BUSY_CLIENT_SHARE = 0.8
 LATE_SHARE_OF_LATENCY = 0.1
 
@@ -23,7 +23,7 @@ _BATCH = re.compile(r'batch;desc="(\d+)"')
 
 @dataclass(frozen=True)
 class Spread:
-    """Milliseconds over many requests; the percentiles are values that occurred (nearest rank)."""
+    """Distribution in milliseconds; percentiles are observed values (nearest rank)."""
 
     count: int
     mean: float
@@ -35,7 +35,7 @@ class Spread:
 
 
 def spread_of(milliseconds: Sequence[float]) -> Spread | None:
-    """The spread of some values; None without any."""
+    """Compute the distribution of some values; None for an empty sequence."""
     if not milliseconds:
         return None
     p50, p95, p99, p999 = np.quantile(milliseconds, (0.5, 0.95, 0.99, 0.999), method="inverted_cdf").tolist()
@@ -44,7 +44,7 @@ def spread_of(milliseconds: Sequence[float]) -> Spread | None:
 
 @dataclass(frozen=True)
 class KindSummary:
-    """The requests of one kind of image."""
+    """Figures of one kind of image."""
 
     name: str
     requests: int
@@ -54,7 +54,7 @@ class KindSummary:
 
 @dataclass(frozen=True)
 class ServerSummary:
-    """What the server's process spent."""
+    """CPU time and memory of the server's process."""
 
     cpu_ms_per_request: float | None
     resident_mb: float | None
@@ -62,10 +62,10 @@ class ServerSummary:
 
 @dataclass(frozen=True)
 class Summary:
-    """All figures of one load.
+    """Figures of one load.
 
-    Latencies, outcomes and lateness are of the requests that were due within the window; throughput, goodput and the
-    processor time per request count the answers that ended within it. Latency runs from the time a request was due.
+    Latencies, outcomes and lateness cover the requests that were due within the window; throughput, goodput and CPU
+    time per request cover the responses that ended within it. Latency is measured from a request's due time.
     """
 
     seconds: float
@@ -96,7 +96,7 @@ def summarise(
     device: DeviceUse | None = None,
     server: ServerUse | None = None,
 ) -> Summary:
-    """Work out the figures; a goodput only with a deadline, in milliseconds from when a request was due."""
+    """Compute the figures; goodput needs `deadline_ms`, counted from when a request was due."""
     start, end = recording.window
     seconds = end - start
     due = [answer for answer in recording.answers if start <= answer.intended_at < end]
@@ -161,7 +161,7 @@ def _device_by_headers(due: Sequence[Answer]) -> DeviceUse | None:
     ]
     if not sizes:
         return None
-    # A run of n is told n times, so the mean over runs is the harmonic mean over answers.
+    # A batch of n is reported by n responses, so the mean over batches is the harmonic mean over responses.
     return DeviceUse("Server-Timing", len(sizes) / sum(1 / size for size in sizes if size), None, None, None)
 
 

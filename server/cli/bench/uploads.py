@@ -1,4 +1,4 @@
-"""Uploads: the images that a load sends, made or read before it starts."""
+"""Images sent by a load, generated or read before it starts."""
 
 import itertools
 import re
@@ -14,7 +14,7 @@ from server import formats
 from server.errors import InvalidRequest
 
 FORMATS = ("png", "jpeg", "webp")
-# Different images of one size, so that neither side profits from a cache; large ones are slow to make.
+# Number of different images per size, to defeat caches; large ones are slow to generate.
 VARIANTS = 4
 LARGE_PIXELS = 1_000_000
 
@@ -28,7 +28,7 @@ _QUALITY = 90
 
 @dataclass(frozen=True)
 class Body:
-    """One encoded image, and its media type."""
+    """One encoded image and its media type."""
 
     data: bytes
     media_type: str
@@ -36,7 +36,7 @@ class Body:
 
 @dataclass(frozen=True)
 class Kind:
-    """Images that are reported together; `weight` is their share of the requests, relative to the other kinds."""
+    """Images reported together; `weight` is their share of the requests relative to other kinds."""
 
     name: str
     bodies: tuple[Body, ...]
@@ -44,7 +44,7 @@ class Kind:
 
 
 def kinds_of_sizes(sizes: str, default_format: str, seed: int) -> list[Kind]:
-    """Make the kinds of `SIDE|WIDTHxHEIGHT[.FORMAT][:WEIGHT],...`; raises InvalidRequest for another spelling."""
+    """Generate the kinds of `SIDE|WIDTHxHEIGHT[.FORMAT][:WEIGHT],...`; raises InvalidRequest for invalid syntax."""
     kinds = []
     for part in sizes.split(","):
         match = _SIZE.fullmatch(part.strip())
@@ -61,7 +61,7 @@ def kinds_of_sizes(sizes: str, default_format: str, seed: int) -> list[Kind]:
 
 
 def make_kind(width: int, height: int, image_format: str, weight: float = 1.0, seed: int = 0) -> Kind:
-    """Make photo-like images of one size; `image_format` is one of FORMATS."""
+    """Generate photo-like images of one size; `image_format` is one of FORMATS."""
     count = 1 if width * height > LARGE_PIXELS else VARIANTS
     suffix = f".{image_format}"
     options = [] if image_format == "png" else [_QUALITY_FLAG[image_format], _QUALITY]
@@ -75,7 +75,7 @@ def make_kind(width: int, height: int, image_format: str, weight: float = 1.0, s
 
 
 def kind_of_folder(folder: Path) -> Kind:
-    """Read every image below a folder, in the order of their paths; raises InvalidRequest if there is none."""
+    """Read all images below a folder, sorted by path; raises InvalidRequest if there is none."""
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _MEDIA_TYPES and path.is_file())
     if not paths:
         raise InvalidRequest(f"{folder} holds no image ({', '.join(_MEDIA_TYPES)})")
@@ -84,7 +84,7 @@ def kind_of_folder(folder: Path) -> Kind:
 
 
 class Sequencer:
-    """Says which image is next: kinds drawn by their weights from a seed, the images of a kind in turns.
+    """Chooses the next image: kinds at random by weight, the images of a kind in turn.
 
     No two uploads are equal to the byte.
     """
@@ -99,18 +99,18 @@ class Sequencer:
         self._endings = (b"%016x%08x" % (salt, count) for count in itertools.count())
 
     def next(self) -> tuple[int, Body]:
-        """The index of the next kind, and the image to send."""
+        """Return the index of the next kind and the image to send."""
         drawn = int(np.searchsorted(self._bounds, self._rng.random(), side="right"))
         kind = min(drawn, len(self.kinds) - 1)  # the bounds may end a rounding error below one
         bodies = self.kinds[kind].bodies
         body = bodies[self._sent[kind] % len(bodies)]
         self._sent[kind] += 1
-        # Nobody reads what stands behind the end of an image, but a server may answer equal uploads with one run.
+        # Bytes after the end of an image are ignored but make uploads differ: equal ones may share a run.
         return kind, Body(body.data + next(self._endings), body.media_type)
 
 
 def _photo_like(width: int, height: int, seed: int) -> NDArray[np.uint8]:
-    """A smooth scene with a little noise, (H, W, 3): it compresses about as a photo does."""
+    """Generate a smooth scene with a little noise, (H, W, 3), which compresses about like a photo."""
     rng = np.random.default_rng(seed)
     cells = rng.integers(0, 256, (_SCENE_CELLS, _SCENE_CELLS, 3), dtype=np.uint8)
     scene = np.asarray(cv2.resize(cells, (width, height), interpolation=cv2.INTER_CUBIC))

@@ -1,4 +1,4 @@
-"""`promptir restore`: files, folders, patterns and lists of photos, in this process, by a server or over Ray."""
+"""`promptir restore`: restores files, folders, patterns or lists of photos, in this process, by a server or on Ray."""
 
 import argparse
 import asyncio
@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from server.cli.restore.files import sweep
-from server.cli.restore.inputs import SUFFIXES, Errand, plan, plan_list
+from server.cli.restore.inputs import SUFFIXES, Input, plan, plan_list
 from server.cli.restore.lists import read_list
 from server.cli.restore.local_engine import run_locally
-from server.cli.restore.progress import Tally
+from server.cli.restore.progress import Progress
 from server.cli.restore.ray_engine import run_on_ray
-from server.cli.restore.targets import OwnBench, RunEnded, ServerBench, Workbench
+from server.cli.restore.targets import LocalTarget, RestoreTarget, RunEnded, ServerTarget
 from server.cli.settings_flags import add_settings, settings_from
 from server.errors import InvalidRequest
 from server.formats.output import MetadataPolicy, OutputFormat
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from promptir_client import AsyncClient
 
 DEFAULT_QUALITY = 95
-# One image is decoded or encoded while another one runs; more would only hold memory.
+# One image is decoded or encoded while another one runs; more would only take memory.
 DEFAULT_JOBS = 3
-INTERRUPTED = 130  # the shells' convention: 128 + SIGINT
+INTERRUPTED = 130  # shell convention: 128 + SIGINT
 
 
 def add_command(commands: Any) -> None:
@@ -38,47 +38,49 @@ def add_command(commands: Any) -> None:
         "files",
         nargs="+",
         metavar="IN ... OUT",
-        help=f"images, folders with images, patterns; last the restored image ({SUFFIXES}) or a folder",
+        help=f"images, folders of images or patterns; the last argument is the result ({SUFFIXES}) or a folder",
     )
-    parser.add_argument("--list", metavar="FILE", help="instead of IN: a path or URI a line; - is the standard input")
+    parser.add_argument(
+        "--list", metavar="FILE", help="read paths or URIs from FILE, one per line, instead of IN; - is standard input"
+    )
     existing = parser.add_mutually_exclusive_group()
-    existing.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    existing.add_argument("--overwrite", action="store_true", help="replace existing files")
     existing.add_argument(
         "--skip-existing",
         "--resume",
         action="store_true",
-        help="pass over results that exist: goes on with a run that was interrupted",
+        help="skip photos whose result exists, to continue an interrupted run",
     )
-    parser.add_argument("--jobs", type=_positive, metavar="N", help="photos at a time; with ray, workers")
-    parser.add_argument("--failures", type=Path, metavar="FILE", help="write what failed, and why, a line each")
-    parser.add_argument("--server", metavar="URL", help="let this server restore them")
-    parser.add_argument("--api-key-file", type=Path, metavar="FILE", help="its first line is the key to the server")
-    parser.add_argument("--engine", choices=["local", "ray"], default="local", help="ray: workers on many machines")
+    parser.add_argument("--jobs", type=_positive, metavar="N", help="photos restored in parallel; with ray, workers")
+    parser.add_argument("--failures", type=Path, metavar="FILE", help="write failed photos and reasons to FILE")
+    parser.add_argument("--server", metavar="URL", help="restore with this server")
+    parser.add_argument("--api-key-file", type=Path, metavar="FILE", help="file with the server's API key in line 1")
+    parser.add_argument("--engine", choices=["local", "ray"], default="local", help="ray: workers on several machines")
     parser.add_argument("--quality", type=int, default=DEFAULT_QUALITY, choices=range(1, 101), metavar="1..100")
     parser.add_argument(
         "--format",
         type=OutputFormat,
         default=OutputFormat.PNG,
         choices=list(OutputFormat),
-        help="of the files in an OUT folder; an OUT file's suffix names its own",
+        help="format of the results in an OUT folder; the suffix of an OUT file names its format",
     )
     parser.add_argument(
         "--metadata",
         type=MetadataPolicy,
         default=MetadataPolicy.KEEP,
         choices=list(MetadataPolicy),
-        help="EXIF and XMP",
+        help="what happens to EXIF and XMP",
     )
-    parser.add_argument("--strength", type=float, default=1.0, metavar="0..1", help="share of the restored photo")
-    parser.add_argument("--tile", type=int, metavar="PIXELS", help="longest side of a tile; large photos are cut")
-    parser.add_argument("--overlap", type=int, metavar="PIXELS", help="what neighbouring tiles share at least")
+    parser.add_argument("--strength", type=float, default=1.0, metavar="0..1", help="0: the photo, 1: its restoration")
+    parser.add_argument("--tile", type=int, metavar="PIXELS", help="longest side of a tile of a large photo")
+    parser.add_argument("--overlap", type=int, metavar="PIXELS", help="least overlap of neighbouring tiles")
     add_settings(parser, {"backend", "limits"})
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Restore everything; 1 if any photo failed, 130 after Ctrl-C. Raises InvalidRequest for what cannot be begun."""
-    errands = _plan(arguments)
+    """Restore all photos; returns 1 if any failed, 130 after Ctrl-C. Raises InvalidRequest for invalid arguments."""
+    inputs = _plan(arguments)
     options = RestoreOptions(
         quality=arguments.quality,
         metadata=arguments.metadata,
@@ -86,51 +88,53 @@ def run(arguments: argparse.Namespace) -> int:
         tile=arguments.tile,
         overlap=arguments.overlap,
     )
-    waiting = errands
+    waiting = inputs
     if arguments.skip_existing:
-        sweep({errand.target.parent for errand in errands})
-        waiting = [errand for errand in errands if not errand.target.exists()]
-    tally = Tally(len(errands), len(errands) - len(waiting), arguments.failures)
+        sweep({item.destination.parent for item in inputs})
+        waiting = [item for item in inputs if not item.destination.exists()]
+    progress = Progress(len(inputs), len(inputs) - len(waiting), arguments.failures)
     try:
-        with tally:
+        with progress:
             if waiting:
-                _restore(arguments, waiting, options, tally)
+                _restore(arguments, waiting, options, progress)
     except RunEnded as ended:
-        tally.report()
-        print(f"promptir: {ended}; the same command with --resume goes on from here", file=sys.stderr)
+        progress.report()
+        print(f"promptir: {ended}; continue with the same command and --resume", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        tally.report()
-        print("promptir: interrupted; the same command with --resume goes on from here", file=sys.stderr)
+        progress.report()
+        print("promptir: interrupted; continue with the same command and --resume", file=sys.stderr)
         return INTERRUPTED
-    tally.report()
-    return 1 if tally.failed else 0
+    progress.report()
+    return 1 if progress.failed else 0
 
 
-def _plan(arguments: argparse.Namespace) -> list[Errand]:
+def _plan(arguments: argparse.Namespace) -> list[Input]:
     *sources, target = arguments.files
     if arguments.list is not None:
         if sources:
-            raise InvalidRequest("--list takes the place of IN: give OUT alone")
+            raise InvalidRequest("--list replaces IN: give OUT only")
         return plan_list(read_list(arguments.list), target, arguments.format)
     if not sources:
         raise InvalidRequest("OUT is missing: promptir restore IN [IN ...] OUT")
     return plan(sources, target, arguments.format)
 
 
-def _restore(arguments: argparse.Namespace, errands: Sequence[Errand], options: RestoreOptions, tally: Tally) -> None:
+def _restore(
+    arguments: argparse.Namespace, inputs: Sequence[Input], options: RestoreOptions, progress: Progress
+) -> None:
     if arguments.engine == "ray":
         if arguments.server is not None:
-            raise InvalidRequest("--engine ray restores in its own workers: leave out --server")
+            raise InvalidRequest("--engine ray uses its own workers and cannot be combined with --server")
         settings = settings_from(arguments)
-        run_on_ray(settings, errands, options, tally, workers=arguments.jobs, overwrite=arguments.overwrite)
+        run_on_ray(settings, inputs, options, progress, workers=arguments.jobs, overwrite=arguments.overwrite)
         return
     remote = arguments.server is not None
-    bench: Workbench = (
-        ServerBench(arguments.server, lambda: _client(arguments)) if remote else OwnBench(settings_from(arguments))
+    target: RestoreTarget = (
+        ServerTarget(arguments.server, lambda: _client(arguments)) if remote else LocalTarget(settings_from(arguments))
     )
     jobs = arguments.jobs or DEFAULT_JOBS
-    asyncio.run(run_locally(bench, errands, options, tally, jobs=jobs, overwrite=arguments.overwrite))
+    asyncio.run(run_locally(target, inputs, options, progress, jobs=jobs, overwrite=arguments.overwrite))
 
 
 def _client(arguments: argparse.Namespace) -> "AsyncClient":
@@ -153,7 +157,7 @@ def _key(file: Path) -> str:
     try:
         return file.read_bytes().partition(b"\n")[0].strip().decode("ascii")
     except UnicodeDecodeError:
-        raise InvalidRequest(f"{file} holds no key: a key is of letters and digits") from None
+        raise InvalidRequest(f"{file} contains no key: keys consist of ASCII characters") from None
 
 
 def _positive(text: str) -> int:

@@ -1,4 +1,4 @@
-"""Files: photos read from wherever they are, results that appear whole or not at all."""
+"""Reads photos from paths and URIs, and writes results atomically."""
 
 import errno
 import os
@@ -15,12 +15,12 @@ from server.cli.restore.lists import path_of
 from server.errors import InvalidRequest
 
 _DOWNLOAD_S = 60.0
-# File systems without hard links: FAT, some network mounts.
+# Errors of file systems without hard links, such as FAT and some network mounts.
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 
 
 def read(source: str) -> bytes:
-    """The bytes of a path or a URI (file, http, https; s3, gs, hdfs through pyarrow). Raises OSError."""
+    """Read a path or URI (file, http, https; s3, gs and hdfs through pyarrow); raises OSError."""
     if not is_uri(source):
         return _read_file(Path(source))
     uri = urlsplit(source)
@@ -33,9 +33,9 @@ def read(source: str) -> bytes:
 
 
 def write(target: Path, data: bytes, *, overwrite: bool) -> None:
-    """Write a file that is there whole, on the disk, or not at all; without `overwrite` never over another.
+    """Write a file atomically and durably; without `overwrite` never replaces another file.
 
-    Raises InvalidRequest where the target exists, OSError.
+    Raises InvalidRequest if the target exists, and OSError.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{_prefix()}{os.getpid()}-{secrets.token_hex(4)}.partial")
@@ -53,12 +53,12 @@ def write(target: Path, data: bytes, *, overwrite: bool) -> None:
 
 
 def exists(target: Path) -> InvalidRequest:
-    """What is said of a result that would be overwritten."""
-    return InvalidRequest(f"{target} exists; --overwrite replaces it, --skip-existing passes over it")
+    """Make the error for a result that already exists."""
+    return InvalidRequest(f"{target} exists; replace it with --overwrite or skip it with --skip-existing")
 
 
 def sweep(folders: Iterable[Path]) -> int:
-    """Remove what killed runs of this machine left half written in these folders; the number of files."""
+    """Remove unfinished files that killed runs on this machine left in these folders; returns how many."""
     pattern = re.compile(re.escape(_prefix()) + r"(\d+)-\w+\.partial")
     swept = 0
     for folder in folders:
@@ -71,7 +71,7 @@ def sweep(folders: Iterable[Path]) -> int:
 
 
 def _claim(partial: Path, target: Path) -> None:
-    # A link is refused where the name is taken: between a look and a rename another process could take it.
+    # Creating a link fails if the name exists; a check and a rename would race with other processes.
     try:
         os.link(partial, target)
     except FileExistsError:
@@ -89,7 +89,7 @@ def _prefix() -> str:
 
 
 def _is_alive(process: int) -> bool:
-    if process == os.getpid():  # a number that came round: this process has written nothing yet
+    if process == os.getpid():  # a reused process id: this process has written nothing yet
         return False
     try:
         os.kill(process, 0)
@@ -101,7 +101,7 @@ def _is_alive(process: int) -> bool:
 
 
 def _read_file(path: Path) -> bytes:
-    if not stat.S_ISREG(path.stat().st_mode):  # a pipe that nobody writes to would hold the run for ever
+    if not stat.S_ISREG(path.stat().st_mode):  # a pipe without a writer would block for ever
         raise OSError(f"{path} is not a regular file")
     return path.read_bytes()
 
@@ -122,6 +122,6 @@ def _read_store(source: str) -> bytes:
         system, path = fs.FileSystem.from_uri(source)
         with system.open_input_file(path) as file:
             data: bytes = file.read()
-    except ValueError as error:  # pyarrow's word for a scheme it does not know, too
+    except ValueError as error:  # pyarrow raises it for unknown schemes too
         raise OSError(f"{source} cannot be read: {error}") from error
     return data

@@ -1,4 +1,4 @@
-"""Errands: which photo is restored into which file."""
+"""Plans which photo is restored to which file."""
 
 import glob
 import os
@@ -21,68 +21,68 @@ SUFFIXES = " ".join(OUTPUT_BY_SUFFIX)
 
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _Found = tuple[str, str]
-"""A source, and where it goes below OUT under its own name; text, for there may be millions."""
+"""Source, and its relative path below OUT; plain text, since there may be millions."""
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
-    """One photo to restore, a path or a URI, and where the result goes."""
+class Input:
+    """One photo to restore, a path or URI, and the path of its result."""
 
     source: str
-    target: Path
+    destination: Path
 
     @property
     def output(self) -> OutputFormat:
-        """The kind of file that the target's suffix names."""
-        return OUTPUT_BY_SUFFIX[self.target.suffix.lower()]
+        """Output format named by the result's suffix."""
+        return OUTPUT_BY_SUFFIX[self.destination.suffix.lower()]
 
 
 def is_uri(source: str) -> bool:
-    """Whether a source is more than a path."""
+    """Return whether a source is a URI rather than a path."""
     return _URI.match(source) is not None
 
 
-def plan(sources: Sequence[str], target: str, output: OutputFormat) -> list[Errand]:
-    """Which photo goes where; folders and patterns keep their trees, and no two photos share a target.
+def plan(sources: Sequence[str], target: str, output: OutputFormat) -> list[Input]:
+    """Plan the result path of each photo; folders and patterns keep their trees, and no two photos share a result.
 
-    One file goes into the file OUT, or into the folder that is there or ends in a slash. Of several folders each keeps
-    its name. Raises InvalidRequest.
+    A single file is restored to the file OUT, or into OUT if that is a folder or ends in a slash. With several folders,
+    each keeps its name below OUT. Raises InvalidRequest.
     """
     folder = Path(target)
     if len(sources) == 1 and Path(sources[0]).is_file():
         if target.endswith(os.sep) or folder.is_dir():
-            return [Errand(sources[0], folder / f"{Path(sources[0]).stem}{output.suffix}")]
+            return [Input(sources[0], folder / f"{Path(sources[0]).stem}{output.suffix}")]
         if folder.suffix.lower() not in OUTPUT_BY_SUFFIX:
-            raise InvalidRequest(f"{target} names no output format: end it in {', '.join(OUTPUT_BY_SUFFIX)}")
-        return [Errand(sources[0], folder)]
+            raise InvalidRequest(f"{target} names no output format: use the suffix {', '.join(OUTPUT_BY_SUFFIX)}")
+        return [Input(sources[0], folder)]
     _check_folder(folder)
     several = len(sources) > 1
     found = [pair for source in sources for pair in _find(source, folder, several=several)]
     return _apart(found, folder, output)
 
 
-def plan_list(lines: Iterable[str], target: str, output: OutputFormat) -> list[Errand]:
-    """The same of the lines of a list of paths and URIs.
+def plan_list(lines: Iterable[str], target: str, output: OutputFormat) -> list[Input]:
+    """Plan the result paths for the lines of a list of paths and URIs; raises InvalidRequest.
 
-    Each goes where its own line says, whatever else is listed: `a/b.jpg` to OUT/a/b.jpg.png, `s3://bucket/b.png` to
+    A result path depends only on its own line: `a/b.jpg` becomes OUT/a/b.jpg.png, `s3://bucket/b.png`
     OUT/bucket/b.png.
     """
     folder = Path(target)
     _check_folder(folder)
-    errands = []
+    inputs = []
     for entry in dict.fromkeys(sources_of(lines)):
         place = _place(entry)
         name = place.name if place.suffix.lower() == output.suffix else place.name + output.suffix
-        errands.append(Errand(entry, folder / place.with_name(name)))
-    if not errands:
-        raise InvalidRequest("the list names no image")
-    _check_apart(errands)
-    return errands
+        inputs.append(Input(entry, folder / place.with_name(name)))
+    if not inputs:
+        raise InvalidRequest("the list contains no image")
+    _check_apart(inputs)
+    return inputs
 
 
 def _check_folder(target: Path) -> None:
     if target.is_file():
-        raise InvalidRequest(f"{target} is a file: several photos are restored into a folder")
+        raise InvalidRequest(f"{target} is a file: several photos need a folder")
 
 
 def _find(source: str, target: Path, *, several: bool) -> Iterator[_Found]:
@@ -91,7 +91,7 @@ def _find(source: str, target: Path, *, several: bool) -> Iterator[_Found]:
         keeps = path.resolve().name if several else ""
         found = [(file, os.path.join(keeps, place)) for file, place in _walk(path, target)]  # noqa: PTH118
         if not found:
-            raise InvalidRequest(f"{source} holds no image ({', '.join(sorted(INPUT_SUFFIXES))})")
+            raise InvalidRequest(f"{source} contains no image ({', '.join(sorted(INPUT_SUFFIXES))})")
         yield from found
     elif path.is_file():
         yield source, path.name
@@ -109,10 +109,10 @@ def _find(source: str, target: Path, *, several: bool) -> Iterator[_Found]:
 
 
 def _walk(folder: Path, target: Path) -> Iterator[_Found]:
-    """The images below a folder, in order, without those that are results."""
+    """Yield the images below a folder in sorted order, except those inside `target`."""
     inside = target.resolve()
     if folder.resolve() == inside:
-        raise InvalidRequest(f"{folder} is IN and OUT at once: restored photos go into a folder of their own")
+        raise InvalidRequest(f"{folder} is both IN and OUT: restored photos need a folder of their own")
     for root, folders, files in os.walk(folder):
         here = Path(root)
         folders[:] = sorted(name for name in folders if (here / name).resolve() != inside)
@@ -124,38 +124,40 @@ def _walk(folder: Path, target: Path) -> Iterator[_Found]:
 
 
 def _is_special(source: str) -> bool:
-    """Whether it is a pipe, a socket or a device, which to read may never end. What is gone is not: that is said."""
+    """Return whether a source is a pipe, socket or device, which could block for ever; False for missing files."""
     try:
-        return not stat.S_ISREG(os.stat(source).st_mode)  # noqa: PTH116 - text, for there may be millions
+        return not stat.S_ISREG(os.stat(source).st_mode)  # noqa: PTH116 - plain text, since there may be millions
     except OSError:
         return False
 
 
 def _fixed_part(pattern: Path) -> Path:
-    """The folders of a pattern before its first wildcard."""
+    """Return the folders of a pattern before its first wildcard."""
     parts = pattern.parts[:-1]
     magic = next((at for at, part in enumerate(parts) if glob.has_magic(part)), len(parts))
     return Path(*parts[:magic])
 
 
-def _apart(found: Sequence[_Found], target: Path, output: OutputFormat) -> list[Errand]:
+def _apart(found: Sequence[_Found], target: Path, output: OutputFormat) -> list[Input]:
     distinct = dict.fromkeys(found)
     stems = Counter(os.path.splitext(place)[0] for _, place in distinct)  # noqa: PTH122
-    errands = []
+    inputs = []
     for source, place in distinct:
-        # photo.jpg beside photo.png: their results keep the whole name, photo.jpg.png and photo.png.png.
+        # photo.jpg and photo.png in one folder: the results keep the whole names, photo.jpg.png and photo.png.png.
         stem = os.path.splitext(place)[0]  # noqa: PTH122
-        errands.append(Errand(source, target / ((stem if stems[stem] == 1 else place) + output.suffix)))
-    _check_apart(errands)
-    return errands
+        inputs.append(Input(source, target / ((stem if stems[stem] == 1 else place) + output.suffix)))
+    _check_apart(inputs)
+    return inputs
 
 
-def _check_apart(errands: Sequence[Errand]) -> None:
+def _check_apart(inputs: Sequence[Input]) -> None:
     sources: dict[str, str] = {}
-    for errand in errands:
-        other = sources.setdefault(str(errand.target), errand.source)
-        if other is not errand.source:
-            raise InvalidRequest(f"{other} and {errand.source} would both become {errand.target}: restore them apart")
+    for item in inputs:
+        other = sources.setdefault(str(item.destination), item.source)
+        if other is not item.source:
+            raise InvalidRequest(
+                f"{other} and {item.source} would both become {item.destination}: restore them separately"
+            )
 
 
 def _place(entry: str) -> PurePosixPath:
@@ -167,5 +169,5 @@ def _place(entry: str) -> PurePosixPath:
         place = PurePosixPath(Path(entry).as_posix())
         place = place.relative_to("/") if place.is_absolute() else place
     if ".." in place.parts or not place.name:
-        raise InvalidRequest(f"{entry} in the list has no place below OUT: list it without ..")
+        raise InvalidRequest(f"{entry} in the list would leave OUT: list it without ..")
     return place

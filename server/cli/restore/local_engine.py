@@ -1,37 +1,43 @@
-"""The local engine: all errands of a run, a few at a time, in this process."""
+"""Local engine: restores all inputs of a run, several at a time, in this process."""
 
 import asyncio
 from collections.abc import Sequence
 
-from server.cli.restore.inputs import Errand
-from server.cli.restore.progress import Tally
-from server.cli.restore.targets import Workbench, restore_errand
+from server.cli.restore.inputs import Input
+from server.cli.restore.progress import Progress
+from server.cli.restore.targets import RestoreTarget, restore_input
 from server.errors import PromptIRServeError
 from server.restore.options import RestoreOptions
 
 
 async def run_locally(
-    bench: Workbench, errands: Sequence[Errand], options: RestoreOptions, tally: Tally, *, jobs: int, overwrite: bool
+    target: RestoreTarget,
+    inputs: Sequence[Input],
+    options: RestoreOptions,
+    progress: Progress,
+    *,
+    jobs: int,
+    overwrite: bool,
 ) -> None:
-    """Restore them all, `jobs` at a time; raises what keeps the bench from working, RunEnded included."""
-    waiting = iter(errands)
+    """Restore all inputs, `jobs` at a time; raises what stops the target from working, including RunEnded."""
+    waiting = iter(inputs)
 
     async def work() -> None:
-        for errand in waiting:  # all who work share them
+        for item in waiting:  # the workers share one iterator
             try:
-                await restore_errand(bench, errand, options, overwrite=overwrite)
+                await restore_input(target, item, options, overwrite=overwrite)
             except (PromptIRServeError, OSError) as error:
-                tally.fail(errand, str(error))
+                progress.fail(item, str(error))
             else:
-                tally.done(errand)
+                progress.done(item)
             task = asyncio.current_task()
-            if task is not None and task.cancelling():  # while its file was written
+            if task is not None and task.cancelling():  # cancelled while the file was written
                 return
 
-    async with bench:
+    async with target:
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(min(jobs, len(errands))):
+                for _ in range(min(jobs, len(inputs))):
                     group.create_task(work())
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None

@@ -1,4 +1,4 @@
-"""Tally: how the errands of a run have ended, told while it runs and at its end."""
+"""Progress and summary of a restore run."""
 
 import sys
 import time
@@ -8,17 +8,17 @@ from typing import Never, Self, TextIO
 
 from tqdm import tqdm
 
-from server.cli.restore.inputs import Errand
+from server.cli.restore.inputs import Input
 from server.cli.restore.lists import line_of, shown
 
-# More would scroll the summary away; a file holds them all.
+# More would scroll the summary off the screen; the failures file has all of them.
 SHOWN_FAILURES = 20
 
 
-class Tally:
-    """Counts, draws the progress bar and writes failures down as they happen, so that a killed run has them too.
+class Progress:
+    """Counts results, draws the progress bar and writes failures as they happen, so that a killed run keeps them.
 
-    `failures` is a file of a source, a tab and a reason a line, which `--list` reads; None for none.
+    `failures` is a file with one source, tab and reason per line, which `--list` can read; None writes none.
     """
 
     def __init__(self, total: int, skipped: int, failures: Path | None) -> None:
@@ -38,7 +38,7 @@ class Tally:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._path.open("w", encoding="utf-8", errors="backslashreplace")
         self._began = time.monotonic()
-        # Hidden where there is no terminal: a log wants the summary, not the bar. What was skipped took no time.
+        # Hidden without a terminal, since a log needs only the summary. Skipped photos are initial: they took no time.
         self._bar = tqdm(total=self.total, initial=self.skipped, unit="image", disable=None)
         return self
 
@@ -52,28 +52,28 @@ class Tally:
 
     @property
     def left(self) -> int:
-        """Photos that nothing has become of."""
+        """Number of photos not processed yet."""
         return self.total - self.skipped - self.restored - self.failed
 
-    def done(self, errand: Errand) -> None:
-        """One photo is restored and its file is there."""
+    def done(self, item: Input) -> None:
+        """Count a restored photo whose file is written."""
         self.restored += 1
-        self._last = errand.target
+        self._last = item.destination
         self._update()
 
-    def fail(self, errand: Errand, reason: str) -> None:
-        """One photo has no result."""
+    def fail(self, item: Input, reason: str) -> None:
+        """Count a failed photo and write its reason."""
         self.failed += 1
         reason = " ".join(reason.split())
         if len(self._first) < SHOWN_FAILURES:
-            self._first.append((errand.source, reason))
+            self._first.append((item.source, reason))
         if self._file is not None:
-            self._file.write(f"{line_of(errand.source)}\t{reason}\n")
+            self._file.write(f"{line_of(item.source)}\t{reason}\n")
             self._file.flush()
         self._update()
 
     def report(self) -> None:
-        """Print the summary to the standard error; of one photo alone where it is."""
+        """Print the summary to standard error; for a single photo, the path of its result."""
         if self.total == 1 and self.restored and self._last is not None:
             print(f"promptir: restored to {shown(str(self._last))}", file=sys.stderr)
         elif self.total > 1 or self.left or self.skipped:
@@ -87,7 +87,7 @@ class Tally:
             for source, reason in sorted(self._first):
                 print(f"  {shown(source)}: {shown(reason)}", file=sys.stderr)
             if (unseen := self.failed - len(self._first)) > 0:
-                where = f"{self._path} has them all" if self._path else "--failures FILE takes them all"
+                where = f"{self._path} lists all" if self._path else "--failures FILE would list all"
                 print(f"  and {unseen} more; {where}", file=sys.stderr)
 
     def _update(self) -> None:

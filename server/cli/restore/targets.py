@@ -1,4 +1,4 @@
-"""Workbenches: where photos are restored, in this process or by a server."""
+"""Targets of a restore run: this process or a server."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from server.app import create_restorer
 from server.cli.restore.files import exists, read, write
-from server.cli.restore.inputs import Errand
+from server.cli.restore.inputs import Input
 from server.errors import InvalidRequest, PromptIRServeError, QueueFull
 from server.formats import codec
 from server.metrics import Metrics
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     from promptir_client import AsyncClient
     from promptir_client import RestoreOptions as ClientOptions
 
-# All images have ended by then; only after Ctrl-C may a run still be going on.
+# All images are finished by then; only after Ctrl-C may a run still be active.
 RELEASE_TIMEOUT_S = 5.0
-# A full queue empties by this process's own work: it is looked at again rather than believed for long.
+# This process itself empties its queue, so it retries sooner than the predicted time.
 LONGEST_LOOK_S = 2.0
 LOOK_S = 5.0
-"""For the first look whether a server is there."""
+"""Timeout of the first check that a server is reachable."""
 
 
 class RunEnded(Exception):  # noqa: N818 - it says what happened
-    """No other photo would fare better: the run ends here, and can be resumed."""
+    """Ends the run, because every other photo would fail too; it can be resumed."""
 
 
-class Workbench(Protocol):
-    """Restores photos once it is entered."""
+class RestoreTarget(Protocol):
+    """Restores photos; an async context manager."""
 
     async def __aenter__(self) -> Self: ...
 
@@ -44,11 +44,11 @@ class Workbench(Protocol):
     ) -> None: ...
 
     async def restore(self, data: bytes, options: RestoreOptions) -> bytes:
-        """The restored file. Raises PromptIRServeError; RunEnded where no other photo would fare better."""
+        """Return the restored file; raises PromptIRServeError, or RunEnded if every other photo would fail too."""
 
 
-class OwnBench:
-    """A Restorer in this process."""
+class LocalTarget:
+    """Restores photos with a Restorer in this process."""
 
     def __init__(self, settings: Settings) -> None:
         self._restorer = create_restorer(settings, Metrics(CollectorRegistry()))
@@ -75,8 +75,8 @@ class OwnBench:
                 await asyncio.sleep(min(LONGEST_LOOK_S, full.retry_after_s))
 
 
-class ServerBench:
-    """A server, through the client and its retries; raises OSError where nothing answers at its URL."""
+class ServerTarget:
+    """Restores photos with a server, through the client and its retries; raises OSError if it is not reachable."""
 
     def __init__(self, url: str, connect: Callable[[], "AsyncClient"]) -> None:
         self._url = url
@@ -92,17 +92,17 @@ class ServerBench:
         return self
 
     async def _look(self) -> None:
-        """See at once whether anything is there: the retries are for a server that is lost while it works."""
+        """Check that the server is reachable; the client's retries are for a server that is lost during the run."""
         import httpx
 
         try:
             async with httpx.AsyncClient(timeout=LOOK_S) as http:
                 await http.get(f"{self._url.rstrip('/')}/healthz")
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            reason = str(error) or "it takes no connection"
+            reason = str(error) or "it accepts no connection"
             raise OSError(f"no server answers at {self._url}: {reason}") from error
         except httpx.TransportError:
-            return  # something is there, and slow: that is what the retries are for
+            return  # a slow server is reachable: the retries handle it
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -124,18 +124,18 @@ class ServerBench:
             raise PromptIRServeError(str(error)) from error
 
 
-async def restore_errand(bench: Workbench, errand: Errand, options: RestoreOptions, *, overwrite: bool) -> None:
-    """Read, restore, write; raises PromptIRServeError and OSError.
+async def restore_input(target: RestoreTarget, item: Input, options: RestoreOptions, *, overwrite: bool) -> None:
+    """Read, restore and write one input; raises PromptIRServeError and OSError.
 
-    A write that has begun is waited for although the run is cancelled: what is there counts.
+    If the run is cancelled during the write, the write is finished first, so that its result counts.
     """
-    if not overwrite and errand.target.exists():
-        raise exists(errand.target)
-    data = await asyncio.to_thread(read, errand.source)
+    if not overwrite and item.destination.exists():
+        raise exists(item.destination)
+    data = await asyncio.to_thread(read, item.source)
     if not data:
         raise InvalidRequest("the file is empty")
-    restored = await bench.restore(data, replace(options, output=errand.output))
-    writing = asyncio.create_task(asyncio.to_thread(write, errand.target, restored, overwrite=overwrite))
+    restored = await target.restore(data, replace(options, output=item.output))
+    writing = asyncio.create_task(asyncio.to_thread(write, item.destination, restored, overwrite=overwrite))
     try:
         await asyncio.shield(writing)
     except asyncio.CancelledError:

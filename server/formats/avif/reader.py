@@ -28,7 +28,7 @@ def decode(data: bytes, header: Header) -> Planes:
     if header.depth > 8:
         planes = planes_of(decode_with_opencv(shown, header), header)
         if planes.dtype == np.uint8:
-            raise UndecodableImage(f"The AVIF says that it has {header.depth} bits, and has 8.")
+            raise UndecodableImage(f"The AVIF states {header.depth} bits per sample but has 8.")
         return _cropped(to_full_range(planes, header.depth), picture.crop)
     try:
         bands = [np.asarray(band) for band in _opened(shown).split()]

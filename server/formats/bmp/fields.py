@@ -1,4 +1,4 @@
-"""BMP fields: samples that masks cut out of words of 16 or 32 bits."""
+"""BMP fields: samples that bit masks select from words of 16 or 32 bits."""
 
 import struct
 from typing import NamedTuple, Self
@@ -10,11 +10,11 @@ from server.errors import UndecodableImage, UnsupportedImage
 from server.formats.base import Planes, Samples
 from server.formats.samples import ROWS_AT_ONCE
 
-_NO_MASKS, _THREE_MASKS, _FOUR_MASKS = 0, 3, 6  # the kinds of compression that mean none
+_NO_MASKS, _THREE_MASKS, _FOUR_MASKS = 0, 3, 6  # values of the compression field that mean uncompressed
 _FILE_HEADER, _SMALLEST_HEADER, _WITH_ALPHA_MASK = 14, 40, 56
-_MASKS_AT = 54  # in the larger headers as behind the smallest
+_MASKS_AT = 54  # the same offset inside larger headers and behind the smallest one
 _USUAL_MASKS = {16: (0x7C00, 0x03E0, 0x001F, 0), 32: (0xFF0000, 0x00FF00, 0x0000FF, 0)}
-_WITHOUT_WORDS = (0xFF0000, 0x00FF00, 0x0000FF, 0xFF000000)  # what masks of zero stand for
+_WITHOUT_WORDS = (0xFF0000, 0x00FF00, 0x0000FF, 0xFF000000)  # the masks to use if the file states only zeros
 _MOST_BITS = 16
 
 
@@ -30,13 +30,13 @@ class _Field(NamedTuple):
 
 
 class Fields(NamedTuple):
-    """Where the words are, and which bits of them are red, green, blue and perhaps alpha."""
+    """Where the words are, and which of their bits are red, green, blue and, with a fourth mask, alpha."""
 
     width: int
     height: int
     is_top_down: bool
     word: int
-    """Bits."""
+    """Bits per pixel."""
     offset: int
     masks: tuple[int, ...]
 
@@ -50,7 +50,7 @@ class Fields(NamedTuple):
 
 
 def find_fields(data: bytes) -> Fields | None:
-    """The fields that a BMP header states, None if it has none; raises UnsupportedImage for masks that are none."""
+    """Read the fields from a BMP header; None if it has none. Raises UnsupportedImage for invalid masks."""
     if len(data) < _MASKS_AT:
         return None
     (size,) = struct.unpack_from("<I", data, _FILE_HEADER)
@@ -74,20 +74,20 @@ def find_fields(data: bytes) -> Fields | None:
 
 
 def decode_fields(data: bytes, fields: Fields) -> Planes:
-    """Cut the words up, each field stretched to its full range; alpha that is zero everywhere means none."""
+    """Extract the samples, each scaled to its full range; an alpha plane of zeros means that there is no alpha."""
     each = fields.word // 8
     stride = -(-fields.width * each // 4) * 4
     needed = stride * (fields.height - 1) + fields.width * each
     body = data[fields.offset : fields.offset + stride * fields.height]
     if len(body) < needed:
-        raise UndecodableImage(f"The BMP is cut off: {len(body)} of {needed} bytes of pixels are there.")
+        raise UndecodableImage(f"The BMP is cut off: {len(body)} of {needed} bytes of pixels are present.")
     words = np.frombuffer(body.ljust(stride * fields.height, b"\0"), f"<u{each}").reshape(fields.height, -1)
     words = words[:, : fields.width]
     if not fields.is_top_down:
         words = words[::-1]
     planes = [_samples(words, _Field.of(mask), fields.depth) for mask in fields.masks]
     alpha = planes.pop() if fields.has_alpha else None
-    # Writers fill what they do not know with zeros; nobody sends a picture that cannot be seen.
+    # Writers that do not know of alpha fill it with zeros, and an entirely invisible picture is unlikely.
     return Planes(tuple(planes), alpha if alpha is not None and alpha.any() else None)
 
 
@@ -98,7 +98,9 @@ def _check(masks: tuple[int, ...], word: int) -> None:
         is_sound = field is not None and mask == ((1 << field.bits) - 1) << field.shift and mask < 1 << word
         if (number < 3 or mask) and (not is_sound or together & mask):
             kinds = " ".join(f"{one:#x}" for one in masks)
-            raise UnsupportedImage(f"BMP with the masks {kinds} is not read: each must be bits in a row, of its own.")
+            raise UnsupportedImage(
+                f"BMP with the masks {kinds} is not supported: each must be adjacent bits that no other mask uses."
+            )
         together |= mask
 
 

@@ -1,4 +1,4 @@
-"""BMP: pixels behind a small header, and perhaps what their colours mean."""
+"""BMP reader: pixels behind a small header, which may also describe their colours."""
 
 import io
 import struct
@@ -7,14 +7,14 @@ import PIL.Image
 from PIL import BmpImagePlugin
 
 from server.errors import UndecodableImage
-from server.formats.base import Header, Planes, metadata_within
+from server.formats.base import Header, Planes, check_metadata_size
 from server.formats.bmp.fields import decode_fields, find_fields
 from server.formats.samples import decode_with_opencv, planes_of
-from server.imaging import colour_words
+from server.imaging.colour_chunks import profile_of
 from server.imaging.metadata import Metadata
 
 _FILE_HEADER = 14
-# Where they stand in the header that the file header is followed by: BITMAPV4HEADER, and BITMAPV5HEADER.
+# Sizes of the headers that follow the file header, BITMAPV4HEADER and BITMAPV5HEADER, and offsets of their fields.
 _V4_BYTES, _V5_BYTES = 108, 124
 _SPACE_AT, _ENDPOINTS_AT, _GAMMAS_AT, _PROFILE_AT = 56, 60, 96, 112
 _CALIBRATED, _EMBEDDED = bytes(4), b"DEBM"
@@ -22,7 +22,7 @@ _FIXED_2_30, _FIXED_16_16, _PNG_UNIT = 2.0**30, 2.0**16, 100_000
 
 
 def read_header(data: bytes, max_metadata_bytes: int) -> Header:
-    """Read the size, the masks and the colour profile; there is no other metadata."""
+    """Read the size, the bit masks and the colour profile; BMP has no other metadata."""
     metadata = _metadata(data, max_metadata_bytes)
     if fields := find_fields(data):
         size = fields.width, fields.height
@@ -34,7 +34,7 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
 
 def decode(data: bytes, header: Header) -> Planes:
     """Decode the pixels."""
-    if fields := find_fields(data):  # OpenCV reads few of their orders, and does not stretch five bits to eight
+    if fields := find_fields(data):  # OpenCV reads few of the orders of masks, and does not scale five bits to eight
         return decode_fields(data, fields)
     return planes_of(decode_with_opencv(data, header), header)
 
@@ -42,7 +42,7 @@ def decode(data: bytes, header: Header) -> Planes:
 def _opened(data: bytes) -> PIL.Image.Image:
     try:
         return BmpImagePlugin.BmpImageFile(io.BytesIO(data))
-    except Exception as error:  # parsers meet hostile bytes, and whatever they raise means the same
+    except Exception as error:  # parsers meet hostile bytes, and every exception they raise means the same
         raise UndecodableImage("The upload begins like a BMP file but its header cannot be read.") from error
 
 
@@ -52,7 +52,7 @@ def _metadata(data: bytes, max_metadata_bytes: int) -> Metadata:
     space = header[_SPACE_AT : _SPACE_AT + 4]
     if len(header) >= _V5_BYTES and space == _EMBEDDED:
         offset, length = struct.unpack_from("<II", header, _PROFILE_AT)
-        metadata_within("colour profile", length, max_metadata_bytes)
+        check_metadata_size("colour profile", length, max_metadata_bytes)
         start = _FILE_HEADER + offset
         return Metadata(icc_profile=data[start : start + length] or None)
     if len(header) >= _V4_BYTES and space == _CALIBRATED:
@@ -61,7 +61,7 @@ def _metadata(data: bytes, max_metadata_bytes: int) -> Metadata:
 
 
 def _calibration(header: bytes) -> tuple[tuple[bytes, bytes], ...]:
-    # The corners and curves of the space, in the words of PNG; most writers leave them zero.
+    # Returns the primaries and curves of the colour space as PNG chunks; most writers leave them zero.
     corners = [
         tuple(value / _FIXED_2_30 for value in struct.unpack_from("<3i", header, _ENDPOINTS_AT + 12 * number))
         for number in range(3)
@@ -74,5 +74,5 @@ def _calibration(header: bytes) -> tuple[tuple[bytes, bytes], ...]:
     if min(places) < 0 or max(places) > _PNG_UNIT:
         return ()
     gamma = round(_PNG_UNIT / gammas[1])
-    words = ((b"gAMA", struct.pack(">I", min(gamma, 2**31 - 1))), (b"cHRM", struct.pack(">8I", *places)))
-    return words if colour_words.profile_of(dict(words), is_grey=False) else ()
+    chunks = ((b"gAMA", struct.pack(">I", min(gamma, 2**31 - 1))), (b"cHRM", struct.pack(">8I", *places)))
+    return chunks if profile_of(dict(chunks), is_grey=False) else ()

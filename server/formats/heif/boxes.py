@@ -1,4 +1,4 @@
-"""Boxes: what ISO base media files are made of (ISO/IEC 14496-12, section 4.2)."""
+"""Boxes: the elements of an ISO base media file (ISO/IEC 14496-12, section 4.2)."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -8,11 +8,11 @@ _TO_THE_END, _IS_LONG = 0, 1
 
 
 class BrokenBoxError(ValueError):
-    """A box is cut off, or says of itself what cannot be."""
+    """A box is cut off or contradicts itself."""
 
 
 class Box(NamedTuple):
-    """Where a box stands, and where its body does."""
+    """The type of a box, and the offsets of its start, its body and its end."""
 
     kind: bytes
     start: int
@@ -21,9 +21,10 @@ class Box(NamedTuple):
 
 
 def boxes(data: bytes, start: int, end: int, most: int, *, may_be_cut: bool = False) -> Iterator[Box]:
-    """Yield the boxes between two offsets; raises BrokenBoxError for more than `most`, or one that leaves its room.
+    """Yield the boxes between two offsets; raises BrokenBoxError for more than `most`, or one that exceeds `end`.
 
-    What follows the picture in a file may be cut off or no box at all: `may_be_cut` ends there.
+    With `may_be_cut` the iteration ends at a box that is cut off or invalid, since files may have other data behind
+    the picture.
     """
     for _ in range(most):
         if end - start < _HEADER:
@@ -41,11 +42,11 @@ def boxes(data: bytes, start: int, end: int, most: int, *, may_be_cut: bool = Fa
         yield Box(kind, start, body, last)
         start = last
     if end - start >= _HEADER:
-        raise BrokenBoxError(f"there are more than {most} boxes in one")
+        raise BrokenBoxError(f"a box contains more than {most} boxes")
 
 
 class Fields:
-    """Takes big-endian fields one after the other; raises BrokenBoxError at the end of their box."""
+    """Reads big-endian fields in sequence; raises BrokenBoxError at the end of their box."""
 
     def __init__(self, data: bytes, start: int, end: int) -> None:
         self._data = data
@@ -53,17 +54,18 @@ class Fields:
         self._end = end
 
     def take(self, count: int) -> bytes:
+        """Read `count` bytes."""
         if self.at + count > self._end:
-            raise BrokenBoxError("a box is shorter than what it lists")
+            raise BrokenBoxError("a box is shorter than its content")
         self.at += count
         return self._data[self.at - count : self.at]
 
     def integer(self, count: int) -> int:
-        """An unsigned integer of `count` bytes."""
+        """Read an unsigned integer of `count` bytes."""
         return int.from_bytes(self.take(count), "big")
 
     def text(self) -> bytes:
-        """Bytes up to a zero, which is taken too, or to the end of the box."""
+        """Read bytes up to a zero, which is skipped, or to the end of the box."""
         end = self._data.find(b"\0", self.at, self._end)
         found = self._data[self.at : self._end if end < 0 else end]
         self.at = self._end if end < 0 else end + 1

@@ -1,18 +1,20 @@
-"""Coded size: how large the pictures are that a decoder would make, by the headers of their codecs."""
+"""Coded size: the sizes that a decoder would allocate, from the headers of the AV1 and HEVC streams."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from server.formats.heif.boxes import BrokenBoxError
 
-_MOST_UNITS = 10_000  # of one coded picture; an encoder makes one a slice or tile
+_MOST_UNITS = 10_000  # of one coded picture; encoders write one per slice or tile
 _SEQUENCE_HEADER = 1  # AV1, section 6.2.2
 _SEQUENCE_PARAMETERS = 33  # HEVC, table 7-1
-_HEADER_BYTES = 512  # what a header can take, extensions of its end left out
+_HEADER_BYTES = 512  # the longest header, without the extensions at its end
 _LONGEST_LEB128 = 8
 
 
 class Size(NamedTuple):
+    """Width and height in pixels."""
+
     width: int
     height: int
 
@@ -22,7 +24,7 @@ class Size(NamedTuple):
 
 
 class _Bits:
-    """Takes bits from the first on; raises BrokenBoxError behind the last."""
+    """Reads bits in sequence; raises BrokenBoxError behind the last one."""
 
     def __init__(self, data: bytes) -> None:
         self._value = int.from_bytes(data, "big")
@@ -35,7 +37,7 @@ class _Bits:
         return self._value >> self._left & ((1 << count) - 1)
 
     def exp_golomb(self) -> int:
-        """An unsigned number of any size (HEVC, section 9.2)."""
+        """Read an unsigned Exp-Golomb number (HEVC, section 9.2)."""
         zeros = 0
         while not self.take(1):
             zeros += 1
@@ -43,7 +45,7 @@ class _Bits:
 
 
 def av1_sizes(data: bytes) -> Iterator[Size]:
-    """Yield the largest frame of each sequence header among AV1's units (AV1, sections 5.3 and 5.5)."""
+    """Yield the largest frame size that each sequence header of an AV1 stream allows (AV1, sections 5.3 and 5.5)."""
     at = 0
     for _ in range(_MOST_UNITS):
         if at >= len(data):
@@ -52,7 +54,7 @@ def av1_sizes(data: bytes) -> Iterator[Size]:
         at += 2 if has_extension else 1
         size, at = _leb128(data, at) if has_size else (len(data) - at, at)
         if size > len(data) - at:
-            raise BrokenBoxError("a unit of AV1 is cut off")
+            raise BrokenBoxError("an AV1 unit is cut off")
         if kind == _SEQUENCE_HEADER:
             yield _av1_size(_Bits(data[at : min(at + size, at + _HEADER_BYTES)]))
         at += size
@@ -60,12 +62,12 @@ def av1_sizes(data: bytes) -> Iterator[Size]:
 
 
 def hevc_sizes(parameters: bytes, data: bytes) -> Iterator[Size]:
-    """Yield the picture size of each parameter set, in an hvcC's body and among HEVC's units in an item.
+    """Yield the picture size of each parameter set, in the body of an hvcC box and in an item's HEVC stream.
 
     ISO/IEC 14496-15, section 8.3.3; HEVC, section 7.3.2.2.
     """
     if len(parameters) < 23:
-        raise BrokenBoxError("the parameters of HEVC are cut off")
+        raise BrokenBoxError("the HEVC parameters are cut off")
     at = 23
     for _ in range(parameters[22]):
         count, at = int.from_bytes(parameters[at + 1 : at + 3], "big"), at + 3
@@ -85,14 +87,14 @@ def _unit(data: bytes, at: int, width: int) -> tuple[int, bytes]:
     start = at + width
     end = start + int.from_bytes(data[at:start], "big")
     if start > len(data) or end > len(data):
-        raise BrokenBoxError("a unit of HEVC is cut off")
+        raise BrokenBoxError("an HEVC unit is cut off")
     return end, data[start : min(end, start + _HEADER_BYTES)]
 
 
 def _hevc_size(unit: bytes) -> Iterator[Size]:
     if not unit or unit[0] >> 1 & 63 != _SEQUENCE_PARAMETERS:
         return
-    bits = _Bits(unit[2:].replace(b"\0\0\3", b"\0\0"))  # without emulation prevention
+    bits = _Bits(unit[2:].replace(b"\0\0\3", b"\0\0"))  # without the emulation prevention bytes
     bits.take(4)
     layers = bits.take(3)
     bits.take(1)
@@ -101,7 +103,7 @@ def _hevc_size(unit: bytes) -> Iterator[Size]:
     bits.take(2 * (8 - layers) if layers else 0)
     for has_profile, has_level in present:
         bits.take(88 * has_profile + 8 * has_level)
-    bits.exp_golomb()  # the set's own number
+    bits.exp_golomb()  # the number of the parameter set
     if bits.exp_golomb() == 3:  # 4:4:4
         bits.take(1)
     yield Size(bits.exp_golomb(), bits.exp_golomb())
@@ -124,7 +126,7 @@ def _skip_timing(bits: _Bits) -> None:
         bits.take(64)
         if bits.take(1):
             bits.exp_golomb()
-        if bits.take(1):  # a model of the decoder
+        if bits.take(1):  # the decoder model
             delay_bits = bits.take(5) + 1
             bits.take(32 + 5 + 5)
     has_initial_delay = bits.take(1)
@@ -146,4 +148,4 @@ def _leb128(data: bytes, at: int) -> tuple[int, int]:
         value |= (data[at + place] & 0x7F) << 7 * place
         if data[at + place] < 0x80:
             return value, at + place + 1
-    raise BrokenBoxError("a number of AV1 is cut off or too long")
+    raise BrokenBoxError("an AV1 number is cut off or too long")

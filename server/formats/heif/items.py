@@ -1,4 +1,4 @@
-"""Items: the tables that say what is in a HEIF file and where (ISO/IEC 14496-12, 8.11; ISO/IEC 23008-12, 9.3)."""
+"""Items: the tables that list the contents of a HEIF file (ISO/IEC 14496-12, 8.11; ISO/IEC 23008-12, 9.3)."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -7,8 +7,8 @@ from typing import NamedTuple
 from server.formats.heif.boxes import Box, BrokenBoxError, Fields, boxes
 from server.formats.heif.tracks import SEQUENCE_BRANDS, frames_of
 
-# A phone's photo has some 60 items, one of 200 megapixels in tiles of 512 x 512 about 800; decoders take time by
-# their square.
+# A phone's photo has some 60 items, one of 200 megapixels in tiles of 512 x 512 about 800. Decoding time grows with the
+# square of their number.
 MOST_ITEMS = 1000
 _MOST_FILE_BOXES, _MOST_META_BOXES = 1000, 100
 _MOST_PROPERTIES = 2000
@@ -16,16 +16,16 @@ _MOST_EXTENTS = _MOST_ASSOCIATIONS = _MOST_REFERENCES = 10_000
 _MOST_BRAND_BYTES = 4096
 _MOST_INFO_BYTES = 4096
 _VERSION_BYTES = 4
-# A tile may stand in several places of a grid, but no file is read over and over.
+# A tile may be used in several places of a grid, but a small file must not be read many times.
 _MOST_COPIES = 2
-# What decoders parse of a file, and of its tables; all else is not shown to them.
+# The boxes of a file and of its tables that decoders need; all others are hidden from them.
 _FILE_BOXES = frozenset({b"ftyp", b"meta", b"mdat"})
 _TABLES = frozenset({b"hdlr", b"pitm", b"iloc", b"iinf", b"iprp", b"iref", b"idat"})
 _IN_FILE, _IN_IDAT = 0, 1
 
 
 class Reference(NamedTuple):
-    """One item's word about others: `kind` says what they are to it."""
+    """A reference from one item to others; `kind` is their relation."""
 
     kind: bytes
     source: int
@@ -34,32 +34,32 @@ class Reference(NamedTuple):
 
 @dataclass
 class Item:
-    """One thing in the file: an image, a tile, EXIF..."""
+    """One item of a file: an image, a tile, EXIF or other data."""
 
     kind: bytes
     flags_at: int
-    """Where the last byte of its flags stands in the file."""
+    """The offset of the last byte of its flags in the file."""
     kind_at: int
-    """Where `kind` does."""
+    """The offset of `kind`."""
     content_type: bytes = b""
     extents: list[tuple[int, int]] | None = field(default_factory=list)
-    """Where its bytes are, start and end; None if they are neither in this file nor in its tables."""
+    """Start and end of each piece of its content; None if that is neither in this file nor in its tables."""
     properties: list[Box] = field(default_factory=list)
-    """In the order in which they apply."""
+    """The boxes of its properties, in the order in which they apply."""
 
     @property
     def size(self) -> int:
-        """Bytes of its content."""
+        """The length of its content in bytes."""
         return sum(end - start for start, end in self.extents or ())
 
     def property(self, kind: bytes) -> Box | None:
-        """The first property of a kind."""
+        """Return the first property of a kind."""
         return next((box for box in self.properties if box.kind == kind), None)
 
 
 @dataclass
 class Items:
-    """The tables of one file, and the places where it holds what no decoder need see."""
+    """The tables of one file, and the places of data that decoders do not need."""
 
     data: bytes
     frames: int = 1
@@ -67,27 +67,28 @@ class Items:
     by_number: dict[int, Item] = field(default_factory=dict)
     references: list[Reference] = field(default_factory=list)
     brands_at: list[int] = field(default_factory=list)
-    """Where the major brand stands, and those of sequences."""
+    """Offsets of the major brand and of the brands of image sequences."""
     skipped: list[Box] = field(default_factory=list)
+    """Boxes to hide from decoders."""
 
     def content(self, item: Item) -> bytes:
-        """The bytes of an item, put together."""
+        """Return the content of an item, joined from its pieces."""
         return b"".join(self.data[start:end] for start, end in item.extents or ())
 
     def targets(self, kind: bytes, source: int) -> list[int]:
-        """The items that `source` refers to as `kind`."""
+        """Return the items that `source` refers to as `kind`."""
         return [to for one in self.references if (one.kind, one.source) == (kind, source) for to in one.targets]
 
     def sources(self, kind: bytes, targets: Iterable[int]) -> list[int]:
-        """The items that refer to one of `targets` as `kind`."""
+        """Return the items that refer to one of `targets` as `kind`."""
         wanted = set(targets)
         return [one.source for one in self.references if one.kind == kind and not wanted.isdisjoint(one.targets)]
 
 
 def read_items(data: bytes) -> Items:
-    """Read the item tables, unless there are several frames.
+    """Read the item tables of a file, or only the number of its frames if there are several.
 
-    Raises BrokenBoxError for those that are broken, or larger than any photo's.
+    Raises BrokenBoxError for tables that are malformed or larger than any photo's.
     """
     items = Items(data)
     found = list(boxes(data, 0, len(data), _MOST_FILE_BOXES, may_be_cut=True))
@@ -119,7 +120,7 @@ def _tables(items: Items, meta: Box) -> dict[bytes, Box]:
         if box.kind not in _TABLES:
             items.skipped.append(box)
         elif box.kind in tables:
-            raise BrokenBoxError(f"there are two boxes {box.kind!r}, of which readers take either")
+            raise BrokenBoxError(f"there are two boxes {box.kind!r}, of which readers use either")
         else:
             tables[box.kind] = box
     for kind in (b"pitm", b"iinf", b"iloc"):
@@ -131,12 +132,12 @@ def _tables(items: Items, meta: Box) -> dict[bytes, Box]:
 def _only(kind: bytes, found: list[Box]) -> Box:
     of_kind = [box for box in found if box.kind == kind]
     if len(of_kind) != 1:
-        raise BrokenBoxError(f"there are {len(of_kind)} boxes {kind!r}, and one is read")
+        raise BrokenBoxError(f"there are {len(of_kind)} boxes {kind!r}, instead of one")
     return of_kind[0]
 
 
 def _full(data: bytes, box: Box) -> tuple[Fields, int]:
-    # The body of a full box begins with its version and its flags.
+    # Returns the fields of a full box, whose body begins with its version and flags, and the version.
     fields = Fields(data, box.body, box.end)
     return fields, fields.integer(_VERSION_BYTES) >> 24
 
@@ -154,7 +155,7 @@ def _read_infos(items: Items, box: Box) -> None:
         entry, entry_version = _full(items.data, info)
         _bounded(info.end - info.body, _MOST_INFO_BYTES, "bytes about one item")
         if info.kind != b"infe" or entry_version not in (2, 3):
-            raise BrokenBoxError("the list of items holds something else")
+            raise BrokenBoxError("the list of items contains something else")
         number = entry.integer(2 if entry_version == 2 else 4)
         entry.integer(2)  # its protection
         item = Item(entry.take(4), info.body + _VERSION_BYTES - 1, entry.at - 4)
@@ -162,7 +163,7 @@ def _read_infos(items: Items, box: Box) -> None:
         if item.kind == b"mime":
             item.content_type = entry.text()
         if number in items.by_number:
-            raise BrokenBoxError(f"item {number} comes twice")
+            raise BrokenBoxError(f"item {number} is listed twice")
         items.by_number[number] = item
 
 
@@ -215,7 +216,7 @@ def _read_properties(items: Items, box: Box) -> None:
             for _ in range(count):
                 place = fields.integer(2) & 0x7FFF if is_long else fields.integer(1) & 0x7F
                 if place > len(properties):
-                    raise BrokenBoxError("an item has a property that is not there")
+                    raise BrokenBoxError("an item has a property that does not exist")
                 if item is not None and place:
                     item.properties.append(properties[place - 1])
 

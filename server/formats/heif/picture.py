@@ -1,10 +1,10 @@
-"""Picture: what the tables of a HEIF file say of the image that it shows (ISO/IEC 23008-12, sections 6.5 and 6.6)."""
+"""Picture: the properties of a HEIF file's primary image (ISO/IEC 23008-12, sections 6.5 and 6.6)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from server.errors import ImageTooLarge, UndecodableImage, UnsupportedImage
-from server.formats.base import metadata_within, several_frames
+from server.formats.base import check_metadata_size, multiple_frames_error
 from server.formats.heif.boxes import Box, BrokenBoxError, Fields
 from server.formats.heif.code_points import code_points
 from server.formats.heif.coded_size import Size, av1_sizes, hevc_sizes
@@ -13,7 +13,7 @@ from server.imaging import exif, tiff_directory
 from server.imaging.metadata import Metadata
 
 CODECS = {"AVIF": frozenset({b"av01"}), "HEIC": frozenset({b"hvc1", b"hev1"})}
-"""The kinds of the items that each format is coded as."""
+"""The item types that each format uses for coded images."""
 
 _STILL_BRANDS = {"AVIF": b"avif", "HEIC": b"heic"}
 _ALPHA = frozenset({b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1"})
@@ -24,16 +24,16 @@ _AUXILIARY_PARTS = {
 }
 _XMP = b"application/rdf+xml"
 _PROFILES = frozenset({b"prof", b"rICC"})
-# As EXIF 1..8, by the quarter turns against the clock and then the axis of a mirroring.
+# EXIF orientation 1..8, by the axis of a mirroring and then by the anticlockwise quarter turns before it.
 _ORIENTATIONS = {None: (1, 8, 3, 6), 0: (4, 5, 2, 7), 1: (2, 7, 4, 5)}
-# Tiles reach over the right and lower edge, and encoders code whole blocks: what is decoded is a little more than what
-# is shown.
+# Decoded sizes exceed the shown size a little, because tiles extend over the right and lower edge and encoders code
+# whole blocks.
 _MOST_TIMES, _SPARE_PIXELS = 4, 2**20
 
 
 @dataclass(frozen=True)
 class Crop:
-    """The part of the decoded samples that is the picture."""
+    """The part of the decoded samples that is shown, in pixels."""
 
     left: int
     top: int
@@ -53,39 +53,39 @@ class Picture:
     is_grey: bool
     has_alpha: bool
     parts: frozenset[str]
-    """What stands beside it: gain-map, depth-map."""
+    """Other images of the file: gain-map, depth-map."""
     crop: Crop
-    """What is shown of it, before it is turned."""
+    """The part that is shown, before the orientation is applied."""
     turn: Box | None
     mirror: Box | None
     metadata: Metadata
 
     @property
     def orientation(self) -> int:
-        """EXIF 1..8, by the tables alone: the word of the EXIF itself does not count (section 6.5.10)."""
+        """The EXIF orientation 1..8 according to the tables; the EXIF data is ignored (section 6.5.10)."""
         angle = 0 if self.turn is None else _fields(self.items, self.turn, "angle").integer(1) & 3
         axis = None if self.mirror is None else _fields(self.items, self.mirror, "axis").integer(1) & 1
         return _ORIENTATIONS[axis][angle]
 
 
 def read_picture(data: bytes, name: str, max_metadata_bytes: int) -> Picture:
-    """Read what a file of format `name` says, and check that its decoder would make no more than that.
+    """Read the primary image of a file of format `name`, and check that the decoder would not produce more pixels.
 
-    Raises UndecodableImage, UnsupportedImage (an image of another kind), ImageTooLarge (metadata).
+    Raises UndecodableImage, UnsupportedImage (an image of another kind) and ImageTooLarge (pixels or metadata).
     """
     try:
         items = read_items(data)
         if items.frames > 1:
-            raise several_frames(name)
+            raise multiple_frames_error(name)
         return _read(items, name, max_metadata_bytes)
     except BrokenBoxError as error:
-        raise UndecodableImage(f"The {name} is cut off, or its tables are broken: {error}.") from error
+        raise UndecodableImage(f"The {name} is cut off, or its tables are malformed: {error}.") from error
 
 
 def for_decoder(picture: Picture) -> bytearray:
-    """The file with nothing in its tables but the images: neither EXIF nor XMP, no tracks, no second image.
+    """Return the file with everything but the primary image hidden: EXIF, XMP, tracks and other images.
 
-    All places stay where they are, since the tables hold offsets.
+    Nothing is moved, since the tables contain offsets.
     """
     items = picture.items
     data = bytearray(items.data)
@@ -98,7 +98,7 @@ def for_decoder(picture: Picture) -> bytearray:
         if item.kind not in images:
             data[item.kind_at : item.kind_at + 4] = b"none"
         if number != items.primary:
-            data[item.flags_at] |= 1  # hidden: a part of an image, and none by itself
+            data[item.flags_at] |= 1  # hidden: part of an image, not an image by itself
     return data
 
 
@@ -110,7 +110,7 @@ def _read(items: Items, name: str, max_metadata_bytes: int) -> Picture:
     kinds = {item.kind for _, item in coded}
     if not kinds or not kinds <= CODECS[name]:
         kind = next(iter(kinds - CODECS[name]), primary.kind).decode("latin-1")
-        raise UnsupportedImage(f"A {name} whose picture is of the kind {kind!r} is not read: save it again.")
+        raise UnsupportedImage(f"{name} with a picture of type {kind!r} is not supported: save it again.")
     size = _size(items, primary)
     auxiliary = [_known(items, number) for number in items.sources(b"auxl", dict(coded).keys() | {items.primary})]
     alphas = [item for item in auxiliary if _auxiliary_kind(items, item) in _ALPHA]
@@ -127,8 +127,8 @@ def _read(items: Items, name: str, max_metadata_bytes: int) -> Picture:
         has_alpha=bool(alphas),
         parts=_parts(items),
         crop=_crop(items, primary, size),
-        turn=_worded(items, primary, b"irot"),
-        mirror=_worded(items, primary, b"imir"),
+        turn=_property(items, primary, b"irot"),
+        mirror=_property(items, primary, b"imir"),
         metadata=_metadata(items, primary, max_metadata_bytes),
     )
 
@@ -152,14 +152,14 @@ def _size(items: Items, item: Item) -> Size:
 
 
 def _check_coded(items: Items, shown: Size, coded: list[Item]) -> None:
-    # Decoders make what the stream of an item says, whatever its tables say.
+    # Decoders allocate the size that the stream of an item states, even if the tables state another.
     made = 0
     sizes: dict[int, int] = {}
     for item in coded:
         if id(item) not in sizes:
             sizes[id(item)] = max((size.pixels for size in _stream_sizes(items, item)), default=0)
         if not sizes[id(item)]:
-            raise BrokenBoxError("the stream of an image does not say how large it is")
+            raise BrokenBoxError("the stream of an image does not state its size")
         made += sizes[id(item)]
     if made > _MOST_TIMES * shown.pixels + _SPARE_PIXELS:
         raise ImageTooLarge(
@@ -185,7 +185,7 @@ def _stream_sizes(items: Items, item: Item) -> Iterator[Size]:
 
 
 def _samples(items: Items, item: Item) -> tuple[int, bool]:
-    # Bits of a sample, and whether they are grey (AV1-ISOBMFF 2.3.3; ISO/IEC 14496-15, 8.3.3.1.2).
+    # Returns the bits per sample and whether they are grey (AV1-ISOBMFF 2.3.3; ISO/IEC 14496-15, 8.3.3.1.2).
     if item.kind == b"av01":
         flags = _fields(items, item.property(b"av1C"), "decoder parameters").take(3)[2]
         depth = 8 if not flags & 0x40 else 12 if flags & 0x20 else 10
@@ -195,7 +195,7 @@ def _samples(items: Items, item: Item) -> tuple[int, bool]:
 
 
 def _auxiliary_kind(items: Items, item: Item) -> bytes:
-    fields = _fields(items, item.property(b"auxC"), "word on what it is")
+    fields = _fields(items, item.property(b"auxC"), "type")
     fields.take(4)
     return fields.text()
 
@@ -206,7 +206,7 @@ def _parts(items: Items) -> frozenset[str]:
     return frozenset(toned | {part for kind, part in _AUXILIARY_PARTS.items() if kind in kinds})
 
 
-def _worded(items: Items, item: Item, kind: bytes) -> Box | None:
+def _property(items: Items, item: Item, kind: bytes) -> Box | None:
     box = item.property(kind)
     if box is not None and box.body == box.end:
         raise BrokenBoxError(f"a box {kind!r} is empty")
@@ -214,7 +214,7 @@ def _worded(items: Items, item: Item, kind: bytes) -> Box | None:
 
 
 def _crop(items: Items, item: Item, size: Size) -> Crop:
-    # The clean aperture: width, height and the offset of its middle from the picture's, as fractions.
+    # Reads the clean aperture: width, height and the offset of its centre from the picture's, as fractions.
     whole = Crop(0, 0, size.width, size.height)
     box = item.property(b"clap")
     if box is None:
@@ -238,15 +238,15 @@ def _signed(number: int) -> int:
 def _metadata(items: Items, primary: Item, max_metadata_bytes: int) -> Metadata:
     colours = {items.data[box.body : box.body + 4]: box for box in reversed(primary.properties) if box.kind == b"colr"}
     profile = next((box for kind, box in colours.items() if kind in _PROFILES), None)
-    metadata_within("colour profile", 0 if profile is None else profile.end - profile.body, max_metadata_bytes)
+    check_metadata_size("colour profile", 0 if profile is None else profile.end - profile.body, max_metadata_bytes)
     block = xmp = None
     for number in items.sources(b"cdsc", {items.primary}):
         item = _known(items, number)
         if item.kind == b"Exif":
-            metadata_within("EXIF", item.size, max_metadata_bytes)
+            check_metadata_size("EXIF", item.size, max_metadata_bytes)
             block = block or _exif_block(items.content(item))
         elif item.kind == b"mime" and item.content_type == _XMP:
-            metadata_within("XMP", item.size, max_metadata_bytes)
+            check_metadata_size("XMP", item.size, max_metadata_bytes)
             xmp = xmp or items.content(item)
     return Metadata(
         icc_profile=None if profile is None else items.data[profile.body + 4 : profile.end],
@@ -257,7 +257,7 @@ def _metadata(items: Items, primary: Item, max_metadata_bytes: int) -> Metadata:
 
 
 def _exif_block(content: bytes) -> bytes:
-    # Its first four bytes say how far behind them the TIFF header stands; some writers leave that out, or say nothing.
+    # The first four bytes state the distance to the TIFF header; some writers omit them or state a wrong distance.
     for at in (4 + int.from_bytes(content[:4], "big"), 4, 0):
         block = content[at:].removeprefix(exif.PREFIX)
         if block[:4] in tiff_directory.HEADERS:

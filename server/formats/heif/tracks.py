@@ -1,4 +1,4 @@
-"""Tracks: the moving pictures that a HEIF file may hold beside its still one (ISO/IEC 14496-12, section 8.3)."""
+"""Tracks: image sequences that a HEIF file may contain beside its still image (ISO/IEC 14496-12, section 8.3)."""
 
 from server.formats.heif.boxes import Box, Fields, boxes
 
@@ -8,9 +8,9 @@ _MOST_BOXES = 100
 
 
 def frames_of(data: bytes, movie: Box | None) -> int:
-    """How many pictures a file shows: those of its longest track if its major brand is one of sequences, and else 1.
+    """Return the number of images that a file shows: those of its longest track if its major brand is a sequence's.
 
-    Raises BrokenBoxError.
+    Files with another major brand show one. Raises BrokenBoxError.
     """
     if movie is None or data[8:12] not in SEQUENCE_BRANDS:
         return 1
@@ -25,5 +25,5 @@ def frames_of(data: bytes, movie: Box | None) -> int:
 
 def _samples(data: bytes, sizes: Box) -> int:
     fields = Fields(data, sizes.body, sizes.end)
-    fields.take(8)  # version, flags and the size where it is the same for all
+    fields.take(8)  # version, flags, and the size if it is the same for all samples
     return max(1, fields.integer(4))

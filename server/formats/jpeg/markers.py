@@ -1,4 +1,4 @@
-"""JPEG markers: the one walk over a file's segments that every reader here shares (ITU-T T.81, annex B)."""
+"""JPEG markers: the iteration over a file's segments that all readers share (ITU-T T.81, annex B)."""
 
 import re
 from collections.abc import Iterator
@@ -9,38 +9,39 @@ APP0, APP1, APP2, APP14 = 0xE0, 0xE1, 0xE2, 0xEE
 SOF = frozenset({*range(0xC0, 0xD0)} - {DHT, 0xC8, DAC})
 PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 
-# As libjpeg looks for it: what stands before it is skipped, and so are stuffed and fill bytes and the markers without
-# a length, TEM (01) and RST0 to RST7, wherever they stand.
+# Finds the next marker as libjpeg does: skips other data, stuffed bytes, fill bytes and the markers without a length,
+# TEM (01) and RST0 to RST7.
 _MARKER = re.compile(rb"\xff[^\0\x01\xd0-\xd7\xff]")
-# A profile takes up to 255 segments, a panorama's XMP some hundred.
+# A profile takes up to 255 segments, the XMP of a panorama about a hundred.
 _MOST_SEGMENTS = 4096
-# The search holds the interpreter's lock, so a large file is searched in pieces.
+# A search holds the interpreter lock, so a large file is searched in pieces.
 _SEARCHED_AT_ONCE = 256 * 1024
 
 
 class Segment(NamedTuple):
-    """A marker with its parameters; the coded data of a scan lies between its segment and the next one."""
+    """A marker with its parameters; the coded data of a scan follows its segment."""
 
     marker: int
     start: int
-    """Of the marker."""
+    """The offset of the marker."""
     end: int
+    """The offset behind the parameters."""
 
 
 class Frame(NamedTuple):
-    """What a frame header says."""
+    """The content of a frame header."""
 
     precision: int
     height: int
     width: int
     components: tuple[int, ...]
-    """Their identifiers."""
+    """The identifiers of the components."""
 
 
 def walk(data: bytes, at: int = 2) -> Iterator[Segment]:
-    """Yield the segments from `at` on, up to and with the end marker or the start of another image.
+    """Yield the segments from offset `at` up to and including the end marker or the start of another image.
 
-    Ends early where the data ends, or a segment is longer than the data, and after more segments than a photo has.
+    Stops early at the end of the data, at a segment that exceeds the data, and after more segments than a photo has.
     """
     for _ in range(_MOST_SEGMENTS):
         start = _next_marker(data, at)
@@ -69,5 +70,5 @@ def _next_marker(data: bytes, at: int) -> int | None:
     while at + 1 < len(data):
         if found := _MARKER.search(data, at, at + _SEARCHED_AT_ONCE):
             return found.start()
-        at += _SEARCHED_AT_ONCE - 1  # the two bytes of a marker may stand on both sides of the cut
+        at += _SEARCHED_AT_ONCE - 1  # the two bytes of a marker may be on both sides of the cut
     return None

@@ -1,4 +1,4 @@
-"""JPEG pictures: what stands behind the first one, pictures (CIPA DC-007, Multi-Picture Format) or a video."""
+"""JPEG pictures: data behind the first picture, further pictures (CIPA DC-007, Multi-Picture Format) or a video."""
 
 import re
 import struct
@@ -14,29 +14,29 @@ GAIN_MAP_PREFIX = b"urn:iso:std:iso:ts:21496:-1\0"
 
 _ENTRIES = 0xB002
 _ENTRY_BYTES = 16
-# A phone writes two or three.
+# Phones write two or three.
 _MOST = 8
 _START = bytes((0xFF, SOI))
-# The first box of an MP4 or QuickTime file (ISO/IEC 14496-12, section 4.3): its size, its type, its brands.
+# The first box of an MP4 or QuickTime file (ISO/IEC 14496-12, section 4.3): type, brands and possible sizes.
 _FTYP, _BRANDS = b"ftyp", re.compile(rb"[ -~]{4}.{4}([ -~]{4})*", re.DOTALL)
 _FTYP_BYTES = range(16, 256, 4)
-# Coded data has these four bytes by chance, once in gigabytes.
+# Coded data contains the four bytes of the type by chance, once in gigabytes.
 _MOST_CHANCES = 16
-# The search holds the interpreter's lock, so a large file is searched in pieces.
+# A search holds the interpreter lock, so a large file is searched in pieces.
 _SEARCHED_AT_ONCE = 256 * 1024
 
 
 def parts_behind(data: bytes, index: bytes, base: int) -> frozenset[str]:
-    """The parts that are pictures behind the first one, by what these say of themselves: iPhones say it nowhere else.
+    """Return the parts (such as gain-map) that the pictures behind the first one state in their own metadata.
 
-    `index` is the body of the segment that tells where they stand, counted from `base`; of what it gets wrong nothing
-    is said.
+    iPhones state them nowhere else. `index` is the body of the segment that lists the offsets of the pictures, relative
+    to `base`; invalid entries are ignored.
     """
     return frozenset().union(*(_own_parts(data, at) for at in _places(index, base) if data.startswith(_START, at)))
 
 
 def has_video_behind(data: bytes, at: int) -> bool:
-    """Whether an MP4 follows somewhere behind `at`: phones of several makers append one and say so nowhere else."""
+    """Return whether an MP4 file follows behind `at`, as phones of several makers append without mentioning it."""
     chances = 0
     while chances < _MOST_CHANCES and at < len(data):
         found = data.find(_FTYP, at, at + _SEARCHED_AT_ONCE)

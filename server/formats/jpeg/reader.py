@@ -1,4 +1,4 @@
-"""JPEG: its segments around the pixels (ITU-T T.81, annex B)."""
+"""JPEG reader: the segments around the pixels (ITU-T T.81, annex B)."""
 
 import io
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import PIL.Image
 from PIL import JpegImagePlugin
 
 from server.errors import UndecodableImage, UnsupportedImage
-from server.formats.base import Header, Planes, metadata_within
+from server.formats.base import Header, Planes, check_metadata_size
 from server.formats.jpeg.markers import (
     APP0,
     APP1,
@@ -38,32 +38,36 @@ from server.imaging.metadata import Metadata
 from server.imaging.xmp import parts_of
 
 _ICC_PREFIX = b"ICC_PROFILE\0"
-# APP0 and APP14 say which colours the components are.
+# APP0 and APP14 state the colour space of the components.
 _BEFORE_SCANS = SOF | {DHT, DQT, DRI, DAC, APP0, APP14}
 _BETWEEN_SCANS = frozenset({DHT, DQT, DRI, DAC, SOS})
 _AFTER_SCANS = SOF | {SOI, EOI}
 _START, _END = bytes((0xFF, SOI)), bytes((0xFF, EOI))
-# Where data is missing a decoder makes up zeros; these are other bits from the first on.
+# Decoders assume zeros for missing data; these bits differ from zeros from the first on.
 _OTHER_BITS = bytes(range(0xB5, 0x35, -1))
 
 
 class _Layout(NamedTuple):
+    """The segments that a decoder needs up to the first scan."""
+
     before: list[Segment]
-    """What stands before the first scan."""
+    """All segments before the first scan."""
     start: Segment
-    """The frame header, which is one of these."""
+    """The segment of the frame header, one of `before`."""
     frame: Frame
     scan: Segment
     """The first scan header."""
 
 
 class _Coded(NamedTuple):
+    """The coded data of a picture."""
+
     pieces: list[tuple[int, int]]
-    """The scans and the tables between them, with nothing that makes no pixels."""
+    """Start and end of the scans and of the tables between them; segments that do not affect pixels are left out."""
     ends: bool
-    """Whether a marker says that this is the end."""
+    """Whether an end marker follows."""
     is_complete: bool
-    """Whether the scans bring all of the picture, if none of them is cut off."""
+    """Whether the scans contain all of the picture, provided that the last one is not cut off."""
 
 
 def read_header(data: bytes, max_metadata_bytes: int) -> Header:
@@ -72,7 +76,7 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
     precision, height, width, components = layout.frame
     if precision != 8 or len(components) not in (1, 3, 4):
         raise UnsupportedImage(
-            f"JPEG with {len(components)} channels of {precision} bits is not read: use 1 or 3 of 8."
+            f"JPEG with {len(components)} channels of {precision} bits is not supported: use 1 or 3 channels of 8 bits."
         )
     _coded(data, layout)
     block, xmp = _first_body(data, layout.before, exif.PREFIX), _first_body(data, layout.before, XMP_PREFIX)
@@ -93,9 +97,10 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
 
 
 def decode(data: bytes, header: Header) -> Planes:
-    """Decode the pixels, CMYK as sRGB; only the segments that make pixels reach the decoder.
+    """Decode the pixels, CMYK as sRGB; the decoder sees only the segments that affect pixels.
 
-    Data without an end marker is read if it has all pixels: what follows them then changes nothing.
+    Data without an end marker is accepted if it contains all pixels: decoding it twice, with different data appended,
+    then gives the same result.
     """
     layout = _layout(data)
     coded = _coded(data, layout, whole=True)
@@ -113,7 +118,7 @@ def decode(data: bytes, header: Header) -> Planes:
 
 
 def _further(pixels: bytes) -> bytes:
-    # Other bits for what may be missing, in this restart interval and in those that would follow.
+    # Returns data for what may be missing, in this restart interval and in the following ones.
     last = max(range(8), key=lambda number: pixels.rfind(bytes((0xFF, 0xD0 + number))))
     follows = (last + 1) % 8 if bytes((0xFF, 0xD0 + last)) in pixels else 0
     restarts = (bytes((0xFF, 0xD0 + (follows + number) % 8)) for number in range(8))
@@ -126,7 +131,7 @@ def _decoded(pixels: bytes, header: Header, *, is_cmyk: bool) -> Planes:
     try:
         inks: PIL.Image.Image = JpegImagePlugin.JpegImageFile(io.BytesIO(pixels))
         inks.load()
-    except Exception as error:  # parsers meet hostile bytes, and whatever they raise means the same
+    except Exception as error:  # parsers meet hostile bytes, and every exception they raise means the same
         raise UndecodableImage("The JPEG is cut off or damaged and cannot be decoded.") from error
     return Planes(colour.inks_as_rgb(inks, header.metadata.icc_profile), None)
 
@@ -149,10 +154,10 @@ def _layout(data: bytes) -> _Layout:
 
 
 def _coded(data: bytes, layout: _Layout, *, whole: bool = False) -> _Coded:
-    # Takes the scans that add to the picture, and counts those that do not; `whole` finds where the last one ends.
+    # Collects the scans that add to the picture, and counts the others; `whole` also finds the end of the last one.
     is_progressive = layout.start.marker in PROGRESSIVE
     scans = Scans(layout.frame.height * layout.frame.width, layout.frame.components, is_progressive=is_progressive)
-    starts: list[tuple[int, bool]] = []  # of what is taken and of what stands between; whether it is taken
+    starts: list[tuple[int, bool]] = []  # of each segment, and whether it is collected
     is_complete = ends = False
     for segment in walk(data, layout.scan.start):
         starts.append((segment.start, segment.marker in _BETWEEN_SCANS and not is_complete))
@@ -192,14 +197,14 @@ def _parts(data: bytes, layout: _Layout) -> frozenset[str]:
 
 
 def _profile(data: bytes, segments: list[Segment], max_metadata_bytes: int) -> bytes | None:
-    # Each piece begins with its number, from 1, and their count (ICC.1:2022, B.4).
+    # Each piece begins with its number, counted from 1, and the number of pieces (ICC.1:2022, B.4).
     pieces: dict[int, bytes] = {}
     expected = 0
     with suppress(IndexError):
         for body in _bodies(data, segments, APP2, _ICC_PREFIX):
             pieces.setdefault(body[0], body[2:])
             expected = body[1]
-    metadata_within("colour profile", sum(map(len, pieces.values())), max_metadata_bytes)
+    check_metadata_size("colour profile", sum(map(len, pieces.values())), max_metadata_bytes)
     if not pieces or sorted(pieces) != list(range(1, expected + 1)):
         return None
     return b"".join(pieces[number] for number in sorted(pieces))

@@ -1,21 +1,22 @@
-"""JPEG scans: how many there are, and whether they bring all of a picture (ITU-T T.81, annexes B and G)."""
+"""JPEG scans: their number, and whether they contain all of a picture (ITU-T T.81, annexes B and G)."""
 
 from collections.abc import Sequence
 
 from server.errors import UnsupportedImage
 
-# Cameras write about ten; each costs a pass over all pixels, whatever its own length.
+# Cameras write about ten. Each costs a pass over all pixels, even if it contains little data.
 MOST_SCANS = 100
-# A large photo in more scans than encoders make takes seconds of a processor: 1 ns a pixel and scan.
+# A large photo with more scans than encoders write would take seconds of CPU time: 1 ns per pixel and scan.
 USUAL_SCANS, MOST_SCANNED_PIXELS = 20, 10**9
 
 _ALL = (1 << 64) - 1
 
 
 class Scans:
-    """Counts the scans of a frame, and keeps which coefficients of its components have not come whole.
+    """Counts the scans of a frame, and tracks which coefficients of its components are incomplete.
 
-    A sequential scan brings its components whole; a progressive one a band of coefficients, down to some bit.
+    A sequential scan contains its components completely; a progressive one contains a band of coefficients down to some
+    bit.
     """
 
     def __init__(self, pixels: int, components: Sequence[int], *, is_progressive: bool) -> None:
@@ -30,7 +31,7 @@ class Scans:
         return not any(self._missing.values())
 
     def add(self, parameters: bytes) -> None:
-        """Take the parameters of a scan header; raises UnsupportedImage for more scans than a photo has."""
+        """Record a scan by the parameters of its header; raises UnsupportedImage for more scans than a photo has."""
         self._count += 1
         scanned = self._count * self._pixels
         if self._count > MOST_SCANS or (self._count > USUAL_SCANS and scanned > MOST_SCANNED_PIXELS):
@@ -38,7 +39,7 @@ class Scans:
                 f"The JPEG has more than {self._count - 1} scans, too many for {self._pixels} pixels: save it again."
             )
         if not parameters or len(parameters) < 4 + 2 * parameters[0]:
-            return  # it is for the decoder to refuse
+            return  # the decoder will reject it
         first, last, bits = parameters[1 + 2 * parameters[0] :][:3]
         brought = _ALL
         if self._is_progressive:

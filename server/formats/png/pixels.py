@@ -1,4 +1,4 @@
-"""PNG pixels: unpacked exactly as far as the header says, and decoded a band of rows at a time."""
+"""PNG pixels: inflated only as far as the header announces, and decoded a band of rows at a time."""
 
 import struct
 from collections.abc import Iterator, Sequence
@@ -16,19 +16,19 @@ from server.formats.samples import decode_with_opencv, planes_of
 
 GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
 _CHANNELS = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGB_ALPHA: 4}
-# Section 8.1: where each pass of an interlaced image begins, and its steps.
+# The left, top, horizontal step and vertical step of each pass of an interlaced image (section 8.1).
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _ONE_PASS = ((0, 0, 1, 1),)
 _INFLATE_ERROR: Any = isal_zlib.error
-# Unpacked at once; so much of what is packed, too, since the rest of it is copied each time.
+# Bytes that are inflated at once, and compressed bytes that are passed at once, because unused input is copied.
 _PIECE_BYTES = 2**20
-# The decoder holds the unpacked rows and up to three copies of the pixels: of a large photo, a band at a time.
+# The decoder holds the inflated rows and up to three copies of the pixels, so a large photo is decoded in bands.
 _BAND_BYTES = 8 * 2**20
 _UNFILTERED = b"\0"
 
 
 class PackedPixels(NamedTuple):
-    """What makes the pixels of a PNG: the body of IHDR, PLTE and tRNS as they are framed, the bodies of IDAT."""
+    """The chunks that affect pixels: the body of IHDR, PLTE and tRNS with their framing, and the bodies of IDAT."""
 
     header: bytes
     colours: bytes
@@ -36,6 +36,8 @@ class PackedPixels(NamedTuple):
 
 
 class _Form(NamedTuple):
+    """The content of IHDR."""
+
     width: int
     height: int
     depth: int
@@ -50,7 +52,7 @@ class _Form(NamedTuple):
 
     @property
     def parts(self) -> Iterator[tuple["_Form", tuple[slice, slice]]]:
-        """What is filtered by itself, as an image that is not interlaced, and the rows and columns that it is of."""
+        """Each pass as an image that is not interlaced, and its rows and columns in the whole image."""
         for left, top, across, down in self.passes:
             columns, rows = -(-(self.width - left) // across), -(-(self.height - top) // down)
             if columns > 0 and rows > 0:
@@ -59,25 +61,25 @@ class _Form(NamedTuple):
 
     @property
     def row_bytes(self) -> int:
-        """One row with its filter byte, unpacked, of an image that is not interlaced."""
+        """Inflated bytes of one row with its filter byte, for an image that is not interlaced."""
         return 1 + (self.width * self.depth * _CHANNELS[self.colour_type] + 7) // 8
 
     @property
     def bytes_of_rows(self) -> int:
-        """All rows."""
+        """Inflated bytes of all rows."""
         return sum(part.height * part.row_bytes for part, _ in self.parts)
 
     @property
     def can_be_cut(self) -> bool:
-        """Whether a band can begin with the row above it, made from decoded samples."""
+        """Whether the row above a band can be reconstructed from decoded samples."""
         return self.colour_type != PALETTE and self.depth >= 8
 
 
 def decode_pixels(packed: PackedPixels, header: Header) -> Planes:
-    """Unpack and decode; raises UndecodableImage for what is damaged or cut off.
+    """Inflate and decode the pixels; raises UndecodableImage if they are damaged or cut off.
 
-    Whatever a bomb holds beyond its pixels stays packed. ISA-L unpacks so fast that packing them again, as they are,
-    still leaves the whole faster than the decoder alone.
+    Data beyond the pixels, as in a decompression bomb, is not inflated. ISA-L inflates so fast that framing the result
+    again, uncompressed, and decoding that is faster than the decoder alone.
     """
     form = _Form(*struct.unpack(">IIBBBBB", packed.header))
     size = form.bytes_of_rows
@@ -87,7 +89,7 @@ def decode_pixels(packed: PackedPixels, header: Header) -> Planes:
         file, found = _file(form, packed.colours, size, _inflated(packed.bodies, size))
         _check_whole(found, size)
     except _INFLATE_ERROR as error:
-        raise UndecodableImage("The PNG is damaged: its pixels cannot be unpacked.") from error
+        raise UndecodableImage("The PNG is damaged: its pixels cannot be inflated.") from error
     return _decoded_and_freed([file], header)
 
 
@@ -103,7 +105,7 @@ def _decode_in_bands(packed: PackedPixels, form: _Form, header: Header) -> Plane
 
 
 def _decode_part(form: _Form, colours: bytes, unpacked: "_Rows", header: Header, target: Any) -> None:
-    # A filter looks back one row: each band is a PNG of its own whose first row is the one above, unfiltered.
+    # Filters refer to the row above, so each band is decoded as a PNG whose first row is that one, unfiltered.
     above = b""
     for top in range(0, form.height, count := max(1, _BAND_BYTES // form.row_bytes)):
         rows = min(count, form.height - top)
@@ -119,30 +121,32 @@ def _decode_part(form: _Form, colours: bytes, unpacked: "_Rows", header: Header,
             raise UndecodableImage("The PNG is damaged and cannot be decoded.")
         for plane, layer in zip(target, layers, strict=True):
             plane[top : top + rows] = layer[lead:]
-        last = target[: _CHANNELS[form.colour_type], top + rows - 1].T  # (W, C), without an alpha that a key makes
+        last = target[
+            : _CHANNELS[form.colour_type], top + rows - 1
+        ].T  # (W, C), without alpha that comes from a transparent colour
         above = _UNFILTERED + np.ascontiguousarray(last, last.dtype.newbyteorder(">")).tobytes()
 
 
 def _decoded_and_freed(file: list[NDArray[np.uint8]], header: Header) -> Planes:
-    # Taken out of a list, so that nobody holds the file while the pixels are taken apart.
+    # The file is popped from a list so that it is freed before the pixels are split into planes.
     samples: Samples = decode_with_opencv(file.pop(), header)
     return planes_of(samples, header)
 
 
 def _check_whole(found: int, size: int) -> None:
     if found < size:
-        raise UndecodableImage(f"The PNG is cut off: {found} of {size} bytes of a part of its pixels are there.")
+        raise UndecodableImage(f"The PNG is cut off: {found} of {size} bytes of a part of its pixels are present.")
 
 
 class _Rows:
-    """Takes a stream of unpacked bytes in lengths of the caller's choice."""
+    """Reads a stream of inflated bytes in lengths that the caller chooses."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
         self._rest = memoryview(b"")
 
     def take(self, size: int, above: bytes) -> Iterator[bytes | memoryview]:
-        """Yield the row above and then the next `size` bytes, or as many as there are."""
+        """Yield the row above and then the next `size` bytes, or fewer at the end of the stream."""
         yield above
         while size:
             if not len(self._rest):
@@ -156,7 +160,7 @@ class _Rows:
 
 
 def _file(form: _Form, colours: bytes, size: int, rows: Iterator[bytes | memoryview]) -> tuple[NDArray[np.uint8], int]:
-    # The bytes of a PNG of some rows, unpacked right into their place, and how many of `size` came.
+    # Returns a PNG file of some rows, written in place, and how many of `size` bytes were available.
     before = b"".join((SIGNATURE, png_chunk(b"IHDR", struct.pack(">IIBBBBB", *form)), colours))
     after = png_chunk(b"IEND", b"")
     start, length = len(before) + 8, stored_bytes(size)
@@ -170,12 +174,12 @@ def _file(form: _Form, colours: bytes, size: int, rows: Iterator[bytes | memoryv
 
 
 def _inflated(bodies: Sequence[memoryview], size: int) -> Iterator[bytes]:
-    # At most `size` bytes, in pieces.
+    # Yields at most `size` bytes, in pieces.
     inflater = isal_zlib.decompressobj()
     for start in (body[at : at + _PIECE_BYTES] for body in bodies for at in range(0, len(body), _PIECE_BYTES)):
         packed: bytes | memoryview = start
         is_full = False
-        while size and (len(packed) or is_full):  # what is full may hold back more
+        while size and (len(packed) or is_full):  # if the output was full there may be more
             most = min(size, _PIECE_BYTES)
             piece: bytes = inflater.decompress(packed, most)
             if piece:

@@ -9,13 +9,13 @@ import numpy as np
 from isal import isal_zlib
 
 from server.errors import ImageTooLarge, UndecodableImage
-from server.formats.base import Header, Planes, metadata_within
+from server.formats.base import Header, Planes, check_metadata_size
 from server.formats.png.pixels import GREY, GREY_ALPHA, PALETTE, RGB, RGB_ALPHA, PackedPixels, decode_pixels
 from server.formats.png.writer import SIGNATURE, XMP_KEYWORD
 from server.imaging import exif
 from server.imaging.metadata import Metadata
 
-_MOST_CHUNKS = 20_000  # encoders cut pixels into pieces of 8 KB or more: this is over 160 MB of them
+_MOST_CHUNKS = 20_000  # encoders write chunks of 8 KB or more, so this allows 160 MB of pixels
 _DEPTHS = {GREY: (1, 2, 4, 8, 16), RGB: (8, 16), PALETTE: (1, 2, 4, 8), GREY_ALPHA: (8, 16), RGB_ALPHA: (8, 16)}
 _COLOUR_CHUNKS = frozenset({b"PLTE", b"tRNS"})
 _PIXEL_CHUNKS = frozenset({b"IHDR", b"IDAT", b"IEND", *_COLOUR_CHUNKS})
@@ -25,12 +25,12 @@ _READ_CHUNKS = (b"eXIf", b"iCCP", b"acTL", *(kind for kind, _ in _COLOUR_SIZES))
 
 class _Chunk(NamedTuple):
     kind: bytes
-    start: int  # of its length field
+    start: int  # offset of its length field
     length: int
 
 
 def read_header(data: bytes, max_metadata_bytes: int) -> Header:
-    """Read IHDR, and the profile, EXIF and XMP wherever they stand; nothing is inflated beyond the limit."""
+    """Read IHDR, and the profile, EXIF and XMP anywhere in the file; nothing is inflated beyond the limit."""
     chunks = _first_of_each(data)
     body = _body(data, chunks[b"IHDR"]) if b"IHDR" in chunks else b""
     if len(body) != 13 or b"IDAT" not in chunks:
@@ -60,7 +60,7 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
 
 
 def decode(data: bytes, header: Header) -> Planes:
-    """Decode the pixels; only what makes them reaches the decoder."""
+    """Decode the pixels; the decoder sees only the chunks that affect them."""
     found = [chunk for chunk in _chunks(data) if chunk.kind in _PIXEL_CHUNKS]
     if not all(_is_sound(data, chunk) for chunk in found):
         raise UndecodableImage("The PNG is damaged: a checksum is wrong.")
@@ -74,7 +74,7 @@ def decode(data: bytes, header: Header) -> Planes:
 
 
 def _with_keyed_alpha(planes: Planes, header: Header, key: int) -> Planes:
-    # Grey with one transparent value, which OpenCV does not read. Fewer than 8 bits were stretched to 8.
+    # Adds the alpha of grey with one transparent value, which OpenCV ignores. Fewer than 8 bits were scaled to 8.
     grey = planes.colour[0]
     full = np.iinfo(grey.dtype).max
     stretched = key if header.depth >= 8 else key * 255 // (2**header.depth - 1)
@@ -88,7 +88,7 @@ def _key(data: bytes) -> int:
 
 
 def _chunks(data: bytes) -> Iterator[_Chunk]:
-    # Ends after IEND; raises UndecodableImage if that is not reached.
+    # Stops after IEND; raises UndecodableImage if it is missing.
     at = len(SIGNATURE)
     for _ in range(_MOST_CHUNKS):
         if at + 12 > len(data):
@@ -106,7 +106,7 @@ def _chunks(data: bytes) -> Iterator[_Chunk]:
 
 
 def _first_of_each(data: bytes) -> dict[bytes, _Chunk]:
-    # XMP is one iTXt chunk among others, so it is filed under its keyword.
+    # XMP is one of several iTXt chunks, so its key is its keyword.
     first: dict[bytes, _Chunk] = {}
     for chunk in _chunks(data):
         if not first and chunk.kind != b"IHDR":
@@ -121,10 +121,10 @@ def _body(data: bytes, chunk: _Chunk) -> bytes:
 
 
 def _ancillary(data: bytes, chunk: _Chunk | None, most: int) -> bytes:
-    # A damaged extra costs itself and not the image; the decoder checks the chunks that make pixels.
+    # Damaged metadata is left out and the image is still read; the decoder checks the chunks of pixels.
     if chunk is None:
         return b""
-    metadata_within(chunk.kind.decode("latin-1"), chunk.length, most)
+    check_metadata_size(chunk.kind.decode("latin-1"), chunk.length, most)
     return _body(data, chunk) if _is_sound(data, chunk) else b""
 
 
@@ -148,7 +148,7 @@ def _xmp(body: bytes, max_metadata_bytes: int) -> bytes | None:
     if not body:
         return None
     compressed, rest = body[len(XMP_KEYWORD) + 1 : len(XMP_KEYWORD) + 2], body[len(XMP_KEYWORD) + 3 :]
-    text = rest.split(b"\0", 2)[-1]  # behind a language and a translated keyword
+    text = rest.split(b"\0", 2)[-1]  # after the language and the translated keyword
     if compressed == b"\1":
         return _inflate(text, "XMP", max_metadata_bytes)
     return text or None
@@ -160,5 +160,5 @@ def _inflate(data: bytes, kind: str, max_metadata_bytes: int) -> bytes | None:
         body = inflater.decompress(data, max_metadata_bytes + 1)
     except zlib.error:
         return None
-    metadata_within(kind, len(body), max_metadata_bytes)
+    check_metadata_size(kind, len(body), max_metadata_bytes)
     return body if inflater.eof else None

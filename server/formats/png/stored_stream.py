@@ -1,4 +1,4 @@
-"""Stored stream: bytes as a zlib stream that packs nothing (RFC 1950, RFC 1951 section 3.2.4)."""
+"""Stored stream: a zlib stream of uncompressed blocks (RFC 1950, RFC 1951 section 3.2.4)."""
 
 import struct
 from collections.abc import Iterable
@@ -11,15 +11,16 @@ _BLOCK_BYTES = 65_535
 
 
 def stored_bytes(size: int) -> int:
-    """The length of the stream of `size` bytes, at least one."""
+    """Return the length of a stream that contains `size` bytes, at least one."""
     blocks = -(-size // _BLOCK_BYTES)
     return len(_START) + blocks * _HEADER_BYTES + size + _CHECKSUM_BYTES
 
 
 def store(pieces: Iterable[bytes | memoryview], size: int, into: memoryview) -> int:
-    """Write the stream of `size` bytes, which come in pieces, into a buffer of `stored_bytes`; returns those that came.
+    """Write a stream of `size` bytes into a buffer of `stored_bytes(size)` bytes; returns how many bytes `pieces` had.
 
-    A stream of fewer is not whole. The bytes are never held twice, because a large photo has hundreds of megabytes.
+    If there were fewer than `size`, the stream is incomplete. The bytes are never copied as a whole, because a large
+    photo has hundreds of megabytes.
     """
     into[: len(_START)] = _START
     at, done, room, checksum = len(_START), 0, 0, 1

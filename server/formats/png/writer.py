@@ -1,4 +1,4 @@
-"""PNG writer: pixels to a PNG file in one pass, several times faster than the general encoders."""
+"""PNG writer: planes to a PNG file in one pass, several times faster than general-purpose encoders."""
 
 import struct
 import zlib
@@ -20,7 +20,7 @@ _COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}  # channels -> IHDR colour type: grey, g
 _SUB_FILTER = 1
 _FASTEST = 1
 _SMALL = (6, zlib.DEFLATED, 15, 9, zlib.Z_FILTERED)  # level, method, window bits, memory, strategy
-# Rows that are filtered together: the five candidates of each are held at once.
+# Bytes of the rows that are filtered together; the five candidates for each row are in memory at once.
 _BLOCK_BYTES = 2**20
 
 Rows = NDArray[np.uint8]
@@ -29,8 +29,8 @@ Rows = NDArray[np.uint8]
 def write_png(planes: Sequence[Samples], metadata: Metadata | None = None, effort: PngEffort = PngEffort.FAST) -> bytes:
     """Encode 1 to 4 planes (H, W): grey, grey and alpha, RGB, RGBA; uint8 or uint16 sets the bit depth.
 
-    FAST uses the Sub filter for all rows: it costs one vectorised subtraction and serves photos nearly as well as a
-    search for the best filter per row, which SMALL makes (PNG specification, third edition, sections 9 and 12.7).
+    FAST uses the Sub filter for all rows, which is one vectorised subtraction and makes files of photos nearly as small
+    as SMALL, which searches for the best filter per row (PNG specification, third edition, sections 9 and 12.7).
     """
     height, width = planes[0].shape
     depth = planes[0].dtype.itemsize * 8
@@ -40,15 +40,15 @@ def write_png(planes: Sequence[Samples], metadata: Metadata | None = None, effor
 
 
 def png_chunk(kind: bytes, body: bytes) -> bytes:
-    """Frame the body of a chunk with its length, its kind and its checksum."""
+    """Return a chunk: its body framed with length, type and checksum."""
     checksum = isal_zlib.crc32(body, isal_zlib.crc32(kind))
     return b"".join((struct.pack(">I", len(body)), kind, body, struct.pack(">I", checksum)))
 
 
 def _packed(planes: Sequence[Samples], effort: PngEffort) -> bytes:
-    # A block of rows after the other: all at once, interleaved and filtered, they would take the image several times.
+    # Works in blocks of rows, since interleaved and filtered copies of all rows would take several times the image.
     height, width = planes[0].shape
-    step = len(planes) * planes[0].dtype.itemsize  # bytes of a pixel: the distance a filter looks back
+    step = len(planes) * planes[0].dtype.itemsize  # bytes per pixel, the distance to the sample on the left
     is_fast = effort is PngEffort.FAST
     compressor = isal_zlib.compressobj(_FASTEST) if is_fast else zlib.compressobj(*_SMALL)
     block = max(1, _BLOCK_BYTES // (width * step))
@@ -63,7 +63,7 @@ def _packed(planes: Sequence[Samples], effort: PngEffort) -> bytes:
 
 
 def _interleaved(planes: Sequence[Samples], rows: slice) -> Rows:
-    # Big-endian samples as bytes: (rows, W * step)
+    # Returns big-endian samples as bytes: (rows, W * step).
     together: Any = [plane[rows] for plane in planes]
     pixels = cv2.merge(together).reshape(len(together[0]), -1)
     return np.ascontiguousarray(pixels, pixels.dtype.newbyteorder(">")).view(np.uint8)
@@ -89,7 +89,7 @@ def _sub_filtered(rows: Rows, step: int) -> Rows:
 
 
 def _best_filtered(rows: Rows, above: Rows, step: int) -> Rows:
-    # Of the five filters, per row the one with the least sum of absolute differences.
+    # Selects for each row the filter with the least sum of absolute differences.
     current = rows.astype(np.int16)
     up = np.vstack((above.astype(np.int16)[None], current[:-1]))
     left, corner = np.zeros_like(current), np.zeros_like(current)

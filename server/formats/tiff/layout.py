@@ -1,4 +1,4 @@
-"""TIFF layout: the strips or tiles that a directory cuts its picture into, within bounds that the picture sets."""
+"""TIFF layout: the strips or tiles of a picture, checked against the size of the picture and of the file."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -12,25 +12,26 @@ from server.imaging.tiff_directory import Directory
 
 _INTEGERS = {1: "u1", 3: "u2", 4: "u4", 13: "u4"}
 _SEPARATE = 2
-# Pyramids cut every level by one tile, so the small ones are a part of theirs.
+# Pyramids use one size of tiles for all levels, so tiles of this size may exceed a small picture.
 _USUAL_TILE = 1024
-_MOST_PADDING = 2048  # of one tile that is larger than the whole picture
+_MOST_PADDING = 2048  # pixels by which one tile may exceed the picture
 _LEAST_TILE = 16  # TIFF 6.0, section 15
 
 
 class Layout(NamedTuple):
-    """How a picture is cut: the size of a piece in pixels, and the number of them."""
+    """How a picture is divided: the size of a strip or tile in pixels, and their number."""
 
     height: int
     width: int
     pieces: int
     offsets: int
-    """The tag that holds where the pieces are."""
+    """The tag with the offsets of the pieces."""
     sizes: int
+    """The tag with their lengths in bytes."""
 
     @property
     def pixels(self) -> int:
-        """What the decoder makes of the picture, with the edges that are cut off; planes that are apart count each."""
+        """Pixels that the decoder produces, including padding; separate planes are counted individually."""
         return self.height * self.width * self.pieces
 
 
@@ -49,7 +50,7 @@ def layout_of(directory: Directory) -> Layout:
     entries = directory.entries
     if not {tags.TILE_WIDTH, tags.TILE_HEIGHT, tags.TILE_OFFSETS}.isdisjoint(entries):
         if tags.STRIP_OFFSETS in entries:
-            raise UndecodableImage("The TIFF says that it is cut into strips and into tiles.")
+            raise UndecodableImage("The TIFF states both strips and tiles.")
         across, down = directory.integer(tags.TILE_WIDTH, 0), directory.integer(tags.TILE_HEIGHT, 0)
         _check_tile(across, down, width, height)
         count = -(-width // across) * -(-height // down) * planes
@@ -59,9 +60,9 @@ def layout_of(directory: Directory) -> Layout:
 
 
 def check_places(layout: Layout, directory: Directory, size: int) -> int:
-    """The bytes of all pieces; raises UndecodableImage if one is missing, or outside a file of `size` bytes.
+    """Return the bytes of all pieces; raises UndecodableImage if one is missing, or outside a file of `size` bytes.
 
-    Nor may they have more bytes than the file: pieces that overlap make a large picture of a small one.
+    Together they may not exceed the file, since overlapping pieces would expand a small file to a large picture.
     """
     if layout.pieces < 1:
         raise UndecodableImage("The TIFF says that its pixels have no channels.")
@@ -69,10 +70,10 @@ def check_places(layout: Layout, directory: Directory, size: int) -> int:
     count = min(len(offsets), len(sizes))
     if count < layout.pieces:
         raise UndecodableImage(
-            f"The TIFF is damaged: it tells the place of {count} of {layout.pieces} strips or tiles."
+            f"The TIFF is damaged: it gives the place of {count} of {layout.pieces} strips or tiles."
         )
     if (offsets + sizes).max() > size:
-        raise UndecodableImage("The TIFF is cut off: its pixels lie outside the file.")
+        raise UndecodableImage("The TIFF is cut off: its pixels are outside the file.")
     held = int(sizes.sum())
     if held > size:
         raise UndecodableImage("The TIFF is damaged: its strips or tiles overlap.")
@@ -80,13 +81,13 @@ def check_places(layout: Layout, directory: Directory, size: int) -> int:
 
 
 def places(layout: Layout, directory: Directory) -> Iterator[slice]:
-    """Where each piece stands in the file."""
+    """Yield where each piece is in the file."""
     offsets, sizes = (_values(directory, tag, layout.pieces).tolist() for tag in (layout.offsets, layout.sizes))
     return (slice(offset, offset + size) for offset, size in zip(offsets, sizes, strict=True))
 
 
 def _values(directory: Directory, tag: int, most: int) -> NDArray[np.uint64]:
-    # A file can hold millions, which Python's integers would make a gigabyte of.
+    # A file can have millions of values, which would take a gigabyte as Python integers.
     entry = directory.entries.get(tag)
     if entry is None or entry.kind not in _INTEGERS:
         return np.empty(0, np.uint64)
@@ -101,5 +102,5 @@ def _check_tile(across: int, down: int, width: int, height: int) -> None:
         if tile > max(_USUAL_TILE, side + min(side, _MOST_PADDING)):
             raise UnsupportedImage(
                 f"The TIFF has {width} x {height} pixels in tiles of {across} x {down}: a tile may have {_USUAL_TILE} "
-                f"pixels a side, or as many as the image and as much again, up to {_MOST_PADDING} more."
+                f"pixels a side, or at most twice the side of the image, up to {_MOST_PADDING} pixels more than it."
             )

@@ -1,29 +1,29 @@
-"""TIFF pages: which directory of a file is its picture, beside thumbnails, pyramids, masks and a sensor's values."""
+"""TIFF pages: finds the directory of the picture among thumbnails, pyramid levels, masks and raw sensor data."""
 
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
 from server.errors import UnsupportedImage
-from server.formats.refused import camera_raw
+from server.formats.refused import camera_raw_error
 from server.formats.tiff import tags
 from server.imaging import tiff_directory
 from server.imaging.tiff_directory import BrokenDirectoryError, Directory
 
-# NewSubfileType (TIFF 6.0, section 8): a smaller copy of another picture, and a mask that goes with one.
+# Bits of NewSubfileType (TIFF 6.0, section 8): a smaller copy of another picture, and a mask for one.
 _REDUCED, _MASK = 1, 4
 _OLD_REDUCED = 2
-# A pyramid of 16 384 pixels a side has 15 directories, and its masks as many.
+# A pyramid of 16 384 pixels a side has 15 directories, and as many of masks.
 _MOST_DIRECTORIES = 64
 
-_SENSOR_VALUES = frozenset({32803, 34892})  # of a colour filter array, and linear ones (DNG 1.7, chapter 4)
+_SENSOR_VALUES = frozenset({32803, 34892})  # a colour filter array, and linear raw (DNG 1.7, chapter 4)
 _SENSOR_COMPRESSIONS = frozenset({32767, 32769, 32770, 34713, 65535})  # Sony, Epson, Samsung, Nikon, Pentax
 _KINDS = {b"NIKON": "Nikon NEF", b"SONY": "Sony ARW", b"PENTAX": "Pentax PEF", b"RICOH": "Pentax PEF"}
 _KINDS |= {b"CANON": "Canon CR2", b"SAMSUNG": "Samsung SRW", b"HASSELBLAD": "Hasselblad 3FR", b"KODAK": "Kodak DCR"}
 
 
 class Pages(NamedTuple):
-    """The directory of the picture, and how many pages there are that are no smaller copy or mask."""
+    """The directory of the picture, and the number of pages that are not smaller copies or masks."""
 
     picture: Directory
     number: int
@@ -32,8 +32,8 @@ class Pages(NamedTuple):
 def find(data: bytes) -> Pages:
     """Find the picture; raises BrokenDirectoryError, and UnsupportedImage for camera raw.
 
-    Smaller copies (of a pyramid, or a thumbnail) and masks are no pages, wherever they stand. Where all in the file's
-    own sequence are such, the picture is looked for below them.
+    Smaller copies (pyramid levels, thumbnails) and masks do not count as pages. If all directories of the file's main
+    sequence are such, their subdirectories are searched.
     """
     sequence = list(_sequence(data))
     below = [list(_below(data, directory)) for directory in sequence[:_MOST_DIRECTORIES]]
@@ -43,7 +43,7 @@ def find(data: bytes) -> Pages:
     if not whole:
         whole = [one for several in below for one in several if _is_whole_picture(one)][:1]
     if not whole and tags.SUB_DIRECTORIES in sequence[0].entries and not below[0]:
-        raise BrokenDirectoryError("it has a smaller copy alone, and its picture lies outside the data")
+        raise BrokenDirectoryError("it contains only a smaller copy, and its picture is outside the data")
     return Pages(whole[0], len(whole)) if whole else Pages(sequence[0], 1)
 
 
@@ -51,10 +51,12 @@ def _sequence(data: bytes) -> Iterator[Directory]:
     directory = tiff_directory.read_first(data)
     yield directory
     seen = {directory.at}
-    with suppress(BrokenDirectoryError):  # what cannot be read is no page
+    with suppress(BrokenDirectoryError):  # a directory that cannot be read is not a page
         while directory.next_offset and directory.next_offset not in seen:
             if len(seen) == _MOST_DIRECTORIES:
-                raise UnsupportedImage(f"The TIFF has more than {_MOST_DIRECTORIES} pages and copies; one is taken.")
+                raise UnsupportedImage(
+                    f"The TIFF has more than {_MOST_DIRECTORIES} pages and copies; only one is accepted."
+                )
             directory = tiff_directory.read(data, directory.next_offset, directory.order)
             seen.add(directory.at)
             yield directory
@@ -74,8 +76,8 @@ def _is_whole_picture(directory: Directory) -> bool:
 
 def _refuse_sensor_values(directory: Directory, first: Directory) -> None:
     if tags.DNG_VERSION in directory.entries:
-        raise camera_raw("DNG")
+        raise camera_raw_error("DNG")
     is_raw = directory.integer(tags.PHOTOMETRIC, 0) in _SENSOR_VALUES
     if is_raw or directory.integer(tags.COMPRESSION, 1) in _SENSOR_COMPRESSIONS:
         make = first.entries[tags.MAKE].raw.upper() if tags.MAKE in first.entries else b""
-        raise camera_raw(next((kind for start, kind in _KINDS.items() if make.startswith(start)), ""))
+        raise camera_raw_error(next((kind for start, kind in _KINDS.items() if make.startswith(start)), ""))

@@ -1,4 +1,4 @@
-"""TIFF: strips or tiles of pixels that a directory describes (TIFF 6.0)."""
+"""TIFF reader: strips or tiles of pixels that a directory describes (TIFF 6.0)."""
 
 import io
 import struct
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import TiffImagePlugin
 
 from server.errors import UndecodableImage, UnsupportedImage
-from server.formats.base import Header, Planes, metadata_within
+from server.formats.base import Header, Planes, check_metadata_size
 from server.formats.samples import ROWS_AT_ONCE, planes_of_picture
 from server.formats.tiff import pages, tags
 from server.formats.tiff.layout import Layout, check_places, layout_of, places
@@ -21,21 +21,21 @@ from server.imaging.tiff_directory import LONG, BrokenDirectoryError, Directory,
 
 _MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
-_PREMULTIPLIED, _UNASSOCIATED = 1, 2  # and some writers do not say: then it is the usual one
+_PREMULTIPLIED, _UNASSOCIATED = 1, 2  # if a file does not state which, it is the second, the usual one
 _COMPRESSIONS = {1: "none", 2: "CCITT", 3: "CCITT", 4: "CCITT", 5: "LZW", 7: "JPEG", 8: "deflate"}
 _COMPRESSIONS |= {32773: "PackBits", 32946: "deflate"}
-_BYTE_COMPRESSIONS = frozenset({1, 5, 8, 32773, 32946})  # those that know nothing of samples
+_BYTE_COMPRESSIONS = frozenset({1, 5, 8, 32773, 32946})  # independent of the size of samples
 _PREDICTED_COMPRESSIONS = frozenset({5, 8, 32946})
 _HORIZONTAL = 2
 _JPEG, _START_OF_SCAN, _MOST_SCANS = 7, b"\xff\xda", 16  # progressive photos have ten
-_MOST_CHANNELS = 6  # RGB with three more, which are left out
+_MOST_CHANNELS = 6  # RGB with three extra channels, which are ignored
 
 
 def read_header(data: bytes, max_metadata_bytes: int) -> Header:
-    """Read the directory of the picture; what is no smaller copy or mask of another counts as one more page."""
+    """Read the directory of the picture; every page that is not a smaller copy or a mask of another one is counted."""
     directory, page_count = _picture(data)
     for tag, kind in ((tags.ICC_PROFILE, "colour profile"), (tags.XMP, "XMP")):
-        metadata_within(kind, len(_raw(directory, tag)), max_metadata_bytes)
+        check_metadata_size(kind, len(_raw(directory, tag)), max_metadata_bytes)
     depth = max(directory.integers(tags.BITS), default=1)
     _check_kind(directory, depth)
     layout = layout_of(directory)
@@ -44,7 +44,7 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
     xmp = _raw(directory, tags.XMP)
     turned_by = orientation.of_directory(directory) or orientation.of_xmp(xmp) or orientation.UPRIGHT
     block = exif.from_tiff(data, directory, is_upright=turned_by == orientation.UPRIGHT)
-    metadata_within("EXIF", len(block or b""), max_metadata_bytes)
+    check_metadata_size("EXIF", len(block or b""), max_metadata_bytes)
     is_grey = photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO)
     colours = 1 if is_grey else 3
     return Header(
@@ -68,19 +68,19 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
 
 
 def decode(data: bytes, header: Header) -> Planes:
-    """Decode the pixels, CMYK as sRGB and the alpha not multiplied in; only tags that make pixels reach the decoder."""
+    """Decode the pixels, CMYK as sRGB, with straight alpha; the decoder sees only the tags that affect pixels."""
     directory = _picture(data).picture
     layout = layout_of(directory)
     held = check_places(layout, directory, len(data))
     if directory.integer(tags.COMPRESSION, 1) == _JPEG:
         _refuse_many_scans(data, layout, directory)
     if directory.integer(tags.COMPRESSION, 1) == 1 and held < _least_bytes(directory, header.depth):
-        raise UndecodableImage("The TIFF is cut off: it holds fewer bytes than pixels.")
+        raise UndecodableImage("The TIFF is cut off: it contains fewer bytes than its pixels need.")
     if header.depth == 16:
         return _planes_of_16_bits(data, directory, header)
     image = _opened(_with_directory(data, directory, {}))
     if image.mode not in _MODES:
-        raise UnsupportedImage(f"TIFF with pixels of kind {image.mode} is not read: save it as grey, RGB or RGBA.")
+        raise UnsupportedImage(f"TIFF with pixels of kind {image.mode} is not supported: save it as grey, RGB or RGBA.")
     if image.mode == "CMYK":
         return Planes(colour.inks_as_rgb(image, header.metadata.icc_profile), None)
     mode = ("L" if header.is_grey else "RGB") + ("A" if header.has_alpha else "")
@@ -88,10 +88,12 @@ def decode(data: bytes, header: Header) -> Planes:
 
 
 def _refuse_many_scans(data: bytes, layout: Layout, directory: Directory) -> None:
-    # Each scan is a pass over all pixels of a piece, whatever its own length. No other bytes look like its beginning
-    # but those of tables, and they hardly ever.
+    # Each scan costs a pass over all pixels of a strip or tile, even if it contains little data. Its first bytes occur
+    # nowhere else except, very rarely, in tables.
     if any(data.count(_START_OF_SCAN, place.start, place.stop) > _MOST_SCANS for place in places(layout, directory)):
-        raise UnsupportedImage(f"The TIFF holds JPEG of more than {_MOST_SCANS} scans: save it again, not progressive.")
+        raise UnsupportedImage(
+            f"The TIFF contains JPEG data of more than {_MOST_SCANS} scans: save it again, not progressive."
+        )
 
 
 def _picture(data: bytes) -> pages.Pages:
@@ -102,13 +104,13 @@ def _picture(data: bytes) -> pages.Pages:
     picture = found.picture
     if not picture.is_whole or picture.left_out & tags.PIXEL_TAGS:
         raise UndecodableImage(
-            "The TIFF is cut off or damaged: a tag that makes its pixels comes twice, or not at all."
+            "The TIFF is cut off or damaged: a tag that affects its pixels occurs twice or is missing."
         )
     return found
 
 
 def _least_bytes(directory: Directory, depth: int) -> int:
-    # Of the pixels, not compressed; YCbCr may leave colours out.
+    # Returns the least size of uncompressed pixels; YCbCr may be subsampled.
     width, height, channels = (directory.integer(tag, 1) for tag in (tags.WIDTH, tags.HEIGHT, tags.CHANNELS))
     is_full = directory.integer(tags.PHOTOMETRIC, _BLACK_IS_ZERO) <= _RGB
     return (width * depth * (channels if is_full else 1) + 7) // 8 * height
@@ -118,18 +120,20 @@ def _check_kind(directory: Directory, depth: int) -> None:
     compression = directory.integer(tags.COMPRESSION, 1)
     if compression not in _COMPRESSIONS:
         kinds = ", ".join(dict.fromkeys(_COMPRESSIONS.values()))
-        raise UnsupportedImage(f"TIFF compressed by method {compression} is not read: use one of {kinds}.")
+        raise UnsupportedImage(f"TIFF compressed by method {compression} is not supported: use one of {kinds}.")
     if set(directory.integers(tags.SAMPLE_FORMAT)) - {1} or depth not in (1, 2, 4, 8, 16):
-        raise UnsupportedImage("TIFF with signed, floating or odd samples is not read: use 8 or 16 bits.")
+        raise UnsupportedImage("TIFF with signed, floating or odd samples is not supported: use 8 or 16 bits.")
     photometric, channels = directory.integer(tags.PHOTOMETRIC, _BLACK_IS_ZERO), directory.integer(tags.CHANNELS, 1)
     if depth == 16:
         interleaved = directory.integer(tags.PLANAR, 1) == 1 or channels == 1
         if not interleaved or photometric > _RGB or not 0 <= channels - (3 if photometric == _RGB else 1) <= 1:
-            raise UnsupportedImage("TIFF of 16 bits is read as interleaved grey or RGB, with or without alpha, only.")
+            raise UnsupportedImage(
+                "TIFF of 16 bits is supported only as interleaved grey or RGB, with or without alpha."
+            )
         if compression not in _BYTE_COMPRESSIONS or directory.integer(tags.PREDICTOR, 1) > _HORIZONTAL:
-            raise UnsupportedImage("TIFF of 16 bits is read uncompressed, or as LZW, deflate or PackBits, only.")
+            raise UnsupportedImage("TIFF of 16 bits is supported only uncompressed or as LZW, deflate or PackBits.")
     if channels > _MOST_CHANNELS:
-        raise UnsupportedImage(f"TIFF with {channels} channels is not read: at most {_MOST_CHANNELS} are.")
+        raise UnsupportedImage(f"TIFF with {channels} channels is not supported: at most {_MOST_CHANNELS} are.")
 
 
 def _raw(directory: Directory, tag: int) -> bytes:
@@ -137,7 +141,7 @@ def _raw(directory: Directory, tag: int) -> bytes:
 
 
 def _with_directory(data: bytes, directory: Directory, changes: Mapping[int, int | None]) -> bytes:
-    # The same file with one more directory at its end, which its header points to instead.
+    # Returns the file with a new directory appended, to which its header then points.
     layout = layout_of(directory)
     if layout.offsets == tags.STRIP_OFFSETS:
         changes = {**changes, tags.ROWS_PER_STRIP: layout.height}
@@ -164,14 +168,14 @@ def _opened(data: bytes) -> PIL.Image.Image:
     try:
         image: PIL.Image.Image = TiffImagePlugin.TiffImageFile(io.BytesIO(data))
         image.load()
-    except Exception as error:  # parsers meet hostile bytes, and whatever they raise means the same
+    except Exception as error:  # parsers meet hostile bytes, and every exception they raise means the same
         raise UndecodableImage("The TIFF is cut off or damaged and cannot be decoded.") from error
     return image
 
 
 def _planes_of_16_bits(data: bytes, directory: Directory, header: Header) -> Planes:
-    # Pillow cuts 16-bit colour to 8, so it is told that each byte is a grey pixel: it unpacks them, and the samples are
-    # put together here.
+    # Pillow reduces 16-bit colour to 8, so the directory is changed to describe every byte as a grey pixel. Pillow then
+    # decompresses the bytes, which are joined to samples here.
     width, height, channels = (directory.integer(tag, 1) for tag in (tags.WIDTH, tags.HEIGHT, tags.CHANNELS))
     step = channels * 2
     changes: dict[int, int | None] = {tags.WIDTH: width * step, tags.BITS: 8, tags.CHANNELS: 1}

@@ -1,4 +1,4 @@
-"""TIFF writer: pixels to a TIFF file of deflated strips (TIFF 6.0, sections 8, 14 and 18)."""
+"""TIFF writer: planes to a TIFF file of deflated strips (TIFF 6.0, sections 8, 14 and 18)."""
 
 import struct
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ _DEFLATE, _HORIZONTAL_PREDICTOR, _UNASSOCIATED_ALPHA = 8, 2, 2
 _BYTES_KIND, _UNDEFINED_KIND = 1, 7
 _BLACK_IS_ZERO, _RGB = 1, 2
 _FASTEST = 1
-_STRIP_BYTES = 2**20  # readers inflate a strip whole
+_STRIP_BYTES = 2**20  # readers inflate a whole strip at once
 
 
 def write_tiff(planes: Sequence[Samples], metadata: Metadata) -> bytes:
@@ -27,7 +27,7 @@ def write_tiff(planes: Sequence[Samples], metadata: Metadata) -> bytes:
     (height, width), channels, itemsize = planes[0].shape, len(planes), planes[0].dtype.itemsize
     order, described, below = "<", list[Entry](), (list[Entry](), list[Entry]())
     if metadata.exif is not None:
-        with suppress(BrokenDirectoryError):  # worth less than the image
+        with suppress(BrokenDirectoryError):  # malformed EXIF is left out
             order, described, *rest = exif.to_tiff(metadata.exif)
             below = (rest[0], rest[1])
     rows = max(1, _STRIP_BYTES // (width * channels * itemsize))
@@ -62,7 +62,7 @@ def write_tiff(planes: Sequence[Samples], metadata: Metadata) -> bytes:
 
 
 def _strip(planes: Sequence[Samples], order: str) -> bytes:
-    # The horizontal predictor: each sample less the one to its left, in whole samples.
+    # Applies the horizontal predictor: each sample minus its left neighbour.
     together: Any = planes
     pixels = cv2.merge(together).reshape(*planes[0].shape, len(planes))
     differences = pixels.copy()

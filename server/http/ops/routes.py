@@ -34,7 +34,9 @@ async def describe(services: InjectedServices, response: Response) -> ServiceDes
     """Version, model, limits and links; browsers, which ask for HTML, get the page."""
     response.headers["Vary"] = "Accept"
     info, limits = services.restorer.info, services.limits
-    model = info and Model(artifact=info.artifact, precision=info.precision, backend=info.backend, device=info.device)
+    model = info and Model(
+        artifact=info.model.name, precision=info.model.precision, backend=info.backend, device=info.device
+    )
     description = ServiceDescription(
         version=services.version,
         status=services.restorer.status,
@@ -54,7 +56,7 @@ async def describe(services: InjectedServices, response: Response) -> ServiceDes
 async def limits(services: InjectedServices) -> ServiceLimits:
     """The limits on uploads and their options: bytes, pixels, sides, formats, tiles and qualities."""
     info = services.restorer.info
-    return ServiceLimits.of(services.settings, None if info is None else info.size_multiple)
+    return ServiceLimits.of(services.settings, None if info is None else info.model.size_multiple)
 
 
 @router.get("/healthz", summary="Liveness")
@@ -130,5 +132,5 @@ async def version(services: InjectedServices) -> VersionResponse:
         backend=backend.backend,
         devices=list(backend.device_names),
         device=info and info.device,
-        artifact=info and Artifact(name=info.artifact, sha256=info.model_hash, precision=info.precision),
+        artifact=info and Artifact(name=info.model.name, sha256=info.model.hash, precision=info.model.precision),
     )

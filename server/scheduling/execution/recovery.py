@@ -1,4 +1,4 @@
-"""The Recovery: a batch run to its end, in smaller runs or in FP32 where the plain run cannot be answered with."""
+"""Recovery: retries a failed batch, in smaller batches on out-of-memory and in FP32 on non-finite output."""
 
 import logging
 import math
@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from server.backends.base import Pixels, RepeatingBackend
+from server.backends.base import Pixels
 from server.errors import BackendError, BackendLost, DeviceOutOfMemory, UnsupportedSize, WrongOutput
 from server.metrics import Metrics, RepeatReason
-from server.scheduling.execution.pipeline import NextBatch, Pipeline, room_for_weights
+from server.scheduling.execution.pipeline import NextBatch, Pipeline
 from server.scheduling.queue.tile import Batch, Completion, Outcome, PaddedShape, Tile
 
 log = logging.getLogger(__name__)
@@ -19,30 +19,30 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ParityCheck:
-    """Which answers are compared with FP32 before they are sent, and how near they must be."""
+    """The share of results that are compared with FP32 before they are sent, and the PSNR they must reach."""
 
     every: int = 0
-    """One in so many images; 0 compares none."""
+    """Compares one image in `every`; 0 compares none."""
     gate_db: float = 50.0
-    """Least PSNR for a signal range of 1; an image below it is answered from the FP32 run."""
+    """Lowest accepted PSNR for a signal range of 1; an image below it is answered from the FP32 run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """The outcome of each tile in the batch's order, and the seconds of the plain run, None if it failed."""
+    """The outcome of each tile in the batch's order, and the seconds of the run, None if it failed."""
 
     outcomes: list[Outcome]
     seconds: float | None
     ahead: Batch | None = None
-    """The batch taken while this one ran, which must be run next."""
+    """The batch that was taken during this run and must run next."""
 
 
 class Recovery:
-    """Runs batches through the pipeline; belongs to the worker's thread.
+    """Runs batches through the pipeline; used by the worker's thread.
 
-    Out of memory, a batch is run in halves and then one by one, and `ceiling_pixels` says what later batches may hold.
-    An output that is not finite, or that a sampled check finds too far from FP32, is replaced by an FP32 run where
-    the backend has one (`repeating`).
+    On out-of-memory a batch runs in halves and then one image at a time, and `ceiling_pixels` limits later batches. An
+    output that is not finite, or that a sampled check finds too far from FP32, is replaced by an FP32 run if the
+    backend can do one (`can_repeat_in_fp32`).
     """
 
     def __init__(
@@ -54,11 +54,11 @@ class Recovery:
         *,
         device: str = "0",
     ) -> None:
-        self.repeating: RepeatingBackend | None = None
+        self.can_repeat_in_fp32 = False
         self.ceiling_pixels: int | None = None
-        """Pixels (N * H * W) that later runs should not exceed; None as long as memory never ran out."""
+        """Pixels (N * H * W) that later runs should not exceed; None until memory runs out."""
         self.untaken: set[PaddedShape] = set()
-        """PaddedShapes that the backend takes no shared run in."""
+        """Padded shapes in which the backend accepts no mixed-size batch."""
         self._pipeline = pipeline
         self._metrics = metrics
         self._device = device
@@ -67,9 +67,9 @@ class Recovery:
         self._unchecked = 0
 
     def run(self, batch: Batch, next_batch: NextBatch) -> Ran:
-        """Give every tile of the batch its answer, or an error of its own; raises BackendLost and no other error of it.
+        """Return an outcome for every tile of the batch; of the backend's errors only BackendLost is raised.
 
-        What `next_batch` returns while the batch runs is begun behind it.
+        The batch that `next_batch` returns during the run is begun behind it.
         """
         count = size = len(batch.tiles)
         outcomes: list[Outcome] = []
@@ -87,16 +87,16 @@ class Recovery:
         return Ran(outcomes, seconds if size == count else None, self._pipeline.ahead)
 
     def _run_once(self, batch: Batch, next_batch: NextBatch | None) -> tuple[list[Outcome] | None, float | None]:
-        """Run on the device as one batch: outcomes and seconds, no outcomes out of memory, no seconds if it failed."""
+        """Run as one batch; return outcomes, None on out-of-memory, and seconds, None if the run failed."""
         outcomes: list[Outcome] | None = None
         seconds: float | None = None
         self._pipeline.begin(batch)
         if next_batch is not None:
-            self._pipeline.begin_ahead(next_batch)  # outside of the try: a fault of the queue is no fault of this run
+            self._pipeline.begin_ahead(next_batch)  # outside the try: an error of the queue is no error of this run
         try:
-            output = self._pipeline.result()
+            result = self._pipeline.result()
             seconds = self._pipeline.seconds
-            outcomes = batch.outcomes(output, self._pipeline.began, seconds)
+            outcomes = batch.outcomes(result, self._pipeline.began, seconds)
         except DeviceOutOfMemory as error:
             self._lower_ceiling(batch)
             log.warning("a run did not fit the device", extra=_extra(batch) | {"reason": error.detail})
@@ -107,7 +107,7 @@ class Recovery:
             log.warning("no run takes images of this size", extra=_extra(batch) | {"reason": error.detail})
             if batch.shared is None:
                 outcomes = [_failure(error) for _ in batch.tiles]
-            else:  # each may well run by itself
+            else:  # each may still run alone
                 self.untaken.add(batch.shared)
         except Exception as error:
             seconds = None
@@ -118,13 +118,13 @@ class Recovery:
         if batch.shared is not None:
             padding = batch.pixel_count - sum(tile.pixel_count for tile in batch.tiles)
             self._metrics.count_masked_run(self._device, len(batch.tiles), padding)
-        # Outside of the except clauses: a live traceback would keep the failed run's arrays on the device.
+        # Outside the except clauses: a live traceback would keep the failed run's arrays on the device.
         if outcomes is not None and seconds is not None:
             outcomes = self._repeat_where_needed(batch.tiles, outcomes, began)
         return outcomes, seconds
 
     def _lower_ceiling(self, batch: Batch) -> None:
-        # Half of what failed, rounded up to whole images: what is tried next.
+        # Half of the failed batch, rounded up to whole images, is tried next.
         failed = batch.pixel_count
         smaller = math.ceil(len(batch.tiles) / 2) * batch.padded_shape.pixels if len(batch.tiles) > 1 else failed // 2
         self.ceiling_pixels = smaller if self.ceiling_pixels is None else min(self.ceiling_pixels, smaller)
@@ -135,14 +135,14 @@ class Recovery:
         if broken:
             self._metrics.count_non_finite(broken)
             log.error("a run gave values that are not finite", extra={"tiles": broken, "shape": tiles[0].shape})
-        if self.repeating is None:
+        if not self.can_repeat_in_fp32:
             return outcomes
         return [self._repeated(tile, outcome, began) for tile, outcome in zip(tiles, outcomes, strict=True)]
 
     def _repeated(self, tile: Tile, outcome: Outcome, began: float) -> Outcome:
         if isinstance(outcome, Completion) and not self._is_sampled():
             return outcome
-        if tile.future.done():  # its caller has left: not worth a slow run
+        if tile.future.done():  # its caller is gone, which does not justify a slow run
             return outcome
         again = self._fp32(tile)
         if again is None:
@@ -165,16 +165,13 @@ class Recovery:
         return self._unchecked == 0
 
     def _fp32(self, tile: Tile) -> Completion | None:
-        """Run one tile in FP32; None where that fails as well."""
-        if self.repeating is None:
-            return None
+        """Run one tile in FP32; None if that fails as well."""
         self._pipeline.wait_ahead()
         began = self._clock()
-        batch = Batch([tile], began, prompt_weights=room_for_weights(1, self._pipeline.prompt_shape))
+        batch = Batch([tile], began)
         outcome: Outcome | None = None
         try:
-            output = self.repeating.run_fp32(batch.stack(), batch.prompt_weights)
-            (outcome,) = batch.outcomes(output, began, 0.0)
+            (outcome,) = batch.outcomes(self._pipeline.run_fp32(batch), began, 0.0)
         except BackendLost:
             raise
         except Exception:
@@ -186,7 +183,7 @@ class Recovery:
 
 
 def psnr(found: Pixels, reference: Pixels) -> float:
-    """Peak signal-to-noise ratio in dB for a signal range of 1; infinity for equal arrays."""
+    """Return the peak signal-to-noise ratio in dB for a signal range of 1; infinity for equal arrays."""
     error = float(np.mean(np.square(found - reference, dtype=np.float64)))
     return math.inf if error == 0 else -10 * math.log10(error)
 
@@ -200,12 +197,12 @@ def _does_not_fit(tile: Tile) -> DeviceOutOfMemory:
 
 
 def _failure(error: Exception) -> BackendError:
-    """Return what a caller is told: the backend's own words, or none of a foreign exception's."""
+    """Return the error for one caller: the backend's own message, but not that of any other exception."""
     if isinstance(error, BackendError):
         return type(error)(error.detail, **error.extensions)
     failure = BackendError("the backend failed while it ran the image")
     if isinstance(error, MemoryError):
-        failure.__cause__ = MemoryError()  # a new one: the traceback of the other holds the arrays of the run
+        failure.__cause__ = MemoryError()  # a new one: the traceback of the original holds the arrays of the run
     return failure
 
 

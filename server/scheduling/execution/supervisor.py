@@ -150,9 +150,9 @@ class Supervisor:
             self.name,
             backend=info.backend,
             hardware=info.device,
-            artifact=info.artifact,
-            precision=info.precision,
-            model_hash=info.model_hash,
+            artifact=info.model.name,
+            precision=info.model.precision,
+            model_hash=info.model.hash,
         )
         self.failure, self.failed_starts = None, 0
         self._ready_at = self._clock()

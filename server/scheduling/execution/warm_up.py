@@ -1,28 +1,28 @@
-"""The warm-up: runs before the first tile, which load code and caches and give the cost model its first points."""
+"""The warm-up: runs before the first tile that load code and caches and give the cost model its first points."""
 
 from collections.abc import Callable
 
 import numpy as np
 
-from server.backends.base import Backend, BackendInfo
+from server.backends.base import Backend, BackendInfo, ModelInput
 from server.errors import BackendError, BackendLost, BackendUnavailable
 from server.scheduling.policy.cost_model import CostModel
 
-# Sides in multiples of the backend's, small enough to be quick on a CPU; of each padded shape the second run is
-# measured.
+# Sides in size multiples of the model, small enough to be quick on a CPU. Each shape runs twice, the second is timed.
 FIRST_SIDE = 8
 RUNS_A_POINT = 2
-# (side, images) of the further points: those that fit the budget if none costs less than the first.
+# (side, images) of the further points; a point runs if it fits the budget at the first point's seconds a pixel.
 FURTHER_POINTS = ((4, 1), (8, 2), (8, 4), (8, 8), (16, 1), (16, 4), (32, 1))
 BUDGET_S = 1.0
-# A runtime whose first run takes that long compiled for its size, and would again for others.
+# A runtime whose first run takes longer has compiled for its size, and would do so again for others.
 COMPILING_S = 5.0
 
 
 def warm_up(backend: Backend, info: BackendInfo, cost_model: CostModel, clock: Callable[[], float]) -> None:
-    """Run a few padded shapes and counts and tell `cost_model` their seconds; about `BUDGET_S` beyond the first point.
+    """Time a few shapes and counts for `cost_model`; takes about `BUDGET_S` beyond the first point.
 
-    Raises BackendUnavailable where the first point fails or is nonsense; a further point that cannot run is left out.
+    Raises BackendUnavailable if the output of a point is unusable, or what the backend raises at the first point; a
+    further point that cannot run is left out.
     """
     began = clock()
     seconds = _measure(backend, info, FIRST_SIDE, 1, cost_model, clock)
@@ -38,7 +38,7 @@ def warm_up(backend: Backend, info: BackendInfo, cost_model: CostModel, clock: C
             _measure(backend, info, side, count, cost_model, clock)
         except BackendLost:
             raise
-        except BackendError:  # too large for the device's memory, or no size of a plan's
+        except BackendError:  # too large for the device's memory, or outside the profiles of a plan
             continue
         finally:
             spent_s += clock() - began
@@ -47,11 +47,11 @@ def warm_up(backend: Backend, info: BackendInfo, cost_model: CostModel, clock: C
 def _measure(
     backend: Backend, info: BackendInfo, side: int, count: int, cost_model: CostModel, clock: Callable[[], float]
 ) -> float:
-    pixels = side * info.size_multiple
-    batch = np.full((count, 3, pixels, pixels), 0.5, np.float32)
+    pixels = side * info.model.size_multiple
+    batch = ModelInput(np.full((count, info.model.channels, pixels, pixels), 0.5, np.float32))
     for _ in range(RUNS_A_POINT):
         began = clock()
-        output = backend.run(batch)
+        output = backend.run(batch).pixels
         seconds = clock() - began
         if output.shape != batch.shape or not np.isfinite(output).all():
             raise BackendUnavailable("the backend's warm-up run gave a wrong shape or values that are not finite")

@@ -1,4 +1,4 @@
-"""The Worker: the one thread that owns a backend, from its start to its end or its loss."""
+"""The Worker: the thread that owns a backend from its start until it ends or is lost."""
 
 import asyncio
 import logging
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar, cast
 
-from server.backends.base import Backend, BackendInfo, PipelinedBackend, RepeatingBackend
+from server.backends.base import Backend, BackendInfo, PipelinedBackend
 from server.errors import BackendLost, BackendUnavailable
 from server.metrics import Metrics
 from server.scheduling.batcher import Batcher, Clock
@@ -20,32 +20,32 @@ from server.scheduling.queue.tile import Batch, fail_soon, settle_soon
 
 Answer = TypeVar("Answer")
 NewBackend = Callable[[str], Backend]
-"""A fresh backend for a device by its name, not started."""
+"""Makes a backend for the named device, not started."""
 
 log = logging.getLogger(__name__)
 
-# Times what was predicted: a run that takes longer still is not slow but stuck.
+# Multiple of the predicted duration beyond which a run counts as hung.
 HUNG_FACTOR = 10.0
-# A batch that is not full is begun so long before the device is free: a turn of this thread, and the copies of the
-# batch (12 bytes a pixel, at some gigabytes a second, twice), which is taken to be as large as the one that runs.
+# How long before the device is free a batch that is not full begins: a turn of this thread, and the two copies of the
+# batch (12 bytes a pixel, at some gigabytes a second), assumed to be as large as the current one.
 LEAD_S = 0.001
 LEAD_S_A_PIXEL = 5e-9
 
 
 def lost() -> BackendLost:
-    """The end of a tile whose run has no result because its device is gone."""
+    """Make the error of a tile whose device was lost during its run."""
     return BackendLost("the device was lost while it ran the image; sent again, the image may well be restored")
 
 
 class Worker:
-    """Pulls batches from the batcher, runs them, and ends every tile of each; one life of one backend.
+    """Takes batches from the batcher, runs them and ends every tile; serves one backend from start to stop.
 
-    A backend that can is given the next batch while one runs: at once if that batch is full and would not gain by
-    waiting, else just before the run ends, so that the device has no pause.
+    A pipelined backend gets the next batch during a run: at once if that batch is full and would not gain by waiting,
+    else just before the run ends, so that the device does not idle.
 
-    The life ends once the queue is closed and empty, or with the loss of the backend: a BackendLost out of a run, or
-    whatever else ends the thread. Then the device has left the batcher, its tiles have ended with BackendLost, and the
-    backend is stopped. `start`, `abandon` and `ended` belong to the loop of the tiles' callers.
+    The worker ends when the queue is closed and empty, or when the backend is lost: a run raised BackendLost, or any
+    other exception ended the thread. By then the device has left the batcher, its tiles have ended with BackendLost,
+    and the backend is stopped. `start`, `abandon` and `ended` are used on the event loop of the tiles' callers.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Worker:
     ) -> None:
         self.device = device
         self.ended: asyncio.Future[bool] | None = None
-        """From `start` on: its result says whether the backend was lost."""
+        """Set by `start`; its result says whether the backend was lost."""
         self._backend = backend
         self._batcher = batcher
         self._clock = clock
@@ -76,21 +76,21 @@ class Worker:
 
     @property
     def alive(self) -> bool:
-        """Whether the thread runs."""
+        """Tell whether the thread runs."""
         return self._thread is not None and self._thread.is_alive()
 
     @property
     def overdue(self) -> bool:
-        """Whether the present run takes so long that it has hung: over `run_timeout_s`, and tenfold the prediction."""
+        """Tell whether the current run has hung: it exceeds `run_timeout_s` and ten times its prediction."""
         due = self._due
         return due is not None and self._clock() > due
 
     async def start(self) -> BackendInfo:
-        """Load the backend, warm it up and join the batcher; raises BackendUnavailable."""
+        """Load the backend, warm it up and add the device to the batcher; raises BackendUnavailable."""
         loop = asyncio.get_running_loop()
         started: asyncio.Future[BackendInfo] = loop.create_future()
         self.ended = loop.create_future()
-        # A daemon: a run that hangs in native code must not keep the process alive after everyone gave up on it.
+        # A daemon: a run that hangs in native code must not keep the process alive once it is abandoned.
         self._thread = threading.Thread(
             target=self._main, args=(started, self.ended), name=f"promptir-{self.device.name}", daemon=True
         )
@@ -98,7 +98,7 @@ class Worker:
         return await started
 
     def abandon(self) -> None:
-        """Give the thread up: its tiles end now, and it ends by itself if its run ever does."""
+        """Abandon the thread: its tiles end now, and it ends by itself if its run ever does."""
         self._abandoned = True
         self._let_go()
 
@@ -108,7 +108,7 @@ class Worker:
             if self._start_backend(started):
                 self._serve()
             is_lost = False
-        except BaseException:  # also SystemExit: nobody above this frame could tell the callers
+        except BaseException:  # also SystemExit: no frame above this one could end the tiles
             log.critical("a device was lost", extra={"device": self.device.name}, exc_info=True)
         finally:
             self._let_go()
@@ -133,11 +133,9 @@ class Worker:
             _post(started, failure)
             return False
         self.device.max_batch = min(self.device.max_batch, info.max_batch)
-        self.device.masks = info.can_mask
-        self._pipeline.prompt_shape = info.prompt_shape
-        if info.can_repeat_in_fp32:
-            self._recovery.repeating = cast(RepeatingBackend, self._backend)
-        elif self._check.every:
+        self.device.masks = info.model.mixed_sizes
+        self._recovery.can_repeat_in_fp32 = info.can_repeat_in_fp32
+        if self._check.every and not info.can_repeat_in_fp32:
             log.warning("answers are not compared with FP32: this backend has no other precision than its own")
         if info.can_begin_ahead:
             self._pipeline.pipelined = cast(PipelinedBackend, self._backend)
@@ -149,10 +147,10 @@ class Worker:
         ahead: Batch | None = None
         while (batch := ahead or self._batcher.next_batch(self.device)) is not None and not self._abandoned:
             ahead = self._run(batch)
-            del batch  # while it waits, the worker must not keep the last images alive
+            del batch  # the worker must not keep the last images alive while it waits
 
     def _run(self, batch: Batch) -> Batch | None:
-        """Run a batch to its end; return the one that was begun meanwhile and is next."""
+        """Run a batch to its end; return the batch that was begun meanwhile, if any."""
         predicted_s = self.device.cost_model.predict(batch.padded_shape, len(batch.tiles))
         self._due = self._clock() + max(self._run_timeout_s, HUNG_FACTOR * predicted_s)
         ran = self._recovery.run(batch, self._next_ahead)
@@ -160,7 +158,7 @@ class Worker:
         if (ceiling := self._recovery.ceiling_pixels) is not None:
             self.device.max_run_pixels = min(self.device.max_run_pixels, ceiling)
         self._batcher.finished(self.device, batch, ran.seconds)
-        try:  # first the device, then the answers
+        try:  # the device gets its next batch before the answers are sent
             return self._begin_early() if ran.ahead is None else ran.ahead
         finally:
             settle_soon(batch.tiles, ran.outcomes)
@@ -169,9 +167,11 @@ class Worker:
                 self._batcher.expire(ran.ahead)
 
     def _next_ahead(self, wait: Callable[[float], None]) -> Batch | None:
-        """Take what is to be begun behind the run that goes on; `wait` returns before its end as well."""
+        """Take the batch to begin behind the current run; `wait` waits for that run, with a bound in seconds."""
         batch = self._batcher.poll(self.device, only_full=True)
-        if batch is not None or self.device.max_batch == 1:  # single images can be taken back as long as they wait
+        if (
+            batch is not None or self.device.max_batch == 1
+        ):  # single images should stay in the queue, where they can be cancelled
             return batch
         pixels = sum(batch.pixel_count for batch in self.device.running)
         wait(self.device.remaining_s(self._clock()) - LEAD_S - pixels * LEAD_S_A_PIXEL)
@@ -191,7 +191,7 @@ class Worker:
 
 
 def _post(future: asyncio.Future[Answer], answer: Answer | Exception) -> None:
-    """End a future of the event loop from the worker's thread."""
+    """Resolve a future of the event loop from the worker's thread."""
 
     def end() -> None:
         if future.done():
@@ -201,5 +201,5 @@ def _post(future: asyncio.Future[Answer], answer: Answer | Exception) -> None:
         else:
             future.set_result(answer)
 
-    with suppress(RuntimeError):  # the loop is closed: nobody waits
+    with suppress(RuntimeError):  # the loop is closed, so nothing awaits the future
         future.get_loop().call_soon_threadsafe(end)

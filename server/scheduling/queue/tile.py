@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from server.backends.base import Pixels, PromptWeights, Sizes
+from server.backends.base import Aux, ModelInput, Pixels, Result, RunPrecision, Sizes
 from server.errors import WrongOutput
 
 
@@ -45,15 +45,15 @@ class PaddedShape(NamedTuple):
 class Completion:
     """The answer to one tile: output (3, H, W), seconds it waited, seconds its run took, tiles in that run.
 
-    `prompt_weights` (levels, components) is None where the model does not answer with them. `shared` is the
-    padded_shape of a run of several sizes; None: its images were all of this one's size.
+    `aux` (rows, columns) is the model's auxiliary output, None for a model without one. `shared` is the padded shape
+    of a mixed-size batch, None for a batch of one size.
     """
 
     output: Pixels
     queue_s: float
     inference_s: float
     batch_size: int
-    prompt_weights: PromptWeights | None = None
+    aux: Aux | None = None
     shared: PaddedShape | None = None
 
 
@@ -99,14 +99,12 @@ Outcome = Completion | Exception
 
 @dataclass(eq=False, slots=True)
 class Batch:
-    """Jobs that run together, of one shape or in one padded shape `shared`, and the moment they left the queue."""
+    """Tiles that run together, of one shape or in one padded shape `shared`, and the moment they left the queue."""
 
     tiles: Sequence[Tile]
     taken_at: float
-    prompt_weights: PromptWeights | None = None
-    """(N, levels, components), which the run fills in; None where the model does not answer with them."""
     shared: PaddedShape | None = None
-    """What a masked run holds its images in; None where they are of one shape."""
+    """The padded shape of a mixed-size batch; None where the tiles have one shape."""
 
     @property
     def padded_shape(self) -> PaddedShape:
@@ -119,7 +117,7 @@ class Batch:
 
     @property
     def sizes(self) -> Sizes | None:
-        """Each image's own (height, width) in a masked run."""
+        """The (height, width) of each image of a mixed-size batch; None where they do not differ."""
         return None if self.shared is None else np.array([tile.padded_shape for tile in self.tiles], np.int64)
 
     def by_padded_shape(self) -> Iterable[tuple[PaddedShape, int]]:
@@ -132,6 +130,10 @@ class Batch:
         """A smaller batch of some of the tiles; a single one runs in its own shape."""
         return Batch(tiles, self.taken_at, shared=self.shared if len(tiles) > 1 else None)
 
+    def model_input(self, precision: RunPrecision = "normal") -> ModelInput:
+        """Convert the tiles to the input of a backend."""
+        return ModelInput(self.stack(), self.sizes, precision)
+
     def stack(self) -> Pixels:
         """Return the input (N, 3, H, W): one copy, or a view where the batch is a single tile."""
         if self.shared is not None:
@@ -143,11 +145,15 @@ class Batch:
             return self.tiles[0].pixels[np.newaxis]
         return np.stack([tile.pixels for tile in self.tiles])
 
-    def outcomes(self, output: Pixels, started_at: float, inference_s: float) -> list[Outcome]:
-        """Pair each tile with its part of `output`, a view of it; an image with a NaN or infinity gets WrongOutput.
+    def outcomes(self, result: Result, started_at: float, inference_s: float) -> list[Outcome]:
+        """Pair each tile with a view of its part of `result`; an image with a NaN or infinity gets WrongOutput.
 
-        Raises WrongOutput if `output` is not float32 (N, 3, H, W): then no part can be trusted to be anyone's.
+        Raises WrongOutput if the pixels are not float32 (N, 3, H, W) or the auxiliary output is not that of N images:
+        then no part can be trusted to belong to any tile.
         """
+        output, aux = result.pixels, result.aux
+        if aux is not None and len(aux) != len(self.tiles):
+            raise WrongOutput(f"the run returned the auxiliary output of {len(aux)} images for {len(self.tiles)}")
         expected = (len(self.tiles), 3, *self.padded_shape)
         if not isinstance(output, np.ndarray) or output.dtype != np.float32 or output.shape != expected:
             found = f"{output.dtype} {output.shape}" if isinstance(output, np.ndarray) else type(output).__name__
@@ -158,14 +164,13 @@ class Batch:
             pairs = zip(output, self.tiles, strict=True)
             restored = [image[:, : tile.padded_shape.height, : tile.padded_shape.width] for image, tile in pairs]
             finite = [bool(np.isfinite(np.einsum("chw->", image))) for image in restored]
-        weights = self.prompt_weights
         return [
             Completion(
                 restored[index],
                 started_at - tile.enqueued_at,
                 inference_s,
                 len(self.tiles),
-                None if weights is None else weights[index],
+                None if aux is None else aux[index],
                 self.shared,
             )
             if finite[index]

@@ -2,7 +2,9 @@
 
 import importlib.util
 import json
+import os
 import shutil
+import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable
@@ -15,6 +17,12 @@ import yaml
 
 PROJECT = Path(__file__).resolve().parents[3]
 SCHEMAS = Path(__file__).resolve().parents[1] / "schemas"
+# podman-compose asks the engine for its version and for what exists; no container is started here.
+PODMAN = """#!/bin/sh
+case "$1" in --version) echo "podman version 5.4.2" ;; *) echo "[]" ;; esac
+"""
+
+RunCompose = Callable[..., str]
 
 
 @pytest.fixture(scope="session")
@@ -59,3 +67,31 @@ def tool() -> Callable[[str], str]:
         return found
 
     return find
+
+
+@pytest.fixture(scope="session")
+def podman_compose(docker: Path, tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> RunCompose:
+    """Run podman-compose on compose.yaml: `podman_compose(*arguments, dotenv=text, **variables)` -> all its output.
+
+    `dotenv` is the text of the .env file; what the caller's own environment says of the project is left out.
+    """
+    folder = tmp_path_factory.mktemp("compose")
+    (folder / "podman").write_text(PODMAN)
+    (folder / "podman").chmod(0o755)
+
+    def run(*arguments: str, dotenv: str = "", **variables: str) -> str:
+        (folder / "env").write_text(dotenv)
+        command = [tool("podman-compose"), "-f", str(docker / "compose.yaml"), "--env-file", str(folder / "env")]
+        environment = {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", "HOME": str(folder), **variables}
+        done = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def resolved(podman_compose: RunCompose) -> dict[str, Any]:
+    """The model of compose.yaml as a compose implementation reads it, every variable at its default."""
+    profiles = ["--profile", "cpu", "--profile", "gpu", "--profile", "export"]
+    return yaml.safe_load(podman_compose(*profiles, "config"))

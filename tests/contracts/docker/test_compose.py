@@ -53,6 +53,25 @@ def test_every_port_is_published_on_this_machine_only(compose: Model) -> None:
             assert re.match(r"(127\.0\.0\.1|\$\{SERVER_ADDRESS:-127\.0\.0\.1\}):", port), (name, port)
 
 
+def test_a_real_implementation_reads_it_and_every_port_is_on_loopback(resolved: Model, compose: Model) -> None:
+    assert set(resolved["services"]) == set(compose["services"])
+    ports = {name: service["ports"] for name, service in resolved["services"].items() if "ports" in service}
+    assert ports.pop("server-gpu") == ports.pop("server-cpu") == ["127.0.0.1:8000:8000"]
+    assert ports == {
+        "prometheus": ["127.0.0.1:9090:9090"],
+        "alertmanager": ["127.0.0.1:9093:9093"],
+        "grafana": ["127.0.0.1:3000:3000"],
+    }
+
+
+def test_no_cpu_limit_is_set_by_default_that_a_small_host_could_refuse(resolved: Model) -> None:
+    limits = {
+        name: float(service["deploy"]["resources"]["limits"]["cpus"]) for name, service in resolved["services"].items()
+    }
+    assert [limits.pop(name) for name in ("server-gpu", "server-cpu", "export")] == [0, 0, 0]
+    assert max(limits.values()) <= 1
+
+
 @pytest.mark.parametrize("name", SERVERS)
 def test_a_server_is_reached_on_the_port_of_the_settings(compose: Model, name: str) -> None:
     (port,) = compose["services"][name]["ports"]
@@ -60,13 +79,13 @@ def test_a_server_is_reached_on_the_port_of_the_settings(compose: Model, name: s
 
 
 @pytest.mark.parametrize("name", SERVERS)
-def test_a_server_has_time_to_drain(compose: Model, name: str) -> None:
-    grace = compose["services"][name]["stop_grace_period"]
+def test_a_server_has_time_to_drain(resolved: Model, name: str) -> None:
+    grace = resolved["services"][name]["stop_grace_period"]
     assert int(grace.removesuffix("s")) >= HttpSettings().drain_timeout_s + CLOSE_CONNECTIONS_S
 
 
-def test_a_run_and_all_that_may_wait_fit_the_memory_of_the_cpu_server(compose: Model) -> None:
-    memory = compose["services"]["server-cpu"]["deploy"]["resources"]["limits"]["memory"]
+def test_a_run_and_all_that_may_wait_fit_the_memory_of_the_cpu_server(resolved: Model) -> None:
+    memory = resolved["services"]["server-cpu"]["deploy"]["resources"]["limits"]["memory"]
     waiting = BYTES_A_QUEUED_PIXEL * BatchingSettings().max_queued_pixels + LimitSettings().max_uploads_bytes
     run = GIGABYTE_A_MEGAPIXEL * 1e9 * Settings().whole_pixels / 1e6
     assert int(memory.removesuffix("g")) * 2**30 >= run + waiting

@@ -48,7 +48,7 @@ def test_a_target_runs_as_the_user_that_owns_its_folders_and_in_exec_form(docker
     assert users
     assert users[-1] != ("0", "0")
     uid, gid = users[-1]
-    assert f"--owner={uid} --group={gid} /plans /var/cache/promptir" in instructions
+    assert f"--owner={uid} --group={gid} /plans /var/cache/promptir /var/lib/promptir/jobs" in instructions
     assert re.search(r"^ENTRYPOINT \[", instructions, re.MULTILINE)
 
 
@@ -89,5 +89,7 @@ def test_no_file_names_an_index_or_a_registry_of_images(docker: Path) -> None:
             continue
         for line in path.read_text().splitlines():
             for host in re.findall(r"[a-z]+://([^/\s\"'$]+)", line):
-                assert re.match(r"(127\.0\.0\.1|prometheus|prometheus-operated\.monitoring\.svc)\b", host), (path, line)
+                assert re.match(
+                    r"(127\.0\.0\.1|prometheus|prometheus-operated\.monitoring\.svc|photos\.example)\b", host
+                ), (path, line)
             assert not re.match(r"\s*--(extra-)?index-url|\s*--find-links", line), (path, line)

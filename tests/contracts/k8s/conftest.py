@@ -15,7 +15,7 @@ import yaml
 PROJECT = Path(__file__).resolve().parents[3]
 K8S = PROJECT / "k8s"
 SCHEMAS = Path(__file__).resolve().parents[1] / "schemas"
-OVERLAYS = ("cpu", "gpu", "gpu-keda", "kserve", "export-h100")
+OVERLAYS = ("cpu", "gpu", "gpu-own-plans", "gpu-keda", "kserve", "export-h100")
 SOURCES = (
     "base",
     "components/hpa",

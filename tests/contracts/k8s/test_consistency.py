@@ -1,16 +1,21 @@
 """The Kubernetes documents among themselves and with the server: what an API server or an evening would find out."""
 
 import re
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from server.cli.serve import CLOSE_CONNECTIONS_S
 from server.settings import BatchingSettings, HttpSettings, LimitSettings, Settings, environment_names
 
 Document = dict[str, Any]
 Render = Callable[[str], list[Document]]
+K8S = Path(__file__).resolve().parents[3] / "k8s"
 GIGABYTE_A_MEGAPIXEL = 3
 BYTES_A_QUEUED_PIXEL = 12
 PORT_NAME_LENGTH = 15
@@ -19,7 +24,7 @@ PROBES = {"startupProbe": "/readyz", "readinessProbe": "/readyz", "livenessProbe
 BINARY_SUFFIX = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
 
-@pytest.fixture(params=["base", "cpu", "gpu", "gpu-keda"])
+@pytest.fixture(params=["base", "cpu", "gpu", "gpu-own-plans", "gpu-keda"])
 def deployed(request: pytest.FixtureRequest, base: list[Document], render: Render) -> list[Document]:
     """The documents of a server: the base as written, which needs no tool, and each overlay."""
     return base if request.param == "base" else render(request.param)
@@ -44,6 +49,7 @@ def pod_specs(documents: list[Document]) -> Iterator[Document]:
 
 def containers(documents: list[Document]) -> Iterator[Document]:
     for spec in pod_specs(documents):
+        yield from spec.get("initContainers", [])
         yield from spec["containers"]
 
 
@@ -90,7 +96,7 @@ def test_every_port_that_is_named_exists(deployed: list[Document]) -> None:
     assert set(used) <= set(ports)
 
 
-@pytest.mark.parametrize("overlay_name", ["cpu", "gpu", "gpu-keda"])
+@pytest.mark.parametrize("overlay_name", ["cpu", "gpu", "gpu-own-plans", "gpu-keda"])
 def test_prometheus_finds_the_service_under_the_name_that_the_alerts_know(overlay_name: str, render: Render) -> None:
     documents = render(overlay_name)
     monitor, service = the(documents, "ServiceMonitor")["spec"], the(documents, "Service")
@@ -141,7 +147,8 @@ def test_every_setting_in_the_documents_exists(deployed: list[Document]) -> None
 def test_every_mount_has_a_volume_and_every_volume_a_mount(overlay: list[Document]) -> None:
     for spec in pod_specs(overlay):
         volumes = [volume["name"] for volume in spec["volumes"]]
-        mounts = [mount["name"] for container in spec["containers"] for mount in container["volumeMounts"]]
+        inside = [*spec.get("initContainers", []), *spec["containers"]]
+        mounts = [mount["name"] for container in inside for mount in container["volumeMounts"]]
         assert sorted(volumes) == sorted(set(mounts))
 
 
@@ -185,6 +192,55 @@ def test_only_what_uses_a_gpu_gets_one(name: str, gpus: str | None, render: Rend
     assert [container["resources"]["limits"].get(GPU) for container in containers(render(name))] == [gpus]
 
 
+def test_own_plans_need_no_volume_of_the_cluster(render: Render) -> None:
+    documents = render("gpu-own-plans")
+    assert of_kind(documents, "PersistentVolumeClaim") == []
+    (spec,) = pod_specs(documents)
+    assert all(set(volume) == {"name", "emptyDir"} for volume in spec["volumes"])
+    (export,), (serve,) = spec["initContainers"], spec["containers"]
+    assert {export["image"], serve["image"]} == {"promptir:export", "promptir:gpu"}
+    mounts = [mount for one in (export, serve) for mount in one["volumeMounts"] if mount["name"] == "plans"]
+    assert mounts == [
+        {"name": "plans", "mountPath": "/plans"},
+        {"name": "plans", "mountPath": "/plans", "readOnly": True},
+    ]
+    stored = sum(size_of(volume["emptyDir"]["sizeLimit"]) for volume in spec["volumes"])
+    assert size_of(serve["resources"]["limits"]["ephemeral-storage"]) > stored
+
+
+def test_own_plans_are_built_as_the_export_job_builds_them(render: Render) -> None:
+    (job,), (export, _) = containers(render("export-h100")), containers(render("gpu-own-plans"))
+    for field in ("resources", "securityContext"):
+        assert export[field] == job[field]
+
+
+def test_the_adapter_serves_the_metric_that_the_autoscaler_asks_for(render: Render) -> None:
+    values = yaml.safe_load((K8S / "monitoring" / "adapter-values.yaml").read_text())
+    (rule,) = values["rules"]["custom"]
+    (asked,) = the(render("gpu"), "HorizontalPodAutoscaler")["spec"]["metrics"]
+    name, matchers = re.fullmatch(r"(\w+)\{(.*)\}", rule["seriesQuery"]).groups()
+    assert name == asked["pods"]["metric"]["name"]
+    assert dict(re.findall(r'(\w+)!?="(\w*)"', matchers)) == {"job": "promptir", "namespace": "", "pod": ""}
+    assert {one["resource"] for one in rule["resources"]["overrides"].values()} == {"namespace", "pod"}
+    (trigger,) = the(render("gpu-keda"), "ScaledObject")["spec"]["triggers"]
+    assert f"{values['prometheus']['url']}:{values['prometheus']['port']}" == trigger["metadata"]["serverAddress"]
+
+
+def test_promtool_parses_the_query_of_the_adapter(tmp_path: Path) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("needs promtool: apt-get install prometheus")
+    (rule,) = yaml.safe_load((K8S / "monitoring" / "adapter-values.yaml").read_text())["rules"]["custom"]
+    series, _, matchers = rule["seriesQuery"].rstrip("}").partition("{")
+    query = rule["metricsQuery"].replace("<<.Series>>", series)
+    query = query.replace("<<.LabelMatchers>>", f'{matchers},pod=~"a|b"').replace("<<.GroupBy>>", "pod")
+    rules = {"groups": [{"name": "adapter", "rules": [{"record": "x:y", "expr": query}]}]}
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump(rules))
+    command = [promtool, "check", "rules", tmp_path / "rules.yml"]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
 def test_a_run_and_all_that_may_wait_fit_the_memory_of_a_pod(deployed: list[Document]) -> None:
     memory = size_of(server(deployed)["resources"]["limits"]["memory"])
     waiting = BYTES_A_QUEUED_PIXEL * BatchingSettings().max_queued_pixels + LimitSettings().max_uploads_bytes
@@ -205,7 +261,7 @@ def test_every_pod_is_admitted_at_the_restricted_level(overlay: list[Document]) 
         assert spec["automountServiceAccountToken"] is False
         assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
         assert all("hostPath" not in volume for volume in spec["volumes"])
-        for container in spec["containers"]:
+        for container in [*spec.get("initContainers", []), *spec["containers"]]:
             confined = container["securityContext"]
             assert confined["allowPrivilegeEscalation"] is False
             assert confined["readOnlyRootFilesystem"] is True

@@ -1,4 +1,4 @@
-"""The snippets of docs/protocols.md against a real server, as they are but for the addresses."""
+"""The snippets of docs/triton-kserve.md run against a real server; only the addresses are replaced."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-TEXT = (Path(__file__).parents[3] / "docs" / "protocols.md").read_text()
+TEXT = (Path(__file__).parents[3] / "docs" / "triton-kserve.md").read_text()
 SNIPPETS = re.findall(r"```python\n(.*?)```", TEXT, flags=re.S)
 
 
@@ -18,7 +18,7 @@ def test_a_snippet_runs(
     snippet = snippet.replace("127.0.0.1:8000", both.url.removeprefix("http://"))
     (tmp_path / "photo.png").write_bytes(png(20, 30))
     monkeypatch.chdir(tmp_path)
-    exec(compile(snippet, f"docs/protocols.md, snippet {number}", "exec"), {})  # noqa: S102
+    exec(compile(snippet, f"docs/triton-kserve.md, snippet {number}", "exec"), {})  # noqa: S102
     if "restored.jpg" in snippet:
         assert (tmp_path / "restored.jpg").read_bytes().startswith(b"\xff\xd8\xff")
 

@@ -37,7 +37,7 @@ def test_the_key_is_asked_for_once_and_opens_photos_and_jobs(guarded: Any, visit
     guest.until("done", entries=2)
     guest.choose(("large.png", png(*LARGE, seed=703)))
     guest.until("done", entries=3)
-    assert "in tiles" in guest.text("#caption-facts")
+    assert "in tiles" in guest.page.text_content("#figures-facts")
     assert guest.page.evaluate("[Object.keys(localStorage).length, document.cookie]") == [0, ""]
     guest.refusals = len(guest.faults)  # each photo is refused once for each key that was none
 

@@ -56,6 +56,21 @@ def test_a_phone_needs_no_sideways_scrolling(server: Any, visit: Any, png: Image
     assert small == [], "too small for a finger"
 
 
+def test_strength_and_format_stay_in_reach_beside_the_picture_on_a_phone(
+    server: Any, visit: Any, png: Image, phone: dict[str, Any]
+) -> None:
+    guest = busy(visit(server, **phone), png, seed=606)
+    guest.page.evaluate("document.getElementById('view').scrollIntoView({ block: 'end' })")
+    tops = {}
+    for name in ("strength", "format", "view"):
+        box = guest.page.locator(f"#{name}").bounding_box()
+        assert box is not None
+        assert box["y"] >= 0
+        assert box["y"] + box["height"] <= 721, f"{name} is out of sight"
+        tops[name] = box["y"]
+    assert max(tops["strength"], tops["format"]) < tops["view"]
+
+
 def test_everything_is_reached_by_the_keyboard(server: Any, visit: Any, png: Image) -> None:
     guest = busy(visit(server), png, seed=604)
     guest.page.evaluate("document.activeElement.blur()")
@@ -64,11 +79,11 @@ def test_everything_is_reached_by_the_keyboard(server: Any, visit: Any, png: Ima
         guest.page.keyboard.press("Tab")
         name = guest.page.evaluate("(at => at.id || at.ariaLabel || at.className)(document.activeElement)")
         reached.append(name)
-        if name == "format":
+        if name == "amount":
             break
-    wanted = ["files", "view", "divider", "zoom-out", "zoom-fit", "zoom-in", "download", "clear", "amount", "strength"]
+    wanted = ["files", "strength", "format", "view", "divider", "zoom-out", "zoom-fit", "zoom-in", "original"]
+    wanted += ["download", "clear", "amount"]
     assert [name for name in reached if name in wanted] == wanted
-    assert "Try notes.txt again" in reached
     assert "Save hill-restored.png" in reached
 
 

@@ -33,7 +33,7 @@ def test_arrays_that_are_no_image_are_refused_in_a_sentence() -> None:
     ):
         with pytest.raises(kind, match="send"):
             upload_of(array)
-    with pytest.raises(TypeError, match="no image"):
+    with pytest.raises(TypeError, match="not an image"):
         upload_of(3)  # type: ignore[arg-type]
 
 

@@ -8,7 +8,11 @@ from promptir_client.options import RestoreOptions, check_options
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("qualty", "did you mean quality"), ("strenght", "did you mean strength"), ("zzz", "there are format, quality")],
+    [
+        ("qualty", "did you mean quality"),
+        ("strenght", "did you mean strength"),
+        ("zzz", "the options are format, quality"),
+    ],
 )
 def test_an_unknown_option_is_refused_with_the_nearest_name(name: str, hint: str) -> None:
     with pytest.raises(TypeError, match=f"no option {name}: {hint}"):

@@ -165,7 +165,7 @@ def test_a_device_that_the_backend_cannot_use_is_refused_with_those_it_can(
             "PROMPTIR_TORCH_PRECISION is of the backend pytorch, and PROMPTIR_BACKEND is onnx",
         ),
         ({"backend": "tensorrt", "onnx_providers": "cuda"}, "PROMPTIR_ONNX_PROVIDERS is of the backend onnx"),
-        ({"jobs_keep_hours": "1"}, "PROMPTIR_JOBS_KEEP_HOURS: there are no jobs without PROMPTIR_JOBS_FOLDER"),
+        ({"jobs_keep_hours": "1"}, "PROMPTIR_JOBS_KEEP_HOURS: has no effect without PROMPTIR_JOBS_FOLDER"),
     ],
 )
 def test_what_would_be_ignored_is_refused(settings: dict[str, str], words: str) -> None:

@@ -98,7 +98,7 @@ def test_a_file_that_is_broken_or_gone_changes_nothing(site: Site, caplog: pytes
         site.now += LOOK_S
         assert site.enter(key).name == "ada"
     assert [record.message for record in caplog.records if record.levelno == logging.ERROR] == [
-        "the keys stay as they were"
+        "the keys file cannot be read; the loaded keys stay valid"
     ]
     site.path.unlink()
     site.now += LOOK_S
@@ -121,7 +121,7 @@ def test_each_key_is_charged_and_counted_by_its_name(site: Site) -> None:
     caller = site.enter(ada)
     caller.charge_request()
     caller.charge_pixels(4_000_000)
-    with pytest.raises(QuotaExceeded, match="6 megapixels a minute") as exceeded:
+    with pytest.raises(QuotaExceeded, match="6 megapixels per minute") as exceeded:
         caller.charge_pixels(4_000_000)
     assert exceeded.value.retry_after_s == pytest.approx(20)
     assert exceeded.value.extensions == {"megapixels_per_minute": 6}

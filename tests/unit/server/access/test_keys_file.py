@@ -53,11 +53,11 @@ def test_a_client_has_several_keys_and_comments_are_passed_over(tmp_path: Path) 
         (f"\nada {A}", "line 2 is not NAME"),
         ("ada sha256:abc", "line 1 is not NAME"),
         (f"a/b sha256:{A}", "line 1 is not NAME"),
-        (f"ada sha256:{A}\nbob sha256:{A}", "line 2: the hash is that of ada"),
+        (f"ada sha256:{A}\nbob sha256:{A}", "line 2: the hash is already that of ada"),
         (f"ada sha256:{A}\nada sha256:{B} suspended", "line 2: ada has other limits"),
-        (f"ada sha256:{A} requests_per_minute=0", "requests_per_minute is none of"),
-        (f"ada sha256:{A} requests_per_minute=many", "requests_per_minute is none of"),
-        (f"ada sha256:{A} pixels=3", "pixels is none of"),
+        (f"ada sha256:{A} requests_per_minute=0", "requests_per_minute is not one of"),
+        (f"ada sha256:{A} requests_per_minute=many", "requests_per_minute is not one of"),
+        (f"ada sha256:{A} pixels=3", "pixels is not one of"),
         ("ada sha256:" + A + "\n# " + "x" * (1 << 20), "larger than"),
     ],
 )
@@ -72,7 +72,7 @@ def test_a_key_that_stands_there_by_mistake_is_not_repeated(tmp_path: Path) -> N
     assert "secret" not in str(refused.value)
     with pytest.raises(KeysUnavailable, match="cannot be read: No such file"):
         read_keys(tmp_path / "none")
-    with pytest.raises(KeysUnavailable, match="no name for a key"):
+    with pytest.raises(KeysUnavailable, match="not a valid key name"):
         new_key("two words", Terms())
 
 

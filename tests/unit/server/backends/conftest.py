@@ -253,7 +253,7 @@ class CudaInHostMemory:
 class AddOne:
     """An execution context that answers its input plus one, and 15 prompt weights: its first value, counted up.
 
-    Of a masked plan it adds a thousand times each image's height, and its width.
+    For a plan for mixed sizes it adds a thousand times each image's height, and its width.
     """
 
     def __init__(self, cuda: CudaInHostMemory) -> None:

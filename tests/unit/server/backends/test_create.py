@@ -1,4 +1,4 @@
-"""Tests of the chooser."""
+"""Tests of the registry of backends."""
 
 import subprocess
 import sys
@@ -6,19 +6,15 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from pydantic import ValidationError
 
 import server
 from server import backends
 from server.settings import BackendSettings
 
 PROJECT = Path(server.__file__).parents[1]
-CHOICES = get_args(BackendSettings.model_fields["backend"].annotation)
-RUNTIME_MODULES = {
-    "simulated": "server.backends.simulated",
-    "onnx": "server.backends.onnx_runtime",
-    "tensorrt": "server.backends.tensorrt_plan",
-    "pytorch": "server.backends.pytorch",
-}
+CHOICES = tuple(backends.registry())
+RUNTIMES = {"onnxruntime", "torch", "tensorrt", "tensorrt_rtx", "cuda", "openvino"}
 
 
 def _imported_by(statements: str) -> set[str]:
@@ -48,6 +44,37 @@ def test_choosing_loads_no_runtime_before_start(choice: str) -> None:
         "from server import backends; from server.settings import BackendSettings\n"
         f"backends.create(BackendSettings(backend={choice!r}), 1)"
     )
-    assert not {"onnxruntime", "torch", "tensorrt", "tensorrt_rtx", "cuda"} & imported
-    chosen = {module for module in RUNTIME_MODULES.values() if module in imported}
-    assert chosen == {RUNTIME_MODULES[choice]}
+    assert not RUNTIMES & imported
+
+
+def test_the_protocol_and_the_parser_of_settings_load_no_runtime() -> None:
+    assert not RUNTIMES & _imported_by("import server.settings")
+    assert "server.backends.pytorch" not in _imported_by("import server.backends.base")
+
+
+def test_every_backend_is_a_choice_of_the_settings() -> None:
+    assert get_args(BackendSettings.model_fields["backend"].annotation) == CHOICES
+    with pytest.raises(ValidationError, match="'onnx', 'tensorrt', 'pytorch' or 'simulated'"):
+        BackendSettings(backend="abacus")
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_the_default_device_is_one_that_the_backend_serves(choice: str) -> None:
+    (name,) = BackendSettings(backend=choice).device_names
+    assert BackendSettings(backend=choice, devices=(name,)).device_names == (name,)
+
+
+def test_a_setting_of_one_backend_is_named_after_it_and_refused_by_the_others() -> None:
+    own = {kind.name: kind.own_fields for kind in backends.registry().values()}
+    assert {name: sorted(fields) for name, fields in own.items() if name != "simulated"} == {
+        "onnx": ["onnx_providers"],
+        "tensorrt": [],
+        "pytorch": ["torch_compile", "torch_precision"],
+    }
+    for name, fields in own.items():
+        for field in fields:
+            value = {field: BackendSettings.model_fields[field].default}
+            assert BackendSettings(backend=name, **value).backend == name
+            for other in own.keys() - {name}:
+                with pytest.raises(ValidationError, match=f"{field.upper()} is of the backend {name}"):
+                    BackendSettings(backend=other, **value)

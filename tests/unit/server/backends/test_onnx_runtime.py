@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from models.artifact import MODEL_FILE, Manifest, Parity, sha256_of
+from server.backends.base import ModelInput
 from server.backends.cuda_device import CudaDevice
-from server.backends.onnx_runtime import PROVIDER_NAMES, OnnxBackend, engine_key
+from server.backends.onnx_providers import PROVIDER_NAMES, engine_key
+from server.backends.onnx_runtime import OnnxBackend
 from server.errors import BackendError, BackendLost, BackendUnavailable, DeviceOutOfMemory
 from server.settings import BackendSettings
 
@@ -107,15 +109,15 @@ def _backend(artifact: Path, *providers: str, device: str | None = None, **setti
 @pytest.mark.parametrize("shape", [(1, 3, 8, 8), (3, 3, 16, 8), (2, 3, 8, 40)])
 def test_it_runs_any_batch_and_size(make: Make, shape: tuple[int, ...]) -> None:
     batch = np.random.default_rng(1).random(shape, np.float32)
-    output = _started(make()).run(batch)
+    output = _started(make()).run(ModelInput(batch)).pixels
     assert output.dtype == np.float32
     np.testing.assert_allclose(output, batch, atol=1e-6)
 
 
 def test_it_says_what_it_serves(make: Make) -> None:
     info = _backend(make()).start()
-    assert (info.backend, info.device, info.artifact, info.precision) == ("onnx", "cpu", "identity", "fp32")
-    assert (info.size_multiple, info.max_batch) == (8, 4)
+    assert (info.backend, info.device, info.model.name, info.model.precision) == ("onnx", "cpu", "identity", "fp32")
+    assert (info.model.size_multiple, info.max_batch) == (8, 4)
 
 
 def test_a_missing_artifact_is_named(tmp_path: Path) -> None:
@@ -160,8 +162,8 @@ def test_a_session_unlike_its_manifest_is_refused(make: Make, difference: dict[s
 def test_a_run_that_fails_is_a_backend_error_and_the_next_one_goes_well(make: Make) -> None:
     backend = _started(make())
     with pytest.raises(BackendError, match=r"\(1, 4, 8, 8\)"):
-        backend.run(np.zeros((1, 4, 8, 8), np.float32))
-    assert backend.run(np.ones((1, 3, 8, 8), np.float32)).shape == (1, 3, 8, 8)
+        backend.run(ModelInput(np.zeros((1, 4, 8, 8), np.float32)))
+    assert backend.run(ModelInput(np.ones((1, 3, 8, 8), np.float32))).pixels.shape == (1, 3, 8, 8)
 
 
 # In a process of its own: what the tests before have left on the heap would serve the large run.
@@ -169,6 +171,7 @@ MEMORY_OF_RUNS = """
 import os, sys
 from pathlib import Path
 import numpy as np
+from server.backends.base import ModelInput
 from server.backends.onnx_runtime import OnnxBackend
 from server.settings import BackendSettings
 
@@ -177,10 +180,10 @@ def resident_bytes():
 
 backend = OnnxBackend(BackendSettings(artifact=Path(sys.argv[1]), threads=1), 8)
 backend.start()
-backend.run(np.zeros((1, 3, 8, 8), np.float32))  # the warm-up: onnxruntime keeps what the first run took
-backend.run(np.zeros((1, 3, 512, 512), np.float32))
+backend.run(ModelInput(np.zeros((1, 3, 8, 8), np.float32)))  # the warm-up: onnxruntime keeps what the first run took
+backend.run(ModelInput(np.zeros((1, 3, 512, 512), np.float32)))
 after_large = resident_bytes()
-backend.run(np.zeros((1, 3, 8, 8), np.float32))
+backend.run(ModelInput(np.zeros((1, 3, 8, 8), np.float32)))
 print(after_large - resident_bytes())
 """
 
@@ -200,7 +203,7 @@ def test_without_a_start_or_after_the_stop_it_does_not_run(make: Make) -> None:
     backend.stop()
     for _ in range(2):
         with pytest.raises(BackendError, match="not started"):
-            backend.run(np.zeros((1, 3, 8, 8), np.float32))
+            backend.run(ModelInput(np.zeros((1, 3, 8, 8), np.float32)))
         backend.start()
         backend.stop()
 
@@ -289,7 +292,7 @@ def test_a_bound_run_answers_like_a_plain_one(make: Make, shapes: list[tuple[int
     outputs = []
     for seed, shape in enumerate(shapes):
         batch = np.random.default_rng(seed).random(shape, np.float32)
-        outputs.append(backend._run_bound(backend._session, batch, "cpu"))
+        outputs.append(backend._run_bound(backend._session, batch, "cpu").pixels)
         np.testing.assert_allclose(outputs[-1], batch, atol=1e-6)
     # Each answer is its own: a later run does not write into it.
     np.testing.assert_allclose(outputs[0], np.random.default_rng(0).random(shapes[0], np.float32), atol=1e-6)
@@ -303,7 +306,7 @@ def test_running_out_of_memory_is_told_apart(make: Make) -> None:
     backend = _started(make())
     backend._session = Full()
     with pytest.raises(DeviceOutOfMemory, match=r"\(2, 3, 8, 8\)"):
-        backend.run(np.zeros((2, 3, 8, 8), np.float32))
+        backend.run(ModelInput(np.zeros((2, 3, 8, 8), np.float32)))
 
 
 def test_a_session_is_opened_for_its_own_device(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,7 +339,7 @@ def test_a_device_that_failed_for_good_is_told_from_a_run_that_failed(
     monkeypatch.setattr(backend, "_run_bound", lambda *_: 1 / 0)  # onnxruntime's exceptions have no codes
     monkeypatch.setattr("server.backends.onnx_runtime.open_device", lambda index: CudaDevice(cuda, index))
     with pytest.raises(BackendError) as caught:
-        backend.run(np.zeros((1, 3, 8, 8), np.float32))
+        backend.run(ModelInput(np.zeros((1, 3, 8, 8), np.float32)))
     assert type(caught.value) is kind
 
 

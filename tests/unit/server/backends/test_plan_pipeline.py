@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from models.plan_manifest import PlanManifest, ShapeProfile
-from server.backends.base import Pixels
+from server.backends.base import ModelInput, Pixels
 from server.backends.cuda_device import CudaDevice
 from server.backends.plan_parts import tensor_bytes
 from server.backends.plan_runs import PlanRuns
@@ -40,10 +40,10 @@ def test_each_of_two_begun_batches_gets_its_own_answer_before_and_after_recordin
 ) -> None:
     runs = make()
     batches = [photo(1, 3, 8, widths[seed % len(widths)], seed=seed) for seed in range(20)]
-    pending = runs.begin(batches[0])
+    pending = runs.begin(ModelInput(batches[0]))
     for number, batch in enumerate(batches):
-        behind = runs.begin(batches[number + 1]) if number + 1 < len(batches) else None
-        np.testing.assert_array_equal(pending.result(), batch + 1)
+        behind = runs.begin(ModelInput(batches[number + 1])) if number + 1 < len(batches) else None
+        np.testing.assert_array_equal(pending.result().pixels, batch + 1)
         pending = behind
     assert cuda.calls.count("cudaGraphLaunch") > 0
     assert len(cuda.on_device) <= 2 * 2 * len(set(widths))
@@ -54,13 +54,13 @@ def test_each_of_two_begun_batches_gets_its_own_answer_before_and_after_recordin
 def test_the_graph_of_a_run_holds_no_copy(make: Any, cuda: Any) -> None:
     runs = make()
     for _ in range(4):
-        runs.run(photo(1, 3, 8, 8))
+        runs.run(ModelInput(photo(1, 3, 8, 8)))
     assert [len(graph) for graph in cuda.graphs] == [1]
 
 
 def test_copies_and_runs_have_a_stream_each(make: Any, cuda: Any) -> None:
     runs = make()
-    pending = [runs.begin(photo(1, 3, 8, 8)), runs.begin(photo(1, 3, 8, 8))]
+    pending = [runs.begin(ModelInput(photo(1, 3, 8, 8))), runs.begin(ModelInput(photo(1, 3, 8, 8)))]
     copies_in, works, copies_out = cuda.streams.values()
     cuda.work_off(next(iter(cuda.streams)))  # the copies in of both go on by themselves
     assert not copies_in
@@ -73,9 +73,9 @@ def test_copies_and_runs_have_a_stream_each(make: Any, cuda: Any) -> None:
 def test_a_batch_in_parts_leaves_the_one_begun_behind_it_alone(make: Any) -> None:
     runs = make()
     large, small = photo(5, 3, 16, 16), photo(2, 3, 16, 16, seed=2)
-    first, second = runs.begin(large), runs.begin(small)
-    np.testing.assert_array_equal(first.result(), large + 1)
-    np.testing.assert_array_equal(second.result(), small + 1)
+    first, second = runs.begin(ModelInput(large)), runs.begin(ModelInput(small))
+    np.testing.assert_array_equal(first.result().pixels, large + 1)
+    np.testing.assert_array_equal(second.result().pixels, small + 1)
 
 
 @pytest.mark.parametrize("budget", [0, SLOT_BYTES, 2 * SLOT_BYTES - 1])
@@ -84,11 +84,11 @@ def test_a_second_batch_begins_only_within_the_budget_and_the_first_one_is_not_h
 ) -> None:
     runs = make(budget)
     batch = photo(1, 3, 8, 8)
-    pending = runs.begin(batch)
+    pending = runs.begin(ModelInput(batch))
     with pytest.raises(DeviceOutOfMemory, match="beside the one that runs"):
-        runs.begin(batch)
-    np.testing.assert_array_equal(pending.result(), batch + 1)
-    np.testing.assert_array_equal(runs.run(batch), batch + 1)
+        runs.begin(ModelInput(batch))
+    np.testing.assert_array_equal(pending.result().pixels, batch + 1)
+    np.testing.assert_array_equal(runs.run(ModelInput(batch)).pixels, batch + 1)
     assert cuda.used() <= budget
 
 
@@ -96,11 +96,11 @@ def test_a_second_batch_that_the_device_has_no_room_for_does_not_harm_the_first(
     cuda.room = SLOT_BYTES
     runs = make()
     batch, other = photo(1, 3, 8, 8), photo(1, 3, 8, 8, seed=2)
-    pending = runs.begin(batch)
+    pending = runs.begin(ModelInput(batch))
     with pytest.raises(DeviceOutOfMemory):
-        runs.begin(other)
-    np.testing.assert_array_equal(pending.result(), batch + 1)
-    np.testing.assert_array_equal(runs.run(other), other + 1)
+        runs.begin(ModelInput(other))
+    np.testing.assert_array_equal(pending.result().pixels, batch + 1)
+    np.testing.assert_array_equal(runs.run(ModelInput(other)).pixels, other + 1)
 
 
 @pytest.mark.parametrize("attribute", ["accepts", "works"])
@@ -109,19 +109,19 @@ def test_a_second_batch_that_the_context_refuses_does_not_harm_the_first(
 ) -> None:
     runs = make()
     batch = photo(1, 3, 8, 8)
-    pending = runs.begin(batch)
+    pending = runs.begin(ModelInput(batch))
     setattr(context, attribute, False)
     with pytest.raises(BackendError):
-        runs.begin(batch)
+        runs.begin(ModelInput(batch))
     setattr(context, attribute, True)
-    np.testing.assert_array_equal(pending.result(), batch + 1)
-    np.testing.assert_array_equal(runs.run(batch), batch + 1)
+    np.testing.assert_array_equal(pending.result().pixels, batch + 1)
+    np.testing.assert_array_equal(runs.run(ModelInput(batch)).pixels, batch + 1)
     assert len(cuda.on_device) == 4
 
 
 def test_closing_with_two_begun_gives_everything_back(make: Any, cuda: Any) -> None:
     runs = make()
     for width in (8, 16):
-        runs.begin(photo(1, 3, 8, width))
+        runs.begin(ModelInput(photo(1, 3, 8, width)))
     runs.close()
     assert (cuda.on_device, cuda.pinned, cuda.events) == ({}, {}, {})

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from models.plan_manifest import PlanManifest, ShapeOutsideProfiles, ShapeProfile
-from server.backends.base import Pixels
+from server.backends.base import ModelInput, Pixels
 from server.backends.cuda_device import CudaDevice
 from server.backends.plan_parts import counts, tensor_bytes
 from server.backends.plan_runs import PlanRuns
@@ -75,21 +75,21 @@ def test_the_bytes_of_a_tensor_are_four_a_value() -> None:
 def test_the_answer_is_the_contexts_and_of_its_own_memory(make: MakeRuns) -> None:
     runs = make()
     first, second = photo(2, 3, 16, 24), photo(2, 3, 16, 24, seed=2)
-    outputs = [runs.run(first), runs.run(second)]
+    outputs = [runs.run(ModelInput(first)).pixels, runs.run(ModelInput(second)).pixels]
     np.testing.assert_array_equal(outputs[0], first + 1)
     np.testing.assert_array_equal(outputs[1], second + 1)
 
 
 def test_each_part_runs_on_the_context_of_its_profile(make: MakeRuns, contexts: list[Any]) -> None:
     batch = photo(6, 3, 32, 32)
-    np.testing.assert_array_equal(make().run(batch), batch + 1)
+    np.testing.assert_array_equal(make().run(ModelInput(batch)).pixels, batch + 1)
     assert contexts[0].shapes == [(4, 3, 32, 32), (2, 3, 32, 32)]
     large = photo(2, 3, 64, 64)
-    np.testing.assert_array_equal(make().run(large), large + 1)
+    np.testing.assert_array_equal(make().run(ModelInput(large)).pixels, large + 1)
     assert contexts[1].shapes == [(1, 3, 64, 64)] * 2
 
 
-def test_a_masked_plan_is_given_each_images_size_and_the_padded_shape_in_a_plain_run(
+def test_a_plan_for_mixed_sizes_gets_each_images_size_and_the_whole_shape_in_a_batch_of_one_size(
     cuda: Any, contexts: list[Any], plan_manifest: Callable[..., PlanManifest]
 ) -> None:
     manifest = plan_manifest(profiles=(SMALL, LARGE), size_inputs=("height", "width"))
@@ -97,9 +97,9 @@ def test_a_masked_plan_is_given_each_images_size_and_the_padded_shape_in_a_plain
     padded_shape = photo(6, 3, 32, 32)  # in two parts
     for seed in range(4):  # queued, recorded, replayed
         sizes = np.random.default_rng(seed).integers(1, 5, (6, 2)) * 8
-        together = runs.begin(padded_shape, None, sizes).result()
+        together = runs.begin(ModelInput(padded_shape, sizes)).result().pixels
         np.testing.assert_allclose(together, padded_shape + 1 + (1000 * sizes[:, 0] + sizes[:, 1])[:, None, None, None])
-        np.testing.assert_allclose(runs.run(padded_shape), padded_shape + 1 + 32032)
+        np.testing.assert_allclose(runs.run(ModelInput(padded_shape)).pixels, padded_shape + 1 + 32032)
     assert cuda.calls.count("cudaStreamBeginCapture") == 2
     runs.close()
     assert not cuda.on_device
@@ -109,7 +109,7 @@ def test_a_masked_plan_is_given_each_images_size_and_the_padded_shape_in_a_plain
 def test_buffers_are_allocated_once_a_shape(make: MakeRuns, cuda: Any) -> None:
     runs = make()
     for seed in range(5):
-        runs.run(photo(1, 3, 8, 8, seed=seed))
+        runs.run(ModelInput(photo(1, 3, 8, 8, seed=seed)))
     assert cuda.calls.count("cudaMalloc") == cuda.calls.count("cudaMallocHost") == 2
 
 
@@ -119,7 +119,7 @@ def test_a_shape_is_recorded_after_two_runs_and_replayed_with_new_pixels(
     runs = make()
     for seed in range(5):
         batch = photo(1, 3, 8, 8, seed=seed)
-        np.testing.assert_array_equal(runs.run(batch), batch + 1)
+        np.testing.assert_array_equal(runs.run(ModelInput(batch)).pixels, batch + 1)
     assert cuda.calls.count("cudaStreamBeginCapture") == 1
     assert cuda.calls.count("cudaGraphLaunch") == 3
     assert len(contexts[0].shapes) == 5  # recording runs nothing
@@ -130,7 +130,7 @@ def test_nothing_is_recorded_unless_asked(make: MakeRuns, cuda: Any, max_bytes: 
     runs = make(max_bytes, records=records)
     for seed in range(4):
         batch = photo(1, 3, 8, 8, seed=seed)
-        np.testing.assert_array_equal(runs.run(batch), batch + 1)
+        np.testing.assert_array_equal(runs.run(ModelInput(batch)).pixels, batch + 1)
     assert "cudaStreamBeginCapture" not in cuda.calls
 
 
@@ -139,7 +139,7 @@ def test_a_shape_that_cannot_be_recorded_runs_all_the_same_and_is_not_tried_agai
     runs = make()
     for seed in range(4):
         batch = photo(1, 3, 8, 8, seed=seed)
-        np.testing.assert_array_equal(runs.run(batch), batch + 1)
+        np.testing.assert_array_equal(runs.run(ModelInput(batch)).pixels, batch + 1)
     assert cuda.calls.count("cudaStreamBeginCapture") == 1
 
 
@@ -148,7 +148,7 @@ def test_the_budget_bounds_what_is_kept(make: MakeRuns, cuda: Any) -> None:
     runs = make(budget)
     for width in (8, 16, 24, 8, 32):
         batch = photo(1, 3, 8, width)
-        np.testing.assert_array_equal(runs.run(batch), batch + 1)
+        np.testing.assert_array_equal(runs.run(ModelInput(batch)).pixels, batch + 1)
         assert cuda.used() <= budget
     assert len(cuda.on_device) == len(cuda.pinned)
 
@@ -157,9 +157,9 @@ def test_what_is_kept_makes_way_when_the_device_is_full(make: MakeRuns, cuda: An
     cuda.room = 2 * tensor_bytes((1, 3, 64, 64))
     runs = make()
     for _ in range(3):
-        runs.run(photo(1, 3, 8, 8))
+        runs.run(ModelInput(photo(1, 3, 8, 8)))
     large = photo(1, 3, 64, 64)
-    np.testing.assert_array_equal(runs.run(large), large + 1)
+    np.testing.assert_array_equal(runs.run(ModelInput(large)).pixels, large + 1)
     assert cuda.graphs == []
 
 
@@ -169,10 +169,10 @@ def test_what_does_not_fit_an_empty_device_is_out_of_memory_and_leaves_nothing_b
     cuda.room = tensor_bytes((1, 3, 64, 64)) + 1
     runs = make()
     with pytest.raises(DeviceOutOfMemory, match=r"\(1, 3, 64, 64\)"):
-        runs.run(photo(1, 3, 64, 64))
+        runs.run(ModelInput(photo(1, 3, 64, 64)))
     assert (cuda.on_device, cuda.pinned) == ({}, {})
     small = photo(1, 3, 8, 8)
-    np.testing.assert_array_equal(runs.run(small), small + 1)
+    np.testing.assert_array_equal(runs.run(ModelInput(small)).pixels, small + 1)
 
 
 @pytest.mark.parametrize(("attribute", "words"), [("accepts", "refused a batch"), ("works", "failed on a batch")])
@@ -183,14 +183,14 @@ def test_a_context_that_fails_is_a_backend_error_and_the_next_run_goes_well(
     batch = photo(1, 3, 8, 8)
     setattr(contexts[0], attribute, False)
     with pytest.raises(BackendError, match=words):
-        runs.run(batch)
+        runs.run(ModelInput(batch))
     setattr(contexts[0], attribute, True)
-    np.testing.assert_array_equal(runs.run(batch), batch + 1)
+    np.testing.assert_array_equal(runs.run(ModelInput(batch)).pixels, batch + 1)
 
 
 def test_a_size_outside_every_profile_is_told_with_the_sizes_that_are_taken(make: MakeRuns) -> None:
     with pytest.raises(UnsupportedSize, match=r"image of 8x256 pixels.*: 8x8 to 32x32 or 8x8 to 128x128") as caught:
-        make().run(photo(1, 3, 256, 8))
+        make().run(ModelInput(photo(1, 3, 256, 8)))
     small, large = caught.value.extensions["allowed_sizes"]
     assert small == {"min_width": 8, "min_height": 8, "max_width": 32, "max_height": 32}
     assert large["max_height"] == 128
@@ -201,7 +201,7 @@ def test_a_count_that_no_profile_takes_is_the_plans_fault_and_not_the_clients(
 ) -> None:
     runs = PlanRuns(plan_manifest(profiles=(PAIRS,)), contexts, CudaDevice(cuda), 2**20, records=True)
     with pytest.raises(BackendError, match="takes 3 images of 8x8") as caught:
-        runs.run(photo(3, 3, 8, 8))
+        runs.run(ModelInput(photo(3, 3, 8, 8)))
     assert not isinstance(caught.value, UnsupportedSize)
 
 
@@ -209,16 +209,16 @@ def test_a_device_that_failed_for_good_is_lost_and_not_only_the_run(
     make: MakeRuns, cuda: Any, contexts: list[Any]
 ) -> None:
     runs = make()
-    runs.run(photo(1, 3, 8, 8))
+    runs.run(ModelInput(photo(1, 3, 8, 8)))
     contexts[0].works = False
     cuda.fault = 700
     for _ in range(2):
         with pytest.raises(BackendLost, match="is lost"):
-            runs.run(photo(1, 3, 8, 8))
+            runs.run(ModelInput(photo(1, 3, 8, 8)))
 
 
 def test_a_device_that_fails_while_it_runs_is_lost_where_the_result_is_asked_for(make: MakeRuns, cuda: Any) -> None:
-    pending = make().begin(photo(1, 3, 8, 8))
+    pending = make().begin(ModelInput(photo(1, 3, 8, 8)))
     cuda.fault = 719
     with pytest.raises(BackendLost, match="error number 719"):
         pending.result()
@@ -227,8 +227,8 @@ def test_a_device_that_fails_while_it_runs_is_lost_where_the_result_is_asked_for
 def test_closing_gives_everything_back(make: MakeRuns, cuda: Any) -> None:
     runs = make()
     for _ in range(4):
-        runs.run(photo(1, 3, 8, 8))
-        runs.run(photo(1, 3, 64, 64))
+        runs.run(ModelInput(photo(1, 3, 8, 8)))
+        runs.run(ModelInput(photo(1, 3, 64, 64)))
     assert len(cuda.graphs) == 2
     runs.close()
     assert (cuda.on_device, cuda.pinned, cuda.graphs) == ({}, {}, [])
@@ -251,9 +251,9 @@ def test_a_wait_is_over_with_the_run_or_with_its_time(
     monkeypatch.setattr("server.backends.plan_runs.time.monotonic", lambda: now[0])
     monkeypatch.setattr("server.backends.plan_runs.time.sleep", sleep)
     batch = photo(2, 3, 16, 16)
-    pending = make().begin(batch)
+    pending = make().begin(ModelInput(batch))
     pending.wait(-1.0)
     assert (now[0], cuda.queries) == (100.0, 0)
     pending.wait(0.5)
     assert now[0] < 100.01 if ends_after else now[0] == pytest.approx(100.5)
-    assert pending.result().shape == batch.shape
+    assert pending.result().pixels.shape == batch.shape

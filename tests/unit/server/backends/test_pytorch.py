@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from server.backends.base import Pixels
+from server.backends.base import ModelInput, Pixels
 from server.backends.pytorch import TorchBackend
 from server.errors import BackendError, BackendLost, BackendUnavailable, DeviceOutOfMemory
 from server.scheduling.execution.recovery import psnr
@@ -48,22 +48,20 @@ def test_it_answers_what_the_network_answers(weights_artifact: Make, reference: 
     backend = backend_of(weights_artifact())
     backend.start()
     batch = photo(*shape)
-    output = backend.run(batch)
+    output = backend.run(ModelInput(batch)).pixels
     assert (output.shape, output.dtype, output.flags.c_contiguous) == (shape, np.float32, True)
     np.testing.assert_allclose(output, reference(batch), atol=1e-5)
 
 
 def test_images_of_several_sizes_in_one_padded_shape_come_out_as_alone(weights_artifact: Make) -> None:
     backend = backend_of(weights_artifact())
-    assert backend.start().can_mask
+    assert backend.start().model.mixed_sizes
     sizes, padded_shape = [(24, 40), (8, 8), (48, 16)], photo(3, 3, 48, 40)
-    weights = np.zeros((3, 3, 5), np.float32)
-    together = backend.run_masked(padded_shape, np.array(sizes, np.int64), weights)
+    together = backend.run(ModelInput(padded_shape, np.array(sizes, np.int64)))
     for index, (height, width) in enumerate(sizes):
-        own = np.zeros((1, 3, 5), np.float32)
-        alone = backend.run(np.ascontiguousarray(padded_shape[index : index + 1, :, :height, :width]), own)
-        np.testing.assert_allclose(together[index, :, :height, :width], alone[0], atol=1e-5)
-        np.testing.assert_allclose(weights[index], own[0], atol=1e-5)
+        alone = backend.run(ModelInput(np.ascontiguousarray(padded_shape[index : index + 1, :, :height, :width])))
+        np.testing.assert_allclose(together.pixels[index, :, :height, :width], alone.pixels[0], atol=1e-5)
+        np.testing.assert_allclose(together.aux[index], alone.aux[0], atol=1e-5)
 
 
 def test_a_batch_that_may_only_be_read_is_run_and_left_as_it_is(weights_artifact: Make) -> None:
@@ -72,14 +70,14 @@ def test_a_batch_that_may_only_be_read_is_run_and_left_as_it_is(weights_artifact
     batch = photo(1, 3, 16, 16)
     before = batch.copy()
     batch.setflags(write=False)
-    backend.run(batch)
+    backend.run(ModelInput(batch))
     assert np.array_equal(batch, before)
 
 
 def test_it_says_what_it_serves(weights_artifact: Make) -> None:
     info = backend_of(weights_artifact()).start()
-    assert (info.backend, info.device, info.artifact, info.precision) == ("pytorch", "cpu", "tiny", "fp32")
-    assert (info.size_multiple, info.max_batch, info.can_repeat_in_fp32) == (8, 4, False)
+    assert (info.backend, info.device, info.model.name, info.model.precision) == ("pytorch", "cpu", "tiny", "fp32")
+    assert (info.model.size_multiple, info.max_batch, info.can_repeat_in_fp32) == (8, 4, False)
 
 
 @pytest.mark.parametrize(("precision", "at_least_db"), [("fp16", 50), ("bf16", 35)])
@@ -88,20 +86,20 @@ def test_a_lower_precision_comes_near_and_fp32_can_be_had_as_well(
 ) -> None:
     backend = backend_of(weights_artifact(), torch_precision=precision)
     info = backend.start()
-    assert (info.precision, info.can_repeat_in_fp32) == (precision, True)
+    assert (info.model.precision, info.can_repeat_in_fp32) == (precision, True)
     batch = photo(1, 3, 32, 32)
     expected = reference(batch)
-    output = backend.run(batch)
+    output = backend.run(ModelInput(batch)).pixels
     assert output.dtype == np.float32
     assert at_least_db < psnr(output, expected) < 120
-    np.testing.assert_allclose(backend.run_fp32(batch), expected, atol=1e-5)
+    np.testing.assert_allclose(backend.run(ModelInput(batch, precision="fp32")).pixels, expected, atol=1e-5)
 
 
 def test_a_checkpoint_by_itself_is_served_under_its_own_name(tiny_weights: Path, reference: Any) -> None:
     backend = backend_of(tiny_weights)
-    assert backend.start().artifact == "weights"
+    assert backend.start().model.name == "weights"
     batch = photo(1, 3, 8, 8)
-    np.testing.assert_allclose(backend.run(batch), reference(batch), atol=1e-5)
+    np.testing.assert_allclose(backend.run(ModelInput(batch)).pixels, reference(batch), atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -159,20 +157,20 @@ def test_running_out_of_memory_is_told_apart_and_the_next_run_goes_well(
     with monkeypatch.context() as patch:
         patch.setattr(backend, "_network", fail)
         with pytest.raises(DeviceOutOfMemory, match=r"\(2, 3, 8, 8\)") as caught:
-            backend.run(photo(2, 3, 8, 8))
+            backend.run(ModelInput(photo(2, 3, 8, 8)))
         # What holds the failed run's frames would hold its tensors on the device.
         assert caught.value.__cause__ is None
         assert caught.value.__context__ is None
-    assert backend.run(photo(1, 3, 8, 8)).shape == (1, 3, 8, 8)
+    assert backend.run(ModelInput(photo(1, 3, 8, 8))).pixels.shape == (1, 3, 8, 8)
 
 
 def test_another_failure_is_a_backend_error_and_the_next_run_goes_well(weights_artifact: Make) -> None:
     backend = backend_of(weights_artifact())
     backend.start()
     with pytest.raises(BackendError, match=r"\(1, 4, 8, 8\)") as caught:
-        backend.run(photo(1, 4, 8, 8))
+        backend.run(ModelInput(photo(1, 4, 8, 8)))
     assert not isinstance(caught.value, DeviceOutOfMemory)
-    assert backend.run(photo(1, 3, 8, 8)).shape == (1, 3, 8, 8)
+    assert backend.run(ModelInput(photo(1, 3, 8, 8))).pixels.shape == (1, 3, 8, 8)
 
 
 def test_a_fault_that_leaves_no_context_to_run_on_is_the_loss_of_the_backend(
@@ -188,7 +186,7 @@ def test_a_fault_that_leaves_no_context_to_run_on_is_the_loss_of_the_backend(
 
     monkeypatch.setattr(backend, "_network", fail)
     with pytest.raises(BackendLost, match="is lost: CUDA error: an illegal memory access"):
-        backend.run(photo(1, 3, 8, 8))
+        backend.run(ModelInput(photo(1, 3, 8, 8)))
 
 
 def test_a_gpu_that_is_not_there_is_named(weights_artifact: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,7 +201,7 @@ def test_without_a_start_or_after_the_stop_it_does_not_run(weights_artifact: Mak
     backend.stop()
     for _ in range(2):
         with pytest.raises(BackendError, match="not started"):
-            backend.run(photo(1, 3, 8, 8))
+            backend.run(ModelInput(photo(1, 3, 8, 8)))
         backend.start()
         backend.stop()
 
@@ -212,9 +210,9 @@ def test_a_run_that_is_begun_answers_like_a_plain_one_and_the_cpu_claims_no_more
     backend = backend_of(weights_artifact())
     assert not backend.start().can_begin_ahead
     batches = [photo(1, 3, 8, 8), photo(2, 3, 16, 8)]
-    pending = [backend.begin(batch) for batch in batches]
+    pending = [backend.begin(ModelInput(batch)) for batch in batches]
     for run, batch in zip(pending, batches, strict=True):
-        np.testing.assert_array_equal(run.result(), backend.run(batch))
+        np.testing.assert_array_equal(run.result().pixels, backend.run(ModelInput(batch)).pixels)
 
 
 @pytest.mark.parametrize(
@@ -235,6 +233,6 @@ def test_a_device_that_failed_for_good_is_told_from_a_run_that_failed(
     monkeypatch.setattr(backend, "_copies", object())  # as on CUDA, where a library under torch gives no code
     monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
     with pytest.raises(BackendError) as caught:
-        backend.run(photo(1, 3, 8, 8))
+        backend.run(ModelInput(photo(1, 3, 8, 8)))
     assert type(caught.value) is kind
     assert "advice" not in caught.value.detail

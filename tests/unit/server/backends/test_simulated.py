@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from server.backends.base import Pixels
+from server.backends.base import ModelInput, Pixels
 from server.backends.simulated import SimulatedBackend
 from server.errors import BackendError, BackendUnavailable
 
@@ -17,7 +17,7 @@ def _batch(count: int = 1, height: int = 8, width: int = 8) -> Pixels:
 
 def test_it_answers_with_a_copy_of_its_input() -> None:
     batch = _batch(2)
-    output = SimulatedBackend(0, 0, max_batch=2).run(batch)
+    output = SimulatedBackend(0, 0, max_batch=2).run(ModelInput(batch)).pixels
     assert np.array_equal(output, batch)
     assert not np.shares_memory(output, batch)
 
@@ -31,12 +31,12 @@ def test_its_duration_grows_with_all_pixels_of_the_batch() -> None:
 @pytest.mark.parametrize("shape", [(1, 3, 8, 9), (1, 3, 12, 8), (1, 4, 8, 8), (3, 8, 8)])
 def test_it_refuses_a_shape_that_the_network_cannot_take(shape: tuple[int, ...]) -> None:
     with pytest.raises(BackendError, match="multiples of 8"):
-        SimulatedBackend(0, 0, max_batch=1).run(np.zeros(shape, np.float32))
+        SimulatedBackend(0, 0, max_batch=1).run(ModelInput(np.zeros(shape, np.float32)))
 
 
 def test_it_refuses_more_than_its_largest_batch() -> None:
     with pytest.raises(BackendError, match="a batch of 3 exceeds the largest batch of 2"):
-        SimulatedBackend(0, 0, max_batch=2).run(_batch(3))
+        SimulatedBackend(0, 0, max_batch=2).run(ModelInput(_batch(3)))
 
 
 def test_it_refuses_a_second_run_while_one_runs() -> None:
@@ -51,19 +51,19 @@ def test_it_refuses_a_second_run_while_one_runs() -> None:
             return np.array(self)
 
     backend = SimulatedBackend(0, 0, max_batch=1)
-    first = threading.Thread(target=backend.run, args=(_batch().view(Observed),), daemon=True)
+    first = threading.Thread(target=backend.run, args=(ModelInput(_batch().view(Observed)),), daemon=True)
     first.start()
     assert entered.wait(10)
     with pytest.raises(BackendError, match="while one was running"):
-        backend.run(_batch())
+        backend.run(ModelInput(_batch()))
     release.set()
     first.join(10)
-    assert backend.run(_batch()).shape == (1, 3, 8, 8)
+    assert backend.run(ModelInput(_batch())).pixels.shape == (1, 3, 8, 8)
 
 
 def test_it_says_what_it_is() -> None:
     info = SimulatedBackend(0, 0, max_batch=5).start()
-    assert (info.backend, info.size_multiple, info.max_batch) == ("simulated", 8, 5)
+    assert (info.backend, info.model.size_multiple, info.max_batch) == ("simulated", 8, 5)
 
 
 def test_a_run_begun_behind_another_starts_where_that_one_ends(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,12 +77,12 @@ def test_a_run_begun_behind_another_starts_where_that_one_ends(monkeypatch: pyte
     monkeypatch.setattr("server.backends.simulated.time.perf_counter", lambda: now[0])
     monkeypatch.setattr("server.backends.simulated.time.sleep", sleep)
     backend = SimulatedBackend(base_ms=2000, ms_per_megapixel=0, max_batch=2)
-    first, second = backend.begin(_batch(1)), backend.begin(_batch(2))
+    first, second = backend.begin(ModelInput(_batch(1))), backend.begin(ModelInput(_batch(2)))
     with pytest.raises(BackendError, match="another run was begun while 2 were"):
-        backend.begin(_batch())
-    assert (len(first.result()), len(second.result())) == (1, 2)
+        backend.begin(ModelInput(_batch()))
+    assert (len(first.result().pixels), len(second.result().pixels)) == (1, 2)
     assert slept == pytest.approx([2, 2])
-    backend.run(_batch())
+    backend.run(ModelInput(_batch()))
     assert now[0] == pytest.approx(106)
 
 
@@ -90,7 +90,7 @@ def test_a_wait_is_over_with_the_run_or_with_its_time(monkeypatch: pytest.Monkey
     now = [100.0]
     monkeypatch.setattr("server.backends.simulated.time.perf_counter", lambda: now[0])
     monkeypatch.setattr("server.backends.simulated.time.sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
-    run = SimulatedBackend(base_ms=2000, ms_per_megapixel=0, max_batch=2).begin(_batch())
+    run = SimulatedBackend(base_ms=2000, ms_per_megapixel=0, max_batch=2).begin(ModelInput(_batch()))
     run.wait(-1.0)
     run.wait(0.5)
     assert now[0] == pytest.approx(100.5)
@@ -105,7 +105,7 @@ def test_every_run_is_logged_at_its_end_for_another_process_to_read(tmp_path: Pa
     backend = SimulatedBackend(base_ms=2, ms_per_megapixel=0, max_batch=4, run_log=path)
     backend.start()
     assert path.read_text() == "start,end,images,pixels\n"
-    first, second = backend.begin(_batch(3)), backend.begin(_batch(1, 16))
+    first, second = backend.begin(ModelInput(_batch(3))), backend.begin(ModelInput(_batch(1, 16)))
     first.result()
     assert len(path.read_text().splitlines()) == 2  # read while it is open, so it was flushed
     second.result()
@@ -123,11 +123,11 @@ def test_a_log_is_continued_after_a_restart_and_by_a_second_device(tmp_path: Pat
     one, other = (SimulatedBackend(0, 0, max_batch=1, run_log=path) for _ in range(2))
     one.start()
     other.start()
-    one.run(_batch())
+    one.run(ModelInput(_batch()))
     one.stop()
     one.start()
-    other.run(_batch())
-    one.run(_batch())
+    other.run(ModelInput(_batch()))
+    one.run(ModelInput(_batch()))
     one.stop()
     other.stop()
     lines = path.read_text().splitlines()

@@ -12,6 +12,7 @@ import pytest
 from models.artifact import sha256_of
 from models.plan_manifest import PLAN_FILE, PlanManifest
 from server.backends import tensorrt_plan
+from server.backends.base import ModelInput
 from server.backends.cuda_device import CudaDevice
 from server.backends.tensorrt_plan import RUNTIME_CACHE_FILE, PlanBackend
 from server.errors import BackendError, BackendUnavailable
@@ -128,15 +129,20 @@ def refusal_of(folder: Path) -> str:
 def test_it_serves_a_plan_and_says_what_it_serves(device: Any, library: Library, plan: MakePlan) -> None:
     backend = backend_of(plan())
     info = backend.start()
-    assert (info.backend, info.device, info.artifact, info.precision) == ("tensorrt", "Test GPU", "tiny", "mixed")
-    assert (info.size_multiple, info.max_batch, info.can_repeat_in_fp32) == (8, 4, False)
+    assert (info.backend, info.device, info.model.name, info.model.precision) == (
+        "tensorrt",
+        "Test GPU",
+        "tiny",
+        "mixed",
+    )
+    assert (info.model.size_multiple, info.max_batch, info.can_repeat_in_fp32) == (8, 4, False)
     batch = np.random.default_rng(1).random((2, 3, 16, 8), np.float32)
-    np.testing.assert_array_equal(backend.run(batch), batch + 1)
+    np.testing.assert_array_equal(backend.run(ModelInput(batch)).pixels, batch + 1)
     backend.stop()
     assert (device.on_device, device.pinned) == ({}, {})
 
 
-def test_a_masked_plan_says_so_and_is_refused_with_sizes_of_another_type(
+def test_a_plan_for_mixed_sizes_says_so_and_is_refused_with_sizes_of_another_type(
     device: Any, library: Library, plan: MakePlan
 ) -> None:
     folder = plan(size_inputs=("height", "width"))
@@ -145,9 +151,9 @@ def test_a_masked_plan_says_so_and_is_refused_with_sizes_of_another_type(
     library.engine.get_tensor_name = list(types).__getitem__
     library.engine.get_tensor_dtype = types.__getitem__
     backend = backend_of(folder)
-    assert backend.start().can_mask
+    assert backend.start().model.mixed_sizes
     padded_shape, sizes = np.zeros((2, 3, 16, 8), np.float32), np.array([(16, 8), (8, 8)], np.int64)
-    np.testing.assert_array_equal(backend.run_masked(padded_shape, sizes)[:, 0, 0, 0], [16009, 8009])
+    np.testing.assert_array_equal(backend.run(ModelInput(padded_shape, sizes)).pixels[:, 0, 0, 0], [16009, 8009])
     backend.stop()
     assert (device.on_device, device.pinned) == ({}, {})
     types["width"] = "float32"
@@ -171,7 +177,7 @@ def test_without_a_start_or_after_the_stop_it_does_not_run(device: Any, library:
     backend.stop()
     for _ in range(2):
         with pytest.raises(BackendError, match="not started"):
-            backend.run(np.zeros((1, 3, 8, 8), np.float32))
+            backend.run(ModelInput(np.zeros((1, 3, 8, 8), np.float32)))
         backend.start()
         backend.stop()
 
@@ -252,7 +258,7 @@ def test_the_kernels_that_rtx_made_are_kept_beside_the_plan_and_restored(
     config = rtx.contexts[0].strategy
     assert (config.cuda_graph_strategy, config.kernels.content) == ("whole graph", b"made here")
     for _ in range(4):
-        backend.run(np.zeros((1, 3, 8, 8), np.float32))
+        backend.run(ModelInput(np.zeros((1, 3, 8, 8), np.float32)))
     assert "cudaStreamBeginCapture" not in device.calls  # RTX records by itself
     backend.stop()
     assert (folder / RUNTIME_CACHE_FILE).read_bytes() == b"made here"

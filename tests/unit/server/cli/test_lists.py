@@ -36,10 +36,10 @@ def test_a_source_that_was_written_down_is_found_again(name: bytes, tmp_path: Pa
     line = line_of(str(source))
     assert line.isprintable()
     (tmp_path / "list").write_text(f"{line}\tit failed\n\n# {line}\n", encoding="utf-8")
-    (errand,) = plan_list(read_list(str(tmp_path / "list")), str(tmp_path / "out"), OutputFormat.PNG)
-    assert read(errand.source) == name
+    (item,) = plan_list(read_list(str(tmp_path / "list")), str(tmp_path / "out"), OutputFormat.PNG)
+    assert read(item.source) == name
     place = source.relative_to("/")
-    assert errand.target == tmp_path / "out" / (
+    assert item.destination == tmp_path / "out" / (
         place if place.suffix == ".png" else place.with_name(f"{place.name}.png")
     )
 

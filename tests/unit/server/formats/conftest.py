@@ -1,4 +1,4 @@
-"""Encoded images made on the spot."""
+"""Fixtures that encode images."""
 
 import io
 from collections.abc import Callable

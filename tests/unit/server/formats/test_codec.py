@@ -42,7 +42,7 @@ def test_pixels_are_planes_of_rgb_between_zero_and_one(samples: np.ndarray, enco
         *(("BMP", mode) for mode in ("1", "L", "P", "RGB")),
     ],
 )
-def test_an_identity_gives_every_kind_back_as_it_looked(kind: str, mode: str, encode: Encode) -> None:
+def test_a_round_trip_preserves_the_appearance_of_every_kind(kind: str, mode: str, encode: Encode) -> None:
     data = encode(kind, mode)
     source, restored = PIL.Image.open(io.BytesIO(data)), round_trip(data)
     assert restored.size == source.size
@@ -55,7 +55,7 @@ def test_grey_stays_grey_and_alpha_stays(mode: str, kept: str, encode: Encode) -
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_sixteen_bits_stay_sixteen_bits_to_the_last(channels: int) -> None:
+def test_sixteen_bits_are_preserved_exactly(channels: int) -> None:
     samples = np.random.default_rng(0).integers(0, 65536, (7, 5, channels), dtype=np.uint16)
     image = decode(cv2.imencode(".png", samples)[1].tobytes())
     png = codec.encode(image, image.planes, OutputFormat.PNG, QUALITY)
@@ -104,7 +104,7 @@ def test_quality_makes_larger_files(encode: Encode) -> None:
         assert sizes[0] < sizes[1]
 
 
-def test_jpeg_shows_what_is_transparent_on_white() -> None:
+def test_jpeg_shows_transparent_parts_on_white() -> None:
     file = io.BytesIO()
     PIL.Image.new("RGBA", (16, 16), (200, 0, 0, 0)).save(file, "PNG")
     np.testing.assert_allclose(as_rgba(round_trip(file.getvalue(), OutputFormat.JPEG))[:, :, :3], 255, atol=1)
@@ -124,7 +124,7 @@ def test_sixteen_bit_alpha_becomes_eight_bit_alpha_in_webp() -> None:
     assert np.unique(as_rgba(restored)[:, :, 3]).tolist() == [0, 255]
 
 
-def test_a_side_that_the_format_cannot_hold_is_the_requests_fault() -> None:
+def test_a_side_that_the_format_cannot_store_is_an_invalid_request() -> None:
     image = Image((np.zeros((1, 16_384), np.uint8),) * 3, None)
     with pytest.raises(InvalidRequest, match="16383"):
         codec.encode(image, image.planes, OutputFormat.WEBP, QUALITY)
@@ -160,7 +160,7 @@ def test_other_threads_run_while_pixels_are_decoded_and_encoded(output: OutputFo
 
 
 def lets_others_run(work: Callable[[], object]) -> bool:
-    """Whether the work gives the interpreter lock away by itself: it is not taken from it for an hour."""
+    """Return whether the work releases the interpreter lock by itself: it is not forced to for an hour."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(3600)
     try:

@@ -1,4 +1,4 @@
-"""Tests of the codec: depths, alpha, grey and layouts of pixels come back as they were."""
+"""Tests of the codec: depths, alpha, grey and layouts of pixels are preserved."""
 
 import io
 import struct
@@ -43,7 +43,7 @@ LOSSLESS = (OutputFormat.PNG, OutputFormat.TIFF)
     ).flatmap(lambda kind: hnp.arrays(kind[0], kind[1:]))
 )
 @settings(deadline=None, max_examples=40)
-def test_an_identity_loses_nothing_of_any_size_depth_and_channels(output: OutputFormat, samples: np.ndarray) -> None:
+def test_a_round_trip_loses_nothing_for_any_size_depth_and_channels(output: OutputFormat, samples: np.ndarray) -> None:
     image = decode(cv2.imencode(".png", samples)[1].tobytes())
     again = decode(codec.encode(image, image.planes, output, QUALITY))
     np.testing.assert_array_equal(again.crop(), image.crop())
@@ -133,7 +133,7 @@ def test_progressive_jpegs_are_read(mode: str, encode: Encode) -> None:
     assert np.abs(as_rgba(round_trip(data)) - as_rgba(PIL.Image.open(io.BytesIO(data)))).max() <= 2
 
 
-def test_inks_without_a_profile_are_the_complement_of_colours() -> None:
+def test_cmyk_without_a_profile_is_complemented() -> None:
     image = PIL.Image.new("CMYK", (16, 16), (0, 255, 255, 0))
     for kind in ("JPEG", "TIFF"):
         assert np.abs(as_rgba(round_trip(saved(image, kind)))[8, 8] - [255, 0, 0, 255]).max() <= 2

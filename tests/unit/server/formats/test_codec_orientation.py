@@ -1,4 +1,4 @@
-"""Tests of the codec: pictures that lie, by EXIF, by XMP or by a TIFF's own tag."""
+"""Tests of the codec: orientations in EXIF, in XMP and in a TIFF's own tag."""
 
 import io
 import struct
@@ -24,9 +24,7 @@ GEOGRAPHIC = {33550: (12, 24), 33922: (12, 48), 34735: (3, 16), 34736: (12, 8), 
 
 @pytest.mark.parametrize("output", [OutputFormat.PNG, OutputFormat.JPEG, OutputFormat.WEBP, OutputFormat.TIFF])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_an_orientation_in_xmp_alone_turns_the_picture_and_is_reset(
-    kind: str, output: OutputFormat, encode: Encode
-) -> None:
+def test_an_orientation_only_in_xmp_is_applied_and_reset(kind: str, output: OutputFormat, encode: Encode) -> None:
     options = {"tiffinfo": {700: XMP}} if kind == "TIFF" else {"xmp": XMP}
     if kind == "PNG":
         notes = PngInfo()
@@ -42,7 +40,7 @@ def test_an_orientation_in_xmp_alone_turns_the_picture_and_is_reset(
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-def test_a_bad_entry_beside_the_orientation_does_not_leave_the_photo_on_its_side(kind: str, encode: Encode) -> None:
+def test_the_orientation_is_applied_despite_an_invalid_entry_beside_it(kind: str, encode: Encode) -> None:
     bad = struct.pack("<HHII", 0x0131, 2, 40, 99_999)
     records = struct.pack("<HHI4s", 0x010F, 2, 4, b"Cam\0") + struct.pack("<HHII", 0x0112, 3, 1, 6) + bad
     block = b"II*\0\x08\0\0\0\x03\0" + records + bytes(4)
@@ -67,7 +65,7 @@ def georeferenced(turned_by: int) -> bytes:
     return data[:4] + struct.pack("<I", len(data)) + data[8:] + write("<", entries, len(data))
 
 
-def test_where_the_pixels_lie_on_earth_survives_from_tiff_to_tiff() -> None:
+def test_the_position_on_earth_survives_from_tiff_to_tiff() -> None:
     image = decode(georeferenced(1))
     answer = codec.encode(image, image.planes, OutputFormat.TIFF, QUALITY)
     found = orientation_free(answer)
@@ -75,7 +73,7 @@ def test_where_the_pixels_lie_on_earth_survives_from_tiff_to_tiff() -> None:
         assert found[tag] == bytes(range(size))
 
 
-def test_where_the_pixels_lie_on_earth_is_left_out_of_a_picture_that_was_turned_or_stripped() -> None:
+def test_the_position_on_earth_is_left_out_if_the_picture_was_turned_or_stripped() -> None:
     turned = decode(georeferenced(6))
     assert not GEOGRAPHIC.keys() & orientation_free(codec.encode(turned, turned.planes, OutputFormat.TIFF, 90)).keys()
     image = decode(georeferenced(1))
@@ -85,7 +83,7 @@ def test_where_the_pixels_lie_on_earth_is_left_out_of_a_picture_that_was_turned_
 
 
 def orientation_free(data: bytes) -> dict[int, bytes]:
-    """The raw values of the first directory, which states no orientation but upright."""
+    """Return the raw values of the first directory, and check that its orientation is upright."""
     directory = read_first_strictly(data)
     assert orientation.of_directory(directory) in (None, 1)
     return {tag: entry.raw for tag, entry in directory.entries.items()}

@@ -1,4 +1,4 @@
-"""Tests of the codec: colour profiles and notes."""
+"""Tests of the codec: colour profiles, EXIF and XMP."""
 
 import io
 import struct
@@ -32,7 +32,7 @@ def notes() -> PIL.Image.Exif:
 
 
 def wide_profile() -> bytes:
-    """sRGB with the colours of red and green exchanged for others further out, so that a conversion shows."""
+    """Return a profile like sRGB with more saturated red and green, so that a conversion is visible."""
     profile = bytearray(SRGB)
     for tag, xyz in ((b"rXYZ", (0.6097, 0.3111, 0.0195)), (b"gXYZ", (0.2053, 0.6257, 0.0609))):
         at = profile.index(tag)
@@ -63,7 +63,7 @@ def test_a_profile_of_another_colour_space_is_not_embedded(encode: Encode) -> No
 
 
 @pytest.mark.parametrize("output", list(OutputFormat))
-def test_profile_and_notes_survive_in_every_format(output: OutputFormat, encode: Encode) -> None:
+def test_profile_exif_and_xmp_survive_in_every_format(output: OutputFormat, encode: Encode) -> None:
     restored = answered(encode("JPEG", exif=NOTES, xmp=XMP, icc_profile=SRGB), output)
     exif = restored.getexif()
     assert restored.info["icc_profile"] == SRGB
@@ -74,7 +74,7 @@ def test_profile_and_notes_survive_in_every_format(output: OutputFormat, encode:
 
 @pytest.mark.parametrize("output", list(OutputFormat))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
-def test_stripped_of_notes_only_the_profile_remains(kind: str, output: OutputFormat, encode: Encode) -> None:
+def test_stripping_metadata_leaves_only_the_profile(kind: str, output: OutputFormat, encode: Encode) -> None:
     stripped = OutputOptions(metadata=MetadataPolicy.STRIP)
     data = encode(kind, exif=NOTES, xmp=XMP, icc_profile=SRGB)
     image = decode(data)
@@ -85,7 +85,7 @@ def test_stripped_of_notes_only_the_profile_remains(kind: str, output: OutputFor
     assert 0x8825 not in PIL.Image.open(io.BytesIO(file)).getexif()
 
 
-def test_colours_of_a_wide_profile_are_converted_to_srgb_where_asked(encode: Encode) -> None:
+def test_colours_of_a_wide_profile_are_converted_to_srgb_on_request(encode: Encode) -> None:
     data = encode("PNG", icc_profile=WIDE)
     kept, converted = decode(data), codec.decode(data, probe(data, LIMITS), ColourPolicy.SRGB)
     assert kept.metadata.icc_profile == WIDE
@@ -108,7 +108,7 @@ def test_an_srgb_profile_converts_to_itself_and_sixteen_bits_keep_their_profile(
     assert codec.decode(deep, probe(deep, LIMITS), ColourPolicy.SRGB).metadata.icc_profile == WIDE
 
 
-def test_a_broken_profile_costs_itself_and_not_the_image(encode: Encode) -> None:
+def test_a_malformed_profile_is_left_out_and_the_image_is_read(encode: Encode) -> None:
     data = encode("PNG", icc_profile=WIDE[:-20])
     for policy in ColourPolicy:
         assert codec.decode(data, probe(data, LIMITS), policy).metadata.icc_profile is None
@@ -126,7 +126,7 @@ CLAIMING = XMP.replace(
 
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP", "AVIF"])
 @pytest.mark.parametrize("output", list(OutputFormat))
-def test_no_answer_claims_to_have_parts_that_it_has_not(kind: str, output: OutputFormat, encode: Encode) -> None:
+def test_no_response_claims_parts_that_it_does_not_contain(kind: str, output: OutputFormat, encode: Encode) -> None:
     data = encode(kind, xmp=CLAIMING)
     restored = answered(data, output)
     packet = restored.info.get("xmp") or restored.info.get("XML:com.adobe.xmp") or b""
@@ -136,7 +136,7 @@ def test_no_answer_claims_to_have_parts_that_it_has_not(kind: str, output: Outpu
         assert claim not in packet
 
 
-def test_the_header_of_a_jpeg_names_what_stands_beside_the_picture(encode: Encode) -> None:
+def test_the_header_of_a_jpeg_names_the_parts_besides_the_picture(encode: Encode) -> None:
     assert probe(encode("JPEG"), LIMITS).parts == frozenset()
     assert probe(encode("JPEG", xmp=CLAIMING), LIMITS).parts == {"gain-map", "motion-video"}
     plain = encode("JPEG")
@@ -152,7 +152,7 @@ LINEAR = (b"gAMA", (100_000).to_bytes(4, "big"))
 P3 = (b"cICP", bytes((12, 13, 0, 1)))
 
 
-def test_a_name_does_not_make_a_profile_srgb(encode: Encode) -> None:
+def test_a_profile_is_not_srgb_because_of_its_name(encode: Encode) -> None:
     named = bytearray(WIDE)
     description = named.index(b"w\0i\0d\0e\0")
     named[description : description + 8] = b"s\0R\0G\0B\0"
@@ -182,7 +182,7 @@ def test_a_padded_profile_is_cut_to_its_size_and_used(kind: str, padding: bytes,
         ("L", OutputFormat.JPEG),
     ],
 )
-def test_what_png_says_about_colour_in_short_is_a_profile_in_other_formats(
+def test_colour_chunks_of_png_become_a_profile_in_other_formats(
     output: OutputFormat, mode: str, chunk: tuple[bytes, bytes], encode: Encode
 ) -> None:
     data = with_chunks(encode("PNG", mode), chunk)
@@ -193,14 +193,14 @@ def test_what_png_says_about_colour_in_short_is_a_profile_in_other_formats(
     assert profile.profile.xcolor_space.strip() == ("GRAY" if mode in ("L", "LA") else "RGB")
 
 
-def test_what_png_says_about_colour_in_short_stays_as_it_is_in_png(encode: Encode) -> None:
+def test_colour_chunks_are_preserved_in_png(encode: Encode) -> None:
     image = decode(with_chunks(encode("PNG"), LINEAR))
     file = codec.encode(image, image.planes, OutputFormat.PNG, QUALITY)
     assert png_chunk(*LINEAR) in file
     assert b"iCCP" not in file
 
 
-def test_colours_that_png_describes_in_short_are_converted_to_srgb_where_asked() -> None:
+def test_colours_described_by_chunks_are_converted_to_srgb_on_request() -> None:
     flat = write_png([np.full((4, 4), 55, np.uint8)] * 3)
     data = with_chunks(flat, LINEAR)
     converted = codec.decode(data, probe(data, LIMITS), ColourPolicy.SRGB)

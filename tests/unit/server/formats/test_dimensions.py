@@ -1,4 +1,4 @@
-"""Tests of what the first bytes of a file tell about its size."""
+"""Tests of reading the size from the first bytes of a file."""
 
 import cv2
 import numpy as np
@@ -29,19 +29,19 @@ FILES = {
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_the_size_is_known_from_the_start_of_a_file_and_is_the_headers(kind: str) -> None:
+def test_the_start_of_a_file_gives_the_same_size_as_its_header(kind: str) -> None:
     data = FILES[kind]
     header = probe(data, LIMITS)
     assert peek(data[:700], LIMITS) == (header.height, header.width) == (HEIGHT, WIDTH)
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_any_shorter_start_tells_the_same_or_nothing(kind: str) -> None:
+def test_any_shorter_start_gives_the_same_size_or_none(kind: str) -> None:
     answers = {peek(FILES[kind][:length], LIMITS) for length in range(700)}
     assert answers == {None, (HEIGHT, WIDTH)}
 
 
-def test_a_webp_with_a_padded_shape_tells_the_padded_shape() -> None:
+def test_an_extended_webp_gives_the_size_of_its_canvas() -> None:
     flags, size = b"\x10\0\0\0", (WIDTH - 1).to_bytes(3, "little") + (HEIGHT - 1).to_bytes(3, "little")
     assert BY_NAME["WebP"].dimensions(b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0" + flags + size) == (HEIGHT, WIDTH)
 
@@ -60,15 +60,15 @@ def test_a_bitmap_stored_top_down_has_no_negative_height() -> None:
         b"\xff\xd8\xff\xe0\0\x04ab" + bytes(99),
     ],
 )
-def test_a_jpeg_that_leads_nowhere_tells_nothing(start: bytes) -> None:
+def test_a_jpeg_without_a_frame_header_gives_no_size(start: bytes) -> None:
     assert BY_NAME["JPEG"].dimensions(start) is None
 
 
-def test_a_tiff_is_not_looked_at_before_it_is_whole() -> None:
+def test_the_start_of_a_tiff_gives_no_size() -> None:
     assert peek(encoded(".tiff"), LIMITS) is None
 
 
-def test_the_limits_hold_from_the_start_of_a_file() -> None:
+def test_the_limits_are_checked_at_the_start_of_a_file() -> None:
     with pytest.raises(ImageTooLarge, match="51 x 37"):
         peek(FILES["png"][:64], LimitSettings(max_image_pixels=HEIGHT * WIDTH - 1))
     with pytest.raises(UnsupportedImage):

@@ -62,7 +62,7 @@ def test_every_supported_format_is_read(kind: str, encode: Encode) -> None:
         ("TIFF", "L", True, False),
     ],
 )
-def test_grey_and_alpha_are_seen(kind: str, mode: str, is_grey: bool, has_alpha: bool, encode: Encode) -> None:
+def test_grey_and_alpha_are_detected(kind: str, mode: str, is_grey: bool, has_alpha: bool, encode: Encode) -> None:
     if mode == "I;16":
         file = io.BytesIO()
         PIL.Image.fromarray(np.zeros((4, 4), np.uint16)).save(file, kind)
@@ -86,7 +86,7 @@ def test_exif_behind_the_pixels_of_a_png_counts_too(encode: Encode) -> None:
 
 
 @pytest.mark.parametrize("tags", [b"", b"Exif\0\0", b"Exif\0\0garbage that is no TIFF", exif(9).tobytes()])
-def test_broken_exif_costs_the_orientation_and_not_the_image(tags: bytes, encode: Encode) -> None:
+def test_malformed_exif_loses_the_orientation_but_not_the_image(tags: bytes, encode: Encode) -> None:
     assert probe(encode("JPEG", exif=tags), LIMITS).orientation == 1
 
 
@@ -96,7 +96,7 @@ def test_a_profile_is_found_in_every_format_that_carries_one(encode: Encode) -> 
         assert probe(encode(kind, icc_profile=profile), LIMITS).metadata.icc_profile == profile
 
 
-def test_no_bytes_are_an_empty_upload() -> None:
+def test_zero_bytes_are_an_empty_upload() -> None:
     with pytest.raises(EmptyUpload):
         probe(b"", LIMITS)
 
@@ -112,14 +112,14 @@ def test_no_bytes_are_an_empty_upload() -> None:
         b"\xff",
     ],
 )
-def test_what_is_no_supported_image_is_refused_with_the_list_of_formats(data: bytes) -> None:
+def test_an_unsupported_file_is_refused_with_the_list_of_formats(data: bytes) -> None:
     with pytest.raises(UnsupportedImage, match="JPEG, PNG, WebP, AVIF, TIFF, BMP") as caught:
         probe(data, LIMITS)
     assert caught.value.extensions["allowed_formats"] == list(formats.NAMES)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "AVIF"])
-def test_more_than_one_frame_is_refused_in_words(kind: str) -> None:
+def test_more_than_one_frame_is_refused_with_advice(kind: str) -> None:
     frames = [PIL.Image.new("RGB", (8, 8), colour) for colour in ("red", "green", "blue")]
     file = io.BytesIO()
     frames[0].save(file, kind, save_all=True, append_images=frames[1:])
@@ -135,7 +135,7 @@ def test_a_kind_of_tiff_that_would_lose_its_range_is_refused(mode: str) -> None:
         probe(file.getvalue(), LIMITS)
 
 
-def test_too_many_pixels_are_seen_before_one_is_decoded() -> None:
+def test_too_many_pixels_are_refused_before_decoding() -> None:
     limits = LimitSettings(max_image_pixels=1000, max_image_side=50_000)
     with pytest.raises(ImageTooLarge, match="40000 x 40000") as caught:
         probe(png_that_says(40_000, 40_000), limits)
@@ -174,7 +174,7 @@ def test_a_file_cut_within_its_header_is_undecodable(kind: str, encode: Encode) 
     ),
     st.binary(),
 )
-def test_whatever_follows_a_signature_is_a_header_or_a_bad_image(signature: bytes, rest: bytes) -> None:
+def test_any_bytes_behind_a_signature_are_a_header_or_an_invalid_image(signature: bytes, rest: bytes) -> None:
     with suppress(InvalidImage):
         assert probe(signature + rest, LIMITS).width >= 1
 

@@ -43,7 +43,7 @@ def decode(data: bytes) -> codec.Image:
 @pytest.mark.parametrize(
     ("mode", "planes", "has_alpha"), [("L", 1, False), ("LA", 1, True), ("RGB", 3, False), ("RGBA", 3, True)]
 )
-def test_grey_colour_and_alpha_are_told_apart_and_read(mode: str, planes: int, has_alpha: bool) -> None:
+def test_grey_colour_and_alpha_are_distinguished_and_read(mode: str, planes: int, has_alpha: bool) -> None:
     image = PIL.Image.fromarray(SCENE).convert(mode)
     if has_alpha:
         image.putalpha(PIL.Image.fromarray(SCENE[:, :, 1]))
@@ -57,7 +57,7 @@ def test_grey_colour_and_alpha_are_told_apart_and_read(mode: str, planes: int, h
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_photo_is_turned_as_its_tables_say_and_its_exif_follows(orientation: int) -> None:
+def test_the_orientation_of_the_tables_is_applied_and_reset_in_exif(orientation: int) -> None:
     data = saved(with_exif(PIL.Image.fromarray(SCENE), orientation))
     header, found = probe(data, LIMITS), decode(data)
     expected = np.asarray(pillow_heif.open_heif(data))
@@ -145,6 +145,6 @@ def test_without_the_extra_the_refusal_names_the_format_and_the_extra() -> None:
     said, formats = json.loads(done.stdout)
     assert len(said) == 3
     for sentence, allowed in said:
-        assert sentence.startswith("HEIC is read with the extra `heif`, which this server lacks")
+        assert sentence.startswith("HEIC needs the extra `heif`, which is not installed on this server")
         assert "HEIC" not in allowed
         assert allowed == formats

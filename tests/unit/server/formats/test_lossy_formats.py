@@ -56,7 +56,7 @@ def test_grey_is_written_as_grey(output: OutputFormat, mode: str) -> None:
 
 
 @pytest.mark.parametrize(("output", "longest"), [(OutputFormat.JPEG, 65_500), (OutputFormat.WEBP, 16_383)])
-def test_the_longest_side_is_written_and_one_more_is_the_requests_fault(output: OutputFormat, longest: int) -> None:
+def test_the_longest_side_is_written_and_a_longer_one_is_an_invalid_request(output: OutputFormat, longest: int) -> None:
     assert opened(written(output, np.zeros((1, longest, 3), np.uint8), 50)).size == (longest, 1)
     with pytest.raises(InvalidRequest, match=f"(?i){output.value} holds at most {longest} pixels a side"):
         written(output, np.zeros((longest + 1, 1, 3), np.uint8), 50)

@@ -1,4 +1,4 @@
-"""Tests with sound files of which a little was changed: each is read or refused, and what is written is sound."""
+"""Tests with slightly changed files: each is read or refused, and every file that is written is valid."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,11 +22,11 @@ change = st.tuples(
     st.integers(0, 8),
     st.sampled_from([b"\0" * 4, b"\xff" * 4, b"\x7f\xff\xff\xff", b"\0\0\0\1"]) | st.binary(max_size=8),
 )
-"""Where, as a share of the file; how many bytes go; what comes in their place."""
+"""The position as a fraction of the file, the number of bytes to remove, and the bytes to insert."""
 
 
 def changed(data: bytes, changes: list[tuple[float, int, bytes]]) -> bytes:
-    """The file with its changes; half of them fall into the first part, where the headers are."""
+    """Apply the changes; half of them are in the first part of the file, which contains the headers."""
     for share, gone, new in changes:
         at = int((2 * share - 1) * len(data)) if share > 0.5 else int(share * 200)
         data = data[:at] + new + data[at + gone :]

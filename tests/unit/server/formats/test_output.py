@@ -13,7 +13,7 @@ def test_every_format_that_is_read_is_answered_as_itself_or_without_loss(name: s
     assert OutputFormat.same_as(name) == ("png" if name in ("BMP", "HEIC") else name.lower())
 
 
-def test_names_are_those_that_are_registered_and_usual() -> None:
+def test_media_types_and_suffixes_are_the_registered_and_usual_ones() -> None:
     assert [output.media_type for output in OutputFormat] == [
         "image/png",
         "image/jpeg",

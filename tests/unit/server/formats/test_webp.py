@@ -40,7 +40,7 @@ def test_metadata_is_found_behind_the_pixels() -> None:
     assert (header.metadata.xmp, header.metadata.icc_profile) == (b"<xmp/>", b"profile")
 
 
-def test_bytes_behind_the_file_do_not_matter_and_missing_ones_do() -> None:
+def test_extra_bytes_behind_the_file_are_ignored_and_missing_ones_are_an_error() -> None:
     data = photo()
     assert webp.read_header(data + b"trailing bytes", MOST).width == 35
     with pytest.raises(UndecodableImage):

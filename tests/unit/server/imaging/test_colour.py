@@ -13,7 +13,7 @@ SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 def profile(space: bytes, *tags: tuple[bytes, bytes]) -> bytes:
-    """A profile made by hand: header, tag table, tags (ICC.1:2022, section 7)."""
+    """Return a handmade profile: header, tag table, tags (ICC.1:2022, section 7)."""
     table, bodies = struct.pack(">I", len(tags)), b""
     start = 128 + 4 + 12 * len(tags)
     for name, body in tags:
@@ -26,7 +26,7 @@ def profile(space: bytes, *tags: tuple[bytes, bytes]) -> bytes:
 
 
 def inks_that_are_all_middle_grey() -> bytes:
-    """Whatever the inks, L* 50: so a conversion that used the profile shows."""
+    """Return a profile that maps all inks to L* 50, which shows whether a conversion used it."""
     identity = bytes(range(256))
     lut = (
         b"mft1"
@@ -40,7 +40,7 @@ def inks_that_are_all_middle_grey() -> bytes:
     return profile(b"CMYK", (b"desc", text), (b"wtpt", white), (b"A2B0", lut), (b"A2B1", lut))
 
 
-def test_inks_are_converted_through_their_profile() -> None:
+def test_cmyk_is_converted_by_its_profile() -> None:
     inks = PIL.Image.new("CMYK", (4, 3), (0, 255, 255, 0))
     planes = colour.inks_as_rgb(inks, inks_that_are_all_middle_grey())
     assert [plane.shape for plane in planes] == [(3, 4)] * 3
@@ -50,12 +50,12 @@ def test_inks_are_converted_through_their_profile() -> None:
 
 
 @pytest.mark.parametrize("broken", [None, b"", b"noise", SRGB, inks_that_are_all_middle_grey()[:-8]])
-def test_inks_without_a_profile_of_inks_are_the_complement(broken: bytes | None) -> None:
+def test_cmyk_without_a_valid_profile_is_complemented(broken: bytes | None) -> None:
     planes = colour.inks_as_rgb(PIL.Image.new("CMYK", (4, 3), (0, 255, 255, 0)), broken)
     assert [plane[0, 0] for plane in planes] == [255, 0, 0]
 
 
-def test_a_profile_fits_its_own_space_and_only_whole() -> None:
+def test_a_profile_fits_only_its_own_space_and_only_if_complete() -> None:
     assert colour.fits(SRGB, colour.RGB)
     assert not colour.fits(SRGB, colour.GREY)
     assert not colour.fits(SRGB[:-1], colour.RGB)
@@ -64,7 +64,7 @@ def test_a_profile_fits_its_own_space_and_only_whole() -> None:
     assert colour.fits(inks_that_are_all_middle_grey(), colour.CMYK)
 
 
-def test_grey_becomes_neutral_through_a_profile_of_grey() -> None:
+def test_grey_is_converted_to_neutral_by_a_grey_profile() -> None:
     curve = b"curv" + bytes(4) + struct.pack(">IH", 1, 256)  # linear light
     white = b"XYZ " + bytes(4) + struct.pack(">3i", 63_190, 65_536, 54_061)
     text = b"desc" + bytes(4) + struct.pack(">I", 5) + b"grey\0" + bytes(78)
@@ -77,5 +77,5 @@ def test_grey_becomes_neutral_through_a_profile_of_grey() -> None:
     assert all(abs(int(one[0, 0]) - 188) <= 1 for one in converted)  # half the light is 188 in sRGB
 
 
-def test_a_broken_profile_converts_nothing() -> None:
+def test_a_malformed_profile_converts_nothing() -> None:
     assert colour.to_srgb((np.zeros((2, 2), np.uint8),) * 3, b"noise" * 100) is None

@@ -24,7 +24,7 @@ def test_a_tag_is_weak_quoted_and_the_same_each_time() -> None:
         (b"photo", {"format": "png", "quality": 90}, "model-b"),
     ],
 )
-def test_whatever_changes_the_answer_changes_the_tag(data: bytes, options: dict[str, object], model: str) -> None:
+def test_every_input_that_matters_changes_the_tag(data: bytes, options: dict[str, object], model: str) -> None:
     assert entity_tag(data, options, model) != TAG
 
 

@@ -31,7 +31,7 @@ def parsed(data: bytes) -> PIL.Image.Exif:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_the_orientation_is_read_and_reset_and_nothing_else_moves(orientation: int) -> None:
+def test_the_orientation_is_read_and_reset_and_nothing_else_changes(orientation: int) -> None:
     before = block(orientation)
     after = exif.upright(before, orientation)
     assert exif.orientation(before) == orientation
@@ -48,7 +48,7 @@ def test_the_orientation_is_read_and_reset_and_nothing_else_moves(orientation: i
     assert (tags.get_ifd(EXIF_IFD)[WIDE], tags.get_ifd(EXIF_IFD)[HIGH]) == ((24, 40) if lies else (40, 24))
 
 
-def test_the_thumbnail_goes_with_its_bytes() -> None:
+def test_the_thumbnail_is_removed_with_its_bytes() -> None:
     first = tiff_directory.write("<", [tiff_directory.integer_entry("<", ORIENTATION, 3, 3)], 8)
     second_at = 8 + len(first)
     entries = [
@@ -65,7 +65,7 @@ def test_the_thumbnail_goes_with_its_bytes() -> None:
 
 
 @pytest.mark.parametrize("data", [None, b"", b"garbage", b"II*\0\x08\0\0\0\x05\0"])
-def test_what_is_broken_has_no_orientation_and_is_not_passed_on(data: bytes | None) -> None:
+def test_a_malformed_block_has_no_orientation_and_is_removed(data: bytes | None) -> None:
     assert exif.orientation(data) == 1
     assert exif.upright(data) is None
 
@@ -96,13 +96,13 @@ OUTSIDE = record(0x0131, 2, 40, struct.pack("<I", 99_999))
     ],
     ids=["bad last", "bad first", "twice", "twice unlike", "bad and good", "another twice", "pointer outside"],
 )
-def test_one_bad_or_doubled_entry_loses_neither_the_orientation_nor_the_others(records: tuple[bytes, ...]) -> None:
+def test_an_invalid_or_duplicate_entry_affects_no_other_entry(records: tuple[bytes, ...]) -> None:
     before = by_hand(*records)
     assert exif.orientation(before) == 6
     after = exif.upright(before, 6)
     assert after is not None
     assert len(after) == len(before)
-    found = tiff_directory.read_first_strictly(after)  # nothing is left for another reader to stumble over
+    found = tiff_directory.read_first_strictly(after)  # no invalid entry is left for other readers
     assert sorted(found.entries) == [MAKE, ORIENTATION]
     assert (found.entries[MAKE].raw, found.integer(ORIENTATION, 0)) == (b"Cam\0", 1)
 
@@ -124,9 +124,7 @@ def test_one_bad_or_doubled_entry_loses_neither_the_orientation_nor_the_others(r
         (13, 1, b"\6"),
     ],
 )
-def test_an_orientation_of_an_odd_type_or_count_is_honoured_and_reset_alike(
-    kind: int, count: int, value: bytes
-) -> None:
+def test_an_orientation_of_an_unusual_type_or_count_is_applied_and_reset(kind: int, count: int, value: bytes) -> None:
     behind = struct.pack("<II", 6, 1) if kind == 5 else struct.pack("<4H", 6, 6, 6, 6)
     before = by_hand(record(ORIENTATION, kind, count, value)) + behind
     assert exif.orientation(before) == 6
@@ -138,7 +136,7 @@ def test_an_orientation_of_an_odd_type_or_count_is_honoured_and_reset_alike(
 
 
 @pytest.mark.parametrize("kind", [3, 5, 99])
-def test_an_orientation_without_a_value_is_neither_honoured_nor_left(kind: int) -> None:
+def test_an_orientation_without_a_value_is_ignored_and_removed(kind: int) -> None:
     before = by_hand(CAMERA, record(ORIENTATION, kind, 0, b"\6"))
     assert exif.orientation(before) == 1
     after = exif.upright(before)
@@ -146,7 +144,7 @@ def test_an_orientation_without_a_value_is_neither_honoured_nor_left(kind: int) 
     assert parsed(after).get(ORIENTATION, 1) == 1
 
 
-def test_an_entry_of_the_directories_below_that_is_not_sound_goes_and_leaves_the_others() -> None:
+def test_an_invalid_entry_of_a_subdirectory_is_removed_alone() -> None:
     below = struct.pack("<H", 2) + record(MAKER_NOTE, 7, 900, struct.pack("<I", 99_999)) + record(WIDE, 3, 1, b"\x28")
     before = by_hand(record(EXIF_IFD, 4, 1, struct.pack("<I", 26)), SIX)
     before = before[:8] + before[8:].replace(struct.pack("<I", 26), struct.pack("<I", len(before))) + below + bytes(4)
@@ -163,7 +161,7 @@ def test_the_sizes_that_phones_write_beside_the_orientation_are_swapped_too() ->
         assert (parsed(after)[0x0100], parsed(after)[0x0101]) == expected
 
 
-def test_xmp_decides_where_exif_states_no_orientation_that_exists() -> None:
+def test_xmp_decides_if_exif_states_no_valid_orientation() -> None:
     xmp = b'<rdf tiff:Orientation="8"/>'
     assert exif.orientation(None, xmp) == exif.orientation(block(0), xmp) == 8
     assert exif.orientation(b"garbage", xmp) == 8
@@ -188,7 +186,7 @@ def test_the_tags_of_a_tiff_file_become_a_block_without_its_layout() -> None:
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_become_a_sound_block_or_none(data: bytes) -> None:
+def test_any_bytes_become_a_valid_block_or_none(data: bytes) -> None:
     for start in (b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\x08"):
         after = exif.upright(start + data)
         if after is not None:

@@ -1,4 +1,4 @@
-"""Tests of the answer where memory is short, with a process whose address space is bounded, and of the room."""
+"""Tests of a lack of memory, in a process with a bounded address space, and of the bound on decoded images."""
 
 import os
 import subprocess
@@ -51,7 +51,7 @@ except PromptIRServeError as error:
     ("kind", "mode"),
     [("PNG", "RGB"), ("TIFF", "RGB"), ("BMP", "RGB"), ("WEBP", "RGB"), ("JPEG", "RGB"), ("JPEG", "CMYK")],
 )
-def test_memory_that_is_short_is_said_and_never_blamed_on_the_file(kind: str, mode: str, room: int) -> None:
+def test_a_lack_of_memory_is_reported_and_never_blamed_on_the_file(kind: str, mode: str, room: int) -> None:
     run = subprocess.run(
         [sys.executable, "-c", SCENE, kind, str(room * MEGABYTE), mode],
         capture_output=True,
@@ -68,7 +68,7 @@ def test_memory_that_is_short_is_said_and_never_blamed_on_the_file(kind: str, mo
         assert said == ["memory-short"]
 
 
-def test_what_a_library_calls_a_shortage_is_one_and_the_rest_is_not() -> None:
+def test_only_the_errors_of_failed_allocations_count_as_lack_of_memory() -> None:
     short = cv2.error("no memory")
     short.code = -4
     for cause in (MemoryError(), short):
@@ -82,7 +82,7 @@ def test_what_a_library_calls_a_shortage_is_one_and_the_rest_is_not() -> None:
         raise UndecodableImage("damaged")
 
 
-def test_large_images_share_a_room_and_one_alone_is_taken_whatever_its_size() -> None:
+def test_large_images_share_a_bound_and_a_single_image_is_always_accepted() -> None:
     room = DecodedRoom(100 * MEGABYTE)
     with room.take(400 * MEGABYTE):
         with pytest.raises(QueueFull, match="decoded"), room.take(9 * MEGABYTE):

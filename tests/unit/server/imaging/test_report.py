@@ -24,7 +24,7 @@ def test_the_change_is_that_of_the_whole_arrays(dtype: type, height: int, channe
     assert change.psnr_db == pytest.approx(-10 * math.log10(np.mean(difference**2)))
 
 
-def test_nothing_changed_is_zero_and_infinitely_good() -> None:
+def test_no_change_is_zero_with_an_infinite_psnr() -> None:
     samples = np.full((3, 4, 5), 200, np.uint8)
     change = measure_change(samples, samples)
     assert (change.mean_abs, change.max_abs, change.psnr_db) == (0, 0, math.inf)
@@ -56,7 +56,7 @@ def test_the_last_row_has_the_probabilities_of_the_labels() -> None:
 
 
 @pytest.mark.parametrize("other", [None, np.full((2, 2), np.nan, np.float32)])
-def test_nothing_is_found_where_a_run_has_no_findings(other: np.ndarray | None) -> None:
+def test_the_findings_are_empty_if_a_run_has_none(other: np.ndarray | None) -> None:
     run = np.full((2, 2), 0.5, np.float32)
     assert Findings.of([run], ()).prompt_weights == ((0.5, 0.5), (0.5, 0.5))
     assert Findings.of([run, other], ("noise",)) == Findings()

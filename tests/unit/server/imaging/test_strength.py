@@ -19,12 +19,12 @@ def test_strength_0_gives_the_input_and_strength_1_the_restoration_exactly() -> 
 
 
 @given(st.floats(0, 1))
-def test_each_pixel_moves_that_part_of_the_way(strength: float) -> None:
+def test_each_pixel_moves_by_the_fraction_of_the_strength(strength: float) -> None:
     expected = ORIGINAL + strength * (RESTORED - ORIGINAL)
     np.testing.assert_allclose(blend(ORIGINAL, RESTORED, strength), expected, atol=1e-6)
 
 
-def test_what_the_network_answers_out_of_range_counts_as_clipped() -> None:
+def test_outputs_outside_the_range_are_clipped() -> None:
     dark, glaring = np.zeros((3, 1, 1), np.float32), np.full((3, 1, 1), 3, np.float32)
     np.testing.assert_allclose(blend(dark, glaring, 0.5), 0.5)
 

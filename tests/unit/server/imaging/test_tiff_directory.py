@@ -22,7 +22,7 @@ def one(order: str, *entries: Entry) -> bytes:
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_what_is_written_is_read_back(order: str) -> None:
+def test_a_written_directory_is_read_back(order: str) -> None:
     make = Entry(MAKE, 2, 7, b"Camera\0")
     strips = integer_entry(order, STRIPS, LONG, 1, 2, 70_000)
     found = tiff_directory.read_first(one(order, strips, make, integer_entry(order, WIDTH, SHORT, 640)))
@@ -40,7 +40,7 @@ def test_a_file_of_another_writer_is_read() -> None:
     assert found.entries[305].raw == b"somebody's\0"
 
 
-def test_a_tag_that_is_absent_or_no_integer_has_no_value() -> None:
+def test_a_tag_that_is_absent_or_not_an_integer_has_no_value() -> None:
     found = tiff_directory.read_first(one("<", Entry(MAKE, 2, 2, b"C\0")))
     assert (found.integer(WIDTH, 7), found.integers(MAKE)) == (7, ())
 
@@ -59,13 +59,13 @@ def test_a_tag_that_is_absent_or_no_integer_has_no_value() -> None:
     ],
     ids=["nothing", "no offset", "no order", "outside", "empty", "cut", "its one value outside", "no types"],
 )
-def test_what_has_no_sound_entry_is_no_directory(data: bytes) -> None:
+def test_bytes_without_a_valid_entry_are_not_a_directory(data: bytes) -> None:
     with pytest.raises(BrokenDirectoryError):
         tiff_directory.read_first(data)
 
 
 def unsound(tag: int) -> dict[str, bytes]:
-    """Entries of 12 bytes that no reader should follow."""
+    """Return entries of 12 bytes that are invalid."""
     return {
         "outside": struct.pack("<HHII", tag, 2, 40, 99_999),
         "endless": struct.pack("<HHII", tag, 7, 2**32 - 1, 8),
@@ -76,7 +76,7 @@ def unsound(tag: int) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("kind", unsound(0))
 @pytest.mark.parametrize("place", range(3))
-def test_an_entry_that_is_not_sound_costs_itself_and_no_other(kind: str, place: int) -> None:
+def test_an_invalid_entry_affects_no_other_entry(kind: str, place: int) -> None:
     records = [struct.pack("<HHII", WIDTH, LONG, 1, 640), struct.pack("<HHI4s", MAKE, 2, 4, b"Cam\0")]
     records.insert(place, unsound(305)[kind])
     found = tiff_directory.read_first(b"II*\0\x08\0\0\0\x03\0" + b"".join(records) + bytes(4))
@@ -84,14 +84,14 @@ def test_an_entry_that_is_not_sound_costs_itself_and_no_other(kind: str, place: 
     assert found.left_out == {305}
 
 
-def test_of_a_tag_that_comes_twice_the_first_sound_one_counts_and_it_is_said() -> None:
+def test_the_first_valid_entry_of_a_duplicate_tag_is_used_and_reported() -> None:
     found = tiff_directory.read_first(one("<", *(integer_entry("<", WIDTH, SHORT, value) for value in (1, 2))))
     assert (found.integer(WIDTH, 0), found.left_out) == (1, {WIDTH})
     records = unsound(WIDTH)["outside"] + struct.pack("<HHII", WIDTH, LONG, 1, 5)
     assert tiff_directory.read_first(b"II*\0\x08\0\0\0\x02\0" + records + bytes(4)).integer(WIDTH, 0) == 5
 
 
-def test_of_a_directory_that_is_cut_off_or_too_long_the_start_is_read_and_it_is_said() -> None:
+def test_the_start_of_a_truncated_or_too_long_directory_is_read_and_reported() -> None:
     whole = one("<", *(integer_entry("<", tag, SHORT, tag) for tag in range(1, 4)))
     cut = tiff_directory.read_first(whole[: 10 + 2 * 12])
     assert (sorted(cut.entries), cut.is_whole, cut.next_offset) == ([1, 2], False, 0)
@@ -99,7 +99,7 @@ def test_of_a_directory_that_is_cut_off_or_too_long_the_start_is_read_and_it_is_
     assert (len(long.entries), long.is_whole) == (1024, False)
 
 
-def test_values_that_overlap_have_no_more_bytes_than_the_data() -> None:
+def test_overlapping_values_have_no_more_bytes_than_the_data() -> None:
     entries = b"".join(struct.pack("<HHII", tag, 7, 60, 8) for tag in range(1, 4))
     data = b"II*\0\x08\0\0\0" + struct.pack("<H", 3) + entries + bytes(60)
     found = tiff_directory.read_first(data)
@@ -107,7 +107,7 @@ def test_values_that_overlap_have_no_more_bytes_than_the_data() -> None:
     assert found.left_out
 
 
-def test_strictly_read_nothing_unsound_is_accepted() -> None:
+def test_strict_reading_accepts_no_invalid_entry() -> None:
     twice = one("<", *(integer_entry("<", WIDTH, SHORT, value) for value in (1, 2)))
     for data in (twice, b"II*\0\x08\0\0\0\x02\0" + struct.pack("<HHII", WIDTH, LONG, 1, 5)):
         with pytest.raises(BrokenDirectoryError):
@@ -116,6 +116,6 @@ def test_strictly_read_nothing_unsound_is_accepted() -> None:
 
 
 @given(st.sampled_from([b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\x08"]), st.binary(max_size=300))
-def test_any_bytes_are_a_directory_or_broken(header: bytes, rest: bytes) -> None:
+def test_any_bytes_are_a_directory_or_an_error(header: bytes, rest: bytes) -> None:
     with suppress(BrokenDirectoryError):
         assert tiff_directory.read_first(header + rest).entries

@@ -33,7 +33,7 @@ def pixels(height: int, width: int) -> np.ndarray:
 
 
 @given(SIDES, SIDES)
-def test_cut_and_crop_give_the_image_back_exactly(height: int, width: int) -> None:
+def test_cutting_and_cropping_restore_the_image_exactly(height: int, width: int) -> None:
     image = pixels(height, width)
     (tile,) = tiling.plan(height, width, MULTIPLE)
     padded = tiling.cut(image, tile)
@@ -58,7 +58,7 @@ def test_the_padding_mirrors_the_last_rows_and_columns() -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 8), (8, 1), (2, 3)])
-def test_a_side_shorter_than_its_padding_is_filled_from_the_image_alone(height: int, width: int) -> None:
+def test_a_side_shorter_than_its_padding_is_filled_with_its_own_pixels(height: int, width: int) -> None:
     image = pixels(height, width)
     (tile,) = tiling.plan(height, width, MULTIPLE)
     assert np.isin(tiling.cut(image, tile), image).all()
@@ -88,7 +88,7 @@ def test_the_tiles_cover_the_image_and_nothing_else(tiling_of: tuple[int, int, i
 
 
 @given(tilings())
-def test_all_tiles_have_one_shape_within_what_was_asked_for(tiling_of: tuple[int, int, int, int, int]) -> None:
+def test_all_tiles_have_one_shape_within_the_requested_size(tiling_of: tuple[int, int, int, int, int]) -> None:
     _, _, multiple, side, _ = tiling_of
     grid = planned(tiling_of)
     ((height, width),) = {(tile.padded_height, tile.padded_width) for tile in grid}
@@ -111,7 +111,7 @@ def test_only_the_last_tiles_are_padded_and_by_less_than_the_multiple(
 
 
 @given(tilings())
-def test_tiles_begin_on_the_networks_own_grid(tiling_of: tuple[int, int, int, int, int]) -> None:
+def test_tiles_begin_at_multiples_of_the_network(tiling_of: tuple[int, int, int, int, int]) -> None:
     multiple = tiling_of[2]
     assert all(tile.top % multiple == tile.left % multiple == 0 for tile in planned(tiling_of))
 
@@ -167,7 +167,7 @@ def test_an_image_within_the_budget_stays_whole() -> None:
     assert len(grid) == 1
 
 
-def test_an_image_that_only_its_padding_brings_over_the_budget_is_tiled() -> None:
+def test_an_image_that_exceeds_the_budget_only_with_padding_is_tiled() -> None:
     assert not tiling.plan(1023, 1023, MULTIPLE, max_pixels=1024 * 1024 - 1).is_whole
 
 
@@ -177,12 +177,12 @@ def test_no_tile_holds_more_pixels_than_the_budget(height: int, width: int, max_
     assert max(tile.padded_pixels for tile in grid) <= max_pixels
 
 
-def test_a_tile_that_is_asked_for_cuts_an_image_that_would_fit() -> None:
+def test_a_requested_tile_size_divides_an_image_that_would_fit() -> None:
     grid = tiling.plan(256, 256, MULTIPLE, max_pixels=2**20, tile=128, overlap=0)
     assert len(grid) == 4
 
 
-def test_an_image_no_larger_than_the_tile_that_is_asked_for_stays_whole() -> None:
+def test_an_image_no_larger_than_the_requested_tile_stays_whole() -> None:
     assert tiling.plan(100, 128, MULTIPLE, max_pixels=2**20, tile=128).is_whole
 
 
@@ -193,13 +193,13 @@ def test_a_24_megapixel_photo_is_cut_by_the_defaults() -> None:
     assert all((axis.side - np.diff(axis.starts) >= DEFAULT_OVERLAP).all() for axis in (grid.vertical, grid.horizontal))
 
 
-def test_tiles_are_no_larger_than_it_takes_to_cover_the_image() -> None:
+def test_tiles_are_no_larger_than_necessary_to_cover_the_image() -> None:
     grid = tiling.plan(128, 520, MULTIPLE, tile=512, overlap=32)
     assert [tile.padded_width for tile in grid] == [288, 288]
 
 
 @pytest.mark.parametrize("tile", [-128, 0, 32, 100, 513, 1056, 4096])
-def test_a_tile_that_cannot_be_had_is_refused_with_what_can(tile: int) -> None:
+def test_an_impossible_tile_size_is_refused_with_the_allowed_ones(tile: int) -> None:
     with pytest.raises(InvalidRequest, match="multiple of 32 from 64 to 1024"):
         tiling.plan(3000, 3000, MULTIPLE, max_pixels=1024 * 1024, tile=tile)
 
@@ -211,6 +211,6 @@ def test_an_overlap_of_more_than_a_quarter_of_the_tile_is_refused(overlap: int) 
 
 
 @pytest.mark.parametrize("overlap", [-1, 129])
-def test_an_overlap_that_is_asked_for_is_checked_for_a_whole_image_too(overlap: int) -> None:
+def test_a_requested_overlap_is_checked_for_a_whole_image_too(overlap: int) -> None:
     with pytest.raises(InvalidRequest, match="from 0 to 128"):
         tiling.plan(64, 64, MULTIPLE, max_pixels=2**21, overlap=overlap)

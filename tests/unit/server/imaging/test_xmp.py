@@ -48,7 +48,7 @@ CLAIMS = {
 
 
 @pytest.mark.parametrize("name", CLAIMS)
-def test_claims_about_parts_that_are_gone_go_and_all_else_stays_byte_for_byte(name: str) -> None:
+def test_claims_about_removed_parts_are_removed_and_the_rest_is_kept_byte_for_byte(name: str) -> None:
     attributes, elements = CLAIMS[name]
     found = without_claims(packet(attributes, elements))
     assert found is not None
@@ -60,14 +60,14 @@ def test_claims_about_parts_that_are_gone_go_and_all_else_stays_byte_for_byte(na
     assert found.replace(b' xmlns:GCamera="' + CAMERA + b'"', b"") == packet()
 
 
-def test_other_words_of_the_same_camera_stay() -> None:
+def test_other_properties_of_the_same_camera_are_kept() -> None:
     declared = b' xmlns:GCamera="' + CAMERA + b'"'
     claim, note = b' GCamera:MotionPhoto="1"', b' GCamera:BurstID="7"'
     assert without_claims(packet(declared + claim + note)) == packet(declared + note)
 
 
 @pytest.mark.parametrize("sound", [None, b"", packet(), packet(b' dc:rights="me"'), b"no packet at all", b"<x"])
-def test_a_packet_without_claims_is_not_looked_into(sound: bytes | None) -> None:
+def test_a_packet_without_claims_is_not_parsed(sound: bytes | None) -> None:
     assert without_claims(sound) == (sound or None)
 
 
@@ -97,7 +97,7 @@ CLAIMING = packet(*CLAIMS["attributes"])
         "endless prefixes",
     ],
 )
-def test_claims_in_a_packet_that_cannot_be_taken_apart_take_it_with_them(broken: bytes) -> None:
+def test_a_packet_with_claims_that_cannot_be_parsed_is_dropped(broken: bytes) -> None:
     assert without_claims(broken) is None
 
 

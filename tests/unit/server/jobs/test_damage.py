@@ -66,7 +66,7 @@ KINDS = ["emptied", "cut", "grown", "gone", "link", "pipe", "folder", "device", 
 @pytest.mark.parametrize("kind", [*KINDS, "changed"])
 def test_a_result_that_is_not_what_was_stored_is_never_given(kind: str, store: Store, done: str) -> None:
     replace(store._disk.results.folder / done, kind)
-    with pytest.raises(JobDamaged, match=f"stored result of the job {done} is not what it was"):
+    with pytest.raises(JobDamaged, match=f"stored result of the job {done} has changed on the disk"):
         store.open_result(done)
     assert store.trouble is None
     assert store.give_up(done) is State.DONE
@@ -114,7 +114,7 @@ def test_without_the_folder_nothing_is_lost_and_with_it_work_goes_on(
     waiting = store.submit(b"upload", order()).id
     (tmp_path / "jobs").rename(tmp_path / "away")
     for call in (store.begin_next, lambda: store.submit(b"", order()), lambda: store.open_result(done), store.check):
-        with pytest.raises(JobsUnavailable, match="folder is gone"):
+        with pytest.raises(JobsUnavailable, match="folder or a part of it is missing"):
             call()
     assert isinstance(store.trouble, JobsUnavailable)
     (tmp_path / "away").rename(tmp_path / "jobs")
@@ -156,7 +156,7 @@ def test_a_database_that_was_overwritten_is_used_again_once_it_is_restored(
             store.check({running})
     for path in (tmp_path / "jobs").glob("jobs.sqlite3*"):
         path.unlink()
-    with pytest.raises(JobsUnavailable, match="gone"):  # no new one is made beside files that belong to the old one
+    with pytest.raises(JobsUnavailable, match="missing"):  # no new one is made beside files that belong to the old one
         store.check({running})
     shutil.copy(tmp_path / "backup" / "jobs.sqlite3", tmp_path / "jobs")
     store.check({running})

@@ -105,7 +105,7 @@ def test_one_client_cannot_fill_the_budget_and_is_told_when_room_of_its_own_come
 
 
 def test_a_job_that_no_client_may_have_is_not_told_to_come_back(shared: Store, order: NewOrder) -> None:
-    with pytest.raises(DiskFull, match="of one key"):
+    with pytest.raises(DiskFull, match="for one key"):
         shared.submit(b"", replace(order(11 * JOB_BYTES), owner="ada"))
     shared.submit(b"", order(11 * JOB_BYTES))
 

@@ -199,7 +199,7 @@ def test_a_cancelled_job_stops_its_restoration_and_makes_room(play: Any, order: 
 
 def test_a_job_that_is_cancelled_before_its_first_step_leaves_its_place(play: Any, order: NewOrder) -> None:
     async def scenario(bench: Bench) -> None:
-        ring, withdrawn = bench.runner.bell.ring, []
+        ring, withdrawn = bench.runner.notifier.notify, []
 
         def withdraw_at_once(id_: str) -> None:
             ring(id_)
@@ -207,7 +207,7 @@ def test_a_job_that_is_cancelled_before_its_first_step_leaves_its_place(play: An
                 withdrawn.append(id_)
                 bench.runner.withdraw(id_)
 
-        bench.runner.bell.ring = withdraw_at_once  # type: ignore[method-assign]
+        bench.runner.notifier.notify = withdraw_at_once  # type: ignore[method-assign]
         for n in range(CONCURRENT + 1):
             await bench.work.submit(bytes([n]), order())
         assert [call.data for call in await bench.calls(CONCURRENT)] == [bytes([n + 1]) for n in range(CONCURRENT)]

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from server.errors import DiskFull, JobExpired, JobsFull, UnknownJob
 from server.formats.output import OutputFormat
-from server.jobs.file_store import Shelf
+from server.jobs.file_store import FileStore
 from server.jobs.record import Answer, Order, State
 from server.jobs.store import JOB_BYTES, Store
 from server.restore.options import Mode
@@ -42,8 +42,8 @@ class Fuse:
             self.left -= 1
 
 
-class CrashingShelf(Shelf):
-    """A shelf whose process may end before, in the middle of and after each step."""
+class CrashingShelf(FileStore):
+    """A file store whose process may end before, in the middle of and after each step."""
 
     def __init__(self, folder: Path, fuse: Fuse) -> None:
         super().__init__(folder)

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from models.artifact import ArtifactError, Manifest, Parity
 from models.plan_manifest import PLAN_FILE, BuildOptions, PlanManifest, ShapeProfile
-from server.backends.base import BackendInfo
+from server.backends.base import BackendInfo, ModelSpec
 from server.errors import BackendUnavailable
 from server.metrics import Metrics
 from server.restore.artifact_watcher import MOST_TRIES, ArtifactWatcher, successor
@@ -122,7 +122,7 @@ class Replacing:
         self.asked.append(better)
         if self.error is not None:
             raise self.error
-        return BackendInfo("tensorrt", "cuda:0", "plan", "mixed", 8, 4)
+        return BackendInfo(ModelSpec("plan", "mixed", 8), "tensorrt", "cuda:0", 4)
 
 
 @pytest.fixture

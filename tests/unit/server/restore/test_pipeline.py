@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from server.app import create_restorer
-from server.backends.base import BackendInfo, Pixels, PromptWeights
+from server.backends.base import BackendInfo, ModelInput, Pixels, Result
 from server.backends.simulated import SimulatedBackend
 from server.errors import BackendError, BackendUnavailable, Draining, InvalidImage, MemoryShort, NotReady, QueueFull
 from server.formats.output import PngEffort
@@ -40,10 +40,10 @@ class GatedBackend(SimulatedBackend):
     def start(self) -> BackendInfo:
         return replace(super().start(), can_begin_ahead=False)  # all runs must go through the gate below
 
-    def run(self, batch: Pixels, weights: PromptWeights | None = None) -> Pixels:
+    def run(self, batch: ModelInput) -> Result:
         self.running.set()
         self.gate.wait()
-        return super().run(batch, weights)
+        return super().run(batch)
 
 
 class BrokenBackend(SimulatedBackend):
@@ -142,10 +142,10 @@ def test_a_backend_that_has_no_memory_is_a_refusal_too() -> None:
     class Poor(GatedBackend):
         is_short = False
 
-        def run(self, batch: Pixels, weights: PromptWeights | None = None) -> Pixels:
+        def run(self, batch: ModelInput) -> Result:
             if self.is_short:
                 raise MemoryError
-            return super().run(batch, weights)
+            return super().run(batch)
 
     backend = Poor()
 
@@ -286,11 +286,11 @@ class FailingBackend(GatedBackend):
         self.failing = failing
         self.runs = -(10**6)
 
-    def run(self, batch: Pixels, weights: PromptWeights | None = None) -> Pixels:
+    def run(self, batch: ModelInput) -> Result:
         self.runs += 1
         if self.runs == self.failing:
             raise BackendError("this run failed")
-        return super().run(batch, weights)
+        return super().run(batch)
 
 
 def test_progress_is_told_from_the_decoded_photo_to_the_last_tile() -> None:

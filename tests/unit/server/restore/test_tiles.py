@@ -11,8 +11,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from server.app import create_restorer
-from server.backends.base import BackendInfo, Pixels, PromptWeights
-from server.backends.simulated import SimulatedBackend
+from server.backends.base import BackendInfo, ModelInput, Result
+from server.backends.simulated import AUX, SimulatedBackend
 from server.imaging import tiling
 from server.metrics import Metrics
 from server.restore.options import Restored, RestoreOptions
@@ -34,10 +34,9 @@ class MoodyBackend(SimulatedBackend):
     def start(self) -> BackendInfo:
         return replace(super().start(), can_begin_ahead=False)  # all runs go through the one below
 
-    def run(self, batch: Pixels, weights: PromptWeights | None = None) -> Pixels:
-        self.images += len(batch)
-        answer: Pixels = batch + (np.float32(0.5) - batch.mean(axis=(1, 2, 3), keepdims=True))
-        return answer
+    def run(self, batch: ModelInput) -> Result:
+        self.images += len(batch.pixels)
+        return Result(batch.pixels + (np.float32(0.5) - batch.pixels.mean(axis=(1, 2, 3), keepdims=True)))
 
 
 def play(scene: Callable[[Restorer], Awaitable[None]], backend: SimulatedBackend, **settings: object) -> None:
@@ -114,8 +113,8 @@ def test_a_photo_that_is_cancelled_in_the_run_of_its_guide_leaves_nothing_behind
             self.is_running, self.is_open = threading.Event(), threading.Event()
             self.is_open.set()
 
-        def run(self, batch: Pixels, weights: PromptWeights | None = None) -> Pixels:
-            if np.ptp(batch) > 0.35:
+        def run(self, batch: ModelInput) -> Result:
+            if np.ptp(batch.pixels) > 0.35:
                 self.is_running.set()
                 self.is_open.wait(FOREVER_S)
             return super().run(batch)
@@ -159,10 +158,10 @@ def test_a_report_has_the_prompt_weights_of_the_whole_frame() -> None:
     class Telling(MoodyBackend):
         """Answers the first image of a photo, its reduced frame, with other weights than its tiles."""
 
-        def run(self, batch: Pixels, weights: PromptWeights | None = None) -> Pixels:
-            if weights is not None:
-                weights[:] = (batch.std(axis=(1, 2, 3)) > 0.1)[:, None, None]
-            return super().run(batch)
+        def run(self, batch: ModelInput) -> Result:
+            aux = AUX.empty(len(batch.pixels))
+            aux[:] = (batch.pixels.std(axis=(1, 2, 3)) > 0.1)[:, None, None]
+            return replace(super().run(batch), aux=aux)
 
     async def scene(restorer: Restorer) -> None:
         restored = await restorer.restore(ramp(), RestoreRequest(replace(TILED, report=True)))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from server.backends.base import BackendInfo, Pixels
+from server.backends.base import BackendInfo, ModelInput, ModelSpec, Pixels, Result
 from server.metrics import Metrics
 from server.scheduling.batcher import Batcher
 from server.scheduling.execution.pool import PATIENCE_S, WorkerPool
@@ -22,7 +22,7 @@ from server.scheduling.policy.device import Device
 from server.scheduling.queue.tile_queue import TileQueue
 from server.settings import MAX_RUN_PIXELS
 
-Result = TypeVar("Result")
+Answer = TypeVar("Answer")
 # A scenario that hangs fails instead of holding up the suite; none comes near it.
 HANG_S = 20.0
 # How long a test waits for another thread.
@@ -71,8 +71,8 @@ def make_pixels() -> Callable[..., Pixels]:
 def play() -> Callable[[Coroutine[Any, Any, Any]], Any]:
     """Run a scenario on a new event loop; an error that reached the loop itself fails the test."""
 
-    def run(scenario: Coroutine[Any, Any, Result]) -> Result:
-        async def guarded() -> Result:
+    def run(scenario: Coroutine[Any, Any, Answer]) -> Answer:
+        async def guarded() -> Answer:
             stray: list[dict[str, Any]] = []
             asyncio.get_running_loop().set_exception_handler(lambda _, context: stray.append(context))
             async with asyncio.timeout(HANG_S):
@@ -113,18 +113,17 @@ class ScriptedBackend:
         self.threads.add(threading.get_ident())
         if self.start_error is not None:
             raise self.start_error
-        return BackendInfo("scripted", "test", "none", "fp32", 8, self.max_batch)
+        return BackendInfo(ModelSpec("none", "fp32", 8), "scripted", "test", self.max_batch)
 
-    def run(self, batch: Pixels, weights: Any = None) -> Pixels:
+    def run(self, batch: ModelInput) -> Result:
         self.threads.add(threading.get_ident())
         if batch.shape[-1] >= WARM_UP_SIDE:
             self.warm_ups.append(batch.shape)
-            return batch.copy()
+            return Result(batch.pixels.copy())
         self.shapes.append(batch.shape)
         self.inside.set()
         assert self.released.wait(THREAD_S)
-        output: Pixels = self.script(batch)
-        return output
+        return Result(self.script(batch.pixels))
 
     def stop(self) -> None:
         self.threads.add(threading.get_ident())

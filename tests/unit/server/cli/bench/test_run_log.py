@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from server.backends.base import ModelInput
 from server.backends.simulated import SimulatedBackend
 from server.cli.bench.run_log import read_run_log
 from server.errors import InvalidRequest
@@ -42,7 +43,7 @@ def test_what_the_simulated_device_writes_is_read(tmp_path: Path) -> None:
     backend = SimulatedBackend(base_ms=1, ms_per_megapixel=0, max_batch=4, run_log=path)
     backend.start()
     for count in (4, 1, 1):
-        backend.run(np.zeros((count, 3, 8, 8), np.float32))
+        backend.run(ModelInput(np.zeros((count, 3, 8, 8), np.float32)))
     use = read_run_log(path, 0, 1e12)
     assert (use.runs, use.images, use.mean_batch) == (3, 6, 2)
     backend.stop()

@@ -1,4 +1,4 @@
-"""Tests of AVIF of more than 8 bits as it is written."""
+"""Tests of writing AVIF of more than 8 bits."""
 
 import io
 
@@ -26,7 +26,7 @@ def image(planes: tuple[np.ndarray, ...], **more: object) -> codec.Image:
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_ten_bits_are_written_and_come_back_whole_at_the_highest_quality(count: int) -> None:
+def test_ten_bits_are_preserved_at_the_highest_quality(count: int) -> None:
     source = image(PLANES[:count])
     data = codec.encode(source, source.planes, OutputFormat.AVIF, 100)
     header = probe(data, LIMITS)
@@ -35,7 +35,7 @@ def test_ten_bits_are_written_and_come_back_whole_at_the_highest_quality(count: 
         assert np.abs(ours / 65_535 - theirs / 65_535).max() <= 0.51 / 1023
 
 
-def test_what_came_deep_goes_back_deep_a_second_time() -> None:
+def test_a_second_round_trip_of_deep_samples_changes_nothing() -> None:
     source = image(PLANES)
     first = codec.encode(source, source.planes, OutputFormat.AVIF, 100)
     again = codec.decode(first, probe(first, LIMITS))
@@ -44,7 +44,7 @@ def test_what_came_deep_goes_back_deep_a_second_time() -> None:
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_profile_notes_and_code_points_are_written() -> None:
+def test_profile_exif_xmp_and_code_points_are_written() -> None:
     tags = PIL.Image.Exif()
     tags[0x010F], tags[0x0112] = "Maker", 1
     notes = Metadata(PROFILE, tags.tobytes()[6:], b"<x:xmpmeta/>")
@@ -59,7 +59,7 @@ def test_profile_notes_and_code_points_are_written() -> None:
     assert probe(data, LIMITS).metadata.colour_chunks == (points,)
 
 
-def test_alpha_is_kept_without_loss_and_colour_at_8_bits_beside_it() -> None:
+def test_deep_colour_with_alpha_is_written_in_8_bits_with_lossless_alpha() -> None:
     alpha = np.random.default_rng(0).integers(0, 2**16, PLANES[0].shape, dtype=np.uint16)
     source = codec.Image(PLANES, alpha)
     data = codec.encode(source, source.planes, OutputFormat.AVIF, 90)
@@ -75,7 +75,7 @@ def test_the_formats_that_keep_depth_are_named() -> None:
     assert kept == {OutputFormat.PNG, OutputFormat.TIFF, OutputFormat.AVIF}
 
 
-def test_a_side_that_is_too_long_is_refused_in_words() -> None:
+def test_a_side_that_is_too_long_is_refused_with_the_limit() -> None:
     long = image((np.zeros((1, 32_769), np.uint16),))
     with pytest.raises(InvalidRequest, match="AVIF holds at most 32768 pixels a side"):
         codec.encode(long, long.planes, OutputFormat.AVIF, 90)

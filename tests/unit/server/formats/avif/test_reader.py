@@ -26,7 +26,7 @@ def photo(mode: str = "RGB", **options: object) -> bytes:
 
 
 @pytest.mark.parametrize(("mode", "planes", "has_alpha"), [("L", 1, False), ("RGB", 3, False), ("RGBA", 3, True)])
-def test_grey_colour_and_alpha_are_told_apart_and_read(mode: str, planes: int, has_alpha: bool) -> None:
+def test_grey_colour_and_alpha_are_distinguished_and_read(mode: str, planes: int, has_alpha: bool) -> None:
     data = photo(mode)
     header = avif.read_header(data, MOST)
     assert (header.width, header.height, header.is_grey, header.has_alpha) == (36, 20, planes == 1, has_alpha)
@@ -36,7 +36,7 @@ def test_grey_colour_and_alpha_are_told_apart_and_read(mode: str, planes: int, h
 
 
 @pytest.mark.parametrize("brands", [(b"avif",), (b"mif1", b"avif"), (b"mif1", b"miaf"), (b"avis", b"avif"), (b"mif1",)])
-def test_the_brands_decide_that_a_file_is_read_and_not_how(brands: tuple[bytes, ...]) -> None:
+def test_files_with_any_brand_of_avif_are_read_alike(brands: tuple[bytes, ...]) -> None:
     data = heif(av1(), brands=brands)
     assert format_of(data).name == "AVIF"
     assert avif.decode(data, avif.read_header(data, MOST)).colour[0].shape == (20, 36)
@@ -53,7 +53,7 @@ def test_exif_whose_tags_overlap_reaches_no_decoder_and_no_answer() -> None:
 
 @pytest.mark.parametrize("depth", [10, 12])
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_deep_samples_are_read_in_full_whatever_the_exif_is_worth(depth: int, channels: int) -> None:
+def test_deep_samples_are_read_in_full_even_if_the_exif_is_malformed(depth: int, channels: int) -> None:
     samples = np.random.default_rng(0).integers(0, 2**depth, (32, 48, channels), dtype=np.uint16)
     flags = [cv2.IMWRITE_AVIF_DEPTH, depth, cv2.IMWRITE_AVIF_QUALITY, 100, cv2.IMWRITE_AVIF_SPEED, 10]
     coded = picture(cv2.imencode(".avif", samples, flags)[1].tobytes())
@@ -67,7 +67,7 @@ def test_deep_samples_are_read_in_full_whatever_the_exif_is_worth(depth: int, ch
     assert (planes.alpha is None) == (channels != 4)
 
 
-def test_what_is_shown_is_cut_out_before_the_picture_is_turned() -> None:
+def test_the_picture_is_cropped_before_it_is_turned() -> None:
     aperture = box(b"clap", struct.pack(">IIIIIIII", 20, 1, 10, 1, 0, 1, 0, 1))
     data = heif(with_properties(av1(), aperture, box(b"irot", b"\1")))
     whole = heif(av1())
@@ -78,7 +78,7 @@ def test_what_is_shown_is_cut_out_before_the_picture_is_turned() -> None:
 
 
 @pytest.mark.parametrize("points", [(12, 13), (9, 16), (9, 18), (1, 8)])
-def test_a_colour_space_that_code_points_name_comes_back_in_avif_and_png(points: tuple[int, int]) -> None:
+def test_code_points_are_preserved_in_avif_and_png(points: tuple[int, int]) -> None:
     data = heif(
         with_properties(without(av1(), b"colr"), box(b"colr", b"nclx" + struct.pack(">HHHB", *points, 6, 0x80)))
     )
@@ -90,7 +90,7 @@ def test_a_colour_space_that_code_points_name_comes_back_in_avif_and_png(points:
     assert PIL.Image.open(io.BytesIO(codec.encode(image, image.planes, OutputFormat.AVIF, 90))).size == (36, 20)
 
 
-def test_a_build_without_the_library_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_library_avif_is_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     data = photo()
     monkeypatch.setattr(avif.plugin.plugin(), "SUPPORTED", False)
     with pytest.raises(UnsupportedImage, match="not part of this server's build"):

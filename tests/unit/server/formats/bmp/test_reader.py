@@ -1,4 +1,4 @@
-"""Tests of BMP, of the kinds that Pillow and OpenCV write and of one made by hand."""
+"""Tests of BMP, written by Pillow, by OpenCV and by hand."""
 
 import io
 import struct
@@ -29,7 +29,7 @@ def test_every_kind_that_pillow_writes_is_read_as_it_reads_it(mode: str, planes:
     assert found.alpha is None
 
 
-def test_alpha_that_the_header_promises_is_read() -> None:
+def test_alpha_that_the_header_announces_is_read() -> None:
     data = cv2.imencode(".bmp", NOISE)[1].tobytes()
     header = bmp.read_header(data, MOST)
     found = bmp.decode(data, header)
@@ -38,7 +38,7 @@ def test_alpha_that_the_header_promises_is_read() -> None:
     np.testing.assert_array_equal(np.dstack((*found.colour, found.alpha)), NOISE[:, :, [2, 1, 0, 3]])
 
 
-def test_rows_from_the_top_down_are_not_turned_over() -> None:
+def test_rows_stored_top_down_are_not_flipped() -> None:
     rows = bytes(range(24))  # two rows of four pixels, blue first
     data = b"BM" + struct.pack("<IHHI", 54 + 24, 0, 0, 54)
     data += struct.pack("<IiiHHIIiiII", 40, 4, -2, 1, 24, 0, 24, 0, 0, 0, 0) + rows
@@ -80,7 +80,7 @@ FIELDS = {
 
 @pytest.mark.parametrize("top_down", [False, True])
 @pytest.mark.parametrize("name", FIELDS)
-def test_fields_of_any_width_are_stretched_to_their_full_range(name: str, top_down: bool) -> None:
+def test_fields_of_any_width_are_scaled_to_the_full_range(name: str, top_down: bool) -> None:
     dtype, kind, masks = FIELDS[name]
     words = np.random.default_rng(1).integers(0, np.iinfo(dtype).max, (5, 7), dtype, endpoint=True)
     words[0, 0] = np.iinfo(dtype).max
@@ -103,7 +103,7 @@ def test_what_is_read_of_five_and_six_bits_is_what_pillow_reads() -> None:
     assert np.abs(np.dstack(read(data).colour) - expected).max() <= 1  # which cuts where this rounds
 
 
-def test_alpha_that_is_zero_everywhere_is_none_and_a_single_other_one_counts() -> None:
+def test_alpha_is_ignored_only_if_it_is_zero_everywhere() -> None:
     words = np.full((4, 4), 0x00C04020, np.uint32)
     masks = FIELDS["8-8-8-8"][2]
     found = read(by_hand(words, 3, masks, 124))
@@ -118,7 +118,7 @@ def test_alpha_that_is_zero_everywhere_is_none_and_a_single_other_one_counts() -
 @pytest.mark.parametrize(
     "masks", [(0, 0x3E0, 0x1F), (0xF800, 0xFE0, 0x1F), (0xA000, 0x3E0, 0x1F), (0x1F0000, 0x3E0, 0x1F)]
 )
-def test_masks_that_are_no_fields_are_refused_with_what_they_are(masks: tuple[int, ...]) -> None:
+def test_invalid_masks_are_refused_and_named(masks: tuple[int, ...]) -> None:
     with pytest.raises(UnsupportedImage, match=hex(masks[1])):
         bmp.read_header(by_hand(np.zeros((2, 2), np.uint16), 3, masks), MOST)
 

@@ -1,4 +1,4 @@
-"""Tests of the walk over boxes."""
+"""Tests of the iteration over boxes."""
 
 import pytest
 from heif_files import box
@@ -8,7 +8,7 @@ from server.formats.heif.boxes import Box, BrokenBoxError, Fields, boxes
 FREE = box(b"free", b"abc")
 
 
-def test_boxes_of_all_three_lengths_are_walked() -> None:
+def test_boxes_with_all_three_kinds_of_length_are_read() -> None:
     long = b"\0\0\0\1long" + (20).to_bytes(8, "big") + b"abcd"
     last = b"\0\0\0\0last" + bytes(9)
     data = FREE + long + last
@@ -20,14 +20,14 @@ def test_boxes_of_all_three_lengths_are_walked() -> None:
 
 
 @pytest.mark.parametrize("size", [0x0C, 7, 1, 2**32 - 1])
-def test_a_box_that_leaves_its_room_is_broken_or_ends_a_file(size: int) -> None:
+def test_a_box_that_exceeds_its_container_is_an_error_or_ends_the_file(size: int) -> None:
     data = FREE + size.to_bytes(4, "big") + b"meta" + b"abc"
     with pytest.raises(BrokenBoxError):
         list(boxes(data, 0, len(data), 9))
     assert next(boxes(data, 0, len(data), 9, may_be_cut=True)).kind == b"free"
 
 
-def test_more_boxes_than_there_may_be_are_broken() -> None:
+def test_too_many_boxes_are_an_error() -> None:
     assert len(list(boxes(FREE * 5, 0, 55, 5))) == 5
     with pytest.raises(BrokenBoxError, match="more than 4"):
         list(boxes(FREE * 5, 0, 55, 4))

@@ -13,7 +13,7 @@ from server.formats.heif.coded_size import Size, av1_sizes, hevc_sizes
 
 
 @pytest.mark.parametrize("size", [(1, 1), (36, 20), (257, 129)])
-def test_the_size_of_av1_is_the_picture_s(size: tuple[int, int]) -> None:
+def test_the_size_of_av1_is_that_of_the_picture(size: tuple[int, int]) -> None:
     assert list(av1_sizes(av1(*size).content)) == [size]
 
 
@@ -37,11 +37,11 @@ def heic(width: int, height: int, **options: Any) -> tuple[bytes, bytes]:
 
 
 @pytest.mark.parametrize("chroma", [420, 444])
-def test_the_size_of_hevc_is_the_picture_s_in_whole_blocks(chroma: int) -> None:
+def test_the_size_of_hevc_is_that_of_the_picture_in_whole_blocks(chroma: int) -> None:
     assert list(hevc_sizes(*heic(200, 120, chroma=chroma))) == [(200, 120)]
 
 
-def test_parameters_among_the_units_of_hevc_count_too() -> None:
+def test_parameter_sets_in_the_stream_are_read_too() -> None:
     parameters, content = heic(64, 64)
     start = parameters.index(b"\x42\1")
     length = int.from_bytes(parameters[start - 2 : start], "big")
@@ -50,13 +50,13 @@ def test_parameters_among_the_units_of_hevc_count_too() -> None:
 
 
 @pytest.mark.parametrize("end", range(1, 8))
-def test_a_header_that_is_cut_off_is_broken(end: int) -> None:
+def test_a_header_that_is_cut_off_is_an_error(end: int) -> None:
     header = b"\x0a\x06" + av1().content[4:10]
     with pytest.raises(BrokenBoxError):
         list(av1_sizes(header[:end]))
 
 
-def test_endless_units_are_broken() -> None:
+def test_too_many_units_are_an_error() -> None:
     with pytest.raises(BrokenBoxError):
         list(av1_sizes(b"\x12\0" * 20_000))
     with pytest.raises(BrokenBoxError):

@@ -12,7 +12,7 @@ PICTURE = av1()
 PLAIN = heif(PICTURE)
 
 
-def test_items_their_places_properties_and_references_are_read() -> None:
+def test_items_with_their_places_properties_and_references_are_read() -> None:
     data = heif(PICTURE, Piece(b"mime", b"packet", content_type=b"text/plain"), references=[(b"cdsc", 2, [1])])
     items = read_items(data)
     picture, note = items.by_number[1], items.by_number[2]
@@ -66,7 +66,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_tables_that_no_photo_has_are_broken(name: str) -> None:
+def test_tables_larger_than_any_photo_needs_are_an_error(name: str) -> None:
     with pytest.raises(BrokenBoxError):
         read_items(with_table(*HOSTILE[name]))
 
@@ -83,17 +83,17 @@ def test_tables_that_no_photo_has_are_broken(name: str) -> None:
     ],
     ids=["two metas", "two lists of brands", "endless brands", "endless boxes", "nothing", "cut off"],
 )
-def test_files_of_which_readers_take_different_parts_are_broken(data: bytes) -> None:
+def test_ambiguous_files_are_an_error(data: bytes) -> None:
     with pytest.raises(BrokenBoxError):
         read_items(data)
 
 
-def test_what_no_decoder_need_see_is_listed() -> None:
+def test_boxes_that_decoders_do_not_need_are_listed() -> None:
     data = heif(PICTURE, tables=box(b"grpl", b""), tail=box(b"moov", bytes(99)) + box(b"uuid", bytes(16)))
     assert [one.kind for one in read_items(data).skipped] == [b"moov", b"uuid", b"grpl"]
 
 
-def test_bytes_that_lie_in_the_tables_or_nowhere_are_told_apart() -> None:
+def test_content_in_the_tables_and_content_nowhere_are_distinguished() -> None:
     inside = full(b"pitm", b"\0\1") + box(b"idat", b"inside")
     for method, content in ((1, b"side"), (2, b"")):
         place = struct.pack(">BBHHHHHII", 0x44, 0, 1, 1, method, 0, 1, 2, 4)

@@ -1,4 +1,4 @@
-"""Tests of what a HEIF file says of its picture."""
+"""Tests of reading the picture of a HEIF file."""
 
 import struct
 from dataclasses import replace
@@ -37,13 +37,13 @@ def test_only_the_exif_and_xmp_of_the_picture_are_read() -> None:
     references = [(b"cdsc", 2, [1]), (b"cdsc", 3, [1]), (b"cdsc", 4, [1]), (b"cdsc", 5, [9])]
     found = read_picture(heif(PICTURE, *notes, references=references), "AVIF", MOST)
     assert (found.metadata.exif, found.metadata.xmp) == (TIFF, b"<x:xmpmeta/>")
-    assert found.orientation == 1  # the tables alone say how it is turned
+    assert found.orientation == 1  # only the tables determine the orientation
 
 
 @pytest.mark.parametrize(
     "start", [bytes(4), b"\0\0\0\6Exif\0\0", b"\0\0\0\3abc", b"\xff\xff\xff\xff", b"\0\0\0\0Exif\0\0", b""]
 )
-def test_exif_is_found_however_its_writer_counted(start: bytes) -> None:
+def test_exif_is_found_with_any_stated_distance(start: bytes) -> None:
     note = Piece(b"Exif", start + TIFF)
     assert read_picture(heif(PICTURE, note, references=[(b"cdsc", 2, [1])]), "AVIF", MOST).metadata.exif == TIFF
 
@@ -60,14 +60,14 @@ def test_bytes_that_look_like_exif_are_not_read_as_exif(stray: bytes, place: str
 
 
 @pytest.mark.parametrize("kind", [b"Exif", b"mime", b"prof"])
-def test_metadata_is_held_against_its_limit_before_it_is_copied(kind: bytes) -> None:
+def test_metadata_is_checked_against_its_limit_before_it_is_copied(kind: bytes) -> None:
     note = Piece(kind, bytes(2000), content_type=b"application/rdf+xml")
     picture = with_properties(PICTURE, colours(b"prof", bytes(2000))) if kind == b"prof" else PICTURE
     with pytest.raises(ImageTooLarge):
         read_picture(heif(picture, note, references=[(b"cdsc", 2, [1])]), "AVIF", 1000)
 
 
-def test_a_profile_counts_and_code_points_only_without_one() -> None:
+def test_a_profile_takes_precedence_over_code_points() -> None:
     points = colours(b"nclx", struct.pack(">HHHB", 9, 16, 9, 0x80))
     bare = without(PICTURE, b"colr")
     alone = read_picture(heif(with_properties(bare, points)), "AVIF", MOST).metadata
@@ -78,7 +78,7 @@ def test_a_profile_counts_and_code_points_only_without_one() -> None:
 
 
 @pytest.mark.parametrize("points", [(1, 13), (2, 2), (1, 2), (2, 13), (300, 13)])
-def test_nothing_is_said_of_srgb_or_of_what_is_unknown(points: tuple[int, int]) -> None:
+def test_srgb_and_unknown_colours_have_no_code_points(points: tuple[int, int]) -> None:
     picture = with_properties(PICTURE, colours(b"nclx", struct.pack(">HHHB", *points, 6, 0)))
     assert read_picture(heif(picture), "AVIF", MOST).metadata.colour_chunks == ()
 
@@ -95,12 +95,12 @@ def test_nothing_is_said_of_srgb_or_of_what_is_unknown(points: tuple[int, int]) 
         ((0, 1, 10, 1, 0, 1, 0, 1), Crop(0, 0, 36, 20)),
     ],
 )
-def test_the_part_that_is_shown_lies_inside_or_is_the_whole(aperture: tuple[int, ...], expected: Crop) -> None:
+def test_an_aperture_outside_the_picture_is_ignored(aperture: tuple[int, ...], expected: Crop) -> None:
     picture = with_properties(PICTURE, box(b"clap", struct.pack(">iIiIiIiI", *aperture)))
     assert read_picture(heif(picture), "AVIF", MOST).crop == expected
 
 
-def test_tiles_make_a_picture_and_alpha_may_be_theirs() -> None:
+def test_tiles_form_a_picture_and_may_have_alpha() -> None:
     alpha = with_properties(TILE, full(b"auxC", ALPHA + b"\0"))
     references = [(b"dimg", 1, [2, 3]), (b"auxl", 4, [2])]
     found = read_picture(heif(grid(1, 2, 128, 64), TILE, TILE, alpha, references=references), "AVIF", MOST)
@@ -130,7 +130,7 @@ HOSTILE: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_picture_that_costs_more_than_it_says_or_cannot_be_made_is_refused(name: str) -> None:
+def test_a_picture_that_decodes_to_more_than_its_size_is_refused(name: str) -> None:
     with pytest.raises(InvalidImage):
         read(HOSTILE[name])
 
@@ -144,7 +144,7 @@ def test_the_refusal_of_a_stream_that_is_too_large_names_both_sizes() -> None:
         read(HOSTILE["no size"])
 
 
-def test_a_decoder_sees_images_and_nothing_else_where_they_were() -> None:
+def test_decoders_see_only_images_at_unchanged_offsets() -> None:
     note = Piece(b"Exif", bytes(4) + TIFF)
     data = heif(
         PICTURE,
@@ -173,7 +173,7 @@ def test_a_decoder_sees_images_and_nothing_else_where_they_were() -> None:
         (b"urn:example:unknown", set()),
     ],
 )
-def test_the_parts_beside_a_picture_are_named(kind: bytes, part: set[str]) -> None:
+def test_the_parts_besides_a_picture_are_named(kind: bytes, part: set[str]) -> None:
     beside = with_properties(TILE, full(b"auxC", kind + b"\0"))
     data = heif(TILE, beside, references=[(b"auxl", 2, [1])])
     assert read_picture(data, "AVIF", MOST).parts == part

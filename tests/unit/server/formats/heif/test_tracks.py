@@ -1,4 +1,4 @@
-"""Tests of moving pictures."""
+"""Tests of image sequences."""
 
 import struct
 
@@ -23,7 +23,7 @@ def movie(*counts: int) -> bytes:
 
 
 @pytest.mark.parametrize("counts", [(2,), (1, 48), (2**32 - 1,)])
-def test_a_sequence_of_several_frames_is_refused_with_the_way_to_split_it(counts: tuple[int, ...]) -> None:
+def test_a_sequence_of_several_frames_is_refused_with_advice(counts: tuple[int, ...]) -> None:
     with pytest.raises(UnsupportedImage, match=r"more than one frame.*split it first"):
         avif.read_header(heif(av1(), brands=SEQUENCE, tail=movie(*counts)), 10**6)
 

@@ -1,4 +1,4 @@
-"""Tests of what is said of the pictures behind the first one of a JPEG."""
+"""Tests of the parts found in the pictures behind the first one of a JPEG."""
 
 import io
 import struct
@@ -27,7 +27,7 @@ def with_segment(data: bytes, body: bytes) -> bytes:
 
 
 def pictures(first: bytes, *others: bytes, order: str = ">", places: list[int] | None = None) -> bytes:
-    """A file of several pictures with the index that tells where they stand, or says so."""
+    """Return a file of several pictures with an index of their offsets, or with the given index."""
     count = 1 + len(others)
 
     def index(offsets: list[int]) -> bytes:
@@ -59,22 +59,22 @@ def pictures(first: bytes, *others: bytes, order: str = ">", places: list[int] |
     ],
     ids=["apple", "adobe", "iso", "both", "a preview"],
 )
-def test_what_a_further_picture_says_of_itself_counts(others: list[bytes], parts: set[str], order: str) -> None:
+def test_the_metadata_of_further_pictures_names_the_parts(others: list[bytes], parts: set[str], order: str) -> None:
     assert jpeg.read_header(pictures(picture(), *others, order=order), 10_000).parts == parts
 
 
 @pytest.mark.parametrize("places", [[0, 2**32 - 1], [0, 3], [0, 0], [0] + [2**31] * 40])
-def test_an_index_that_points_nowhere_says_nothing(places: list[int]) -> None:
+def test_an_index_that_points_nowhere_yields_no_parts(places: list[int]) -> None:
     assert jpeg.read_header(pictures(picture(), picture(APPLE), places=places), 10_000).parts == set()
 
 
 @pytest.mark.parametrize("index", [b"MPF\0", b"MPF\0MM\0*", b"MPF\0II*\0\xff\xff\xff\xff", b"MPF\0" + bytes(40)])
-def test_a_broken_index_costs_nothing(index: bytes) -> None:
+def test_a_malformed_index_is_ignored(index: bytes) -> None:
     data = with_segment(picture(), index) + picture(APPLE)
     assert jpeg.read_header(data, 10_000).parts == set()
 
 
-def test_what_lies_behind_without_an_index_is_no_picture_of_the_file() -> None:
+def test_pictures_behind_the_first_are_ignored_without_an_index() -> None:
     assert jpeg.read_header(picture() + picture(APPLE), 10_000).parts == set()
 
 
@@ -102,7 +102,7 @@ def movie(brand: bytes = b"mp42", more: bytes = b"isommp42") -> bytes:
     ],
     ids=["appended", "in a trailer", "with a tag behind", "after the same letters", "over the edge of a piece"],
 )
-def test_a_video_behind_the_picture_is_told_where_nothing_else_says_so(behind: bytes) -> None:
+def test_a_video_behind_the_picture_is_found_without_any_mention(behind: bytes) -> None:
     data = picture()
     header = jpeg.read_header(data + behind, 10_000)
     assert header.parts == {"motion-video"}
@@ -120,5 +120,5 @@ def test_a_video_behind_the_picture_is_told_where_nothing_else_says_so(behind: b
     ],
     ids=["letters", "cut off", "odd size", "huge", "no brand"],
 )
-def test_what_only_looks_like_a_video_is_not_told(behind: bytes) -> None:
+def test_data_that_only_resembles_a_video_is_ignored(behind: bytes) -> None:
     assert jpeg.read_header(picture() + behind, 10_000).parts == set()

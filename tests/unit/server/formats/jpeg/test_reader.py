@@ -29,17 +29,17 @@ def profile_pieces(*pieces: tuple[int, int, bytes]) -> list[tuple[int, bytes]]:
     return [(0xE2, b"ICC_PROFILE\0" + bytes((number, count)) + body) for number, count, body in pieces]
 
 
-def test_a_profile_in_pieces_is_put_together_in_their_order() -> None:
+def test_the_pieces_of_a_profile_are_joined_in_order() -> None:
     data = with_segments(photo(), *profile_pieces((2, 3, b"b"), (3, 3, b"c"), (1, 3, b"a")))
     assert jpeg.read_header(data, MOST).metadata.icc_profile == b"abc"
 
 
 @pytest.mark.parametrize("pieces", [[(1, 2, b"a")], [(2, 2, b"b")], [(0, 0, b"a")]])
-def test_a_profile_with_a_piece_missing_is_none(pieces: list[tuple[int, int, bytes]]) -> None:
+def test_a_profile_with_a_missing_piece_is_ignored(pieces: list[tuple[int, int, bytes]]) -> None:
     assert jpeg.read_header(with_segments(photo(), *profile_pieces(*pieces)), MOST).metadata.icc_profile is None
 
 
-def test_a_profile_in_pieces_is_held_against_the_limit_as_a_whole() -> None:
+def test_the_limit_applies_to_all_pieces_of_a_profile_together() -> None:
     data = with_segments(photo(), *profile_pieces((1, 2, bytes(600)), (2, 2, bytes(600))))
     with pytest.raises(ImageTooLarge):
         jpeg.read_header(data, 1000)
@@ -52,7 +52,7 @@ def test_fill_bytes_comments_and_pictures_behind_the_end_do_not_matter() -> None
     same_planes(odd, plain)
 
 
-def test_as_many_scans_as_cameras_write_are_read_and_thousands_are_not() -> None:
+def test_the_scans_that_cameras_write_are_read_and_thousands_are_refused() -> None:
     progressive = photo(progressive=True)
     assert jpeg.read_header(progressive, MOST).width == 24
     last = progressive.rindex(b"\xff\xda")
@@ -60,7 +60,7 @@ def test_as_many_scans_as_cameras_write_are_read_and_thousands_are_not() -> None
         jpeg.read_header(progressive[:-2] + progressive[last:-2] * 200 + b"\xff\xd9", MOST)
 
 
-def test_marker_bytes_within_a_comment_between_scans_hide_nothing() -> None:
+def test_marker_bytes_in_a_comment_between_scans_do_not_hide_scans() -> None:
     progressive = photo(progressive=True)
     last = progressive.rindex(b"\xff\xda")
     comment = b"\xff\xfe\0\x06\xff\xd9\xff\xd9"
@@ -81,7 +81,7 @@ def test_scans_are_counted_behind_markers_without_a_length(hiding: bytes) -> Non
         jpeg.read_header(hidden, MOST)
 
 
-def test_a_scan_that_adds_nothing_to_a_whole_picture_never_reaches_the_decoder() -> None:
+def test_a_scan_behind_a_complete_picture_never_reaches_the_decoder() -> None:
     plain = photo()
     scan = plain.index(b"\xff\xda")
     more = plain[:-2] + plain[scan:-2] * 3000 + b"\xff\xd9"
@@ -89,7 +89,7 @@ def test_a_scan_that_adds_nothing_to_a_whole_picture_never_reaches_the_decoder()
 
 
 @pytest.mark.parametrize("hiding", HIDING)
-def test_the_size_that_a_file_is_charged_by_is_the_size_that_is_decoded(hiding: bytes) -> None:
+def test_the_size_read_early_is_the_size_that_is_decoded(hiding: bytes) -> None:
     # The other reader of the size took what stands behind such a marker for its length, and met another frame there.
     plain = photo()
     frame = b"\xff\xc0" + struct.pack(">HBHHB", 11, 8, 1, 1, 1) + b"\1\x11\0"
@@ -102,7 +102,7 @@ def test_the_size_that_a_file_is_charged_by_is_the_size_that_is_decoded(hiding: 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}])
 @pytest.mark.parametrize("trailer", [b"", bytes(999), b"SEFHj\0\0\0SEFT", b"\xff\xc4\0\4ab", b"\xff\xd8\xff\xe0\0\4ab"])
-def test_a_file_without_an_end_marker_but_with_all_pixels_is_read(
+def test_a_file_with_all_pixels_but_no_end_marker_is_read(
     mode: str, options: dict[str, object], trailer: bytes
 ) -> None:
     plain = photo(mode, **options)
@@ -113,7 +113,7 @@ def test_a_file_without_an_end_marker_but_with_all_pixels_is_read(
 @pytest.mark.parametrize(
     "options", [{}, {"progressive": True}, {"restart_marker_rows": 1}, {"restart_marker_blocks": 1}]
 )
-def test_a_file_that_lacks_pixels_and_an_end_marker_is_refused_wherever_it_is_cut(
+def test_a_file_that_lacks_pixels_and_an_end_marker_is_refused_at_every_cut(
     mode: str, options: dict[str, object]
 ) -> None:
     plain = photo(mode, **options)
@@ -131,7 +131,7 @@ def same_planes(data: bytes, plain: bytes) -> None:
 
 
 @pytest.mark.parametrize("transform", [0, 2])
-def test_inks_are_read_whether_coded_as_they_are_or_as_ycck(transform: int) -> None:
+def test_cmyk_is_read_whether_coded_directly_or_as_ycck(transform: int) -> None:
     # Pillow writes CMYK with Adobe's marker; what it says decides how a decoder reads the same numbers.
     data = bytearray(photo("CMYK"))
     at = data.index(b"Adobe")

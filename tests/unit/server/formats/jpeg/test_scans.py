@@ -1,4 +1,4 @@
-"""Tests of what the scans of a JPEG bring."""
+"""Tests of the completeness of the scans of a JPEG."""
 
 import pytest
 
@@ -28,7 +28,7 @@ def test_a_progressive_picture_is_complete_with_the_last_bit_of_its_last_band() 
 
 
 @pytest.mark.parametrize("parameters", [b"", b"\1", b"\4\1\0\0\x3f\0", scan(9)])
-def test_a_broken_scan_header_brings_nothing(parameters: bytes) -> None:
+def test_a_malformed_scan_header_completes_nothing(parameters: bytes) -> None:
     scans = Scans(1, (1,), is_progressive=False)
     scans.add(parameters)
     assert not scans.is_complete

@@ -1,4 +1,4 @@
-"""Tests of PNG's pixels in bands, against the decoder that takes the whole."""
+"""Tests of decoding PNG in bands, against decoding it as a whole."""
 
 import struct
 import tracemalloc
@@ -44,7 +44,7 @@ def assert_equal(found: Planes, expected: Planes) -> None:
 @pytest.mark.parametrize("keyed", [False, True])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("colour_type", [0, 2, 4, 6])
-def test_bands_of_any_height_give_what_the_whole_gives(
+def test_bands_of_any_height_give_the_same_pixels_as_the_whole(
     colour_type: int, dtype: type, keyed: bool, band_rows: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pixels = samples(colour_type, dtype)
@@ -98,7 +98,7 @@ def test_the_passes_of_an_interlaced_image_are_read_in_bands_too(
     assert_equal(decoded(data), whole)
 
 
-def test_what_is_cut_off_or_damaged_in_a_later_band_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damage_in_a_later_band_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = samples(2, np.uint8)
     row = 1 + pixels[0].nbytes
     monkeypatch.setattr(png_pixels, "_BAND_BYTES", 10 * row)

@@ -35,20 +35,20 @@ def xmp_chunk(packet: bytes, compressed: bool) -> bytes:
     return chunk(b"iTXt", b"XML:com.adobe.xmp\0" + bytes((compressed, 0)) + b"\0\0" + text)
 
 
-def test_words_about_colour_are_kept_and_those_of_a_wrong_length_are_not() -> None:
+def test_colour_chunks_are_kept_unless_their_length_is_wrong() -> None:
     data = with_chunks(chunk(b"gAMA", b"\0\1\x86\xa0"), chunk(b"cHRM", b"short"), chunk(b"cICP", b"\x09\x10\0\1"))
     kept = png.read_header(data, MOST).metadata.colour_chunks
     assert kept == ((b"gAMA", b"\0\1\x86\xa0"), (b"cICP", b"\x09\x10\0\1"))
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-def test_xmp_is_read_packed_or_not_and_no_more_of_it_than_the_limit(compressed: bool) -> None:
+def test_xmp_is_read_compressed_or_not_up_to_the_limit(compressed: bool) -> None:
     assert png.read_header(with_chunks(xmp_chunk(b"<xmp/>", compressed)), MOST).metadata.xmp == b"<xmp/>"
     with pytest.raises(ImageTooLarge):
         png.read_header(with_chunks(xmp_chunk(bytes(MOST + 1), compressed)), MOST)
 
 
-def test_a_damaged_extra_costs_itself_and_not_the_image() -> None:
+def test_damaged_metadata_is_left_out_and_the_image_is_read() -> None:
     good = chunk(b"eXIf", b"II*\0\x08\0\0\0\0\0")
     damaged = good[:-1] + bytes([good[-1] ^ 1])
     header = png.read_header(with_chunks(damaged), MOST)
@@ -67,7 +67,7 @@ def test_pixels_in_many_pieces_are_read() -> None:
 
 
 @pytest.mark.parametrize("missing", [1, 40])
-def test_pixels_that_unpack_to_too_little_are_undecodable(missing: int) -> None:
+def test_pixels_that_inflate_to_too_few_bytes_are_undecodable(missing: int) -> None:
     rows = bytes(9 * (1 + 33))[:-missing]
     data = photo()[:33] + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     with pytest.raises(UndecodableImage, match="cut off"):

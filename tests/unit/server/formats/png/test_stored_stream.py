@@ -17,7 +17,7 @@ def stored(pieces: list[bytes], size: int | None = None) -> tuple[int, bytes]:
 
 
 @given(st.lists(st.binary(), min_size=1).filter(any))
-def test_a_stored_stream_inflates_to_what_was_stored_however_it_came(pieces: list[bytes]) -> None:
+def test_a_stored_stream_inflates_to_the_stored_bytes_for_any_pieces(pieces: list[bytes]) -> None:
     found, stream = stored(pieces)
     assert (found, zlib.decompress(stream)) == (len(b"".join(pieces)), b"".join(pieces))
 
@@ -29,5 +29,5 @@ def test_a_stored_stream_may_be_longer_than_one_block(size: int, piece: int) -> 
     assert zlib.decompress(stored([data[at : at + piece] for at in range(0, size, piece)])[1]) == data
 
 
-def test_bytes_that_do_not_come_are_counted() -> None:
+def test_missing_bytes_are_counted() -> None:
     assert stored([b"abc"], 5)[0] == 3

@@ -31,7 +31,7 @@ def decode(png: bytes) -> np.ndarray:
 
 
 @given(PIXELS, st.sampled_from(PngEffort))
-def test_every_pixel_comes_back_whatever_the_size_channels_and_depth(pixels: np.ndarray, effort: PngEffort) -> None:
+def test_every_pixel_is_preserved_for_any_size_channels_and_depth(pixels: np.ndarray, effort: PngEffort) -> None:
     decoded = decode(write_png(cv2.split(pixels), effort=effort))
     assert decoded.dtype == pixels.dtype
     channels = pixels.shape[2]
@@ -44,7 +44,7 @@ def test_every_pixel_comes_back_whatever_the_size_channels_and_depth(pixels: np.
 
 
 @pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (2, "LA"), (3, "RGB"), (4, "RGBA")])
-def test_the_file_says_its_own_colour_type(channels: int, mode: str) -> None:
+def test_the_file_states_its_colour_type(channels: int, mode: str) -> None:
     pixels = np.arange(5 * 4 * channels, dtype=np.uint8).reshape(5, 4, channels)
     image = PIL.Image.open(io.BytesIO(write_png(cv2.split(pixels))))
     assert (image.mode, image.size) == (mode, (4, 5))
@@ -71,7 +71,7 @@ def test_the_small_effort_gives_the_same_pixels_in_fewer_bytes_over_many_blocks_
     assert len(small) < 0.95 * len(fast)
 
 
-def test_notes_and_words_about_colour_are_embedded() -> None:
+def test_exif_xmp_and_colour_chunks_are_embedded() -> None:
     exif = PIL.Image.Exif()
     exif[0x010F] = "Maker"
     block = exif.tobytes().removeprefix(b"Exif\0\0")

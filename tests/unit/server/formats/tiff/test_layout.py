@@ -37,7 +37,7 @@ def tiled(width: int, height: int, across: int, down: int) -> bytes:
 
 
 @pytest.mark.parametrize("tile", [(16, 16), (64, 32), (512, 512), (1024, 1024)])
-def test_tiles_of_the_usual_sizes_are_read_however_small_the_image(tile: tuple[int, int]) -> None:
+def test_tiles_of_usual_sizes_are_read_even_if_the_image_is_small(tile: tuple[int, int]) -> None:
     data = tiled(40, 24, *tile)
     header = probe(data, LIMITS)
     np.testing.assert_array_equal(tiff.decode(data, header).colour[0], np.tile(np.arange(40), (24, 1)))
@@ -50,13 +50,13 @@ def test_a_tile_much_larger_than_the_image_is_refused_before_it_is_decoded(tile:
 
 
 @pytest.mark.parametrize("tile", [(0, 16), (16, 0), (1, 1), (15, 16)])
-def test_tiles_of_nothing_or_hardly_anything_are_refused(tile: tuple[int, int]) -> None:
+def test_empty_and_tiny_tiles_are_refused(tile: tuple[int, int]) -> None:
     tags = {256: 32, 257: 32, 258: 8, 259: 1, 262: 1, 277: 1, 322: tile[0], 323: tile[1], 324: 8, 325: 1024}
     with pytest.raises(UndecodableImage, match="tiles"):
         probe(tiff_of(Page(tags, bytes(1024))), LIMITS)
 
 
-def test_what_is_charged_is_what_is_decoded() -> None:
+def test_the_charged_pixels_are_the_decoded_pixels() -> None:
     assert probe(tiled(40, 24, 16, 16), LIMITS).decoded_pixels == 48 * 32
     assert probe(tiled(40, 24, 512, 512), LIMITS).decoded_pixels == 512 * 512
 
@@ -67,7 +67,7 @@ def strips(stated: int, rows: int = 4) -> bytes:
     return tiff_of(Page(tags | {273: (8,) * stated, 279: (4,) * stated}))
 
 
-def test_entries_for_more_strips_than_the_image_has_are_never_looked_at() -> None:
+def test_entries_for_strips_beyond_the_image_are_ignored() -> None:
     data = strips(1_000_000) + bytes(64)
     tracemalloc.start()
     header = probe(data, LIMITS)
@@ -77,12 +77,12 @@ def test_entries_for_more_strips_than_the_image_has_are_never_looked_at() -> Non
     assert peak < 5 * len(data)
 
 
-def test_a_strip_that_is_missing_is_said_before_decoding() -> None:
+def test_a_missing_strip_is_reported_before_decoding() -> None:
     with pytest.raises(UndecodableImage, match="3 of 4"):
         probe(strips(3), LIMITS)
 
 
-def test_strips_that_overlap_do_not_make_a_large_picture_of_a_small_file() -> None:
+def test_overlapping_strips_do_not_expand_a_small_file_to_a_large_picture() -> None:
     with pytest.raises(UndecodableImage, match="overlap"):
         probe(
             tiff_of(Page({256: 64, 257: 99, 258: 8, 259: 1, 262: 1, 277: 1, 278: 1, 273: (8,) * 99, 279: (64,) * 99})),
@@ -92,16 +92,16 @@ def test_strips_that_overlap_do_not_make_a_large_picture_of_a_small_file() -> No
 
 def test_strips_and_tiles_in_one_file_are_refused_because_readers_differ() -> None:
     both = {256: 16, 257: 16, 258: 8, 259: 1, 262: 1, 277: 1, 322: 16, 323: 16, 324: 8, 325: 256, 279: 256}
-    with pytest.raises(UndecodableImage, match="strips and into tiles"):
+    with pytest.raises(UndecodableImage, match="both strips and tiles"):
         probe(tiff_of(Page(both, bytes(256))), LIMITS)
 
 
-def test_channels_beyond_those_of_any_picture_are_refused() -> None:
+def test_more_channels_than_any_picture_has_are_refused() -> None:
     with pytest.raises(UnsupportedImage, match="100 channels"):
         probe(tiff_of(Page({256: 4, 257: 4, 258: 8, 259: 1, 262: 2, 277: 100, 279: 1600}, bytes(1600))), LIMITS)
 
 
-def test_planes_of_no_channels_are_refused() -> None:
+def test_separate_planes_without_channels_are_refused() -> None:
     tags = {256: 2, 257: 2, 258: 8, 259: 1, 262: 1, 273: 8, 277: 0, 278: 2, 279: 16, 284: 2}
     with pytest.raises(UndecodableImage):
         probe(tiff_of(Page(tags, bytes(64))), LIMITS)

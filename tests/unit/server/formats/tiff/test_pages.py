@@ -17,7 +17,7 @@ MOST = 10**6
 
 
 def shown(data: bytes) -> tuple[int, int]:
-    """The width, and the shade of grey, of the picture that is taken."""
+    """Return the width and the shade of grey of the picture that is read."""
     header = probe(data, LIMITS)
     return header.width, int(tiff.decode(data, header).colour[0][0, 0])
 
@@ -38,7 +38,7 @@ def shown(data: bytes) -> tuple[int, int]:
     ],
     ids=["one", "pyramid", "masks", "old subfile", "pyramid below", "thumbnail first", "below", "alone", "page"],
 )
-def test_the_whole_picture_is_the_one_image_wherever_its_copies_and_masks_stand(pages: list[Page], order: str) -> None:
+def test_the_whole_picture_is_found_at_any_place_among_its_copies_and_masks(pages: list[Page], order: str) -> None:
     assert shown(tiff_of(*pages, order=order)) == (16, 7)
 
 
@@ -48,7 +48,7 @@ def test_a_second_whole_picture_is_a_second_page(second: int | None) -> None:
         probe(tiff_of(grey_page(16, 7), grey_page(8, 1, REDUCED), grey_page(16, 8, second)), LIMITS)
 
 
-def test_what_follows_and_cannot_be_read_is_no_page() -> None:
+def test_a_later_directory_that_cannot_be_read_is_not_a_page() -> None:
     data = bytearray(tiff_of(grey_page(16, 7)))
     at = struct.unpack_from("<I", data, 4)[0]
     end = at + 2 + 12 * struct.unpack_from("<H", data, at)[0]
@@ -57,7 +57,7 @@ def test_what_follows_and_cannot_be_read_is_no_page() -> None:
         assert shown(bytes(data)) == (16, 7)
 
 
-def test_directories_without_end_are_refused() -> None:
+def test_an_endless_chain_of_directories_is_refused() -> None:
     with pytest.raises(UnsupportedImage, match="64"):
         probe(tiff_of(*[grey_page(16, 7), *[grey_page(4, 1, REDUCED)] * 70]), LIMITS)
 
@@ -74,7 +74,7 @@ def test_directories_without_end_are_refused() -> None:
         ([grey_page(16, 7), grey_page(64, 0, 0, t262=34892)], "camera raw"),
     ],
 )
-def test_camera_raw_is_refused_by_name_and_not_answered_with_its_preview(pages: list[Page], named: str) -> None:
+def test_camera_raw_is_refused_by_name_instead_of_restoring_its_preview(pages: list[Page], named: str) -> None:
     with pytest.raises(UnsupportedImage) as error:
         probe(tiff_of(*pages), LIMITS)
     assert named in error.value.detail
@@ -95,20 +95,20 @@ def test_camera_raw_is_refused_by_name_and_not_answered_with_its_preview(pages: 
         (b"FOVb\0\0\2\0", "Sigma X3F"),
     ],
 )
-def test_camera_raw_that_is_no_tiff_is_named_as_well(start: bytes, named: str) -> None:
+def test_camera_raw_that_is_not_tiff_is_refused_by_name_too(start: bytes, named: str) -> None:
     with pytest.raises(UnsupportedImage) as error:
         probe(start + bytes(100), LIMITS)
     assert f"camera raw ({named})" in error.value.detail
 
 
-def test_a_thumbnail_whose_picture_is_cut_off_is_not_taken_for_it() -> None:
+def test_a_thumbnail_does_not_replace_a_picture_that_is_cut_off() -> None:
     data = tiff_of(grey_page(16, 7, REDUCED, t330=2**30))
     with pytest.raises(UndecodableImage, match="smaller copy"):
         probe(data, LIMITS)
 
 
 @pytest.mark.parametrize("tag", [256, 258, 273, 279])
-def test_a_tag_that_makes_pixels_may_not_come_twice_and_others_may(tag: int) -> None:
+def test_duplicates_are_refused_for_tags_that_affect_pixels_only(tag: int) -> None:
     page = grey_page(16, 7, t305=b"Writer\0\0")
     data = tiff_of(page)
     at = struct.unpack_from("<I", data, 4)[0]

@@ -80,13 +80,13 @@ def test_both_byte_orders_and_grey_with_alpha_are_read(order: str, channels: int
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_where_white_is_zero_the_samples_are_turned_round(dtype: type) -> None:
+def test_samples_are_inverted_if_white_is_zero(dtype: type) -> None:
     samples = RNG.integers(0, np.iinfo(dtype).max, (5, 7, 1)).astype(dtype)
     np.testing.assert_array_equal(decode(by_hand(samples, t262=0)).colour[0], np.invert(samples[:, :, 0]))
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_colours_that_are_multiplied_by_the_alpha_are_divided_again(dtype: type) -> None:
+def test_premultiplied_colours_are_divided_by_the_alpha(dtype: type) -> None:
     full = np.iinfo(dtype).max
     pixel = np.array([full // 4, full // 8, 0, full // 2], dtype)
     planes = decode(by_hand(np.tile(pixel, (3, 3, 1)), t338=1))
@@ -95,7 +95,7 @@ def test_colours_that_are_multiplied_by_the_alpha_are_divided_again(dtype: type)
     assert planes.alpha[1, 1] == full // 2
 
 
-def test_the_predictor_of_sixteen_bit_tiles_starts_again_in_each() -> None:
+def test_the_predictor_of_sixteen_bits_starts_anew_in_each_tile() -> None:
     samples = RNG.integers(0, 65_536, (16, 48, 3)).astype(np.uint16)
     tiles = [samples[:, left : left + 16] for left in (0, 16, 32)]
     packed = []
@@ -122,19 +122,19 @@ def test_more_than_one_page_is_counted() -> None:
 
 
 @pytest.mark.parametrize("changes", [{"t284": 2}, {"t259": 7}, {"t317": 3}, {"t339": 3}, {"t262": 6}])
-def test_sixteen_bits_laid_out_otherwise_are_refused_before_decoding(changes: dict[str, int]) -> None:
+def test_other_layouts_of_sixteen_bits_are_refused_before_decoding(changes: dict[str, int]) -> None:
     with pytest.raises(UnsupportedImage):
         tiff.read_header(by_hand(np.zeros((4, 4, 3), np.uint16), **changes), MOST)
 
 
-def test_a_strip_that_unpacks_to_too_little_is_undecodable() -> None:
+def test_a_strip_that_inflates_to_too_few_bytes_is_undecodable() -> None:
     data = by_hand(np.zeros((4, 4, 3), np.uint16), t257=5, t278=5)
     with pytest.raises(UndecodableImage):
         decode(data)
 
 
 @pytest.mark.parametrize("progressive", [False, True])
-def test_jpeg_in_a_tiff_is_read_unless_it_makes_the_decoder_pass_many_times(progressive: bool) -> None:
+def test_jpeg_in_a_tiff_is_read_unless_it_has_many_scans(progressive: bool) -> None:
     grey = PIL.Image.fromarray(RNG.integers(0, 256, (16, 16), dtype=np.uint8))
     file = io.BytesIO()
     grey.save(file, "JPEG", progressive=progressive, quality=90)

@@ -32,7 +32,7 @@ def test_pillow_reads_the_kind_of_pixels_and_their_values(channels: int, mode: s
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_notes_of_either_byte_order_stand_beside_pixels_that_are_right(order: str) -> None:
+def test_exif_of_either_byte_order_leaves_the_pixels_right(order: str) -> None:
     exif = PIL.Image.Exif()
     exif.endian = order
     exif[0x010F] = "Camera"
@@ -51,7 +51,7 @@ def test_notes_of_either_byte_order_stand_beside_pixels_that_are_right(order: st
 
 
 @pytest.mark.parametrize("broken", [b"noise", b"II*\0\x08\0\0\0\1\0\x69\x87\4\0\1\0\0\0\xff\xff\0\0\0\0\0\0"])
-def test_notes_that_are_broken_cost_themselves_and_not_the_image(broken: bytes) -> None:
+def test_malformed_exif_is_left_out_and_the_image_is_written(broken: bytes) -> None:
     samples = RNG.integers(0, 256, (5, 4, 3), dtype=np.uint8)
     image = PIL.Image.open(io.BytesIO(write_tiff(cv2.split(samples), Metadata(exif=broken))))
     np.testing.assert_array_equal(np.asarray(image), samples)

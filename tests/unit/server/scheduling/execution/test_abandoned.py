@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from server.backends.base import Pending, Pixels
+from server.backends.base import ModelInput, Pending, Pixels, Result
 from server.backends.simulated import SimulatedBackend
 from server.errors import BackendLost, Draining
 from server.metrics import Metrics
@@ -28,8 +28,8 @@ class StuckBackend(SimulatedBackend):
         super().__init__(base_ms=0, ms_per_megapixel=0, max_batch=4)
         self.inside, self.released = threading.Event(), threading.Event()
 
-    def begin(self, batch: Pixels, weights: Any = None) -> Pending:
-        run = super().begin(batch, weights)
+    def begin(self, batch: ModelInput) -> Pending:
+        run = super().begin(batch)
         return StuckRun(run, self) if batch.shape[-1] < WARM_UP_SIDE else run
 
 
@@ -40,7 +40,7 @@ class StuckRun:
     def wait(self, seconds: float) -> None:
         """It is not waited for before its result is."""
 
-    def result(self) -> Pixels:
+    def result(self) -> Result:
         self.backend.inside.set()
         assert self.backend.released.wait(PATIENCE_S)
         return self.run.result()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from server.backends.base import BackendInfo, Pixels
+from server.backends.base import BackendInfo, ModelInput, ModelSpec, Pixels, Result
 from server.errors import BackendError, BackendLost, DeadlineExceeded, DeviceOutOfMemory
 from server.scheduling.batcher import Batcher
 from server.scheduling.execution.pool import WorkerPool
@@ -45,21 +45,19 @@ class DeepDevice:
         self.during: Callable[[], None] = lambda: None
 
     def start(self) -> BackendInfo:
-        repeats = self.repeats
-        return BackendInfo("deep", "test", "none", "fp16", 8, MAX_BATCH, repeats, can_begin_ahead=True)
+        model = ModelSpec("none", "fp16", 8)
+        return BackendInfo(model, "deep", "test", MAX_BATCH, self.repeats, can_begin_ahead=True)
 
-    def run(self, batch: Pixels, weights: Any = None) -> Pixels:
-        return batch + np.float32(1)
+    def run(self, batch: ModelInput) -> Result:
+        if batch.precision == "fp32":
+            self.log.append(f"fp32 {batch.shape[0]} beside {self.begun}")
+        return Result(batch.pixels + np.float32(1))
 
-    def run_fp32(self, batch: Pixels, weights: Any = None) -> Pixels:
-        self.log.append(f"fp32 {len(batch)} beside {self.begun}")
-        return batch + np.float32(1)
-
-    def begin(self, batch: Pixels, weights: Any = None) -> Any:
-        self.note(f"begin {len(batch)}")
+    def begin(self, batch: ModelInput) -> Any:
+        self.note(f"begin {batch.shape[0]}")
         self.begun += 1
         self.free_at = max(self.free_at, self.clock.now) + RUN_S
-        return DeepRun(self, batch, self.free_at)
+        return DeepRun(self, batch.pixels, self.free_at)
 
     def stop(self) -> None:
         self.log.append("stop")
@@ -81,7 +79,7 @@ class DeepRun:
         """Seconds of the manual clock, which only results advance: over at once."""
         self.device.waits.append(len(self.device.log))
 
-    def result(self) -> Pixels:
+    def result(self) -> Result:
         device = self.device
         device.inside.set()
         assert device.released.wait(PATIENCE_S)
@@ -89,7 +87,7 @@ class DeepRun:
         device.clock.now = max(device.clock.now, self.ends_at)
         device.during()
         device.note(f"end {len(self.batch)}")
-        return self.batch + np.float32(1)
+        return Result(self.batch + np.float32(1))
 
 
 @pytest.fixture
@@ -99,7 +97,7 @@ def device(clock: Any) -> DeepDevice:
 
 @pytest.fixture
 def serve(build: Any, clock: Any, play: Play, make_pixels: MakePixels) -> Callable[..., list[Any]]:
-    """Let `count` tiles wait behind a run of one other make_pixels, then let the device go on; return their ends."""
+    """Let `count` tiles wait behind a run of one other tile, then let the device go on; return their ends."""
 
     def serve(
         device: DeepDevice,
@@ -119,7 +117,7 @@ def serve(build: Any, clock: Any, play: Play, make_pixels: MakePixels) -> Callab
             assert await asyncio.to_thread(device.inside.wait, PATIENCE_S)
             tiles = [make_pixels(value=value) for value in range(count)]
             due = deadlines or {}
-            tiles = [asyncio.create_task(batcher.submit(make_pixels, due.get(n))) for n, tile in enumerate(tiles)]
+            tiles = [asyncio.create_task(batcher.submit(tile, due.get(n))) for n, tile in enumerate(tiles)]
             await asyncio.sleep(0)
             if meanwhile is not None:
                 await meanwhile(batcher, pool, tiles)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from server.backends.base import BackendInfo, Pixels
+from server.backends.base import BackendInfo, ModelInput, Pixels, Result
 from server.backends.simulated import SimulatedBackend
 from server.errors import BackendError, BackendLost, BackendUnavailable, NotReady
 from server.scheduling.queue.tile import Completion
@@ -49,16 +49,16 @@ class FickleBackend(SimulatedBackend):
             raise BackendUnavailable("not yet")
         return replace(super().start(), can_begin_ahead=self.choose.random() < 0.5)
 
-    def run(self, batch: Pixels, weights: Any = None) -> Pixels:
-        output = super().run(batch, weights)
+    def run(self, batch: ModelInput) -> Result:
+        result = super().run(batch)
         if batch.shape[-1] >= WARM_UP_SIDE or self.choose.random() < 0.7:
-            return output
-        return self.choose.choice(FAULTS)(output)  # type: ignore[no-any-return]
+            return result
+        return replace(result, pixels=self.choose.choice(FAULTS)(result.pixels))
 
-    def begin(self, batch: Pixels, weights: Any = None) -> Any:
+    def begin(self, batch: ModelInput) -> Any:
         if self.choose.random() < 0.1:
             raise BackendLost("gone at the begin")
-        return super().begin(batch, weights)
+        return super().begin(batch)
 
 
 def is_right(number: int, end: Any) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from server.backends.base import BackendInfo, Pixels
+from server.backends.base import BackendInfo, ModelInput, ModelSpec, Pixels, Result
 from server.errors import BackendError, BackendLost, DeviceOutOfMemory, UnsupportedSize, WrongOutput
 from server.scheduling.batcher import Batcher
 from server.scheduling.execution.recovery import ParityCheck, psnr
@@ -41,19 +41,21 @@ class SmallDevice:
         self.released.set()
 
     def start(self) -> BackendInfo:
-        return BackendInfo("small", "test", "none", "fp16", 8, MAX_BATCH, can_repeat_in_fp32=self.repeats)
+        return BackendInfo(ModelSpec("none", "fp16", 8), "small", "test", MAX_BATCH, can_repeat_in_fp32=self.repeats)
 
-    def run(self, batch: Pixels, weights: Any = None) -> Pixels:
+    def run(self, batch: ModelInput) -> Result:
+        if batch.precision == "fp32":
+            return Result(self.run_fp32(batch.pixels))
         if batch.shape[-1] >= WARM_UP_SIDE:
-            return batch.copy()
-        self.counts.append(len(batch))
+            return Result(batch.pixels.copy())
+        self.counts.append(batch.shape[0])
         self.inside.set()
         assert self.released.wait(PATIENCE_S)
-        if batch.size // 3 > self.room:
+        if batch.pixels.size // 3 > self.room:
             raise DeviceOutOfMemory("no room")
-        return self.spoil(batch + np.float32(1))
+        return Result(self.spoil(batch.pixels + np.float32(1)))
 
-    def run_fp32(self, batch: Pixels, weights: Any = None) -> Pixels:
+    def run_fp32(self, batch: Pixels) -> Pixels:
         if self.fp32_error is not None:
             raise self.fp32_error
         self.fp32_values.append(float(batch[0, 0, 0, 0]))

@@ -1,17 +1,18 @@
 """Tests of the warm-up."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from server.backends.base import BackendInfo, Pixels
+from server.backends.base import BackendInfo, ModelInput, ModelSpec, Pixels, Result
 from server.errors import BackendError, BackendLost, BackendUnavailable, DeviceOutOfMemory
 from server.scheduling.execution.warm_up import BUDGET_S, COMPILING_S, warm_up
 from server.scheduling.policy.cost_model import CostModel
 
-INFO = BackendInfo("timed", "test", "none", "fp32", 8, max_batch=8)
+INFO = BackendInfo(ModelSpec("none", "fp32", 8), "timed", "test", max_batch=8)
 
 
 class TimedBackend:
@@ -30,12 +31,12 @@ class TimedBackend:
     def start(self) -> BackendInfo:
         return INFO
 
-    def run(self, batch: Pixels, weights: Any = None) -> Pixels:
+    def run(self, batch: ModelInput) -> Result:
         is_new = batch.shape not in self.shapes
         self.shapes.append(batch.shape)
         self.clock.advance(self.seconds(batch.shape) + (self.first_s if is_new else 0.0))
-        self.fault(batch)
-        return batch.copy()
+        self.fault(batch.pixels)
+        return Result(batch.pixels.copy())
 
     def stop(self) -> None:
         pass
@@ -83,7 +84,7 @@ def test_a_runtime_that_compiles_for_each_size_is_not_asked_for_more_than_one(cl
 
 def test_no_count_exceeds_the_largest_batch(clock: Any) -> None:
     backend = TimedBackend(clock, lambda _: 0.001)
-    warm_up(backend, BackendInfo("timed", "test", "none", "fp32", 8, max_batch=1), Recorded(), clock)
+    warm_up(backend, replace(INFO, max_batch=1), Recorded(), clock)
     assert {shape[0] for shape in backend.shapes} == {1}
 
 
@@ -118,6 +119,6 @@ def test_a_device_that_is_lost_meanwhile_is_not_served(clock: Any) -> None:
 @pytest.mark.parametrize("answer", [lambda batch: batch[:, :, :8], lambda batch: batch * np.float32(np.nan)])
 def test_nonsense_is_not_served(clock: Any, answer: Callable[[Pixels], Pixels]) -> None:
     backend = TimedBackend(clock, lambda _: 0.001)
-    backend.run = answer  # type: ignore[method-assign]
+    backend.run = lambda batch: Result(answer(batch.pixels))  # type: ignore[method-assign]
     with pytest.raises(BackendUnavailable, match="warm-up"):
         warm_up(backend, INFO, Recorded(), clock)

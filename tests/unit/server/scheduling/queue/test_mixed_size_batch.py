@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from server.backends.base import BackendInfo, Pixels, PromptWeights, Sizes
+from server.backends.base import BackendInfo, ModelInput, ModelSpec, Result
 from server.errors import DeviceOutOfMemory, UnsupportedSize, WrongOutput
 from server.metrics import Metrics
 from server.scheduling.execution.pipeline import Pipeline
@@ -32,7 +32,7 @@ def batch(loop: asyncio.AbstractEventLoop) -> Batch:
     return Batch(tiles, 0.0, shared=SHARED)
 
 
-class MaskingBackend:
+class MixedSizeBackend:
     """Adds one inside of each image and a hundred outside; refuses over `most` images, and sides over `largest`."""
 
     def __init__(self, most: int = 8, largest: int = 1000) -> None:
@@ -41,22 +41,21 @@ class MaskingBackend:
         self.runs: list[tuple[tuple[int, ...], list[list[int]] | None]] = []
 
     def start(self) -> BackendInfo:
-        return BackendInfo("masking", "test", "none", "fp32", 8, 8, can_mask=True)
+        return BackendInfo(ModelSpec("none", "fp32", 8, mixed_sizes=True), "mixed", "test", 8)
 
-    def run(self, batch: Pixels, weights: PromptWeights | None = None) -> Pixels:
-        self.runs.append((batch.shape, None))
-        return batch + 1
-
-    def run_masked(self, batch: Pixels, sizes: Sizes, weights: PromptWeights | None = None) -> Pixels:
-        self.runs.append((batch.shape, sizes.tolist()))
+    def run(self, batch: ModelInput) -> Result:
+        if batch.sizes is None:
+            self.runs.append((batch.shape, None))
+            return Result(batch.pixels + 1)
+        self.runs.append((batch.shape, batch.sizes.tolist()))
         if max(batch.shape[2:]) > self.largest:
             raise UnsupportedSize("no profile takes that")
-        if len(batch) > self.most:
+        if batch.shape[0] > self.most:
             raise DeviceOutOfMemory("too many")
-        output = batch + 100
-        for image, before, (height, width) in zip(output, batch, sizes, strict=True):
+        output = batch.pixels + 100
+        for image, before, (height, width) in zip(output, batch.pixels, batch.sizes, strict=True):
             image[:, :height, :width] = before[:, :height, :width] + 1
-        return output
+        return Result(output)
 
     def stop(self) -> None:
         pass
@@ -75,7 +74,7 @@ def test_images_lie_in_the_corner_and_the_rest_is_zero(batch: Batch) -> None:
 
 
 def test_each_tile_gets_its_own_part_and_is_told_of_the_padded_shape(batch: Batch) -> None:
-    for tile, outcome in zip(batch.tiles, batch.outcomes(batch.stack() * 2, 1.0, 0.5), strict=True):
+    for tile, outcome in zip(batch.tiles, batch.outcomes(Result(batch.stack() * 2), 1.0, 0.5), strict=True):
         assert isinstance(outcome, Completion)
         assert np.array_equal(outcome.output, tile.pixels * 2)
         assert (outcome.shared, outcome.batch_size) == (SHARED, 3)
@@ -85,7 +84,7 @@ def test_what_is_not_finite_counts_inside_of_the_image_only(batch: Batch) -> Non
     output = batch.stack()
     output[0, 0, 20, 0] = np.nan  # below the first image
     output[1, 0, 20, 0] = np.nan  # within the second
-    kinds = [type(outcome) for outcome in batch.outcomes(output, 0.0, 0.0)]
+    kinds = [type(outcome) for outcome in batch.outcomes(Result(output), 0.0, 0.0)]
     assert kinds == [Completion, WrongOutput, Completion]
 
 
@@ -94,14 +93,14 @@ def test_a_batch_of_one_size_has_no_sizes(batch: Batch) -> None:
     assert (alone.sizes, alone.padded_shape) == (None, batch.tiles[0].padded_shape)
 
 
-def recovered(backend: MaskingBackend, batch: Batch) -> tuple[list[object], CollectorRegistry]:
+def recovered(backend: MixedSizeBackend, batch: Batch) -> tuple[list[object], CollectorRegistry]:
     registry = CollectorRegistry()
     recovery = Recovery(Pipeline(backend, lambda: 0.0), Metrics(registry), ParityCheck(), lambda: 0.0)
     return list(recovery.run(batch, lambda wait: None).outcomes), registry
 
 
 def test_the_backend_gets_the_sizes_and_the_run_is_counted(batch: Batch) -> None:
-    backend = MaskingBackend()
+    backend = MixedSizeBackend()
     outcomes, registry = recovered(backend, batch)
     assert backend.runs == [((3, 3, *SHARED), [list(size) for size in SIZES])]
     for tile, outcome in zip(batch.tiles, outcomes, strict=True):
@@ -115,7 +114,7 @@ def test_the_backend_gets_the_sizes_and_the_run_is_counted(batch: Batch) -> None
 
 
 def test_out_of_memory_the_parts_keep_the_padded_shape_and_a_single_image_its_own_size(batch: Batch) -> None:
-    backend = MaskingBackend(most=1)
+    backend = MixedSizeBackend(most=1)
     outcomes, _ = recovered(backend, batch)
     assert all(isinstance(outcome, Completion) for outcome in outcomes)
     assert [shape for shape, sizes in backend.runs if sizes is None] == [(1, 3, *size) for size in SIZES]
@@ -124,7 +123,7 @@ def test_out_of_memory_the_parts_keep_the_padded_shape_and_a_single_image_its_ow
 def test_in_a_padded_shape_that_the_backend_does_not_take_each_runs_by_itself_and_the_padded_shape_is_remembered(
     batch: Batch,
 ) -> None:
-    backend = MaskingBackend(largest=max(SHARED) - 1)
+    backend = MixedSizeBackend(largest=max(SHARED) - 1)
     recovery = Recovery(Pipeline(backend, lambda: 0.0), Metrics(CollectorRegistry()), ParityCheck(), lambda: 0.0)
     ran = recovery.run(batch, lambda wait: None)
     assert [shape for shape, _ in backend.runs] == [(3, 3, *SHARED)] + [(1, 3, *size) for size in SIZES]

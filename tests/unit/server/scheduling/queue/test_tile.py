@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from server.backends.base import Pixels
+from server.backends.base import Pixels, Result
 from server.errors import BackendLost, WrongOutput
 from server.scheduling.queue.tile import Batch, Completion, Tile, fail_soon, finite_images, settle, settle_soon
 
@@ -33,7 +33,7 @@ def test_a_batch_of_one_is_stacked_without_a_copy(play: Play, make_pixels: MakeP
 def test_each_tile_gets_its_own_part_and_its_own_wait(play: Play, make_pixels: MakePixels) -> None:
     async def scenario() -> None:
         batch = Batch(_tiles(make_pixels(value=1), make_pixels(value=2)), 0.0)
-        first, second = batch.outcomes(batch.stack(), started_at=5.0, inference_s=0.25)
+        first, second = batch.outcomes(Result(batch.stack()), started_at=5.0, inference_s=0.25)
         assert isinstance(first, Completion)
         assert isinstance(second, Completion)
         assert (first.output == 1).all()
@@ -44,16 +44,14 @@ def test_each_tile_gets_its_own_part_and_its_own_wait(play: Play, make_pixels: M
     play(scenario())
 
 
-def test_each_tile_gets_its_own_prompt_weights(play: Play, make_pixels: MakePixels) -> None:
+def test_each_tile_gets_its_own_auxiliary_output(play: Play, make_pixels: MakePixels) -> None:
     async def scenario() -> None:
-        batch = Batch(
-            _tiles(make_pixels(), make_pixels()), 0.0, np.arange(2 * 3 * 5, dtype=np.float32).reshape(2, 3, 5)
-        )
-        outcomes = batch.outcomes(batch.stack(), 0.0, 0.0)
-        first_weights = [outcome.prompt_weights[0, 0] for outcome in outcomes]  # type: ignore[union-attr,index]
-        assert first_weights == [0, 15]
-        (unweighed, _) = Batch(batch.tiles, 0.0).outcomes(batch.stack(), 0.0, 0.0)
-        assert unweighed.prompt_weights is None  # type: ignore[union-attr]
+        batch = Batch(_tiles(make_pixels(), make_pixels()), 0.0)
+        aux = np.arange(2 * 3 * 5, dtype=np.float32).reshape(2, 3, 5)
+        outcomes = batch.outcomes(Result(batch.stack(), aux), 0.0, 0.0)
+        assert [outcome.aux[0, 0] for outcome in outcomes] == [0, 15]  # type: ignore[union-attr,index]
+        (without, _) = batch.outcomes(Result(batch.stack()), 0.0, 0.0)
+        assert without.aux is None  # type: ignore[union-attr]
 
     play(scenario())
 
@@ -64,7 +62,7 @@ def test_a_value_that_is_not_finite_fails_only_its_image(play: Play, make_pixels
         batch = Batch(_tiles(make_pixels(), make_pixels(), make_pixels()), 0.0)
         output = batch.stack()
         output[1, 2, 7, 7] = poison
-        kinds = [type(outcome) for outcome in batch.outcomes(output, 0.0, 0.0)]
+        kinds = [type(outcome) for outcome in batch.outcomes(Result(output), 0.0, 0.0)]
         assert kinds == [Completion, WrongOutput, Completion]
 
     play(scenario())
@@ -90,7 +88,28 @@ def test_infinities_of_both_signs_do_not_cancel_out() -> None:
 def test_a_wrong_count_shape_or_type_is_nobodys_answer(play: Play, make_pixels: MakePixels, output: Any) -> None:
     async def scenario() -> None:
         with pytest.raises(WrongOutput, match=r"instead of float32 \(2, 3, 8, 8\)"):
-            Batch(_tiles(make_pixels(), make_pixels()), 0.0).outcomes(output, 0.0, 0.0)
+            Batch(_tiles(make_pixels(), make_pixels()), 0.0).outcomes(Result(output), 0.0, 0.0)
+
+    play(scenario())
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_auxiliary_output_of_another_count_is_nobodys(play: Play, make_pixels: MakePixels, count: int) -> None:
+    async def scenario() -> None:
+        batch = Batch(_tiles(make_pixels(), make_pixels()), 0.0)
+        with pytest.raises(WrongOutput, match=f"of {count} images for 2"):
+            batch.outcomes(Result(batch.stack(), np.zeros((count, 3, 5), np.float32)), 0.0, 0.0)
+
+    play(scenario())
+
+
+def test_a_batch_becomes_the_input_of_a_backend_without_a_copy(play: Play, make_pixels: MakePixels) -> None:
+    async def scenario() -> None:
+        (tile,) = _tiles(make_pixels(8, 16))
+        given = Batch([tile], 0.0).model_input("fp32")
+        assert np.shares_memory(given.pixels, tile.pixels)
+        assert (given.shape, given.sizes, given.precision) == ((1, 3, 8, 16), None, "fp32")
+        assert given.each_size.tolist() == [[8, 16]]
 
     play(scenario())
 

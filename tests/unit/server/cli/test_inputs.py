@@ -18,8 +18,8 @@ def touch(*paths: Path) -> None:
 def names(target: Path, *sources: Path, output: OutputFormat = OutputFormat.PNG) -> dict[str, str]:
     base = target.parent
     return {
-        Path(errand.source).relative_to(base).as_posix(): errand.target.relative_to(target).as_posix()
-        for errand in plan([str(source) for source in sources], str(target), output)
+        Path(item.source).relative_to(base).as_posix(): item.destination.relative_to(target).as_posix()
+        for item in plan([str(source) for source in sources], str(target), output)
     }
 
 
@@ -41,9 +41,9 @@ def test_two_files_of_one_stem_do_not_share_a_target(tmp_path: Path) -> None:
 def test_results_inside_the_source_folder_are_not_restored_again(tmp_path: Path) -> None:
     touch(tmp_path / "in/a.png", tmp_path / "in/out/old.png", tmp_path / "in/out/deep/old.png")
     for source in (str(tmp_path / "in"), str(tmp_path / "in/**/*.png")):
-        (errand,) = plan([source], str(tmp_path / "in/out"), OutputFormat.PNG)
-        assert errand.target == tmp_path / "in/out/a.png"
-    with pytest.raises(InvalidRequest, match="IN and OUT at once"):
+        (item,) = plan([source], str(tmp_path / "in/out"), OutputFormat.PNG)
+        assert item.destination == tmp_path / "in/out/a.png"
+    with pytest.raises(InvalidRequest, match="is both IN and OUT"):
         plan([str(tmp_path / "in")], str(tmp_path / "in"), OutputFormat.PNG)
 
 
@@ -75,15 +75,15 @@ def test_a_file_goes_into_a_folder_under_its_own_name(tmp_path: Path) -> None:
     touch(tmp_path / "a.jpg")
     (tmp_path / "out").mkdir()
     for target in (str(tmp_path / "out"), f"{tmp_path}/new/"):
-        (errand,) = plan([str(tmp_path / "a.jpg")], target, OutputFormat.JPEG)
-        assert errand.target == Path(target) / "a.jpg"
+        (item,) = plan([str(tmp_path / "a.jpg")], target, OutputFormat.JPEG)
+        assert item.destination == Path(target) / "a.jpg"
 
 
 @pytest.mark.parametrize(("name", "output"), [("b.jpeg", OutputFormat.JPEG), ("b.WEBP", OutputFormat.WEBP)])
 def test_the_suffix_of_the_target_names_the_format(name: str, output: OutputFormat, tmp_path: Path) -> None:
     touch(tmp_path / "a.png")
-    (errand,) = plan([str(tmp_path / "a.png")], str(tmp_path / name), OutputFormat.PNG)
-    assert errand.output is output
+    (item,) = plan([str(tmp_path / "a.png")], str(tmp_path / name), OutputFormat.PNG)
+    assert item.output is output
 
 
 def test_what_cannot_be_done_is_said_before_anything_starts(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_what_cannot_be_done_is_said_before_anything_starts(tmp_path: Path) -> N
     for source, target, reason in (
         ("a.png", "b.gif", "output format"),
         ("none.png", "b.png", "does not exist"),
-        ("empty", "out", "holds no image"),
+        ("empty", "out", "contains no image"),
         ("empty", "file.png", "is a file"),
     ):
         with pytest.raises(InvalidRequest, match=reason):
@@ -101,8 +101,8 @@ def test_what_cannot_be_done_is_said_before_anything_starts(tmp_path: Path) -> N
 def test_each_line_of_a_list_has_its_own_place(tmp_path: Path) -> None:
     lines = ["# photos", "a/b.jpg", "a/b.png\ta reason", "", "/data/c.tif", "s3://bucket/d%20e.png", "a/b.jpg"]
     placed = {
-        errand.source: errand.target.relative_to(tmp_path).as_posix()
-        for errand in plan_list(lines, str(tmp_path), OutputFormat.PNG)
+        item.source: item.destination.relative_to(tmp_path).as_posix()
+        for item in plan_list(lines, str(tmp_path), OutputFormat.PNG)
     }
     assert placed == {
         "a/b.jpg": "a/b.jpg.png",

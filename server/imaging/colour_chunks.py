@@ -1,4 +1,4 @@
-"""Colour words: what PNG's short chunks say about colour, as a profile that other formats can hold."""
+"""Colour chunks: converts PNG's short descriptions of a colour space to a profile that other formats can store."""
 
 import struct
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from server.imaging.icc import Curve, Primaries, grey_profile, rgb_profile
 
 _D65 = (0.3127, 0.3290)
 _BT709 = Primaries(_D65, (0.640, 0.330), (0.300, 0.600), (0.150, 0.060))
-# ITU-T H.273, table 2, which cICP and nclx refer to.
+# ITU-T H.273, table 2, to which cICP and nclx refer.
 _PRIMARIES = {
     1: _BT709,
     4: Primaries((0.310, 0.316), (0.67, 0.33), (0.21, 0.71), (0.14, 0.08)),
@@ -24,34 +24,34 @@ _PRIMARIES = {
 }
 _SRGB_CODE_POINTS = bytes((1, 13, 0, 1))
 _IDENTITY_MATRIX, _UNSPECIFIED = 0, 2
-# ITU-R BT.2408: the white of a page, in candela per square metre. What is brighter has no place in 8 bits beside it.
+# ITU-R BT.2408: diffuse white in candela per square metre. Brighter highlights cannot be represented in 8 bits.
 _REFERENCE_WHITE = 203.0
 _PQ_PEAK, _HLG_PEAK = 10_000.0, 1_000.0
-_UNIT = 100_000  # of gAMA and cHRM
-# Encoders write 1/2.2 for sRGB, and the primaries in as many digits as they like.
+_UNIT = 100_000  # the scale of gAMA and cHRM
+# Encoders write 1/2.2 for the gamma of sRGB, and round its primaries to different numbers of digits.
 _SRGB_GAMMA, _GAMMA_TOLERANCE, _CHROMATICITY_TOLERANCE = 0.45455, 0.02, 0.003
 
 Light = NDArray[np.float64]
 
 
-def profile_of(words: Mapping[bytes, bytes], *, is_grey: bool) -> bytes | None:
-    """The profile that says the same as cICP, sRGB, gAMA and cHRM; None if they say sRGB, or nothing that is known.
+def profile_of(chunks: Mapping[bytes, bytes], *, is_grey: bool) -> bytes | None:
+    """Return a profile equivalent to the chunks cICP, sRGB, gAMA and cHRM; None for sRGB and for unknown values.
 
-    cICP counts before sRGB, and that before the others (PNG specification, third edition, section 4.3). What PQ and HLG
-    have above the white of a page is cut off.
+    cICP takes precedence over sRGB, and sRGB over the others (PNG specification, third edition, section 4.3).
+    Highlights of PQ and HLG above diffuse white are clipped.
     """
-    code_points = _closed(words.get(b"cICP", b""))
+    code_points = _with_defaults(chunks.get(b"cICP", b""))
     if code_points == _SRGB_CODE_POINTS:
         return None
-    described = _of_code_points(code_points) or _of_numbers(words)
+    described = _of_code_points(code_points) or _of_numbers(chunks)
     if described is None:
         return None
     name, primaries, curve = described
     return grey_profile(name, curve) if is_grey else rgb_profile(name, primaries, curve)
 
 
-def _closed(code_points: bytes) -> bytes:
-    # What they leave open is as in sRGB.
+def _with_defaults(code_points: bytes) -> bytes:
+    # Replaces unspecified values by those of sRGB.
     open_pair, rest = code_points[:2], code_points[2:]
     return (
         bytes(usual if code == _UNSPECIFIED else code for code, usual in zip(open_pair, (1, 13), strict=False)) + rest
@@ -70,11 +70,11 @@ def _of_code_points(body: bytes) -> tuple[str, Primaries, Curve] | None:
     return f"H.273 {primaries}/{transfer}", _PRIMARIES[primaries], curve
 
 
-def _of_numbers(words: Mapping[bytes, bytes]) -> tuple[str, Primaries, Curve] | None:
-    if b"sRGB" in words:
+def _of_numbers(chunks: Mapping[bytes, bytes]) -> tuple[str, Primaries, Curve] | None:
+    if b"sRGB" in chunks:
         return None
-    gamma = int.from_bytes(words.get(b"gAMA", b""), "big") / _UNIT
-    primaries = _primaries(words.get(b"cHRM", b"")) or _BT709
+    gamma = int.from_bytes(chunks.get(b"gAMA", b""), "big") / _UNIT
+    primaries = _primaries(chunks.get(b"cHRM", b"")) or _BT709
     if gamma == 0 or abs(gamma - _SRGB_GAMMA) <= _GAMMA_TOLERANCE * _SRGB_GAMMA:
         if np.abs(np.subtract(primaries, _BT709)).max() <= _CHROMATICITY_TOLERANCE:
             return None

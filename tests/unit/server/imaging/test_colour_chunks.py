@@ -1,4 +1,4 @@
-"""Tests of PNG's words about colour, by what LittleCMS makes of the profile that says the same."""
+"""Tests of PNG's colour chunks, by what LittleCMS makes of the equivalent profile."""
 
 import struct
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from server.imaging import colour
-from server.imaging.colour_words import profile_of
+from server.imaging.colour_chunks import profile_of
 
 SRGB_CHRM = (31_270, 32_900, 64_000, 33_000, 30_000, 60_000, 15_000, 6_000)
 P3_CHRM = (31_270, 32_900, 68_000, 32_000, 26_500, 69_000, 15_000, 6_000)
@@ -25,7 +25,7 @@ def cicp(primaries: int, transfer: int, matrix: int = 0, is_full: int = 1) -> di
 
 
 def shown(words: dict[bytes, bytes], *samples: int) -> list[int]:
-    """What samples of red, green and blue, or of grey, are in sRGB."""
+    """Convert samples of red, green and blue, or of grey, to sRGB."""
     profile = profile_of(words, is_grey=len(samples) == 1)
     assert profile is not None
     assert colour.fits(profile, colour.GREY if len(samples) == 1 else colour.RGB)
@@ -56,7 +56,7 @@ def shown(words: dict[bytes, bytes], *samples: int) -> list[int]:
         {b"cICP": b"\1"},
     ],
 )
-def test_words_that_say_srgb_or_nothing_that_is_known_make_no_profile(words: dict[bytes, bytes]) -> None:
+def test_srgb_and_unknown_values_make_no_profile(words: dict[bytes, bytes]) -> None:
     assert profile_of(words, is_grey=False) is None
 
 
@@ -83,13 +83,13 @@ def test_words_that_say_srgb_or_nothing_that_is_known_make_no_profile(words: dic
         (cicp(1, 13, is_full=0), (235, 235, 235), [255, 255, 255]),
     ],
 )
-def test_the_profile_says_what_the_words_say(
+def test_the_profile_is_equivalent_to_the_chunks(
     words: dict[bytes, bytes], samples: tuple[int, ...], expected: list[int]
 ) -> None:
     np.testing.assert_allclose(shown(words, *samples), expected, atol=2)
 
 
-def test_pq_rises_up_to_the_white_of_a_page_and_is_cut_off_there() -> None:
+def test_pq_rises_to_diffuse_white_and_is_clipped_there() -> None:
     levels = [shown(cicp(9, 16), level, level, level)[0] for level in range(0, 256, 15)]
     assert levels == sorted(levels)
     assert levels[-1] == 255

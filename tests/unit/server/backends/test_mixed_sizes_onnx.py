@@ -1,4 +1,4 @@
-"""The ONNX Runtime backend with a masked artifact: several sizes in one run, and memory that stays as it is."""
+"""The ONNX Runtime backend with a model for mixed sizes: several sizes in one run, and memory that does not grow."""
 
 import subprocess
 import sys
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from models.artifact import MANIFEST_FILE, Manifest
+from server.backends.base import ModelInput
 from server.backends.onnx_runtime import OnnxBackend
 from server.errors import BackendUnavailable
 from server.settings import BackendSettings
@@ -28,12 +29,12 @@ MOST_GROWTH = 1.05
 
 @pytest.fixture(scope="module")
 def artifact(drawn_network: "Callable[[str], RestorationNetwork]", tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A masked artifact of the network for tests; only to be read."""
+    """An artifact for mixed sizes of the network for tests; not to be changed."""
     from safetensors.torch import save_file
 
     from export.to_onnx import export_onnx
 
-    folder = tmp_path_factory.mktemp("masked")
+    folder = tmp_path_factory.mktemp("mixed")
     save_file(drawn_network("promptir-tiny").state_dict(), folder / "weights.safetensors")
     export_onnx(folder / "weights.safetensors", "promptir-tiny", folder / "artifact", masked=True)
     return folder / "artifact"
@@ -42,28 +43,28 @@ def artifact(drawn_network: "Callable[[str], RestorationNetwork]", tmp_path_fact
 @pytest.fixture
 def backend(artifact: Path) -> Iterator[OnnxBackend]:
     backend = OnnxBackend(BackendSettings(artifact=artifact), 8)
-    assert backend.start().can_mask
+    assert backend.start().model.mixed_sizes
     yield backend
     backend.stop()
 
 
 def test_images_of_several_sizes_come_out_as_alone(backend: OnnxBackend) -> None:
     padded_shape = np.random.default_rng(1).random((len(SIZES), 3, *CANVAS), np.float32)
-    weights = np.zeros((len(SIZES), 3, 5), np.float32)
-    together = backend.run_masked(padded_shape, np.array(SIZES, np.int64), weights)
-    assert together.shape == padded_shape.shape
+    together = backend.run(ModelInput(padded_shape, np.array(SIZES, np.int64)))
+    assert together.pixels.shape == padded_shape.shape
     for index, (height, width) in enumerate(SIZES):
-        own = np.zeros((1, 3, 5), np.float32)
-        alone = backend.run(np.ascontiguousarray(padded_shape[index : index + 1, :, :height, :width]), own)
-        assert np.abs(together[index, :, :height, :width] - alone[0]).max() < TOLERANCE
-        assert np.abs(weights[index] - own[0]).max() < TOLERANCE
+        alone = backend.run(ModelInput(np.ascontiguousarray(padded_shape[index : index + 1, :, :height, :width])))
+        assert np.abs(together.pixels[index, :, :height, :width] - alone.pixels[0]).max() < TOLERANCE
+        assert np.abs(together.aux[index] - alone.aux[0]).max() < TOLERANCE
 
 
 def test_a_bound_run_takes_the_sizes_too(backend: OnnxBackend) -> None:
     padded_shape = np.random.default_rng(2).random((len(SIZES), 3, *CANVAS), np.float32)
     sides = dict(zip(("height", "width"), np.ascontiguousarray(np.array(SIZES, np.int64).T), strict=True))
-    bound = backend._run_bound(backend._session, padded_shape, "cpu", None, sides)
-    assert np.array_equal(bound, backend.run_masked(padded_shape, np.array(SIZES, np.int64)))
+    bound = backend._run_bound(backend._session, padded_shape, "cpu", sides)
+    free = backend.run(ModelInput(padded_shape, np.array(SIZES, np.int64)))
+    assert np.array_equal(bound.pixels, free.pixels)
+    assert np.array_equal(bound.aux, free.aux)
 
 
 def test_a_manifest_that_leaves_the_sizes_out_is_refused(artifact: Path, tmp_path: Path) -> None:
@@ -80,6 +81,7 @@ MEMORY_OF_SIZES = """
 import random, sys
 from pathlib import Path
 import numpy as np
+from server.backends.base import ModelInput
 from server.backends.onnx_runtime import OnnxBackend
 from server.cli.allocator import limit_retained_memory
 from server.settings import BackendSettings
@@ -94,7 +96,7 @@ sizes = [(8 * h, 8 * w) for h in range(1, 21) for w in range(1, 26)]
 random.Random(1).shuffle(sizes)
 seen = []
 for height, width in sizes:
-    backend.run(np.zeros((1, 3, height, width), np.float32))
+    backend.run(ModelInput(np.zeros((1, 3, height, width), np.float32)))
     seen.append(resident_bytes())
 # A single reading swings with the last size; what stays is the least of them, what is needed the most.
 early, late = seen[50:150], seen[-100:]

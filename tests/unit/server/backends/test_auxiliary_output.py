@@ -1,4 +1,4 @@
-"""Tests of the prompt weights that each backend answers with beside the images."""
+"""Tests of the auxiliary output of each backend: prompt weights and degradation probabilities."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,13 +9,13 @@ import pytest
 
 from models.artifact import MODEL_FILE, Manifest, PromptOutput, sha256_of
 from models.plan_manifest import PlanManifest, ShapeProfile
-from server.backends.base import Pixels, PromptWeights
+from server.backends.base import Aux, AuxOutput, ModelInput, ModelSpec, Pixels, Result
 from server.backends.cuda_device import CudaDevice
 from server.backends.onnx_runtime import OnnxBackend
 from server.backends.plan_runs import PlanRuns
 from server.backends.pytorch import TorchBackend
 from server.backends.simulated import SimulatedBackend
-from server.errors import BackendUnavailable
+from server.errors import BackendError, BackendUnavailable
 from server.settings import BackendSettings
 
 PROMPT = PromptOutput(name="prompt_weights", levels=3, components=5)
@@ -26,16 +26,17 @@ def photo(*shape: int, seed: int = 3) -> Pixels:
     return np.random.default_rng(seed).random(shape, np.float32)
 
 
-def room(count: int) -> PromptWeights:
-    return np.full((count, *PROMPT.shape), np.nan, np.float32)
+def aux_of(result: Result) -> Aux:
+    assert result.aux is not None
+    return result.aux
 
 
 def test_the_simulated_backend_weighs_each_image_by_its_first_pixel() -> None:
     backend = SimulatedBackend(0, 0, max_batch=3)
     info = backend.start()
-    batch, findings = photo(3, 3, 8, 16), np.full((3, *info.prompt_shape), np.nan, np.float32)
-    backend.run(batch, findings)
-    weights, degradations = findings[:, :-1], findings[:, -1, : len(info.degradation_labels)]
+    batch = photo(3, 3, 8, 16)
+    aux = aux_of(backend.run(ModelInput(batch)))
+    weights, degradations = aux[:, :-1], aux[:, -1, : len(info.model.labels)]
     assert weights.shape[1:] == PROMPT.shape
     np.testing.assert_allclose(weights.sum(axis=2), 1, atol=1e-6)
     np.testing.assert_array_equal(weights[:, :, 0], np.repeat(batch[:, 0, 0, :1], 3, axis=1))
@@ -74,24 +75,24 @@ def weighing_model(weights_artifact: Callable[..., Path]) -> Callable[..., Path]
     return make
 
 
-def test_onnx_runtime_fills_in_what_the_model_answers_for_each_image(weighing_model: Callable[..., Path]) -> None:
+def test_onnx_runtime_returns_what_the_model_reports_for_each_image(weighing_model: Callable[..., Path]) -> None:
     artifact = weighing_model(prompt_output=PromptOutput(name="prompt_weights", levels=1, components=3))
     backend = OnnxBackend(BackendSettings(artifact=artifact, threads=1), max_batch=4)
-    assert backend.start().prompt_shape == (1, 3)
-    batch, weights = photo(4, 3, 16, 8), np.full((4, 1, 3), np.nan, np.float32)
-    np.testing.assert_array_equal(backend.run(batch, weights), batch)
-    np.testing.assert_allclose(weights[:, 0], batch.mean(axis=(2, 3)), atol=1e-6)
-    np.testing.assert_array_equal(backend.run(batch), batch)  # for who does not want them
+    assert backend.start().model.aux == AuxOutput((1, 3))
+    batch = photo(4, 3, 16, 8)
+    result = backend.run(ModelInput(batch))
+    np.testing.assert_array_equal(result.pixels, batch)
+    np.testing.assert_allclose(aux_of(result)[:, 0], batch.mean(axis=(2, 3)), atol=1e-6)
 
 
-def test_a_bound_run_fills_them_in_too(weighing_model: Callable[..., Path]) -> None:
+def test_a_bound_run_returns_it_too(weighing_model: Callable[..., Path]) -> None:
     artifact = weighing_model(prompt_output=PromptOutput(name="prompt_weights", levels=1, components=3))
     backend = OnnxBackend(BackendSettings(artifact=artifact, threads=1), max_batch=4)
     backend.start()
-    batch, weights = photo(2, 3, 8, 8), np.full((2, 1, 3), np.nan, np.float32)
-    np.testing.assert_array_equal(backend._run_bound(backend._session, batch, "cpu", weights), batch)
-    np.testing.assert_allclose(weights[:, 0], batch.mean(axis=(2, 3)), atol=1e-6)
-    np.testing.assert_array_equal(backend._run_bound(backend._session, batch, "cpu"), batch)
+    batch = photo(2, 3, 8, 8)
+    result = backend._run_bound(backend._session, batch, "cpu")
+    np.testing.assert_array_equal(result.pixels, batch)
+    np.testing.assert_allclose(aux_of(result)[:, 0], batch.mean(axis=(2, 3)), atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,7 @@ def test_onnx_runtime_refuses_a_model_whose_weights_are_not_the_manifests(
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-6), ("fp16", 5e-3)])
-def test_torch_fills_in_the_networks_own_weights(
+def test_torch_returns_the_networks_own_weights(
     weights_artifact: Callable[..., Path], tiny_weights: Path, precision: Any, tolerance: float
 ) -> None:
     torch = pytest.importorskip("torch", reason="runs the network with torch (extra `export`)")
@@ -120,15 +121,13 @@ def test_torch_fills_in_the_networks_own_weights(
     network = load_network(tiny_weights, variant("promptir-tiny"))
     settings = BackendSettings(backend="pytorch", artifact=weights_artifact(), torch_precision=precision)
     backend = TorchBackend(settings, max_batch=4)
-    assert backend.start().prompt_shape == PROMPT.shape
-    batch, weights, again = photo(2, 3, 16, 24), room(2), room(2)
+    assert backend.start().model.aux == AuxOutput(PROMPT.shape)
+    batch = photo(2, 3, 16, 24)
     with torch.inference_mode():
         expected = network.outputs(torch.from_numpy(batch)).prompt_weights.numpy()
-    backend.run(batch, weights)
-    np.testing.assert_allclose(weights, expected, atol=tolerance)
-    if precision != "fp32":
-        backend.run_fp32(batch, again)
-        np.testing.assert_allclose(again, expected, atol=1e-6)
+    np.testing.assert_allclose(aux_of(backend.run(ModelInput(batch))), expected, atol=tolerance)
+    again = backend.run(ModelInput(batch, precision="fp32"))
+    np.testing.assert_allclose(aux_of(again), expected, atol=1e-6)
 
 
 @pytest.fixture
@@ -139,22 +138,38 @@ def runs(cuda: Any, new_context: Callable[[], Any], plan_manifest: Callable[...,
 
 def test_a_plans_weights_come_with_its_images_in_one_copy(runs: PlanRuns, cuda: Any) -> None:
     for seed in range(5):  # queued at first, then recorded and replayed
-        batch, weights = photo(2, 3, 16, 16, seed=seed), room(2)
-        np.testing.assert_array_equal(runs.run(batch, weights), batch + 1)
+        batch = photo(2, 3, 16, 16, seed=seed)
+        result = runs.run(ModelInput(batch))
+        np.testing.assert_array_equal(result.pixels, batch + 1)
         expected = batch[:, 0, 0, :1] + np.arange(15, dtype=np.float32)
-        np.testing.assert_array_equal(weights.reshape(2, 15), expected)
+        np.testing.assert_array_equal(aux_of(result).reshape(2, 15), expected)
     assert cuda.calls.count("cudaMemcpyAsync") == 2 * 5
     assert cuda.calls.count("cudaGraphLaunch") > 0
     runs.close()
     assert (cuda.on_device, cuda.pinned) == ({}, {})
 
 
-def test_the_parts_of_a_batch_fill_in_their_own_rows(runs: PlanRuns) -> None:
-    batch, weights = photo(5, 3, 8, 8), room(5)
-    runs.run(batch, weights)
-    np.testing.assert_array_equal(weights[:, 0, 0], batch[:, 0, 0, 0])
+def test_the_parts_of_a_batch_write_their_own_rows(runs: PlanRuns) -> None:
+    batch = photo(5, 3, 8, 8)
+    np.testing.assert_array_equal(aux_of(runs.run(ModelInput(batch)))[:, 0, 0], batch[:, 0, 0, 0])
 
 
-def test_who_does_not_want_a_plans_weights_gets_its_images(runs: PlanRuns) -> None:
-    batch = photo(1, 3, 8, 8)
-    np.testing.assert_array_equal(runs.run(batch), batch + 1)
+def test_a_plan_without_it_returns_pixels_alone(
+    cuda: Any, new_context: Callable[[], Any], plan_manifest: Callable[..., PlanManifest]
+) -> None:
+    plain = PlanRuns(plan_manifest(profiles=(PROFILE,)), [new_context()], CudaDevice(cuda), 2**20, records=True)
+    assert plain.run(ModelInput(photo(1, 3, 8, 8))).aux is None
+
+
+@pytest.mark.parametrize(
+    ("batch", "words"),
+    [
+        (ModelInput(photo(1, 3, 8, 8), np.full((1, 2), 8, np.int64)), "takes no validity mask"),
+        (ModelInput(photo(1, 3, 8, 8), precision="fp32"), "holds plan in mixed only, and cannot run it in fp32"),
+    ],
+)
+def test_a_batch_that_the_model_cannot_run_as_asked_is_refused(batch: ModelInput, words: str) -> None:
+    model = ModelSpec("plan", "mixed", 8)
+    with pytest.raises(BackendError, match=words):
+        model.check(batch)
+    model.check(ModelInput(batch.pixels))

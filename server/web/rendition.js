@@ -1,0 +1,125 @@
+/** Rendition: the file a restored photo is saved as: the server's, or one blended and converted in this page. */
+
+/** @typedef {import("./photo.js").Photo} Photo */
+/** @typedef {import("./server.js").Options} Options */
+/** @typedef {{ name: string, blob: Blob }} NamedFile */
+/**
+ * How the file comes about: it is kept as the server sent it, made here from that and the original, or it takes
+ * another run.
+ * @typedef {"kept" | "here" | "run"} Way
+ */
+
+const QUALITY = 0.9;
+const HEAD_BYTES = 32;
+/** @type {Record<string, { type: string, ending: string }>} */
+const WRITTEN_HERE = {
+  png: { type: "image/png", ending: "png" },
+  jpeg: { type: "image/jpeg", ending: "jpg" },
+  webp: { type: "image/webp", ending: "webp" },
+};
+
+/** Whether a canvas holds all of a picture: 8 bits a sample and no transparency. @param {Blob} blob */
+export async function isPlain(blob) {
+  const head = new Uint8Array(await blob.slice(0, HEAD_BYTES).arrayBuffer());
+  const text = (/** @type {number} */ from, /** @type {number} */ to) => String.fromCharCode(...head.slice(from, to));
+  if (head[0] === 0xff && head[1] === 0xd8) return true;
+  if (text(1, 4) === "PNG") return head[24] <= 8 && (head[25] & 4) === 0;
+  if (text(0, 4) !== "RIFF" || text(8, 12) !== "WEBP") return false;
+  const alpha = { "VP8 ": 0, VP8L: head[24] & 0x10, VP8X: head[20] & 0x10 }[text(12, 16)];
+  return alpha === 0;
+}
+
+/** The format that the file is to have; "" where only the server writes it. @param {Photo} photo @param {Options} choice */
+function formatOf({ file, restoredWith }, { format }) {
+  if (format === restoredWith?.format) return format;
+  if (format !== "same") return format in WRITTEN_HERE ? format : "";
+  return Object.keys(WRITTEN_HERE).find((name) => WRITTEN_HERE[name].type === file.type) ?? "";
+}
+
+/** @param {Photo} photo @param {Options} choice @returns {Way} */
+export function way(photo, choice) {
+  const { answer, restoredWith } = photo;
+  if (!answer || !restoredWith) return "run";
+  if (choice.format === restoredWith.format && choice.strength === restoredWith.strength) return "kept";
+  const { type } = WRITTEN_HERE[formatOf(photo, choice)] ?? { type: answer.blob.type };
+  const isWritten = Object.values(WRITTEN_HERE).some((format) => format.type === type);
+  return answer.isPlain && photo.pixels && isWritten && choice.strength <= restoredWith.strength ? "here" : "run";
+}
+
+/** How much of the kept result a strength takes, 0 to 1. @param {Photo} photo @param {Options} choice */
+export function weight({ restoredWith }, { strength }) {
+  return restoredWith?.strength ? Math.min(strength / restoredWith.strength, 1) : 1;
+}
+
+/** @param {Photo} photo @param {Options} choice */
+export function nameOf(photo, choice) {
+  const name = photo.answer?.name ?? photo.name;
+  const ending = WRITTEN_HERE[formatOf(photo, choice)]?.ending;
+  if (way(photo, choice) !== "here" || choice.format === photo.restoredWith?.format || !ending) return name;
+  return name.replace(/(\.[^.]*)?$/, `.${ending}`);
+}
+
+/**
+ * Make the file; what takes another run stays as it was kept.
+ * @param {Photo} photo
+ * @param {Options} choice
+ * @param {string} [asType] another media type than that of the choice
+ * @returns {Promise<NamedFile>}
+ */
+export async function render(photo, choice, asType) {
+  const answer = photo.answer;
+  if (!answer) throw new Error("nothing is restored yet");
+  const name = nameOf(photo, choice);
+  const isHere = way(photo, choice) === "here";
+  const type = asType ?? (isHere ? (WRITTEN_HERE[formatOf(photo, choice)]?.type ?? answer.blob.type) : answer.blob.type);
+  if (!isHere && type === answer.blob.type) return { name, blob: answer.blob };
+  const share = isHere ? weight(photo, choice) : 1;
+  return { name, blob: await blended(share < 1 ? photo.file : null, answer.blob, share, type) };
+}
+
+/** @param {Blob | null} before @param {Blob} after @param {number} share @param {string} type @returns {Promise<Blob>} */
+async function blended(before, after, share, type) {
+  const canvas = document.createElement("canvas");
+  const context = canvas.getContext("2d");
+  if (!context) throw new Error("this browser draws nothing");
+  const top = await createImageBitmap(after);
+  [canvas.width, canvas.height] = [top.width, top.height];
+  if (before) {
+    const bottom = await createImageBitmap(before);
+    context.drawImage(bottom, 0, 0);
+    bottom.close();
+    context.globalAlpha = share;
+  }
+  context.drawImage(top, 0, 0);
+  top.close();
+  const blob = await new Promise((resolve) => canvas.toBlob(resolve, type, QUALITY));
+  if (!(blob instanceof Blob) || blob.type !== type) throw new Error(`this browser cannot write ${type} of that size`);
+  return blob;
+}
+
+/** Hand a file to the visitor, as a download. @param {NamedFile} file */
+export function hand({ name, blob }) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
+
+/**
+ * Let a link save a photo as it is chosen now.
+ * @param {HTMLAnchorElement} link
+ * @param {Photo} photo
+ * @param {Options} choice
+ * @param {(error: unknown) => void} onFailure
+ */
+export function offer(link, photo, choice, onFailure) {
+  link.href = photo.afterUrl;
+  link.download = nameOf(photo, choice);
+  const isMade = way(photo, choice) === "here";
+  link.onclick = (event) => {
+    if (!isMade) return;
+    event.preventDefault();
+    render(photo, choice).then(hand, onFailure);
+  };
+}
