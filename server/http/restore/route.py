@@ -3,13 +3,12 @@
 from contextlib import ExitStack
 from functools import partial
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from server import formats
 from server.errors import PromptIRServeError
-from server.formats.header import peek, probe
+from server.formats.header import peek
 from server.http import error_responses
 from server.http.body.body import Body, UploadRoom, declared_bytes
 from server.http.body.cancellation import WhileConnected
@@ -89,7 +88,7 @@ class RestoreRoute:
             with stage("upload"):
                 upload = await read_upload(headers, sent, look)
             if request.owes:  # the first bytes did not tell its size
-                header = await run_in_threadpool(probe, upload.data, self._services.limits)
+                header = await restorer.inspect(upload.data, request)
                 request.charge(header.decoded_pixels)
             tag = await self._tag(upload, options)
             if is_listed(tag, options.if_none_match):
