@@ -9,13 +9,13 @@ import pytest
 
 from models.artifact import MODEL_FILE, Manifest, PromptOutput, sha256_of
 from models.plan_manifest import PlanManifest, ShapeProfile
-from server.backends.base import Aux, AuxOutput, ModelInput, ModelSpec, Pixels, Result
+from server.backends.base import Aux, AuxOutput, ModelInput, Pixels, Result
 from server.backends.cuda_device import CudaDevice
 from server.backends.onnx_runtime import OnnxBackend
 from server.backends.plan_runs import PlanRuns
 from server.backends.pytorch import TorchBackend
 from server.backends.simulated import SimulatedBackend
-from server.errors import BackendError, BackendUnavailable
+from server.errors import BackendUnavailable
 from server.settings import BackendSettings
 
 PROMPT = PromptOutput(name="prompt_weights", levels=3, components=5)
@@ -159,17 +159,3 @@ def test_a_plan_without_it_returns_pixels_alone(
 ) -> None:
     plain = PlanRuns(plan_manifest(profiles=(PROFILE,)), [new_context()], CudaDevice(cuda), 2**20, records=True)
     assert plain.run(ModelInput(photo(1, 3, 8, 8))).aux is None
-
-
-@pytest.mark.parametrize(
-    ("batch", "words"),
-    [
-        (ModelInput(photo(1, 3, 8, 8), np.full((1, 2), 8, np.int64)), "takes no validity mask"),
-        (ModelInput(photo(1, 3, 8, 8), precision="fp32"), "holds plan in mixed only, and cannot run it in fp32"),
-    ],
-)
-def test_a_batch_that_the_model_cannot_run_as_asked_is_refused(batch: ModelInput, words: str) -> None:
-    model = ModelSpec("plan", "mixed", 8)
-    with pytest.raises(BackendError, match=words):
-        model.check(batch)
-    model.check(ModelInput(batch.pixels))
