@@ -5,11 +5,17 @@ import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import hypothesis
 import numpy as np
 import pytest
 
 if TYPE_CHECKING:
     from models.restoration import RestorationNetwork
+
+# Hypothesis fails an example that takes 200 ms, which on a busy machine says nothing about the code. Tests about time
+# measure it themselves.
+hypothesis.settings.register_profile("without-deadline", deadline=None)
+hypothesis.settings.load_profile("without-deadline")
 
 
 def drawn_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
