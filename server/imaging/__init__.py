@@ -1,1 +1,1 @@
-"""Images: files to network-shaped pixels and back."""
+"""Conversion between image files and network inputs."""

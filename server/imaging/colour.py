@@ -1,4 +1,4 @@
-"""Colour profile: what the numbers of an image mean (ICC.1:2022), and their conversion to sRGB."""
+"""Validation of colour profiles (ICC.1:2022) and conversion of pixels to sRGB."""
 
 import io
 from typing import Any
@@ -18,7 +18,7 @@ Bytes8 = NDArray[np.uint8]
 
 
 def fits(profile: bytes | None, space: bytes) -> bool:
-    """Whether the bytes are a whole profile of a colour space: GREY, RGB or CMYK."""
+    """Return whether the bytes are a complete profile of a colour space: GREY, RGB or CMYK."""
     return (
         profile is not None
         and len(profile) >= _LEAST_BYTES
@@ -29,16 +29,16 @@ def fits(profile: bytes | None, space: bytes) -> bool:
 
 
 def cut(profile: bytes | None) -> bytes | None:
-    """A profile without what stands behind its declared size, as some writers pad it."""
+    """Trim a profile to its declared size, because some writers pad it."""
     size = int.from_bytes(profile[_SIZE], "big") if profile else 0
     return profile[:size] if profile and size >= _LEAST_BYTES else profile
 
 
 def to_srgb(planes: tuple[Bytes8, ...], profile: bytes) -> tuple[Bytes8, ...] | None:
-    """Convert one grey or three RGB planes to three sRGB ones; None if the profile is broken.
+    """Convert one grey or three RGB planes to three sRGB ones; return None if the profile is broken.
 
-    A profile that says the same as sRGB, whatever its name, changes nothing. The conversion is relative colorimetric
-    with black point compensation: colours that both spaces have stay what they are.
+    A profile equivalent to sRGB, whatever its name, leaves the planes unchanged. The conversion is relative
+    colorimetric with black point compensation: colours within both gamuts are preserved.
     """
     image = PIL.Image.merge("RGB", [PIL.Image.fromarray(plane) for plane in planes]) if len(planes) == 3 else None
     return _converted(image or PIL.Image.fromarray(planes[0]), profile)
@@ -69,7 +69,7 @@ def _converted(image: PIL.Image.Image, profile: bytes) -> tuple[Bytes8, ...] | N
 
 
 def _changes_nothing(cms: Any, transform: Any) -> bool:
-    # Rounding alone moves a sample by one. A name says nothing: "Linear sRGB" is another space.
+    # Rounding alone moves a sample by one. The name is unreliable: "Linear sRGB" is another space.
     steps = np.linspace(0, 255, _PROBED_STEPS).astype(np.uint8)
     probes = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(_PROBED_STEPS, -1, 3)
     converted = np.asarray(cms.applyTransform(PIL.Image.fromarray(probes), transform))

@@ -1,4 +1,4 @@
-"""Colour words: what PNG's short chunks say about colour, as a profile that other formats can hold."""
+"""Conversion of PNG's colour chunks into an ICC profile that other formats can hold."""
 
 import struct
 from collections.abc import Mapping
@@ -24,21 +24,21 @@ _PRIMARIES = {
 }
 _SRGB_CODE_POINTS = bytes((1, 13, 0, 1))
 _IDENTITY_MATRIX, _UNSPECIFIED = 0, 2
-# ITU-R BT.2408: the white of a page, in candela per square metre. What is brighter has no place in 8 bits beside it.
+# ITU-R BT.2408: reference white in candela per square metre. Brighter values do not fit into 8 bits beside it.
 _REFERENCE_WHITE = 203.0
 _PQ_PEAK, _HLG_PEAK = 10_000.0, 1_000.0
 _UNIT = 100_000  # of gAMA and cHRM
-# Encoders write 1/2.2 for sRGB, and the primaries in as many digits as they like.
+# Encoders write 1/2.2 for sRGB, and round the primaries to any number of digits.
 _SRGB_GAMMA, _GAMMA_TOLERANCE, _CHROMATICITY_TOLERANCE = 0.45455, 0.02, 0.003
 
 Light = NDArray[np.float64]
 
 
 def profile_of(words: Mapping[bytes, bytes], *, is_grey: bool) -> bytes | None:
-    """The profile that says the same as cICP, sRGB, gAMA and cHRM; None if they say sRGB, or nothing that is known.
+    """Return a profile equivalent to the cICP, sRGB, gAMA and cHRM chunks; None for sRGB or unknown values.
 
-    cICP counts before sRGB, and that before the others (PNG specification, third edition, section 4.3). What PQ and HLG
-    have above the white of a page is cut off.
+    cICP takes precedence over sRGB, and sRGB over the others (PNG specification, third edition, section 4.3). PQ and
+    HLG values above reference white are clipped.
     """
     code_points = _closed(words.get(b"cICP", b""))
     if code_points == _SRGB_CODE_POINTS:
@@ -51,7 +51,7 @@ def profile_of(words: Mapping[bytes, bytes], *, is_grey: bool) -> bytes | None:
 
 
 def _closed(code_points: bytes) -> bytes:
-    # What they leave open is as in sRGB.
+    # Missing values default to those of sRGB.
     open_pair, rest = code_points[:2], code_points[2:]
     return (
         bytes(usual if code == _UNSPECIFIED else code for code, usual in zip(open_pair, (1, 13), strict=False)) + rest

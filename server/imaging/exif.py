@@ -1,4 +1,4 @@
-"""EXIF: what the camera noted, as one block of bytes that starts with its TIFF header (EXIF 2.32)."""
+"""EXIF metadata as one block of bytes that starts with its TIFF header (EXIF 2.32)."""
 
 import struct
 from contextlib import suppress
@@ -13,14 +13,14 @@ PREFIX = b"Exif\0\0"
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 _SIZES_IN_PIXELS = (0xA002, 0xA003)
 _SIZES_OF_TIFF = (0x0100, 0x0101)  # some phones write these instead
-# What a TIFF file says about its scene; the rest of its first directory is about the layout of its pixels.
+# Tags of a TIFF file that describe the scene; the rest of its first directory describes the pixel layout.
 _DESCRIPTIVE = (0x010E, 0x010F, 0x0110, 0x011A, 0x011B, 0x0128, 0x0131, 0x0132, 0x013B, 0x8298)
-# Where the pixels lie on Earth (GeoTIFF 1.1, section 7.1), and GDAL's words about them: of rows and columns as stored.
+# Georeference (GeoTIFF 1.1, section 7.1) and GDAL's metadata: both refer to rows and columns as stored.
 _GEOGRAPHIC = (33550, 33922, 34264, 34735, 34736, 34737, 42112, 42113)
 
 
 def orientation(block: bytes | None, xmp: bytes | None = None) -> int:
-    """The orientation that a block states, 1..8; what XMP states if the block states none, and else 1."""
+    """Return the orientation, 1..8, stated by the block, else by the XMP packet; 1 if neither states one."""
     stated = None
     if block:
         with suppress(BrokenDirectoryError):
@@ -29,10 +29,10 @@ def orientation(block: bytes | None, xmp: bytes | None = None) -> int:
 
 
 def upright(block: bytes | None, turned_by: int = 1) -> bytes | None:
-    """The block for an image that was turned by an orientation: that is 1 now, and the sizes are swapped if it lay.
+    """Update the block of a rotated image: set the orientation to 1, and swap the sizes if it was transposed.
 
-    None if the block is broken. Entries that are not sound go, as does the thumbnail, which shows the picture as it
-    lay, and unrestored. The values stay where they are, because a maker's note holds offsets that only its maker knows.
+    Returns None if the block is broken. Invalid entries are dropped, as is the thumbnail, which shows the unrotated,
+    unrestored picture. Values are not moved, because a maker note contains offsets that only its maker understands.
     """
     if not block:
         return None
@@ -49,22 +49,22 @@ def upright(block: bytes | None, turned_by: int = 1) -> bytes | None:
         result = bytes(changed[: _end_without_thumbnail(block)])
     except BrokenDirectoryError:
         return None
-    return result if orientation(result) == 1 else None  # directories that overlap may undo each other
+    return result if orientation(result) == 1 else None  # overlapping directories may undo each other's changes
 
 
 def from_tiff(data: bytes, first: Directory, *, is_upright: bool) -> bytes | None:
-    """The block that says what a TIFF file says about its scene; None if that is nothing.
+    """Build a block from the tags of a TIFF file that describe the scene; return None if there are none.
 
-    Where its pixels lie on Earth is left out of a picture that will be turned.
+    The georeference is left out of a picture that will be rotated.
     """
     entries = _descriptive_entries(data, first, _DESCRIPTIVE + (_GEOGRAPHIC if is_upright else ()))
     return _block(first.order, *entries) if any(entries) else None
 
 
 def to_tiff(block: bytes) -> tuple[str, list[Entry], list[Entry], list[Entry]]:
-    """A block's byte order, and its tags for a TIFF file's first, EXIF and GPS directories.
+    """Return a block's byte order, and its tags for a TIFF file's first, EXIF and GPS directories.
 
-    Raises BrokenDirectoryError if the first is broken; the others are left out.
+    Raises `BrokenDirectoryError` if the first directory is broken; other broken directories are left out.
     """
     first = tiff_directory.read_first(block)
     return (first.order, *_descriptive_entries(block, first, _DESCRIPTIVE + _GEOGRAPHIC))
@@ -73,7 +73,7 @@ def to_tiff(block: bytes) -> tuple[str, list[Entry], list[Entry], list[Entry]]:
 def append_directories(
     order: str, first: list[Entry], below: tuple[list[Entry], list[Entry]], at: int
 ) -> tuple[bytes, int]:
-    """The EXIF and GPS directories and then the first one, for the even offset `at`, and the offset of the first."""
+    """Serialise the EXIF, GPS and first directories for the even offset `at`; return bytes and offset of the first."""
     data = b""
     for pointer, entries in zip((_EXIF_IFD, _GPS_IFD), below, strict=True):
         if entries:
@@ -88,9 +88,9 @@ def _descriptive_entries(
     below = []
     for pointer in (_EXIF_IFD, _GPS_IFD):
         directory = Directory(first.order)
-        with suppress(BrokenDirectoryError):  # it is left out, as it is where it is absent
+        with suppress(BrokenDirectoryError):  # a broken directory is left out, like an absent one
             directory = tiff_directory.read(data, first.integer(pointer, 0), first.order)
-        # Tag 0xA005 points to one more directory, which only says how the EXIF itself is written.
+        # Tag 0xA005 points to the interoperability directory, which only describes how the EXIF itself is written.
         below.append([entry for tag, entry in directory.entries.items() if tag != 0xA005])
     return [first.entries[tag] for tag in tags if tag in first.entries], below[0], below[1]
 
@@ -102,7 +102,7 @@ def _block(order: str, first: list[Entry], exif: list[Entry], gps: list[Entry]) 
 
 
 def _without_unsound(block: bytearray) -> Directory:
-    # Compacts the directories in place; one that cannot be read is no longer pointed to.
+    # Compact the directories in place; remove pointers to unreadable ones.
     first = tiff_directory.read_first(bytes(block))
     kept = []
     for tag, record in zip(first.entries, first.records, strict=True):
@@ -133,7 +133,7 @@ def _swap_sizes(block: bytearray, directory: Directory, tags: tuple[int, int]) -
 
 
 def _end_without_thumbnail(block: bytes) -> int:
-    # Cameras put the thumbnail last, so that the block may end before it.
+    # Cameras store the thumbnail last, so the block may end before it.
     first = tiff_directory.read_first(block)
     with suppress(BrokenDirectoryError):
         second = tiff_directory.read(block, first.next_offset, first.order)

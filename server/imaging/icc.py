@@ -1,4 +1,4 @@
-"""ICC: profiles of spaces that three primaries, a white and a curve describe (ICC.1:2001-04, chapter 6)."""
+"""ICC profiles of colour spaces defined by three primaries, a white point and a curve (ICC.1:2001-04, chapter 6)."""
 
 import struct
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Curve = Callable[[NDArray[np.float64]], NDArray[np.float64]]
-"""Linear light, 1 for white, of code values from 0 to 1."""
+"""Code values from 0 to 1 -> linear light, 1 for white."""
 
 _D50 = np.array([0.9642, 1.0, 0.8249])
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
@@ -27,7 +27,7 @@ class Primaries(NamedTuple):
 
 
 def rgb_profile(name: str, primaries: Primaries, curve: Curve) -> bytes | None:
-    """The profile of a space of red, green and blue; None if the primaries span no plane."""
+    """Create the profile of an RGB space; return None if the primaries do not span a plane."""
     columns = _adapted(primaries)
     if columns is None:
         return None
@@ -36,12 +36,12 @@ def rgb_profile(name: str, primaries: Primaries, curve: Curve) -> bytes | None:
 
 
 def grey_profile(name: str, curve: Curve) -> bytes:
-    """The profile of a space of grey."""
+    """Create the profile of a greyscale space."""
     return _profile(b"GRAY", name, {b"kTRC": _sampled(curve)})
 
 
 def _adapted(primaries: Primaries) -> NDArray[np.float64] | None:
-    # (3, 3): XYZ of red, green and blue, under the white of the connection space.
+    # (3, 3): XYZ of red, green and blue, adapted to the white of the connection space.
     if any(y <= 0 for _, y in primaries):
         return None
     white, *corners = (np.array([x / y, 1.0, (1 - x - y) / y]) for x, y in primaries)
@@ -62,7 +62,7 @@ def _profile(space: bytes, name: str, tags: dict[bytes, bytes]) -> bytes:
     start = _HEADER_BYTES + 4 + _TAG_BYTES * len(tags)
     places: dict[bytes, int] = {}
     for tag, body in tags.items():
-        if body not in places:  # the three curves are one
+        if body not in places:  # the three curves share one body
             places[body] = start + len(bodies)
             bodies += body + bytes(-len(body) % 4)
         table += tag + struct.pack(">II", places[body], len(body))

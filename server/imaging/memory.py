@@ -1,4 +1,4 @@
-"""Memory: room for decoded images, and the answer where the machine has none left."""
+"""Memory budget for decoded images, and detection of memory shortage."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,23 +8,23 @@ import numpy as np
 
 from server.errors import MemoryShort, QueueFull
 
-# Beside its samples a decoder holds the file, and a band of them; a lossy encoder holds them interleaved.
+# Besides its samples, a decoder holds the file and a band of rows; a lossy encoder holds interleaved samples.
 _COPIES = 3
 _WORKSPACE_BYTES = 64 * 2**20
 _NO_MEMORY = -4  # OpenCV's StsNoMem
 _RETRY_AFTER_S = 1.0
-# The largest image there is, of 50 megapixels in 16 bits with alpha, takes 400 MB.
+# The largest accepted image, 50 megapixels in 16 bits with alpha, takes 400 MB.
 _ROOM_BYTES = 512 * 2**20
-# The bound on the pixels of what waits is enough for smaller ones.
+# For smaller images, the limit on queued pixels suffices.
 _LARGE_BYTES = 8 * 2**20
 
 
 @contextmanager
 def blaming_memory(samples_bytes: int | None = None) -> Iterator[None]:
-    """Raise MemoryShort where work failed for want of it; other errors pass.
+    """Raise `MemoryShort` if the block failed for lack of memory; let other errors pass.
 
-    Some libraries say of a file that they cannot read it when they have no memory. So where work on an image of
-    `samples_bytes` fails, and there is no room for what it needs, the file is not to blame.
+    Some libraries report an unreadable file when they run out of memory. So if work on an image of `samples_bytes`
+    fails while that much memory is not available, the file is not blamed.
     """
     try:
         yield
@@ -39,9 +39,9 @@ def blaming_memory(samples_bytes: int | None = None) -> Iterator[None]:
 
 
 class DecodedRoom:
-    """Counts the bytes of the images that are decoded at a time, so that a few large ones do not fill the memory.
+    """Limits the bytes of simultaneously decoded images, so that a few large ones do not exhaust memory.
 
-    An image that comes alone is taken however large it is: the limits on pixels bound it. For one event loop.
+    An image is always accepted if it is the only one; the pixel limits bound its size. For use in one event loop.
     """
 
     def __init__(self, max_bytes: int = _ROOM_BYTES) -> None:
@@ -50,7 +50,7 @@ class DecodedRoom:
 
     @contextmanager
     def take(self, samples_bytes: int) -> Iterator[None]:
-        """Hold the room of an image; raises QueueFull while others leave too little for a large one."""
+        """Reserve memory for an image; raise `QueueFull` if it is large and others leave too little for it."""
         if self.held_bytes and samples_bytes > _LARGE_BYTES and self.held_bytes + samples_bytes > self._max_bytes:
             raise QueueFull(
                 f"The images that are being restored take {self.held_bytes} bytes decoded, and this one "

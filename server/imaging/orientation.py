@@ -1,4 +1,4 @@
-"""Orientation: which way up a picture is, as one EXIF tag and XMP state it (EXIF 2.32, tag 0x0112)."""
+"""Orientation of an image, from its EXIF tag and XMP (EXIF 2.32, tag 0x0112)."""
 
 import re
 import struct
@@ -8,37 +8,37 @@ from server.imaging.tiff_directory import SHORT, Directory, Entry
 TAG = 0x0112
 UPRIGHT = 1
 
-# Writers have used every one of them for this tag, and viewers read them.
+# Writers use all of these types for the tag, and viewers read them.
 _NUMBERS = {1: "B", SHORT: "H", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 11: "f", 12: "d", 13: "I"}
 _TEXT, _RATIONALS = 2, {5: "II", 10: "ii"}
 
 _NAMESPACE = re.compile(rb"xmlns:([\w.-]{1,40})\s*=\s*[\"']http://ns\.adobe\.com/tiff/1\.0/[\"']")
 _USUAL_PREFIX = b"tiff"
 _MOST_PREFIXES = 4
-# As an attribute, or as an element that may have attributes of its own.
+# As an attribute, or as an element that may have attributes.
 _PROPERTY = rb"(\b(?:%s):Orientation(?:\s*=\s*[\"']|[^<>=]{0,8}>|\s[^<>]{0,200}>)\s*)([1-8])(?=\s*[\"'<])"
 
 
 def of_directory(directory: Directory) -> int | None:
-    """The orientation 1..8 that the first directory of a file states, whatever the tag's type and count."""
+    """Return the orientation 1..8 in a file's first directory, whatever the tag's type and count; None if absent."""
     entry = directory.entries.get(TAG)
     value = None if entry is None or entry.count == 0 else _number(directory.order, entry)
     return int(value) if value is not None and value in range(1, 9) else None
 
 
 def of_xmp(xmp: bytes | None) -> int | None:
-    """The orientation 1..8 that an XMP packet states."""
+    """Return the orientation 1..8 in an XMP packet; None if absent."""
     found = _property(xmp).search(xmp) if xmp else None
     return int(found[2]) if found else None
 
 
 def upright_xmp(xmp: bytes | None) -> bytes | None:
-    """The packet with every copy of the orientation set to 1."""
+    """Set every copy of the orientation in the packet to 1."""
     return _property(xmp).sub(rb"\g<1>1", xmp) if xmp else None
 
 
 def upright_record(order: str) -> bytes:
-    """The tag's 12 bytes in the directory of an upright picture, as the specification wants them."""
+    """Return the tag's 12-byte directory entry for an upright picture, as the specification requires."""
     return struct.pack(f"{order}HHIHH", TAG, SHORT, 1, UPRIGHT, 0)
 
 

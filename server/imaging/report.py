@@ -1,4 +1,4 @@
-"""The Report: what the network saw in an image, and how much it changed."""
+"""Findings of the network in an image, and the size of the change it made."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,14 +13,14 @@ from server.imaging.assembly import Samples
 ROWS_AT_ONCE = 256
 
 Degradations = Mapping[str, float]
-"""The probability of each degradation that the network can name; they do not exclude one another."""
+"""Probability of each degradation label; labels are not mutually exclusive."""
 LevelWeights = tuple[tuple[float, ...], ...]
-"""For each decoder level, from coarse to fine, the share of each learnt prompt component; a level sums to 1."""
+"""Weights of the learned prompt components for each decoder level, from coarse to fine; each level sums to 1."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """The size of a change, in fractions of the full range of the samples; `psnr_db` is infinite for none."""
+    """Size of a change, in fractions of the full sample range; `psnr_db` is infinite if nothing changed."""
 
     mean_abs: float
     max_abs: float
@@ -29,15 +29,15 @@ class Change:
 
 @dataclass(frozen=True)
 class Report:
-    """What is told about one restoration; `prompt_weights` is None where the artifact does not answer with them."""
+    """Reported figures of one restoration; `prompt_weights` is None if the artifact does not output them."""
 
     change: Change
     prompt_weights: LevelWeights | None = None
-    """Numbers without names; what was found in the photo is told by its degradations."""
+    """Weights of unnamed components; the degradations found in the photo are reported separately."""
 
 
 def measure_change(before: Sequence[Samples], after: Sequence[Samples]) -> Change:
-    """Compare planes of samples, each (H, W), of the same shapes and type, a band of rows at a time."""
+    """Compare planes of samples, each (H, W), of equal shapes and type, one band of rows at a time."""
     if [(plane.dtype, plane.shape) for plane in before] != [(plane.dtype, plane.shape) for plane in after]:
         raise ValueError("planes of other sizes, types or number cannot be compared")
     full = np.iinfo(before[0].dtype).max
@@ -60,17 +60,17 @@ def measure_change(before: Sequence[Samples], after: Sequence[Samples]) -> Chang
 
 @dataclass(frozen=True)
 class Findings:
-    """What the network found in an image; each part is None where the artifact does not answer with it."""
+    """Findings of the network in an image; each part is None if the artifact does not output it."""
 
     prompt_weights: LevelWeights | None = None
     degradations: Degradations | None = None
 
     @classmethod
     def of(cls, tiles: Sequence[PromptWeights | None], labels: Sequence[str]) -> Self:
-        """Average the findings (rows, columns) of an image's runs, and split them.
+        """Average the findings (rows, columns) over an image's tiles, and split them.
 
-        Runs are equal in size, so it is also the mean by pixels. The last row has the probabilities of `labels`, if
-        there are any. Nothing is found where a run has no findings, or none that are numbers.
+        Tiles are equal in size, so this is also the mean over pixels. The last row has the probabilities of `labels`,
+        if there are any. Both parts are None if a tile has no findings or non-finite ones.
         """
         known = [tile for tile in tiles if tile is not None and np.isfinite(tile).all()]
         if not known or len(known) < len(tiles):

@@ -1,4 +1,4 @@
-"""TIFF directory: the tags of a TIFF file or of an EXIF block, read within bounds and written (TIFF 6.0, section 2)."""
+"""Bounds-checked reading and writing of TIFF directories in TIFF files and EXIF blocks (TIFF 6.0, section 2)."""
 
 import struct
 from collections.abc import Iterable
@@ -11,42 +11,42 @@ _VALUE_BYTES = {1: 1, 2: 1, SHORT: 2, LONG: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10:
 _INTEGERS = {1: "B", SHORT: "H", LONG: "I", 13: "I"}
 _ENTRY = 12
 _INLINE = 4
-_MOST_ENTRIES = 1024  # cameras write about a hundred; every entry costs time before a limit can be checked
+_MOST_ENTRIES = 1024  # cameras write about a hundred; every entry costs time before a limit applies
 
 
 class BrokenDirectoryError(ValueError):
-    """The bytes are no directory, or point outside the data."""
+    """The bytes are not a directory, or point outside the data."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One tag: `kind` is its TIFF field type, `raw` its values in the byte order of its directory."""
+    """Tag of a directory: `kind` is its TIFF field type, `raw` its values in the directory's byte order."""
 
     tag: int
     kind: int
     count: int
     raw: bytes
     at: int = -1
-    """Where `raw` was found."""
+    """Offset of `raw` in the data."""
 
 
 @dataclass(frozen=True)
 class Directory:
-    """The sound tags of one directory; `order` is '<' or '>', `next_offset` 0 if no other directory follows."""
+    """Valid tags of one directory; `order` is '<' or '>', `next_offset` is 0 if no other directory follows."""
 
     order: str
     entries: dict[int, Entry] = field(default_factory=dict)
     next_offset: int = 0
     at: int = -1
     left_out: frozenset[int] = frozenset()
-    """Tags of entries that repeat another one, or whose type or place is none: readers differ in what they take."""
+    """Tags of duplicate entries, or of entries with invalid type or offset: readers differ in how they treat them."""
     is_whole: bool = True
-    """Whether all the entries that it announces are there."""
+    """Whether all declared entries are present."""
     records: tuple[int, ...] = ()
-    """Where the sound entries stand, 12 bytes each."""
+    """Offsets of the valid entries, 12 bytes each."""
 
     def integers(self, tag: int, most: int | None = None) -> tuple[int, ...]:
-        """The values of an unsigned integer tag, the first `most`; empty if it is absent or of another type."""
+        """Return the first `most` values of an unsigned integer tag; empty if it is absent or of another type."""
         entry = self.entries.get(tag)
         if entry is None or entry.kind not in _INTEGERS:
             return ()
@@ -54,12 +54,12 @@ class Directory:
         return struct.unpack_from(f"{self.order}{count}{_INTEGERS[entry.kind]}", entry.raw)
 
     def integer(self, tag: int, default: int) -> int:
-        """The first value of an unsigned integer tag."""
+        """Return the first value of an unsigned integer tag, or `default`."""
         return next(iter(self.integers(tag, 1)), default)
 
 
 def read_first(data: bytes) -> Directory:
-    """Read the first directory of a TIFF file or EXIF block as far as it is sound; raises BrokenDirectoryError."""
+    """Read the valid entries of a TIFF file's or EXIF block's first directory; `BrokenDirectoryError` if none."""
     order = HEADERS.get(data[:4])
     if order is None or len(data) < 8:
         raise BrokenDirectoryError("there is no TIFF header")
@@ -67,7 +67,7 @@ def read_first(data: bytes) -> Directory:
 
 
 def read_first_strictly(data: bytes) -> Directory:
-    """Read the first directory; raises BrokenDirectoryError for any unsound entry, for readers that trust them all."""
+    """Read the first directory for readers that trust all entries; raise `BrokenDirectoryError` if any is invalid."""
     directory = read_first(data)
     if directory.left_out or not directory.is_whole:
         raise BrokenDirectoryError("a directory is cut off, or has entries twice or outside the data")
@@ -75,10 +75,11 @@ def read_first_strictly(data: bytes) -> Directory:
 
 
 def read(data: bytes, offset: int, order: str) -> Directory:
-    """Read the directory at `offset`, entry by entry; raises BrokenDirectoryError if there is none.
+    """Read the directory at `offset`, entry by entry; raise `BrokenDirectoryError` if there is none.
 
-    An entry that is not sound costs itself and no other, as in viewers; of those with one tag the first sound one
-    counts. All values together may not exceed the data: overlapping ones would let a small file fill the memory.
+    As in viewers, an invalid entry is skipped without affecting others, and of duplicate tags the first valid one
+    counts. The total size of the values may not exceed the data: overlapping values would let a small file fill the
+    memory.
     """
     if offset < 8 or offset + 2 > len(data):
         raise BrokenDirectoryError("a directory lies outside the data")
@@ -101,14 +102,14 @@ def read(data: bytes, offset: int, order: str) -> Directory:
         entries[tag] = Entry(tag, kind, values, data[start : start + size], start)
     if not entries:
         raise BrokenDirectoryError("a directory has no sound entry")
-    # The last directory of an EXIF block is often cut off before the pointer to a next one.
+    # The last directory of an EXIF block is often truncated before the pointer to a next one.
     is_whole = slots == announced
     following = struct.unpack_from(f"{order}I", data, end)[0] if is_whole and end + 4 <= len(data) else 0
     return Directory(order, entries, following, offset, frozenset(left_out), is_whole, tuple(records))
 
 
 def compact(block: bytearray, directory: Directory) -> None:
-    """Leave only the sound entries in a directory, and no next one, in place; no value moves that has its own bytes."""
+    """Keep only the valid entries of a directory, without a next one, in place; values stored elsewhere do not move."""
     kept = b"".join(block[record : record + _ENTRY] for record in directory.records)
     struct.pack_into(f"{directory.order}H", block, directory.at, len(directory.records))
     start = directory.at + 2
@@ -117,12 +118,12 @@ def compact(block: bytearray, directory: Directory) -> None:
 
 
 def integer_entry(order: str, tag: int, kind: int, *values: int) -> Entry:
-    """An entry of unsigned integers, `kind` SHORT or LONG."""
+    """Create an entry of unsigned integers, `kind` SHORT or LONG."""
     return Entry(tag, kind, len(values), struct.pack(f"{order}{len(values)}{_INTEGERS[kind]}", *values))
 
 
 def write(order: str, entries: Iterable[Entry], at: int) -> bytes:
-    """A directory for the even offset `at`, its longer values behind it, and no next one; of even length."""
+    """Serialise a directory for the even offset `at`, followed by its longer values; the length is even."""
     ordered = sorted(entries, key=lambda entry: entry.tag)
     fields, values = bytearray(struct.pack(f"{order}H", len(ordered))), bytearray()
     values_at = at + 2 + len(ordered) * _ENTRY + 4

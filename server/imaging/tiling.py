@@ -1,4 +1,4 @@
-"""Tile: one network-shaped crop of an image and where it belongs."""
+"""Cutting of an image into equal, overlapping tiles padded to the network's size multiple."""
 
 import itertools
 import math
@@ -15,25 +15,24 @@ from server.errors import InvalidRequest
 Weights = NDArray[np.float32]
 
 DEFAULT_TILE = 512
-"""Longest side of a tile unless asked for. docs/tiling.md has the table it was chosen from."""
+"""Default longest side of a tile; docs/tiling.md has the table it was chosen from."""
 DEFAULT_OVERLAP = 32
-"""Pixels that neighbours share at least, from the same table."""
+"""Default minimum overlap of neighbouring tiles in pixels, from the same table."""
 SMALLEST_TILE = 64
-"""Below it a tile is mostly overlap, and too little of the photo for the network's sums over all pixels."""
+"""Smaller tiles are mostly overlap, and show too little of the photo for the network's sums over all pixels."""
 SIDES_PER_MULTIPLE = 4
-"""Sides of tiles are multiples of this many network multiples: photos of many sizes then share few shapes, so
-buckets."""
+"""Tile sides are multiples of this many network multiples, so that photos of many sizes share few shape buckets."""
 TILES_PER_OVERLAP = 4
-"""The overlap is at most this part of a tile, which keeps the two seams of a tile apart."""
+"""The overlap is at most this fraction of a tile, which keeps a tile's two seams apart."""
 PLANS_KEPT = 64
-"""A plan that is asked for again is at hand, with its spans."""
+"""Number of recent grids that are cached with their spans."""
 WEIGHT_STEPS = 1024
-"""Weights are multiples of 1 / 1024: they, their products and their sums are then exact in float32."""
+"""Weights are multiples of 1 / 1024, so that they, their products and their sums are exact in float32."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """The rows and columns of an image that one network run covers, padded up to the network's multiple."""
+    """Rows and columns of an image covered by one network run, padded to the network's size multiple."""
 
     top: int
     left: int
@@ -52,13 +51,13 @@ class Tile:
 
     @property
     def padded_pixels(self) -> int:
-        """What the run holds, in pixels."""
+        """Return the number of pixels in the run."""
         return self.padded_height * self.padded_width
 
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of one axis that the same one or two neighbouring tiles cover, `[start, stop)` in image pixels."""
+    """Interval `[start, stop)` of an axis, in image pixels, covered by the same one or two neighbouring tiles."""
 
     start: int
     stop: int
@@ -72,9 +71,9 @@ class Span:
 
 @dataclass(frozen=True)
 class Axis:
-    """One side of an image of `length` pixels, cut into equal stretches of `side` that begin at `starts`.
+    """Image side of `length` pixels, cut into intervals of equal `side` that begin at `starts`.
 
-    Neighbours are blended in the middle of what they share, over `feather` pixels.
+    Neighbours are blended over `feather` pixels in the middle of their overlap.
     """
 
     length: int
@@ -84,7 +83,7 @@ class Axis:
 
     @cached_property
     def spans(self) -> tuple[Span, ...]:
-        """The whole axis in order: tile 0 alone, seam of 0 and 1, tile 1 alone, ...; empty stretches are left out."""
+        """Return all spans in order: tile 0 alone, seam of 0 and 1, tile 1 alone, ...; empty ones are left out."""
         edges = [0]
         for start, following in itertools.pairwise(self.starts):
             seam = (following + start + self.side - self.feather) // 2
@@ -95,7 +94,7 @@ class Axis:
         return tuple(span for span in spans if span.start < span.stop)
 
     def weights(self, span: Span, index: int) -> Weights:
-        """The share of tile `index` in the pixels of `span`; over the tiles of a span the shares sum to exactly 1."""
+        """Return the blending weights of tile `index` in `span`; over the tiles of a span they sum to exactly 1."""
         if span.first == span.last:
             return np.ones(span.stop - span.start, np.float32)
         position = np.arange(span.stop - span.start, dtype=np.float32)
@@ -105,12 +104,12 @@ class Axis:
 
 @dataclass(frozen=True)
 class Grid:
-    """The equal tiles of one image, row by row: iterate over it for the tiles."""
+    """Equal tiles of one image in row-major order; iterating yields the tiles."""
 
     vertical: Axis
     horizontal: Axis
     guided: bool = False
-    """Whether one more run, of the whole frame made small, sets the tone of the tiles: see Guide."""
+    """Whether an additional run on the downscaled whole image sets the tone of the tiles, see `Guide`."""
 
     def __len__(self) -> int:
         return len(self.vertical.starts) * len(self.horizontal.starts)
@@ -129,17 +128,17 @@ class Grid:
 
     @property
     def is_whole(self) -> bool:
-        """Whether one run covers the image, so that the answer is the network's own for the whole frame."""
+        """Return whether a single run covers the image, so that the output is the network's own for the whole image."""
         return len(self) == 1
 
     @property
     def runs(self) -> int:
-        """The tiles, and the guide."""
+        """Return the number of runs: tiles, plus one if guided."""
         return len(self) + self.guided
 
     @property
     def tile_shape(self) -> tuple[int, int]:
-        """(height, width) of every tile, padded."""
+        """Return the padded (height, width) shared by all tiles."""
         return self.vertical.side, self.horizontal.side
 
     @property
@@ -151,7 +150,7 @@ class Grid:
         return self.horizontal.length
 
 
-@lru_cache(PLANS_KEPT)  # asked for twice by every request, and photos come in few sizes
+@lru_cache(PLANS_KEPT)  # every request asks twice, and photos come in few sizes
 def plan(
     height: int,
     width: int,
@@ -164,12 +163,11 @@ def plan(
 ) -> Grid:
     """Cut a height x width image into equal tiles whose sides are multiples of `multiple`.
 
-    An image of at most `max_pixels` (padded; None: no bound) is one tile, unless `tile` asks for smaller ones. Tiles
-    have sides of at most `tile`, else of DEFAULT_TILE, and hold at most `max_pixels`. Neighbours share at least
-    `overlap` pixels. The padding is decided here and never again, because the network's attention and prompts are sums
-    over all pixels: any other padding changes every output pixel. With `guided` several tiles have a guide. Raises
-    InvalidRequest for a `tile` or an `overlap`
-    that cannot be had.
+    An image of at most `max_pixels` (padded; None: no limit) is one tile, unless `tile` requests smaller ones. Tile
+    sides are at most `tile`, or else DEFAULT_TILE, and tiles have at most `max_pixels`. Neighbours overlap by at least
+    `overlap` pixels. Padding is decided only here, because the network's attention and prompts are sums over all
+    pixels: other padding would change every output pixel. With `guided`, images of several tiles have a guide. Raises
+    `InvalidRequest` if `tile` or `overlap` is out of range.
     """
     side = _tile_side(tile, multiple, max_pixels)
     overlap = _overlap(overlap, side, multiple)
@@ -181,26 +179,26 @@ def plan(
 
 
 def cut(pixels: Pixels, tile: Tile) -> Pixels:
-    """Cut a tile out of (3, H, W) pixels and pad it: see `pad`."""
+    """Cut a tile out of (3, H, W) pixels and pad it; see `pad`."""
     return pad(pixels[:, tile.rows, tile.columns], tile)
 
 
 def pad(pixels: Pixels, tile: Tile) -> Pixels:
-    """Reflect-pad a tile's own (3, height, width) pixels at the bottom and right; works from 1 x 1 up."""
+    """Reflect-pad a tile's (3, height, width) pixels at the bottom and right; works from 1 x 1 up."""
     below, beside = tile.padded_height - tile.height, tile.padded_width - tile.width
     if below == 0 and beside == 0:
         return np.ascontiguousarray(pixels)
-    # A side shorter than its padding is reflected repeatedly, a side of one pixel is repeated: numpy does both.
+    # numpy reflects repeatedly if a side is shorter than its padding, and repeats a side of one pixel.
     return np.pad(pixels, ((0, 0), (0, below), (0, beside)), mode="reflect")
 
 
 def crop(restored: Pixels, tile: Tile) -> Pixels:
-    """Take the padding off a restored (3, padded_height, padded_width) tile: a (3, height, width) view."""
+    """Remove the padding of a restored (3, padded_height, padded_width) tile; returns a (3, height, width) view."""
     return restored[:, : tile.height, : tile.width]
 
 
 def tile_sides(multiple: int, max_pixels: int | None = None) -> tuple[int, int | None, int]:
-    """What `tile` may be: the smallest, the largest (None: no bound) and the step between them."""
+    """Return the allowed values of `tile`: smallest, largest (None: no limit) and step."""
     step = SIDES_PER_MULTIPLE * multiple
     smallest = _round_up(SMALLEST_TILE, step)
     return smallest, None if max_pixels is None else max(smallest, math.isqrt(max_pixels) // step * step), step
@@ -226,9 +224,10 @@ def _overlap(overlap: int | None, side: int, multiple: int) -> int:
 
 
 def _axis(length: int, multiple: int, side: int, overlap: int) -> Axis:
-    """As few stretches as `side` allows, made as short as still covers, and spread evenly.
+    """Divide an axis into the fewest intervals that `side` allows, as short as possible and evenly spaced.
 
-    All numbers are multiples of the network's: its halvings then fall on the pixels they fall on in the whole frame.
+    All positions are multiples of the network's size multiple, so that its downsampling aligns with that of the whole
+    image.
     """
     padded = _round_up(length, multiple)
     if padded <= side:

@@ -1,9 +1,9 @@
-"""XMP: its packet, without what it says of parts that an answer does not have (XMP, part 1, section 7)."""
+"""XMP packets, and removal of their references to parts that a response lacks (XMP, part 1, section 7)."""
 
 import re
 from xml.parsers import expat
 
-# Google's motion photos and their containers, gain maps of Adobe and Apple, and what lies in an extended packet.
+# Google's motion photos and containers, Adobe's and Apple's gain maps, and data in extended packets.
 _NAMESPACES = (
     b"http://ns.google.com/photos/1.0/container/",
     b"http://ns.google.com/photos/1.0/image/",
@@ -18,10 +18,10 @@ _MENTIONS = re.compile(b"|".join((*map(re.escape, _NAMESPACES), _NAMES.pattern))
 _ATTRIBUTE = re.compile(rb"\s+([^\s=]+)\s*=\s*(?:\"[^\"]*\"|'[^']*')")
 _TAG = re.compile(rb"<[^\s/>]+(?:\s+[^\s=/>]+\s*=\s*(?:\"[^\"]*\"|'[^']*'))*\s*(/?)>")
 _DECLARATION = re.compile(rb"\s+xmlns:([^\s=]+)\s*=\s*[\"']([^\"']*)[\"']")
-# A phone writes some fifty; each takes time that no limit on bytes bounds well.
+# A phone writes about fifty; each takes time that a limit on bytes hardly bounds.
 _MOST_ELEMENTS, _MOST_LEVELS, _MOST_PREFIXES = 20_000, 100, 1000
 
-# What the claims are about, by the names that clients are told.
+# Auxiliary parts by the names reported to clients.
 _PARTS = {
     "gain-map": re.compile(
         rb"http://ns\.adobe\.com/hdr-gain-map/|HDRGainMapVersion|aux:hdrgainmap|Semantic\s*=\s*[\"']GainMap"
@@ -38,14 +38,14 @@ class _UnreadableError(Exception):
 
 
 def parts_of(packet: bytes | None) -> frozenset[str]:
-    """The parts beside the picture of which a packet tells: gain-map, motion-video, depth-map."""
+    """Return the auxiliary parts that a packet refers to: gain-map, motion-video, depth-map."""
     return frozenset(name for name, claim in _PARTS.items() if claim.search(packet or b""))
 
 
 def without_claims(packet: bytes | None) -> bytes | None:
-    """The packet without its claims about gain maps, videos and other parts of a file that stand beside the picture.
+    """Remove a packet's references to gain maps, videos and other auxiliary parts of the file.
 
-    What remains is kept byte for byte. None if there are claims in a packet that is broken, or not in UTF-8.
+    The rest is kept byte for byte. Returns None if there are such references in a packet that is broken or not UTF-8.
     """
     if not packet or not _MENTIONS.search(packet.replace(b"\0", b"")):
         return packet or None
@@ -65,7 +65,7 @@ def _without(packet: bytes, spans: list[Span]) -> bytes:
 
 
 class _Claims:
-    """The places of claims in a packet: attributes, and elements with all that is in them."""
+    """Finds references in a packet: attributes, and elements with their content."""
 
     def __init__(self, packet: bytes) -> None:
         self.spans: list[Span] = []
