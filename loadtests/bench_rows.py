@@ -1,4 +1,4 @@
-"""Bench rows: the loads of the scheduler bench, their figures and what they aim at."""
+"""Workloads of the scheduler benchmark, with their metrics and targets."""
 
 import re
 import statistics
@@ -13,11 +13,11 @@ from server.cli.bench.summary import Summary
 from server.cli.bench.uploads import Kind, kinds_of_sizes
 
 TINY = SimulatedDevice(6, 488)
-"""A 64x64 image costs 2 ms: the scheduler alone is seen."""
+"""A 64x64 image takes 2 ms, which exposes the overhead of the scheduler."""
 MIXED = SimulatedDevice(6, 122)
-"""A 128x128 image costs 2 ms."""
+"""A 128x128 image takes 2 ms."""
 PHOTO = SimulatedDevice(6, 7.63)
-"""A 512x512 image costs 2 ms: the codecs are seen."""
+"""A 512x512 image takes 2 ms, which exposes the cost of the codecs."""
 
 SEED = 4
 CROWD = 32
@@ -26,20 +26,20 @@ LARGE_PER_S = 1.0
 
 @dataclass(frozen=True)
 class Trial:
-    """One row on one peer: what was recorded, and what the peer's process spent."""
+    """Result of one row on one server, with CPU usage."""
 
     summary: Summary
     recording: Recording
     server_cpu_ms: float
-    """Processor time of the server per answer."""
+    """CPU time of the server per response."""
     resident_mb: float
     others_share: float
-    """What other processes took of all cores meanwhile."""
+    """Share of all cores used by other processes meanwhile."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One number of a row; the aim is a bound on ours, or on the ratio of ours to the reference."""
+    """One metric of a row; the target bounds our value, or its ratio to the reference."""
 
     name: str
     unit: str
@@ -51,9 +51,9 @@ class Figure:
 
 @dataclass(frozen=True)
 class Row:
-    """One load on one simulated device; without `peers_too` on our server only.
+    """Workload on a simulated device; without `peers_too`, only our server is measured.
 
-    `sizes` are spelled as for `promptir bench --sizes`.
+    `sizes` has the format of `promptir bench --sizes`.
     """
 
     name: str
@@ -66,16 +66,16 @@ class Row:
     seconds: float = 6.0
     peers_too: bool = True
     extra_sizes: str = ""
-    """Sent besides, their weights in requests a second; they do not count towards the ideal."""
+    """Additional sizes, weighted in requests per second; they do not count towards the ideal."""
 
     @property
     def kinds(self) -> Sequence[Kind]:
-        """What the ideal is of; made when it is first needed."""
+        """Return the image kinds the ideal is computed for."""
         return _made(self.sizes)
 
     @property
     def ideal_per_s(self) -> float:
-        """What the device reaches if every run is full; it takes one shape a run."""
+        """Return the device's throughput if every run is full; a run takes one shape."""
         weights = sum(kind.weight for kind in self.kinds)
         ms_per_image = sum(
             kind.weight / weights * self.device.run_ms(MAX_BATCH, _pixels(kind)) / MAX_BATCH for kind in self.kinds
@@ -83,7 +83,7 @@ class Row:
         return 1e3 / ms_per_image
 
     def load(self, seconds: float | None) -> Load:
-        """The load of this row; `seconds` replaces the measured time."""
+        """Return the load of this row; `seconds` overrides the measured duration."""
         seconds = seconds or self.seconds
         if self.share_of_ideal is None:
             return Load(self.kinds, seconds, warm_up_s=1.0, clients=self.clients, seed=SEED)
@@ -95,7 +95,7 @@ class Row:
 
 
 def rows() -> list[Row]:
-    """Every row of the table, in its order."""
+    """Return every row of the table, in order."""
     tiny, mixed = "64", "64,96,128"
     share = Figure("throughput, of the ideal", "%", _percent_of_ideal)
     return [

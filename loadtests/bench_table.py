@@ -1,4 +1,4 @@
-"""Bench table: our figures next to the reference's and the aims."""
+"""Table of our results beside the reference's and the targets."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -9,7 +9,7 @@ from bench_rows import Figure, Row, Trial
 
 @dataclass(frozen=True)
 class Line:
-    """One figure: of ours, of the reference, and whether ours meets the aim."""
+    """One metric: our value, the reference's, and whether ours meets the target."""
 
     row: str
     title: str
@@ -20,15 +20,15 @@ class Line:
     aim: str
     met: bool | None
     others: tuple[float, ...]
-    """What other processes took of the machine while ours, and while the reference was measured."""
+    """CPU share of other processes while ours, and while the reference, was measured."""
 
     @property
     def ratio(self) -> float | None:
-        """Ours over the reference."""
+        """Return our value divided by the reference's."""
         return self.ours / self.reference if self.ours is not None and self.reference else None
 
     def as_json(self) -> dict[str, Any]:
-        """All fields, and the ratio."""
+        """Return all fields and the ratio as a dictionary."""
         return {**asdict(self), "ratio": self.ratio}
 
     def __str__(self) -> str:
@@ -40,7 +40,7 @@ class Line:
 
 
 def lines_of(row: Row, trials: Mapping[str, Trial]) -> list[Line]:
-    """The lines of a row that was measured."""
+    """Return the lines of a measured row."""
     lines = []
     others = tuple(trial.others_share for trial in trials.values())
     for figure in row.figures:
@@ -52,7 +52,7 @@ def lines_of(row: Row, trials: Mapping[str, Trial]) -> list[Line]:
 
 
 def markdown(report: Mapping[str, Any], table: Sequence[Line], notes: Sequence[str]) -> str:
-    """The table with where it was measured, and what there is to doubt."""
+    """Format the table with its provenance and caveats as Markdown."""
     where = report["provenance"]
     late = where["late_wake_ups_ms"]
     changes = " with uncommitted changes" if where["uncommitted_changes"] else ""

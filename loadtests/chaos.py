@@ -1,7 +1,7 @@
-"""Chaos: faults in a running server under load, and what its clients get: docs/reliability.md.
+"""Chaos test: injects faults into a server under load and checks every response; see docs/reliability.md.
 
-Run as `python loadtests/chaos.py [FAULT ...] [--seconds 30] [--json FILE]`; it ends with 1 if anything was answered
-wrongly, lost or not explained by the fault.
+Run `python loadtests/chaos.py [FAULT ...] [--seconds 30] [--json FILE]`; exits with 1 if any response was wrong, lost
+or not explained by the fault.
 """
 
 import argparse
@@ -18,7 +18,7 @@ SHOWN_LINES = 20
 
 
 async def main() -> int:
-    """Do one fault after the other, each to a server of its own, and print the figures as Markdown."""
+    """Inject the faults one by one, each into its own server, and print the results as Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("faults", nargs="*", metavar="FAULT", help=f"of {', '.join(FAULTS)}; all unless given")
     parser.add_argument("--seconds", type=float, default=SECONDS, metavar="S", help="of each fault (30)")
@@ -46,13 +46,13 @@ async def main() -> int:
 
 
 def complain(log: Path) -> None:
-    """Show what the server had to say."""
+    """Print the end of the server's log."""
     lines = [line[:1000] for line in log.read_text().splitlines() if '"level": "INFO"' not in line]
     print("\n".join(lines[-SHOWN_LINES:]), file=sys.stderr)
 
 
 def line(row: Row) -> str:
-    """A line of the table."""
+    """Format a row of the table."""
     tally = row.tally
     again, told = tally.again.total(), tally.told.total()
     figures = (row.faults, tally.requests, tally.restored, again, tally.accepted, tally.done, told, tally.lost)
@@ -60,7 +60,7 @@ def line(row: Row) -> str:
 
 
 def details(row: Row) -> str:
-    """Why requests were sent again, and what should not have been."""
+    """Describe why requests were retried, and which outcomes are violations."""
     tally = row.tally
     said = {**tally.again, **tally.told, **row.notes}
     text = f"{row.fault}: " + (", ".join(f"{times} x {what}" for what, times in said.items()) or "nothing sent again")

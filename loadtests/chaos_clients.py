@@ -1,4 +1,4 @@
-"""Chaos clients: they send pictures of their own, come again after a failure, and hold every answer to its pixels."""
+"""Chaos clients: send unique pictures, retry after failures, and check the pixels of every response."""
 
 import asyncio
 import itertools
@@ -23,12 +23,12 @@ RETRYABLE = {
     "503 not-ready",
     "507 disk-full",
 }
-"""Problems that say: the request was sound and was not answered, so send it again."""
+"""Problem types after which a client retries: the request was valid but not answered."""
 BROKEN, ABSENT = "cut off", "cannot connect"
 PAUSE_S = 0.05
 ATTEMPT_S = 20.0
 PATIENCE_S = 60.0
-"""After this a picture that nobody restored is lost; longer than any fault lasts."""
+"""A picture not restored within this time counts as lost; longer than any fault lasts."""
 POLL_S = 0.02
 CLIENTS, SUBMITTERS = 6, 2
 HEIGHT, WIDTH = 40, 56
@@ -36,49 +36,49 @@ HEIGHT, WIDTH = 40, 56
 
 @dataclass
 class Tally:
-    """What the clients saw."""
+    """Outcomes seen by the clients."""
 
     requests: int = 0
     restored: int = 0
     wrong: int = 0
-    """200 with other pixels than it must have."""
+    """Number of 200 responses with wrong pixels."""
     lost: int = 0
-    """Pictures never restored, and accepted jobs that neither were done nor said why not."""
+    """Pictures never restored, and accepted jobs that neither finished nor reported why."""
     again: Counter[str] = field(default_factory=Counter)
-    """Why a picture was sent again."""
+    """Number of retries by cause."""
     unexpected: Counter[str] = field(default_factory=Counter)
-    """Answers that this fault does not explain."""
+    """Number of responses that this fault does not explain."""
     accepted: int = 0
     done: int = 0
     told: Counter[str] = field(default_factory=Counter)
-    """Jobs that were accepted and ended otherwise, by the problem that says so."""
+    """Accepted jobs that ended otherwise, by the problem type they report."""
     longest_s: float = 0.0
-    """From the first attempt to the picture."""
+    """Longest time from the first attempt to the restored picture."""
 
 
 @dataclass
 class Crowd:
-    """Clients of one server until `stop` is set; each then goes on until what it has begun is answered."""
+    """Clients of one server; once `stop` is set, each finishes what it has started."""
 
     url: str
     session: aiohttp.ClientSession
     tally: Tally = field(default_factory=Tally)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     jobs: list[tuple[str, np.ndarray]] = field(default_factory=list)
-    """Where accepted jobs are found, and their pixels."""
+    """URL and expected pixels of each accepted job."""
     broken_at: list[tuple[float, float]] = field(default_factory=list)
-    """When attempts began and broke, by time.monotonic."""
+    """Start and end of failed attempts, by time.monotonic."""
     headers: dict[str, str] = field(default_factory=dict)
     explained: frozenset[str] = frozenset()
-    """Further ends of a job that the fault explains."""
+    """Further job outcomes that the fault explains."""
 
     async def restore_all(self, pictures: Iterator[np.ndarray]) -> None:
-        """Have pictures restored one after the other."""
+        """Request restorations one after the other."""
         while not self.stop.is_set():
             await self._until_restored(next(pictures))
 
     async def submit_all(self, pictures: Iterator[np.ndarray], pause_s: float = PAUSE_S) -> None:
-        """Submit jobs one after the other; what became of them is asked by `settle`."""
+        """Submit jobs one after the other; `settle` checks their results."""
         while not self.stop.is_set():
             picture = next(pictures)
             self.tally.requests += 1
@@ -91,7 +91,7 @@ class Crowd:
             await asyncio.sleep(pause_s)
 
     async def settle(self) -> None:
-        """Fetch every accepted job's result, and delete it."""
+        """Fetch the result of every accepted job, and delete the job."""
         for place, picture in self.jobs:
             try:
                 async with asyncio.timeout(PATIENCE_S):
@@ -101,7 +101,7 @@ class Crowd:
         self.jobs.clear()
 
     async def state(self, place: str) -> tuple[str, dict[str, Any]]:
-        """A job's state, or the kind of problem that the server has with it; and the document."""
+        """Return a job's state, or the type of the problem reported for it, and the document."""
         async with self.session.get(self.url + place) as response:
             document = await response.json(content_type=None)
             return document.get("state") or str(document["type"]).rpartition(":")[2], document
@@ -159,7 +159,7 @@ class Crowd:
 
 @asynccontextmanager
 async def crowd(url: str, *, clients: int = CLIENTS, submitters: int = SUBMITTERS, **more: Any) -> AsyncIterator[Crowd]:
-    """A crowd at work; leaving the block ends it, with all that it has begun."""
+    """Run clients against a server; on exit, wait for everything they have started."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         crowd = Crowd(url, session, **more)
         async with asyncio.TaskGroup() as group:
@@ -175,18 +175,18 @@ async def crowd(url: str, *, clients: int = CLIENTS, submitters: int = SUBMITTER
 
 
 def pictures(seed: int) -> Iterator[np.ndarray]:
-    """Noise of few sizes, no two alike, of a client's own: (H, W, 3) uint8."""
+    """Yield (H, W, 3) uint8 noise of a few sizes; all pictures differ, also between clients."""
     rng = np.random.default_rng(seed)
     for number in itertools.count():
         yield rng.integers(0, 256, (HEIGHT, WIDTH + 8 * (number % 3), 3), dtype=np.uint8)
 
 
 def encoded(picture: np.ndarray) -> bytes:
-    """As PNG."""
+    """Encode a picture as PNG."""
     return cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 0])[1].tobytes()
 
 
 def shows(data: bytes, picture: np.ndarray) -> bool:
-    """Whether an encoded image has exactly these pixels."""
+    """Return whether an encoded image has exactly these pixels."""
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     return decoded is not None and np.array_equal(decoded, picture)

@@ -1,4 +1,4 @@
-"""Chaos faults: what is done to a server under load, one function each."""
+"""Faults injected into a server under load, one function each."""
 
 import asyncio
 import random
@@ -27,18 +27,18 @@ FIRST_FAULT_S = 30.0
 
 @dataclass
 class Row:
-    """What one kind of fault came to."""
+    """Result of one kind of fault."""
 
     fault: str
     tally: Tally
     faults: int
     notes: dict[str, object] = field(default_factory=dict)
     violations: list[str] = field(default_factory=list)
-    """What was promised and not kept, beside what the tally counts."""
+    """Broken guarantees beyond those that the tally counts."""
 
     @property
     def sound(self) -> bool:
-        """Whether nothing was wrong, lost or unexplained, and there was something to see."""
+        """Return whether nothing was wrong, lost or unexplained, and the fault did occur."""
         tally = self.tally
         nothing = not (self.faults and tally.restored)
         return not (nothing or tally.wrong or tally.lost or tally.unexpected or self.violations)
@@ -48,7 +48,7 @@ Fault = Callable[[Path, float], Awaitable[Row]]
 
 
 async def kill(folder: Path, seconds: float) -> Row:
-    """SIGKILL at random moments, and a new life each time."""
+    """Send SIGKILL at random moments and restart the server each time."""
     rng, kills = random.Random(SEED), 0
     async with alive(Subject(folder)) as subject, crowd(subject.url) as clients:
         for _ in _while(seconds):
@@ -60,7 +60,7 @@ async def kill(folder: Path, seconds: float) -> Row:
 
 
 async def terminate(folder: Path, seconds: float) -> Row:
-    """SIGTERM at random moments: the server ends by itself with 0, and cuts nobody off who was there before."""
+    """Send SIGTERM at random moments; the server must exit with 0 and finish all open requests."""
     rng, ends, cut, violations = random.Random(SEED), 0, 0, []
     async with alive(Subject(folder)) as subject, crowd(subject.url) as clients:
         for _ in _while(seconds):
@@ -76,7 +76,7 @@ async def terminate(folder: Path, seconds: float) -> Row:
 
 
 def of_device(name: str, fault: str, share: float, *flags: str) -> Fault:
-    """A fault of the device in a share of its runs."""
+    """Return a fault that affects a share of the device's runs."""
 
     async def inject(folder: Path, seconds: float) -> Row:
         async with alive(Subject(folder, fault, share, flags)) as subject:
@@ -90,7 +90,7 @@ def of_device(name: str, fault: str, share: float, *flags: str) -> Fault:
 
 
 async def slow(folder: Path, seconds: float) -> Row:
-    """Connections that drip a head or a body, byte by byte, beside clients that must not notice."""
+    """Open connections that send a head or body byte by byte, beside clients that must not be affected."""
     flags = ("--upload-stall-s", "1")
     async with alive(Subject(folder, flags=flags)) as subject, crowd(subject.url) as clients:
         ends = await attack(subject.port, ("slow head", "slow body"), seconds)
@@ -98,7 +98,7 @@ async def slow(folder: Path, seconds: float) -> Row:
 
 
 async def half_closed(folder: Path, seconds: float) -> Row:
-    """Connections that are closed on one side, or reset, before, in and after a request."""
+    """Half-close or reset connections before, during and after a request."""
     kinds = ("half-closed whole", "half-closed early", "reset", "never reads")
     async with alive(Subject(folder)) as subject:
         async with crowd(subject.url) as clients:
@@ -110,7 +110,7 @@ async def half_closed(folder: Path, seconds: float) -> Row:
 
 
 async def full_disk(folder: Path, seconds: float) -> Row:
-    """A disk for the jobs that is full for a while; where none can be mounted, a budget that is."""
+    """Fill the job store's disk for a while; if no disk can be mounted, its storage budget."""
     with_disk = _mount(folder / "disk")
     flags = () if with_disk else ("--jobs-max-bytes", str(BUDGET_BYTES))
     fills, filler = 0, folder / "disk" / "filler"
@@ -133,7 +133,7 @@ async def full_disk(folder: Path, seconds: float) -> Row:
 
 
 async def clock(folder: Path, seconds: float) -> Row:
-    """The wall clock jumps by days, forward and back: deadlines and waits are not of it, what expires is."""
+    """Move the wall clock by days, forward and back; only expiry may depend on it, not deadlines and waits."""
     subject = Subject(folder, flags=("--jobs-keep-hours", str(KEPT_HOURS)))
     violations, jumps = [], 0
     headers = {"X-Deadline-Ms": str(PATIENT_MS)}
@@ -145,7 +145,7 @@ async def clock(folder: Path, seconds: float) -> Row:
 
 
 async def _around_a_jump(subject: Subject, clients: Crowd) -> list[str]:
-    """Back by two days, forward beyond the truth, back to it; what each does to jobs that are kept for one day."""
+    """Move the clock back two days, beyond the true time and back; check jobs that are kept for one day."""
     found = []
     place = await _done_job(clients)
     subject.set_clock(-2 * DAY_S)
@@ -194,7 +194,7 @@ def _while(seconds: float, not_yet: Callable[[], bool] = lambda: False) -> Itera
 
 
 async def _until_idle(subject: Subject) -> bool:
-    """Whether no upload takes up room any more, soon."""
+    """Return whether all upload memory is released within a short time."""
     for _ in range(IDLE_LOOKS):
         async with aiohttp.ClientSession() as session, session.get(f"{subject.url}/metrics") as response:
             if "\npromptir_upload_bytes 0.0\n" in await response.text():
@@ -204,7 +204,7 @@ async def _until_idle(subject: Subject) -> bool:
 
 
 def _mount(folder: Path) -> bool:
-    """Mount a small disk; False where that is not allowed."""
+    """Mount a small disk; return False if that is not permitted."""
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={FULL_MB}m", "tmpfs", folder]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0

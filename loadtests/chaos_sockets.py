@@ -1,4 +1,4 @@
-"""Chaos sockets: connections of bad manners, each written out byte by byte."""
+"""Misbehaving connections, written byte by byte."""
 
 import asyncio
 import socket
@@ -20,7 +20,7 @@ HEAD = b"POST /restore HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
 
 
 async def attack(port: int, kinds: tuple[str, ...], seconds: float, body: bytes = b"") -> Counter[str]:
-    """Open connections of these kinds for so long: how often each ended how; `wrong` are 200 of other pixels."""
+    """Open connections of these kinds for `seconds`; count the outcomes (`wrong`: 200 with other pixels)."""
     until, ends = time.monotonic() + seconds, Counter[str]()
     async with asyncio.TaskGroup() as group:
         for kind in kinds:
@@ -62,7 +62,7 @@ async def _one(
             status, data = _answer(await reader.read())
             ends["wrong"] += int(status == "200" and not _is(data, body))
             return status
-        case _:  # a reset in the middle of the upload, or with the answer unread
+        case _:  # a reset during the upload, or with the response unread
             writer.write(whole[: -len(body) // 2] if kind == "reset" else whole)
             await asyncio.sleep(MOMENT_S)
             linger = struct.pack("ii", 1, 0)
@@ -72,7 +72,7 @@ async def _one(
 
 async def _drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, start: bytes, until: float) -> str:
     writer.write(start)
-    answer = asyncio.ensure_future(reader.read(LONG_BODY))  # the server may answer long before it closes
+    answer = asyncio.ensure_future(reader.read(LONG_BODY))  # the server may respond long before it closes
     while time.monotonic() < until and not answer.done():
         writer.write(b"0")
         await asyncio.wait({answer}, timeout=DRIP_S)

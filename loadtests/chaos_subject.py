@@ -1,4 +1,4 @@
-"""Subject: one server on one port, ended and started again, with what makes it fail."""
+"""Server under test on a fixed port, with injected faults and restarts."""
 
 import asyncio
 import os
@@ -14,12 +14,12 @@ from peers import FOLDER, ROOT, STOP_TIMEOUT_S, Peer, free_port, wait_until_read
 
 @dataclass
 class Subject:
-    """A `promptir serve` with a simulated device; `fault` and `share` as the faulty server takes them."""
+    """`promptir serve` with a simulated device; `fault` and `share` as in `faulty_server.py`."""
 
     folder: Path
     fault: str = "none"
     share: float = 0.0
-    """Of the runs that have the fault."""
+    """Share of runs that fail."""
     flags: tuple[str, ...] = ()
     jobs: Path | None = None
     port: int = field(default_factory=free_port)
@@ -27,17 +27,17 @@ class Subject:
 
     @property
     def url(self) -> str:
-        """Where it listens, in each of its lives."""
+        """Return the base URL, the same after each restart."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def faults(self) -> int:
-        """How often its device failed."""
+        """Return the number of injected faults so far."""
         log = self.folder / "faults.log"
         return len(log.read_text().splitlines()) if log.exists() else 0
 
     async def start(self) -> None:
-        """Begin a life; returns when it is ready."""
+        """Start the server and wait until it is ready."""
         jobs = self.jobs or self.folder / "jobs"
         serve = ["--port", str(self.port), "--backend", "simulated", "--jobs-folder", str(jobs), *self.flags]
         faults = ["--clock", str(self._clock), self.fault, str(self.share), str(self.folder / "faults.log")]
@@ -52,24 +52,24 @@ class Subject:
         await asyncio.to_thread(wait_until_ready, self.peer)
 
     def set_clock(self, seconds: int) -> None:
-        """Put the server's wall clock that much forward, or back."""
+        """Shift the server's wall clock by this much."""
         unfinished = self._clock.with_suffix(".new")
         unfinished.write_text(f"{seconds:+d}")
         unfinished.replace(self._clock)
 
     async def kill(self) -> None:
-        """End its life with SIGKILL."""
+        """End the server with SIGKILL."""
         self.running.process.kill()
         await asyncio.to_thread(self.running.process.wait)
 
     async def drain(self) -> int:
-        """End its life with SIGTERM: the exit code."""
+        """End the server with SIGTERM and return its exit code."""
         self.running.terminate()
         return await asyncio.to_thread(self.running.process.wait, STOP_TIMEOUT_S)
 
     @property
     def running(self) -> Peer:
-        """The present life."""
+        """Return the running process."""
         if self.peer is None:
             raise RuntimeError("it was not started")
         return self.peer
@@ -81,7 +81,7 @@ class Subject:
 
 @asynccontextmanager
 async def alive(subject: Subject) -> AsyncIterator[Subject]:
-    """The subject, started, and ended whatever happens."""
+    """Start the server, and end it when the block exits."""
     await subject.start()
     try:
         yield subject

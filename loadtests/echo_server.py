@@ -1,4 +1,4 @@
-"""Echo server: the least that an HTTP server can do, to see what the load generator itself adds."""
+"""Minimal HTTP server, for measuring the overhead of the load generator."""
 
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -12,7 +12,7 @@ Message = MutableMapping[str, Any]
 async def echo(
     scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
 ) -> None:
-    """Answer every request with its own body."""
+    """Respond to every request with its own body."""
     if scope["type"] != "http":
         return
     body, more = b"", True

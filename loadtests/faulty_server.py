@@ -1,7 +1,7 @@
-"""Faulty server: `promptir serve` as it is, on a simulated device that fails, and by a clock that jumps.
+"""`promptir serve` on a simulated device that fails, with a wall clock that can be shifted.
 
-Run as `python loadtests/faulty_server.py [--clock FILE] FAULT SHARE LOG -- [flags of promptir serve]`. SHARE of the
-runs has the fault, each written as a line to LOG. FILE holds the seconds by which the wall clock is wrong now.
+Run `python loadtests/faulty_server.py [--clock FILE] FAULT SHARE LOG -- [flags of promptir serve]`. SHARE of the runs
+fail, each logged as a line in LOG. FILE holds the current shift of the wall clock in seconds.
 """
 
 import argparse
@@ -19,13 +19,13 @@ from server.backends.simulated import SimulatedBackend
 from server.errors import BackendError, BackendLost, DeviceOutOfMemory
 
 HANG_S = 3.0
-"""Longer than the run_timeout_s that the server is given, and then the run comes back: nobody may get its output."""
+"""Longer than the server's run_timeout_s. The run returns afterwards, and its output must not reach any client."""
 SEED = 7
 WARM_UP_GREY = np.float32(0.5)
 
 
 class FaultyBackend(SimulatedBackend):
-    """A simulated device of which one run in 1 / `share` ends as `fault` says, on average and at random."""
+    """Simulated device on which a random `share` of the runs ends with `fault`."""
 
     def __init__(self, fault: "Fault", share: float, log: Path, *, max_batch: int, device: str) -> None:
         super().__init__(base_ms=4.0, ms_per_megapixel=20.0, max_batch=max_batch, device=device, can_mask=True)
@@ -36,16 +36,16 @@ class FaultyBackend(SimulatedBackend):
         self._sound_runs = self._random.randint(0, self._gap)
 
     def begin(self, batch: Pixels, *more: Any) -> Pending:
-        """As a sound one, but the result may be a fault."""
+        """Start a run whose result may be faulty."""
         return _FaultyRun(super().begin(batch, *more), self)
 
     def run(self, batch: Pixels, *more: Any) -> Pixels:
-        """As `begin`."""
+        """Run a batch, with a result that may be faulty."""
         return self.begin(batch, *more).result()
 
     def spoil(self, output: Pixels) -> Pixels:
-        """The output, or what the fault makes of it."""
-        # Grey all over: a device that fails while it warms up does not start, which is another story.
+        """Return the output, or its faulty version."""
+        # Uniform grey marks the warm-up: a device that fails then does not start, which is not tested here.
         is_warm_up = np.isin(output, (0.0, WARM_UP_GREY)).all()
         if is_warm_up or not self._gap:
             return output
@@ -58,7 +58,7 @@ class FaultyBackend(SimulatedBackend):
         return spoilt
 
     def note(self) -> None:
-        """Write that a fault was injected."""
+        """Log an injected fault."""
         with self._log.open("a", encoding="ascii") as log:
             log.write("fault\n")
 
@@ -97,7 +97,7 @@ def _out_of_memory(output: Pixels) -> Pixels:
 
 
 def _not_finite(output: Pixels) -> Pixels:
-    output[-1, 0, 0, 0] = np.nan  # one sample of one image: its neighbours are sound
+    output[-1, 0, 0, 0] = np.nan  # one sample of one image; its neighbours stay valid
     return output
 
 
@@ -119,7 +119,7 @@ FAULTS: dict[str, Fault] = {
 
 
 def main() -> int:
-    """Serve; the exit code is that of `promptir serve`."""
+    """Run the server and return the exit code of `promptir serve`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("fault", choices=FAULTS)
     parser.add_argument("share", type=float)
@@ -142,7 +142,7 @@ def main() -> int:
 
 
 def _bend_the_clock(file: Path) -> None:
-    # Before anything of the server is imported, which keeps time.time as a default argument.
+    # Before any import of the server, which captures time.time as a default argument.
     real = time.time
     time.time = lambda: real() + float(file.read_text() or 0)
 

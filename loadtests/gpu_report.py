@@ -1,9 +1,9 @@
-"""GPU report: what the network costs on the GPU at hand, every way that is installed, against the device's own limits.
+"""Benchmark of the network on the local GPU with every installed runtime, compared with the device's limits.
 
-torch alone suffices; ONNX Runtime with CUDA or TensorRT is measured too where it is installed. Runs the GPU tests,
-times the paper's variant with random weights (the cost does not depend on them), prints a table and writes
-docs/benchmarks/gpu-<device>.json. To try the report itself:
---device cpu --variant promptir-tiny --sizes 64 --batches 1.
+Requires only torch; ONNX Runtime with CUDA and TensorRT are measured if installed. Runs the GPU tests, times the
+paper's variant with random weights (which do not affect the cost), prints a table and writes
+docs/benchmarks/gpu-<device>.json. To try the report itself: --device cpu --variant promptir-tiny --sizes 64 --batches
+1.
 """
 
 import argparse
@@ -45,7 +45,7 @@ LIBRARIES = ("torch", "triton", "onnx", "onnxruntime-gpu", "onnxruntime", "tenso
 
 @dataclass(frozen=True)
 class Limits:
-    """What the device reaches here and now: an FP16 matrix product, and a copy within its memory."""
+    """Measured limits of the device: FP16 matrix product rate and memory copy bandwidth."""
 
     matrix_tflop_per_s: float
     copy_gb_per_s: float
@@ -53,9 +53,9 @@ class Limits:
 
 @dataclass(frozen=True)
 class Work:
-    """What a pixel costs if every operator reads its inputs from memory and writes its output there.
+    """Cost per pixel if every operator reads its inputs from memory and writes its output there.
 
-    A way that fuses operators moves fewer bytes, so its share of the copy bandwidth may exceed one.
+    A runtime that fuses operators moves fewer bytes, so its share of the copy bandwidth may exceed one.
     """
 
     flop_per_pixel: float
@@ -64,7 +64,7 @@ class Work:
 
     @staticmethod
     def of(network: RestorationNetwork, device: torch.device) -> "Work":
-        """Counted on a small image, because all of it is linear in pixels but for the weights."""
+        """Measure the work on a small image; all of it except the weights is linear in the number of pixels."""
         image = torch.zeros(1, 3, COUNTED_SIDE, COUNTED_SIDE, device=device)
         with FlopCounterMode(display=False) as flop:
             network(image)
@@ -94,7 +94,7 @@ class Traffic(TorchDispatchMode):
 
 @dataclass(frozen=True)
 class Row:
-    """One way at one shape; what could not run has a reason and no figures."""
+    """Result of one runtime at one shape; a reason instead of figures if it could not run."""
 
     way: str
     side: int
@@ -109,7 +109,7 @@ class Row:
     reason: str | None = None
 
     def as_dict(self) -> dict[str, object]:
-        """Its figures, or its reason: JSON knows no NaN."""
+        """Return the figures or the reason, without NaN, which JSON lacks."""
         return {name: value for name, value in asdict(self).items() if value is not None and value == value}
 
 
@@ -164,7 +164,7 @@ def measure(
     work = Work.of(network, device)
     print("| way | side | batch | ms/image | ms/MP | TFLOP/s | of matrix rate | of copy bandwidth | MiB | PSNR dB |")
     print("|---|---|---|---|---|---|---|---|---|---|")
-    # Ways that compile stand last, so that they cannot crowd the others out.
+    # Ways that compile come last, so that they do not take the time of the others.
     for way in ways:
         for side in options.sizes:
             for batch in options.batches:
@@ -190,7 +190,7 @@ def measure_one(way: Way, network: RestorationNetwork, image: Tensor, limits: Li
         return Row(way.name, side, batch, reason=str(error))
     except torch.OutOfMemoryError:
         return Row(way.name, side, batch, reason="out of memory")
-    except Exception as error:  # one way that breaks must not cost the others their figures
+    except Exception as error:  # a failing way must not affect the others
         return Row(way.name, side, batch, reason=f"{type(error).__name__}: {str(error).splitlines()[0][:160]}")
     pixels = batch * side * side
     rate = work.flop_per_pixel * pixels / seconds / 1e12
@@ -210,7 +210,7 @@ def measure_one(way: Way, network: RestorationNetwork, image: Tensor, limits: Li
 
 
 def measure_limits(device: torch.device) -> Limits:
-    """An FP16 matrix product (two operations a multiply-add), and a copy (each byte is read and written)."""
+    """Measure an FP16 matrix product (two operations per multiply-add) and a copy (each byte read and written)."""
     side = MATRIX_SIDE[device.type]
     a, b = (torch.randn(side, side, device=device).half() for _ in range(2))
     product_s = seconds_of(lambda: a @ b, device)
@@ -221,7 +221,7 @@ def measure_limits(device: torch.device) -> Limits:
 
 
 def photo_like(batch: int, side: int, device: torch.device) -> Tensor:
-    """(N, 3, side, side) in [0, 1]: smooth shapes with a little noise, the same for everyone."""
+    """Return (N, 3, side, side) in [0, 1]: smooth shapes with a little noise, from a fixed seed."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(batch, 3, 9, 9, generator=generator)
     scene = torch.nn.functional.interpolate(coarse, (side, side), mode="bicubic")
@@ -229,13 +229,13 @@ def photo_like(batch: int, side: int, device: torch.device) -> Tensor:
 
 
 def psnr_between(reference: Tensor, output: Tensor) -> float:
-    """PSNR in dB for a range of one; equal answers count as one step of FP32."""
+    """Return the PSNR in dB for a range of one; equal outputs count as differing by one FP32 step."""
     mse = float((reference.double() - output.double()).square().mean())
     return -10 * math.log10(max(mse, torch.finfo(torch.float32).eps ** 2))
 
 
 def run_gpu_tests() -> str:
-    """The last line of `pytest -m gpu`, or why there is none."""
+    """Return the last line of `pytest -m gpu`, or why it did not run."""
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests"]
     try:
         ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TEST_TIMEOUT_S, check=False)

@@ -1,4 +1,4 @@
-"""Ways to run the network on a device, each built for one input and timed the same."""
+"""Ways to run the network on a device, each built for one input and timed identically."""
 
 import statistics
 import time
@@ -14,7 +14,7 @@ from models.precision import to_mixed
 from models.restoration import RestorationNetwork, channels_last
 
 Run = Callable[[], Tensor]
-"""One run on the input it was built for."""
+"""Runs the model once on the input it was built for."""
 
 WARM_UP_RUNS = 3
 TIMED_RUNS = 10
@@ -22,12 +22,12 @@ LEAST_SECONDS = 0.05
 
 
 class UnavailableError(RuntimeError):
-    """This way cannot run here; the message says what is missing."""
+    """The way cannot run on this machine; the message says what is missing."""
 
 
 @dataclass(frozen=True)
 class Way:
-    """A name, and how to build a run for one batch (N, 3, H, W) on the device."""
+    """Name, and function that builds a run for one batch (N, 3, H, W) on the device."""
 
     name: str
     build: Callable[[RestorationNetwork, Tensor], Run]
@@ -35,7 +35,7 @@ class Way:
 
 
 def all_ways(folder: Path) -> list[Way]:
-    """Every way, the reference first; `folder` holds what is traced on the way."""
+    """Return every way, the reference first; `folder` holds traced files."""
     return [
         Way("eager FP32", lambda network, image: lambda: network(image), half=False),
         Way("eager TF32", eager_tf32, half=False),
@@ -74,13 +74,13 @@ def compiled_fp16(network: RestorationNetwork, image: Tensor) -> Run:
 
 
 def recorded(build: Callable[[RestorationNetwork, Tensor], Run], network: RestorationNetwork, image: Tensor) -> Run:
-    """The run that `build` makes, as a CUDA graph."""
+    """Capture the run that `build` makes in a CUDA graph."""
     if image.device.type != "cuda":
         raise UnavailableError("CUDA graphs need a CUDA device")
     run = build(network, image)
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):  # a capture wants its warm-up on a stream of its own
+    with torch.cuda.stream(side):  # a capture requires its warm-up on a separate stream
         for _ in range(WARM_UP_RUNS):
             run()
     torch.cuda.current_stream().wait_stream(side)
@@ -96,7 +96,7 @@ def recorded(build: Callable[[RestorationNetwork, Tensor], Run], network: Restor
 
 
 def onnx_runtime(provider: str, folder: Path) -> Callable[[RestorationNetwork, Tensor], Run]:
-    """Through ONNX Runtime on `provider`, input and output bound on the device."""
+    """Build runs through ONNX Runtime on `provider`, with input and output bound on the device."""
 
     def build(network: RestorationNetwork, image: Tensor) -> Run:
         try:
@@ -130,7 +130,7 @@ def onnx_runtime(provider: str, folder: Path) -> Callable[[RestorationNetwork, T
 
 @contextmanager
 def tensor_float_32() -> Iterator[None]:
-    """Let FP32 products round their inputs to ten bits of fraction inside the block."""
+    """Let FP32 products round their inputs to ten fraction bits inside the block."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     try:
         yield
@@ -139,7 +139,7 @@ def tensor_float_32() -> Iterator[None]:
 
 
 def seconds_of(run: Callable[[], object], device: torch.device) -> float:
-    """Median seconds of a run after the warm-up, each timed to the end of its work on the device."""
+    """Return the median seconds of a run after warm-up, each timed until the device has finished."""
     for _ in range(WARM_UP_RUNS):
         run()
     synchronise(device)

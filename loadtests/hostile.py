@@ -1,7 +1,7 @@
-"""Hostile: thousands of broken and lying requests against a server, and what they leave behind in it.
+"""Robustness test: thousands of malformed requests against a server, and their effect on it.
 
-Run as `python loadtests/hostile.py [--requests 10000]`; it ends with 1 if anything was answered 5xx, not answered, or
-answered in another form than a picture or a problem document, and prints what docs/security.md states.
+Run `python loadtests/hostile.py [--requests 10000]`; exits with 1 if any response was missing, a 5xx, or neither a
+picture nor a problem document. Prints the figures for docs/security.md.
 """
 
 import argparse
@@ -33,7 +33,7 @@ PATIENCE_S = 20.0
 WARM_UP_SHARE = 0.2
 SAMPLES = 20
 SIMULATED = {"BACKEND": "simulated", "SIMULATED_BASE_MS": "1", "SIMULATED_MS_PER_MEGAPIXEL": "1", "PORT": "0"}
-# The few files of the corpus that are megabytes long come once in a while: most of the time would go into sending them.
+# The few corpus files of several megabytes are sent rarely, as they would take most of the time.
 LARGE_FILE, LARGE_EVERY = 200_000, 25
 TYPES = ("image/png", "image/jpeg", "image/x-lie", "application/octet-stream", "", "text/html", "\xff")
 QUERIES = (
@@ -61,7 +61,7 @@ CREDENTIALS = (
 
 
 class Answer(NamedTuple):
-    """How a request ended: an HTTP status, or `closed` or `silent`; and whether its form was the promised one."""
+    """Outcome of a request: an HTTP status, `closed` or `silent`; and whether its form was correct."""
 
     kind: str
     outcome: str
@@ -69,7 +69,7 @@ class Answer(NamedTuple):
 
 
 class Attack(NamedTuple):
-    """One request as the bytes on the wire; `leaves` closes before the answer."""
+    """Request as raw bytes; with `leaves`, the client closes before the response."""
 
     kind: str
     data: bytes
@@ -77,7 +77,7 @@ class Attack(NamedTuple):
 
 
 class Attacks:
-    """Makes hostile requests from a seed."""
+    """Generates hostile requests from a seed."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
@@ -167,7 +167,7 @@ class Attacks:
 
 
 def send(address: tuple[str, int], attack: Attack) -> Answer:
-    """Send one on a connection of its own, and judge what comes back."""
+    """Send a request on its own connection, and check the response."""
     data = b""
     try:
         with socket.create_connection(address, PATIENCE_S) as connection:
@@ -175,12 +175,12 @@ def send(address: tuple[str, int], attack: Attack) -> Answer:
                 connection.sendall(attack.data)
                 if attack.leaves:
                     return Answer(attack.kind, "left", True)
-                if attack.kind == BROKEN_HTTP:  # it may have asked the server to wait for more than there is
+                if attack.kind == BROKEN_HTTP:  # it may have declared more data than it sends
                     connection.shutdown(socket.SHUT_WR)
                 while not whole(data) and (part := connection.recv(1 << 16)):
                     data += part
             except ConnectionError:
-                pass  # what came before it counts
+                pass  # data received earlier counts
     except TimeoutError:
         return Answer(attack.kind, "silent", False)
     final = re.sub(rb"^(HTTP/1.1 100 [^\r]*\r\n\r\n)+", b"", data)
@@ -192,18 +192,18 @@ def send(address: tuple[str, int], attack: Attack) -> Answer:
 
 
 def whole(data: bytes) -> bool:
-    """Whether an answer is complete."""
+    """Return whether a response is complete."""
     head, end, body = re.sub(rb"^(HTTP/1.1 100 [^\r]*\r\n\r\n)+", b"", data).partition(b"\r\n\r\n")
     length = re.search(rb"content-length: (\d+)", head.lower())
     return bool(end) and (b" 304 " in head[:14] or (length is not None and len(body) >= int(length[1])))
 
 
 def sound(status: int, head: bytes, body: bytes) -> bool:
-    """Whether it is a picture, or a problem document with a sentence."""
+    """Return whether a response is a picture, or a problem document with a sentence."""
     if status in (200, 304):
         return status == 304 or any(kind in head for kind in (b": image/", b": multipart/mixed", b": application/json"))
     document = json.loads(body) if b"application/problem+json" in head else {}
-    # 504 is the answer to a deadline that no run can keep, 501 that there are no jobs.
+    # 504 reports a deadline that cannot be met, 501 that jobs are disabled.
     sentence = str(document.get("detail") or json.loads(body).get("error", ""))
     return (
         len(sentence.split()) > 3
@@ -213,12 +213,12 @@ def sound(status: int, head: bytes, body: bytes) -> bool:
 
 
 def resident_mb(pid: int) -> float:
-    """What the process has in memory, from the kernel."""
+    """Return the resident memory of a process in MB."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def attack_server(count: int, log: Path) -> int:
-    """Start a server, send them, print the figures; the number of findings."""
+    """Start a server, send the requests, print the results; return the number of findings."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PROMPTIR_")}
     environment |= {f"PROMPTIR_{name}": value for name, value in SIMULATED.items()} | {"OMP_NUM_THREADS": "1"}
     with log.open("w") as stderr:
@@ -240,7 +240,7 @@ def attack_server(count: int, log: Path) -> int:
     finally:
         process.kill()
     findings = sum(times for answer, times in answers.items() if not answer.sound)
-    # Image libraries write of their own; a fault of ours is an error that was logged, or a traceback.
+    # Image libraries write messages themselves; only logged errors and tracebacks count as faults.
     faults = re.findall(r'^(?:{.*"level": "(?:ERROR|CRITICAL)".*|Traceback.*|Fatal.*)$', log.read_text(), re.MULTILINE)
     report(answers, memory_mb, seconds)
     print(
@@ -255,7 +255,7 @@ def attack_server(count: int, log: Path) -> int:
 
 
 def listening(log: Path) -> tuple[str, int]:
-    """Host and port, once the server is ready."""
+    """Return host and port once the server is ready."""
     give_up = time.monotonic() + PATIENCE_S
     while time.monotonic() < give_up:
         lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
@@ -267,7 +267,7 @@ def listening(log: Path) -> tuple[str, int]:
 
 
 def report(answers: Counter[Answer], memory_mb: list[float], seconds: float) -> None:
-    """Print the figures as Markdown."""
+    """Print the results as Markdown."""
     outcomes = sorted({answer.outcome for answer in answers})
     print("| requests | " + " | ".join(outcomes) + " | all |")
     print("|---|" + "---|" * (len(outcomes) + 1))
@@ -285,7 +285,7 @@ def report(answers: Counter[Answer], memory_mb: list[float], seconds: float) -> 
 
 
 def main() -> int:
-    """1 if there are findings."""
+    """Run the test; return 1 if there are findings."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=10_000)
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""Peers: the servers that are measured side by side, each a process of its own."""
+"""Benchmarked servers, each in its own process."""
 
 import os
 import signal
@@ -24,19 +24,19 @@ SERVE = ["-m", "server.cli", "serve", "--port"]
 
 @dataclass(frozen=True)
 class SimulatedDevice:
-    """A device whose run of n images takes base_ms + ms_per_megapixel * n * megapixels; at most MAX_BATCH a run."""
+    """Device whose run of n images takes base_ms + ms_per_megapixel * n * megapixels; at most MAX_BATCH images."""
 
     base_ms: float
     ms_per_megapixel: float
 
     def run_ms(self, images: int, pixels: int) -> float:
-        """Milliseconds of a run of so many images of so many pixels each."""
+        """Return the milliseconds of a run with `images` images of `pixels` pixels each."""
         return self.base_ms + self.ms_per_megapixel * images * pixels / 1e6
 
 
 @dataclass(frozen=True)
 class Peer:
-    """One running server."""
+    """Running server process."""
 
     name: str
     url: str
@@ -44,21 +44,21 @@ class Peer:
     run_log: Path | None = None
 
     def cpu_s(self) -> float:
-        """Processor time of the process until now, all threads."""
+        """Return the CPU time of the process so far, all threads."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # proc(5): utime and stime
 
     def resident_mb(self) -> float:
-        """Memory of the process, in 10**6 bytes."""
+        """Return the resident memory of the process, in 10**6 bytes."""
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
     def terminate(self) -> None:
-        """Send SIGTERM and return at once."""
+        """Send SIGTERM and return immediately."""
         self.process.send_signal(signal.SIGTERM)
 
     def stop(self) -> int:
-        """Send SIGTERM, wait for the end and return the exit code; kills what does not end."""
+        """Send SIGTERM and return the exit code; kill the process if it does not end in time."""
         self.terminate()
         try:
             return self.process.wait(STOP_TIMEOUT_S)
@@ -69,7 +69,7 @@ class Peer:
 
 @dataclass(frozen=True)
 class Use:
-    """Processor time until a moment of time.perf_counter: of a peer, of this process, and of the whole machine."""
+    """CPU time up to a moment of time.perf_counter: of a server, this process and the whole machine."""
 
     read_at: float
     peer_s: float
@@ -79,7 +79,7 @@ class Use:
 
 @dataclass
 class ProcessProbe:
-    """Processor time and memory of a peer over the measured window, and what others took meanwhile."""
+    """CPU time and memory of a server over the measured window, and CPU time of other processes."""
 
     peer: Peer
     began: Use | None = None
@@ -94,13 +94,13 @@ class ProcessProbe:
         self.resident_mb = self.peer.resident_mb()
 
     def window(self) -> tuple[Use, Use]:
-        """What was read at both ends; raises RuntimeError before that."""
+        """Return the readings at both ends; raise `RuntimeError` before the window has ended."""
         if self.began is None or self.ended is None:
             raise RuntimeError("the window has not ended")
         return self.began, self.ended
 
     def others_share(self) -> float:
-        """The part of all cores that neither the peer nor this process used but somebody did."""
+        """Return the share of all cores used by processes other than the server and this one."""
         began, ended = self.window()
         ours_s = ended.peer_s - began.peer_s + ended.client_s - began.client_s
         cores_s = (ended.read_at - began.read_at) * (os.cpu_count() or 1)
@@ -127,7 +127,7 @@ def promptir(device: SimulatedDevice, run_log: Path, **settings: object) -> Iter
 
 @contextmanager
 def reference(device: SimulatedDevice) -> Iterator[Peer]:
-    """The reference batcher with the same device."""
+    """Start the reference batcher with the same device."""
     cost = ["--base-ms", str(device.base_ms), "--ms-per-megapixel", str(device.ms_per_megapixel)]
     script = [str(FOLDER / "reference_batcher.py"), "--port"]
     with _running("reference", script, [*cost, "--max-batch", str(MAX_BATCH)], dict(os.environ)) as peer:
@@ -136,19 +136,19 @@ def reference(device: SimulatedDevice) -> Iterator[Peer]:
 
 @contextmanager
 def echo() -> Iterator[Peer]:
-    """A server that answers with what it was sent."""
+    """Start a server that echoes request bodies."""
     with _running("echo", [str(FOLDER / "echo_server.py")], [], dict(os.environ)) as peer:
         yield peer
 
 
 def environment(settings: Mapping[str, object]) -> dict[str, str]:
-    """What a server is started with: this environment, but of our variables the given settings alone."""
+    """Return this process's environment, with the server's variables replaced by `settings`."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PROMPTIR_")}
     return inherited | {f"PROMPTIR_{name.upper()}": str(value) for name, value in settings.items()}
 
 
 def _machine_busy_s() -> float:
-    # proc(5): user nice system idle iowait irq softirq steal; what a host takes from a virtual machine is lost as well.
+    # proc(5): user nice system idle iowait irq softirq steal; time stolen by the host counts as used by others.
     user, nice, system, _, _, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
@@ -176,14 +176,14 @@ def _running(
 
 
 def free_port() -> int:
-    """A port on which nobody listens now."""
+    """Return a port that is currently free."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def wait_until_ready(peer: Peer) -> None:
-    """Poll /readyz; raises RuntimeError where the process ends before, or takes longer than READY_TIMEOUT_S."""
+    """Poll /readyz; raise `RuntimeError` if the process exits or is not ready within READY_TIMEOUT_S."""
     give_up = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < give_up and peer.process.poll() is None:
         try:

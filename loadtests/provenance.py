@@ -1,4 +1,4 @@
-"""Provenance: where and with what figures were measured."""
+"""Record of the machine, software and commit that results were measured with."""
 
 import datetime
 import importlib.metadata
@@ -28,7 +28,7 @@ _NAP_S = 1e-3
 
 
 def provenance() -> dict[str, Any]:
-    """Date, machine, versions and commit, and how quiet the machine was just now."""
+    """Return date, machine, versions and commit, and the current load of the machine."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "cpu": _cpu_model(),
@@ -57,7 +57,7 @@ def _git(*arguments: str) -> str:
 
 
 def _late_wake_ups_ms() -> dict[str, float]:
-    # A sleeper of one millisecond on an idle machine wakes within a tenth of one; neighbours show up here.
+    # On an idle machine, a sleep of one millisecond ends within a tenth of one; other load shows up here.
     late = []
     for _ in range(_NAPS):
         began = time.perf_counter()

@@ -1,8 +1,9 @@
-"""Reference batcher: what an experienced engineer writes in an hour, the baseline that the server is measured against.
+"""Minimal dynamic batcher, the baseline for the server's benchmarks.
 
-Starlette on uvicorn (uvloop, httptools), OpenCV in two threads, a bucket per shape, no window: while the device runs,
-images gather, and one full batch is handed over ahead of time, so that the device never waits for a turn of the loop.
-It checks, limits, logs and refuses nothing. POST /restore takes the bare image; ?format= names another kind than PNG.
+Starlette on uvicorn (uvloop, httptools), OpenCV in two threads, one bucket per shape and no batching delay: images are
+collected while the device runs, and one full batch is submitted ahead of time, so that the device never waits for the
+event loop. It does not validate, limit, log or refuse anything. POST /restore takes the raw image; ?format= selects a
+format other than PNG.
 """
 
 import argparse
@@ -27,7 +28,7 @@ options.add_argument("--ms-per-megapixel", type=float, default=488.0)
 options.add_argument("--max-batch", type=int, default=8)
 
 CODECS = ThreadPoolExecutor(2)
-DEVICE = ThreadPoolExecutor(1)  # one run at a time; a second one waits in its queue
+DEVICE = ThreadPoolExecutor(1)  # one run at a time; a second one waits in the executor's queue
 
 
 def run_device(images: list[np.ndarray], base_ms: float, ms_per_megapixel: float) -> np.ndarray:

@@ -1,8 +1,7 @@
-"""Soak: a server at 80 % of what it can do for half an hour, and what that leaves behind in its process.
+"""Soak test: half an hour at 80 % of the server's capacity, with its process monitored.
 
-Run as `python loadtests/soak.py [--minutes 30] [--load 0.8] [--json FILE]`. It prints a line for each minute and ends
-with 1 if a figure of docs/reliability.md was missed: memory that grows, p99 that rises, descriptors or threads that
-stay, or anything answered wrongly.
+Run `python loadtests/soak.py [--minutes 30] [--load 0.8] [--json FILE]`. Prints a line per minute and exits with 1 if a
+limit of docs/reliability.md is missed: growing memory, rising p99, leaked descriptors or threads, or wrong responses.
 """
 
 import argparse
@@ -25,7 +24,7 @@ from server.cli.bench.sender import Sender
 from server.cli.bench.uploads import kinds_of_sizes
 
 DEVICE = SimulatedDevice(base_ms=60.0, ms_per_megapixel=400.0)
-"""Slow enough for the device to be what is scarce, also where the load and others share two cores."""
+"""Slow enough to be the bottleneck even where the load generator and other processes share two cores."""
 SIZES = "64:3,96:2,128x96.jpeg:1"
 CAPACITY_S, CAPACITY_CLIENTS = 6.0, 64
 MINUTE_S = 60.0
@@ -39,7 +38,7 @@ HEADER = (
 
 
 async def soak(peer: Peer, minutes: int, minute_s: float, load: float, rate: float | None) -> list[Minute]:
-    """The minutes of the soak, each printed as it ends; the first is the warm-up, the last one nobody is connected."""
+    """Run and print each minute of the test; the first is the warm-up, the last a moment without connections."""
     if rate is None:
         most = await capacity(peer)
         rate = load * most
@@ -58,7 +57,7 @@ async def soak(peer: Peer, minutes: int, minute_s: float, load: float, rate: flo
 
 
 async def capacity(peer: Peer) -> float:
-    """Restorations a second where nobody waits for anything but the server."""
+    """Measure the restorations per second when only the server limits them."""
     crowd = Load(kinds_of_sizes(SIZES, "png", SEED), CAPACITY_S, 1.0, clients=CAPACITY_CLIENTS, seed=SEED)
     async with Sender(f"{peer.url}/restore", {}, None, TIMEOUT_S) as sender:
         recording = await apply(crowd, sender)
@@ -67,7 +66,7 @@ async def capacity(peer: Peer) -> float:
 
 
 def main() -> int:
-    """1 if anything was missed."""
+    """Run the test; return 1 if a limit was missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--minutes", type=int, default=30, metavar="N", help="after a first one that is not judged (30)"

@@ -1,4 +1,4 @@
-"""Soak load: restorations, bad images, clients that leave and jobs at given moments, and a look at the process."""
+"""Load of the soak test: restorations, bad images, disconnecting clients and jobs, with process monitoring."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ from server.cli.bench.uploads import Body, Sequencer, kinds_of_sizes
 RESTORED = "restored"
 EXPECTED = (RESTORED, "refused as bad", "left", "job done")
 SHARES = (0.90, 0.05, 0.03, 0.02)
-"""Of those four, in that order."""
+"""Shares of those four, in that order."""
 LEAVES_AFTER_S = 0.04
 TIMEOUT_S = 30.0
 POLL_S = 0.05
@@ -28,7 +28,7 @@ SETTLE_S = 3.0
 
 
 class Look(NamedTuple):
-    """A process at one moment."""
+    """Resource usage of a process at one moment."""
 
     resident_mb: float
     descriptors: int
@@ -37,12 +37,12 @@ class Look(NamedTuple):
 
 @dataclass(frozen=True)
 class Process:
-    """What the kernel says about a process: proc(5)."""
+    """Process statistics from the kernel, see proc(5)."""
 
     pid: int
 
     def look(self) -> Look:
-        """Now."""
+        """Read the current usage."""
         folder = Path(f"/proc/{self.pid}")
         pages = int((folder / "statm").read_text().split()[1])
         descriptors, threads = (sum(1 for _ in (folder / name).iterdir()) for name in ("fd", "task"))
@@ -51,17 +51,17 @@ class Process:
 
 @dataclass
 class Minute:
-    """What was sent in a minute and what became of it, and the process once a second."""
+    """Requests sent in a minute, their outcomes, and the process's usage once a second."""
 
     number: int
     outcomes: Counter[str] = field(default_factory=Counter)
     latencies_ms: list[float] = field(default_factory=list)
-    """Of what was restored, from the moment it was due."""
+    """Latency of restored images, from the moment they were due."""
     looks: list[Look] = field(default_factory=list)
 
     @property
     def figures(self) -> dict[str, Any]:
-        """The line of the table, by name; medians and quantiles are NaN where there is nothing."""
+        """Return the columns of the table by name; medians and quantiles are NaN without samples."""
         p50, p99 = np.quantile(self.latencies_ms, (0.5, 0.99)) if self.latencies_ms else (np.nan, np.nan)
         return {
             "minute": self.number,
@@ -97,7 +97,7 @@ class Mix:
         await self._entered.close()
 
     async def send(self, due: float, minute: Minute) -> None:
-        """Send what is drawn next, wait for its end and note it."""
+        """Send a random request of the mix, wait for its outcome and record it."""
         body = self._images.next()[1]
         send = self._sends[int(self._rng.choice(len(SHARES), p=SHARES))]
         try:
@@ -156,7 +156,7 @@ class Mix:
 
 
 async def look(number: int, mix: Mix, due: NDArray[np.float64], process: Process) -> Minute:
-    """Send at the due moments (seconds of time.perf_counter), and watch the process until all have ended."""
+    """Send at the due moments (seconds of time.perf_counter), and monitor the process until all have finished."""
     minute = Minute(number)
 
     async def watch() -> None:

@@ -1,4 +1,4 @@
-"""Soak verdict: what must not grow over the minutes of a soak."""
+"""Limits on growth over the minutes of a soak test."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,13 +8,13 @@ from soak_load import EXPECTED, Minute
 
 MOST_MEMORY_GROWTH_PERCENT = 3.0
 MOST_P99_RATIO = 1.25
-"""Of the median over the last third of the minutes and that over the first."""
+"""Maximum ratio of the median p99 over the last third of the minutes to that over the first."""
 MOST_LEFT_OVER = 2
-"""Descriptors at the end beyond those at the beginning, threads of the last minute beyond those of the first."""
+"""Maximum increase of descriptors from start to end, and of threads from the first to the last minute."""
 
 
 class Said(NamedTuple):
-    """A figure that is judged."""
+    """Checked metric."""
 
     name: str
     measured: float
@@ -26,7 +26,7 @@ class Said(NamedTuple):
 
 
 def verdict(minutes: Sequence[Minute]) -> list[Said]:
-    """Judge the minutes after the first, which is the warm-up; the last is a moment when nobody is connected."""
+    """Check all minutes after the warm-up; the last entry is a moment without connections."""
     before, *judged, after = minutes
     first, last = judged[0].figures, judged[-1].figures
     growth = 100 * (last["resident_mb"] / first["resident_mb"] - 1)
@@ -47,7 +47,7 @@ def verdict(minutes: Sequence[Minute]) -> list[Said]:
 
 
 def line(minute: Minute) -> str:
-    """A line of the table."""
+    """Format a row of the table."""
     figures = minute.figures
     others = ", ".join(f"{times} {name}" for name, times in sorted(figures["others"].items()))
     return (

@@ -1,4 +1,4 @@
-"""Tone: how far it steps where two tiles meet, as the eye sees it."""
+"""Visible tone steps where two tiles meet."""
 
 import itertools
 from typing import NamedTuple
@@ -13,30 +13,30 @@ from server.imaging.tiling import Axis, Grid
 Levels = NDArray[np.float32]
 
 SIGMA = 8
-"""Of the low-pass, in pixels: what is left is tone."""
+"""Width of the low-pass filter in pixels; only tone remains."""
 REACH = 24
-"""Pixels to either side of a line at which its two sides are looked at."""
+"""Pixels on either side of a line over which its two sides are averaged."""
 BESIDE = (72, 108, 144)
-"""Pixels from a seam of the lines that it is compared with: inside a tile, and near enough to show the same things."""
+"""Distances in pixels from a seam to its comparison lines: inside a tile, but showing similar content."""
 FULL = 255
 
 
 class Steps(NamedTuple):
-    """Levels of 255 across many pixels of a line: 95 of 100 are smaller, and the largest."""
+    """Steps across a line in 8-bit levels: 95th percentile and maximum."""
 
     p95: float
     largest: float
 
 
 class Tone(NamedTuple):
-    """What steps at the seams of a grid, and what steps elsewhere: a photo is not flat either."""
+    """Steps at the seams of a grid and elsewhere, for comparison: photos are not flat."""
 
     seams: Steps
     elsewhere: Steps
 
 
 def tone(before: Pixels, after: Pixels, grid: Grid) -> Tone:
-    """Measure the change of a photo, both (3, H, W), at the seams of a grid; the channel that steps most counts."""
+    """Measure the steps in the change between two (3, H, W) photos at a grid's seams, in the worst channel."""
     change = np.stack([cv2.GaussianBlur(new - old, (0, 0), SIGMA) for old, new in zip(before, after, strict=True)])
     at: list[Levels] = []
     beside: list[Levels] = []
@@ -49,7 +49,7 @@ def tone(before: Pixels, after: Pixels, grid: Grid) -> Tone:
 
 
 def seams(axis: Axis) -> list[int]:
-    """The middle of each seam along an axis."""
+    """Return the middle of each seam along an axis."""
     return [(span.start + span.stop) // 2 for span in axis.spans if span.first != span.last]
 
 

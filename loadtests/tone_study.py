@@ -1,9 +1,9 @@
-"""Tone study: large photos in tiles with and without the guide, measured where tiles meet.
+"""Study of tone steps in large tiled photos, with and without the guide.
 
     python loadtests/tone_study.py --photos FOLDER   # writes the tables and the picture of docs/tiling.md: an hour
 
-Each scene is a photo of the folder, enlarged and spoiled as in training. Scenes that the output has already are left
-out, so that a study can be continued; another artifact wants another output.
+Each scene is a photo of the folder, enlarged and degraded as in training. Scenes already in the output are skipped, so
+that a study can be continued; use a different output for another artifact.
 """
 
 import argparse
@@ -38,22 +38,22 @@ BEGIN, END = "<!-- tone: begin -->", "<!-- tone: end -->"
 SEED = 5
 MEGAPIXEL = 10**6
 MOST_WHOLE_PIXELS = 3 * MEGAPIXEL
-"""A run of more would take 10 GB."""
+"""A larger run would take 10 GB."""
 MOST_VARIED_PIXELS = 8 * MEGAPIXEL
-"""Ways of larger photos that are not the server's would be too many copies of them."""
+"""Variants that the server does not use are skipped for larger photos, as each needs another copy."""
 SIGMAS = (2.0, 8.0, 16.0)
 ALWAYS, NEVER = 1e-6, 1e6
-"""Disagreements from which on the frame counts, so that it does always or never."""
+"""Disagreement thresholds at which the whole image always or never counts."""
 CONTRAST_CELLS = 4.0
-"""Of the windows in which contrast is matched."""
+"""Width of the windows in which contrast is matched."""
 FLAT = 1e-4
-"""A variance of less, that of 2.5 levels, is no contrast to be matched."""
+"""A variance below this, that of 2.5 levels, is too small for contrast matching."""
 PICTURE_WIDTH = 760
 PICTURE_QUALITY = 88
 
 
 class Scene(NamedTuple):
-    """A size, a degradation, and which photo of the folder: its number in the order of names."""
+    """Size, degradation, and the photo's index in the folder sorted by name."""
 
     kind: str
     width: int
@@ -81,7 +81,7 @@ SCENES = (
 
 
 class Contrast(Guide):
-    """A guide that matches the local gain of the frame as well as its mean: what was tried and is not served."""
+    """Guide that matches the local gain of the whole image as well as its mean; an experiment, not served."""
 
     def settle(self, photo: Pixels, strength: float = 1.0) -> None:
         super().settle(photo, strength)
@@ -95,7 +95,7 @@ class Contrast(Guide):
 
 
 def moments(one: Pixels, other: Pixels) -> tuple[Pixels, Pixels, Pixels]:
-    """The local mean of one, its variance, and its covariance with the other, in windows of some cells."""
+    """Return the local mean and variance of `one`, and its covariance with `other`, in windows of some cells."""
     blur: Callable[[Pixels], Pixels] = lambda plane: np.asarray(cv2.GaussianBlur(plane, (0, 0), CONTRAST_CELLS))  # noqa: E731
     mean = blur(one)
     return mean, blur(one * one) - mean**2, blur(one * other) - mean * blur(other)
@@ -126,7 +126,7 @@ def main() -> int:
 
 
 def start(options: argparse.Namespace) -> tuple[Run, int]:
-    """The artifact on the server's own backend, (3, H, W) in and out, and what its sides are multiples of."""
+    """Return the artifact on the server's own backend, (3, H, W) in and out, and its size multiple."""
     settings = Settings.from_environment({"artifact": options.artifact, "backend": "onnx", "threads": options.threads})
     backend = backends.create(settings.backend, 1)
     info = backend.start()
@@ -156,7 +156,7 @@ def study(scene: Scene, photo: Any, run: Run, multiple: int, *, whole: bool) -> 
 
 
 def enlarged(photo: Any, scene: Scene) -> Pixels:
-    """The photo (H, W, 3) made to cover the scene, and cut in its middle."""
+    """Scale the photo (H, W, 3) to cover the scene, and crop its centre."""
     scale = max(scene.width / photo.shape[1], scene.height / photo.shape[0])
     size = max(scene.width, round(photo.shape[1] * scale)), max(scene.height, round(photo.shape[0] * scale))
     large = cv2.resize(photo, size, interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA)
@@ -173,7 +173,7 @@ def ways(grid: Grid, *, varied: bool) -> dict[str, Guide | None]:
 
 
 def restored(image: Pixels, grid: Grid, run: Run, guides: dict[str, Guide | None]) -> dict[str, Pixels]:
-    """The photo in tiles, in each way: as the server does it, but in float32."""
+    """Return the photo restored in tiles with each guide: like the server, but in float32."""
     assembly = Assembly(grid, np.dtype(np.float32))
     answer = None
     for guide in filter(None, guides.values()):
@@ -210,7 +210,7 @@ def psnr(one: Pixels, other: Pixels) -> float | None:
 
 
 def draw(images: list[Pixels]) -> None:
-    """The picture: the upload, its tiles, its tiles with the guide, side by side."""
+    """Draw upload, tiles, and tiles with the guide side by side."""
     height = round(PICTURE_WIDTH * images[0].shape[1] / images[0].shape[2])
     size = (PICTURE_WIDTH, height)
     shown = [cv2.resize(image.transpose(1, 2, 0), size, interpolation=cv2.INTER_AREA) for image in images]
@@ -223,7 +223,7 @@ def rows_of(path: Path) -> list[Row]:
 
 
 def write(rows: list[Row], manifest: Manifest) -> None:
-    """Put the tables into the page, between its marks."""
+    """Write the tables into the page, between its markers."""
     before, _, rest = PAGE.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
     told = f"Measured with {manifest.name} ({manifest.precision}, model {manifest.sha256[:12]})."
@@ -249,7 +249,7 @@ def table(rows: list[Row]) -> Iterator[str]:
 
 
 def variants(rows: list[Row]) -> Iterator[str]:
-    """Each way over the photos that have it: how much more steps at seams, and the mean distances by kind."""
+    """Format each variant over the photos that have it: excess steps at seams, and mean differences by kind."""
     rows = [row for row in rows if "contrast" in row["ways"]]
     kinds = sorted({row["kind"] for row in rows})
     to = " | ".join(f"{kind} to clean" for kind in kinds)

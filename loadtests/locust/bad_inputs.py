@@ -1,4 +1,4 @@
-"""Bad inputs: uploads that are no image, cut off, too large or wrongly asked for, each with the answer it must have."""
+"""Invalid uploads: non-images, truncated, oversized or with wrong options, each with its expected error."""
 
 import struct
 import zlib
@@ -18,7 +18,7 @@ class BadInputs(Scenario):
 
 
 class Bad(NamedTuple):
-    """A body and how it is sent, with the problem that is the right answer; `photo` in a body is a sound image."""
+    """Body, how it is sent, and the expected problem type; `photo` in a body stands for a valid image."""
 
     slug: str
     body: bytes
@@ -27,7 +27,7 @@ class Bad(NamedTuple):
 
 
 def _bomb(side: int) -> bytes:
-    """The start of a PNG that says it is `side` pixels wide and high."""
+    """Return the start of a PNG that declares `side` x `side` pixels."""
     header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header)) + bytes(64)
 
@@ -47,11 +47,11 @@ class Offender(Client):
 
     @task(3)
     def offend(self) -> None:
-        """Send what is wrong in its turn; the right answer is the problem that names it."""
+        """Send the next invalid request; the correct response is the matching problem."""
         self._sent = getattr(self, "_sent", -1) + 1
         bad = BAD[self._sent % len(BAD)]
         photo = self.images.next()[1].data
-        # A sound photo that lost its end breaks while it is decoded; what the options are wrong for is whole.
+        # A truncated photo fails while it is decoded; the photo for wrong options is complete.
         body = bad.body.replace(b"photo", photo if bad.query else photo[: len(photo) // 2])
         with self.post(body, bad.media_type, bad.slug, bad.query) as response:
             if slug_of(response) == bad.slug:

@@ -1,4 +1,4 @@
-"""Cancelling: clients that go away before they are answered, beside others that stay and must not suffer for it."""
+"""Clients that disconnect before the response, beside others that must not be affected."""
 
 import random
 from typing import ClassVar
@@ -25,12 +25,12 @@ class Leaver(Client):
     moment: gevent.Timeout
 
     def send_next(self) -> None:
-        """Send an image and leave after a moment: some wait for their turn then, some run, some are answered."""
+        """Send an image and disconnect after a random delay: while queued, running or already answered."""
         with gevent.Timeout(random.uniform(0, self.longest_patience_s)) as self.moment:
             super().send_next()
 
     def judge(self, response: ResponseContextManager, upload: Body) -> float:
-        """Leaving is no failure: the connection was closed in the middle of whatever went on."""
+        """Accept a closed connection as success."""
         if self.moment.pending:
             self.moment.close()
             return super().judge(response, upload)

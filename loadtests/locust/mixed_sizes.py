@@ -1,4 +1,4 @@
-"""Mixed sizes: thumbnails beside photos, upright and across, of three formats; only equal shapes share a run."""
+"""Thumbnails and photos, portrait and landscape, in three formats; only equal shapes share a run."""
 
 from clients import Client
 from locust import constant_throughput

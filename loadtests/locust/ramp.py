@@ -1,4 +1,4 @@
-"""Ramp: more clients every twenty seconds, without a pause between their images: where does it become slow?"""
+"""Load that grows every twenty seconds, by clients without pauses, to find where latency rises."""
 
 from clients import Client
 from scenario import Scenario, Stage

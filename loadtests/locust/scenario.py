@@ -1,4 +1,4 @@
-"""Scenario: how many clients there are and when, and the verdict at the end."""
+"""Load shape of a scenario over time, and the verdict at the end."""
 
 from argparse import ArgumentParser
 from typing import ClassVar, NamedTuple
@@ -9,26 +9,26 @@ from locust.runners import WorkerRunner
 from thresholds import Thresholds, add_options, judge
 
 LAST_ANSWERS_S = 30.0
-"""Clients that send at the end wait so long for what they sent: those who wait longest count as well."""
+"""Time for the last responses, so that the slowest requests count as well."""
 MOST_COME_PER_S = 100
 
 
 class Stage(NamedTuple):
-    """So many clients for so long; they come within a second, beyond `MOST_COME_PER_S` in more."""
+    """Number of clients and duration; clients start within a second, or at `MOST_COME_PER_S` if there are more."""
 
     seconds: float
     clients: int
 
 
 class Scenario(LoadTestShape):
-    """Stages one after the other. `--seconds` and `--clients` stretch them: the whole length, and the most clients."""
+    """Consecutive stages. `--seconds` and `--clients` scale the total duration and the maximum number of clients."""
 
     abstract = True
     stages: ClassVar[tuple[Stage, ...]]
     thresholds: ClassVar[Thresholds] = Thresholds()
 
     def tick(self) -> tuple[int, float] | None:
-        """The clients of the stage that it is time for; None once all have been."""
+        """Return the clients of the current stage; None after the last one."""
         options = self.runner.environment.parsed_options
         slower = (options.seconds or self.length_s) / self.length_s
         more = (options.clients or self.most_clients) / self.most_clients
@@ -42,12 +42,12 @@ class Scenario(LoadTestShape):
 
     @property
     def length_s(self) -> float:
-        """Seconds of all stages as they are written."""
+        """Return the total duration of all stages as defined, in seconds."""
         return sum(stage.seconds for stage in self.stages)
 
     @property
     def most_clients(self) -> int:
-        """Clients of the largest stage as it is written."""
+        """Return the clients of the largest stage as defined."""
         return max(stage.clients for stage in self.stages)
 
 
@@ -66,12 +66,12 @@ def _wait_for_answers(environment: Environment, **_: object) -> None:
 @events.quitting.add_listener
 def _give_verdict(environment: Environment, **_: object) -> None:
     if isinstance(environment.runner, WorkerRunner):
-        return  # the master has all figures
+        return  # only the master has all statistics
     scenario, options = environment.shape_class, environment.parsed_options
     lines = list(judge(environment.runner.stats, scenario.thresholds.given(options)))
     print(f"\n{'threshold':<32}{'allowed':>12}{'measured':>12}")
     for line in lines:
         verdict = "" if line.holds else "  MISSED"
         print(f"{line.name:<32}{abs(line.allowed):>12.4g}{abs(line.measured):>12.4g}{verdict}")
-    broken = bool(environment.runner.exceptions)  # a fault in the scenario itself
+    broken = bool(environment.runner.exceptions)  # an error in the scenario itself
     environment.process_exit_code = int(broken or not all(line.holds for line in lines))

@@ -1,4 +1,4 @@
-"""Soak: half an hour of an ordinary load of several sizes; loadtests/soak.py watches the server's process as well."""
+"""Half an hour of ordinary load of several sizes; loadtests/soak.py also monitors the server process."""
 
 from clients import Client
 from locust import constant_throughput

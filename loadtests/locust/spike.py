@@ -1,4 +1,4 @@
-"""Spike: fifty times the clients for twenty seconds. Refusals are right then; soon afterwards all is as before."""
+"""Fifty times the clients for twenty seconds; refusals are expected then, and a quick recovery afterwards."""
 
 from clients import Client
 from locust import constant_throughput

@@ -1,4 +1,4 @@
-"""Steady: an ordinary day. Each client sends an image of 256 x 256 once a second, whatever the last one took."""
+"""Ordinary load: each client sends a 256 x 256 image once a second, independent of response times."""
 
 from clients import Client
 from locust import constant_throughput

@@ -1,4 +1,4 @@
-"""Thresholds: what must hold for a load test to pass, each changeable on the command line."""
+"""Pass criteria of a load test, adjustable on the command line."""
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
@@ -9,31 +9,31 @@ from locust.stats import RequestStats, StatsEntry
 RESTORE = "restore"
 REFUSED = "refused"
 LEFT = "left"
-"""Names of requests: answered, refused by load as they should be, given up by their own client."""
+"""Request names: answered, correctly refused under load, abandoned by the client."""
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """The most that may be measured; None is not looked at."""
+    """Maximum values; None disables a check."""
 
     max_error_share: float = 0.001
-    """Of all requests: answered wrongly, with a 5xx that is no refusal, or not at all."""
+    """Share of all requests with a wrong response, a 5xx that is no refusal, or no response."""
     max_refused_share: float = 0.0
-    """Of all requests: 429 or 503 with a problem document."""
+    """Share of all requests refused with 429 or 503 and a problem document."""
     max_p95_ms: float = 1000.0
-    """Of all that were answered; a refusal is no answer."""
+    """95th percentile of all answered requests; refusals do not count."""
     max_last_p95_ms: float | None = None
-    """The same at the end, over the last ten seconds: whether the server has recovered. Refusals count here."""
+    """The same over the last ten seconds, to check recovery; refusals count here."""
 
     def given(self, options: Namespace) -> "Thresholds":
-        """These, but for what the command line says."""
+        """Return the thresholds with overrides from the command line."""
         named = {field.name: getattr(options, field.name) for field in fields(self)}
         return replace(self, **{name: value for name, value in named.items() if value is not None})
 
 
 @dataclass(frozen=True)
 class Line:
-    """One threshold and what was measured."""
+    """Threshold and measured value."""
 
     name: str
     allowed: float
@@ -45,14 +45,14 @@ class Line:
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """Add one option for each threshold."""
+    """Add one option per threshold."""
     for field in fields(Thresholds):
         option = "--" + field.name.replace("_", "-")
         parser.add_argument(option, type=float, metavar="X", help="the scenario's own unless given")
 
 
 def judge(stats: RequestStats, thresholds: Thresholds) -> Iterator[Line]:
-    """Hold what was measured against each threshold; nothing restored or answered is beyond all of them."""
+    """Compare the measurements with each threshold; without any response, all of them fail."""
     total = stats.total
     refused = sum(entry.num_requests for entry in stats.entries.values() if entry.name == REFUSED)
     requests = max(total.num_requests, 1)
