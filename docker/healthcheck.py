@@ -1,4 +1,4 @@
-"""The health check of the container: exit code 0 while the server takes restorations."""
+"""Health check of the container; exits with 0 if the server is ready."""
 
 import http.client
 import os
@@ -10,7 +10,7 @@ OK = 200
 
 
 def main() -> int:
-    """Ask the server in this container; 1 with one sentence where it is not ready or does not answer."""
+    """Query the server in this container; return 0 if it is ready, otherwise print a sentence and return 1."""
     port = int(os.environ.get("PROMPTIR_PORT") or DEFAULT_PORT)
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
     try:
@@ -18,7 +18,7 @@ def main() -> int:
         response = connection.getresponse()
         print(response.read().decode(errors="replace"))
     except (OSError, http.client.HTTPException) as error:
-        print(f"no answer on port {port}: {error}")
+        print(f"no response on port {port}: {error}")
         return 1
     finally:
         connection.close()

@@ -1,4 +1,4 @@
-"""The plan volume: a folder for each GPU and TensorRT version, which `export` fills and `serve` chooses from."""
+"""Plan volume with one folder per GPU and TensorRT version, written by `export` and read by `serve`."""
 
 import argparse
 import importlib
@@ -21,7 +21,7 @@ CHOSEN_BY_USER = "PROMPTIR_BACKEND"
 
 @dataclass(frozen=True)
 class Runtime:
-    """What a plan is bound to: the library, its version and the GPU (compute capability None where there is none)."""
+    """Runtime a plan is bound to: library, version and GPU (compute capability None if there is no GPU)."""
 
     flavour: str
     version: str
@@ -30,15 +30,15 @@ class Runtime:
 
     @property
     def key(self) -> Path:
-        """The folder of the volume that holds plans for exactly this, such as nvidia-h100-sm90/tensorrt-11.4."""
-        # a plan of TensorRT-RTX runs on every GPU it supports
+        """Return the folder for plans of exactly this runtime, such as nvidia-h100-sm90/tensorrt-11.4."""
+        # TensorRT-RTX plans run on every GPU the library supports
         bound = self.flavour == "tensorrt" and self.compute_capability is not None
         device = f"{_slug(self.device)}-sm{_slug(self.compute_capability or '')}" if bound else PORTABLE
         return Path(device) / f"{_slug(self.flavour)}-{_slug(self.version)}"
 
 
 def find_runtime() -> Runtime | None:
-    """TensorRT, else TensorRT-RTX, on the first GPU; None where neither is installed."""
+    """Return TensorRT, or else TensorRT-RTX, with the first GPU; None if neither is installed."""
     for flavour in ("tensorrt", "tensorrt_rtx"):
         try:
             version = importlib.import_module(flavour).__version__
@@ -52,14 +52,14 @@ def find_runtime() -> Runtime | None:
 
 
 def plan_folder(plans: Path, runtime: Runtime, artifact: Manifest) -> Path:
-    """Where the volume has the plan of this artifact's network for this runtime, if it has one."""
+    """Return the path in the volume for the plan of this artifact's network and this runtime."""
     return plans / runtime.key / artifact.variant
 
 
 def usable_plan(plans: Path, runtime: Runtime, artifact: Manifest) -> Path | None:
-    """The folder of a whole and verified plan of this artifact's network for this runtime; None where there is none.
+    """Return the folder of a complete, verified plan of this artifact's network for this runtime, or None.
 
-    Verified means that its parity was measured on a GPU: the export keeps no plan that misses the gate.
+    Verified means that its parity was measured on a GPU; the exporter keeps no plan that misses the gate.
     """
     folder = plan_folder(plans, runtime, artifact)
     try:
@@ -75,9 +75,10 @@ def usable_plan(plans: Path, runtime: Runtime, artifact: Manifest) -> Path | Non
 
 
 def export(plans: Path, artifact: Path, profiles: Sequence[str]) -> int:
-    """Build and verify the plan for this GPU unless the volume has it; 0 once it does, else the code of what failed.
+    """Build and verify the plan for this GPU unless the volume has it; return 0 on success, else the failed exit code.
 
-    Without a GPU it builds nothing, though TensorRT-RTX could: no server would take a plan that nobody has measured.
+    Builds nothing without a GPU, although TensorRT-RTX could, because servers reject plans whose parity was not
+    measured.
     """
     runtime = find_runtime()
     if runtime is None:
@@ -99,16 +100,16 @@ def export(plans: Path, artifact: Path, profiles: Sequence[str]) -> int:
         finished = subprocess.run(["promptir-export", *map(str, step)], check=False)  # noqa: S603, S607
         if finished.returncode:
             return finished.returncode
-    if usable_plan(plans, runtime, manifest) is None:  # torch may not know the GPU, and then nothing was measured
+    if usable_plan(plans, runtime, manifest) is None:  # torch may not support the GPU, so that nothing was measured
         return _fail("a plan was built that no server would take")
     return 0
 
 
 def serving(plans: Path, artifact: Path, environment: Mapping[str, str]) -> dict[str, str]:
-    """The settings to serve with: the verified plan of this GPU if the volume has it, else ONNX Runtime on CUDA.
+    """Return the settings to serve with: this GPU's verified plan if there is one, otherwise ONNX Runtime on CUDA.
 
-    On CUDA the server waits for the plan, and goes on with it once it is there. A backend that the user has named
-    stays. Without a GPU it is CUDA too, which then does not start and says why.
+    On CUDA the server watches for the plan and switches to it once it exists. A backend set by the user is kept.
+    Without a GPU, CUDA is used as well: the server then refuses to start and says why.
     """
     if environment.get(CHOSEN_BY_USER):
         return {}
@@ -124,7 +125,7 @@ def serving(plans: Path, artifact: Path, environment: Mapping[str, str]) -> dict
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`export`, or any command of `promptir`, which takes the place of this process."""
+    """Run `export`, or replace this process with any other `promptir` command."""
     parser = argparse.ArgumentParser("plan_volume", description=__doc__)
     parser.add_argument("--plans", type=Path, required=True, metavar="FOLDER", help="where the volume is mounted")
     parser.add_argument("--profile", action="append", default=[], metavar="MIN:OPT:MAX", help="shapes to build for")

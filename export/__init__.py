@@ -1,1 +1,1 @@
-"""Offline export of trained networks into artifacts; importing this package loads nothing heavy."""
+"""Offline export of trained networks into artifacts; importing this package loads no heavy library."""

@@ -1,4 +1,4 @@
-"""The build log: what TensorRT says while it works, kept for error messages."""
+"""TensorRT logger that collects errors for error messages."""
 
 import logging
 from typing import Any
@@ -6,18 +6,18 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 FAILURES = frozenset({"INTERNAL_ERROR", "ERROR"})
-"""Severities that explain a failure; TensorRT's warnings and remarks go to the debug log."""
+"""Severities that explain a failure; warnings and remarks of TensorRT go to the debug log."""
 
 
 def create_build_log(trt: Any, failures: list[str]) -> Any:
-    """An `ILogger` of the library `trt` that appends each error to `failures`.
+    """Create an `ILogger` of the library `trt` that appends each error to `failures`.
 
-    Made in a function because its base class exists only once the library is loaded.
+    Defined inside a function because its base class exists only once the library is loaded.
     """
 
     class BuildLog(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
-            trt.ILogger.__init__(self)  # the bindings refuse `super()`: each base must be set up by name
+            trt.ILogger.__init__(self)  # the bindings reject `super()`: each base class must be initialised by name
 
         def log(self, severity: Any, message: str) -> None:
             if severity.name in FAILURES:

@@ -1,4 +1,4 @@
-"""The build progress: one bar for each phase of a running build."""
+"""Progress bars for the phases of a TensorRT build."""
 
 import signal
 import threading
@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 
 class BuildProgress:
-    """The bars of the phases under way; a phase inside another one has its bar below it. Silent where no one looks."""
+    """Progress bars of the active phases, nested phases below their parents. Draws nothing unless on a terminal."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream
@@ -18,31 +18,31 @@ class BuildProgress:
         self.cancelled = False
 
     def start(self, phase: str, steps: int) -> None:
-        """Show a bar for a phase of so many steps."""
-        # disable=None draws on a terminal only: a log file gets no carriage returns
+        """Show a progress bar for a phase with `steps` steps."""
+        # disable=None draws on terminals only, to keep carriage returns out of log files
         self._bars[phase] = tqdm(
             desc=phase, total=steps, file=self._stream, position=len(self._bars), leave=False, disable=None
         )
 
     def step(self, phase: str) -> bool:
-        """Advance the bar of a phase; False asks the builder to stop."""
+        """Advance the bar of a phase; return False to make the builder stop."""
         if phase in self._bars:
             self._bars[phase].update()
         return not self.cancelled
 
     def finish(self, phase: str) -> None:
-        """Take the bar of a phase away."""
+        """Remove the bar of a phase."""
         if phase in self._bars:
             self._bars.pop(phase).close()
 
     @contextmanager
     def cancelled_by_interrupt(self) -> Iterator[None]:
-        """While the block runs, Ctrl-C asks the builder to stop; `KeyboardInterrupt` is raised once it has.
+        """Make Ctrl-C stop the builder while the block runs; raise `KeyboardInterrupt` afterwards.
 
-        An exception raised inside a callback would have to cross the library, which is not written for that.
+        An exception raised inside a callback would have to propagate through the library, which does not support that.
         """
         if threading.current_thread() is not threading.main_thread():
-            yield  # only the main thread may set signal handlers, and it alone sees an interrupt
+            yield  # only the main thread may set signal handlers and receives interrupts
             return
 
         def cancel(*_: object) -> None:
@@ -60,7 +60,7 @@ class BuildProgress:
 
 
 def create_progress_monitor(trt: Any, progress: BuildProgress) -> Any:
-    """An `IProgressMonitor` of the library `trt` that reports to `progress`."""
+    """Create an `IProgressMonitor` of the library `trt` that reports to `progress`."""
 
     class ProgressMonitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:

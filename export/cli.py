@@ -1,4 +1,4 @@
-"""The command line `promptir-export`."""
+"""Command line `promptir-export`."""
 
 import argparse
 import logging
@@ -12,13 +12,13 @@ from export.verify_command import add_verify_command
 
 PROGRAM = "promptir-export"
 COMMANDS = (add_onnx_command, add_tensorrt_command, add_verify_command)
-"""Each declares one subcommand and sets its `run`, which imports what is heavy."""
+"""Each declares one subcommand and sets its `run`, which imports heavy libraries itself."""
 
 REPORTING_PACKAGES = ("export", "models")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 if it worked, 1 with one sentence on stderr if it did not, 2 for wrong usage."""
+    """Run one command; return 0 on success, 1 on failure (with one sentence on stderr) and 2 for wrong usage."""
     options = _parser().parse_args(arguments)
     with _progress_on_stderr():
         try:

@@ -1,4 +1,4 @@
-"""The comparison of two answers to one batch, for a signal range of 1."""
+"""Comparison of two outputs for the same batch, for a signal range of 1."""
 
 import math
 from dataclasses import dataclass, replace
@@ -13,11 +13,11 @@ PromptWeights = NDArray[np.float32]
 """float32 (N, levels, components)."""
 
 EXACT_DB = 200.0
-"""Reported for equal answers, whose true ratio is infinite; the last bit of float32 costs more than 50 dB of it."""
+"""Reported for equal outputs, whose true PSNR is infinite; a last-bit float32 error gives less than 150 dB."""
 
 
 class Answer(NamedTuple):
-    """What a model makes of a batch; `prompt_weights` is None where it does not answer with them."""
+    """Output of a model for a batch; `prompt_weights` is None if the model does not output them."""
 
     restored: Pixels
     prompt_weights: PromptWeights | None = None
@@ -25,21 +25,21 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """How far an answer is from the expected one."""
+    """Error of an output against the expected one."""
 
     max_abs_error: float
-    """NaN if a value of either answer is."""
+    """NaN if either output contains a NaN."""
     psnr_db: float
-    """Of the worst image of the batch; NaN or minus infinity if a value of it is not finite."""
+    """PSNR of the worst image in the batch; NaN or minus infinity if it has non-finite values."""
     non_finite: int
-    """Values of the answer that are NaN or infinite."""
+    """Number of output values that are NaN or infinite."""
     prompt_weights_error: float | None = None
-    """The largest absolute error of a prompt weight, NaN if one is; None where there are none to compare."""
+    """Largest absolute error of a prompt weight, NaN if one is NaN; None if there are none to compare."""
 
 
 def compare(found: Pixels, expected: Pixels) -> Comparison:
-    """Compare two images of one shape (N, 3, H, W)."""
-    with np.errstate(invalid="ignore"):  # infinity minus infinity is a result here
+    """Compare two image batches of the same shape (N, 3, H, W)."""
+    with np.errstate(invalid="ignore"):  # infinity minus infinity is a valid input here
         difference = found.astype(np.float64) - expected
         worst_mse = float(np.square(difference).mean(axis=(1, 2, 3)).max())
     return Comparison(
@@ -50,7 +50,7 @@ def compare(found: Pixels, expected: Pixels) -> Comparison:
 
 
 def compare_answers(found: Answer, expected: Answer) -> Comparison:
-    """Compare two answers to one batch: the images, and the prompt weights where both have them."""
+    """Compare two outputs for the same batch: the images, and the prompt weights if both have them."""
     comparison = compare(found.restored, expected.restored)
     if found.prompt_weights is None or expected.prompt_weights is None:
         return comparison

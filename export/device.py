@@ -1,4 +1,4 @@
-"""The device: the NVIDIA GPU that a plan is built on, as the CUDA driver tells it."""
+"""Query of the CUDA driver for the NVIDIA GPU that a plan is built on."""
 
 import ctypes
 from collections.abc import Callable
@@ -16,7 +16,7 @@ NAME_BYTES = 256
 
 @dataclass(frozen=True)
 class Device:
-    """One GPU: its name, compute capability such as "9.0", and the newest CUDA version its driver supports."""
+    """GPU with its name, compute capability such as "9.0", and the newest CUDA version its driver supports."""
 
     name: str
     compute_capability: str
@@ -24,9 +24,9 @@ class Device:
 
 
 def find_device(library: str = DRIVER_LIBRARY) -> Device | None:
-    """The first visible GPU, None where there is no driver or no GPU.
+    """Return the first visible GPU, or None if there is no driver or no GPU.
 
-    Asked of the driver itself, so that a build needs no other CUDA package.
+    Queries the driver directly, so that a build needs no other CUDA package.
     """
     try:
         driver = ctypes.CDLL(library)
@@ -42,7 +42,7 @@ def find_device(library: str = DRIVER_LIBRARY) -> Device | None:
         lambda: driver.cuDeviceGetAttribute(ctypes.byref(minor), COMPUTE_CAPABILITY_MINOR, device),
         lambda: driver.cuDriverGetVersion(ctypes.byref(version)),
     )
-    if any(call() != SUCCESS for call in calls):  # in this order, and none after one that failed
+    if any(call() != SUCCESS for call in calls):  # in this order, stopping at the first failure
         return None
     return Device(
         name=name.value.decode(errors="replace"),

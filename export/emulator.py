@@ -1,8 +1,8 @@
-"""An emulator of half precision: a network run with every operator's output rounded through float16.
+"""Emulation of half precision: a network run with every operator's output rounded to float16.
 
-ONNX Runtime has hardly any half kernels for a CPU: it computes a half model in float32 between casts and shows no
-overflow. Here whatever a GPU would keep in half is kept in half between any two operators, which is harsher than a
-runtime that fuses them.
+ONNX Runtime has few half-precision kernels for CPUs: it runs a half-precision model in float32 between casts and shows
+no overflow. Here every tensor that a GPU would store in half precision is rounded between any two operators, which is
+stricter than a runtime that fuses them.
 """
 
 import math
@@ -21,31 +21,32 @@ from models.precision import to_mixed
 from models.restoration import RestorationNetwork
 
 Form = Literal["naive", "islands"]
-"""Everything in half, as a converter or `.half()` would have it, or the mixed network that is exported."""
+""""naive": everything in half precision, as `.half()` or a converter does. "islands": the exported mixed network."""
 FORMS: tuple[Form, ...] = ("naive", "islands")
 
 HALF_ROUNDS_TO_INFINITY = 65520.0
-"""The least number that half stores as infinity: midway from its largest, 65504, to the next there would be."""
+"""Smallest number that float16 rounds to infinity: halfway between its largest value, 65504, and the next step."""
 CHUNK = 2**20
-"""Values that are rounded together: few enough to stay in the processor's cache."""
+"""Number of values rounded together, small enough to stay in the CPU cache."""
 
 
 @dataclass(frozen=True)
 class Emulation:
-    """One emulated run against float32."""
+    """Result of an emulated run, compared with float32."""
 
     form: Form
     shape: tuple[int, ...]
     comparison: Comparison
     overflows: dict[str, int]
-    """Operator -> how many of its calls gave a value that is not finite."""
+    """Operator -> number of its calls that returned a non-finite value."""
 
 
 @torch.no_grad()  # inference mode would hide the steps of composed operators from the emulator
 def emulate(network: RestorationNetwork, image: Tensor, forms: Sequence[Form] = FORMS) -> Iterator[Emulation]:
-    """Run float32 `network` on `image` (N, 3, H, W) as it is and in each emulated form, all on the CPU.
+    """Run float32 `network` on `image` (N, 3, H, W) unmodified and in each emulated form, all on the CPU.
 
-    Features are freed as soon as the next operator has them, so the peak is that of the widest layer in float32.
+    Features are freed as soon as the next operator has consumed them, so peak memory is that of the widest layer in
+    float32.
     """
     expected = network(image).numpy()
     mixed = to_mixed(network, torch.float16)
@@ -58,10 +59,10 @@ def emulate(network: RestorationNetwork, image: Tensor, forms: Sequence[Form] = 
 
 
 class HalfRounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Computes in float32 and stores in half: each operator of a half network, and unless `islands` every other too.
+    """Dispatch mode that computes in float32 and rounds results to float16: all of them, or those of half tensors only.
 
-    Without islands a LayerNorm is rounded after each of its steps: mean, square, sum, root. The L2 norms of this
-    network are written as such steps anyway.
+    With `islands`, only operators that return half-precision tensors are rounded. Without, all are, and a LayerNorm is
+    rounded after each of its steps: mean, square, sum, root. This network's L2 norms are written as such steps anyway.
     """
 
     def __init__(self, *, islands: bool) -> None:
@@ -84,17 +85,17 @@ class HalfRounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return self._layer_norm_by_steps(*args)
         inputs = [leaf.dtype for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         stored = kwargs.get("dtype") or (torch.float16 if torch.float16 in inputs else torch.float32)
-        if name != "_to_copy":  # casts are run as they are
+        if name != "_to_copy":  # casts run unchanged
             args = tree_map_only(Tensor, torch.Tensor.float, args)
         results = func(*args, **kwargs)
-        del args  # a megapixel's features in float32 are gigabytes, and the copies are not needed for the rounding
+        del args  # float32 features of a megapixel take gigabytes, and rounding does not need the copies
         return tree_map_only(Tensor, lambda result: self._store(result, stored, name), results)
 
     def _store(self, result: Tensor, dtype: torch.dtype, operator: str) -> Tensor:
         half = dtype == torch.float16 or not self._islands
         low, high = torch.aminmax(result)
         limit = HALF_ROUNDS_TO_INFINITY if half else math.inf
-        if not (-limit < low and high < limit):  # written so that NaN is counted, too
+        if not (-limit < low and high < limit):  # written so that NaN counts as well
             self.overflows[operator] += 1
         if dtype == torch.float16:
             return result.half()
@@ -117,7 +118,7 @@ class HalfRounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _rounded_in_place(x: Tensor) -> Tensor:
-    """Float32 `x` rounded through half where it lies."""
+    """Round float32 `x` through float16, in place where it is contiguous."""
     for chunk in torch.split(x.view(-1), CHUNK) if x.is_contiguous() else (x,):
         chunk.copy_(chunk.half())
     return x

@@ -1,4 +1,4 @@
-"""The layer audit: which types the layers of a parsed network compute in, held against the precision table."""
+"""Audit of the data types that the layers of a parsed network compute in, against the precision table."""
 
 from collections import Counter
 from typing import Any
@@ -11,9 +11,9 @@ HALF_PRECISION = frozenset({"HALF", "BF16"})
 
 
 def audit(network: Any) -> LayerTypes:
-    """Count the layers of an `INetworkDefinition` by layer type and by the type of their first output.
+    """Count the layers of an `INetworkDefinition` by layer type and by data type of their first output.
 
-    In a strongly typed network that is the type they run in: the builder may not choose another.
+    In a strongly typed network this is the type they run in, because the builder may not choose another.
     """
     table: dict[str, Counter[str]] = {}
     for index in range(network.num_layers):
@@ -23,7 +23,7 @@ def audit(network: Any) -> LayerTypes:
 
 
 def check_layer_types(table: LayerTypes, precision: Precision) -> None:
-    """Hold an audited table against the precision of its artifact; `PrecisionError` names what is off."""
+    """Check an audited table against the precision of its artifact; raise `PrecisionError` listing all violations."""
     if precision == "mixed":
         wrong = [
             f"{layer_type} must be {expected}, found {_counts(table.get(layer_type, {}))}"

@@ -1,16 +1,16 @@
-"""The command `promptir-export onnx`: a weights file becomes an ONNX artifact."""
+"""Command `promptir-export onnx`: convert a weights file to an ONNX artifact."""
 
 import argparse
 from pathlib import Path
 
 
 def add_onnx_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Declare `onnx` and its options."""
+    """Add the subcommand `onnx` and its options."""
     command = commands.add_parser("onnx", help="write an ONNX artifact folder, verified against PyTorch")
     command.add_argument("--weights", type=Path, required=True, metavar="FILE", help=".ckpt, .pt, .pth or .safetensors")
-    command.add_argument("--variant", required=True, metavar="NAME", help="the network's size, such as promptnaf")
+    command.add_argument("--variant", required=True, metavar="NAME", help="network variant, such as promptnaf")
     command.add_argument(
-        "--output", type=Path, required=True, metavar="FOLDER", help="created, or replaced when verified"
+        "--output", type=Path, required=True, metavar="FOLDER", help="created, or replaced once the export is verified"
     )
     command.add_argument(
         "--precision",
@@ -21,14 +21,17 @@ def add_onnx_command(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     command.add_argument(
         "--masked",
         action="store_true",
-        help="also take each image's own height and width, so that images of several sizes share a run",
+        help="add inputs for each image's height and width, so that images of several sizes can share a batch",
     )
-    command.add_argument("--opset", type=int, help="ONNX opset, 17 to 20; left out, the proven one")
+    command.add_argument("--opset", type=int, help="ONNX opset, 17 to 20 (default: the one that is tested)")
     command.set_defaults(run=_export_onnx)
 
 
 def _export_onnx(options: argparse.Namespace) -> None:
-    from export.to_onnx import DEFAULT_OPSET, export_onnx  # here, so that --help and usage errors wait for no torch
+    from export.to_onnx import (
+        DEFAULT_OPSET,
+        export_onnx,
+    )  # here: --help must not load torch
 
     opset = options.opset or DEFAULT_OPSET
     manifest = export_onnx(

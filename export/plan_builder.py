@@ -1,4 +1,4 @@
-"""The plan builder: one TensorRT build, from an ONNX file to a serialized plan."""
+"""Build of a serialized TensorRT plan from an ONNX file."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -17,20 +17,20 @@ MEBIBYTE = 2**20
 SHOWN_ERRORS = 3
 IO_DTYPE = "FLOAT"
 IO_SHAPE = (-1, IMAGE_CHANNELS, -1, -1)
-"""Batch, height and width are free; the casts to half precision are inside."""
+"""Batch, height and width are dynamic; casts to half precision are inside the model."""
 
 logger = logging.getLogger(__name__)
 
 
 class BuildError(ValueError):
-    """A plan that cannot be built; the message is one sentence for a user."""
+    """Plan that cannot be built; the message is one sentence for a user."""
 
 
 class PlanBuilder:
-    """Parses one ONNX file and builds it with the library `trt`, Enterprise TensorRT or TensorRT-RTX alike.
+    """Parser and builder of one ONNX file with the library `trt`, either Enterprise TensorRT or TensorRT-RTX.
 
-    `start` creates the builder, `parse` and `build` follow in this order. The network is strongly typed: precision
-    lives in the ONNX file and the builder may not change it.
+    Call `start`, then `parse`, then `build`. The network is strongly typed: the ONNX file fixes the precision and the
+    builder may not change it.
     """
 
     def __init__(self, trt: Any) -> None:
@@ -42,7 +42,7 @@ class PlanBuilder:
         self._size_inputs: tuple[str, ...] = ()
 
     def start(self) -> None:
-        """Create the builder; `BuildError` where there is no GPU or driver and this library needs one."""
+        """Create the builder; raise `BuildError` if this library needs a GPU or driver and there is none."""
         self._log = create_build_log(self._trt, self._failures)
         try:
             self._builder = self._trt.Builder(self._log)
@@ -50,12 +50,13 @@ class PlanBuilder:
             raise BuildError(creation_fault(error)) from error
 
     def parse(self, model: Path, manifest: Manifest) -> Any:
-        """The `INetworkDefinition` of the ONNX file `model`, after holding its inputs and outputs against `manifest`.
+        """Parse the ONNX file `model` into an `INetworkDefinition` and check its inputs and outputs against `manifest`.
 
-        `BuildError` names the nodes that TensorRT does not take, or the tensor that is not as the manifest says.
+        Raises `BuildError` naming the nodes that TensorRT does not support, or the tensor that differs from the
+        manifest.
         """
         trt = self._trt
-        strongly_typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)  # implied from 11.0 on
+        strongly_typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)  # always on from 11.0
         network = self._builder.create_network(strongly_typed)
         parser = trt.OnnxParser(network, self._log)
         if not parser.parse_from_file(str(model)):
@@ -80,15 +81,16 @@ class PlanBuilder:
         timing_cache: Path | None,
         progress: BuildProgress,
     ) -> Any:
-        """The serialized plan, a buffer; `BuildError` says what the builder refused, Ctrl-C raises KeyboardInterrupt.
+        """Build the plan and return it as a buffer; raise `BuildError` on failure and `KeyboardInterrupt` on Ctrl-C.
 
-        Tactic timings are read from the file `timing_cache`, if it fits this library and device, and written back.
+        Kernel timings are read from the file `timing_cache`, if it matches this library and device, and written back to
+        it.
         """
         config = self._configured(options)
         for profile in profiles:
             config.add_optimization_profile(self._shape_profile(input_name, profile))
         cache = self._timings(config, timing_cache) if timing_cache else None
-        monitor = create_progress_monitor(self._trt, progress)  # named: the library holds no reference to it
+        monitor = create_progress_monitor(self._trt, progress)  # keeps a reference, because the library holds none
         config.progress_monitor = monitor
         self._failures.clear()
         with progress.cancelled_by_interrupt():
@@ -102,7 +104,7 @@ class PlanBuilder:
         return plan
 
     def check_loads(self, plan: Any, options: BuildOptions) -> None:
-        """Load a plan on the device it was built for; `BuildError` says why that does not work."""
+        """Load a plan on the device it was built for; raise `BuildError` if that fails."""
         self._failures.clear()
         try:
             load_engine(self._trt, plan, options, self._failures)
@@ -112,7 +114,7 @@ class PlanBuilder:
     def _configured(self, options: BuildOptions) -> Any:
         trt = self._trt
         config = self._builder.create_builder_config()
-        config.clear_flag(trt.BuilderFlag.TF32)  # on by default; it would round float32 products to ten bits
+        config.clear_flag(trt.BuilderFlag.TF32)  # on by default; it would round float32 operands to ten fraction bits
         if options.workspace_mb is not None:
             config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mb * MEBIBYTE)
         if options.optimisation_level is not None:
@@ -128,7 +130,7 @@ class PlanBuilder:
         shapes = [(n, IMAGE_CHANNELS, h, w) for n, h, w in (profile.min, profile.opt, profile.max)]
         created = self._builder.create_optimization_profile()
         created.set_shape(input_name, *shapes)
-        for name in self._size_inputs:  # a masked model's heights and widths, one an image
+        for name in self._size_inputs:  # heights and widths of a masked model, one per image
             created.set_shape(name, *((count,) for count, *_ in shapes))
         return created
 

@@ -1,4 +1,4 @@
-"""The plan model: a TensorRT plan on the GPU at hand, one blocking run at a time, to compare it with its network."""
+"""Blocking inference with a TensorRT plan on the local GPU, to compare it with its network."""
 
 import warnings
 from collections.abc import Sequence
@@ -18,13 +18,13 @@ from models.tensorrt_faults import NO_USABLE_DEVICE, creation_fault, plan_fault
 
 
 class PlanRunError(ValueError):
-    """A plan that cannot be run here, or whose run failed; the message is one sentence for a user."""
+    """Plan that cannot run on this machine, or whose run failed; the message is one sentence for a user."""
 
 
 class PlanModel:
-    """Runs batches on one execution context; torch, which the comparison needs anyway, holds their memory.
+    """Runs batches on one execution context, with torch tensors as buffers.
 
-    The server's own backend is made for throughput and belongs to the server; this one has nothing to be wrong with.
+    Independent of the server's backend, which is optimised for throughput; this one is kept as simple as possible.
     """
 
     def __init__(self, manifest: PlanManifest, context: Any, device: torch.device, said: Sequence[str] = ()) -> None:
@@ -34,18 +34,24 @@ class PlanModel:
         self._said = said
 
     def __call__(self, batch: Pixels) -> Answer:
-        """Restore (N, 3, H, W); `PlanRunError` where TensorRT fails, `ShapeOutsideProfiles` where no profile does."""
+        """Restore (N, 3, H, W); raise `PlanRunError` if TensorRT fails, `ShapeOutsideProfiles` if no profile fits."""
         return self.run_masked(batch, [batch.shape[2:]] * len(batch))
 
     def run_masked(self, canvas: Pixels, sizes: Sequence[Size]) -> Answer:
-        """As a call, of images of (height, width) in the top left corners; a plain plan takes all for one size."""
+        """Restore images of (height, width) `sizes` in the top left corners; an unmasked plan ignores the sizes.
+
+        Raises the same errors as `__call__`.
+        """
         sides = zip(*sizes, strict=True) if self._manifest.size_inputs else ()
         tensors = (torch.tensor(side, device=self._device) for side in sides)
         answers = self.run(torch.from_numpy(canvas).to(self._device), *tensors)
         return Answer(*(tensor.cpu().numpy() for tensor in answers))
 
     def run(self, image: Tensor, *sides: Tensor) -> list[Tensor]:
-        """As a call, from contiguous tensors on the device to some there, queued behind torch's own work."""
+        """Restore contiguous device tensors and return device tensors, queued on torch's current stream.
+
+        Raises the same errors as `__call__`.
+        """
         manifest, context = self._manifest, self._context
         inputs = {manifest.input_name: image, **dict(zip(manifest.size_inputs or (), sides, strict=True))}
         count, _, height, width = shape = tuple(image.shape)
@@ -66,10 +72,10 @@ class PlanModel:
 
 
 def open_plan(folder: Path, manifest: PlanManifest) -> PlanModel:
-    """The plan in `folder` on the first visible GPU.
+    """Load the plan in `folder` on the first visible GPU.
 
-    `PlanRunError` where there is none or the plan does not load there, `TensorRTUnavailable`, and `ArtifactError` for a
-    plan of another version or device.
+    Raises `PlanRunError` if there is no GPU or the plan does not load on it, `TensorRTUnavailable`, and `ArtifactError`
+    for a plan of another version or device.
     """
     trt = load_tensorrt()
     device = find_device()
@@ -77,7 +83,7 @@ def open_plan(folder: Path, manifest: PlanManifest) -> PlanModel:
         raise PlanRunError(NO_USABLE_DEVICE)
     manifest.check_runtime(trt.__name__, trt.__version__, device.compute_capability)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # an old driver, which the sentence covers as well
+        warnings.simplefilter("ignore", UserWarning)  # an old driver, which the error below covers as well
         if not torch.cuda.is_available():
             raise PlanRunError(
                 f"torch {torch.__version__} cannot use the {device.name}; install a build for its driver"
@@ -91,16 +97,16 @@ def open_plan(folder: Path, manifest: PlanManifest) -> PlanModel:
 
 
 def load_engine(trt: Any, plan: Any, options: BuildOptions, said: list[str]) -> Any:
-    """The engine that a serialized plan becomes, its library's errors appended to `said`; `PlanRunError`."""
+    """Deserialise a plan into an engine, appending the library's errors to `said`; raise `PlanRunError` on failure."""
     log = create_build_log(trt, said)
     try:
         runtime = trt.Runtime(log)
     except TypeError as error:
         raise PlanRunError(creation_fault(error)) from error
-    if options.version_compatible:  # such a plan carries a runtime of its own, and its hash was checked or it is new
+    if options.version_compatible:  # such a plan carries its own runtime; it is trusted, being new or hash-checked
         runtime.engine_host_code_allowed = True
     engine = runtime.deserialize_cuda_engine(plan)
-    if engine is None:  # the library raises nothing here
+    if engine is None:  # the library raises no exception here
         raise PlanRunError(plan_fault(said))
     return engine
 

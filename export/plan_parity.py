@@ -1,4 +1,4 @@
-"""The plan parity: how far a built plan is from its PyTorch network, or why nobody knows."""
+"""Measurement of a built plan's parity with its PyTorch network, or of the reason why there is none."""
 
 import logging
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from models.plan_manifest import PlanManifest
 from models.variants import variant
 
 WEIGHTS_FILE = "weights.safetensors"
-"""What the shipped artifact has beside its model."""
+"""Weights file in the folder of the default artifact."""
 NO_WEIGHTS = "no weights were at hand to compare with; name them with --weights"
 
 OpenPlan = Callable[[Path, PlanManifest], PlanModel]
@@ -24,9 +24,9 @@ logger = logging.getLogger(__name__)
 
 
 def find_weights(artifact: Path, manifest: Manifest, named: Path | None) -> Path | None:
-    """The weights that the ONNX `artifact` was exported from: those named, or what lies in its folder; None without.
+    """Return the weights that `artifact` was exported from: `named`, or the file in its folder; None if there is none.
 
-    `ArtifactError` if they are others.
+    Raises `ArtifactError` if `named` does not exist or the hash differs.
     """
     weights = named or artifact / WEIGHTS_FILE
     if not weights.is_file():
@@ -41,10 +41,10 @@ def find_weights(artifact: Path, manifest: Manifest, named: Path | None) -> Path
 def with_parity(
     manifest: PlanManifest, folder: Path, weights: Path | None, open_plan: OpenPlan = open_plan
 ) -> PlanManifest:
-    """`manifest` of the plan in `folder` with the parity that was measured, or with the sentence why it was not.
+    """Add to `manifest` the measured parity of the plan in `folder`, or the reason why it could not be measured.
 
-    On every noise sample that a profile takes, its smallest and its best extent among them; `ParityError` if the plan
-    misses the gate of its precision.
+    Measures every noise sample that a profile accepts, including each profile's smallest and optimal extent. Raises
+    `ParityError` if the plan misses the gate of its precision.
     """
     try:
         plan = open_plan(folder, manifest)

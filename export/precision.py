@@ -1,4 +1,4 @@
-"""The precision table: what of a mixed graph is computed in float32, what in half, and why."""
+"""Precision table of mixed graphs: which parts run in float32, which in half precision, and why."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,22 +8,22 @@ import onnx
 from onnx import TensorProto
 
 Dtype = Literal["FLOAT", "HALF"]
-"""As TensorRT spells them; BF16 would take the place of HALF."""
+"""TensorRT's names; BF16 would replace HALF."""
 
 ELEMENT_TYPES: dict[Dtype, int] = {"FLOAT": TensorProto.FLOAT, "HALF": TensorProto.FLOAT16}
 
 
 @dataclass(frozen=True)
 class Rule:
-    """The dtype of one part of the network, and the operators whose every output shows it in an exported graph."""
+    """Data type of one part of the network, and the operators that identify the part in an exported graph."""
 
     part: str
     dtype: Dtype
     reason: str
     operators: tuple[str, ...] = ()
-    """ONNX operators that occur in this part only."""
+    """ONNX operators that occur only in this part."""
     layers: tuple[str, ...] = ()
-    """Names of the `tensorrt.LayerType` members that the ONNX parser makes of them."""
+    """`tensorrt.LayerType` members that the ONNX parser creates for them."""
 
 
 RULES = (
@@ -78,25 +78,25 @@ RULES = (
         reason="the image itself must not lose its low bits: half would cap a perfect answer at 80 dB",
     ),
 )
-"""Element-wise and moving operators are on both sides and follow their neighbours."""
+"""Element-wise and data-movement operators occur in both types and follow their neighbours."""
 
 
 def expected_by_operator() -> dict[str, Dtype]:
-    """ONNX operator -> dtype of its outputs in a mixed graph."""
+    """Return ONNX operator -> dtype of its outputs in a mixed graph."""
     return {operator: rule.dtype for rule in RULES for operator in rule.operators}
 
 
 def expected_by_layer() -> dict[str, Dtype]:
-    """Name of a `tensorrt.LayerType` -> dtype of its outputs in the network parsed from a mixed graph."""
+    """Return name of a `tensorrt.LayerType` -> dtype of its outputs in the network parsed from a mixed graph."""
     return {layer: rule.dtype for rule in RULES for layer in rule.layers}
 
 
 class PrecisionError(ValueError):
-    """A mixed graph that breaks the precision table; the message is one sentence for a user."""
+    """Mixed graph that violates the precision table; the message is one sentence for a user."""
 
 
 def check_precision(model: onnx.ModelProto) -> None:
-    """Compare the inferred dtypes of a mixed graph with the table; `PrecisionError` names the first nodes off it."""
+    """Check the inferred dtypes of a mixed graph against the table; `PrecisionError` names the first violations."""
     misplaced = list(_misplaced(onnx.shape_inference.infer_shapes(model).graph))
     if misplaced:
         shown = "; ".join(misplaced[:3])

@@ -1,4 +1,4 @@
-"""Shape profiles: the extents that a plan is built for, within what TensorRT can index."""
+"""Shape profiles that a plan is built for, within TensorRT's tensor size limit."""
 
 import math
 from collections.abc import Sequence
@@ -16,22 +16,22 @@ from models.plan_manifest import Extent, ShapeProfile
 from models.restoration import IMAGE_CHANNELS, SIZE_MULTIPLE
 
 ELEMENT_LIMIT = 2**31 - 1
-"""The most elements one TensorRT tensor may have; the builder accepts profiles beyond it and runs then fail."""
+"""Largest number of elements in a TensorRT tensor. The builder accepts larger profiles, but runs then fail."""
 
 DEFAULT_PROFILES = (
     ShapeProfile(min=(1, 8, 8), opt=(4, 256, 256), max=(8, 512, 512)),
     ShapeProfile(min=(1, 8, 8), opt=(1, 1024, 1024), max=(1, 2040, 2048)),
 )
-"""Small images in batches, large ones alone; the second ends one step of 8 short of what no longer fits the limit."""
+"""Small images in batches, large ones alone. The second profile ends one step of 8 below the element limit."""
 
 
 class ProfileError(ValueError):
-    """A shape profile that no plan can be built for; the message is one sentence for a user."""
+    """Shape profile that no plan can be built for; the message is one sentence for a user."""
 
 
 @dataclass(frozen=True)
 class WidestTensor:
-    """The tensor of a graph that has the most elements at some extent."""
+    """Tensor of a graph with the most elements at a given extent."""
 
     name: str
     shape: tuple[int, ...]
@@ -42,7 +42,7 @@ class WidestTensor:
 
 
 def parse_profile(text: str) -> ShapeProfile:
-    """MIN:OPT:MAX with extents written NxHxW, such as `1x64x64:1x512x512:4x512x512`; `ProfileError` otherwise."""
+    """Parse MIN:OPT:MAX, such as `1x64x64:1x512x512:4x512x512` (extents are NxHxW); raise `ProfileError` if invalid."""
     try:
         low, best, high = (tuple(int(axis) for axis in extent.split("x")) for extent in text.split(":"))
         return ShapeProfile.model_validate({"min": low, "opt": best, "max": high})
@@ -56,7 +56,7 @@ def parse_profile(text: str) -> ShapeProfile:
 
 
 def check_profiles(model: Path, profiles: Sequence[ShapeProfile], size_multiple: int = SIZE_MULTIPLE) -> None:
-    """Refuse profiles that the graph in `model` cannot run; `ProfileError` says the largest allowed shape."""
+    """Check that the graph in `model` can run the profiles; raise `ProfileError` naming the largest allowed shape."""
     if not profiles:
         raise ProfileError("a plan needs at least one shape profile")
     graph = onnx.load(model)
@@ -68,9 +68,9 @@ def check_profiles(model: Path, profiles: Sequence[ShapeProfile], size_multiple:
 
 
 def widest_tensor(graph: onnx.ModelProto, extent: Extent) -> WidestTensor:
-    """The tensor of `graph` with the most elements when its input is (n, 3, h, w); `graph` is left as it is.
+    """Return the tensor of `graph` with the most elements for an input of (n, 3, h, w); `graph` is not modified.
 
-    `ProfileError` if the size of any tensor cannot be inferred, because that one could be the widest.
+    Raises `ProfileError` if the size of any tensor cannot be inferred, because that one could be the largest.
     """
     fixed = onnx.ModelProto()
     fixed.CopyFrom(graph)
@@ -78,10 +78,10 @@ def widest_tensor(graph: onnx.ModelProto, extent: Extent) -> WidestTensor:
     axes = fixed.graph.input[0].type.tensor_type.shape.dim
     for axis, size in zip(axes, (batch, IMAGE_CHANNELS, height, width), strict=True):
         axis.dim_value = size
-    for sides in fixed.graph.input[1:]:  # a masked model's: one an image
+    for sides in fixed.graph.input[1:]:  # sizes of a masked model: one per image
         sides.type.tensor_type.shape.dim[0].dim_value = batch
     for output in fixed.graph.output:
-        output.type.tensor_type.ClearField("shape")  # its free axes would hide what is inferred
+        output.type.tensor_type.ClearField("shape")  # its dynamic axes would hide the inferred ones
     _tell_ranges(fixed)
     inferred = shape_inference.infer_shapes(fixed, strict_mode=True, data_prop=True).graph
     shapes = {value.name: _fixed_shape(value) for value in (*inferred.value_info, *inferred.output)}
@@ -94,7 +94,7 @@ def widest_tensor(graph: onnx.ModelProto, extent: Extent) -> WidestTensor:
 
 
 def _tell_ranges(fixed: onnx.ModelProto) -> None:
-    """Write down how long each `Range` of a model with fixed inputs is: inference does not follow floats."""
+    """Set the length of every `Range` in a model with fixed inputs: shape inference does not evaluate floats."""
     names = [node.output[0] for node in fixed.graph.node if node.op_type == "Range"]
     if not names:
         return
@@ -117,7 +117,7 @@ def _check_elements(profile: ShapeProfile, widest: WidestTensor, size_multiple: 
     if widest.elements <= ELEMENT_LIMIT:
         return
     batch, height, width = profile.max
-    # What is widest at this size grows with the pixels: features at full resolution do, prompts and attention do not.
+    # The largest tensor at this size scales with the pixels: full-resolution features do, prompts and attention do not.
     allowed_pixels = ELEMENT_LIMIT * math.prod(profile.max) // widest.elements
     side = math.isqrt(allowed_pixels // batch) // size_multiple * size_multiple
     allowed = [f"{batch}x{side}x{side}"]

@@ -1,4 +1,4 @@
-"""The images that verification runs on: seeded noise of many shapes, and photos."""
+"""Verification inputs: seeded noise of many shapes, and photos."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,40 +15,40 @@ from models.restoration import IMAGE_CHANNELS, SIZE_MULTIPLE
 
 NOISE_SEED = 20240101
 LARGEST_PHOTO_SIDE = 512
-"""Photos are cut to their middle: PyTorch takes minutes for a megapixel of the paper's network on a CPU."""
+"""Photos are centre-cropped: PyTorch takes minutes per megapixel for the paper's network on a CPU."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A named batch of shape (N, 3, H, W)."""
+    """Named batch of shape (N, 3, H, W)."""
 
     name: str
     pixels: Pixels
 
 
 def noise_samples(shapes: tuple[Shape, ...] = VERIFICATION_SHAPES) -> Iterator[Sample]:
-    """Uniform noise, the same at every call; its high frequencies reach every operator."""
+    """Yield uniform noise, the same on every call; its high frequencies exercise every operator."""
     for shape in shapes:
         yield Sample("noise", np.random.default_rng(NOISE_SEED).random(shape, dtype=np.float32))
 
 
 @dataclass(frozen=True)
 class Mix:
-    """Images of `sizes` in the top left corners of a canvas (N, 3, H, W) that is noise all over."""
+    """Images of `sizes` in the top left corners of a batch (N, 3, H, W) filled with noise."""
 
     sizes: tuple[Size, ...]
     pixels: Pixels
 
 
 def mixes() -> Iterator[Mix]:
-    """The verification mixes; the noise outside of an image shows in it where a mask is missing."""
+    """Yield the verification mixes; the noise around an image leaks into it if a mask is missing."""
     for canvas, sizes in VERIFICATION_MIXES:
         shape = (len(sizes), IMAGE_CHANNELS, *canvas)
         yield Mix(sizes, np.random.default_rng(NOISE_SEED).random(shape, dtype=np.float32))
 
 
 def photo_samples(folder: Path) -> Iterator[Sample]:
-    """Each photo of `folder` alone, and the first in a batch with its mirror image; `ValueError` if there is none."""
+    """Yield each photo of `folder` alone, and the first batched with its mirror image; raise `ValueError` if none."""
     for index, path in enumerate(photo_paths(folder)):
         pixels = _as_pixels(_middle(read_photo(path)))
         yield Sample(path.name, pixels)
@@ -57,7 +57,7 @@ def photo_samples(folder: Path) -> Iterator[Sample]:
 
 
 def square_photo(path: Path, side: int) -> Sample:
-    """The photo resized to `side` x `side`, so that one picture serves every size."""
+    """Return the photo resized to `side` x `side`."""
     resized = cv2.resize(read_photo(path), (side, side), interpolation=cv2.INTER_CUBIC)
     return Sample(path.name, _as_pixels(np.asarray(resized, np.uint8)))
 

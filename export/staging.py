@@ -1,4 +1,4 @@
-"""An artifact folder that appears whole or not at all."""
+"""Atomic replacement of an artifact folder."""
 
 import logging
 import os
@@ -12,22 +12,22 @@ from models.plan_manifest import PLAN_FILE
 
 MODEL_CARD_FILE = "MODEL_CARD.md"
 MODEL_FILES = frozenset({MODEL_FILE, PLAN_FILE})
-"""What an artifact folder holds exactly one of."""
+"""An artifact folder contains exactly one of these."""
 
 logger = logging.getLogger(__name__)
 
 
 class OutputFolderError(ValueError):
-    """An output that must not be replaced; the message is one sentence for a user."""
+    """Output folder that must not be replaced; the message is one sentence for a user."""
 
 
 @contextmanager
 def staged(folder: Path, model_file: str = MODEL_FILE) -> Iterator[Path]:
-    """Yield an empty sibling of `folder` to write into; it takes the place of `folder` when the block ends well.
+    """Yield an empty sibling of `folder` to write into, and replace `folder` with it when the block succeeds.
 
-    What an earlier artifact held beside its exported files, such as the model card, stays. If the block raises,
-    `folder` is untouched and the sibling is gone. `OutputFolderError` before anything is written if `folder` is
-    something else that is in use: no artifact, or one whose model is not a `model_file`.
+    Other files of an existing artifact, such as the model card, are kept. If the block raises, `folder` is unchanged
+    and the sibling is removed. Raises `OutputFolderError` before anything is written if `folder` is in use for
+    something else: it is not an artifact, or its model is not a `model_file`.
     """
     folder = folder.resolve()
     _refuse_what_is_no_artifact(folder)
@@ -76,7 +76,7 @@ def _replace(folder: Path, staging: Path) -> None:
     if not folder.exists():
         staging.rename(folder)
         return
-    retired = staging.with_suffix(".retired")  # a folder cannot be renamed onto a full one
+    retired = staging.with_suffix(".retired")  # a folder cannot be renamed onto a non-empty one
     folder.rename(retired)
     try:
         staging.rename(folder)

@@ -1,4 +1,4 @@
-"""The command `promptir-export tensorrt`: an ONNX artifact becomes a TensorRT plan."""
+"""Command `promptir-export tensorrt`: build a TensorRT plan from an ONNX artifact."""
 
 import argparse
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ MEGABYTE = 10**6
 
 
 def add_tensorrt_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Declare `tensorrt` and its options."""
+    """Add the subcommand `tensorrt` and its options."""
     command = commands.add_parser("tensorrt", help="build a TensorRT plan folder from an ONNX artifact folder")
     command.add_argument("--onnx", type=Path, required=True, metavar="ARTIFACT", help="folder with model.onnx")
     command.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="created, or replaced when built")
@@ -45,7 +45,7 @@ def add_tensorrt_command(commands: "argparse._SubParsersAction[argparse.Argument
 
 
 def _export_tensorrt(options: argparse.Namespace) -> None:
-    # here, so that --help and usage errors wait for no torch
+    # imported here, so that --help and usage errors do not load torch
     from export.profiles import DEFAULT_PROFILES, parse_profile
     from export.to_tensorrt import build_options, export_plan
 

@@ -1,4 +1,4 @@
-"""The TensorRT library: whichever of its two flavours is installed."""
+"""Import of the installed TensorRT library, Enterprise TensorRT or TensorRT-RTX."""
 
 from typing import Any
 
@@ -6,14 +6,14 @@ from models.tensorrt_faults import import_fault
 
 
 class TensorRTUnavailable(ValueError):  # noqa: N818 - named for what happened, like the server's errors
-    """A machine that TensorRT does not load on; the message is one sentence for a user."""
+    """Machine without a working TensorRT; the message is one sentence for a user."""
 
 
 def load_tensorrt() -> Any:
-    """The module `tensorrt`, or `tensorrt_rtx` where that is not installed; `TensorRTUnavailable` without either.
+    """Import `tensorrt`, or `tensorrt_rtx` if that is not installed; raise `TensorRTUnavailable` if neither is.
 
-    An Enterprise installation that is there but broken is an error: its user did not ask for a plan of the other
-    library, which no Enterprise runtime reads.
+    A broken Enterprise installation is an error: its user expects a plan of that library, which cannot read those of
+    the other.
     """
     try:
         try:
@@ -28,5 +28,5 @@ def load_tensorrt() -> Any:
 
 
 def makes_portable_plans(trt: Any) -> bool:
-    """Whether plans of this library run on every GPU it supports: TensorRT-RTX makes kernels where a plan is loaded."""
+    """Return whether this library's plans run on every GPU it supports: TensorRT-RTX compiles kernels at load time."""
     return hasattr(trt, "ComputeCapability")

@@ -1,4 +1,4 @@
-"""The ONNX export: a weights file becomes a verified artifact folder."""
+"""ONNX export of a weights file into a verified artifact folder."""
 
 import logging
 import warnings
@@ -28,7 +28,7 @@ DYNAMIC_AXES = {0: "n", 2: "h", 3: "w"}
 SIZE_INPUT_NAMES = ("height", "width")
 
 OPSETS = (17, 18, 19, 20)
-"""17 is the first with LayerNormalization; the legacy tracer writes none above 20."""
+"""17 is the first with LayerNormalization; the legacy tracer supports up to 20."""
 DEFAULT_OPSET = 17
 
 logger = logging.getLogger(__name__)
@@ -45,10 +45,10 @@ def export_onnx(
 ) -> Manifest:
     """Write the artifact folder `output` from the `variant` network with the weights in `weights`.
 
-    A `masked` model also takes each image's own size, so that several sizes share a canvas. The folder appears only
-    once the model file passes the gate of its precision against float32 PyTorch at every verification shape and, if
-    mixed, keeps the precision table. `ValueError` for an unknown variant or opset, and its subclasses
-    `CheckpointError`, `ParityError`, `PrecisionError` and `OutputFolderError`.
+    A `masked` model has inputs for each image's size, so that images of several sizes can share a batch. The folder
+    appears only once the model passes its precision's gate against float32 PyTorch at every verification shape and, if
+    mixed, the check against the precision table. Raises `ValueError` for an unknown variant or opset, and its
+    subclasses `CheckpointError`, `ParityError`, `PrecisionError` and `OutputFolderError`.
     """
     if opset not in OPSETS:
         raise ValueError(f"opset {opset} cannot be exported; choose one of {', '.join(map(str, OPSETS))}")
@@ -84,9 +84,9 @@ def export_onnx(
 
 
 def trace(network: RestorationNetwork, model: Path, opset: int, *, masked: bool = False) -> None:
-    """Write `network` as an ONNX file with free batch, height and width, whose second output is the findings, if any.
+    """Write `network` as an ONNX file with dynamic batch, height and width; its second output is the findings, if any.
 
-    A `masked` one takes each image's own size too.
+    A `masked` model takes each image's own size too.
 
     The legacy tracer names those axes n, h and w and is some forty times faster than its successor on this network.
     """
@@ -119,13 +119,13 @@ def _prompt_output(network: RestorationNetwork) -> PromptOutput | None:
 
 
 def simplify(model: Path) -> None:
-    """Fold constants and shape arithmetic of the ONNX file `model` in place."""
+    """Fold constants and shape arithmetic in the ONNX file `model`, in place."""
     onnx.save(onnxslim.slim(onnx.load(model)), model)
 
 
 @contextmanager
 def _without_tracer_deprecations() -> Iterator[None]:
-    # The legacy tracer is chosen on purpose and torch is pinned, so its deprecation is nothing a user can act on.
+    # The legacy tracer is used deliberately and torch is pinned, so users cannot act on its deprecation warning.
     with warnings.catch_warnings():
         for message in ("You are using the legacy TorchScript-based ONNX export", "The feature will be removed"):
             warnings.filterwarnings("ignore", message=message, category=DeprecationWarning)

@@ -1,4 +1,4 @@
-"""The TensorRT export: an ONNX artifact folder becomes a plan folder."""
+"""TensorRT export of an ONNX artifact folder into a plan folder."""
 
 import logging
 import time
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 def build_options(**fields: object) -> BuildOptions:
-    """The options with these values; `BuildError` names the first that is out of range."""
+    """Return build options with the given values; raise `BuildError` naming the first one out of range."""
     try:
         return BuildOptions.model_validate(fields)
     except ValidationError as error:
@@ -44,9 +44,9 @@ def export_plan(
 ) -> PlanManifest:
     """Write the plan folder `output` from the ONNX artifact in the folder `artifact`.
 
-    The folder appears only once the parsed network has passed the layer audit, the plan is built and, with a GPU and
-    the `weights` at hand, it passes the gate of its precision. `ValueError` subclasses, each with one sentence:
-    `TensorRTUnavailable`, `ArtifactError` for a file that does not match its manifest, `ProfileError`,
+    The folder appears only once the parsed network has passed the layer audit, the plan is built and, if there is a GPU
+    and `weights` is available, it passes the gate of its precision. Raises `ValueError` subclasses with one-sentence
+    messages: `TensorRTUnavailable`, `ArtifactError` for a file that does not match its manifest, `ProfileError`,
     `PrecisionError`, `BuildError`, `ParityError` and `OutputFolderError`.
     """
     trt = load_tensorrt()
@@ -100,7 +100,7 @@ def _verified_manifest(artifact: Path) -> Manifest:
 
 
 def _check_options(portable: bool, options: BuildOptions, timing_cache: Path | None) -> None:
-    """Refuse at once what TensorRT-RTX ignores, or fails on at the end of a long build."""
+    """Raise `BuildError` for options that TensorRT-RTX ignores, or fails on at the end of a long build."""
     if not portable:
         return
     if options.hardware_compatibility != "none":

@@ -1,4 +1,4 @@
-"""Parity: how far exported models are from the PyTorch network they came from."""
+"""Parity of exported models with the PyTorch network they were exported from."""
 
 import logging
 import math
@@ -20,30 +20,30 @@ from models.plan_manifest import PLAN_FILE, PlanManifest, ShapeProfile
 from models.restoration import RestorationNetwork, WithFindings
 
 WARNINGS_AND_ERRORS_OFF = 3
-"""ONNX Runtime's log level: its remarks on the graph are not for the person who exports."""
+"""ONNX Runtime log level; its remarks on the graph do not concern users of the export."""
 
 Candidate = Callable[[Pixels], Answer]
-"""What runs a model, on any runtime: a batch (N, 3, H, W) in, its answer out, blocking."""
+"""Runs a model on any runtime: batch (N, 3, H, W) in, output out, blocking."""
 MaskedCandidate = Callable[[Pixels, Sequence[Size]], Answer]
-"""The same of a canvas (N, 3, H, W) with images of (height, width) each in its top left corner."""
+"""The same for a batch (N, 3, H, W) with an image of each (height, width) in the top left corners."""
 
 logger = logging.getLogger(__name__)
 
 
 class ParityError(ValueError):
-    """An exported model that does not compute what the network computes; the message is one sentence for a user."""
+    """Exported model whose outputs differ from the network's; the message is one sentence for a user."""
 
 
 @dataclass(frozen=True)
 class Gate:
-    """What an exported model must reach on every sample; values that are not finite never pass."""
+    """Thresholds that an exported model must meet on every sample; non-finite values always fail."""
 
     max_abs_error: float = math.inf
     min_psnr_db: float = -math.inf
     max_prompt_weights_error: float = math.inf
 
     def complaint(self, found: Comparison) -> str | None:
-        """What is wrong with `found`, to be read after "the model"; None if it passes."""
+        """Return why `found` fails, as a phrase that follows "the model"; None if it passes."""
         # Written so that NaN fails every comparison.
         if math.isfinite(self.max_abs_error) and not found.max_abs_error <= self.max_abs_error:
             return f"is off by {found.max_abs_error:.3g}; the tolerance is {self.max_abs_error:.0e}"
@@ -57,38 +57,38 @@ class Gate:
 
 
 GATES: dict[Precision, Gate] = {
-    # A sound export stays below 1e-5 in both.
+    # A correct export stays below 1e-5 in both.
     "fp32": Gate(max_abs_error=1e-4, max_prompt_weights_error=1e-4),
-    # 40 dB above the error that a viewer sees; a sound export is at 70 to 85, and weighs prompts to 0.002.
+    # 40 dB above a visible error; a correct export has 70 to 85 dB and prompt weights within 0.002.
     "mixed": Gate(min_psnr_db=50.0, max_prompt_weights_error=0.02),
 }
 
 
 @dataclass(frozen=True)
 class Model:
-    """A loaded model: its name in a report, what runs it, and the profiles it is bound to; none takes every shape."""
+    """Loaded model: its name in reports, the function that runs it, and its profiles (none: accepts every shape)."""
 
     name: str
     run: Candidate
     profiles: tuple[ShapeProfile, ...] = ()
     run_masked: MaskedCandidate | None = None
-    """Of a masked model: several sizes in one canvas."""
+    """Runs images of several sizes in one padded batch; None unless the model is masked."""
 
     def takes(self, shape: tuple[int, ...]) -> bool:
-        """Whether it runs a batch (N, 3, H, W)."""
+        """Return whether it accepts a batch (N, 3, H, W)."""
         return not self.profiles or any(profile.holds(extent_of(shape)) for profile in self.profiles)
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One model's comparison on one sample."""
+    """Comparison of one model on one sample."""
 
     model: Model
     sample: str
     shape: tuple[int, ...]
     comparison: Comparison
     canvas: Size | None = None
-    """What the image shared with others."""
+    """(height, width) of the padded batch that the image shared with others."""
 
 
 def verify(
@@ -96,15 +96,15 @@ def verify(
 ) -> tuple[Parity, ...]:
     """Run float32 `network` and the ONNX file `model` on every verification shape; see `parity_of`.
 
-    One with `size_inputs` is masked: each image of every mix of sizes is compared with its run alone as well.
+    A model with `size_inputs` is masked: each image of every mix of sizes is also compared with running it alone.
     """
     return parity_of(network, open_onnx_model(MODEL_FILE, model, size_inputs), noise_samples(), gate)
 
 
 def parity_of(network: RestorationNetwork, model: Model, samples: Iterable[Sample], gate: Gate) -> tuple[Parity, ...]:
-    """Run float32 `network` and `model` on every sample.
+    """Run float32 `network` and `model` on every sample and return the errors.
 
-    `ParityError` names the first shape whose answer does not pass `gate` or has another shape.
+    Raises `ParityError` naming the first shape whose output fails `gate` or has another shape.
     """
     parity = []
     for measured in chain(measure(network, [model], samples), measure_mixes(network, [model])):
@@ -125,7 +125,7 @@ def parity_of(network: RestorationNetwork, model: Model, samples: Iterable[Sampl
 
 
 def measure(network: RestorationNetwork, models: Sequence[Model], samples: Iterable[Sample]) -> Iterator[Measurement]:
-    """Compare each model with float32 `network` on each sample that it takes, as soon as it is asked for."""
+    """Compare each model with float32 `network` on each sample it accepts, lazily."""
     for sample in samples:
         shape = sample.pixels.shape
         taking = [model for model in models if model.takes(shape)]
@@ -140,7 +140,7 @@ def measure(network: RestorationNetwork, models: Sequence[Model], samples: Itera
 
 
 def measure_mixes(network: RestorationNetwork, models: Sequence[Model]) -> Iterator[Measurement]:
-    """Compare what each masked model makes of each image of a mix of sizes with what `network` makes of it alone."""
+    """Compare each masked model's output for each image in a mix of sizes with `network` run on that image alone."""
     for model in models:
         if model.run_masked is None:
             continue
@@ -174,7 +174,7 @@ def _check_shapes(found: Answer, expected: Answer, shape: tuple[int, ...]) -> No
 
 
 def open_artifact(folder: Path) -> tuple[Manifest, Model]:
-    """The checked manifest of the artifact in `folder`, and its model, loaded; `ValueError` says what is wrong.
+    """Load the artifact in `folder` and check its manifest; raise `ValueError` if anything is wrong.
 
     An ONNX file runs on the CPU, a plan on the first visible GPU.
     """
@@ -189,12 +189,12 @@ def open_artifact(folder: Path) -> tuple[Manifest, Model]:
 
 
 def model_of_plan(name: str, plan: PlanModel, manifest: PlanManifest) -> Model:
-    """A loaded plan, plain or masked."""
+    """Wrap a loaded plan, masked or not."""
     return Model(name, plan, manifest.profiles, plan.run_masked if manifest.size_inputs else None)
 
 
 def open_onnx_model(name: str, model: Path, size_inputs: tuple[str, str] | None) -> Model:
-    """The ONNX file `model`, plain or masked, on the CPU."""
+    """Load the ONNX file `model`, masked or not, on the CPU."""
     if size_inputs is None:
         return Model(name, open_onnx(model))
     run_masked = open_masked_onnx(model, size_inputs)
@@ -202,7 +202,7 @@ def open_onnx_model(name: str, model: Path, size_inputs: tuple[str, str] | None)
 
 
 def open_masked_onnx(model: Path, size_inputs: tuple[str, str]) -> MaskedCandidate:
-    """The masked ONNX file `model` on the CPU."""
+    """Load the masked ONNX file `model` on the CPU."""
     session = _open_session(model)
     image, *found = [node.name for node in session.get_inputs()]
     if found != list(size_inputs):
@@ -216,7 +216,7 @@ def open_masked_onnx(model: Path, size_inputs: tuple[str, str]) -> MaskedCandida
 
 
 def open_onnx(model: Path) -> Candidate:
-    """The ONNX file `model` on the CPU."""
+    """Load the ONNX file `model` on the CPU."""
     session = _open_session(model)
     name = session.get_inputs()[0].name
 
@@ -227,7 +227,7 @@ def open_onnx(model: Path) -> Candidate:
 
 
 def shape_name(shape: tuple[int, ...]) -> str:
-    """A shape as it is shown, such as 1x3x64x64."""
+    """Format a shape, such as 1x3x64x64."""
     return "x".join(map(str, shape))
 
 

@@ -1,4 +1,4 @@
-"""The command `promptir-export verify`: parity of artifacts, as a table and as JSON."""
+"""Command `promptir-export verify`: measure the parity of artifacts, as a table and as JSON."""
 
 import argparse
 import json
@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # --help and usage errors must not wait for torch
+if TYPE_CHECKING:  # --help and usage errors must not load torch
     from export.comparison import Comparison
     from export.samples import Sample
     from export.verify import Gate, Model
@@ -20,7 +20,7 @@ COLUMNS = "{run:<18} {input:<22} {shape:<14} {error:>11} {psnr:>9} {non_finite:>
 
 
 def add_verify_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Declare `verify` and its options."""
+    """Add the subcommand `verify` and its options."""
     command = commands.add_parser("verify", help="compare artifacts with float32 PyTorch and hold each to its gate")
     command.add_argument(
         "artifacts",
@@ -46,14 +46,14 @@ def add_verify_command(commands: "argparse._SubParsersAction[argparse.ArgumentPa
 
 @dataclass(frozen=True)
 class Row:
-    """One run of the report."""
+    """Row of the report."""
 
     run: str
     input: str
     shape: tuple[int, ...]
     comparison: "Comparison"
     complaint: str | None
-    """Why it fails its gate; None if it passes or has none."""
+    """Why it fails its gate; None if it passes or has no gate."""
     overflows: dict[str, int] = field(default_factory=dict)
 
     def line(self) -> str:
@@ -71,7 +71,7 @@ class Row:
         )
 
     def record(self) -> dict[str, Any]:
-        """The fields for JSON, which has no NaN and no infinity: null instead."""
+        """Return the fields for JSON, with null for NaN and infinity, which JSON lacks."""
         fields = asdict(self)
         for name, value in fields.pop("comparison").items():
             fields[name] = value if value is not None and math.isfinite(value) else None
@@ -80,7 +80,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Subject:
-    """One artifact of the report."""
+    """Artifact in the report."""
 
     manifest: "Manifest"
     model: "Model"

@@ -15,7 +15,7 @@ from server.cli.bench.uploads import Kind, kinds_of_sizes
 TINY = SimulatedDevice(6, 488)
 """A 64x64 image costs 2 ms, so that only the scheduler matters."""
 MIXED = SimulatedDevice(6, 122)
-"""A 128x128 image costs 2 ms."""
+"""A 128x128 image takes 2 ms."""
 PHOTO = SimulatedDevice(6, 7.63)
 """A 512x512 image costs 2 ms, so that the codecs matter."""
 

@@ -20,11 +20,11 @@ class Line:
     aim: str
     met: bool | None
     others: tuple[float, ...]
-    """What other processes took of the machine while ours, and while the reference was measured."""
+    """CPU share of other processes while ours, and while the reference, was measured."""
 
     @property
     def ratio(self) -> float | None:
-        """Ours over the reference."""
+        """Return our value divided by the reference's."""
         return self.ours / self.reference if self.ours is not None and self.reference else None
 
     def as_json(self) -> dict[str, Any]:

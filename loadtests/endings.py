@@ -1,7 +1,7 @@
-"""Endings: end a traced server by SIGTERM again and again, beside collectors that are slow, dead or gone.
+"""Repeated SIGTERM shutdowns of a traced server, with slow, dead or absent trace collectors.
 
-`python loadtests/endings.py --count 200 --together 2` prints how long the ends took, and exits with 1 where one had
-another exit code than 0 or took longer than `LONGEST_S`. What such a server wrote is printed, its threads included.
+`python loadtests/endings.py --count 200 --together 2` prints the shutdown times and exits with 1 if any shutdown had a
+non-zero exit code or took longer than `LONGEST_S`. The log of such a server is printed, including its threads.
 """
 
 import argparse
@@ -29,11 +29,11 @@ from peers import ROOT, SERVE, Peer, environment, free_port, wait_until_ready
 from PIL import Image
 
 LONGEST_S = 8.0
-"""Traces that are not sent yet have 3 s; the rest is for a machine that is busy."""
+"""Unsent traces have 3 s to be flushed; the rest allows for a busy machine."""
 KILL_S = 60.0
 PHOTOS = 3
 LATEST_S = 0.5
-"""The signal comes at a random moment of so many seconds after the last answer: also while spans are being sent."""
+"""The signal arrives within this time after the last response, possibly while spans are being sent."""
 SENT_EVERY_MS = 100
 COLLECTORS = ("answers", "slow", "silent", "busy", "dies", "gone")
 _OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
@@ -44,7 +44,7 @@ _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with a reset
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How one server ended; `code` is None where it had to be killed."""
+    """Result of one shutdown; `code` is None if the server had to be killed."""
 
     collector: str
     seconds: float
@@ -57,7 +57,7 @@ class Ending:
 
 
 class Collector:
-    """Takes what comes over TCP, and answers as its kind does."""
+    """Trace collector that receives data over TCP and responds according to its kind."""
 
     def __init__(self, kind: str) -> None:
         self._kind = kind
@@ -71,7 +71,7 @@ class Collector:
             threading.Thread(target=self._accept, daemon=True).start()
 
     def die(self) -> None:
-        """End with all connections reset."""
+        """Stop, resetting all connections."""
         self._over.set()
         self._listener.close()
         for connection in self._connections:
@@ -93,13 +93,13 @@ class Collector:
                     connection.sendall(bytes([byte]))
                     if self._over.wait(_SLOW_BYTE_S):
                         return
-            while self._kind != "silent" and connection.recv(65536):  # spans of three photos are one read
+            while self._kind != "silent" and connection.recv(65536):  # the spans of three photos fit into one read
                 connection.sendall(_BUSY if self._kind == "busy" else _OK)
 
 
 @contextmanager
 def serving(collector: Collector, log: Path) -> Iterator[Peer]:
-    """A traced server with the simulated device."""
+    """Run a traced server with the simulated device."""
     port = free_port()
     traced = environment({"backend": "simulated", "tracing": "true"}) | {
         "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
@@ -119,7 +119,7 @@ def serving(collector: Collector, log: Path) -> Iterator[Peer]:
 
 
 def end_one(number: int) -> Ending:
-    """Start a server, restore some photos, end it."""
+    """Start a server, restore some photos, shut it down."""
     kind = COLLECTORS[number % len(COLLECTORS)]
     rng = np.random.default_rng(number)
     collector = Collector(kind)
@@ -149,7 +149,7 @@ def _restore(url: str, rng: np.random.Generator) -> None:
 
 
 def main() -> int:
-    """Repeat endings and print how long they took."""
+    """Repeat shutdowns and print how long they took."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=60)
     parser.add_argument("--together", type=int, default=1, help="servers at a time")

@@ -1,9 +1,9 @@
 """GPU report: times the network on this GPU with every installed runtime, compared with the device's limits.
 
-torch alone suffices; ONNX Runtime with CUDA or TensorRT is measured too where it is installed. Runs the GPU tests,
-times the paper's variant with random weights (the cost does not depend on them), prints a table and writes
-docs/benchmarks/gpu-<device>.json. To try the report itself:
---device cpu --variant promptir-tiny --sizes 64 --batches 1.
+Requires only torch; ONNX Runtime with CUDA and TensorRT are measured if installed. Runs the GPU tests, times the
+paper's variant with random weights (which do not affect the cost), prints a table and writes
+docs/benchmarks/gpu-<device>.json. To try the report itself: --device cpu --variant promptir-tiny --sizes 64 --batches
+1.
 """
 
 import argparse
@@ -55,7 +55,7 @@ class Limits:
 class Work:
     """Cost per pixel if every operator reads its inputs from memory and writes its output to memory.
 
-    A way that fuses operators moves fewer bytes, so its share of the copy bandwidth may exceed one.
+    A runtime that fuses operators moves fewer bytes, so its share of the copy bandwidth may exceed one.
     """
 
     flop_per_pixel: float

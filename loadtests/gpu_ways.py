@@ -14,7 +14,7 @@ from models.precision import to_mixed
 from models.restoration import RestorationNetwork, channels_last
 
 Run = Callable[[], Tensor]
-"""One run on the input it was built for."""
+"""Runs the model once on the input it was built for."""
 
 WARM_UP_RUNS = 3
 TIMED_RUNS = 10
@@ -130,7 +130,7 @@ def onnx_runtime(provider: str, folder: Path) -> Callable[[RestorationNetwork, T
 
 @contextmanager
 def tensor_float_32() -> Iterator[None]:
-    """Let FP32 products round their inputs to ten bits of fraction inside the block."""
+    """Let FP32 products round their inputs to ten fraction bits inside the block."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     try:
         yield

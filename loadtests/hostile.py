@@ -1,7 +1,7 @@
 """Hostile requests: sends thousands of malformed requests and checks the server's responses and memory.
 
-Run as `python loadtests/hostile.py [--requests 10000]`; it ends with 1 if anything was answered 5xx, not answered, or
-answered in another form than a picture or a problem document, and prints what docs/security.md states.
+Run `python loadtests/hostile.py [--requests 10000]`; exits with 1 if any response was missing, a 5xx, or neither a
+picture nor a problem document. Prints the figures for docs/security.md.
 """
 
 import argparse
@@ -267,7 +267,7 @@ def listening(log: Path) -> tuple[str, int]:
 
 
 def report(answers: Counter[Answer], memory_mb: list[float], seconds: float) -> None:
-    """Print the figures as Markdown."""
+    """Print the results as Markdown."""
     outcomes = sorted({answer.outcome for answer in answers})
     print("| requests | " + " | ".join(outcomes) + " | all |")
     print("|---|" + "---|" * (len(outcomes) + 1))

@@ -21,7 +21,7 @@ import numpy as np
 import uvloop
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # the checkout is measured, whatever is installed
+sys.path.insert(0, str(ROOT))  # measure the checkout, not an installed version
 
 from peers import Peer, SimulatedDevice, promptir  # noqa: E402
 from provenance import provenance  # noqa: E402
@@ -31,7 +31,7 @@ from server.cli.bench.sender import Sender  # noqa: E402
 from server.cli.bench.uploads import Kind, make_kind  # noqa: E402
 
 Size = tuple[int, int]
-# (height, width) and how often: what people upload is mostly small, and in both orientations.
+# (height, width) and weight: uploads are mostly small, in both orientations.
 PHOTOS: dict[Size, int] = {
     (256, 256): 10,
     (256, 384): 9,
@@ -62,7 +62,7 @@ TIMEOUT_S = 120.0
 
 @dataclass
 class Row:
-    """One mode at one rate: milliseconds, and answers a second within each deadline."""
+    """Results of one mode at one rate: latency in milliseconds, and responses per second within each deadline."""
 
     where: str
     trace: str

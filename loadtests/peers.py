@@ -54,7 +54,7 @@ class Peer:
         return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
     def terminate(self) -> None:
-        """Send SIGTERM and return at once."""
+        """Send SIGTERM and return immediately."""
         self.process.send_signal(signal.SIGTERM)
 
     def stop(self) -> int:
@@ -142,13 +142,13 @@ def echo() -> Iterator[Peer]:
 
 
 def environment(settings: Mapping[str, object]) -> dict[str, str]:
-    """What a server is started with: this environment, but of our variables the given settings alone."""
+    """Return this process's environment, with the server's variables replaced by `settings`."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PROMPTIR_")}
     return inherited | {f"PROMPTIR_{name.upper()}": str(value) for name, value in settings.items()}
 
 
 def _machine_busy_s() -> float:
-    # proc(5): user nice system idle iowait irq softirq steal; what a host takes from a virtual machine is lost as well.
+    # proc(5): user nice system idle iowait irq softirq steal; time stolen by the host counts as used by others.
     user, nice, system, _, _, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 

@@ -21,7 +21,7 @@ import numpy as np
 import uvloop
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # the checkout is measured, whatever is installed
+sys.path.insert(0, str(ROOT))  # measure the checkout, not an installed version
 
 from bench_rows import Row, Trial, rows  # noqa: E402
 from bench_table import Line, lines_of, markdown  # noqa: E402

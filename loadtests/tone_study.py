@@ -2,8 +2,8 @@
 
     python loadtests/tone_study.py --photos FOLDER   # writes tables and picture of docs/large-photos.md: an hour
 
-Each scene is a photo of the folder, enlarged and spoiled as in training. Scenes that the output has already are left
-out, so that a study can be continued; another artifact wants another output.
+Each scene is a photo of the folder, enlarged and degraded as in training. Scenes already in the output are skipped, so
+that a study can be continued; use a different output for another artifact.
 """
 
 import argparse
@@ -40,12 +40,12 @@ MEGAPIXEL = 10**6
 MOST_WHOLE_PIXELS = 3 * MEGAPIXEL
 """Larger runs would take 10 GB."""
 MOST_VARIED_PIXELS = 8 * MEGAPIXEL
-"""Ways of larger photos that are not the server's would be too many copies of them."""
+"""Variants that the server does not use are skipped for larger photos, as each needs another copy."""
 SIGMAS = (2.0, 8.0, 16.0)
 ALWAYS, NEVER = 1e-6, 1e6
-"""Disagreements from which on the frame counts, so that it does always or never."""
+"""Disagreement thresholds at which the whole image always or never counts."""
 CONTRAST_CELLS = 4.0
-"""Of the windows in which contrast is matched."""
+"""Width of the windows in which contrast is matched."""
 FLAT = 1e-4
 """Smaller variances, below 2.5 levels, have no contrast to match."""
 PICTURE_WIDTH = 760
@@ -95,7 +95,7 @@ class Contrast(Guide):
 
 
 def moments(one: Pixels, other: Pixels) -> tuple[Pixels, Pixels, Pixels]:
-    """The local mean of one, its variance, and its covariance with the other, in windows of some cells."""
+    """Return the local mean and variance of `one`, and its covariance with `other`, in windows of some cells."""
     blur: Callable[[Pixels], Pixels] = lambda plane: np.asarray(cv2.GaussianBlur(plane, (0, 0), CONTRAST_CELLS))  # noqa: E731
     mean = blur(one)
     return mean, blur(one * one) - mean**2, blur(one * other) - mean * blur(other)
@@ -176,7 +176,7 @@ def ways(grid: Grid, *, varied: bool) -> dict[str, Guide | None]:
 
 
 def restored(image: Pixels, grid: Grid, run: Run, guides: dict[str, Guide | None]) -> dict[str, Pixels]:
-    """The photo in tiles, in each way: as the server does it, but in float32."""
+    """Return the photo restored in tiles with each guide: like the server, but in float32."""
     assembly = Assembly(grid, np.dtype(np.float32))
     answer = None
     for guide in filter(None, guides.values()):

@@ -1,4 +1,4 @@
-"""The manifest: the JSON beside an exported model, written by export, checked by the server before it serves."""
+"""Manifest of an exported model: JSON written by the exporter and checked by the server before it serves the model."""
 
 import errno
 import hashlib
@@ -14,10 +14,10 @@ from models.regular_file import open_regular, read_regular
 MODEL_FILE = "model.onnx"
 MANIFEST_FILE = "manifest.json"
 FORMAT_VERSION = 1
-"""Raised whenever a field changes its meaning; a reader accepts exactly its own version."""
+"""Incremented whenever a field changes its meaning; a reader accepts only its own version."""
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_MODEL_BYTES = 4 << 30
-"""Twice what an ONNX file can have; a file with holes can say any size, and each byte of it is hashed."""
+"""Twice the largest possible ONNX file. Limits the bytes hashed, since a sparse file can claim any size."""
 _LONGEST_QUOTE = 80
 
 DEFAULT_ARTIFACT = Path(__file__).resolve().parent / "artifacts" / "promptnaf"
@@ -27,11 +27,11 @@ Count = Annotated[int, Field(gt=0)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 Precision = Literal["fp32", "mixed"]
-"""Mixed: float16 but for what the precision table of the export keeps in float32. Images are float32 in both."""
+"""`mixed` is float16 except for the parts that `export/precision.py` keeps in float32. Images are float32 in both."""
 
 
 class ArtifactError(ValueError):
-    """An artifact folder that is missing, damaged or of another format; the message is one sentence for an operator."""
+    """Artifact folder that is missing, damaged or in another format; the message is one sentence for an operator."""
 
 
 class _Record(BaseModel):
@@ -39,39 +39,39 @@ class _Record(BaseModel):
 
 
 class Parity(_Record):
-    """How far the exported model was from PyTorch on one input of `shape` (N, C, H, W); the signal range is 1."""
+    """Error of the exported model against PyTorch for one input of `shape` (N, C, H, W); the signal range is 1."""
 
     shape: tuple[Count, Count, Count, Count]
     max_abs_error: Annotated[float, Field(ge=0)]
     psnr_db: float | None = None
-    """Of the worst image of the batch; None in artifacts from before it was measured."""
+    """PSNR of the worst image in the batch; None in artifacts that predate this field."""
     prompt_weights_error: Annotated[float, Field(ge=0)] | None = None
-    """The largest absolute error of a prompt weight; None where the model does not answer with them."""
+    """Largest absolute error of a prompt weight; None if the model does not output them."""
     canvas: tuple[Count, Count] | None = None
-    """(height, width) of what the image shared with others of other sizes; None: it had what it ran in to itself."""
+    """(height, width) of the padded batch if images of several sizes were run together; None if it ran alone."""
 
 
 class PromptOutput(_Record):
-    """A model's second output, float32 (N, rows, columns): what the network found in each image.
+    """Second output of a model, float32 (N, rows, columns): prompt weights and degradation probabilities of each image.
 
-    The first `levels` rows are prompt weights, from coarse to fine, each summing to 1 over `components`. Where there
-    are `labels`, one more row has the probability of each. Shorter rows are padded with zeros.
+    The first `levels` rows are prompt weights, from coarse to fine, each summing to 1 over `components`. If there are
+    `labels`, a further row holds the probability of each label. Shorter rows are padded with zeros.
     """
 
     name: Name
     levels: Annotated[int, Field(ge=0)]
     components: Annotated[int, Field(ge=0)]
     labels: tuple[Name, ...] = ()
-    """Of degradations, such as noise or haze; they do not exclude one another."""
+    """Degradation labels, such as noise or haze; they are not mutually exclusive."""
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Of one image: (rows, columns)."""
+        """Return the shape for one image: (rows, columns)."""
         return self.levels + bool(self.labels), max(self.components, len(self.labels))
 
 
 class Manifest(_Record):
-    """What a server must know of an artifact before it trusts it."""
+    """Everything a server needs to know about an artifact before it trusts it."""
 
     model_file: ClassVar[str] = MODEL_FILE
 
@@ -81,32 +81,34 @@ class Manifest(_Record):
     input_name: Name
     output_name: Name
     input_shape: tuple[Name, Count, Name, Name] = ("n", 3, "h", "w")
-    """A number is fixed, a name is free; the output has the shape of the input."""
+    """Numbers are fixed axes, names are dynamic ones; the output has the shape of the input."""
     size_inputs: tuple[Name, Name] | None = None
-    """Of a masked model: the further inputs, int64 (N,), with each image's own height and width in the canvas."""
+    """Additional int64 (N,) inputs of a masked model: each image's own height and width within the padded batch."""
     prompt_output: PromptOutput | None = None
-    """None in artifacts that answer with the image alone."""
+    """None if the model outputs only the image."""
     size_multiple: Count
-    """Height and width must be divisible by this."""
+    """Height and width must be divisible by this number."""
     precision: Precision
     opset: Count
     sha256: Sha256
-    """Of the model file."""
+    """Hash of the model file."""
     weights_sha256: Sha256 | None = None
-    """Of the weights file that the model was exported from."""
+    """Hash of the weights file that the model was exported from."""
     parameters: Count
     parity: tuple[Parity, ...]
     exporter: dict[str, str]
-    """Library name -> version that wrote and verified the model."""
+    """Library name -> version used to write and verify the model."""
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """Of all outputs, in the model's order."""
+        """Return the names of all outputs, in the model's order."""
         return (self.output_name,) if self.prompt_output is None else (self.output_name, self.prompt_output.name)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """The manifest in `folder`; `ArtifactError` if it is missing, not JSON, of another version or incomplete."""
+        """Read the manifest in `folder`; raise `ArtifactError` if it is missing, not JSON, incomplete or of another
+        version.
+        """
         path = folder / MANIFEST_FILE
         fields = _read_object(path)
         version = fields.get("format_version")
@@ -120,7 +122,7 @@ class Manifest(_Record):
             raise ArtifactError(f"{path} is not a valid manifest: {_first_problem(error)}") from None
 
     def verify(self, folder: Path) -> None:
-        """Compare the model file in `folder` with the recorded hash; `ArtifactError` names both hashes."""
+        """Check the hash of the model file in `folder`; raise `ArtifactError` with both hashes if they differ."""
         path = folder / self.model_file
         try:
             found = sha256_of(path)
@@ -133,14 +135,14 @@ class Manifest(_Record):
             )
 
     def save(self, folder: Path) -> None:
-        """Write the manifest into `folder`, whole or not at all."""
+        """Write the manifest into `folder` atomically."""
         partial = folder / f"{MANIFEST_FILE}.partial"
         partial.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
         partial.replace(folder / MANIFEST_FILE)
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal; `OSError` if it cannot be read, or is no regular file."""
+    """Return the hexadecimal SHA-256 of a file; raise `OSError` if it is unreadable or not a regular file."""
     with open_regular(path) as file:
         if (size := os.fstat(file.fileno()).st_size) > MAX_MODEL_BYTES:
             raise OSError(errno.EFBIG, f"It has {size} bytes, more than the {MAX_MODEL_BYTES} of any model", str(path))

@@ -1,4 +1,4 @@
-"""Weights files: published Lightning checkpoints, bare state dicts and safetensors, read without running their code."""
+"""Loading of weights files: published Lightning checkpoints, bare state dicts and safetensors, without running code."""
 
 import logging
 import pickle
@@ -20,38 +20,38 @@ StateDict = dict[str, Tensor]
 Shapes = dict[str, tuple[int, ...]]
 
 CONTAINER_KEYS = ("ema", "params_ema", "state_dict", "params", "model", "weights")
-"""Where training tools put the state dict, averaged weights first."""
+"""Keys under which training tools store the state dict, averaged weights first."""
 
 WRAPPER_PREFIXES = ("net.", "module.", "_orig_mod.")
-"""Put before every name by the published Lightning module, by data parallelism and by `torch.compile`."""
+"""Prefixes added to parameter names by the published Lightning module, data parallelism and `torch.compile`."""
 
 UNUSED_CONVOLUTIONS = frozenset(
     f"{layer}{level}.weight" for layer in ("chnl_reduce", "reduce_noise_channel_") for level in (1, 2, 3)
 )
-"""In every published checkpoint, never run in the forward pass."""
+"""Present in every published checkpoint but never run in the forward pass."""
 
 logger = logging.getLogger(__name__)
 
 
 class CheckpointError(ValueError):
-    """A weights file that cannot be read or does not fit the network; the message is one sentence for a user."""
+    """Weights file that is unreadable or does not fit the network; the message is one sentence for a user."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """The float32 tensors of exactly one configuration, and what of the file did not go into them."""
+    """Float32 tensors for one network configuration, and the parameters that were skipped or zero-filled."""
 
     state_dict: StateDict
     ignored: tuple[str, ...] = ()
-    """Unused convolutions that the file holds and the configuration does not."""
+    """Unused convolutions present in the file but not in the configuration."""
     absent: tuple[str, ...] = ()
-    """Unused convolutions that the configuration holds and the file does not; filled with zeros."""
+    """Unused convolutions in the configuration but not in the file; filled with zeros."""
 
 
 def load_network(path: Path, config: NetworkConfig) -> RestorationNetwork:
-    """The network of `config` with the weights in `path`, in evaluation mode on the CPU; see `load_weights`."""
+    """Build the network of `config` with the weights in `path`, in evaluation mode on the CPU; see `load_weights`."""
     weights = load_weights(path, config)
-    with torch.device("meta"):  # the random initial values would only be overwritten
+    with torch.device("meta"):  # random initial values would only be overwritten
         network = build(config)
     network.to_empty(device="cpu")
     network.load_state_dict(weights.state_dict)
@@ -59,10 +59,10 @@ def load_network(path: Path, config: NetworkConfig) -> RestorationNetwork:
 
 
 def load_weights(path: Path, config: NetworkConfig) -> Weights:
-    """The weights in `path`, under the names and with the shapes of `config`.
+    """Load the weights in `path`, with the names and shapes of `config`.
 
-    `CheckpointError` if the file is unreadable, would run code when unpickled, or does not fit; then it names the
-    first parameter that is missing, unexpected or of another shape.
+    Raises `CheckpointError` if the file is unreadable, would run code when unpickled, or does not fit; in the last case
+    the message names the first parameter that is missing, unexpected or of another shape.
     """
     state = _unwrap(_find_state_dict(_read(path), path))
     expected = shapes_of(config)
@@ -79,7 +79,7 @@ def load_weights(path: Path, config: NetworkConfig) -> Weights:
 
 
 def variant_of(path: Path) -> str:
-    """The name of the variant that the weights in `path` belong to; `CheckpointError` if they are of no known one."""
+    """Return the name of the variant that the weights in `path` fit; raise `CheckpointError` if they fit none."""
     variant = _fitting_variant(_unwrap(_find_state_dict(_read(path), path)))
     if variant is None:
         raise CheckpointError(f"{path} fits no known variant ({', '.join(sorted(VARIANTS))})")
@@ -87,7 +87,7 @@ def variant_of(path: Path) -> str:
 
 
 def shapes_of(config: NetworkConfig) -> Shapes:
-    """Name -> shape of every parameter of the network of `config`, in the network's order."""
+    """Return name -> shape of every parameter of the network of `config`, in the network's order."""
     with torch.device("meta"):
         return {key: tuple(tensor.shape) for key, tensor in build(config).state_dict().items()}
 
@@ -132,9 +132,9 @@ def _read(path: Path) -> object:
         if path.suffix == ".safetensors":
             return load_file(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # remarks on foreign files, which the error names anyway
+            warnings.simplefilter("ignore", UserWarning)  # warnings about foreign files; the error covers them
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except Exception as error:  # an unpickler meets foreign bytes with errors of every kind
+    except Exception as error:  # unpicklers raise errors of every kind on foreign bytes
         raise CheckpointError(_explain(error, path)) from error
 
 
@@ -163,7 +163,7 @@ def _find_state_dict(content: object, path: Path) -> StateDict:
 
 
 def _unwrap(state: StateDict) -> StateDict:
-    for prefix in WRAPPER_PREFIXES * 2:  # twice: compiled and data parallel networks nest in either order
+    for prefix in WRAPPER_PREFIXES * 2:  # twice, because compiled and data-parallel networks nest in either order
         if all(key.startswith(prefix) for key in state):
             state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
     return state

@@ -1,4 +1,4 @@
-"""The degradation head: tells from a network's features what is wrong with the picture."""
+"""Head that classifies the degradations of an image from a network's features."""
 
 import torch
 from torch import Tensor, nn
@@ -7,14 +7,14 @@ from models.layers import widened
 from models.validity import Validity
 
 LABELS = ("noise", "rain", "haze", "jpeg")
-"""What can be wrong with a picture; none of them is a clean picture, two or more are a mixture."""
+"""Degradations to detect. A clean image has none of them, a mixture two or more."""
 HIDDEN = 64
 
 
 class DegradationHead(nn.Module):
     """Spatial means of features at several resolutions -> one logit per label, float32 (N, len(LABELS)).
 
-    Labels are not exclusive: a photo can be noisy and hazy.
+    Labels are not mutually exclusive: a photo can be noisy and hazy.
     """
 
     def __init__(self, channels: int) -> None:
@@ -23,12 +23,12 @@ class DegradationHead(nn.Module):
         self.logits = nn.Linear(HIDDEN, len(LABELS))
 
     def forward(self, means: Tensor) -> Tensor:
-        """`means` is (N, channels), see `spatial_mean`."""
+        """Return the logits for `means` (N, channels), see `spatial_mean`."""
         return widened(self.logits(torch.relu(self.hidden(means))))
 
 
 def spatial_mean(x: Tensor, valid: Validity | None = None) -> Tensor:
-    """Average each channel of (N, C, H, W) over the pixels of its image, in at least float32: (N, C)."""
+    """Average each channel of (N, C, H, W) over its image's pixels, in at least float32: (N, C)."""
     if valid is not None:
         return valid.mean(x)
     return x.mean(dim=(-2, -1), dtype=torch.promote_types(x.dtype, torch.float32))

@@ -1,8 +1,8 @@
-"""The building blocks of a Restormer-like transformer: normalisation, MDTA, GDFN and the two resamplers.
+"""Building blocks of a Restormer-like transformer: normalisation, MDTA, GDFN, downsampling and upsampling.
 
-Every convolution is bias-free and every tensor is laid out (N, C, H, W). Attribute names are those of the published
-checkpoints, because they are that file's format. Sources: Restormer (arXiv 2111.09881, sections 3.1 and 3.2), whose
-blocks PromptIR (arXiv 2306.13090, section 3) reuses unchanged.
+All convolutions are bias-free and all tensors are (N, C, H, W). Attribute names match the published checkpoints, whose
+parameter names depend on them. Sources: Restormer (arXiv 2111.09881, sections 3.1 and 3.2), whose blocks PromptIR
+(arXiv 2306.13090, section 3) reuses unchanged.
 """
 
 import torch
@@ -16,12 +16,12 @@ L2_NORM_EPSILON = 1e-12
 
 
 def widened(x: Tensor) -> Tensor:
-    """`x` in at least float32: the way into an island of `export/precision.py`, and nothing for a float32 network."""
+    """Convert `x` to at least float32, for the parts that `export/precision.py` keeps in float32."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class PointwiseConv(nn.Conv2d):
-    """A bias-free 1x1 convolution; in training a matrix product over the pixels, which is a sixth faster on a CPU."""
+    """Bias-free 1x1 convolution. Training runs it as a matrix product over the pixels, a sixth faster on a CPU."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, kernel_size=1, bias=False)
@@ -41,7 +41,7 @@ def conv3x3(in_channels: int, out_channels: int, groups: int = 1) -> nn.Conv2d:
 
 
 class ChannelAffine(nn.Module):
-    """Weight and bias of one normalisation, one value a channel; a module of its own because its name is published."""
+    """Per-channel weight and bias of a normalisation; a separate module to match the published parameter names."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -52,22 +52,22 @@ class ChannelAffine(nn.Module):
 class LayerNorm2d(nn.Module):
     """LayerNorm over the channels of each pixel, with weight and bias, in at least float32.
 
-    Written as a channels-last `layer_norm` so that exporters recognise one LayerNormalization node.
+    Written as a channels-last `layer_norm` so that exporters emit a single LayerNormalization node.
     """
 
     EPSILON = 1e-5
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.channels = channels  # a constant: the tracer would turn x.shape[1] into a tensor, which layer_norm refuses
+        self.channels = channels  # constant: the tracer would turn x.shape[1] into a tensor, which layer_norm rejects
         self.body = ChannelAffine(channels)
 
     def forward(self, x: Tensor, valid: Validity | None = None) -> Tensor:
-        """With `valid`, zero outside; the bias would not be."""
+        """Normalise `x`. With `valid`, padding pixels are set to zero, because the bias would make them non-zero."""
         pixels = widened(x).permute(0, 2, 3, 1)  # N H W C
         weight, bias = widened(self.body.weight), widened(self.body.bias)
         pixels = F.layer_norm(pixels, (self.channels,), weight, bias, self.EPSILON).to(x.dtype)
-        if valid is not None:  # before the axes move: runtimes fuse that with the convolution that follows
+        if valid is not None:  # before the permute: runtimes fuse this product with the following convolution
             pixels = pixels * valid.mask.permute(0, 2, 3, 1)
         return pixels.permute(0, 3, 1, 2)  # N C H W
 
@@ -76,7 +76,7 @@ class MDTA(nn.Module):
     """Multi-Dconv head transposed attention: channels attend to channels (Restormer section 3.1).
 
     The attention map of a head is (C / heads) x (C / heads), so cost grows linearly with the number of pixels. Queries
-    and keys are normalised over all pixels: every output pixel depends on the whole image.
+    and keys are normalised over all pixels, so every output pixel depends on the whole image.
     """
 
     def __init__(self, channels: int, heads: int) -> None:
@@ -92,10 +92,10 @@ class MDTA(nn.Module):
         self.merges_projection = False
 
     def forward(self, x: Tensor, valid: Validity | None = None) -> Tensor:
-        """With `valid`, `x` must be zero outside; the answer is not, by the reach of one 3x3 convolution."""
+        """Apply attention. With `valid`, `x` must be zero in the padding; the output is not (3x3 kernel)."""
         mixed = self.qkv_dwconv(self.qkv(x))  # N 3C H W
         q, k, v = torch.split(mixed, [self.channels] * 3, dim=1)  # constant sizes keep the traced graph static
-        q, k = kept(q, valid), kept(k, valid)  # what is summed over pixels; v is not
+        q, k = kept(q, valid), kept(k, valid)  # only q and k are summed over pixels, so v needs no mask
         shape = x.shape if valid is None else valid.shape(self.channels)
         per_head = (shape[0], self.heads, self.channels // self.heads, -1)
         q, k, v = q.reshape(per_head), k.reshape(per_head), v.reshape(per_head)  # N heads c HW
@@ -106,14 +106,14 @@ class MDTA(nn.Module):
         return self.project_out((attention @ v).reshape(shape))
 
     def _attention(self, q: Tensor, k: Tensor, *, postponed: bool) -> Tensor:
-        """The maps (N, heads, c, c) of queries and keys (N, heads, c, HW).
+        """Return the attention maps (N, heads, c, c) of queries and keys (N, heads, c, HW).
 
-        With `postponed` the map is divided by lengths and not what it is a product of: the same but for rounding, and a
-        pass over the pixels less, for the one that each mask costs.
+        If `postponed`, normalise the logits instead of q and k: equal up to rounding, and one pass over the pixels
+        fewer, which pays for one of the passes that masking adds.
         """
         scale = widened(self.temperature)
-        # Normalised before the product: in half precision the raw Gram matrix overflows from 512x512 on. One side is
-        # enough for that, as no product with it exceeds the length of the other.
+        # Normalise before the product: in half precision the raw Gram matrix overflows from 512x512 on.
+        # Normalising one side is enough, since no product with a unit vector exceeds the length of the other side.
         if not postponed:
             q = l2_normalise(q)
         else:
@@ -126,26 +126,26 @@ class MDTA(nn.Module):
         return torch.softmax(widened(logits) * scale, dim=-1).to(q.dtype)
 
     def _merged(self, attention: Tensor) -> Tensor:
-        """The weight of `project_out` times the attention of each head: one matrix an image for the step from v on.
+        """Multiply `project_out` with each head's attention: one matrix per image, replacing both steps applied to v.
 
-        The same product in another order: (W blockdiag(A)) v for W (blockdiag(A) v).
+        The product is only reassociated: (W blockdiag(A)) v instead of W (blockdiag(A) v).
         """
         by_head = self.project_out.weight.reshape(self.channels, self.heads, -1).transpose(0, 1)  # heads C c
         return (by_head @ attention).transpose(1, 2).flatten(2)  # N C C
 
 
 def l2_normalise(x: Tensor) -> Tensor:
-    """`x` divided by the L2 norm of its last axis, which is summed in at least float32.
+    """Divide `x` by the L2 norm of its last axis, which is summed in at least float32.
 
-    Square, sum, reciprocal root and product instead of `F.normalize`: TensorRT-RTX fails to build the dynamic-shape
-    graph that the latter traces to.
+    Uses square, sum, reciprocal root and product instead of `F.normalize`, whose dynamic-shape graph TensorRT-RTX fails
+    to build.
     """
     wide = widened(x)
     return (wide * inverse_length(wide)).to(x.dtype)
 
 
 def inverse_length(x: Tensor) -> Tensor:
-    """One over the L2 norm of the last axis of `x`, which stays as an axis of one; nearly infinite where it is zero."""
+    """Return 1 / L2 norm over the last axis of `x` (kept as size 1); a huge finite value for a zero vector."""
     return torch.rsqrt((x * x).sum(dim=-1, keepdim=True).clamp_min(L2_NORM_EPSILON**2))
 
 
@@ -164,9 +164,9 @@ class GDFN(nn.Module):
         return self.project_out(F.gelu(gate) * value)
 
     def pad_hidden(self, multiple: int) -> None:
-        """Widen both halves with zero weights to the next multiple of `multiple`; the function stays the same.
+        """Widen both halves with zero weights to the next multiple of `multiple`; the function is unchanged.
 
-        A padded channel is gelu(0) * 0 = 0 before `project_out`, which does not look at it either.
+        A padded channel is gelu(0) * 0 = 0 before `project_out`, whose weights for it are zero as well.
         """
         hidden, padding = self.hidden, -self.hidden % multiple
 
@@ -181,7 +181,7 @@ class GDFN(nn.Module):
 
 
 def _replace_weight(conv: nn.Conv2d, weight: Tensor) -> None:
-    """Give a full or a depthwise convolution a weight of another width."""
+    """Replace the weight of a full or depthwise convolution with one of another width."""
     depthwise = conv.groups > 1
     conv.out_channels = weight.shape[0]
     conv.in_channels = conv.out_channels if depthwise else weight.shape[1]
@@ -190,7 +190,7 @@ def _replace_weight(conv: nn.Conv2d, weight: Tensor) -> None:
 
 
 class TransformerBlock(nn.Module):
-    """MDTA and GDFN, each behind a LayerNorm and inside a residual connection. Shape in is shape out."""
+    """MDTA and GDFN, each with a preceding LayerNorm and a residual connection. The shape is preserved."""
 
     def __init__(self, channels: int, heads: int, ffn_expansion: float) -> None:
         super().__init__()
@@ -200,13 +200,13 @@ class TransformerBlock(nn.Module):
         self.ffn = GDFN(channels, ffn_expansion)
 
     def forward(self, x: Tensor, valid: Validity | None = None) -> Tensor:
-        """With `valid`, what is outside means nothing, before and after: the norms leave it out."""
+        """Apply both sub-blocks. With `valid`, the padding of input and output is undefined: the norms mask it."""
         x = x + self.attn(self.norm1(x, valid), valid)
         return x + self.ffn(self.norm2(x, valid))
 
 
 class Level(nn.Sequential):
-    """Transformer blocks, one after another."""
+    """Sequence of transformer blocks."""
 
     def forward(self, x: Tensor, valid: Validity | None = None) -> Tensor:
         for block in self:

@@ -1,7 +1,7 @@
 """PromptNAF: PromptIR's prompt blocks in a NAFNet-style U-Net.
 
 Sources: NAFNet (arXiv 2204.04676) for the block, PromptIR (arXiv 2306.13090) for prompt generation and interaction,
-which its section 3.1 calls a plug-in for any restoration network.
+which its section 3.1 describes as a plug-in for any restoration network.
 """
 
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ from models.validity import EVERYWHERE, Validity, kept, scales
 
 @dataclass(frozen=True)
 class PromptNAFConfig:
-    """The sizes that define one PromptNAF network.
+    """Hyperparameters of a PromptNAF network.
 
-    All tuples go from the finest level to the coarsest.
+    All tuples are ordered from the finest level to the coarsest.
     """
 
     dim: int = 16
@@ -36,7 +36,7 @@ class PromptNAFConfig:
 
 
 class NAFBlock(nn.Module):
-    """Gated depthwise convolution with channel attention, then a gated feed-forward: shape in is shape out."""
+    """Gated depthwise convolution with channel attention, then a gated feed-forward network. The shape is preserved."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class NAFBlock(nn.Module):
         self.expand = conv1x1(channels, channels * 2)
         self.dwconv = conv3x3(channels * 2, channels * 2, groups=channels * 2)
         self.attention = nn.Linear(channels, channels)
-        nn.init.ones_(self.attention.bias)  # every channel passes at first
+        nn.init.ones_(self.attention.bias)  # pass every channel initially
         self.project_out = conv1x1(channels, channels)
         self.norm2 = LayerNorm2d(channels)
         self.ffn = GatedFeedForward(channels)
@@ -59,7 +59,7 @@ class NAFBlock(nn.Module):
 
 
 class GatedFeedForward(nn.Module):
-    """Two 1x1 convolutions with a product of halves between them."""
+    """Two 1x1 convolutions, with the product of the hidden channels' two halves in between."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class GatedFeedForward(nn.Module):
 
 
 class NAFLevel(nn.Sequential):
-    """NAF blocks, one after another."""
+    """Sequence of NAF blocks."""
 
     def forward(self, x: Tensor, valid: Validity | None = None) -> Tensor:
         for block in self:
@@ -82,7 +82,7 @@ class NAFLevel(nn.Sequential):
 
 
 class PromptInteraction(nn.Module):
-    """Prompt generation and interaction at one decoder level: shape in is shape out."""
+    """Prompt generation and interaction at one decoder level. The shape is preserved."""
 
     def __init__(self, channels: int, prompt_channels: int, components: int, size: int) -> None:
         super().__init__()
@@ -91,13 +91,13 @@ class PromptInteraction(nn.Module):
         self.reduce = conv1x1(channels + prompt_channels, channels)
 
     def forward(self, x: Tensor, valid: Validity | None = None) -> tuple[Tensor, Tensor]:
-        """The features and the prompt weights (N, components)."""
+        """Return the features and the prompt weights (N, components)."""
         prompt, weights = self.generation(x, valid)
         return self.reduce(self.block(torch.cat([x, prompt], dim=1), valid)), weights
 
 
 class PromptNAF(RestorationNetwork):
-    """A NAFNet-style U-Net with a prompt block at each decoder level, and a head that names the degradations."""
+    """NAFNet-style U-Net with a prompt block at each decoder level and a degradation head."""
 
     degradation_labels = LABELS
 

@@ -1,4 +1,4 @@
-"""Folders of photos, as training and verification read them."""
+"""Listing and reading of photo folders for training and verification."""
 
 from pathlib import Path
 
@@ -13,11 +13,11 @@ Photo = NDArray[np.uint8]
 
 
 class DatasetError(ValueError):
-    """Reports photos that cannot be used; the message names the file or folder."""
+    """Photos that cannot be used; the message names the file or folder."""
 
 
 def photo_paths(folder: Path) -> list[Path]:
-    """List the photos directly in `folder` by name; raises DatasetError where there are none."""
+    """List the photos directly in `folder`, sorted by name; raise `DatasetError` if there are none."""
     if not folder.is_dir():
         raise DatasetError(f"{folder} is not a folder")
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES)
@@ -27,7 +27,7 @@ def photo_paths(folder: Path) -> list[Path]:
 
 
 def read_photo(path: Path) -> Photo:
-    """Read the pixels of `path`, (H, W, 3) RGB uint8; raises DatasetError where it cannot be read."""
+    """Read `path` as (H, W, 3) RGB uint8; raise `DatasetError` if it cannot be read."""
     pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR_RGB)
     if pixels is None:
         raise DatasetError(f"{path} is not an image that can be read")

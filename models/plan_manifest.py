@@ -1,4 +1,4 @@
-"""The plan manifest: the JSON beside a serialized TensorRT plan, written by export, checked before a plan is loaded."""
+"""Manifest of a serialized TensorRT plan: JSON written by the exporter and checked before the plan is loaded."""
 
 import math
 from pathlib import Path
@@ -10,20 +10,20 @@ from models.artifact import MODEL_FILE, ArtifactError, Count, Manifest, Name, Pa
 
 PLAN_FILE = "model.plan"
 PORTABLE = "portable"
-"""The device of a plan that is bound to no device: its kernels are made where it is loaded."""
+"""`device` of a plan that is not bound to one: its kernels are compiled when it is loaded."""
 AMPERE = (8, 0)
 
 Flavour = Literal["tensorrt", "tensorrt_rtx"]
-"""The import name of the library: Enterprise TensorRT or TensorRT-RTX; neither reads the other's plans."""
+"""Import name of the library, Enterprise TensorRT or TensorRT-RTX. Neither reads the other's plans."""
 HardwareCompatibility = Literal["none", "ampere_plus", "same_compute_capability"]
 Extent = tuple[Count, Count, Count]
 """Batch, height, width."""
 LayerTypes = dict[str, dict[str, int]]
-"""Layer type -> type of its first output -> how many of the network's layers are that."""
+"""Layer type -> data type of its first output -> number of such layers."""
 
 
 class ShapeOutsideProfiles(ValueError):  # noqa: N818 - named for what happened, like the server's errors
-    """A batch that none of the plan's shape profiles takes; the message is one sentence for an operator."""
+    """Batch that fits none of the plan's shape profiles; the message is one sentence for an operator."""
 
 
 class _Record(BaseModel):
@@ -31,7 +31,7 @@ class _Record(BaseModel):
 
 
 class ShapeProfile(_Record):
-    """The extents (n, h, w) one optimisation profile takes, and the one its kernels are chosen for."""
+    """Range of extents (n, h, w) that an optimisation profile accepts, and the one its kernels are tuned for."""
 
     min: Extent
     opt: Extent
@@ -47,12 +47,12 @@ class ShapeProfile(_Record):
         return ":".join("x".join(map(str, extent)) for extent in (self.min, self.opt, self.max))
 
     def holds(self, extent: Extent) -> bool:
-        """Whether a batch of this extent may run under the profile."""
+        """Return whether a batch of this extent may run under the profile."""
         return all(low <= axis <= high for low, axis, high in zip(self.min, extent, self.max, strict=True))
 
 
 class BuildOptions(_Record):
-    """What the builder was asked for; a None leaves the choice to the library."""
+    """Options given to the builder; None leaves the choice to the library."""
 
     workspace_mb: Count | None = None
     optimisation_level: Annotated[int, Field(ge=0, le=5)] | None = None
@@ -61,9 +61,9 @@ class BuildOptions(_Record):
 
 
 class PlanManifest(Manifest):
-    """What a server must know of a plan before it trusts it; what it shares with an ONNX manifest means the same.
+    """Everything a server needs to know about a plan before it trusts it. Inherited fields keep their meaning.
 
-    `parity` is the plan's own; where it could not be measured it is empty and `parity_unmeasured` says why.
+    `parity` is measured on the plan itself; if it could not be measured it is empty and `parity_unmeasured` says why.
     """
 
     model_file: ClassVar[str] = PLAN_FILE
@@ -72,19 +72,19 @@ class PlanManifest(Manifest):
     tensorrt_version: Name
     device: Name = PORTABLE
     compute_capability: Annotated[str, Field(pattern=r"^\d+\.\d+$")] | None = None
-    """Of the device the plan was built on, such as "9.0"; None for a portable plan."""
+    """Compute capability of the device the plan was built on, such as "9.0"; None for a portable plan."""
     driver: Name | None = None
-    """The newest CUDA version that the driver of the building machine supports."""
+    """Newest CUDA version supported by the driver of the build machine."""
     profiles: Annotated[tuple[ShapeProfile, ...], Field(min_length=1)]
     options: BuildOptions
     layer_types: LayerTypes
-    """The audited table of the network that the plan was built from."""
+    """Audited layer types of the network that the plan was built from."""
     onnx_sha256: Sha256
-    """Of the ONNX file that the plan was built from."""
+    """Hash of the ONNX file that the plan was built from."""
     onnx_parity: tuple[Parity, ...]
-    """How far that ONNX file was from PyTorch."""
+    """Parity of that ONNX file against PyTorch."""
     parity_unmeasured: Name | None = None
-    """Why `parity` is empty, one sentence, such as that the plan was built on a machine that cannot run it."""
+    """One sentence saying why `parity` is empty, such as that the build machine cannot run the plan."""
 
     @model_validator(mode="after")
     def _parity_or_a_reason(self) -> Self:
@@ -94,7 +94,7 @@ class PlanManifest(Manifest):
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """The plan manifest in `folder`; `ArtifactError` if it is missing, damaged or the manifest of an ONNX file."""
+        """Read the plan manifest in `folder`; raise `ArtifactError` if missing, damaged or of an ONNX file."""
         if (folder / MODEL_FILE).exists() and not (folder / PLAN_FILE).exists():
             raise ArtifactError(
                 f"{folder} holds an ONNX artifact and no TensorRT plan; build one with: promptir-export tensorrt"
@@ -102,9 +102,9 @@ class PlanManifest(Manifest):
         return super().load(folder)
 
     def profile_for(self, extent: Extent) -> int:
-        """The index of the profile to run a batch of (n, h, w) under: of those that hold it the nearest optimum.
+        """Return the index of the profile for a batch of (n, h, w): the one that accepts it with the nearest optimum.
 
-        `ShapeOutsideProfiles` if none does.
+        Raises `ShapeOutsideProfiles` if no profile accepts it.
         """
         holding = [index for index, profile in enumerate(self.profiles) if profile.holds(extent)]
         if not holding:
@@ -116,10 +116,10 @@ class PlanManifest(Manifest):
         return min(holding, key=lambda index: abs(math.log(pixels / math.prod(self.profiles[index].opt))))
 
     def check_runtime(self, flavour: str, version: str, compute_capability: str | None) -> None:
-        """Compare with the library and device at hand; `ArtifactError` says why this plan cannot run there.
+        """Check the plan against this library and device; raise `ArtifactError` if the plan cannot run there.
 
-        `compute_capability` is that of the device, None if it is not known; a portable plan runs on any that the
-        library supports.
+        `compute_capability` is the device's, or None if unknown. A portable plan runs on any device the library
+        supports.
         """
         built = f"the plan was built by {self.flavour} {self.tensorrt_version}"
         if flavour != self.flavour:

@@ -1,4 +1,4 @@
-"""The deployed form of a trained network: aligned widths, in float32 or in mixed precision."""
+"""Conversion of a trained network for deployment: aligned widths, in float32 or mixed precision."""
 
 import copy
 from collections.abc import Iterator
@@ -10,13 +10,13 @@ from models.layers import GDFN, MDTA, LayerNorm2d
 from models.restoration import RestorationNetwork
 
 WIDTH_MULTIPLE = 8
-"""Half-precision matrix units read rows of eight; the published widths, such as 127 or 255, are not even even."""
+"""Half-precision matrix units read rows of eight; published widths, such as 127 or 255, are not multiples of it."""
 
 MIXED_DTYPES = (torch.float16, torch.bfloat16)
 
 
 def aligned(network: RestorationNetwork) -> RestorationNetwork:
-    """A copy of `network` with every feed-forward width padded to a multiple of 8, which computes the same function."""
+    """Return a copy of `network` with feed-forward widths padded to a multiple of 8, computing the same function."""
     network = copy.deepcopy(network)
     for module in network.modules():
         if isinstance(module, GDFN):
@@ -25,7 +25,7 @@ def aligned(network: RestorationNetwork) -> RestorationNetwork:
 
 
 def to_float32(network: RestorationNetwork) -> RestorationNetwork:
-    """An aligned copy of `network` that multiplies the projection of each attention into its matrix, in float32.
+    """Return an aligned float32 copy of `network` that merges each attention's output projection into its matrix.
 
     As accurate as the layers one by one, and TensorRT-RTX builds this graph but not the other one.
     """
@@ -37,10 +37,10 @@ def to_float32(network: RestorationNetwork) -> RestorationNetwork:
 
 
 def to_mixed(network: RestorationNetwork, dtype: torch.dtype = torch.float16) -> RestorationNetwork:
-    """An aligned copy of `network` that computes in `dtype` but for the float32 islands in its forward pass.
+    """Return an aligned copy of `network` that computes in `dtype`, except for the float32 parts of its forward pass.
 
-    Images stay float32. What only islands read, the weights of LayerNorm and the temperatures, stays float32 too.
-    `ValueError` for a `dtype` that is not a half-precision one.
+    Images stay float32, as do parameters used only in the float32 parts: LayerNorm weights and temperatures. Raises
+    `ValueError` if `dtype` is not a half-precision type.
     """
     if dtype not in MIXED_DTYPES:
         raise ValueError(f"mixed precision is float16 or bfloat16, not {dtype}")

@@ -1,4 +1,4 @@
-"""The prompt block of PromptIR: components weighed by the input, then mixed into the features.
+"""Prompt block of PromptIR: a weighted sum of learned components, mixed into the features.
 
 Source: PromptIR (arXiv 2306.13090), section 3.1.1 (generation) and 3.1.2 (interaction).
 """
@@ -14,8 +14,9 @@ from models.validity import Validity
 class PromptGeneration(nn.Module):
     """Prompt Generation Module: features (N, C, H, W) -> prompt (N, prompt_channels, H, W), weights (N, components).
 
-    The spatial mean of the features weighs `components` learned maps of `size` x `size`; their mixture is resized to
-    the features' height and width. Because of the mean, every output pixel depends on the whole image.
+    The spatial mean of the features determines the weights of `components` learned maps of `size` x `size`. Their
+    weighted sum is resized to the features' height and width. Because of the mean, every output pixel depends on the
+    whole image.
     """
 
     def __init__(self, channels: int, prompt_channels: int, components: int, size: int) -> None:
@@ -32,7 +33,7 @@ class PromptGeneration(nn.Module):
         return self.conv3x3(resized), weights  # N C H W
 
     def weigh(self, x: Tensor, valid: Validity | None = None) -> Tensor:
-        """The weight of each component, float32 (N, components), each row summing to one."""
+        """Compute the weight of each component, float32 (N, components), each row summing to one."""
         wide = widened(x).mean(dim=(-2, -1)) if valid is None else valid.mean(x)
         mean = wide.to(x.dtype)  # N C
         return torch.softmax(widened(self.linear_layer(mean)), dim=1)
@@ -41,8 +42,8 @@ class PromptGeneration(nn.Module):
 def interact(
     x: Tensor, prompt: Tensor, block: TransformerBlock, reduce: nn.Conv2d, valid: Validity | None = None
 ) -> Tensor:
-    """Prompt Interaction Module: features and prompt, concatenated, pass one transformer block and are projected.
+    """Prompt Interaction Module: pass concatenated features and prompt through a transformer block and project them.
 
-    A function over two modules of the network, because the published names put them there side by side.
+    A function on two modules of the network, because the published parameter names place them side by side there.
     """
     return reduce(block(torch.cat([x, prompt], dim=1), valid))

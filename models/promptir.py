@@ -1,6 +1,6 @@
-"""PromptIR: the network and its named variants.
+"""PromptIR network.
 
-Source: PromptIR (NeurIPS 2023, arXiv 2306.13090), section 3 and figure 2. Attribute names are those of the published
+Source: PromptIR (NeurIPS 2023, arXiv 2306.13090), section 3 and figure 2. Attribute names match the published
 checkpoints.
 """
 
@@ -16,15 +16,15 @@ from models.restoration import IMAGE_CHANNELS, Outputs, RestorationNetwork
 from models.validity import EVERYWHERE, Validity, kept, scales
 
 PROMPT_LEVELS = 3
-"""Decoder levels that mix a prompt in."""
+"""Number of decoder levels with a prompt block."""
 
 
 @dataclass(frozen=True)
 class PromptIRConfig:
-    """The sizes that define one PromptIR network.
+    """Hyperparameters of a PromptIR network.
 
-    `blocks` and `heads` go from full resolution to the latent; `prompt_channels` and `prompt_sizes` go from the finest
-    decoder level to the coarsest.
+    `blocks` and `heads` are ordered from full resolution to the latent; `prompt_channels` and `prompt_sizes` from the
+    finest decoder level to the coarsest.
     """
 
     dim: int = 48
@@ -36,13 +36,13 @@ class PromptIRConfig:
     prompt_sizes: tuple[int, int, int] = (64, 32, 16)
     prompt_components: int = 5
     prompts: bool = True
-    """Without them the decoder goes straight from level to level, for the ablation in docs/training.md."""
+    """False leaves out the prompt blocks, for the ablation in docs/training.md."""
     unused_convolutions: bool = False
-    """Carry the six convolutions that published checkpoints hold and the forward pass never runs."""
+    """Include the six convolutions that published checkpoints contain and the forward pass never runs."""
 
 
 class PromptIR(RestorationNetwork):
-    """The network of the paper: transformer blocks in a U-shape, with a prompt block at three decoder levels."""
+    """Network of the paper: a U-shaped transformer with prompt blocks at three decoder levels."""
 
     def __init__(self, config: PromptIRConfig) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class PromptIR(RestorationNetwork):
             self._add_unused_convolutions()
 
     def _add_prompt_block(self, level: int, channels: int, out_channels: int) -> None:
-        """Add generation and interaction at decoder level `level`, 1 being the finest, under the published names."""
+        """Add prompt generation and interaction at decoder level `level` (1: finest), under the published names."""
         config = self.config
         mixed = channels
         if config.prompts:

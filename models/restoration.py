@@ -1,4 +1,4 @@
-"""RestorationNetwork: what export, training and the server know of a network, whatever its body is."""
+"""Interface of all restoration networks, shared by export, training and server."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -9,17 +9,17 @@ from torch import Tensor, nn
 
 IMAGE_CHANNELS = 3
 SIZE_MULTIPLE = 8
-"""Height and width must be divisible by this: the networks work at down to an eighth of the resolution."""
+"""Height and width must be divisible by this number: the networks downsample to an eighth of the resolution."""
 
 
 def findings_shape(levels: int, components: int, labels: Sequence[str]) -> tuple[int, int] | None:
-    """(rows, columns) of the findings of a network with so many prompts and these degradation labels."""
+    """Return the (rows, columns) of the findings for the given prompt levels, components and labels; None if empty."""
     rows = levels + bool(labels)
     return (rows, max(components, len(labels))) if rows else None
 
 
 class Outputs(NamedTuple):
-    """Everything that a network answers with."""
+    """All outputs of a network."""
 
     restored: Tensor
     """(N, 3, H, W) float32, not clipped."""
@@ -32,34 +32,34 @@ class Outputs(NamedTuple):
 class RestorationNetwork(nn.Module, ABC):
     """Blind image restoration: (N, 3, H, W) in [0, 1] -> (N, 3, H, W), not clipped. H and W are multiples of 8.
 
-    Images are float32 whatever the weights are: a network in half precision casts on the way in and adds its answer
-    to the image in float32 (see `models/precision.py`). With `height` and `width` (N,), each image has its own size
-    and lies in the top left corner of its canvas; its answer is then the one it would get alone.
+    Images are always float32: a half-precision network casts its input and adds its residual to the image in float32
+    (see `models/precision.py`). With `height` and `width` (N,), each image has its own size and lies in the top left
+    corner of the padded batch; its output then equals that of running it alone.
     """
 
     prompt_shape: tuple[int, int] | None = None
-    """(levels, components) of the prompt weights of an image."""
+    """(levels, components) of an image's prompt weights."""
     degradation_labels: tuple[str, ...] = ()
 
     @property
     def findings_shape(self) -> tuple[int, int] | None:
-        """(rows, columns) of the findings of an image, see `WithFindings`; None for a network without any."""
+        """Return the (rows, columns) of an image's findings, see `WithFindings`; None for a network without any."""
         return findings_shape(*(self.prompt_shape or (0, 0)), self.degradation_labels)
 
     @abstractmethod
     def outputs(self, image: Tensor, height: Tensor | None = None, width: Tensor | None = None) -> Outputs:
-        """Restore `image`, and say what was found in it."""
+        """Restore `image`, and return prompt weights and degradation logits with it."""
 
     def forward(self, image: Tensor, height: Tensor | None = None, width: Tensor | None = None) -> Tensor:
         return self.outputs(image, height, width).restored
 
 
 class WithFindings(nn.Module):
-    """A network whose call answers with the image and its findings: exporters, compilers and recorders run a call.
+    """Wrapper whose forward pass returns image and findings, for exporters, compilers and CUDA graph capture.
 
-    Findings are float32 (N, *findings_shape): a row of prompt weights for each level, from coarse to fine, then a row
-    with the probability of each degradation label. Rows are padded with zeros. One tensor, because every runtime then
-    copies and checks one more output, whatever a network finds.
+    Findings are float32 (N, *findings_shape): one row of prompt weights per level, from coarse to fine, then one row
+    with the probability of each degradation label. Rows are padded with zeros. They form a single tensor, so that every
+    runtime handles exactly one additional output, whatever the network provides.
     """
 
     def __init__(self, network: RestorationNetwork) -> None:
@@ -80,15 +80,15 @@ class WithFindings(nn.Module):
 
 
 def _padded(rows: Tensor, missing: int) -> Tensor:
-    """Append `missing` columns of zeros; `F.pad` would be traced to arithmetic that constant folding warns about."""
+    """Append `missing` columns of zeros. `F.pad` would trace to arithmetic that triggers constant-folding warnings."""
     if not missing:
         return rows
     return torch.cat([rows, torch.zeros_like(rows[..., :1]).expand(-1, -1, missing)], dim=-1)
 
 
 def channels_last(network: RestorationNetwork) -> RestorationNetwork:
-    """Lay out the convolution weights of `network` channels last, in place: faster on CPUs and tensor cores alike."""
+    """Convert the convolution weights of `network` to channels-last in place: faster on CPUs and tensor cores alike."""
     for module in network.modules():
-        if isinstance(module, nn.Conv2d):  # alone: the prompts have five axes, and no such layout
+        if isinstance(module, nn.Conv2d):  # convolutions only: the five-axis prompts have no such layout
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network

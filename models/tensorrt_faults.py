@@ -1,6 +1,6 @@
-"""TensorRT faults: what the library's exceptions and log lines mean to an operator, in one sentence each.
+"""One-sentence explanations of TensorRT exceptions and log lines for operators.
 
-It imports no TensorRT, so that the export and the server can share it.
+Does not import TensorRT, so that export and server can share it.
 """
 
 import re
@@ -22,28 +22,28 @@ UNREADABLE_PLAN = "TensorRT cannot read the plan; it was built for another versi
 
 
 def import_fault(error: ImportError) -> str:
-    """Why `import tensorrt` and `import tensorrt_rtx` failed: nothing is installed, or its libraries are missing."""
+    """Explain why neither `tensorrt` nor `tensorrt_rtx` could be imported: not installed, or libraries missing."""
     if isinstance(error, ModuleNotFoundError):
         return NOT_INSTALLED
     return f"TensorRT is installed but its libraries do not load ({error}); install them or extend LD_LIBRARY_PATH"
 
 
 def creation_fault(error: TypeError) -> str:
-    """Why creating a `Builder` or a `Runtime` failed.
+    """Explain why a `Builder` or `Runtime` could not be created.
 
-    Without a driver the library answers null, which the bindings turn into a TypeError; well-typed arguments give no
-    other one.
+    Without a driver the library returns null, which the bindings report as a TypeError; well-typed arguments cause no
+    other TypeError.
     """
     return f"{NO_USABLE_DEVICE} (TensorRT could not start: {error})"
 
 
 def device_fault(log: Iterable[str]) -> str | None:
-    """The sentence for a log in which CUDA reports no usable device or driver, None for any other log."""
+    """Return an explanation if the log shows that CUDA found no usable device or driver, otherwise None."""
     codes = {int(code) for line in log for code in CUDA_ERROR.findall(line)}
     unusable = sorted(codes & UNUSABLE_DEVICE_CODES)
     return f"{NO_USABLE_DEVICE} (CUDA error {unusable[0]})" if unusable else None
 
 
 def plan_fault(log: Sequence[str]) -> str:
-    """Why deserialising a plan answered None, judged by what the library logged meanwhile."""
+    """Explain why deserialising a plan returned None, from the library's log."""
     return device_fault(log) or f"{UNREADABLE_PLAN}; it said: {'; '.join(log) or 'nothing'}"

@@ -1,4 +1,4 @@
-"""The named networks: a configuration for each, and the way from a configuration to its network."""
+"""Named network configurations, and construction of networks from them."""
 
 from dataclasses import replace
 
@@ -34,11 +34,11 @@ VARIANTS: dict[str, NetworkConfig] = {
         prompt_sizes=(16, 8, 4),
     ),
 }
-"""The paper's network, the one that ships, what it was chosen from (docs/training.md), and two for tests."""
+"""The paper's network, the default one, the alternatives compared in docs/training.md, and two small ones for tests."""
 
 
 def variant(name: str) -> NetworkConfig:
-    """The configuration called `name`; `ValueError` lists the names there are."""
+    """Return the configuration called `name`; raise `ValueError` listing the known names."""
     try:
         return VARIANTS[name]
     except KeyError:
@@ -46,5 +46,5 @@ def variant(name: str) -> NetworkConfig:
 
 
 def build(config: NetworkConfig) -> RestorationNetwork:
-    """The network of `config` with random initial weights."""
+    """Build the network of `config` with random initial weights."""
     return PromptIR(config) if isinstance(config, PromptIRConfig) else PromptNAF(config)

@@ -1,4 +1,4 @@
-"""Big uploads: photos of 12 and 24 megapixels, restored in tiles, beside small images that must not wait for them."""
+"""Photos of 12 and 24 megapixels, restored in tiles, beside small images that must not wait for them."""
 
 from clients import Client
 from locust import constant_throughput

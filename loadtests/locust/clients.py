@@ -1,4 +1,4 @@
-"""Clients: what locust's users send, and when an answer counts as right."""
+"""Locust users, and validation of the responses they receive."""
 
 import functools
 import json
@@ -20,21 +20,21 @@ from server.errors import UnsupportedImage
 from server.formats import format_of
 
 LONGEST_PAUSE_S = 5.0
-"""A client that was refused comes back after Retry-After, but not later than this."""
+"""A refused client retries after Retry-After, but at most this much later."""
 REFUSALS = (429, 503)
 
 
 @functools.cache
 def image_set(sizes: str, image_format: str) -> Sequencer:
-    """Images made for this process, drawn by weight: `SIDE|WIDTHxHEIGHT[.FORMAT][:WEIGHT],...`.
+    """Create images for this process, drawn by weight: `SIDE|WIDTHxHEIGHT[.FORMAT][:WEIGHT],...`.
 
-    No two uploads are equal, in no two processes either: a server answers equal ones with one run.
+    All uploads differ, also between processes, because a server answers equal ones with a single run.
     """
     return Sequencer(kinds_of_sizes(sizes, image_format, seed=0), np.random.default_rng())
 
 
 def size_of(data: bytes) -> tuple[int, int] | None:
-    """(height, width) of an encoded image; None of anything else."""
+    """Return (height, width) of an encoded image; None if it is not an image."""
     try:
         return dimensions(format_of(data), data)
     except UnsupportedImage:
@@ -42,7 +42,7 @@ def size_of(data: bytes) -> tuple[int, int] | None:
 
 
 def fault_of_image(response: ResponseContextManager, upload: bytes) -> str | None:
-    """What is wrong with an answer that should be a restored image; None where nothing is."""
+    """Return what is wrong with a response that should be a restored image, or None."""
     content: bytes = response.content or b""
     if response.status_code != 200:
         return fault_of_connection(response) or f"{response.status_code} {content[:200].decode(errors='replace')}"
@@ -54,19 +54,19 @@ def fault_of_image(response: ResponseContextManager, upload: bytes) -> str | Non
 
 
 def fault_of_connection(response: ResponseContextManager) -> str | None:
-    """What broke the connection; None where there was an answer."""
+    """Return the connection error, or None if there was a response."""
     if response.status_code:
         return None
     return f"no answer: {type(response.error).__name__}"
 
 
 def is_refusal(response: ResponseContextManager) -> bool:
-    """Whether the server is well and asks to come back later."""
+    """Return whether the server refused the request because of load."""
     return response.status_code in REFUSALS and slug_of(response) is not None
 
 
 class Client(FastHttpUser):
-    """Restores one image after the other and holds each answer against its upload."""
+    """Restores one image after the other and checks each response against its upload."""
 
     abstract = True
     concurrency = 1
@@ -77,24 +77,24 @@ class Client(FastHttpUser):
     name: ClassVar[str] = RESTORE
 
     def on_start(self) -> None:
-        """Begin at a moment of one's own: clients that come together would send together for ever."""
+        """Start after a random delay, so that clients do not send in lockstep."""
         self.images = image_set(self.sizes, self.image_format)
         gevent.sleep(random.random())
 
     @task
     def restore(self) -> None:
-        """What locust calls; a task cannot be overridden."""
+        """Run the next request; a separate method because a locust task cannot be overridden."""
         self.send_next()
 
     def send_next(self) -> None:
-        """Send the next image and judge the answer."""
+        """Send the next image and check the response."""
         upload = self.images.next()[1]
         with self.post(upload.data, upload.media_type, self.name) as response:
             pause_s = self.judge(response, upload)
         gevent.sleep(pause_s)
 
     def judge(self, response: ResponseContextManager, upload: Body) -> float:
-        """Tell locust what became of an image: restored, refused or a failure. Returns the seconds to wait then."""
+        """Report the outcome to locust: restored, refused or failed; return the seconds to wait then."""
         if is_refusal(response):
             response.request_meta["name"] = REFUSED
             response.success()
@@ -106,7 +106,7 @@ class Client(FastHttpUser):
         return 0.0
 
     def post(self, data: bytes, media_type: str, name: str, query: str | None = None) -> Any:
-        """POST bytes to /restore, for a `with` block that tells whether the answer is right."""
+        """POST bytes to /restore, for a `with` block that reports success or failure."""
         query = self.query if query is None else query
         path = f"/restore?{query}" if query else "/restore"
         return self.client.post(path, data=data, headers={"Content-Type": media_type}, name=name, catch_response=True)
@@ -136,7 +136,7 @@ def _make_images(users: Iterable[type[User]]) -> None:
 
 
 def slug_of(response: ResponseContextManager) -> str | None:
-    """The kind of problem that a problem document tells; None where the answer is none."""
+    """Return the type slug of a problem document; None for other responses."""
     if response.headers is None or response.headers.get("content-type") != "application/problem+json":
         return None
     return str(json.loads(response.content)["type"]).rpartition(":")[2]

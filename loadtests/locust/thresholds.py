@@ -18,9 +18,9 @@ class Thresholds:
     """Upper limits of what is measured; None is not checked."""
 
     max_error_share: float = 0.001
-    """Of all requests: answered wrongly, with a 5xx that is no refusal, or not at all."""
+    """Share of all requests with a wrong response, a 5xx that is no refusal, or no response."""
     max_refused_share: float = 0.0
-    """Of all requests: 429 or 503 with a problem document."""
+    """Share of all requests refused with 429 or 503 and a problem document."""
     max_p95_ms: float = 1000.0
     """Of all answered requests; a refusal is not an answer."""
     max_last_p95_ms: float | None = None
@@ -46,7 +46,7 @@ class Line:
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """Add one option for each threshold."""
+    """Add one option per threshold."""
     for field in fields(Thresholds):
         option = "--" + field.name.replace("_", "-")
         parser.add_argument(option, type=float, metavar="X", help="the scenario's own unless given")

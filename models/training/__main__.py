@@ -1,4 +1,4 @@
-"""Runs the command line as `python -m models.training`."""
+"""Entry point of `python -m models.training`."""
 
 import sys
 

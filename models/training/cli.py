@@ -1,4 +1,4 @@
-"""The command line `python -m models.training`: fit a network, evaluate weights."""
+"""Command line `python -m models.training`: train a network, calibrate its degradation head, evaluate weights."""
 
 import argparse
 import json
@@ -30,13 +30,13 @@ BAR_FORMAT = "{percentage:5.1f}% {bar} {elapsed} {postfix}"
 EVALUATION_PICTURES = read_hashes()
 LABEL_CROP = 192
 VALIDATION_PHOTO_EVERY = 12
-"""One photo in twelve is kept out of training."""
+"""One photo in twelve is held out of training."""
 VALIDATION_PHOTOS = 8
-"""Of those kept out, how many a run is validated on as it goes."""
+"""Number of held-out photos used for validation during a run."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
+    """Run the command line and return the exit code."""
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options))
@@ -58,9 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     length = fit.add_mutually_exclusive_group(required=True)
     length.add_argument("--steps", type=int, help="length of the run; with the same options it gives the same weights")
     length.add_argument(
-        "--minutes", type=float, help="length of the run by the clock, whatever the machine can do in it"
+        "--minutes", type=float, help="length of the run in minutes; the number of steps depends on the machine"
     )
-    fit.add_argument("--until", type=int, metavar="STEP", help="stop there; called again without it, the run goes on")
+    fit.add_argument("--until", type=int, metavar="STEP", help="stop at this step; run again without it to continue")
     fit.add_argument("--stages", type=_stage, nargs="+", default=defaults.stages, metavar="UNTIL:PATCHxBATCH")
     fit.add_argument(
         "--mix",
@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     calibrating.set_defaults(run=_calibrate)
     calibrating.add_argument("weights", type=Path)
     calibrating.add_argument(
-        "photos", type=Path, nargs="+", help="folders that were trained on; one photo in twelve is used"
+        "photos", type=Path, nargs="+", help="folders used for training; one photo in twelve, held out of it, is used"
     )
     calibrating.add_argument("--variant", choices=sorted(VARIANTS), default="promptnaf")
     calibrating.add_argument("--output", type=Path, required=True, help="safetensors file of the calibrated weights")
@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--real", type=Path, nargs="*", default=[], help="folders of photos for a contact sheet")
     evaluate.add_argument("--sheet", type=Path, default=Path("contact-sheet.jpg"), help="where to write it")
     evaluate.add_argument(
-        "--labels", type=Path, nargs="*", default=[], help="folders of photos to tell degradations in"
+        "--labels", type=Path, nargs="*", default=[], help="folders of photos to measure degradation detection on"
     )
     evaluate.add_argument("--json", type=Path, help="also write the figures to this file")
     evaluate.add_argument("--seed", type=int, default=0)
@@ -129,7 +129,7 @@ def _share(text: str) -> tuple[str, float]:
 
 
 def _bf16_is_fast() -> bool:
-    """Whether the GPU, or the processor in AMX or AVX-512, multiplies in bfloat16."""
+    """Return whether the GPU, or the CPU through AMX or AVX-512, has fast bfloat16 products."""
     return torch.cuda.is_available() or torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
 
 
@@ -165,14 +165,14 @@ def _fit(options: argparse.Namespace) -> int:
 
 
 def _split(folders: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """The photos to train on, and those kept out."""
+    """Split photos into training and held-out ones."""
     paths = [path for folder in folders for path in photo_paths(folder)]
     held_out = paths[VALIDATION_PHOTO_EVERY // 2 :: VALIDATION_PHOTO_EVERY]
     return [path for path in paths if path not in held_out], held_out
 
 
 def _held_out(folders: Sequence[Path]) -> list[Photo]:
-    """The middles of the photos kept out of training, at half their size."""
+    """Return centre crops of the held-out photos at half size."""
     return [middle(read_photo(path), LABEL_CROP) for path in _split(folders)[1]]
 
 

@@ -1,4 +1,4 @@
-"""The contact sheet: real photos before and after, whole and as cut-outs at full size, on one picture."""
+"""Contact sheet of real photos before and after restoration, whole and as full-size crops."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,13 +15,13 @@ CROP = 260
 GAP = 8
 TITLE_HEIGHT = 22
 LARGEST_SIDE = 1280
-"""Larger photos are made smaller first: a sheet shows kinds of photos, and a network's memory grows with them."""
+"""Larger photos are downscaled first, because a network's memory grows with them."""
 
 Pixels = NDArray[np.uint8]
 
 
 def contact_sheet(network: Network, folders: Sequence[Path], output: Path, columns: int = 2) -> int:
-    """Restore every photo of `folders` and write `output`: before, after, and a 100 % cut-out of each.
+    """Restore every photo of `folders` and write `output`: before, after, and a 100 % crop of each.
 
     Returns the number of photos.
     """
@@ -60,7 +60,7 @@ def _whole(photo: Pixels) -> Pixels:
 
 
 def _detail(photo: Pixels, by: Pixels) -> Pixels:
-    """Cut out the part of `photo` where `by` has the most detail."""
+    """Crop the part of `photo` where `by` has the most detail."""
     grey = np.asarray(cv2.cvtColor(by, cv2.COLOR_RGB2GRAY), np.float32)
     energy = cv2.boxFilter(np.abs(cv2.Laplacian(cv2.GaussianBlur(grey, (0, 0), 2), cv2.CV_32F)), -1, (CROP, CROP))
     height, width = grey.shape

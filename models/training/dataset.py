@@ -1,4 +1,4 @@
-"""PatchDataset: clean photos in memory, and batches of degraded and clean patches drawn from them."""
+"""Training batches of degraded and clean patches, drawn from clean photos in memory."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,38 +15,38 @@ from models.training.mix import Mix
 from models.training.pictures import dead_leaves
 
 FULL_SCALE_SHARE = 0.35
-"""Of the patches cut from a photo at its own resolution."""
+"""Share of the patches cut from a photo at its own resolution."""
 SMALLEST_SCALE = 0.3
-"""Photos are offered at scales down to this: large smooth photos, made smaller, have the detail of small sharp ones."""
+"""Photos are downscaled to no less than this: large smooth photos then have the detail of small sharp ones."""
 DEAD_LEAVES_SHARE = 0.05
 VALIDATION_SCALE = 0.5
 
 ValidationSets = dict[str, tuple[Image, Image]]
-"""The degraded and the clean images, both (N, 3, H, W), by degradation."""
+"""Degraded and clean images, both (N, 3, H, W), by degradation."""
 
 
 class Batch(NamedTuple):
-    """The patches of one step."""
+    """Patches of one training step."""
 
     degraded: Image
     """(N, 3, H, W) float32 in [0, 1]."""
     target: Image
     labels: Image
-    """(N, len(LABELS)) float32, 1 where the label holds."""
+    """(N, len(LABELS)) float32, 1 where the label applies."""
 
 
 class PatchDataset:
-    """Batches of training patches. A batch is a pure function of seed and step, so a resumed run sees the same ones."""
+    """Source of training batches. A batch is a pure function of seed and step, so a resumed run sees the same ones."""
 
     def __init__(self, photos: Sequence[Photo], seed: int, mix: Mix | None = None) -> None:
         self._seed = seed
         self._mix = mix or Mix()
         self._photos = photos
         pixels = np.array([photo.shape[0] * photo.shape[1] for photo in photos], np.float64)
-        self._odds = np.sqrt(pixels) / np.sqrt(pixels).sum()  # between a photo's weight by pixels and equal weights
+        self._odds = np.sqrt(pixels) / np.sqrt(pixels).sum()  # between weights by pixel count and equal ones
 
     def batch(self, step: int, size: int, patch: int) -> Batch:
-        """The `size` patches of `patch` x `patch` pixels of `step`."""
+        """Return `size` patches of `patch` x `patch` pixels for `step`."""
         rng = np.random.default_rng((self._seed, step))
         pairs = [self._pair(patch, rng) for _ in range(size)]
         degraded, target = (
@@ -68,7 +68,7 @@ class PatchDataset:
         shortest = min(photo.shape[:2])
         if shortest < patch:
             raise DatasetError(f"a photo of {photo.shape[1]}x{photo.shape[0]} holds no {patch}x{patch} patch")
-        smallest = patch / shortest  # the scale at which the patch shows all of the shorter side
+        smallest = patch / shortest  # scale at which the patch spans the shorter side
         if not whole_scene:
             smallest = max(smallest, SMALLEST_SCALE)
         full = rng.random() < FULL_SCALE_SHARE and not whole_scene
@@ -79,14 +79,14 @@ class PatchDataset:
         crop = photo[top : top + side, left : left + side]
         if side != patch:
             crop = np.asarray(cv2.resize(crop, (patch, patch), interpolation=cv2.INTER_AREA), np.uint8)
-        # Haze and rain have an up and a down, so whole scenes are not turned.
+        # Haze and rain depend on the vertical direction, so whole scenes are not rotated.
         turned = crop if whole_scene else np.rot90(crop, int(rng.integers(4)))
         flipped = turned[:, ::-1] if rng.integers(2) else turned
         return np.ascontiguousarray(flipped, np.float32) / np.float32(255.0)
 
 
 def validation_set(photos: Sequence[Photo], patch: int, seed: int) -> ValidationSets:
-    """Degraded and clean centre crops, (N, 3, patch, patch), of each photo by degradation: the same for every run."""
+    """Return degraded and clean centre crops, (N, 3, patch, patch), by degradation: the same for every run."""
     clean = [middle(photo, patch).astype(np.float32) / np.float32(255.0) for photo in photos]
     sets = {}
     for kind, degrade in VALIDATION.items():
@@ -96,7 +96,7 @@ def validation_set(photos: Sequence[Photo], patch: int, seed: int) -> Validation
 
 
 def middle(photo: Photo, patch: int) -> Photo:
-    """Cut `patch` x `patch` pixels from the middle of a photo made half as large; `DatasetError` if it is too small."""
+    """Downscale a photo by two and crop its centre to `patch` x `patch`; raise `DatasetError` if it is too small."""
     height, width = (max(1, round(side * VALIDATION_SCALE)) for side in photo.shape[:2])
     level = np.asarray(cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
     top, left = (height - patch) // 2, (width - patch) // 2

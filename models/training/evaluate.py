@@ -1,6 +1,6 @@
-"""Evaluation: PSNR and SSIM of a network over folders of images, by the paper's convention.
+"""Evaluation of PSNR and SSIM over folders of images, following the paper's convention.
 
-Both measures are scikit-image's, on RGB in [0, 1] with the output clipped and not rounded.
+Both metrics are computed by scikit-image on RGB in [0, 1]; the output is clipped but not rounded.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -23,7 +23,7 @@ Network = Callable[[torch.Tensor], torch.Tensor]
 
 
 PSNR_CEILING = 100.0
-"""Reported for equal images, whose true ratio is infinite."""
+"""Reported for identical images, whose true PSNR is infinite."""
 
 FLAT_LEVELS = (0, 36, 73, 109, 146, 182, 219, 255)
 FLAT_SIDES = (64, 256, 1024)
@@ -31,18 +31,18 @@ FLAT_SIDES = (64, 256, 1024)
 
 @dataclass(frozen=True)
 class Score:
-    """Mean PSNR (dB) and SSIM over one set, of the degraded input and of the restored output."""
+    """Mean PSNR (dB) and SSIM over one set, for the degraded input and the restored output."""
 
     name: str
     images: int
     input_psnr: float
     psnr: float
     worst_psnr: float
-    """Of the image restored worst."""
+    """PSNR of the image with the worst restoration."""
     input_ssim: float
     ssim: float
     classical_psnr: float | None = None
-    """Of OpenCV's fastNlMeans on the same input, where it was asked for."""
+    """PSNR of OpenCV's fastNlMeans on the same input, if requested."""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -50,7 +50,7 @@ class Score:
 
 @torch.inference_mode()
 def restore(network: Network, image: Image) -> Image:
-    """Restore one image (H, W, 3) of any size: reflect-padded to the network's multiple, run, cropped, clipped."""
+    """Restore one image (H, W, 3) of any size: reflect-pad to the network's size multiple, run, crop, clip."""
     height, width = image.shape[:2]
     tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
     padded = F.pad(tensor, (0, -width % SIZE_MULTIPLE, 0, -height % SIZE_MULTIPLE), mode="reflect")
@@ -60,9 +60,9 @@ def restore(network: Network, image: Image) -> Image:
 
 
 def evaluate_clean(network: Network, folder: Path, seed: int, *, classical: bool = False) -> Iterator[Score]:
-    """One score per degradation, each made on the clean images of `folder` with a seed fixed by image and `seed`.
+    """Yield one score per degradation, applied to the clean images of `folder`; image and `seed` fix the random draws.
 
-    With `classical`, fastNlMeans is measured beside the network.
+    With `classical`, fastNlMeans is measured as well.
     """
     clean = [read_photo(path).astype(np.float32) / np.float32(255.0) for path in photo_paths(folder)]
     for kind, degrade in EVALUATION.items():
@@ -72,7 +72,7 @@ def evaluate_clean(network: Network, folder: Path, seed: int, *, classical: bool
 
 @torch.inference_mode()
 def worst_flat_error(network: Network) -> float:
-    """The largest error, in levels of 255, on flat grey and coloured fields of several levels and sizes."""
+    """Return the largest error, in 8-bit levels, on flat grey and coloured fields of several levels and sizes."""
     worst = 0.0
     for side in FLAT_SIDES:
         for index, level in enumerate(FLAT_LEVELS):
@@ -83,10 +83,10 @@ def worst_flat_error(network: Network) -> float:
 
 
 def evaluate_pairs(network: Network, folder: Path) -> Score:
-    """The score over `folder/input` and `folder/target`.
+    """Score the pairs of `folder/input` and `folder/target`.
 
-    An input belongs to the target of the same name, or to the one whose name it begins with before the first `_`
-    (RESIDE's naming). `DatasetError` when there is none or the sizes differ.
+    An input matches the target of the same name, or the one named like the part before its first `_` (RESIDE's naming).
+    Raises `DatasetError` if there is none or the sizes differ.
     """
     targets = {path.stem: path for path in photo_paths(folder / "target")}
     inputs = photo_paths(folder / "input")

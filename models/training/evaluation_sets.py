@@ -1,4 +1,4 @@
-"""The degradations of known strength that networks are validated and evaluated on."""
+"""Degradations of known strength, for validation and evaluation."""
 
 import cv2
 import numpy as np
@@ -34,14 +34,14 @@ EVALUATION: dict[str, Degrade] = {
     "jpeg40": jpeg(40, aligned=True),
     "clean": _unchanged,
 }
-"""Every degradation that is evaluated, by the name it has in reports."""
+"""Every evaluated degradation, by its name in reports."""
 
 VALIDATION = {kind: EVALUATION[kind] for kind in EVALUATION if kind != "jpeg40"}
-"""Those that a run is validated on as it goes."""
+"""Degradations used for validation during a run."""
 
 
 def fast_nl_means(image: Image, strength: float = 12.0) -> Image:
-    """Denoise with OpenCV's non-local means: the classical tool that results are compared with."""
+    """Denoise with OpenCV's non-local means, the classical baseline."""
     samples = np.round(image * 255.0).astype(np.uint8)
     restored = cv2.fastNlMeansDenoisingColored(samples, None, strength, strength)
     return restored.astype(np.float32) / np.float32(255.0)

@@ -1,4 +1,4 @@
-"""How often the degradation head is right, how well its probabilities are calibrated, and their calibration."""
+"""Accuracy and calibration of the degradation head."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -39,24 +39,24 @@ CASES: dict[str, tuple[Degrade, frozenset[str]]] = {
     "haze and noise": (_both(hazy(1.2), noise(25)), frozenset({"haze", "noise"})),
     "noise and JPEG": (_both(noise(25), jpeg(40)), frozenset({"noise", "jpeg"})),
 }
-"""A picture is told right if its labels are exactly these."""
+"""A picture counts as correctly classified if exactly these labels are predicted."""
 
 
 @dataclass(frozen=True)
 class LabelAccuracy:
-    """What share of each case was told right, and the expected calibration error over all labels."""
+    """Accuracy for each case, and the expected calibration error over all labels."""
 
     by_case: dict[str, float]
     calibration_error: float
 
     @property
     def mean(self) -> float:
-        """The mean over cases."""
+        """Return the mean accuracy over all cases."""
         return sum(self.by_case.values()) / len(self.by_case)
 
 
 def label_accuracy(network: RestorationNetwork, photos: Sequence[Photo], seed: int) -> LabelAccuracy:
-    """Degrade each photo in each way of `CASES` and compare what the head tells with what was done."""
+    """Degrade each photo in each way of `CASES` and compare the predicted labels with the true ones."""
     names = network.degradation_labels
     by_case, probabilities, truths = {}, [], []
     for case, (_, expected) in CASES.items():
@@ -70,7 +70,7 @@ def label_accuracy(network: RestorationNetwork, photos: Sequence[Photo], seed: i
 
 
 def calibrate(network: RestorationNetwork, photos: Sequence[Photo], seed: int) -> None:
-    """Scale and shift the logits of each label, in place, so that they fit what was done to `photos` (Platt 1999)."""
+    """Fit a scale and shift for the logits of each label, in place, on degraded `photos` (Platt 1999)."""
     head = network.get_submodule("head.logits")
     if not isinstance(head, nn.Linear):
         raise TypeError(f"the head's last layer is a {type(head).__name__}, not a linear one")
@@ -87,7 +87,7 @@ def calibrate(network: RestorationNetwork, photos: Sequence[Photo], seed: int) -
 
 
 def expected_calibration_error(probabilities: Tensor, truths: Tensor) -> float:
-    """Average the gap between probability and frequency over ten equal ranges of probability, by their counts."""
+    """Average the gap between probability and frequency over ten equal probability bins, weighted by their counts."""
     places = (probabilities * BINS).long().clamp(max=BINS - 1)
     total = 0.0
     for place in range(BINS):

@@ -1,4 +1,4 @@
-"""Mix: how often each degradation is drawn."""
+"""Relative frequencies at which degradations are drawn."""
 
 import math
 from collections.abc import Mapping
@@ -10,13 +10,13 @@ from models.training.degradations import REGISTRY, Degradation
 
 
 def default_shares() -> dict[str, float]:
-    """The relative frequency of every registered degradation."""
+    """Return the default relative frequency of every registered degradation."""
     return {entry.name: entry.share for entry in REGISTRY.values()}
 
 
 @dataclass(frozen=True)
 class Mix:
-    """Relative frequencies of degradations by name; `ValueError` names an unknown one, or a frequency below zero."""
+    """Relative frequencies of degradations by name; raises `ValueError` for unknown names and negative values."""
 
     shares: Mapping[str, float] = field(default_factory=default_shares)
 
@@ -37,5 +37,5 @@ class Mix:
 
     @classmethod
     def adjusted(cls, changes: Mapping[str, float]) -> "Mix":
-        """The default mix with some shares replaced."""
+        """Return the default mix with some shares replaced."""
         return cls({**default_shares(), **changes})

@@ -1,4 +1,4 @@
-"""Perceptual hashes: keep evaluation pictures out of training, also where they were resized or saved again."""
+"""Perceptual hashes that keep evaluation pictures, and resized or recompressed copies of them, out of training."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -8,16 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 EVALUATION_HASHES = Path(__file__).with_name("evaluation_hashes.tsv")
-"""Name and hash of each picture that shipped weights are evaluated on."""
+"""Name and hash of each picture that the default weights are evaluated on."""
 
 SIDE = 32
 KEPT_FREQUENCIES = 8
 NEAR = 8
-"""Of 64 bits. Copies differ by at most 4 in the tests, unrelated photos by 32 on average."""
+"""Hamming distance out of 64 bits. In the tests, copies differ by at most 4 and unrelated photos by 32 on average."""
 
 
 def perceptual_hash(photo: NDArray[np.uint8]) -> int:
-    """Hash (H, W, 3) RGB to 64 bits: which of the lowest frequencies of its brightness are above their median."""
+    """Hash (H, W, 3) RGB to 64 bits: which of the lowest luminance frequencies exceed their median."""
     grey = np.asarray(cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY), np.float32)
     small = cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     frequencies = cv2.dct(small)[:KEPT_FREQUENCIES, :KEPT_FREQUENCIES].ravel()
@@ -26,18 +26,18 @@ def perceptual_hash(photo: NDArray[np.uint8]) -> int:
 
 
 def distance(one: int, other: int) -> int:
-    """Count the bits in which two hashes differ."""
+    """Return the number of bits in which two hashes differ."""
     return (one ^ other).bit_count()
 
 
 def read_hashes(path: Path = EVALUATION_HASHES) -> dict[str, int]:
-    """Read a table of names and hashes in hexadecimal, separated by tabs."""
+    """Read a tab-separated table of names and hexadecimal hashes."""
     lines = (line.split("\t") for line in path.read_text(encoding="utf-8").splitlines() if line)
     return {name: int(digits, 16) for name, digits in lines}
 
 
 def near_duplicate(found: int, hashes: Mapping[str, int]) -> str | None:
-    """Name a picture whose hash is near `found`; None if there is none."""
+    """Return the name of a picture whose hash is close to `found`, or None."""
     return next((name for name, other in hashes.items() if distance(found, other) <= NEAR), None)
 
 

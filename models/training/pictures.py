@@ -1,4 +1,4 @@
-"""Pictures that are made rather than taken: dead leaves, which train denoisers nearly as well as photos do."""
+"""Synthetic "dead leaves" pictures, which train denoisers nearly as well as photos do."""
 
 import cv2
 import numpy as np
@@ -6,17 +6,17 @@ import numpy as np
 from models.training.degradations import Image
 
 RADIUS_EXPONENT = 3.0
-"""Disc radii follow r^-3: scale-invariant, as the sizes of things in photos are (Lee, Mumford and Huang 2001)."""
+"""Disc radii follow r^-3: scale-invariant, like object sizes in photos (Lee, Mumford and Huang 2001)."""
 SMALLEST_RADIUS = 2.0
 LEAVES_PER_PIXEL = 0.03
 MOST_LEAVES = 400
 TEXTURE_SHARE = 0.5
-"""Of the leaves, those with a texture."""
+"""Share of textured discs."""
 SUPERSAMPLING = 2
 
 
 def dead_leaves(size: int, rng: np.random.Generator) -> Image:
-    """Draw discs of random radius, colour and texture that cover one another: (size, size, 3) float32 in [0, 1]."""
+    """Draw overlapping discs of random radius, colour and texture: (size, size, 3) float32 in [0, 1]."""
     side = size * SUPERSAMPLING
     picture = np.full((side, side, 3), rng.random(3), np.float32)
     count = min(MOST_LEAVES, int(side * side * LEAVES_PER_PIXEL))
@@ -36,7 +36,7 @@ def dead_leaves(size: int, rng: np.random.Generator) -> Image:
 def _textured_disc(
     picture: Image, centre: tuple[int, int], radius: int, colour: np.ndarray, rng: np.random.Generator
 ) -> None:
-    """Draw a disc that carries stripes or a smooth random pattern."""
+    """Draw a disc with stripes or a smooth random pattern."""
     mask = np.zeros(picture.shape[:2], np.uint8)
     cv2.circle(mask, centre, radius, 1, -1)
     side = picture.shape[0]

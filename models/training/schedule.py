@@ -1,4 +1,4 @@
-"""Schedule: how long a run takes, and what patches and learning rate it uses when."""
+"""Length of a training run, and the patch size and learning rate over its course."""
 
 import math
 from dataclasses import dataclass, field
@@ -17,10 +17,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class Schedule:
-    """What a run does; `ValueError` unless its length is given either in steps or in minutes.
+    """Training schedule; raises `ValueError` unless its length is given either in steps or in minutes.
 
-    Two runs of as many steps with equal schedules, photos and seed give equal weights. A run of so many minutes does
-    what it can on its machine: patches and learning rate follow the clock, which stands still while the run does.
+    Two runs with equal schedules in steps, photos and seed give equal weights. A run of given minutes does as many
+    steps as its machine allows: patches and learning rate follow the training time, which excludes interruptions.
     """
 
     steps: int | None = None
@@ -42,18 +42,18 @@ class Schedule:
             raise ValueError("a run has a length in steps or in minutes, and not both")
 
     def progress(self, step: int, seconds: float) -> float:
-        """The share of the run, in [0, 1], that is done after `step` steps and `seconds` of training."""
+        """Return the share of the run, in [0, 1], that is done after `step` steps and `seconds` of training."""
         if self.steps is not None:
             return min(1.0, step / self.steps)
         assert self.minutes is not None  # noqa: S101 - one of the two is given
         return min(1.0, seconds / (60.0 * self.minutes))
 
     def stage_at(self, progress: float) -> Stage:
-        """The stage after the share `progress` of the run."""
+        """Return the stage at the share `progress` of the run."""
         return next((stage for stage in self.stages if progress < stage.until), self.stages[-1])
 
     def learning_rate_at(self, step: int, progress: float) -> float:
-        """Linear warm-up by steps, then half a cosine down to `final_learning_rate` by progress."""
+        """Return the learning rate: linear warm-up by steps, then cosine decay to `final_learning_rate` by progress."""
         span = self.learning_rate - self.final_learning_rate
         rate = self.final_learning_rate + span * 0.5 * (1.0 + math.cos(math.pi * progress))
         return rate * min(1.0, (step + 1) / max(1, self.warmup_steps))

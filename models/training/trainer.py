@@ -1,4 +1,4 @@
-"""Trainer: fits a network to degraded patches and keeps a checkpoint from which the run resumes to the bit."""
+"""Training loop with checkpoints from which a run resumes bit-exactly."""
 
 import math
 import time
@@ -20,33 +20,33 @@ from models.variants import NetworkConfig, build
 CHECKPOINT_FILE = "last.pt"
 CHECKPOINT_FORMAT = 2
 EMA_RAMP_STEPS = 10
-"""The average follows the weights closely at first: its decay is at most (1 + step) / (ramp + step)."""
+"""The moving average follows the weights closely at first: its decay is at most (1 + step) / (ramp + step)."""
 
 ADAM_BETAS = (0.9, 0.99)
 REFERENCE_PATCH = 64
-"""Throughput is counted in patches of this side, so that stages can be compared."""
+"""Throughput is counted in patches of this side, so that stages are comparable."""
 
 
 class TrainingError(ValueError):
-    """The run cannot start or go on; the message says why."""
+    """A run that cannot start or continue; the message says why."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands after a step."""
+    """State of a run after a step."""
 
     step: int
     loss: float
     learning_rate: float
     done: float
-    """The share of the run, in [0, 1]."""
+    """Share of the run, in [0, 1]."""
     patches: int
-    """Seen so far, counted in patches of 64x64."""
+    """Patches seen so far, counted in patches of 64x64."""
     patches_per_second: float
 
 
 class Trainer:
-    """One run: network, its moving average (EMA), optimiser and the step count. `fit` runs it to the end."""
+    """Training run: network, its moving average (EMA), optimiser and step count. `fit` runs it to the end."""
 
     def __init__(
         self, config: NetworkConfig, schedule: Schedule, dataset: PatchDataset, device: str, mixed_precision: bool
@@ -73,19 +73,19 @@ class Trainer:
         )
 
     def start_from(self, state: dict[str, Tensor]) -> None:
-        """Begin from trained weights instead of random ones."""
+        """Start from trained weights instead of random ones."""
         self.network.load_state_dict(state)
         self.ema.load_state_dict(state)
 
     @property
     def done(self) -> float:
-        """The share of the run that is done, in [0, 1]."""
+        """Return the share of the run that is done, in [0, 1]."""
         return self.schedule.progress(self.step, self.seconds)
 
     def fit(self, on_step: Callable[[Progress], None], until: int | None = None) -> None:
-        """Run to the end, or to the step `until`; `on_step` is called after each step.
+        """Train to the end, or to the step `until`; call `on_step` after each step.
 
-        `TrainingError` if the loss is not finite any more. Batches are made in a thread beside the training.
+        Raises `TrainingError` if the loss becomes non-finite. Batches are prepared in a separate thread.
         """
         with ThreadPoolExecutor(max_workers=1) as pool:
             pending = pool.submit(self._batch, self.step, self.done)
@@ -106,7 +106,7 @@ class Trainer:
                 on_step(Progress(self.step, loss, rate, self.done, round(self.patches), patches / seconds))
 
     def _batch(self, step: int, done: float) -> Batch:
-        # By steps, the share of the run that is done is a function of the step, and the batch with it.
+        # With a length in steps, the progress and therefore the batch depend only on the step.
         stage = self.schedule.stage_at(done if self.schedule.steps is None else self.schedule.progress(step, 0.0))
         return self._dataset.batch(step, stage.batch, stage.patch)
 
@@ -140,7 +140,7 @@ class Trainer:
 
     @torch.inference_mode()
     def validate(self, sets: ValidationSets) -> dict[str, float]:
-        """PSNR in dB of the averaged weights per validation set, in full precision."""
+        """Return the PSNR in dB of the averaged weights per validation set, in full precision."""
         scores = {}
         for kind, (degraded, clean) in sets.items():
             psnrs = []
@@ -152,7 +152,7 @@ class Trainer:
         return scores
 
     def save(self, folder: Path) -> None:
-        """Write the checkpoint; the one before stays whole until the new one is."""
+        """Write the checkpoint atomically."""
         folder.mkdir(parents=True, exist_ok=True)
         state: dict[str, Any] = {
             "format": CHECKPOINT_FORMAT,
@@ -170,7 +170,7 @@ class Trainer:
         temporary.replace(folder / CHECKPOINT_FILE)
 
     def resume(self, folder: Path) -> None:
-        """Go on from the checkpoint in `folder`; `TrainingError` when it belongs to another run."""
+        """Continue from the checkpoint in `folder`; raise `TrainingError` if it belongs to another run."""
         state = torch.load(folder / CHECKPOINT_FILE, map_location=self._device, weights_only=True)
         if state.get("format") != CHECKPOINT_FORMAT:
             raise TrainingError(f"{folder / CHECKPOINT_FILE} has format {state.get('format')}, not {CHECKPOINT_FORMAT}")
@@ -188,7 +188,7 @@ class Trainer:
 
 
 def begin_as_identity(network: RestorationNetwork) -> None:
-    """Zero the last layer of every residual branch, so that training starts from the unchanged image."""
+    """Zero the last layer of every residual branch, so that the initial network is the identity."""
     for name, parameter in network.named_parameters():
         if name.endswith("project_out.weight") or name == "output.weight":
             torch.nn.init.zeros_(parameter)

@@ -1,4 +1,4 @@
-"""The Assembly: restored tiles on their way to one image."""
+"""Assembly of restored tiles into one image."""
 
 from threading import Lock
 from typing import cast
@@ -13,16 +13,16 @@ from server.imaging.tiling import Axis, Grid, Span, Tile
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
 SampleType = np.dtype[np.uint8] | np.dtype[np.uint16] | np.dtype[np.float32]
 Cell = tuple[Span, Span]
-"""The rows and columns of a rectangle that the same tiles cover: one, two at a seam, four where seams cross."""
+"""Rows and columns of a rectangle covered by the same tiles: one, two at a seam, four where seams cross."""
 
 
 class Assembly:
-    """Blends the tiles of a grid, in whatever order they come, into (3, H, W) RGB samples.
+    """Blends the tiles of a grid, in any order, into (3, H, W) RGB samples.
 
-    What one tile covers alone is written at once; only seams are held in float32, until the last of their tiles has
-    come. So there is never a float32 copy of the image: with tiles in order, what waits is one row of seams. The result
-    is the same to the bit for every order. Integers fill their range; `dtype` float32 keeps [0, 1]. `is_grey` makes
-    (1, H, W): the mean of the three planes, which differ a little, carries the least noise.
+    Pixels covered by a single tile are written at once; only seams are held in float32, until all of their tiles have
+    arrived. So there is never a float32 copy of the image: with tiles in order, only one row of seams is pending. The
+    result is bit-identical for every order. Integer types use their full range; `dtype` float32 keeps [0, 1]. `is_grey`
+    makes (1, H, W): the mean of the three planes, which differ slightly, has the least noise.
     """
 
     def __init__(self, grid: Grid, dtype: SampleType, is_grey: bool = False) -> None:
@@ -35,38 +35,38 @@ class Assembly:
 
     @property
     def missing(self) -> int:
-        """Tiles that have not come."""
+        """Return the number of tiles that have not arrived."""
         return len(self._missing)
 
     @property
     def held_bytes(self) -> int:
-        """Memory of seams that wait for a tile."""
+        """Return the memory held by seams that wait for a tile, in bytes."""
         return sum(part.nbytes for parts in self._seams.values() for part in parts.values())
 
     @property
     def pixels(self) -> Samples | Pixels:
-        """The whole image; RuntimeError while a tile is missing."""
+        """Return the whole image; raise `RuntimeError` while a tile is missing."""
         if self._missing:
             raise RuntimeError(f"{len(self._missing)} of {len(self._grid)} tiles have not come")
         return self._samples
 
     @property
     def samples(self) -> Samples:
-        """The same of an integer type, as files hold it."""
+        """Return the whole image of an integer type, as files store it."""
         return cast(Samples, self.pixels)
 
     @property
     def planes(self) -> tuple[Samples, ...]:
-        """The same as views, each (H, W)."""
+        """Return the whole image as views, each (H, W)."""
         return tuple(self.samples)
 
     def add(self, tile: Tile, restored: Pixels) -> bool:
-        """Take the restored pixels of a tile, (3, padded_height, padded_width), each tile once; from any thread.
+        """Add the restored pixels of a tile, (3, padded_height, padded_width), each tile once; thread-safe.
 
-        Values out of [0, 1] are clipped after blending. Returns whether that was the last tile.
+        Values outside [0, 1] are clipped after blending. Returns whether this was the last tile.
         """
         with self._lock:
-            self._missing.remove((tile.top, tile.left))  # KeyError: not of this grid, or here already
+            self._missing.remove((tile.top, tile.left))  # KeyError: not in this grid, or added before
             vertical, horizontal = self._grid.vertical, self._grid.horizontal
             row, column = vertical.starts.index(tile.top), horizontal.starts.index(tile.left)
             for rows in _spans_of(vertical, row):
@@ -88,7 +88,7 @@ class Assembly:
         parts[index] = part
         if len(parts) == len(cell[0].tiles) * len(cell[1].tiles):
             del self._seams[cell]
-            # Summed in the order of the grid: floating-point sums depend on it.
+            # Summed in grid order, because floating-point sums depend on it.
             self._write(cell, np.sum([parts[place] for place in sorted(parts)], axis=0, dtype=np.float32))
 
     def _write(self, cell: Cell, pixels: Pixels) -> None:
@@ -99,7 +99,7 @@ class Assembly:
             np.clip(planes, 0.0, 1.0, out=target)
             return
         depth, full = (cv2.CV_8U, 255.0) if self._samples.dtype == np.uint8 else (cv2.CV_16U, 65535.0)
-        if planes.flags.c_contiguous and target.flags.c_contiguous:  # as of a whole image: its planes in one call
+        if planes.flags.c_contiguous and target.flags.c_contiguous:  # whole images: all planes in one call
             planes, target = planes.reshape(1, -1, planes.shape[2]), target.reshape(1, -1, target.shape[2])
         for plane, samples in zip(planes, target, strict=True):
             # OpenCV's one-pass scale, round and saturate.

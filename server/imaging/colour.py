@@ -35,7 +35,7 @@ def cut(profile: bytes | None) -> bytes | None:
 
 
 def to_srgb(planes: tuple[Bytes8, ...], profile: bytes) -> tuple[Bytes8, ...] | None:
-    """Convert one grey or three RGB planes to three sRGB ones; None if the profile is broken.
+    """Convert one grey or three RGB planes to three sRGB ones; return None if the profile is broken.
 
     A profile that is equivalent to sRGB changes nothing, even under another name. The conversion is relative
     colorimetric with black point compensation, which preserves colours that both spaces contain.

@@ -9,7 +9,7 @@ from server.imaging.orientation import upright_xmp
 
 @dataclass(frozen=True)
 class Metadata:
-    """The colour profile, EXIF (from its TIFF header on) and XMP, byte for byte."""
+    """Colour profile, EXIF (from its TIFF header on) and XMP, byte for byte."""
 
     icc_profile: bytes | None = None
     exif: bytes | None = None

@@ -15,7 +15,7 @@ ROWS_AT_ONCE = 256
 Degradations = Mapping[str, float]
 """The probability of each degradation that the network can detect; several may be present at once."""
 LevelWeights = tuple[tuple[float, ...], ...]
-"""For each decoder level, from coarse to fine, the share of each learnt prompt component; a level sums to 1."""
+"""Weights of the learned prompt components for each decoder level, from coarse to fine; each level sums to 1."""
 
 
 @dataclass(frozen=True)

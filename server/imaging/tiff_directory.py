@@ -75,7 +75,7 @@ def read_first_strictly(data: bytes) -> Directory:
 
 
 def read(data: bytes, offset: int, order: str) -> Directory:
-    """Read the directory at `offset`, entry by entry; raises BrokenDirectoryError if there is none.
+    """Read the directory at `offset`, entry by entry; raise `BrokenDirectoryError` if there is none.
 
     Invalid entries are skipped, as viewers do; of several entries with the same tag the first valid one is used. All
     values together may not exceed the data, since overlapping values would let a small file exhaust the memory.

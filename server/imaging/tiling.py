@@ -34,7 +34,7 @@ WEIGHT_STEPS = 1024
 
 @dataclass(frozen=True)
 class Tile:
-    """The rows and columns of an image that one network run covers, padded up to the network's multiple."""
+    """Rows and columns of an image covered by one network run, padded to the network's size multiple."""
 
     top: int
     left: int
@@ -106,7 +106,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Grid:
-    """The equal tiles of one image, row by row: iterate over it for the tiles."""
+    """Equal tiles of one image in row-major order; iterating yields the tiles."""
 
     vertical: Axis
     horizontal: Axis
@@ -140,7 +140,7 @@ class Grid:
 
     @property
     def tile_shape(self) -> tuple[int, int]:
-        """(height, width) of every tile, padded."""
+        """Return the padded (height, width) shared by all tiles."""
         return self.vertical.side, self.horizontal.side
 
     @property
@@ -186,7 +186,7 @@ def cut(pixels: Pixels, tile: Tile) -> Pixels:
 
 
 def pad(pixels: Pixels, tile: Tile) -> Pixels:
-    """Reflect-pad a tile's own (3, height, width) pixels at the bottom and right; works from 1 x 1 up."""
+    """Reflect-pad a tile's (3, height, width) pixels at the bottom and right; works from 1 x 1 up."""
     below, beside = tile.padded_height - tile.height, tile.padded_width - tile.width
     if below == 0 and beside == 0:
         return np.ascontiguousarray(pixels)

@@ -1,4 +1,4 @@
-"""The Guide: the whole frame in one run, which sets the tone of the tiles of a photo where they disagree."""
+"""Tone guide for tiled photos: a run on the downscaled whole image corrects tiles whose tones disagree."""
 
 import itertools
 import threading
@@ -17,25 +17,25 @@ from server.restore.stretch import Matrix, Seam, Stretch, stretches
 SIGMA_CELLS = 4.0
 """How far tone is smoothed, in cells of the reduced frame: docs/large-photos.md has the table it was chosen from."""
 DISAGREEMENT = 2.5 / 255
-"""Tiles that disagree by less (root mean square over the seams) keep their tone, and by more take that of the frame."""
+"""RMS disagreement at the seams above which tiles mostly take the tone of the whole image, and below keep their own."""
 STEEPNESS = 4
-"""How sharp that choice is: at half the disagreement the frame counts 6 %, at twice 94 %."""
+"""Steepness of that transition: at half the disagreement the whole image counts 6 %, at twice 94 %."""
 MOST_SQUEEZE = 2.0
-"""One side is reduced by at most this much more than the other, which would draw noise out into streaks."""
+"""Largest ratio of the two sides' downscaling factors; more would stretch noise into streaks."""
 ROWS_AT_ONCE = 64
-"""The frame is float32 in bands of this many rows only."""
+"""The image is converted to float32 in bands of this many rows."""
 
 FULL = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535, np.dtype(np.float32): 1}
-"""What white is in each type of sample."""
+"""White level of each sample type."""
 
-# OpenCV multiplies smaller ones without OpenBLAS.
+# OpenCV multiplies smaller matrices without OpenBLAS.
 _LARGE = 256
 _workspace = threading.Lock()
 
 Crop = Callable[[slice, slice], Pixels]
-"""Returns some rows and columns of a photo as (3, height, width) pixels."""
+"""Returns a region of rows and columns of a photo as (3, height, width) pixels."""
 Index = tuple[int, int]
-"""The row and the column of a tile in its grid."""
+"""Row and column of a tile in its grid."""
 Cells = dict[Index, Matrix]
 """For each tile, (3, cells down, cells across)."""
 
@@ -46,28 +46,28 @@ class Meeting(NamedTuple):
     one: Index
     other: Index
     end: Seam
-    """Of the one."""
+    """Seam end of the first tile."""
     begin: Seam
-    """Of the other."""
+    """Seam end of the second tile."""
     along: Matrix
     """(cells, cells): smooths values along the seam."""
     is_stacked: bool
-    """Whether the other is below the one, and not beside it."""
+    """Whether the second tile is below the first, rather than beside it."""
 
     def view(self, cells: Matrix) -> Matrix:
-        """Turn the cells of a tile so that the seam runs along their second axis: (3, along, across)."""
+        """Orient a tile's cells so that the seam runs along their second axis: (3, along, across)."""
         return cells.transpose(0, 2, 1) if self.is_stacked else cells
 
 
 class Guide:
-    """Gives the tiles of a photo one tone.
+    """Corrects the tones of a photo's tiles to match.
 
-    Each tile decides its tone from what it sees, so neighbours may differ. The whole frame is reduced to the shape of a
-    tile by area averaging and runs as one more tile. What the tiles changed is noted in cells of a few pixels. Once all
-    have come, the shared strips tell how much they disagree: the more they do, the more the low frequencies of the
-    frame's answer replace theirs. What then still differs at a seam is spread over half a tile to both sides. All that
-    is one smooth correction for each tile, blended as the tiles were and added to the assembled photo: so no order of
-    tiles matters and no second copy of the photo is made.
+    A tile's tone depends on what it shows, so neighbours may differ. The whole image is downscaled to the shape of a
+    tile by area averaging and runs as one more tile. The change made by each tile is recorded in cells of a few pixels.
+    Once all tiles are recorded, their overlaps show how much they disagree: the more they do, the more the low
+    frequencies of the downscaled image's output replace theirs. The difference that remains at a seam is spread over
+    half a tile on both sides. The result is one smooth correction per tile, blended like the tiles and added to the
+    assembled photo, so the order of tiles does not matter and no second copy of the photo is made.
     """
 
     def __init__(self, grid: Grid, sigma_cells: float = SIGMA_CELLS, disagreement: float = DISAGREEMENT) -> None:
@@ -83,7 +83,7 @@ class Guide:
         self._changes: Cells = {}
 
     def reduce(self, crop: Crop) -> Pixels:
-        """Return the whole frame as the network takes a tile: (3, padded_height, padded_width)."""
+        """Return the whole image downscaled and padded like a tile: (3, padded_height, padded_width)."""
         self._rows = stretches(self._grid.vertical, self.tile.height, self._sigma_cells)
         self._columns = stretches(self._grid.horizontal, self.tile.width, self._sigma_cells)
         height, width, columns = self._grid.height, self._grid.width, self.tile.width
@@ -103,16 +103,16 @@ class Guide:
         self._change = np.clip(tiling.crop(restored, self.tile), 0, 1) - self._frame
 
     def note(self, tile: Tile, pixels: Pixels, restored: Pixels) -> None:
-        """Note what a tile changed that was cut as `pixels` and came back as `restored`; from any thread."""
+        """Record the change of a tile from `pixels` to `restored`; thread-safe."""
         index = self._grid.vertical.starts.index(tile.top), self._grid.horizontal.starts.index(tile.left)
         shape = self._rows[index[0]].cells, self._columns[index[1]].cells
         planes = zip(tiling.crop(pixels, tile), tiling.crop(restored, tile), strict=True)
         self._changes[index] = np.stack([_averaged(np.clip(after, 0, 1) - before, shape) for before, after in planes])
 
     def settle(self, photo: Samples | Pixels, strength: float = 1.0) -> None:
-        """Correct the assembled photo in place, (3 or 1, H, W), once every tile has been noted; to be called once.
+        """Correct the assembled photo (3 or 1, H, W) in place. Call once, after every tile is recorded.
 
-        Integers fill their range; `strength` is that of the restoration, so of its correction.
+        Integer types use their full range. The correction is scaled by `strength`, like the restoration.
         """
         tones = self._tones()
         self._changes.clear()
@@ -131,7 +131,7 @@ class Guide:
         certain = (np.sqrt(np.concatenate(squares).mean()) / self._disagreement) ** STEEPNESS
         share = np.float32(certain / (certain + 1))
         tones = {index: share * self._missing(index, change) for index, change in changes.items()}
-        for meeting in meetings:  # in the order of the grid: the sums of floating-point numbers depend on it
+        for meeting in meetings:  # in grid order, because floating-point sums depend on it
             now = {index: changes[index] + tones[index] for index in (meeting.one, meeting.other)}
             half = _step(meeting, now)[:, :, np.newaxis] / 2
             meeting.view(tones[meeting.one])[:] += half * meeting.end.fade
@@ -139,7 +139,7 @@ class Guide:
         return tones
 
     def _missing(self, index: Index, change: Matrix) -> Matrix:
-        """Return the low frequencies of what the frame changed and a tile did not."""
+        """Return the low frequencies of the whole image's change minus the tile's."""
         rows, columns = self._rows[index[0]], self._columns[index[1]]
         missing = []
         for frame, plane in zip(self._change, change, strict=True):
@@ -148,7 +148,7 @@ class Guide:
         return np.stack(missing)
 
     def _blended(self, tones: Cells, rows: Span, columns: Span) -> Matrix:
-        """Return the correction of pixels that the same tiles cover, (3, height, width), blended as these are."""
+        """Return the correction (3, height, width) of pixels covered by the same tiles, blended like the tiles."""
         vertical, horizontal = self._grid.vertical, self._grid.horizontal
         blended = np.zeros((3, rows.stop - rows.start, columns.stop - columns.start), np.float32)
         for row, column in itertools.product(rows.tiles, columns.tiles):
@@ -160,7 +160,7 @@ class Guide:
 
 
 def _meetings(rows: list[Stretch], columns: list[Stretch]) -> Iterator[Meeting]:
-    """Yield all pairs of neighbours, those side by side first."""
+    """Yield all pairs of neighbours, horizontal pairs first."""
     for row, along in enumerate(rows):
         for column, (one, other) in enumerate(itertools.pairwise(columns)):
             yield Meeting((row, column), (row, column + 1), one.after, other.before, along.smooth, False)
@@ -170,7 +170,7 @@ def _meetings(rows: list[Stretch], columns: list[Stretch]) -> Iterator[Meeting]:
 
 
 def _step(meeting: Meeting, changes: Cells) -> Matrix:
-    """Return how much more the other tile changed their strip than the one, (3, cells along the seam), smoothed."""
+    """Return the second tile's change minus the first's in their overlap, (3, cells along the seam), smoothed."""
     one = np.einsum("pas,s->pa", meeting.view(changes[meeting.one]), meeting.end.look)
     other = np.einsum("pas,s->pa", meeting.view(changes[meeting.other]), meeting.begin.look)
     return np.asarray(np.einsum("pa,ba->pb", other - one, meeting.along), np.float32)
@@ -198,7 +198,7 @@ def _averaged(plane: Pixels, shape: tuple[int, ...]) -> Matrix:
 
 
 def _product(rows: Matrix, values: Matrix, columns: Matrix) -> Matrix:
-    """`rows @ values @ columns.T`, in the calling thread: that of NumPy may start one on every core for each tile."""
+    """Return `rows @ values @ columns.T`, computed in the calling thread; NumPy might start a thread per core."""
     nothing = np.empty(0, np.float32)
     values = np.ascontiguousarray(values)
     with _workspace:
@@ -207,10 +207,10 @@ def _product(rows: Matrix, values: Matrix, columns: Matrix) -> Matrix:
 
 
 def reserve_workspace() -> None:
-    """Have memory for the products before any of it is short: where there is none for them, the process is lost.
+    """Make OpenBLAS allocate its workspace early, because it crashes the process if that fails later.
 
-    OpenBLAS in OpenCV asks for a workspace at the first product of this size, does not look whether it came, and keeps
-    it for the next. For two products at the same time it would need two.
+    OpenBLAS in OpenCV allocates a workspace at the first product of this size without checking the result, and reuses
+    it. Two simultaneous products would need two.
     """
     large = np.zeros((_LARGE, _LARGE), np.float32)
     _product(large, large, large)

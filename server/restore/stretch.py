@@ -1,4 +1,4 @@
-"""The Stretch: one side of a tile in cells, with the curves through them and the seams at both ends."""
+"""Cells along one side of a tile, with interpolation between them and the seams at both ends."""
 
 from typing import NamedTuple
 
@@ -8,20 +8,20 @@ from numpy.typing import NDArray
 from server.imaging.tiling import Axis, Span
 
 CELL = 8
-"""Pixels: tone is what is left of a tile in cells of about this size."""
+"""Approximate side of a cell in pixels; tone is represented by one value per cell."""
 ROUNDING = 1e-6
-"""In cells: an edge that is a whole number of them is one in floating point, too."""
+"""Tolerance, in cells, for edges that are whole numbers of cells up to floating-point error."""
 
 Matrix = NDArray[np.float32]
 
 
 class Seam(NamedTuple):
-    """One end of a tile, where a neighbour begins; both are (cells,)."""
+    """End of a tile next to a neighbour; both arrays are (cells,)."""
 
     look: Matrix
-    """The share of each cell in the strip that is compared with the neighbour's; sums to 1."""
+    """Weight of each cell in the overlap that is compared with the neighbour's; sums to 1."""
     fade: Matrix
-    """1 at the seam, and falls to 0 towards the middle of the tile."""
+    """1 at the seam, decreasing to 0 towards the middle of the tile."""
 
 
 class Stretch(NamedTuple):
@@ -29,28 +29,28 @@ class Stretch(NamedTuple):
 
     cells: int
     seen: slice
-    """The cells of the reduced frame that the tile lies in."""
+    """Cells of the downscaled image that the tile covers."""
     share: Matrix
-    """(cells, seen cells of the frame): how much of each cell of the tile each of these covers; rows sum to 1."""
+    """(cells, seen cells): fraction of each tile cell covered by each cell of the downscaled image; rows sum to 1."""
     smooth: Matrix
-    """(cells, cells): smooths values of the cells."""
+    """(cells, cells): smooths cell values."""
     spread: Matrix
-    """(pixels, cells): a curve through values of the cells, at each pixel."""
+    """(pixels, cells): interpolates cell values at each pixel."""
     before: Seam
-    """The seam with the previous tile, or where one would be."""
+    """Seam with the previous tile, or the place of one."""
     after: Seam
-    """The same of the next tile."""
+    """Seam with the next tile, or the place of one."""
 
     def curve(self, axis: Axis, span: Span, index: int) -> Matrix:
-        """Return (pixels of `span`, cells): the curve of tile `index` times its share in each of these pixels."""
+        """Return (pixels of `span`, cells): the interpolation of tile `index` times its blending weights in `span`."""
         start = axis.starts[index]
         return self.spread[span.start - start : span.stop - start] * axis.weights(span, index)[:, np.newaxis]
 
 
 def stretches(axis: Axis, frame_cells: int, sigma_cells: float) -> list[Stretch]:
-    """Return the stretch of each tile along an axis whose reduced frame has `frame_cells` cells.
+    """Return the stretch of each tile along an axis whose downscaled image has `frame_cells` cells.
 
-    `sigma_cells` is how far values are smoothed, in cells of the frame.
+    `sigma_cells` is the smoothing width, in cells of the downscaled image.
     """
     size = axis.length / frame_cells
     return [_stretch(axis, index, size, sigma_cells * size) for index in range(len(axis.starts))]
@@ -75,7 +75,7 @@ def _stretch(axis: Axis, index: int, size: float, sigma: float) -> Stretch:
 
 
 def _seam(axis: Axis, index: int, edges: NDArray[np.floating]) -> Seam:
-    """Return one end of a tile with these edges of cells: at the seam of the tiles `index` and `index + 1`."""
+    """Return the end of a tile with these cell edges at the seam of tiles `index` and `index + 1`."""
     none = np.zeros(len(edges) - 1, np.float32)
     if not 0 <= index < len(axis.starts) - 1:
         return Seam(none, none)
@@ -87,7 +87,7 @@ def _seam(axis: Axis, index: int, edges: NDArray[np.floating]) -> Seam:
 
 
 def _common(edges: NDArray[np.floating], others: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return the pixels that each stretch between `edges` has in common with each between `others`."""
+    """Return the overlap in pixels of each interval between `edges` with each between `others`."""
     common = np.minimum(edges[1:, None], others[1:]) - np.maximum(edges[:-1, None], others[:-1])
     return np.asarray(np.maximum(common, 0.0), np.float64)
 
@@ -95,7 +95,7 @@ def _common(edges: NDArray[np.floating], others: NDArray[np.floating]) -> NDArra
 def _local_line(at: NDArray[np.floating], centres: NDArray[np.floating], sigma: float) -> NDArray[np.float64]:
     """Return the weights (positions, centres) of local linear regression under a Gaussian window.
 
-    Unlike a plain blur it follows a slope up to the border of a tile, so that neighbours agree there (Fan and Gijbels,
+    Unlike a plain blur, it follows a slope up to the border of a tile, so that neighbours agree there (Fan and Gijbels,
     Local Polynomial Modelling, 1996, chapter 3).
     """
     distance = centres - at[:, None]

@@ -1,4 +1,4 @@
-"""Degradations made on the fly: every module registers its own by importing it here."""
+"""Synthetic degradations; importing each module registers its degradations."""
 
 from models.training.degradations import files, harmless, mixtures, noise, weather
 from models.training.degradations.base import REGISTRY, Degradation, Degrade, Degraded, Image

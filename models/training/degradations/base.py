@@ -1,4 +1,4 @@
-"""Degradation: a named way to spoil a clean picture, and the registry of all of them.
+"""Registry of named degradations that turn a clean picture into a training pair.
 
 Pictures are (H, W, 3) float32 in [0, 1]. The same picture and generator state give the same result.
 """
@@ -14,20 +14,20 @@ Image = NDArray[np.float32]
 Degrade = Callable[[Image, np.random.Generator], Image]
 
 WHOLE_SCENES = 0.25
-"""Of the patches of most degradations: were haze alone seen from afar, the view would be taken for haze."""
+"""Share of whole-scene patches for most degradations; were haze alone to have them, scale would be taken for haze."""
 
 NO_LABELS: frozenset[str] = frozenset()
 
 
 class Degraded(NamedTuple):
-    """A training pair and the labels of what was done to it."""
+    """Training pair with the labels of its degradations."""
 
     image: Image
-    """What the network is given."""
+    """Input of the network."""
     target: Image
-    """What it should answer; the clean picture unless the degradation says otherwise."""
+    """Expected output: the clean picture unless the degradation defines another."""
     labels: frozenset[str] = NO_LABELS
-    """A subset of `models.degradation_head.LABELS`; empty for a picture to be left alone."""
+    """Subset of `models.degradation_head.LABELS`; empty for a picture that should be left unchanged."""
 
 
 Make = Callable[[Image, np.random.Generator], Degraded]
@@ -35,14 +35,14 @@ Make = Callable[[Image, np.random.Generator], Degraded]
 
 @dataclass(frozen=True)
 class Degradation:
-    """One entry of the registry."""
+    """Entry of the registry."""
 
     name: str
     share: float
     """Relative frequency in the default mix."""
     make: Make
     whole_scenes: float
-    """Share of the patches that may show up to a whole scene made small: a small cut-out shows no depth for haze."""
+    """Share of patches that may show a whole downscaled scene: small crops have too little depth for haze."""
 
 
 REGISTRY: dict[str, Degradation] = {}

@@ -1,4 +1,4 @@
-"""What files do to pictures: JPEG compression and resizing, alone and after noise."""
+"""Degradations caused by files: JPEG compression and resizing, alone and after noise."""
 
 import cv2
 import numpy as np
@@ -11,9 +11,9 @@ COARSE_JPEG_QUALITY = (8, 70)
 FINE_JPEG_QUALITY = (70, 97)
 FINE_SHARE = 0.25
 LABELLED_JPEG_QUALITY = 85
-"""Compression up to this quality is labelled; above it a viewer hardly sees any."""
+"""Compression up to this quality is labelled; above it, artefacts are hardly visible."""
 JPEG_BLOCK = 16
-"""Pixels of a JPEG's largest unit: 2x2 blocks of 8x8 that share one block of halved colour."""
+"""Side in pixels of a JPEG MCU with 4:2:0 subsampling: 2x2 luma blocks of 8x8 and one block per chroma channel."""
 
 SAMPLINGS = {
     "4:2:0": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
@@ -22,15 +22,15 @@ SAMPLINGS = {
 }
 SAMPLING_ODDS = (0.5, 0.15, 0.35)
 TWICE_SHARE = 0.25
-"""Of JPEG files that were saved twice, as a messenger does."""
+"""Share of JPEG images compressed twice, as messengers do."""
 
 INTERPOLATIONS = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_AREA)
 
 
 def jpeg(quality: int, sampling: str = "4:2:0", *, aligned: bool = False) -> Degrade:
-    """Return a degradation that saves as JPEG of `quality` (1 to 100) with chroma `sampling` and reads it again.
+    """Return a degradation that compresses with JPEG `quality` (1 to 100) and chroma `sampling`, then decodes.
 
-    Blocks begin at a random pixel, as they do in a photo that was cut, unless `aligned`.
+    Unless `aligned`, the block grid has a random offset, as in a cropped photo.
     """
     factor = SAMPLINGS[sampling]
     parameters = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, factor]
@@ -46,7 +46,7 @@ def jpeg(quality: int, sampling: str = "4:2:0", *, aligned: bool = False) -> Deg
 
 
 def random_jpeg(quality: tuple[int, int], rng: np.random.Generator) -> tuple[Degrade, str | None]:
-    """Draw a JPEG compression, sometimes a double one; returns it and its label."""
+    """Draw a JPEG compression, sometimes a double one; return it and its label."""
     first = int(rng.integers(quality[0], quality[1] + 1))
     sampling = str(rng.choice(list(SAMPLINGS), p=SAMPLING_ODDS))
     label = "jpeg" if first <= LABELLED_JPEG_QUALITY else None
@@ -59,14 +59,14 @@ def random_jpeg(quality: tuple[int, int], rng: np.random.Generator) -> tuple[Deg
 
 @degradation("jpeg", share=0.20)
 def jpeg_pair(clean: Image, rng: np.random.Generator) -> Degraded:
-    """JPEG compression alone."""
+    """Apply JPEG compression alone."""
     save, label = random_jpeg(FINE_JPEG_QUALITY if rng.random() < FINE_SHARE else COARSE_JPEG_QUALITY, rng)
     return Degraded(save(clean, rng), clean, labels(label))
 
 
 @degradation("noise_jpeg", share=0.13)
 def noise_jpeg(clean: Image, rng: np.random.Generator) -> Degraded:
-    """Noise, then JPEG compression: what most noisy photos look like."""
+    """Apply noise, then JPEG compression, the combination most noisy photos have."""
     noisy = random_noise(rng)(clean, rng)
     save, label = random_jpeg(JPEG_QUALITY, rng)
     return Degraded(save(noisy, rng), clean, labels("noise", label))
@@ -74,7 +74,7 @@ def noise_jpeg(clean: Image, rng: np.random.Generator) -> Degraded:
 
 @degradation("resized_noise", share=0.03)
 def resized_noise(clean: Image, rng: np.random.Generator) -> Degraded:
-    """Noise in a photo that was resized afterwards; the target has the same loss of detail."""
+    """Add noise before resizing; the target is resized too, and so has the same loss of detail."""
     height, width = clean.shape[:2]
     scale = float(rng.uniform(0.6, 1.6))
     size = (max(8, round(width * scale)), max(8, round(height * scale)))

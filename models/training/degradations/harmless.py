@@ -1,4 +1,4 @@
-"""Pictures to be left as they are: clean, soft, of low contrast, flat. First, do no harm."""
+"""Pictures that should be left unchanged: clean, soft, low-contrast and flat ones."""
 
 import cv2
 import numpy as np
@@ -11,15 +11,15 @@ from models.training.degradations.weather import _motion_kernel
 
 @degradation("clean", share=0.13, whole_scenes=0.5)
 def clean_pair(clean: Image, rng: np.random.Generator) -> Degraded:
-    """A clean photo."""
+    """Return the photo unchanged, as both input and target."""
     return Degraded(clean, clean)
 
 
 @degradation("low_contrast", share=0.025, whole_scenes=0.5)
 def low_contrast(clean: Image, rng: np.random.Generator) -> Degraded:
-    """A photo of low contrast or little light that no haze has veiled.
+    """Lower the contrast or brightness of a photo without haze.
 
-    Its highlights are dim, where haze leaves them bright: else nobody could tell the two apart.
+    Highlights become dim, whereas haze leaves them bright; otherwise the two would be indistinguishable.
     """
     low = rng.uniform(0.02, 0.12) if rng.random() < 0.4 else 0.0
     high = rng.uniform(0.3, 0.75)
@@ -31,7 +31,7 @@ def low_contrast(clean: Image, rng: np.random.Generator) -> Degraded:
 
 @degradation("soft", share=0.04)
 def soft(clean: Image, rng: np.random.Generator) -> Degraded:
-    """A photo out of focus or blurred by motion: noise in it goes, the softness stays, for it is often meant."""
+    """Blur a photo like defocus or motion, perhaps with noise. The target keeps the blur, which is often intended."""
     if rng.random() < 0.7:
         blurred = cv2.GaussianBlur(clean, (0, 0), rng.uniform(0.6, 2.0))
     else:
@@ -45,7 +45,7 @@ def soft(clean: Image, rng: np.random.Generator) -> Degraded:
 
 @degradation("flat", share=0.05)
 def flat(clean: Image, rng: np.random.Generator) -> Degraded:
-    """A flat field or a gradient of any colour, clean, noisy or compressed."""
+    """Make a flat field or gradient of any colour, clean, noisy or compressed."""
     target = _flat_or_gradient(clean.shape[0], clean.shape[1], rng)
     kind = rng.random()
     if kind < 0.55:
@@ -58,7 +58,7 @@ def flat(clean: Image, rng: np.random.Generator) -> Degraded:
 def _flat_or_gradient(height: int, width: int, rng: np.random.Generator) -> Image:
     colour = rng.random((1, 1, 3), dtype=np.float32)
     if rng.random() < 0.4:
-        colour = np.clip(1.6 * colour - 0.3, 0.0, 1.0)  # channels at 0 and 1 too: saturated, black and white
+        colour = np.clip(1.6 * colour - 0.3, 0.0, 1.0)  # reaches 0 and 1, for saturated colours, black and white
     corners = np.repeat(colour, 4, axis=0).reshape(2, 2, 3)
     if rng.random() < 0.4:
         corners = corners.mean(axis=2, keepdims=True).repeat(3, axis=2)  # grey

@@ -1,4 +1,4 @@
-"""Two degradations in one picture."""
+"""Combinations of two or more degradations."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from models.training.degradations.weather import deep_haze, haze, heavy_rain, ra
 
 @degradation("mixture", share=0.08, whole_scenes=0.5)
 def mixture(clean: Image, rng: np.random.Generator) -> Degraded:
-    """Rain or haze or both, with noise or a JPEG file after it."""
+    """Apply rain or haze or both, then noise or JPEG compression."""
     present: list[str | None] = []
     image = clean
     weather = int(rng.integers(4))

@@ -1,4 +1,4 @@
-"""Noise: white, correlated, signal-dependent as in a camera, and the grain of scanned film."""
+"""Noise: white, correlated, signal-dependent as in a camera, and film grain."""
 
 import cv2
 import numpy as np
@@ -16,10 +16,10 @@ from models.training.degradations.base import (
 NOISE_LEVELS = (15, 25, 50)
 """Standard deviations of the paper's Gaussian noise, on the 0..255 scale."""
 NOISE_LEVEL_ODDS = (0.45, 0.33, 0.22)
-"""Light noise is learnt slowest, so it is drawn most often."""
+"""Light noise is learned most slowly, so it is drawn most often."""
 IN_BETWEEN_SIGMA = (1.0, 55.0)
 VISIBLE_SIGMA = 4.0
-"""Noise below this is not labelled: a viewer does not see it."""
+"""Noise below this level is not labelled, because it is invisible."""
 
 CORRELATION_SIGMA = (0.4, 1.3)
 """Blur of correlated noise, in pixels."""
@@ -78,7 +78,7 @@ def camera_noise(gain: float, read: float, *, bayer: bool, blur: float = 0.0) ->
 
 
 def _demosaiced(sample: Image) -> Image:
-    """Keep one colour of each pixel of a Bayer pattern, and interpolate the others bilinearly."""
+    """Keep one colour per pixel, as in a Bayer pattern, and interpolate the others bilinearly."""
     scale = np.float32(BAYER_MIDDLE / 2)
     mosaic = sample[..., 1].copy()
     mosaic[0::2, 0::2] = sample[0::2, 0::2, 0]
@@ -89,7 +89,7 @@ def _demosaiced(sample: Image) -> Image:
 
 
 def random_noise(rng: np.random.Generator) -> Degrade:
-    """Draw white, correlated or camera noise of any strength."""
+    """Draw white, correlated or camera noise of random strength."""
     kind = rng.random()
     if kind < 0.45:
         return noise(float(rng.uniform(5.0, 55.0)))
@@ -99,7 +99,7 @@ def random_noise(rng: np.random.Generator) -> Degrade:
 
 
 def random_camera_noise(rng: np.random.Generator) -> Degrade:
-    """Draw camera noise between good light and night."""
+    """Draw camera noise for light conditions from bright to night."""
     gain, read = log_uniform(*PHOTON_GAIN, rng), log_uniform(*READ_NOISE, rng)
     blur = float(rng.uniform(0.3, 0.9)) if rng.random() < 0.4 else 0.0
     return camera_noise(gain, read, bayer=bool(rng.integers(2)), blur=blur)
@@ -107,7 +107,7 @@ def random_camera_noise(rng: np.random.Generator) -> Degrade:
 
 @degradation("gaussian", share=0.24)
 def gaussian(clean: Image, rng: np.random.Generator) -> Degraded:
-    """White Gaussian noise of the paper's three levels, and of those in between."""
+    """Add white Gaussian noise at the paper's three levels or in between."""
     if rng.random() < 0.7:
         sigma = float(rng.choice(NOISE_LEVELS, p=NOISE_LEVEL_ODDS))
     else:
@@ -117,20 +117,20 @@ def gaussian(clean: Image, rng: np.random.Generator) -> Degraded:
 
 @degradation("correlated", share=0.06)
 def correlated(clean: Image, rng: np.random.Generator) -> Degraded:
-    """Noise whose neighbours agree, as after resizing or in-camera smoothing."""
+    """Add spatially correlated noise, as after resizing or in-camera smoothing."""
     degrade = correlated_noise(float(rng.uniform(5.0, 35.0)), float(rng.uniform(*CORRELATION_SIGMA)))
     return Degraded(degrade(clean, rng), clean, labels("noise"))
 
 
 @degradation("camera", share=0.08)
 def camera(clean: Image, rng: np.random.Generator) -> Degraded:
-    """Photon and read noise, with or without demosaicing."""
+    """Add photon and read noise, with or without demosaicing."""
     return Degraded(random_camera_noise(rng)(clean, rng), clean, labels("noise"))
 
 
 @degradation("grain", share=0.03)
 def grain(clean: Image, rng: np.random.Generator) -> Degraded:
-    """The grain of a scanned print: monochrome, clumped and strongest in the middle tones."""
+    """Add the grain of a scanned print: monochrome, clumped and strongest in the midtones."""
     height, width = clean.shape[:2]
     fine = cv2.GaussianBlur(rng.standard_normal((height, width), dtype=np.float32), (0, 0), rng.uniform(0.4, 0.8))
     coarse = cv2.GaussianBlur(rng.standard_normal((height, width), dtype=np.float32), (0, 0), rng.uniform(1.0, 2.0))

@@ -36,7 +36,7 @@ GUIDE_EPSILON = 1e-3
 
 
 def rain(clean: Image, rng: np.random.Generator) -> Image:
-    """Add bright streaks in one or two layers, each with its own length, width and density, and a common slant."""
+    """Add bright streaks in one or two layers, each with its own length, width and density but a common slant."""
     height, width = clean.shape[:2]
     slant = rng.uniform(*STREAK_ANGLE_DEGREES)
     streaks = np.zeros((height, width), np.float32)
@@ -48,7 +48,7 @@ def rain(clean: Image, rng: np.random.Generator) -> Image:
 
 
 def heavy_rain(clean: Image, rng: np.random.Generator) -> Image:
-    """Add dense streaks in up to five layers, and often the veil of the drops too far away to be seen one by one."""
+    """Add dense streaks in up to five layers, and often the veil of distant drops."""
     height, width = clean.shape[:2]
     slant = rng.uniform(*STREAK_ANGLE_DEGREES)
     spread = rng.uniform(0.0, 12.0)
@@ -68,11 +68,11 @@ def heavy_rain(clean: Image, rng: np.random.Generator) -> Image:
 def _rain_layer(
     height: int, width: int, angle_degrees: float, density_range: tuple[float, float], rng: np.random.Generator
 ) -> Image:
-    """Draw one layer of streaks (H, W) in [0, 1]: sparse drops, drawn out along the wind by a motion blur."""
+    """Draw one layer of streaks (H, W) in [0, 1]: sparse drops, motion-blurred along the wind."""
     length = int(rng.integers(STREAK_LENGTH[0], STREAK_LENGTH[1] + 1))
     margin = length  # streaks that begin outside the frame cross its border
     shape = (height + 2 * margin, width + 2 * margin)
-    density = np.exp(rng.uniform(*np.log(density_range)))  # light rain as often as heavy
+    density = np.exp(rng.uniform(*np.log(density_range)))  # log-uniform: light rain is as frequent as heavy rain
     drops = (rng.random(shape, dtype=np.float32) < density).astype(np.float32)
     drops *= rng.uniform(0.4, 1.0, shape).astype(np.float32)
     streaks = cv2.filter2D(drops, -1, _motion_kernel(length, angle_degrees, rng.uniform(*STREAK_WIDTH)))
@@ -91,7 +91,7 @@ def _motion_kernel(length: int, angle_degrees: float, width: float) -> Image:
 
 
 def haze(clean: Image, rng: np.random.Generator) -> Image:
-    """Scatter light, I = J t + A (1 - t), with transmission t = exp(-optical depth) of a depth-like ramp."""
+    """Scatter light: I = J t + A (1 - t), with transmission t = exp(-optical depth) of a depth-like ramp."""
     height, width = clean.shape[:2]
     airlight = rng.uniform(*HAZE_AIRLIGHT) + rng.uniform(-HAZE_AIRLIGHT_TINT, HAZE_AIRLIGHT_TINT, 3)
     transmission = np.exp(-rng.uniform(*HAZE_OPTICAL_DEPTH) * _depth(height, width, rng))[..., None]
@@ -99,7 +99,7 @@ def haze(clean: Image, rng: np.random.Generator) -> Image:
 
 
 def hazy(optical_depth: float) -> Degrade:
-    """Return a degradation that scatters light at one optical depth, at the far end of a depth-like ramp."""
+    """Return a degradation that scatters light along a depth-like ramp, up to the given optical depth."""
 
     def degrade(clean: Image, rng: np.random.Generator) -> Image:
         height, width = clean.shape[:2]
@@ -110,7 +110,7 @@ def hazy(optical_depth: float) -> Degrade:
 
 
 def deep_haze(clean: Image, rng: np.random.Generator) -> Image:
-    """Scatter light with a depth that follows the edges of the picture, and an airlight of any pale colour."""
+    """Scatter light with a depth that follows the edges of the picture and an airlight of any pale colour."""
     tint = rng.uniform(-DEEP_AIRLIGHT_TINT, DEEP_AIRLIGHT_TINT, 3)
     airlight = np.clip(rng.uniform(*DEEP_AIRLIGHT) + tint, 0.0, 1.0)
     transmission = np.exp(-log_uniform(*DEEP_OPTICAL_DEPTH, rng) * _depth_along_edges(clean, rng))[..., None]
@@ -118,7 +118,7 @@ def deep_haze(clean: Image, rng: np.random.Generator) -> Image:
 
 
 def _depth(height: int, width: int, rng: np.random.Generator) -> Image:
-    """Draw a depth-like map (H, W) in (0, 1]: further towards the top, as outdoors, and undulating smoothly."""
+    """Draw a smooth depth-like map (H, W) in (0, 1], increasing towards the top as outdoors."""
     nearest = rng.uniform(*HAZE_NEAREST_DEPTH)
     ramp = np.linspace(1.0, 0.0, height, dtype=np.float32)[:, None] ** rng.uniform(0.6, 1.8)
     cells = rng.random((5, 5), dtype=np.float32)
@@ -144,7 +144,7 @@ def _depth_along_edges(clean: Image, rng: np.random.Generator) -> Image:
 
 
 def _guided_filter(source: Image, guide: Image, radius: int) -> Image:
-    """Smooth `source` (H, W) except along the edges of `guide` (H, W), as He et al. (2010)."""
+    """Smooth `source` (H, W) except across the edges of `guide` (H, W), as in He et al. (2010)."""
 
     def mean(values: Image) -> Image:
         return np.asarray(cv2.blur(values, (2 * radius + 1, 2 * radius + 1)), np.float32)
@@ -156,23 +156,23 @@ def _guided_filter(source: Image, guide: Image, radius: int) -> Image:
 
 @degradation("rain", share=0.09)
 def light_rain_pair(clean: Image, rng: np.random.Generator) -> Degraded:
-    """Rain of separate streaks."""
+    """Add separate rain streaks."""
     return Degraded(rain(clean, rng), clean, labels("rain"))
 
 
 @degradation("heavy_rain", share=0.08)
 def heavy_rain_pair(clean: Image, rng: np.random.Generator) -> Degraded:
-    """Rain as dense as Rain100H's."""
+    """Add rain as dense as in Rain100H."""
     return Degraded(heavy_rain(clean, rng), clean, labels("rain"))
 
 
 @degradation("haze", share=0.14, whole_scenes=0.7)
 def haze_pair(clean: Image, rng: np.random.Generator) -> Degraded:
-    """Haze that thickens towards the top of the picture."""
+    """Add haze that thickens towards the top of the picture."""
     return Degraded(haze(clean, rng), clean, labels("haze"))
 
 
 @degradation("deep_haze", share=0.10, whole_scenes=0.7)
 def deep_haze_pair(clean: Image, rng: np.random.Generator) -> Degraded:
-    """Haze whose depth follows the edges of the picture."""
+    """Add haze whose depth follows the edges of the picture."""
     return Degraded(deep_haze(clean, rng), clean, labels("haze"))
