@@ -11,20 +11,39 @@
 
 const QUALITY = 0.9;
 const HEAD_BYTES = 32;
+const BAND_ROWS = 512;
 /** The media types that a canvas writes, by the names of the formats. @type {Record<string, string>} */
 const WRITTEN_HERE = { png: "image/png", jpeg: "image/jpeg", webp: "image/webp" };
 /** @type {Record<string, string>} */
 const ENDINGS = { "image/png": "png", "image/jpeg": "jpg", "image/webp": "webp" };
 
-/** Whether a canvas holds all of a picture: 8 bits a sample and no transparency. @param {Blob} blob */
+/** Whether a canvas holds all of a picture: 8 bits a sample, and every pixel opaque. @param {Blob} blob */
 export async function isPlain(blob) {
   const head = new Uint8Array(await blob.slice(0, HEAD_BYTES).arrayBuffer());
   const text = (/** @type {number} */ from, /** @type {number} */ to) => String.fromCharCode(...head.slice(from, to));
   if (head[0] === 0xff && head[1] === 0xd8) return true;
-  if (text(1, 4) === "PNG") return head[24] <= 8 && (head[25] & 4) === 0;
+  if (text(1, 4) === "PNG") return head[24] <= 8 && ((head[25] & 4) === 0 || isOpaque(blob));
   if (text(0, 4) !== "RIFF" || text(8, 12) !== "WEBP") return false;
   const alpha = { "VP8 ": 0, VP8L: head[24] & 0x10, VP8X: head[20] & 0x10 }[text(12, 16)];
-  return alpha === 0;
+  return alpha === 0 || (alpha !== undefined && isOpaque(blob));
+}
+
+/** Look at every pixel, a band of rows at a time. @param {Blob} blob */
+async function isOpaque(blob) {
+  const bitmap = await createImageBitmap(blob).catch(() => null);
+  if (!bitmap) return false;
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [bitmap.width, Math.min(bitmap.height, BAND_ROWS)];
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  if (!context) return false;
+  for (let top = 0; top < bitmap.height; top += BAND_ROWS) {
+    context.clearRect(0, 0, canvas.width, canvas.height);
+    context.drawImage(bitmap, 0, -top);
+    const { data } = context.getImageData(0, 0, canvas.width, Math.min(BAND_ROWS, bitmap.height - top));
+    for (let at = 3; at < data.length; at += 4) if (data[at] !== 255) return false;
+  }
+  bitmap.close();
+  return true;
 }
 
 /** The media type that the file is to have; "" where only the server writes it. @param {Photo} photo @param {Options} choice */
