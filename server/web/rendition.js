@@ -11,29 +11,45 @@
 
 const QUALITY = 0.9;
 const HEAD_BYTES = 32;
-/** @type {Record<string, { type: string, ending: string }>} */
-const WRITTEN_HERE = {
-  png: { type: "image/png", ending: "png" },
-  jpeg: { type: "image/jpeg", ending: "jpg" },
-  webp: { type: "image/webp", ending: "webp" },
-};
+const BAND_ROWS = 512;
+/** The media types that a canvas writes, by the names of the formats. @type {Record<string, string>} */
+const WRITTEN_HERE = { png: "image/png", jpeg: "image/jpeg", webp: "image/webp" };
+/** @type {Record<string, string>} */
+const ENDINGS = { "image/png": "png", "image/jpeg": "jpg", "image/webp": "webp" };
 
-/** Whether a canvas holds all of a picture: 8 bits a sample and no transparency. @param {Blob} blob */
+/** Whether a canvas holds all of a picture: 8 bits a sample, and every pixel opaque. @param {Blob} blob */
 export async function isPlain(blob) {
   const head = new Uint8Array(await blob.slice(0, HEAD_BYTES).arrayBuffer());
   const text = (/** @type {number} */ from, /** @type {number} */ to) => String.fromCharCode(...head.slice(from, to));
   if (head[0] === 0xff && head[1] === 0xd8) return true;
-  if (text(1, 4) === "PNG") return head[24] <= 8 && (head[25] & 4) === 0;
+  if (text(1, 4) === "PNG") return head[24] <= 8 && ((head[25] & 4) === 0 || isOpaque(blob));
   if (text(0, 4) !== "RIFF" || text(8, 12) !== "WEBP") return false;
   const alpha = { "VP8 ": 0, VP8L: head[24] & 0x10, VP8X: head[20] & 0x10 }[text(12, 16)];
-  return alpha === 0;
+  return alpha === 0 || (alpha !== undefined && isOpaque(blob));
 }
 
-/** The format that the file is to have; "" where only the server writes it. @param {Photo} photo @param {Options} choice */
-function formatOf({ file, restoredWith }, { format }) {
-  if (format === restoredWith?.format) return format;
-  if (format !== "same") return format in WRITTEN_HERE ? format : "";
-  return Object.keys(WRITTEN_HERE).find((name) => WRITTEN_HERE[name].type === file.type) ?? "";
+/** Look at every pixel, a band of rows at a time. @param {Blob} blob */
+async function isOpaque(blob) {
+  const bitmap = await createImageBitmap(blob).catch(() => null);
+  if (!bitmap) return false;
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [bitmap.width, Math.min(bitmap.height, BAND_ROWS)];
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  if (!context) return false;
+  for (let top = 0; top < bitmap.height; top += BAND_ROWS) {
+    context.clearRect(0, 0, canvas.width, canvas.height);
+    context.drawImage(bitmap, 0, -top);
+    const { data } = context.getImageData(0, 0, canvas.width, Math.min(BAND_ROWS, bitmap.height - top));
+    for (let at = 3; at < data.length; at += 4) if (data[at] !== 255) return false;
+  }
+  bitmap.close();
+  return true;
+}
+
+/** The media type that the file is to have; "" where only the server writes it. @param {Photo} photo @param {Options} choice */
+function typeOf({ file, answer, restoredWith }, { format }) {
+  if (format === restoredWith?.format) return answer?.blob.type ?? "";
+  return format === "same" ? file.type : (WRITTEN_HERE[format] ?? "");
 }
 
 /** @param {Photo} photo @param {Options} choice @returns {Way} */
@@ -41,8 +57,7 @@ export function way(photo, choice) {
   const { answer, restoredWith } = photo;
   if (!answer || !restoredWith) return "run";
   if (choice.format === restoredWith.format && choice.strength === restoredWith.strength) return "kept";
-  const { type } = WRITTEN_HERE[formatOf(photo, choice)] ?? { type: answer.blob.type };
-  const isWritten = Object.values(WRITTEN_HERE).some((format) => format.type === type);
+  const isWritten = typeOf(photo, choice) in ENDINGS;
   return answer.isPlain && photo.pixels && isWritten && choice.strength <= restoredWith.strength ? "here" : "run";
 }
 
@@ -54,9 +69,8 @@ export function weight({ restoredWith }, { strength }) {
 /** @param {Photo} photo @param {Options} choice */
 export function nameOf(photo, choice) {
   const name = photo.answer?.name ?? photo.name;
-  const ending = WRITTEN_HERE[formatOf(photo, choice)]?.ending;
-  if (way(photo, choice) !== "here" || choice.format === photo.restoredWith?.format || !ending) return name;
-  return name.replace(/(\.[^.]*)?$/, `.${ending}`);
+  if (way(photo, choice) !== "here" || choice.format === photo.restoredWith?.format) return name;
+  return name.replace(/(\.[^.]*)?$/, `.${ENDINGS[typeOf(photo, choice)]}`);
 }
 
 /**
@@ -71,7 +85,7 @@ export async function render(photo, choice, asType) {
   if (!answer) throw new Error("nothing is restored yet");
   const name = nameOf(photo, choice);
   const isHere = way(photo, choice) === "here";
-  const type = asType ?? (isHere ? (WRITTEN_HERE[formatOf(photo, choice)]?.type ?? answer.blob.type) : answer.blob.type);
+  const type = asType ?? (isHere ? typeOf(photo, choice) : answer.blob.type);
   if (!isHere && type === answer.blob.type) return { name, blob: answer.blob };
   const share = isHere ? weight(photo, choice) : 1;
   return { name, blob: await blended(share < 1 ? photo.file : null, answer.blob, share, type) };

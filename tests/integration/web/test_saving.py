@@ -106,6 +106,18 @@ def test_a_result_of_16_bits_is_never_made_8_bits_by_the_page(server: Any, visit
     guest.page.wait_for_selector("#save-note", state="hidden")
 
 
+@pytest.mark.parametrize(("least_alpha", "said"), [(255, "without camera data"), (254, "another run")])
+def test_only_an_opaque_picture_is_blended_in_the_page(least_alpha: int, said: str, server: Any, visit: Any) -> None:
+    photo = np.full((600, 24, 4), 255, np.uint8)
+    photo[-1, -1, 3] = least_alpha
+    guest = visit(server)
+    guest.choose(("sticker.png", cv2.imencode(".png", photo)[1].tobytes()))
+    guest.until("done")
+    guest.settle()
+    choose(guest, 50, "png")
+    assert said in guest.text("#save-note")
+
+
 def test_the_page_says_what_was_found_and_that_the_tone_changed(changed: Any) -> None:
     assert changed.text(".entry .state") == "Noise and haze removed, tone changed"
     assert changed.text(".entry .state") in changed.text("#caption-facts")
