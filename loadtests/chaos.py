@@ -20,9 +20,11 @@ SHOWN_LINES = 20
 async def main() -> int:
     """Inject the faults one by one, each into its own server, and print the results as Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("faults", nargs="*", metavar="FAULT", help=f"of {', '.join(FAULTS)}; all unless given")
-    parser.add_argument("--seconds", type=float, default=SECONDS, metavar="S", help="of each fault (30)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure")
+    parser.add_argument("faults", nargs="*", metavar="FAULT", help=f"any of {', '.join(FAULTS)} (default: all)")
+    parser.add_argument(
+        "--seconds", type=float, default=SECONDS, metavar="S", help="duration of each fault (default: 30)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
     arguments = parser.parse_args()
     if unknown := set(arguments.faults) - set(FAULTS):
         parser.error(f"no such fault: {', '.join(sorted(unknown))}")

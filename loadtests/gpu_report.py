@@ -145,8 +145,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512, 1024])
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4, 8])
     parser.add_argument("--ways", nargs="+", metavar="TEXT", help="only the ways whose name contains one of these")
-    parser.add_argument("--minutes", type=float, default=6.0, help="no further figure is begun after this")
-    parser.add_argument("--no-tests", dest="tests", action="store_false", help="leave the GPU tests out")
+    parser.add_argument("--minutes", type=float, default=6.0, help="start no further measurement after this time")
+    parser.add_argument("--no-tests", dest="tests", action="store_false", help="skip the GPU tests")
     parser.add_argument("--output", type=Path)
     return parser.parse_args()
 

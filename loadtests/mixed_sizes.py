@@ -1,8 +1,8 @@
 """Photos of twelve sizes under Poisson arrivals: single-size batches, mixed-size batches, and one image at a time.
 
-First the batcher alone on a clock of events, with a device that takes 6 ms a run and 7.6 ms a megapixel. Then whole
-servers over HTTP: with the simulated device, and with the shipped network on this CPU. Over HTTP every side is a
-quarter and a pixel costs sixteen times as much, so that a run takes as long while decoding is not what is measured.
+First, the batcher alone in a discrete-event simulation, with a device that takes 6 ms per run and 7.6 ms per megapixel.
+Then whole servers over HTTP: with the simulated device, and with the default network on this CPU. Over HTTP, sides are
+quartered and the cost per pixel is sixteen times higher, so that run times match while decoding hardly counts.
 Prints the tables and writes them to FILE.json and FILE.md.
 """
 
@@ -109,8 +109,10 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=("clock", "simulated", "cpu"))
-    parser.add_argument("--seconds", type=float, default=8.0, help="measured time of each row over HTTP")
-    parser.add_argument("--output", type=Path, default=ROOT / "runs" / "mixed", metavar="FILE", help="without suffix")
+    parser.add_argument("--seconds", type=float, default=8.0, help="measured duration of each row over HTTP")
+    parser.add_argument(
+        "--output", type=Path, default=ROOT / "runs" / "mixed", metavar="FILE", help="output path without suffix"
+    )
     return parser.parse_args()
 
 

@@ -42,7 +42,7 @@ async def soak(peer: Peer, minutes: int, minute_s: float, load: float, rate: flo
     if rate is None:
         most = await capacity(peer)
         rate = load * most
-        print(f"{rate:.1f} requests a second, {load:.0%} of the {most:.1f} that the server restores at most\n")
+        print(f"{rate:.1f} requests per second, {load:.0%} of the server's capacity of {most:.1f}\n")
     print(HEADER)
     process = Process(peer.process.pid)
     rng, found = np.random.default_rng(SEED), []
@@ -68,16 +68,24 @@ async def capacity(peer: Peer) -> float:
 def main() -> int:
     """Run the test; return 1 if a limit was missed."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=int, default=30, metavar="N", help="minutes after the warm-up (default: 30)")
     parser.add_argument(
-        "--minutes", type=int, default=30, metavar="N", help="after a first one that is not judged (30)"
+        "--load", type=float, default=0.8, metavar="SHARE", help="share of the server's capacity (default: 0.8)"
     )
-    parser.add_argument("--load", type=float, default=0.8, metavar="SHARE", help="of what the server can do (0.8)")
-    parser.add_argument("--rate", type=float, metavar="R", help="requests a second, instead of measuring that")
-    parser.add_argument("--minute-s", type=float, default=MINUTE_S, metavar="S", help="of a minute, to try it out (60)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure")
+    parser.add_argument(
+        "--rate", type=float, metavar="R", help="requests per second, instead of a share of the capacity"
+    )
+    parser.add_argument(
+        "--minute-s",
+        type=float,
+        default=MINUTE_S,
+        metavar="S",
+        help="length of a minute in seconds, for trial runs (default: 60)",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
     arguments = parser.parse_args()
     if arguments.minutes < LEAST_MINUTES:
-        parser.error(f"growth can be seen after {LEAST_MINUTES} minutes at the earliest")
+        parser.error(f"at least {LEAST_MINUTES} minutes are needed to detect growth")
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "runs.csv"
         with promptir(DEVICE, log, jobs_folder=Path(folder) / "jobs", max_batch=MAX_BATCH) as peer:

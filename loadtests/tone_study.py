@@ -107,7 +107,10 @@ def main() -> int:
     parser.add_argument("--artifact", type=Path, default=DEFAULT_ARTIFACT)
     parser.add_argument("--output", type=Path, default=Path("tone.jsonl"))
     parser.add_argument(
-        "--whole", nargs="*", default=[scene.kind for scene in SCENES], help="kinds that also run whole"
+        "--whole",
+        nargs="*",
+        default=[scene.kind for scene in SCENES],
+        help="kinds that are also restored without tiles",
     )
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
