@@ -84,9 +84,7 @@ def export(plans: Path, artifact: Path, profiles: Sequence[str]) -> int:
     if runtime is None:
         return _fail("TensorRT is not installed; build the image with --build-arg TENSORRT=tensorrt")
     if runtime.compute_capability is None:
-        return _fail(
-            "there is no GPU to measure the plan's parity on; unmeasured plans are not served"
-        )
+        return _fail("there is no GPU to measure the plan's parity on; unmeasured plans are not served")
     manifest = Manifest.load(artifact)
     if (found := usable_plan(plans, runtime, manifest)) is not None:
         print(f"{found} already exists")

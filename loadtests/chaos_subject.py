@@ -71,7 +71,7 @@ class Subject:
     def running(self) -> Peer:
         """Return the running process."""
         if self.peer is None:
-            raise RuntimeError("it was not started")
+            raise RuntimeError("the server was not started")
         return self.peer
 
     @property

@@ -183,9 +183,7 @@ def _held_out(folders: Sequence[Path]) -> list[Photo]:
 def _checked(path: Path) -> Photo:
     photo = read_photo(path)
     if picture := near_duplicate(perceptual_hash(photo), EVALUATION_PICTURES):
-        raise DatasetError(
-            f"{path} is a near-duplicate of the evaluation picture {picture}: remove it"
-        )
+        raise DatasetError(f"{path} is a near-duplicate of the evaluation picture {picture}: remove it")
     return photo
 
 
