@@ -103,7 +103,7 @@ async def half_closed(folder: Path, seconds: float) -> Row:
     async with alive(Subject(folder)) as subject:
         async with crowd(subject.url) as clients:
             ends = await attack(subject.port, kinds, seconds, encoded(next(pictures(ATTACK_SEED))))
-        violations = [] if await _until_idle(subject) else ["uploads of those who left are still counted"]
+        violations = [] if await _until_idle(subject) else ["memory of disconnected uploads is still reserved"]
     wrong = ends.pop("wrong", 0)
     violations += [f"{wrong} wrong answers on half-closed connections"] * bool(wrong)
     return Row("half-closed and reset sockets", clients.tally, ends.total(), dict(ends), violations)

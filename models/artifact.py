@@ -157,7 +157,7 @@ def _read_object(path: Path) -> dict[str, object]:
     except OSError as error:
         raise ArtifactError(f"cannot read {path}: {error.strerror}") from error
     except RecursionError:
-        raise ArtifactError(f"{path} is nested too deeply than any manifest") from None
+        raise ArtifactError(f"{path} is nested too deeply") from None
     except ValueError as error:  # not UTF-8 or not JSON
         raise ArtifactError(f"{path} is not JSON: {error}") from error
     if not isinstance(fields, dict):
