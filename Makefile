@@ -19,10 +19,10 @@ serve: $(VENV)/.serve ## start the server with the shipped model on http://127.0
 test: check ## everything CI runs, three files at a time; installs PyTorch and the checkers once, about 2.5 GB
 	$(BIN)/python -m pytest -m "not slow" -n 3 --dist loadfile
 
-test-slow: $(VENV)/.develop ## the paper's variant through export and TensorRT: minutes, and gigabytes of memory
+test-slow: $(VENV)/.develop ## test the paper's variant through export and TensorRT; takes minutes and gigabytes of memory
 	$(BIN)/python -m pytest -m slow
 
-check: $(VENV)/.develop ## lint, formatting, types and import contracts
+check: $(VENV)/.develop ## check lint, formatting, types and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -32,13 +32,13 @@ format: $(VENV)/.develop
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-export: $(VENV)/.develop ## write the shipped ONNX file again from the shipped weights
+export: $(VENV)/.develop ## regenerate the default ONNX artifact from its weights
 	$(BIN)/promptir-export onnx --weights $(ARTIFACT)/weights.safetensors --variant promptnaf --output $(ARTIFACT)
 
-bench: $(VENV)/.develop ## the server and a reference batcher under the same loads, with a simulated device: four minutes
+bench: $(VENV)/.develop ## benchmark the server against a reference batcher on a simulated device; four minutes
 	$(BIN)/python loadtests/scheduler_bench.py
 
-load: $(VENV)/.loadtest ## locust against the server at URL: SCENARIO=spike ARGS="--seconds 30 --clients 50", docs/load-tests.md
+load: $(VENV)/.loadtest ## run locust against the server at URL: SCENARIO=spike ARGS="--seconds 30 --clients 50"; see docs/load-tests.md
 	mkdir -p runs/load
 	$(BIN)/locust -f loadtests/locust/$(SCENARIO).py --headless --only-summary --host $(URL) \
 		--html runs/load/$(SCENARIO).html $(ARGS)
@@ -49,13 +49,13 @@ load-ui: $(VENV)/.loadtest ## locust's web interface on http://127.0.0.1:8089, w
 chaos: $(VENV)/.develop ## faults in a running server under load, and what its clients get: docs/reliability.md
 	$(BIN)/python loadtests/chaos.py $(ARGS)
 
-soak: $(VENV)/.develop ## half an hour at 80 % load: memory, threads, descriptors and p99 by the minute, ARGS="--minutes 3"
+soak: $(VENV)/.develop ## run at 80 % load for half an hour, and monitor memory, threads, descriptors and p99: ARGS="--minutes 3"
 	$(BIN)/python loadtests/soak.py $(ARGS)
 
-bench-mixed: $(VENV)/.develop ## photos of twelve sizes: single-size batches, mixed-size batches and one at a time; ten minutes
+bench-mixed: $(VENV)/.develop ## benchmark single-size batches, mixed-size batches and single images on photos of twelve sizes; ten minutes
 	$(BIN)/python loadtests/mixed_sizes.py
 
-fuzz: $(VENV)/.develop ## ten thousand hostile requests, the OpenAPI document and the codec under a fuzzer: FUZZ_SECONDS=120
+fuzz: $(VENV)/.develop ## fuzz the server with ten thousand malformed requests, the OpenAPI document and the codecs: FUZZ_SECONDS=120
 	$(BIN)/python loadtests/hostile.py
 	SCHEMATHESIS_EXAMPLES=200 $(BIN)/python -m pytest tests/integration/test_openapi_truth.py
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[fuzz]"
@@ -64,29 +64,29 @@ fuzz: $(VENV)/.develop ## ten thousand hostile requests, the OpenAPI document an
 	$(BIN)/python tests/fuzz/fuzz_walkers.py markers -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=10
 	$(BIN)/python tests/fuzz/fuzz_walkers.py tiles -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=10
 
-gpu-report: ## time the network on the NVIDIA GPU at hand; takes the Python whose torch sees it, PYTHON=...
+gpu-report: ## benchmark the network on the local NVIDIA GPU; set PYTHON=... to a Python whose torch supports it
 	$(PYTHON) loadtests/gpu_report.py
 
-protocol: $(VENV)/.develop ## compile the .proto files of gRPC again
+protocol: $(VENV)/.develop ## compile the gRPC .proto files
 	$(BIN)/python -m grpc_tools.protoc -I server/grpc --descriptor_set_out=server/grpc/protocol.binpb open_inference.proto health.proto
 
-pictures: $(VENV)/.develop ## make the README's before/after picture again; `make serve` must run beside it
+pictures: $(VENV)/.develop ## regenerate the README's before/after picture; requires a running `make serve`
 	$(BIN)/python docs/before_after.py
 
-screenshots: $(VENV)/.develop ## make the pictures of the page again, with Chromium; `make serve` must run beside it
+screenshots: $(VENV)/.develop ## regenerate the screenshots of the web page with Chromium; requires a running `make serve`
 	$(BIN)/python docs/screenshots.py
 
 docs: $(VENV)/.docs ## write the documentation as a site into build/site; a broken link fails
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-lock: ## pin the packages of the images again, by version and hash; needs uv, ARGS=--upgrade takes newer ones
+lock: ## regenerate the images' lock files with versions and hashes; needs uv; ARGS=--upgrade updates packages
 	docker/lock.sh $(ARGS)
 
-monitoring: $(VENV)/.develop ## write the PrometheusRule and the tables of metrics and settings again
+monitoring: $(VENV)/.develop ## regenerate the PrometheusRule and the tables of metrics and settings
 	$(BIN)/python docs/operations_tables.py
 	$(BIN)/python docs/settings_tables.py
 
-image: ## the CPU image promptir:cpu, with Docker
+image: ## build the CPU image promptir:cpu with Docker
 	docker build -f docker/Dockerfile --target serve-cpu -t promptir:cpu .
 
 # The scan comes before the push, and the signature is put on the digest that was pushed, never on a tag.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Really build the CPU image without a container engine, run it, restore a photo with it and stop it: 5 to 10 minutes.
-# Needs root on Debian or Ubuntu with buildah and debootstrap. The base image is a stand-in made of the distribution's
-# own packages, under the real one's name, so that nothing has to be pulled; BASE_IMAGE=... pulls that one instead.
+# Build the CPU image without a container engine, run it, restore a photo with it and stop it: 5 to 10 minutes.
+# Needs root on Debian or Ubuntu with buildah and debootstrap. The base image is a substitute built from the
+# distribution's own packages under the real image's name, so that nothing is pulled; BASE_IMAGE=... pulls one instead.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -23,7 +23,7 @@ done
 [ "$(id -u)" = 0 ] || { echo "needs root: the build mounts file systems" >&2; exit 2; }
 
 if [ -z "${BASE_IMAGE:-}" ] && ! buildah_ inspect --type image "$stand_in" >/dev/null 2>&1; then
-    say "a stand-in for the base image"
+    say "build a substitute for the base image"
     root=$work/rootfs
     if [ ! -e "$root/usr/bin/python3" ]; then
         mirror=$(sed -n 's/^URIs: *//p' /etc/apt/sources.list.d/*.sources 2>/dev/null | head -1)
@@ -49,7 +49,7 @@ else
 fi
 time buildah_ bud "${arguments[@]}" .
 
-say "what the image says of itself"
+say "image metadata"
 buildah_ inspect --type image --format \
     'user {{.Docker.Config.User}}, entry point {{.Docker.Config.Entrypoint}} {{.Docker.Config.Cmd}}, health check {{.Docker.Config.Healthcheck.Test}}' \
     "$image" | tee "$work/config"
@@ -64,7 +64,7 @@ du --summarize --apparent-size --block-size=1000000 "$mounted/$site"/* | sort --
 echo "content over the base: $size_mb MB, limit $limit_mb MB"
 [ "$size_mb" -lt "$limit_mb" ]
 
-say "its user writes nowhere but to /tmp, /plans and the cache"
+say "the user can write only to /tmp, /plans and the cache"
 # shellcheck disable=SC2016
 in_container "$container" -- sh -c '
     id
@@ -75,7 +75,7 @@ say "run"
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 in_container --env "PROMPTIR_PORT=$port" --env PROMPTIR_HOST=127.0.0.1 "$container" -- promptir serve 2>"$work/server.log" &
 server=$!
-# The server itself is the last of a line of processes that buildah starts.
+# The server is the last in the chain of processes that buildah starts.
 serving() {
     local process=$server child
     while child=$(pgrep --parent "$process"); do process=$child; done
@@ -94,7 +94,7 @@ echo "health check passes: $healthy"
 [ "$healthy" = yes ]
 curl --silent --show-error --fail "http://127.0.0.1:$port/"
 echo
-mkdir -p "$work/seen" # of its own: the image's user may not look into the folder of temporary files
+mkdir -p "$work/seen" # a separate folder, because the image's user cannot read the temporary one
 curl --silent --show-error --fail --form file=@tests/photos/pier.jpg "http://127.0.0.1:$port/restore?format=jpeg" \
     --output "$work/seen/restored.jpg" --write-out 'restore: %{http_code}, %{size_download} bytes, %{time_total} s\n'
 in_container --volume "$work/seen:/mnt:ro" "$container" -- python -c '

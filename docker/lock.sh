@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Write docker/locks again: every package of each image, pinned by version and hash, and no address of an index.
+# Regenerate docker/locks: every package of each image, pinned by version and hash, without an index address.
 # UV=... names the uv to take; arguments go to it, such as --upgrade.
 set -euo pipefail
 cd "$(dirname "$0")/.."

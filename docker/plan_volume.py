@@ -84,10 +84,10 @@ def export(plans: Path, artifact: Path, profiles: Sequence[str]) -> int:
     if runtime is None:
         return _fail("TensorRT is not installed; build the image with --build-arg TENSORRT=tensorrt")
     if runtime.compute_capability is None:
-        return _fail("there is no GPU to measure a plan on, and one that is not measured is not served")
+        return _fail("there is no GPU to measure the plan's parity on; unmeasured plans are not served")
     manifest = Manifest.load(artifact)
     if (found := usable_plan(plans, runtime, manifest)) is not None:
-        print(f"{found} is there already")
+        print(f"{found} already exists")
         return 0
     folder = plans / runtime.key
     mixed = folder / f"{manifest.variant}-{MIXED_SUFFIX}"
@@ -101,7 +101,7 @@ def export(plans: Path, artifact: Path, profiles: Sequence[str]) -> int:
         if finished.returncode:
             return finished.returncode
     if usable_plan(plans, runtime, manifest) is None:  # torch may not support the GPU, so that nothing was measured
-        return _fail("a plan was built that no server would take")
+        return _fail("the plan was built, but its parity could not be measured, so no server would load it")
     return 0
 
 
@@ -127,9 +127,13 @@ def serving(plans: Path, artifact: Path, environment: Mapping[str, str]) -> dict
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `export`, or replace this process with any other `promptir` command."""
     parser = argparse.ArgumentParser("plan_volume", description=__doc__)
-    parser.add_argument("--plans", type=Path, required=True, metavar="FOLDER", help="where the volume is mounted")
-    parser.add_argument("--profile", action="append", default=[], metavar="MIN:OPT:MAX", help="shapes to build for")
-    parser.add_argument("command", nargs=argparse.REMAINDER, help="export, or a command of promptir, such as serve")
+    parser.add_argument("--plans", type=Path, required=True, metavar="FOLDER", help="mount point of the volume")
+    parser.add_argument(
+        "--profile", action="append", default=[], metavar="MIN:OPT:MAX", help="shape profile to build for; repeatable"
+    )
+    parser.add_argument(
+        "command", nargs=argparse.REMAINDER, help="export, or a promptir command such as serve (default: serve)"
+    )
     options = parser.parse_args(argv)
     artifact = Path(os.environ.get("PROMPTIR_ARTIFACT") or DEFAULT_ARTIFACT)
     command = options.command or ["serve"]

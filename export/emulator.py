@@ -21,7 +21,7 @@ from models.precision import to_mixed
 from models.restoration import RestorationNetwork
 
 Form = Literal["naive", "islands"]
-""""naive": everything in half precision, as `.half()` or a converter does. "islands": the exported mixed network."""
+"""`naive` has everything in half precision, as after `.half()`; `islands` is the exported mixed network."""
 FORMS: tuple[Form, ...] = ("naive", "islands")
 
 HALF_ROUNDS_TO_INFINITY = 65520.0

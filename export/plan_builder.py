@@ -68,7 +68,7 @@ class PlanBuilder:
         image, *sizes = [network.get_input(i) for i in range(network.num_inputs)]
         _check_tensors("input", [image], {manifest.input_name: IO_SHAPE})
         if (found := tuple(tensor.name for tensor in sizes)) != (manifest.size_inputs or ()):
-            raise BuildError(f"the model's further inputs are {found}, its manifest says {manifest.size_inputs}")
+            raise BuildError(f"the model's additional inputs are {found}, but its manifest says {manifest.size_inputs}")
         _check_tensors("output", [network.get_output(i) for i in range(network.num_outputs)], outputs)
         self._network, self._size_inputs = network, found
         return network
@@ -139,7 +139,7 @@ class PlanBuilder:
         cache = config.create_timing_cache(kept)
         if cache is not None and config.set_timing_cache(cache, ignore_mismatch=False):
             return cache
-        logger.warning("%s is of another TensorRT or device; starting an empty timing cache", path)
+        logger.warning("%s belongs to another TensorRT version or device; starting an empty timing cache", path)
         cache = config.create_timing_cache(b"")
         config.set_timing_cache(cache, ignore_mismatch=False)
         return cache

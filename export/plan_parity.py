@@ -16,7 +16,7 @@ from models.variants import variant
 
 WEIGHTS_FILE = "weights.safetensors"
 """Weights file in the folder of the default artifact."""
-NO_WEIGHTS = "no weights were at hand to compare with; name them with --weights"
+NO_WEIGHTS = "no weights were found to compare with; pass them with --weights"
 
 OpenPlan = Callable[[Path, PlanManifest], PlanModel]
 

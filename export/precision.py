@@ -114,7 +114,7 @@ def _misplaced(graph: onnx.GraphProto) -> Iterator[str]:
         if node.output[0] == graph.output[0].name:
             operands = [found.get(name) for name in node.input]
             if node.op_type != "Add" or any(operand != TensorProto.FLOAT for operand in operands):
-                yield f"the answer is a {node.op_type} of {', '.join(map(_name, operands))} instead of an Add of FLOAT"
+                yield f"the output is a {node.op_type} of {', '.join(map(_name, operands))} instead of an Add of FLOAT"
 
 
 def _name(element_type: int | None) -> str:

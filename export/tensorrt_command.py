@@ -14,13 +14,13 @@ def add_tensorrt_command(commands: "argparse._SubParsersAction[argparse.Argument
     """Add the subcommand `tensorrt` and its options."""
     command = commands.add_parser("tensorrt", help="build a TensorRT plan folder from an ONNX artifact folder")
     command.add_argument("--onnx", type=Path, required=True, metavar="ARTIFACT", help="folder with model.onnx")
-    command.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="created, or replaced when built")
+    command.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="created, or replaced once built")
     command.add_argument(
         "--weights",
         type=Path,
         metavar="FILE",
-        help="what the ONNX artifact was made from, to measure the plan's parity on the GPU; left out, "
-        "weights.safetensors in ARTIFACT if there is one",
+        help="weights that the artifact was exported from, to measure the plan's parity on the GPU (default: "
+        "weights.safetensors in ARTIFACT, if present)",
     )
     command.add_argument(
         "--profile",
@@ -29,10 +29,14 @@ def add_tensorrt_command(commands: "argparse._SubParsersAction[argparse.Argument
         default=[],
         metavar="MIN:OPT:MAX",
         help="shapes to build for, each batch x height x width, such as 1x64x64:1x512x512:4x512x512; the server picks "
-        "the fitting one for each batch; left out: small images in batches and large ones alone",
+        "the best match for each batch (default: small images in batches and large ones alone)",
     )
-    command.add_argument("--workspace-mb", type=int, metavar="MB", help="scratch memory a kernel may use on the device")
-    command.add_argument("--timing-cache", type=Path, metavar="FILE", help="kept between builds to make them faster")
+    command.add_argument(
+        "--workspace-mb", type=int, metavar="MB", help="limit on a kernel's scratch memory on the device"
+    )
+    command.add_argument(
+        "--timing-cache", type=Path, metavar="FILE", help="file of kernel timings, reused by later builds"
+    )
     command.add_argument("--optimisation-level", type=int, metavar="0-5", help="how long to search for fast kernels")
     command.add_argument(
         "--hardware-compatibility",
@@ -40,7 +44,7 @@ def add_tensorrt_command(commands: "argparse._SubParsersAction[argparse.Argument
         default="none",
         help="other GPUs the plan may run on, at some cost in speed (default: none)",
     )
-    command.add_argument("--version-compatible", action="store_true", help="newer TensorRT of this major may run it")
+    command.add_argument("--version-compatible", action="store_true", help="allow newer releases of this major version")
     command.set_defaults(run=_export_tensorrt)
 
 

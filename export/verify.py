@@ -168,7 +168,7 @@ def _check_shapes(found: Answer, expected: Answer, shape: tuple[int, ...]) -> No
     for got, wanted in zip(found, expected, strict=True):
         if got is not None and wanted is not None and got.shape != wanted.shape:
             raise ParityError(
-                f"the exported model answers {shape_name(shape)} with {shape_name(got.shape)} "
+                f"the exported model returns {shape_name(got.shape)} for {shape_name(shape)} "
                 f"instead of {shape_name(wanted.shape)}"
             )
 
@@ -206,7 +206,7 @@ def open_masked_onnx(model: Path, size_inputs: tuple[str, str]) -> MaskedCandida
     session = _open_session(model)
     image, *found = [node.name for node in session.get_inputs()]
     if found != list(size_inputs):
-        raise ParityError(f"the exported model's further inputs are {found} instead of {list(size_inputs)}")
+        raise ParityError(f"the exported model's additional inputs are {found} instead of {list(size_inputs)}")
 
     def run(canvas: Pixels, sizes: Sequence[Size]) -> Answer:
         sides = np.array(sizes, np.int64).T

@@ -21,25 +21,29 @@ COLUMNS = "{run:<18} {input:<22} {shape:<14} {error:>11} {psnr:>9} {non_finite:>
 
 def add_verify_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the subcommand `verify` and its options."""
-    command = commands.add_parser("verify", help="compare artifacts with float32 PyTorch and hold each to its gate")
+    command = commands.add_parser(
+        "verify", help="compare artifacts with float32 PyTorch and check each against its gate"
+    )
     command.add_argument(
         "artifacts",
         type=Path,
         nargs="+",
         metavar="ARTIFACT",
-        help="folder with an ONNX file or a plan and its manifest.json; several of one network make one table",
+        help="folder with manifest.json and an ONNX file or a plan; several must be of the same network variant",
     )
-    command.add_argument("--weights", type=Path, required=True, metavar="FILE", help="what they were made from")
-    command.add_argument("--photos", type=Path, metavar="FOLDER", help="photos to run beside noise, cut to 512x512")
-    command.add_argument("--json", type=Path, metavar="FILE", help="write the table there, too")
+    command.add_argument("--weights", type=Path, required=True, metavar="FILE", help="weights they were exported from")
+    command.add_argument(
+        "--photos", type=Path, metavar="FOLDER", help="photos to use besides noise, cropped to 512x512"
+    )
+    command.add_argument("--json", type=Path, metavar="FILE", help="also write the results to this file")
     command.add_argument(
         "--emulate",
         type=int,
         nargs="+",
         default=(),
         metavar="SIDE",
-        help="also run the network on SIDE x SIDE pixels with every operator rounded through half: without float32 "
-        "islands, for comparison, and with them, which must pass the mixed gate and overflow nowhere",
+        help="also emulate half precision on SIDE x SIDE pixels, with every operator rounded: without float32 "
+        "islands, for comparison, and with them, which must pass the mixed gate without any overflow",
     )
     command.set_defaults(run=_verify)
 

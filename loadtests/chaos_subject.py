@@ -71,7 +71,7 @@ class Subject:
     def running(self) -> Peer:
         """Current server process; raises RuntimeError if it was not started."""
         if self.peer is None:
-            raise RuntimeError("it was not started")
+            raise RuntimeError("the server was not started")
         return self.peer
 
     @property

@@ -152,7 +152,7 @@ def main() -> int:
     """Repeat shutdowns and print how long they took."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=60)
-    parser.add_argument("--together", type=int, default=1, help="servers at a time")
+    parser.add_argument("--together", type=int, default=1, help="number of servers at a time")
     arguments = parser.parse_args()
     with ThreadPoolExecutor(arguments.together) as pool:
         endings = []
@@ -166,7 +166,7 @@ def main() -> int:
             told = f"shortest {times[0]:.2f} s, median {statistics.median(times):.2f} s, longest {times[-1]:.2f} s"
             print(f"{kind:8} {len(times):4} ends: {told}")
     unsound = sum(not ending.is_sound for ending in endings)
-    print(f"{len(endings)} ends, {unsound} with another exit code than 0 or longer than {LONGEST_S:g} s")
+    print(f"{len(endings)} ends, {unsound} with a non-zero exit code or longer than {LONGEST_S:g} s")
     return 1 if unsound else 0
 
 

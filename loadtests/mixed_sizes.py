@@ -109,8 +109,10 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=("clock", "simulated", "cpu"))
-    parser.add_argument("--seconds", type=float, default=8.0, help="measured time of each row over HTTP")
-    parser.add_argument("--output", type=Path, default=ROOT / "runs" / "mixed", metavar="FILE", help="without suffix")
+    parser.add_argument("--seconds", type=float, default=8.0, help="measured duration of each row over HTTP")
+    parser.add_argument(
+        "--output", type=Path, default=ROOT / "runs" / "mixed", metavar="FILE", help="output path without suffix"
+    )
     return parser.parse_args()
 
 

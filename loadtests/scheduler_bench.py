@@ -70,7 +70,7 @@ def _options(known: list[Row]) -> argparse.Namespace:
     parser.add_argument(
         "--rows", nargs="+", choices=names, help=f"only these rows, of {', '.join(names)}", metavar="ROW"
     )
-    parser.add_argument("--seconds", type=float, help="measured time of every row, instead of its default")
+    parser.add_argument("--seconds", type=float, help="measured duration of every row (default: set by the row)")
     parser.add_argument("--output", type=Path, default=DEFAULT_OUTPUT, metavar="FILE", help="path without suffix")
     return parser.parse_args()
 
@@ -119,7 +119,7 @@ async def check_answers(peer: Peer, kinds: Sequence[Kind]) -> None:
             async with session.post(f"{peer.url}/restore", data=body.data, headers=headers) as response:
                 answer = await response.read()
             if response.status != 200 or not np.array_equal(_decoded(body.data), _decoded(answer)):
-                raise RuntimeError(f"{peer.name} does not answer with the image ({response.status})")
+                raise RuntimeError(f"{peer.name} does not return the image ({response.status})")
 
 
 def _decoded(data: bytes) -> np.ndarray:

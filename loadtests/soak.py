@@ -43,7 +43,7 @@ async def soak(peer: Peer, minutes: int, minute_s: float, load: float, rate: flo
     if rate is None:
         most = await capacity(peer)
         rate = load * most
-        print(f"{rate:.1f} requests a second, {load:.0%} of the {most:.1f} that the server restores at most\n")
+        print(f"{rate:.1f} requests per second, {load:.0%} of the server's capacity of {most:.1f}\n")
     print(HEADER)
     process = Process(peer.process.pid)
     rng, found = np.random.default_rng(SEED), []
@@ -80,7 +80,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures as JSON")
     arguments = parser.parse_args()
     if arguments.minutes < LEAST_MINUTES:
-        parser.error(f"growth can be seen after {LEAST_MINUTES} minutes at the earliest")
+        parser.error(f"at least {LEAST_MINUTES} minutes are needed to detect growth")
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "runs.csv"
         with promptir(DEVICE, log, jobs_folder=Path(folder) / "jobs", max_batch=MAX_BATCH) as peer:

@@ -145,7 +145,7 @@ def sha256_of(path: Path) -> str:
     """Return the hexadecimal SHA-256 of a file; raise `OSError` if it is unreadable or not a regular file."""
     with open_regular(path) as file:
         if (size := os.fstat(file.fileno()).st_size) > MAX_MODEL_BYTES:
-            raise OSError(errno.EFBIG, f"It has {size} bytes, more than the {MAX_MODEL_BYTES} of any model", str(path))
+            raise OSError(errno.EFBIG, f"It has {size} bytes; a model has at most {MAX_MODEL_BYTES}", str(path))
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -157,7 +157,7 @@ def _read_object(path: Path) -> dict[str, object]:
     except OSError as error:
         raise ArtifactError(f"cannot read {path}: {error.strerror}") from error
     except RecursionError:
-        raise ArtifactError(f"{path} is nested more deeply than any manifest") from None
+        raise ArtifactError(f"{path} is nested too deeply") from None
     except ValueError as error:  # not UTF-8 or not JSON
         raise ArtifactError(f"{path} is not JSON: {error}") from error
     if not isinstance(fields, dict):

@@ -108,8 +108,8 @@ class MDTA(nn.Module):
     def _attention(self, q: Tensor, k: Tensor, *, postponed: bool) -> Tensor:
         """Return the attention maps (N, heads, c, c) of queries and keys (N, heads, c, HW).
 
-        If `postponed`, normalise the logits instead of q and k: equal up to rounding, and one pass over the pixels
-        fewer, which pays for one of the passes that masking adds.
+        If `postponed`, normalise the logits instead of q and k (half precision: instead of q only). The result is equal
+        up to rounding and saves a pass over the pixels for each mask that is applied.
         """
         scale = widened(self.temperature)
         # Normalise before the product: in half precision the raw Gram matrix overflows from 512x512 on.

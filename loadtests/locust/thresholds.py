@@ -49,7 +49,7 @@ def add_options(parser: ArgumentParser) -> None:
     """Add one option per threshold."""
     for field in fields(Thresholds):
         option = "--" + field.name.replace("_", "-")
-        parser.add_argument(option, type=float, metavar="X", help="the scenario's own unless given")
+        parser.add_argument(option, type=float, metavar="X", help="default: set by the scenario")
 
 
 def judge(stats: RequestStats, thresholds: Thresholds) -> Iterator[Line]:

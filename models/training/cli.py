@@ -53,10 +53,10 @@ def _parser() -> argparse.ArgumentParser:
     fit = commands.add_parser("fit", help="train a network on a folder of clean photos")
     fit.set_defaults(run=_fit)
     fit.add_argument("photos", type=Path, nargs="+", help="folders of clean photos")
-    fit.add_argument("--output", type=Path, required=True, help="folder of the run; an unfinished run there resumes")
+    fit.add_argument("--output", type=Path, required=True, help="folder of the run; an unfinished run is resumed")
     fit.add_argument("--variant", choices=sorted(VARIANTS), default="promptnaf")
     length = fit.add_mutually_exclusive_group(required=True)
-    length.add_argument("--steps", type=int, help="length of the run; with the same options it gives the same weights")
+    length.add_argument("--steps", type=int, help="length of the run in steps; equal options give equal weights")
     length.add_argument(
         "--minutes", type=float, help="length of the run in minutes; the number of steps depends on the machine"
     )
@@ -70,9 +70,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=SHARE",
         help="change how often degradations are drawn",
     )
-    fit.add_argument("--fft-weight", type=float, default=defaults.fft_weight, help="of the loss in frequency")
-    fit.add_argument("--head-weight", type=float, default=defaults.head_weight, help="of the degradation head's loss")
-    fit.add_argument("--threads", type=int, help="processor threads of PyTorch; default: its own choice")
+    fit.add_argument(
+        "--fft-weight", type=float, default=defaults.fft_weight, help="weight of the frequency-domain loss"
+    )
+    fit.add_argument(
+        "--head-weight", type=float, default=defaults.head_weight, help="weight of the degradation head's loss"
+    )
+    fit.add_argument("--threads", type=int, help="CPU threads of PyTorch (default: PyTorch's choice)")
     fit.add_argument("--learning-rate", type=float, default=defaults.learning_rate)
     fit.add_argument("--warmup-steps", type=int, default=defaults.warmup_steps)
     fit.add_argument("--ema-decay", type=float, default=defaults.ema_decay)
@@ -97,15 +101,15 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("weights", type=Path)
     evaluate.add_argument("--variant", choices=sorted(VARIANTS), default="promptnaf")
     evaluate.add_argument("--clean", type=Path, nargs="*", default=[], help="folders of clean images, degraded here")
-    evaluate.add_argument("--pairs", type=Path, nargs="*", default=[], help="folders that hold input/ and target/")
+    evaluate.add_argument("--pairs", type=Path, nargs="*", default=[], help="folders that contain input/ and target/")
     evaluate.add_argument("--classical", action="store_true", help="measure OpenCV's fastNlMeans beside the network")
     evaluate.add_argument("--flat", action="store_true", help="also measure the largest error on flat fields")
     evaluate.add_argument("--real", type=Path, nargs="*", default=[], help="folders of photos for a contact sheet")
-    evaluate.add_argument("--sheet", type=Path, default=Path("contact-sheet.jpg"), help="where to write it")
+    evaluate.add_argument("--sheet", type=Path, default=Path("contact-sheet.jpg"), help="file of the contact sheet")
     evaluate.add_argument(
         "--labels", type=Path, nargs="*", default=[], help="folders of photos to measure degradation detection on"
     )
-    evaluate.add_argument("--json", type=Path, help="also write the figures to this file")
+    evaluate.add_argument("--json", type=Path, help="also write the results to this file")
     evaluate.add_argument("--seed", type=int, default=0)
     evaluate.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     return parser
@@ -179,7 +183,7 @@ def _held_out(folders: Sequence[Path]) -> list[Photo]:
 def _checked(path: Path) -> Photo:
     photo = read_photo(path)
     if picture := near_duplicate(perceptual_hash(photo), EVALUATION_PICTURES):
-        raise DatasetError(f"{path} is nearly the evaluation picture {picture}: take it out of training")
+        raise DatasetError(f"{path} is a near-duplicate of the evaluation picture {picture}: remove it")
     return photo
 
 
@@ -221,7 +225,7 @@ def _run(trainer: Trainer, sets: ValidationSets, output: Path, validate_every: i
 
 def _evaluate(options: argparse.Namespace) -> int:
     if not (options.clean or options.pairs or options.real or options.flat or options.labels):
-        raise DatasetError("nothing to evaluate: name folders with --clean, --pairs, --real or --labels, or --flat")
+        raise DatasetError("nothing to evaluate: give folders with --clean, --pairs, --real or --labels, or --flat")
     network = load_network(options.weights, variant(options.variant)).to(options.device)
     rows = [
         row
@@ -235,7 +239,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         print(f"flat fields: at most {worst_flat_error(network):.2f} levels of 255 off")
     if options.labels:
         found = label_accuracy(network, _held_out(options.labels), options.seed)
-        print("\n".join(f"{case}: {share:.1%} told right" for case, share in found.by_case.items()))
+        print("\n".join(f"{case}: {share:.1%} classified correctly" for case, share in found.by_case.items()))
         print(f"all: {found.mean:.1%}; expected calibration error {found.calibration_error:.3f}")
     if options.real:
         print(f"{options.sheet}: {contact_sheet(network, options.real, options.sheet)} photos")

@@ -23,9 +23,9 @@ class Mix:
     def __post_init__(self) -> None:
         unknown = sorted(self.shares.keys() - REGISTRY.keys())
         if unknown:
-            raise ValueError(f"there is no degradation {unknown[0]!r}; there are {', '.join(REGISTRY)}")
+            raise ValueError(f"unknown degradation {unknown[0]!r}; known degradations: {', '.join(REGISTRY)}")
         if any(share < 0 or not math.isfinite(share) for share in self.shares.values()):
-            raise ValueError(f"shares are finite and not negative, not {dict(self.shares)}")
+            raise ValueError(f"shares must be finite and not negative, got {dict(self.shares)}")
         if not sum(self.shares.values()) > 0:
             raise ValueError("at least one degradation needs a share above zero")
 

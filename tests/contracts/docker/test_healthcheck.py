@@ -51,4 +51,4 @@ def test_no_answer_is_one_sentence(
         closed.bind(("127.0.0.1", 0))  # bound and not listening: nothing answers, and nobody else takes the port
         monkeypatch.setenv("PROMPTIR_PORT", str(closed.getsockname()[1]))
         assert script("healthcheck").main() == 1
-    assert capsys.readouterr().out.startswith("no answer on port")
+    assert capsys.readouterr().out.startswith("no response on port")

@@ -77,7 +77,7 @@ def test_mixed_precision_is_as_near_to_float32_as_its_own_single_runs(
 def test_a_model_that_takes_no_sizes_does_not_pass_for_a_masked_one(
     network: RestorationNetwork, artifact: Path
 ) -> None:
-    with pytest.raises(ParityError, match="further inputs"):
+    with pytest.raises(ParityError, match="additional inputs"):
         verify(network, artifact / MODEL_FILE, GATES["fp32"], NAMES)
 
 

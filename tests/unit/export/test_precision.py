@@ -54,7 +54,7 @@ def test_a_residual_added_in_half_is_found() -> None:
     residual.output[0] = "sum"
     model.graph.node.insert(0, helper.make_node("Cast", ["image"], ["image_half"], to=TensorProto.FLOAT16))
     model.graph.node.append(helper.make_node("Cast", ["sum"], ["restored"], to=TensorProto.FLOAT))
-    with pytest.raises(PrecisionError, match="the answer is a Cast of HALF instead of an Add of FLOAT"):
+    with pytest.raises(PrecisionError, match="the output is a Cast of HALF instead of an Add of FLOAT"):
         check_precision(model)
 
 

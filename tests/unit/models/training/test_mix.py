@@ -31,7 +31,7 @@ def test_at_least_a_tenth_of_the_default_mix_is_to_be_left_alone() -> None:
 @pytest.mark.parametrize(
     ("shares", "words"),
     [
-        ({"hase": 1.0}, "no degradation 'hase'; there are .*haze"),
+        ({"hase": 1.0}, "unknown degradation 'hase'; known degradations: .*haze"),
         ({"haze": -0.1, "rain": 1.0}, "not negative"),
         ({"haze": float("nan")}, "finite"),
         ({"haze": 0.0}, "above zero"),

@@ -55,4 +55,4 @@ def test_a_run_refuses_to_train_on_an_evaluation_picture(
     monkeypatch.setattr(cli, "EVALUATION_PICTURES", {"pier": perceptual_hash(read_photo(PHOTO))})
     fit = ["fit", str(tmp_path / "photos"), "--output", str(tmp_path / "run"), "--steps", "1"]
     assert cli.main(fit) == 1
-    assert "copy.jpg is nearly the evaluation picture pier" in capsys.readouterr().err
+    assert "copy.jpg is a near-duplicate of the evaluation picture pier" in capsys.readouterr().err
