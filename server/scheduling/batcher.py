@@ -5,7 +5,6 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Protocol
 
 import numpy as np
 
@@ -17,19 +16,12 @@ from server.scheduling.policy.arrival_forecast import NOBODY, ArrivalForecast
 from server.scheduling.policy.device import Device, wake_all, wake_for, wake_idle
 from server.scheduling.policy.padded_shapes import PaddedShapes
 from server.scheduling.policy.planner import Run, State, plan
-from server.scheduling.queue.tile import Batch, Completion, PaddedShape, Priority, Tile, fail_soon
+from server.scheduling.queue.tile import Admitted, Batch, Completion, PaddedShape, Priority, Tile, fail_soon
 from server.scheduling.queue.tile_queue import TileQueue
-from server.scheduling.snapshot import Snapshot, bucket_state, device_state, padded_shape_states
+from server.scheduling.snapshot import Snapshot, snapshot_of
 
 Clock = Callable[[], float]
 """Returns seconds that never go back."""
-
-
-class Admitted(Protocol):
-    """What `submit` needs of a ticket."""
-
-    def redeem(self) -> float | None:
-        """Give up the place of one tile; returns when its answer was expected, if that was predicted for it alone."""
 
 
 class Batcher:
@@ -253,13 +245,9 @@ class Batcher:
     def snapshot(self) -> Snapshot:
         """Describe what waits and runs now, for `GET /v1/scheduler`."""
         with self.queue.lock:
-            now, buckets, devices = self._clock(), self.queue.buckets, self.devices.values()
-            return Snapshot(
-                self.backlog_s() * 1e3,
-                self._admission.bound.seconds * 1e3,
-                tuple(bucket_state(bucket, now) for bucket in buckets),
-                padded_shape_states(self._padded_shapes, buckets) if any(device.masks for device in devices) else (),
-                tuple(device_state(device, now) for device in devices),
+            backlog_s, bound_s = self.backlog_s(), self._admission.bound.seconds
+            return snapshot_of(
+                self.queue.buckets, self.devices.values(), self._padded_shapes, self._clock(), backlog_s, bound_s
             )
 
     def backlog_s(self) -> float:
@@ -307,9 +295,13 @@ class Batcher:
         return batch
 
     def _expire(self, tiles: list[Tile]) -> None:
-        fail_soon(tiles, lambda: DeadlineExceeded("the deadline passed while the image waited"))
+        fail_soon(tiles, _expired)
 
     def _expire_waiting(self, tile: Tile) -> None:
         """End a tile that still waits at its deadline; belongs to the event loop."""
         if tile.expired(self._clock()) and self.withdraw(tile) and not tile.future.done():
-            tile.future.set_exception(DeadlineExceeded("the deadline passed while the image waited"))
+            tile.future.set_exception(_expired())
+
+
+def _expired() -> DeadlineExceeded:
+    return DeadlineExceeded("the deadline passed while the image waited")

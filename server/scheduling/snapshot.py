@@ -78,6 +78,24 @@ class Snapshot:
     devices: tuple[DeviceState, ...]
 
 
+def snapshot_of(
+    buckets: Collection[ShapeBucket],
+    devices: Collection[Device],
+    padded_shapes: PaddedShapes,
+    now: float,
+    backlog_s: float,
+    bound_s: float,
+) -> Snapshot:
+    """Describe the queue and the devices at the moment `now`, under the queue's lock."""
+    return Snapshot(
+        backlog_s * 1e3,
+        bound_s * 1e3,
+        tuple(bucket_state(bucket, now) for bucket in buckets),
+        padded_shape_states(padded_shapes, buckets) if any(device.masks for device in devices) else (),
+        tuple(device_state(device, now) for device in devices),
+    )
+
+
 def bucket_state(bucket: ShapeBucket, now: float) -> BucketState:
     """Describe a bucket that has tiles."""
     interactive, batch = bucket.classes
