@@ -1,7 +1,7 @@
 """Errors of the service: refusals under load, stored jobs that cannot be kept, and failures of a backend."""
 # ruff: noqa: N818 - the names say what happened; "Error" ends only the names of families
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class PromptIRServeError(Exception):
@@ -95,6 +95,11 @@ class DeadlineExceeded(PromptIRServeError):
 
     slug = "deadline-exceeded"
     title = "Deadline exceeded"
+
+    @classmethod
+    def in_queue(cls) -> Self:
+        """Return the error of a tile whose deadline passed before its run."""
+        return cls("the deadline passed while the image waited")
 
 
 class JobError(PromptIRServeError):

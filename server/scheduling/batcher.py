@@ -97,10 +97,9 @@ class Batcher:
         priority: Priority = Priority.INTERACTIVE,
         count: int | None = None,
     ) -> float:
-        """Refuse a tile, or a series of `count` tiles, that has no room or cannot be answered in time.
+        """Return when a tile, or a series of `count` tiles, would be answered; reserves nothing, which a `Ticket` does.
 
-        Reserves nothing, which a `Ticket` does. Returns when the answer is expected, in seconds on the clock. Raises
-        QueueFull, DeadlineUnmet, DeadlineExceeded, NotReady or Draining.
+        Raises QueueFull, DeadlineUnmet, DeadlineExceeded, NotReady or Draining.
         """
         with self._metrics.refusals, self.queue.lock:
             now = self._clock()
@@ -228,7 +227,7 @@ class Batcher:
     def expire(self, batch: Batch) -> None:
         """End the tiles of a batch begun early whose deadline has passed before its run could start."""
         now = self._clock()
-        self._expire([tile for tile in batch.tiles if tile.expired(now)])
+        fail_soon([tile for tile in batch.tiles if tile.expired(now)], DeadlineExceeded.in_queue)
 
     def finished(self, device: Device, batch: Batch, seconds: float | None) -> None:
         """Learn that a run took `seconds`; None if it failed, because a failure says nothing about the next run."""
@@ -281,7 +280,7 @@ class Batcher:
             taken = self.queue.take(bucket, count, now, device, batch_first=run.batch_first)
             self._admission.changed(padded_shape)
             if taken.expired:
-                self._expire(taken.expired)
+                fail_soon(taken.expired, DeadlineExceeded.in_queue)
                 self.queue.release(taken.expired)
             tiles += taken.tiles
         if not tiles:
@@ -294,14 +293,7 @@ class Batcher:
             wake_idle(self.devices.values(), besides=device)
         return batch
 
-    def _expire(self, tiles: list[Tile]) -> None:
-        fail_soon(tiles, _expired)
-
     def _expire_waiting(self, tile: Tile) -> None:
         """End a tile that still waits at its deadline; belongs to the event loop."""
         if tile.expired(self._clock()) and self.withdraw(tile) and not tile.future.done():
-            tile.future.set_exception(_expired())
-
-
-def _expired() -> DeadlineExceeded:
-    return DeadlineExceeded("the deadline passed while the image waited")
+            tile.future.set_exception(DeadlineExceeded.in_queue())
