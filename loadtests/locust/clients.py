@@ -1,4 +1,4 @@
-"""Locust users, and validation of the responses they receive."""
+"""Locust users: what they send, and which responses count as correct."""
 
 import functools
 import json
@@ -12,7 +12,6 @@ from locust import FastHttpUser, User, events, task
 from locust.contrib.fasthttp import ResponseContextManager
 from locust.env import Environment
 from locust.runners import MasterRunner
-from server.formats.dimensions import dimensions
 from thresholds import REFUSED, RESTORE
 
 from server.cli.bench.uploads import Body, Sequencer, kinds_of_sizes
@@ -20,29 +19,29 @@ from server.errors import UnsupportedImage
 from server.formats import format_of
 
 LONGEST_PAUSE_S = 5.0
-"""A refused client retries after Retry-After, but at most this much later."""
+"""Longest wait for Retry-After after a refusal."""
 REFUSALS = (429, 503)
 
 
 @functools.cache
 def image_set(sizes: str, image_format: str) -> Sequencer:
-    """Create images for this process, drawn by weight: `SIDE|WIDTHxHEIGHT[.FORMAT][:WEIGHT],...`.
+    """Images generated for this process, drawn by weight: `SIDE|WIDTHxHEIGHT[.FORMAT][:WEIGHT],...`.
 
-    All uploads differ, also between processes, because a server answers equal ones with a single run.
+    No two uploads are equal, in no two processes either: a server answers equal ones with one run.
     """
     return Sequencer(kinds_of_sizes(sizes, image_format, seed=0), np.random.default_rng())
 
 
 def size_of(data: bytes) -> tuple[int, int] | None:
-    """Return (height, width) of an encoded image; None if it is not an image."""
+    """Return (height, width) of an encoded image; None if it is not one."""
     try:
-        return dimensions(format_of(data), data)
+        return format_of(data).dimensions(data)
     except UnsupportedImage:
         return None
 
 
 def fault_of_image(response: ResponseContextManager, upload: bytes) -> str | None:
-    """Return what is wrong with a response that should be a restored image, or None."""
+    """Return what is wrong with a response that should be a restored image; None if it is correct."""
     content: bytes = response.content or b""
     if response.status_code != 200:
         return fault_of_connection(response) or f"{response.status_code} {content[:200].decode(errors='replace')}"
@@ -54,14 +53,14 @@ def fault_of_image(response: ResponseContextManager, upload: bytes) -> str | Non
 
 
 def fault_of_connection(response: ResponseContextManager) -> str | None:
-    """Return the connection error, or None if there was a response."""
+    """Return the error that broke the connection; None if there was a response."""
     if response.status_code:
         return None
     return f"no answer: {type(response.error).__name__}"
 
 
 def is_refusal(response: ResponseContextManager) -> bool:
-    """Return whether the server refused the request because of load."""
+    """Return whether a response is a regular refusal that asks to retry later."""
     return response.status_code in REFUSALS and slug_of(response) is not None
 
 
@@ -77,24 +76,24 @@ class Client(FastHttpUser):
     name: ClassVar[str] = RESTORE
 
     def on_start(self) -> None:
-        """Start after a random delay, so that clients do not send in lockstep."""
+        """Start at a random moment, because clients that start together would keep sending together."""
         self.images = image_set(self.sizes, self.image_format)
         gevent.sleep(random.random())
 
     @task
     def restore(self) -> None:
-        """Run the next request; a separate method because a locust task cannot be overridden."""
+        """Entry point for locust, since a task cannot be overridden."""
         self.send_next()
 
     def send_next(self) -> None:
-        """Send the next image and check the response."""
+        """Send the next image and judge the response."""
         upload = self.images.next()[1]
         with self.post(upload.data, upload.media_type, self.name) as response:
             pause_s = self.judge(response, upload)
         gevent.sleep(pause_s)
 
     def judge(self, response: ResponseContextManager, upload: Body) -> float:
-        """Report the outcome to locust: restored, refused or failed; return the seconds to wait then."""
+        """Report the outcome to locust: restored, refused or failed; returns the seconds to wait."""
         if is_refusal(response):
             response.request_meta["name"] = REFUSED
             response.success()
@@ -106,7 +105,7 @@ class Client(FastHttpUser):
         return 0.0
 
     def post(self, data: bytes, media_type: str, name: str, query: str | None = None) -> Any:
-        """POST bytes to /restore, for a `with` block that reports success or failure."""
+        """POST bytes to /restore, for a `with` block that judges the response."""
         query = self.query if query is None else query
         path = f"/restore?{query}" if query else "/restore"
         return self.client.post(path, data=data, headers={"Content-Type": media_type}, name=name, catch_response=True)
@@ -136,7 +135,7 @@ def _make_images(users: Iterable[type[User]]) -> None:
 
 
 def slug_of(response: ResponseContextManager) -> str | None:
-    """Return the type slug of a problem document; None for other responses."""
+    """Return the slug of a problem document; None if the response is not one."""
     if response.headers is None or response.headers.get("content-type") != "application/problem+json":
         return None
     return str(json.loads(response.content)["type"]).rpartition(":")[2]

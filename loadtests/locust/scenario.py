@@ -62,8 +62,8 @@ class Scenario(LoadTestShape):
 
 @events.init_command_line_parser.add_listener
 def _add_options(parser: ArgumentParser) -> None:
-    parser.add_argument("--seconds", type=float, metavar="S", help="duration of the scenario (default: as defined)")
-    parser.add_argument("--clients", type=int, metavar="N", help="maximum number of clients (default: as defined)")
+    parser.add_argument("--seconds", type=float, metavar="S", help="total length (default: the scenario's)")
+    parser.add_argument("--clients", type=int, metavar="N", help="largest number of clients (default: the scenario's)")
     add_options(parser)
 
 

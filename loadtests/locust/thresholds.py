@@ -18,9 +18,9 @@ class Thresholds:
     """Upper limits of what is measured; None is not checked."""
 
     max_error_share: float = 0.001
-    """Share of all requests with a wrong response, a 5xx that is no refusal, or no response."""
+    """Share of requests with a wrong response, a 5xx other than a refusal, or none at all."""
     max_refused_share: float = 0.0
-    """Share of all requests refused with 429 or 503 and a problem document."""
+    """Share of requests refused with 429 or 503 and a problem document."""
     max_p95_ms: float = 1000.0
     """Of all answered requests; a refusal is not an answer."""
     max_last_p95_ms: float | None = None
@@ -46,10 +46,10 @@ class Line:
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """Add one option per threshold."""
+    """Add an option for each threshold."""
     for field in fields(Thresholds):
         option = "--" + field.name.replace("_", "-")
-        parser.add_argument(option, type=float, metavar="X", help="default: set by the scenario")
+        parser.add_argument(option, type=float, metavar="X", help="default: the scenario's")
 
 
 def judge(stats: RequestStats, thresholds: Thresholds) -> Iterator[Line]:

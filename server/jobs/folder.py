@@ -48,7 +48,7 @@ class Folder:
                 return "is not the one that was opened"
             other = self.misplaced() or self._overwritten()
         except FileNotFoundError:
-            return "is gone, or a part of it"
+            return "or a part of it is missing"
         except OSError as error:
             return f"cannot be examined: {error.strerror}"
         if other is not None:

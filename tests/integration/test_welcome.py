@@ -27,7 +27,7 @@ def test_a_terminal_is_told_the_address_and_what_to_do_next(environment: dict[st
         os.close(theirs)
         with os.fdopen(ours, encoding="utf-8", newline=None) as screen:
             lines: list[str] = []
-            while "stops it" not in (lines or [""])[-1]:
+            while '"ready"' not in (lines or [""])[-1]:  # from then on signals are handled
                 lines.append(screen.readline())
             server.send_signal(signal.SIGTERM)
             said = [line for line in lines if not line.startswith(LOG_LINE)]

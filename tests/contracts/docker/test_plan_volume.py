@@ -206,7 +206,7 @@ def test_a_plan_that_is_there_is_not_built_again(
     volume.find_runtime = lambda: hopper
     volume.subprocess = None  # nothing may be run
     assert volume.export(tmp_path, artifact, []) == 0
-    assert "there already" in capsys.readouterr().out
+    assert "already exists" in capsys.readouterr().out
 
 
 def test_a_plan_that_nobody_has_measured_is_named_and_built_again(
@@ -240,7 +240,7 @@ def test_without_a_gpu_nothing_is_built_and_no_plan_is_served(
     volume.find_runtime = lambda: portable
     volume.subprocess = None  # nothing may be run
     assert volume.export(tmp_path, artifact, []) == 1
-    assert "no GPU to measure a plan on" in capsys.readouterr().err
+    assert "no GPU to measure the plan" in capsys.readouterr().err
     assert volume.serving(tmp_path, artifact, {})["PROMPTIR_ONNX_PROVIDERS"] == "cuda"
     volume.find_runtime = lambda: volume.Runtime("tensorrt_rtx", "1.7.1", "NVIDIA L40S", "8.9")
     assert volume.serving(tmp_path, artifact, {})["PROMPTIR_BACKEND"] == "tensorrt"

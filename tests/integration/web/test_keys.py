@@ -28,7 +28,7 @@ def test_the_key_is_asked_for_once_and_opens_photos_and_jobs(guarded: Any, visit
     guest = visit(guarded)
     guest.choose(("secret.png", png(16, 16, seed=701)), ("secret too.png", png(16, 16, seed=702)))
     note = guest.page.locator("#key-note")
-    for key, said in (("a guess", "not known"), (EVE, "suspended")):
+    for key, said in (("a guess", "unknown"), (EVE, "suspended")):
         guest.page.fill("#key-value", key)
         guest.page.keyboard.press("Enter")
         expect(note).to_contain_text(said)
