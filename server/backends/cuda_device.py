@@ -30,7 +30,7 @@ class PinnedArray:
 class CudaDevice:
     """One visible device, used through `cuda.bindings.runtime`; every call raises BackendLost once it is lost.
 
-    Those bindings instead of torch: a machine that serves a plan then needs no torch, which is fifty times their size.
+    These bindings spare a machine that serves a plan from installing torch, which is fifty times larger.
     CUDA's current device is a property of a thread: this object belongs to the thread that opened it.
     """
 

@@ -1,4 +1,4 @@
-"""The WorkerPool: all devices of the server, each kept served, and the end of the tiles where none is left."""
+"""The WorkerPool: supervises all devices, and ends the queued tiles if none is left."""
 
 import asyncio
 import logging
@@ -17,8 +17,9 @@ from server.scheduling.queue.tile import settle
 log = logging.getLogger(__name__)
 
 PATIENCE_S = 20.0
-"""How long tiles wait for a device while there is none: long enough for a few tries to start one again."""
-# In a row, on every device: a minute or more. A process that CUDA gave up needs to be replaced as a whole.
+"""How long tiles wait while no device works: long enough for a few restarts."""
+# Consecutive failures on every device, which take a minute or more. A process whose CUDA context is broken must be
+# replaced.
 MOST_FAILED_STARTS = 8
 
 
@@ -33,9 +34,9 @@ def _no_device() -> NotReady:
 class WorkerPool:
     """Starts, drains and stops the devices, which all pull from one batcher.
 
-    It is ready as soon as one device is. A device that does not start in the beginning fails the pool, which must not
-    become a smaller one without a word; a device that is lost later is started again while the others go on. All
-    methods belong to the event loop that the tiles' callers run on.
+    It is ready as soon as one device is. A device that cannot start initially fails the whole pool, so that a pool is
+    never silently smaller than configured; a device that is lost later is restarted while the others continue. All
+    methods belong to the event loop.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class WorkerPool:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.failure: BackendUnavailable | None = None
-        """Why the pool takes no work any more: whoever runs the server should end it."""
+        """Why the pool takes no more work; the server should then exit."""
         self._batcher = batcher
         self._sleep = sleep
         self._supervisors = [
@@ -62,40 +63,40 @@ class WorkerPool:
 
     @property
     def ready(self) -> bool:
-        """Whether a tile would be admitted now: a device is warmed up and not lost, and nothing drains or has
-        failed."""
+        """Whether tiles are admitted now: a device is warmed up, and the pool neither drains nor has failed."""
         return self.failure is None and self._batcher.queue.is_open
 
     @property
     def conditions(self) -> dict[str, DeviceCondition]:
-        """What state each device is in, by name."""
+        """Condition of each device, by name."""
         return {supervisor.name: supervisor.condition for supervisor in self._supervisors}
 
     async def start(self) -> BackendInfo:
-        """Start all devices and return when the first is ready; raises BackendUnavailable with the name of one that
-        cannot start. One that fails later sets `failure`.
+        """Start all devices and return when the first is ready.
+
+        Raises BackendUnavailable with the name of a device that cannot start; one that fails later sets `failure`.
         """
         self._first = asyncio.get_running_loop().create_future()
         self._tasks = [asyncio.create_task(supervisor.run()) for supervisor in self._supervisors]
         return await asyncio.shield(self._first)
 
     async def replace(self, new_backend: NewBackend) -> BackendInfo:
-        """Have every device serve other backends, one device after the other; none stops serving for it.
+        """Replace the backends of all devices, one device after the other, without interrupting service.
 
-        Raises BackendUnavailable for a device that cannot: it and those behind it stay as they are.
+        Raises BackendUnavailable for the first device that cannot switch; it and the others keep their backends.
         """
         infos = [await supervisor.replace(new_backend) for supervisor in self._supervisors]
         return infos[0]
 
     def drain(self) -> None:
-        """Refuse new tiles from now on; what was admitted still runs. Returns at once."""
+        """Refuse new tiles from now on; admitted tiles still run. Returns at once."""
         self._batcher.queue.close(_draining)
         self._end_supervision()
 
     async def stop(self, timeout_s: float) -> None:
-        """Drain, wait until the admitted tiles have run, release the backends.
+        """Drain, wait until the admitted tiles have run, and release the backends.
 
-        After `timeout_s` seconds the tiles that wait end with Draining and the running ones with BackendLost.
+        After `timeout_s` seconds, queued tiles end with Draining and running ones with BackendLost.
         """
         self.drain()
         if self._patience is not None:
@@ -116,7 +117,7 @@ class WorkerPool:
             )
 
     def _changed(self) -> None:
-        """See what a new condition of a device means for all of them."""
+        """Update the pool after a device changed its condition."""
         self._find_failure()
         if self._first is not None and not self._first.done():
             if self.failure is not None:
@@ -141,7 +142,7 @@ class WorkerPool:
             self.failure = self._supervisors[0].failure
         if self.failure is not None:
             if self._first is not None and self._first.done():  # or `start` raises it
-                log.critical("the devices cannot go on", extra={"reason": self.failure.detail})
+                log.critical("no device can be restarted", extra={"reason": self.failure.detail})
             self._batcher.queue.close(lambda: NotReady("the server has no working backend"))
             self._end_supervision()
 
@@ -150,7 +151,7 @@ class WorkerPool:
             supervisor.drain(needed=lambda: self._batcher.queue.tiles > 0)
 
     async def _lose_patience(self) -> None:
-        """Refuse what has waited for a device in vain; what comes later is refused by the queue itself."""
+        """End the tiles that waited too long for a device; the queue refuses later ones by itself."""
         await self._sleep(PATIENCE_S)
         waiting = self._batcher.queue.clear()
         settle(waiting, [_no_device() for _ in waiting])

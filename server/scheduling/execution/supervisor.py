@@ -1,4 +1,4 @@
-"""The Supervisor: keeps one device served, by one worker and after its loss by another."""
+"""The Supervisor: runs a worker on one device, and replaces the worker when it is lost."""
 
 import asyncio
 import logging
@@ -19,23 +19,23 @@ Sleep = Callable[[float], Awaitable[object]]
 
 
 class NewWorker(Protocol):
-    """Makes a worker, not started; with `new_backend` its backend is that one's and not the usual one's."""
+    """Creates a worker without starting it; `new_backend` overrides the configured backend."""
 
     def __call__(self, name: str, new_backend: NewBackend | None = None, /) -> Worker: ...
 
 
 WATCH_S = 0.25
-"""How often a run that hangs is looked for."""
+"""Interval between checks for a run that hangs."""
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
-# A worker that held so long starts the pauses anew at its loss.
+# The pauses start over if the lost worker had served for this long.
 STEADY_S = 60.0
-# Each run that hangs keeps a thread, and what its backend holds, until it ends.
+# Each hanging run keeps a thread and the memory of its backend until it ends.
 MOST_HUNG = 3
 
 
 def pause_s(losses: int, jitter: float) -> float:
-    """Seconds before the start that follows a number of losses in a row: doubled each time, less a share of a half.
+    """Return the seconds to wait before a restart: doubled with each loss in a row, shortened at random by up to half.
 
     `jitter` is random in [0, 1), so that devices that were lost together do not all load at the same moment.
     """
@@ -43,10 +43,11 @@ def pause_s(losses: int, jitter: float) -> float:
 
 
 class Supervisor:
-    """Runs workers on one device, one after another; `run` is one task of the loop of the tiles' callers.
+    """Runs workers on one device, one after another; `run` is a task of the event loop.
 
-    A worker is lost when it says so, or when its run hangs: then it is abandoned, and its thread lives until the run
-    ends. After a pause the next one starts, with a fresh backend. `on_change` is called for each new condition.
+    A worker is lost when its backend fails for good or a run hangs. A hanging worker is abandoned, and its thread lives
+    until the run ends. After a pause the next worker starts, with a new backend. `on_change` is called for each new
+    condition.
     """
 
     def __init__(
@@ -63,11 +64,11 @@ class Supervisor:
         self.name = name
         self.condition: DeviceCondition = "starting"
         self.info: BackendInfo | None = None
-        """Of the last start."""
+        """What the backend of the last start reported."""
         self.failure: BackendUnavailable | None = None
         """Why the last start failed, if it did."""
         self.failed_starts = 0
-        """In a row, up to now."""
+        """Consecutive failed starts."""
         self._new_worker = new_worker
         self._new_backend: NewBackend | None = None
         self._successor: Worker | None = None
@@ -84,7 +85,7 @@ class Supervisor:
         self._draining = asyncio.Event()
 
     def drain(self, needed: Callable[[], bool]) -> None:
-        """From now on start no further worker unless `needed()`: unless tiles wait. Returns at once."""
+        """Start no further worker unless `needed()` returns True, which it does while tiles wait. Returns at once."""
         self._needed = needed
         self._draining.set()
 
@@ -105,9 +106,9 @@ class Supervisor:
         self._enter("stopped")
 
     async def replace(self, new_backend: NewBackend) -> BackendInfo:
-        """Serve with other backends from now on: the first one starts, and then the present one ends what it runs.
+        """Replace the backend: start a worker with the new one, then let the present worker finish its runs.
 
-        Raises BackendUnavailable where it cannot start, or the device is not served now; then nothing has changed.
+        Raises BackendUnavailable, and changes nothing, if the new backend cannot start or the device is not ready.
         """
         async with self._starting:
             if self.condition != "ready":
@@ -116,7 +117,7 @@ class Supervisor:
             try:
                 info = await worker.start()
             except BackendUnavailable:
-                await self._is_lost(worker)  # until it has released what it held
+                await self._is_lost(worker)  # it has then released its memory
                 raise
             self._new_backend, self._successor = new_backend, worker
             self._serves(info)
@@ -128,10 +129,10 @@ class Supervisor:
         self._on_change()
 
     async def _start(self) -> Worker | None:
-        """Start a worker; None, with `failure`, if its backend cannot."""
+        """Start a worker; returns None and sets `failure` if its backend cannot start."""
         try:
             worker = self._new_worker(self.name, self._new_backend)
-        except Exception as error:  # not foreseen, but a task that dies of it would tell nobody
+        except Exception as error:  # unexpected; if it ended the task, nobody would notice
             log.exception("a backend could not be made", extra={"device": self.name})
             self._failed(BackendUnavailable(f"the backend cannot be made: {type(error).__name__}: {error}"))
             return None
@@ -139,7 +140,7 @@ class Supervisor:
             info = await worker.start()
         except BackendUnavailable as error:
             self._failed(error)
-            await self._is_lost(worker)  # until it has released what it held
+            await self._is_lost(worker)  # it has then released its memory
             return None
         self._serves(info)
         return worker
@@ -159,7 +160,7 @@ class Supervisor:
         self._enter("ready")
 
     async def _is_lost(self, worker: Worker) -> bool:
-        """Wait for the end of a worker; whether it was lost, and not merely done."""
+        """Wait for the end of a worker; returns whether it was lost."""
         if worker.ended is None:
             return False
         while not worker.ended.done():
@@ -196,7 +197,7 @@ class Supervisor:
         self.failed_starts += 1
 
     async def _pause(self, seconds: float) -> None:
-        """Wait; a drain that begins meanwhile ends it, because what waits must not wait longer than it has to."""
+        """Sleep until the pause is over or a drain begins, because queued tiles must not wait longer than needed."""
         sleep = asyncio.ensure_future(self._sleep(seconds))
         if self._draining.is_set():
             await sleep
