@@ -33,7 +33,7 @@ class LoadShedder:
 
     The route would refuse them at ten times the cost, and a server that receives more than it can even refuse has no
     time left for what it admitted. There is no room while admitted work fills the backlog, or while more requests have
-    arrived than the loop can read in a moment: the requests of a burst are counted for the two turns of the loop until
+    arrived than the loop can read in a moment. Requests of the present turn of the loop count until
     they hold tickets. Belongs to the event loop.
     """
 
@@ -65,7 +65,8 @@ class LoadShedder:
             with self._metrics.refusals:
                 detail = f"to read the {arriving} requests that came at once takes {reading_s:.2f} s already"
                 raise QueueFull(detail, MIN_RETRY_AFTER_S)
-        self._restorer.admit_any(arriving, upload_bytes)
+        # Those of the last turn hold tickets by now, or are admitted exactly a moment later: never counted twice.
+        self._restorer.admit_any(self._passed[0], upload_bytes)
 
     def _turn(self) -> None:
         now, (current, last) = time.perf_counter(), self._passed

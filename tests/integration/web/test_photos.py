@@ -205,6 +205,7 @@ def test_a_refusal_for_load_is_sent_again(server: Any, visit: Any, png: Image) -
 
 def test_a_server_that_is_gone_is_told_and_the_photo_can_be_tried_again(server: Any, visit: Any, png: Image) -> None:
     guest = visit(server)
+    guest.page.wait_for_selector("#service[data-status=ready]")
     guest.page.context.set_offline(True)
     guest.choose(("later.png", png(16, 16, seed=504)))
     guest.until("failed")

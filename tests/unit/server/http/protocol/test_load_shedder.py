@@ -32,7 +32,7 @@ def shedder_of(restorer: Admitting) -> LoadShedder:
     return LoadShedder(cast(Restorer, restorer), Metrics(CollectorRegistry()))
 
 
-def test_who_passed_counts_for_two_turns_of_the_loop() -> None:
+def test_requests_of_this_turn_count_as_arriving_and_those_of_the_last_hold_tickets() -> None:
     restorer = Admitting()
     shedder = shedder_of(restorer)
 
@@ -48,7 +48,7 @@ def test_who_passed_counts_for_two_turns_of_the_loop() -> None:
         assert shedder.refusal((), 100) is None
 
     asyncio.run(scene())
-    assert restorer.arriving == [0, 1, 2, 3, 1, 0]
+    assert restorer.arriving == [0, 1, 2, 0, 0, 0]
 
 
 def test_who_is_refused_does_not_count() -> None:
