@@ -96,7 +96,7 @@ def new_backends(settings: BackendSettings, max_batch: int) -> NewBackend:
     return lambda name: backends.create(settings, max_batch, name)
 
 
-def create_succession(settings: Settings, restorer: Restorer, metrics: Metrics) -> ArtifactWatcher | None:
+def create_artifact_watcher(settings: Settings, restorer: Restorer, metrics: Metrics) -> ArtifactWatcher | None:
     """Wire the watcher for a better artifact; None if the settings name no folder for it."""
     present = settings.backend
     if present.successor is None:
@@ -189,7 +189,7 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Ser
     restorer = create_restorer(settings, metrics, new_backend)
     access = create_access(settings, metrics)
     jobs = create_jobs(settings.jobs, restorer, metrics, access)
-    succession = create_succession(settings, restorer, metrics)
+    watcher = create_artifact_watcher(settings, restorer, metrics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -205,7 +205,7 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Ser
         if jobs is not None:
             await jobs.start()
         starting = asyncio.create_task(restorer.start())
-        watching = None if succession is None else asyncio.create_task(succession.run(starting))
+        watching = None if watcher is None else asyncio.create_task(watcher.run(starting))
         async with _listening(rpc):
             yield
             if jobs is not None:

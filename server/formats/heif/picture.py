@@ -127,8 +127,8 @@ def _read(items: Items, name: str, max_metadata_bytes: int) -> Picture:
         has_alpha=bool(alphas),
         parts=_parts(items),
         crop=_crop(items, primary, size),
-        turn=_property(items, primary, b"irot"),
-        mirror=_property(items, primary, b"imir"),
+        turn=_property(primary, b"irot"),
+        mirror=_property(primary, b"imir"),
         metadata=_metadata(items, primary, max_metadata_bytes),
     )
 
@@ -206,7 +206,7 @@ def _parts(items: Items) -> frozenset[str]:
     return frozenset(toned | {part for kind, part in _AUXILIARY_PARTS.items() if kind in kinds})
 
 
-def _property(items: Items, item: Item, kind: bytes) -> Box | None:
+def _property(item: Item, kind: bytes) -> Box | None:
     box = item.property(kind)
     if box is not None and box.body == box.end:
         raise BrokenBoxError(f"a box {kind!r} is empty")

@@ -33,8 +33,8 @@ class LoadShedder:
 
     The route would refuse them at ten times the cost, and a server that receives more than it can even refuse has no
     time left for what it admitted. There is no room while admitted work fills the backlog, or while more requests have
-    arrived than the loop can read in a moment. Requests of the present turn of the loop count until
-    they hold tickets. Belongs to the event loop.
+    arrived than the loop can read in a moment. Requests of the present turn of the loop count as well: they hold no
+    tickets yet. Belongs to the event loop.
     """
 
     def __init__(self, restorer: Restorer, metrics: Metrics) -> None:

@@ -140,10 +140,10 @@ def looked(
     tmp_path: Path, present: BackendSettings, replacing: Replacing, registry: CollectorRegistry
 ) -> Callable[[], tuple[float, float]]:
     """Look once; how many swaps were done and how many failed by then."""
-    succession = ArtifactWatcher(tmp_path / "plan", present, replacing, Metrics(registry))
+    watcher = ArtifactWatcher(tmp_path / "plan", present, replacing, Metrics(registry))
 
     def look() -> tuple[float, float]:
-        asyncio.run(succession.look())
+        asyncio.run(watcher.look())
         done, failed = (
             registry.get_sample_value("promptir_artifact_swaps_total", {"result": result}) or 0.0
             for result in ("done", "failed")
