@@ -35,11 +35,15 @@ from server.http.protocol.load_shedder import LoadShedder
 from server.http.restore.report import ReportDocument
 from server.http.restore.route import METHOD, PATH, RestoreRoute
 from server.http.services import Services
+from server.jobs.batch_store import BatchStore
 from server.jobs.budget import Budget
 from server.jobs.long_work import LongWork
+from server.jobs.run import BatchStatus, Status
 from server.jobs.runner import Runner
-from server.jobs.store import Store
 from server.jobs.store_thread import StoreThread
+from server.jobs.webhook_hosts import WebhookHosts
+from server.jobs.webhook_sender import WebhookSender, read_secrets
+from server.jobs.webhooks import Webhooks
 from server.metrics import Metrics
 from server.restore.artifact_watcher import ArtifactWatcher
 from server.restore.guide import reserve_workspace
@@ -109,19 +113,38 @@ def create_artifact_watcher(settings: Settings, restorer: Restorer, metrics: Met
 
 
 def create_jobs(
-    settings: JobSettings, restorer: Restorer, metrics: Metrics, access: Access | None = None
+    settings: JobSettings, restorer: Restorer, metrics: Metrics, access: Access | None = None, root: str = ""
 ) -> LongWork | None:
-    """Wire the jobs, not started; None if the settings give them no folder. Clients of `access` share its budget."""
+    """Wire the jobs, not started; None if the settings give them no folder. Clients of `access` share its budget.
+
+    `root` is the prefix of paths in webhooks.
+    """
     if settings.jobs_folder is None:
         return None
     budget = Budget(settings.jobs_max_bytes, lambda: () if access is None else access.clients)
-    store = Store(settings.jobs_folder, budget, settings.jobs_keep_hours * 3600)
+    store = BatchStore(settings.jobs_folder, budget, settings.jobs_keep_hours * 3600)
     thread = StoreThread()
 
     def describe(restored: Restored) -> dict[str, object]:
         return ReportDocument.of(restored).model_dump(mode="json")
 
-    return LongWork(store, thread, Runner(store, thread, restorer, problem_of, describe), metrics)
+    runner = Runner(store, thread, restorer, problem_of, describe)
+    return LongWork(store, thread, runner, metrics, create_webhooks(settings, store, thread, root))
+
+
+def create_webhooks(settings: JobSettings, store: BatchStore, thread: StoreThread, root: str) -> Webhooks | None:
+    """Wire the webhooks, not started; None if the settings allow no host. Raises SettingsError for bad secrets."""
+    if settings.webhook_secret_file is None:
+        return None
+    try:
+        sender = WebhookSender(WebhookHosts(settings.webhook_hosts), read_secrets(settings.webhook_secret_file))
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{PREFIX}WEBHOOK_SECRET_FILE={settings.webhook_secret_file}: {error}") from None
+
+    def document(now: Status | BatchStatus) -> dict[str, object]:
+        return schemas.document_of(now, root, with_photos=False).model_dump(mode="json")
+
+    return Webhooks(store, thread, sender, document)
 
 
 def create_rpc(services: Services, room: UploadRoom) -> "RpcFront | None":
@@ -188,7 +211,7 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Ser
     tracing = create_tracing(version()) if settings.tracing else None
     restorer = create_restorer(settings, metrics, new_backend)
     access = create_access(settings, metrics)
-    jobs = create_jobs(settings.jobs, restorer, metrics, access)
+    jobs = create_jobs(settings.jobs, restorer, metrics, access, settings.http.root_path or "")
     watcher = create_artifact_watcher(settings, restorer, metrics)
 
     @asynccontextmanager
