@@ -1,5 +1,6 @@
 """Batches of `/v1/jobs`, through a real server: several photos in, one archive out."""
 
+import asyncio
 import io
 import json
 import struct
@@ -12,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 from problems import assert_problem
+
+from promptir_client import AsyncClient, Client, InvalidRequest, Job, RestoredBatch
 
 Image = Callable[..., bytes]
 Samples = Callable[[bytes], np.ndarray]
@@ -228,3 +231,48 @@ def test_a_batch_that_exceeds_the_budget_is_refused_as_a_whole(start: Any, png: 
     assert_problem(server.client.post("/v1/jobs", files=photos), 507, "disk-full")
     assert list((tmp_path / "jobs/uploads").iterdir()) == []
     assert server.client.post("/v1/jobs", files=photos[:2]).status_code == 202
+
+
+def test_the_client_sends_photos_and_reads_the_archive(jobs: Any, png: Image, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png(8, 9))
+    seen: list[Job] = []
+    with Client(jobs.url) as client:
+        job = client.submit_batch([tmp_path / "a.png", png(9, 8), np.zeros((5, 6, 3), np.uint8)], format="webp")
+        restored = client.wait_batch(job, seen.append)
+        with pytest.raises(TypeError, match="wait_batch"):
+            client.wait(job)
+        with pytest.raises(TypeError, match="use wait"):
+            client.wait_batch(client.submit(png(8, 8)))
+        with pytest.raises(InvalidRequest, match="PROMPTIR_WEBHOOK_HOSTS"):
+            client.submit_batch({"a.png": png(8, 8)}, webhook="https://hooks.example/")
+    assert sorted(restored.photos) == ["2.webp", "3.webp", "a.webp"]
+    assert restored.errors == []
+    assert seen[-1].state == "done"
+    restored.extract(tmp_path / "out")
+    assert (tmp_path / "out/a.webp").read_bytes()[8:12] == b"WEBP"
+
+    async def run() -> RestoredBatch:
+        async with AsyncClient(jobs.url) as client:
+            return await client.wait_batch(await client.submit_batch({"deep/x.png": png(8, 8), "bad.png": b"bad"}))
+
+    restored = asyncio.run(run())
+    assert list(restored.photos) == ["deep/x.png"]
+    assert [error["filename"] for error in restored.errors] == ["bad.png"]
+
+
+def test_the_command_line_sends_a_folder_as_one_job(jobs: Any, png: Image, tmp_path: Path, command: Any) -> None:
+    for name in ("in/a.png", "in/deep/b.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(png(8, 9))
+    out = tmp_path / "out.zip"
+    finished = command("restore", tmp_path / "in", out, "--server", jobs.url, "--format", "jpeg")
+    assert finished.returncode == 0, finished.stderr
+    assert sorted(zipfile.ZipFile(out).namelist()) == ["a.jpg", "deep/b.jpg"]
+    again = command("restore", tmp_path / "in", out, "--server", jobs.url)
+    assert "--overwrite" in again.stderr
+    (tmp_path / "in/bad.png").write_bytes(b"no image")
+    partly = command("restore", tmp_path / "in", out, "--server", jobs.url, "--overwrite")
+    assert partly.returncode == 1
+    assert "2 of 3 images" in partly.stderr
+    assert "bad.png: The upload is not an image" in partly.stderr
+    assert "needs --server" in command("restore", tmp_path / "in", tmp_path / "other.zip").stderr

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from server.cli.restore.batch import SUFFIX, restore_batch
 from server.cli.restore.files import sweep
 from server.cli.restore.inputs import SUFFIXES, Input, plan, plan_list
 from server.cli.restore.lists import read_list
@@ -108,6 +109,8 @@ def run(arguments: argparse.Namespace) -> int:
         return _watch(arguments, options)
     if PIPE in arguments.files:
         return _pipe(arguments, options)
+    if len(arguments.files) > 1 and Path(arguments.files[-1]).suffix.lower() == SUFFIX:
+        return _batch(arguments, options)
     inputs = _plan(arguments)
     waiting = inputs
     if arguments.skip_existing:
@@ -190,6 +193,21 @@ def _pipe(arguments: argparse.Namespace, options: RestoreOptions) -> int:
         print(f"promptir: {ended}", file=sys.stderr)
         return 1
     return 0
+
+
+def _batch(arguments: argparse.Namespace, options: RestoreOptions) -> int:
+    *sources, archive = arguments.files
+    if arguments.server is None:
+        raise InvalidRequest(f"{archive} needs --server: an archive is the result of a job there")
+    _alone(arguments, archive, list=arguments.list, failures=arguments.failures, skip_existing=arguments.skip_existing)
+    restoring = restore_batch(
+        _client(arguments, None), sources, Path(archive), arguments.format, options, overwrite=arguments.overwrite
+    )
+    try:
+        return asyncio.run(restoring)
+    except RunEnded as ended:
+        print(f"promptir: {ended}", file=sys.stderr)
+        return 1
 
 
 def _alone(arguments: argparse.Namespace, what: str, **others: object) -> None:
