@@ -200,11 +200,9 @@ def _batch(arguments: argparse.Namespace, options: RestoreOptions) -> int:
     if arguments.server is None:
         raise InvalidRequest(f"{archive} needs --server: an archive is the result of a job there")
     _alone(arguments, archive, list=arguments.list, failures=arguments.failures, skip_existing=arguments.skip_existing)
-    restoring = restore_batch(
-        _client(arguments, None), sources, Path(archive), arguments.format, options, overwrite=arguments.overwrite
-    )
+    client = _client(arguments, None)
     try:
-        return asyncio.run(restoring)
+        return restore_batch(client, sources, Path(archive), arguments.format, options, overwrite=arguments.overwrite)
     except RunEnded as ended:
         print(f"promptir: {ended}", file=sys.stderr)
         return 1

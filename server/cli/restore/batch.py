@@ -1,5 +1,6 @@
 """Restores photos as one job of a server: `promptir restore photos restored.zip --server URL`."""
 
+import asyncio
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,12 +16,12 @@ from server.formats.output import OutputFormat
 from server.restore.options import RestoreOptions
 
 if TYPE_CHECKING:
-    from promptir_client import AsyncClient
+    from promptir_client import AsyncClient, RestoredBatch
 
 SUFFIX = ".zip"
 
 
-async def restore_batch(
+def restore_batch(
     client: "AsyncClient",
     sources: Sequence[str],
     archive: Path,
@@ -44,13 +45,17 @@ async def restore_batch(
     files = {name: read(each.source) for name, each in named.items()}
     given = {key: value for key, value in replace(options, output=output).named().items() if value is not None}
     asked: ClientOptions = {**given}  # type: ignore[typeddict-item]
-    async with client:
-        try:
-            restored = await client.wait_batch(await client.submit_batch(files, **asked))
-        except JobFailed as error:
-            raise PromptIRServeError(str(error)) from error
-        except PromptIRError as error:
-            raise RunEnded(str(error)) from error
+
+    async def run() -> "RestoredBatch":
+        async with client:
+            return await client.wait_batch(await client.submit_batch(files, **asked))
+
+    try:
+        restored = asyncio.run(run())
+    except JobFailed as error:
+        raise PromptIRServeError(str(error)) from error
+    except PromptIRError as error:
+        raise RunEnded(str(error)) from error
     write(archive, restored.data, overwrite=overwrite)
     print(f"promptir: {len(restored.photos)} of {len(files)} images restored to {shown(str(archive))}", file=sys.stderr)
     for error in restored.errors:
