@@ -29,6 +29,8 @@ from server.http.jobs.submit import SubmitRoute
 from server.http.middleware.stack import middleware_of, within
 from server.http.middleware.target import Methods, own_path
 from server.http.open_inference import routes as open_inference
+from server.http.openai.route import EditsRoute
+from server.http.openai.schemas import PATH as EDITS_PATH
 from server.http.ops.page import Page
 from server.http.ops.routes import health_router, router
 from server.http.protocol.load_shedder import LoadShedder
@@ -266,6 +268,7 @@ def _add_routes(app: Service, services: Services, tracing: Tracing | None) -> Up
     """Add the routes of HTTP; returns the room for uploads, which gRPC shares."""
     restore = RestoreRoute(services)
     submit = SubmitRoute(services, restore.room)
+    edits = EditsRoute(services, restore.room)
     stack = middleware_of(services, tracing)
     app.add_middleware(Methods)
     for middleware in stack:
@@ -273,10 +276,12 @@ def _add_routes(app: Service, services: Services, tracing: Tracing | None) -> Up
     app.direct = {
         (METHOD, PATH): within(stack, restore),
         (SUBMIT_METHOD, schemas.PATH): within(stack, submit),
+        (METHOD, EDITS_PATH): within(stack, edits),
     }
     error_handlers.install(app)
     app.router.routes.insert(0, Route(PATH, restore, methods=[METHOD], include_in_schema=False))
     app.router.routes.insert(1, Route(schemas.PATH, submit, methods=[METHOD], include_in_schema=False))
+    app.router.routes.insert(2, Route(EDITS_PATH, edits, methods=[METHOD], include_in_schema=False))
     app.router.routes[:0] = Page().routes()
     app.include_router(router)
     app.include_router(jobs_router)
