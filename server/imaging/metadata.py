@@ -25,7 +25,9 @@ class Metadata:
 
     def profile(self, *, is_grey: bool) -> bytes | None:
         """Return the colour profile, or one equivalent to PNG's colour chunks; None for sRGB."""
-        return self.icc_profile or profile_of(dict(self.colour_chunks), is_grey=is_grey)
+        if self.icc_profile or not self.colour_chunks:
+            return self.icc_profile or None
+        return profile_of(dict(self.colour_chunks), is_grey=is_grey)
 
     def with_profile(self, *, is_grey: bool) -> "Metadata":
         """Return the metadata for a format that can describe colours only by a profile."""

@@ -37,7 +37,7 @@ from server.imaging import colour, exif
 from server.imaging.metadata import Metadata
 from server.imaging.xmp import parts_of
 
-_ICC_PREFIX = b"ICC_PROFILE\0"
+ICC_PREFIX = b"ICC_PROFILE\0"
 # APP0 and APP14 state the colour space of the components.
 _BEFORE_SCANS = SOF | {DHT, DQT, DRI, DAC, APP0, APP14}
 _BETWEEN_SCANS = frozenset({DHT, DQT, DRI, DAC, SOS})
@@ -201,7 +201,7 @@ def _profile(data: bytes, segments: list[Segment], max_metadata_bytes: int) -> b
     pieces: dict[int, bytes] = {}
     expected = 0
     with suppress(IndexError):
-        for body in _bodies(data, segments, APP2, _ICC_PREFIX):
+        for body in _bodies(data, segments, APP2, ICC_PREFIX):
             pieces.setdefault(body[0], body[2:])
             expected = body[1]
     check_metadata_size("colour profile", sum(map(len, pieces.values())), max_metadata_bytes)

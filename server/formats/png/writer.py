@@ -36,16 +36,23 @@ def write_png(planes: Sequence[Samples], metadata: Metadata | None = None, effor
     depth = planes[0].dtype.itemsize * 8
     header = struct.pack(">IIBBBBB", width, height, depth, _COLOUR_TYPE[len(planes)], 0, 0, 0)
     chunks = [SIGNATURE, png_chunk(b"IHDR", header), *_metadata_chunks(metadata or Metadata())]
-    return b"".join((*chunks, png_chunk(b"IDAT", _packed(planes, effort)), png_chunk(b"IEND", b"")))
+    # Joined once: a join holds the interpreter lock.
+    return b"".join((*chunks, *_framed(b"IDAT", _packed(planes, effort)), png_chunk(b"IEND", b"")))
 
 
 def png_chunk(kind: bytes, body: bytes) -> bytes:
     """Return a chunk: its body framed with length, type and checksum."""
-    checksum = isal_zlib.crc32(body, isal_zlib.crc32(kind))
-    return b"".join((struct.pack(">I", len(body)), kind, body, struct.pack(">I", checksum)))
+    return b"".join(_framed(kind, [body]))
 
 
-def _packed(planes: Sequence[Samples], effort: PngEffort) -> bytes:
+def _framed(kind: bytes, pieces: Sequence[bytes]) -> tuple[bytes, ...]:
+    checksum = isal_zlib.crc32(kind)
+    for piece in pieces:
+        checksum = isal_zlib.crc32(piece, checksum)
+    return struct.pack(">I4s", sum(map(len, pieces)), kind), *pieces, struct.pack(">I", checksum)
+
+
+def _packed(planes: Sequence[Samples], effort: PngEffort) -> list[bytes]:
     # Works in blocks of rows, since interleaved and filtered copies of all rows would take several times the image.
     height, width = planes[0].shape
     step = len(planes) * planes[0].dtype.itemsize  # bytes per pixel, the distance to the sample on the left
@@ -59,7 +66,7 @@ def _packed(planes: Sequence[Samples], effort: PngEffort) -> bytes:
         filtered = _sub_filtered(rows, step) if is_fast else _best_filtered(rows, above, step)
         pieces.append(compressor.compress(filtered.data))
         above = rows[-1]
-    return b"".join((*pieces, compressor.flush()))
+    return [*pieces, compressor.flush()]
 
 
 def _interleaved(planes: Sequence[Samples], rows: slice) -> Rows:
