@@ -62,6 +62,8 @@ class Worker:
         self.device = device
         self.ended: asyncio.Future[bool] | None = None
         """Set by `start`; its result says whether the backend was lost."""
+        self.lost_for_good = False
+        """Whether no other worker of this process could serve the device."""
         self._backend = backend
         self._batcher = batcher
         self._clock = clock
@@ -108,7 +110,8 @@ class Worker:
             if self._start_backend(started):
                 self._serve()
             is_lost = False
-        except BaseException:  # also SystemExit: no frame above this one could end the tiles
+        except BaseException as error:  # also SystemExit: no frame above this one could end the tiles
+            self.lost_for_good = _is_for_good(error)
             log.critical("a device was lost", extra={"device": self.device.name}, exc_info=True)
         finally:
             self._let_go()
@@ -128,6 +131,7 @@ class Worker:
             if isinstance(error, BackendUnavailable):
                 failure = error
             else:
+                self.lost_for_good = _is_for_good(error)
                 log.exception("the backend failed to start", extra={"device": self.device.name})
                 failure = BackendUnavailable(f"the backend failed to start: {type(error).__name__}: {error}")
             _post(started, failure)
@@ -188,6 +192,10 @@ class Worker:
             self._backend.stop()
         except Exception:
             log.exception("the backend failed to stop", extra={"device": self.device.name})
+
+
+def _is_for_good(error: BaseException) -> bool:
+    return isinstance(error, BackendLost) and error.for_good
 
 
 def _post(future: asyncio.Future[Answer], answer: Answer | Exception) -> None:
