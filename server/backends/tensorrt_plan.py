@@ -13,6 +13,7 @@ from server.backends import device_names
 from server.backends.base import BackendInfo, ModelInput, ModelSpec, Pending, Result
 from server.backends.cuda_device import CudaDevice, cuda_index, open_device
 from server.backends.kind import CUDA, BackendKind
+from server.backends.plan_parts import size_ranges
 from server.backends.plan_runs import PlanRuns
 from server.backends.settings import RuntimeSettings
 from server.errors import BackendError, BackendUnavailable, DeviceOutOfMemory
@@ -93,7 +94,9 @@ class PlanBackend:
         records = not hasattr(trt, "CudaGraphStrategy")
         self._runs = PlanRuns(manifest, contexts, device, self._settings.device_cache_bytes, records=records)
         return BackendInfo(
-            model=replace(ModelSpec.of(manifest), hash=manifest.onnx_sha256),
+            model=replace(
+                ModelSpec.of(manifest), hash=manifest.onnx_sha256, size_ranges=size_ranges(manifest.profiles)
+            ),
             backend="tensorrt",
             device=device.name,
             max_batch=min(self._max_batch, max(profile.max[0] for profile in manifest.profiles)),

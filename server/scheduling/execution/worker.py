@@ -4,7 +4,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar, cast
 
@@ -16,7 +16,7 @@ from server.scheduling.execution.pipeline import Pipeline
 from server.scheduling.execution.recovery import ParityCheck, Recovery
 from server.scheduling.execution.warm_up import warm_up
 from server.scheduling.policy.device import Device
-from server.scheduling.queue.tile import Batch, fail_soon, settle_soon
+from server.scheduling.queue.tile import Batch, PaddedShape, fail_soon, settle_soon
 
 Answer = TypeVar("Answer")
 NewBackend = Callable[[str], Backend]
@@ -58,6 +58,7 @@ class Worker:
         *,
         check: ParityCheck | None = None,
         run_timeout_s: float = float("inf"),
+        padded_shapes: Sequence[PaddedShape] = (),
     ) -> None:
         self.device = device
         self.ended: asyncio.Future[bool] | None = None
@@ -69,6 +70,7 @@ class Worker:
         self._clock = clock
         self._check = check or ParityCheck()
         self._run_timeout_s = run_timeout_s
+        self._padded_shapes = padded_shapes
         self._pipeline = Pipeline(backend, clock)
         self._recovery = Recovery(self._pipeline, metrics, self._check, clock, device=device.name)
         device.untaken = self._recovery.untaken
@@ -126,7 +128,8 @@ class Worker:
     def _start_backend(self, started: asyncio.Future[BackendInfo]) -> bool:
         try:
             info = self._backend.start()
-            warm_up(self._backend, info, self.device.cost_model, self._clock)
+            shapes = [(shape, min(info.max_batch, self.device.room(shape))) for shape in self._padded_shapes]
+            warm_up(self._backend, info, self.device.cost_model, self._clock, shapes)
         except BaseException as error:
             if isinstance(error, BackendUnavailable):
                 failure = error
