@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.device import find_device
 from models.artifact import DEFAULT_ARTIFACT, ArtifactError, Manifest
+from models.nvidia_gpu import find_device
 from models.plan_manifest import PORTABLE, PlanManifest
 
 WEIGHTS_FILE = "weights.safetensors"

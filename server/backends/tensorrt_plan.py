@@ -82,7 +82,7 @@ class PlanBackend:
         folder = self._settings.artifact
         manifest = PlanManifest.load(folder)
         manifest.verify(folder)
-        trt = self._trt = _import_tensorrt()
+        trt = self._trt = import_tensorrt()
         manifest.check_runtime(trt.__name__, trt.__version__, None)  # before a device is asked for
         device = self._device = open_device(self._index)
         manifest.check_runtime(trt.__name__, trt.__version__, device.compute_capability)
@@ -158,7 +158,8 @@ class PlanBackend:
             log.warning("compiled kernels are not kept; the next start makes them again", extra={"reason": str(error)})
 
 
-def _import_tensorrt() -> Any:
+def import_tensorrt() -> Any:
+    """Import TensorRT or, where that is not installed, TensorRT-RTX; BackendUnavailable says what is missing."""
     try:
         try:
             import tensorrt
