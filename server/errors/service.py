@@ -182,6 +182,15 @@ class BackendLost(BackendError):
 
     slug = "backend-lost"
     title = "Backend lost"
+    for_good = False
+    """Whether no later start in this process can use the device: its CUDA context is gone."""
+
+    @classmethod
+    def until_restart(cls, detail: str) -> Self:
+        """Make the error of a device that only a new process can use."""
+        error = cls(detail)
+        error.for_good = True
+        return error
 
 
 class WrongOutput(BackendError):

@@ -9,7 +9,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from server.backends.base import Pixels
+from server.backends.base import ModelSpec, Pixels
 from server.errors import InvalidRequest
 
 Weights = NDArray[np.float32]
@@ -204,6 +204,20 @@ def tile_sides(multiple: int, max_pixels: int | None = None) -> tuple[int, int |
     step = SIDES_PER_MULTIPLE * multiple
     smallest = _round_up(SMALLEST_TILE, step)
     return smallest, None if max_pixels is None else max(smallest, math.isqrt(max_pixels) // step * step), step
+
+
+def fitting_tile(height: int, width: int, model: ModelSpec, max_pixels: int | None = None) -> int | None:
+    """Return the `tile` to divide an image by that would be one tile, but in a size that the model does not take.
+
+    None if the model takes it, or takes none of the tiles that it could have.
+    """
+    padded = _round_up(height, model.size_multiple), _round_up(width, model.size_multiple)
+    if model.takes(*padded) or (max_pixels is not None and padded[0] * padded[1] > max_pixels):
+        return None
+    smallest, largest, step = tile_sides(model.size_multiple, max_pixels)
+    first = DEFAULT_TILE if largest is None else min(DEFAULT_TILE, largest)
+    sides = range(first, smallest - 1, -step)
+    return next((side for side in sides if model.takes(min(side, padded[0]), min(side, padded[1]))), None)
 
 
 def _tile_side(tile: int | None, multiple: int, max_pixels: int | None) -> int:
