@@ -116,7 +116,7 @@ class MDTA(nn.Module):
         attention = self._attention(q, k, postponed=valid is not None)
         if self.merges_projection:
             v = v.flatten(1, 2) if valid is None else v.reshape(shape[0], self.channels, -1)  # N C HW
-            return (self._merged(attention, self.project_out.weight) @ v).reshape(shape)
+            return (self.merged_projection(attention, self.project_out.weight) @ v).reshape(shape)
         return self.project_out((attention @ v).reshape(shape))
 
     def _attention(self, q: Tensor, k: Tensor, *, postponed: bool) -> Tensor:
@@ -154,11 +154,11 @@ class MDTA(nn.Module):
         rows, columns = (length.clamp_min(L2_NORM_EPSILON) for length in lengths)  # N heads c
         scale = widened(self.temperature) / rows[..., None] / columns[..., None, :]
         weight = widened(self.project_out.weight)
-        matrix = self._merged(torch.softmax(logits * scale, dim=-1), weight).to(v.dtype)  # N C C
+        matrix = self.merged_projection(torch.softmax(logits * scale, dim=-1), weight).to(v.dtype)  # N C C
         # Pixels by channels: the product of channels-last features is channels-last again.
         return (pixels @ matrix.transpose(1, 2)).transpose(1, 2).reshape(shape)
 
-    def _merged(self, attention: Tensor, weight: Tensor) -> Tensor:
+    def merged_projection(self, attention: Tensor, weight: Tensor) -> Tensor:
         """Multiply the `weight` of `project_out` with each head's attention: one matrix per image, not two.
 
         The product is only reassociated: (W blockdiag(A)) v instead of W (blockdiag(A) v).
