@@ -10,11 +10,12 @@ import anyio
 import anyio.to_thread
 import httpx
 
+from promptir_client.batches import Images, RestoredBatch, archive_of
 from promptir_client.connection import LATE, Connection, lost_by, reply_of
 from promptir_client.http_pool import HttpPool
 from promptir_client.images import Image, upload_of
 from promptir_client.jobs import Job, Progress, id_of
-from promptir_client.options import RestoreOptions, check_options
+from promptir_client.options import JobOptions, RestoreOptions, check_options
 from promptir_client.own_process import OwnProcess
 from promptir_client.restored import Restored
 from promptir_client.retries import Retries
@@ -70,11 +71,18 @@ class AsyncClient:
         async with self._pool.get().call() as http:
             return await self._run(http, self._connection.call().restore(await _upload(image), options))
 
-    async def submit(self, image: Image, **options: Unpack[RestoreOptions]) -> Job:
+    async def submit(self, image: Image, **options: Unpack[JobOptions]) -> Job:
         """Submit a photo as a job, which survives lost connections and restarts of the server."""
-        check_options(options)
+        check_options(options, JobOptions)
         async with self._pool.get().call() as http:
             return await self._run(http, self._connection.call().submit(await _upload(image), options))
+
+    async def submit_batch(self, images: Images, **options: Unpack[JobOptions]) -> Job:
+        """Submit several photos as one job: paths, images by name, or other images."""
+        check_options(options, JobOptions)
+        async with self._pool.get().call() as http:
+            archive = await anyio.to_thread.run_sync(archive_of, images)
+            return await self._run(http, self._connection.call().submit(archive, options))
 
     async def job(self, job: Job | str) -> Job:
         """Return the state and progress of a job."""
@@ -93,6 +101,16 @@ class AsyncClient:
         """
         async with self._pool.get().follow() as http:
             return await self._run(http, self._connection.waiting(timeout).wait(id_of(job), progress))
+
+    async def wait_batch(
+        self,
+        job: Job | str,
+        progress: Progress | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> RestoredBatch:
+        """Follow a batch to its end and fetch its results; raises JobFailed if no photo was restored."""
+        async with self._pool.get().follow() as http:
+            return await self._run(http, self._connection.waiting(timeout).wait_batch(id_of(job), progress))
 
     async def cancel(self, job: Job | str) -> None:
         """Cancel a job, or delete a finished one with its result."""

@@ -8,10 +8,11 @@ from typing import Self, TypeVar, Unpack
 
 import httpx
 
+from promptir_client.batches import Images, RestoredBatch, archive_of
 from promptir_client.connection import LATE, Connection, lost_by, reply_of
 from promptir_client.images import Image, upload_of
 from promptir_client.jobs import Job, Progress, id_of
-from promptir_client.options import RestoreOptions, check_options
+from promptir_client.options import JobOptions, RestoreOptions, check_options
 from promptir_client.own_process import OwnProcess
 from promptir_client.restored import Restored
 from promptir_client.retries import Retries
@@ -59,10 +60,15 @@ class Client:
         check_options(options)
         return self._run(self._connection.call().restore(upload_of(image), options))
 
-    def submit(self, image: Image, **options: Unpack[RestoreOptions]) -> Job:
+    def submit(self, image: Image, **options: Unpack[JobOptions]) -> Job:
         """Submit a photo as a job, which survives lost connections and restarts of the server."""
-        check_options(options)
+        check_options(options, JobOptions)
         return self._run(self._connection.call().submit(upload_of(image), options))
+
+    def submit_batch(self, images: Images, **options: Unpack[JobOptions]) -> Job:
+        """Submit several photos as one job: paths, images by name, or other images."""
+        check_options(options, JobOptions)
+        return self._run(self._connection.call().submit(archive_of(images), options))
 
     def job(self, job: Job | str) -> Job:
         """Return the state and progress of a job."""
@@ -74,6 +80,12 @@ class Client:
         `progress` is called at each change. Raises JobFailed if the job ends without a result.
         """
         return self._run(self._connection.waiting(timeout).wait(id_of(job), progress))
+
+    def wait_batch(
+        self, job: Job | str, progress: Progress | None = None, timeout: float | None = None
+    ) -> RestoredBatch:
+        """Follow a batch to its end and fetch its results; raises JobFailed if no photo was restored."""
+        return self._run(self._connection.waiting(timeout).wait_batch(id_of(job), progress))
 
     def cancel(self, job: Job | str) -> None:
         """Cancel a job, or delete a finished one with its result."""

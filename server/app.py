@@ -29,17 +29,23 @@ from server.http.jobs.submit import SubmitRoute
 from server.http.middleware.stack import middleware_of, within
 from server.http.middleware.target import Methods, own_path
 from server.http.open_inference import routes as open_inference
+from server.http.openai.route import EditsRoute
+from server.http.openai.schemas import PATH as EDITS_PATH
 from server.http.ops.page import Page
 from server.http.ops.routes import health_router, router
 from server.http.protocol.load_shedder import LoadShedder
 from server.http.restore.report import ReportDocument
 from server.http.restore.route import METHOD, PATH, RestoreRoute
 from server.http.services import Services
+from server.jobs.batch_store import BatchStore
 from server.jobs.budget import Budget
 from server.jobs.long_work import LongWork
+from server.jobs.run import BatchStatus, Status
 from server.jobs.runner import Runner
-from server.jobs.store import Store
 from server.jobs.store_thread import StoreThread
+from server.jobs.webhook_hosts import WebhookHosts
+from server.jobs.webhook_sender import WebhookSender, read_secrets
+from server.jobs.webhooks import Webhooks
 from server.metrics import Metrics
 from server.restore.artifact_watcher import ArtifactWatcher
 from server.restore.guide import reserve_workspace
@@ -113,19 +119,38 @@ def create_artifact_watcher(settings: Settings, restorer: Restorer, metrics: Met
 
 
 def create_jobs(
-    settings: JobSettings, restorer: Restorer, metrics: Metrics, access: Access | None = None
+    settings: JobSettings, restorer: Restorer, metrics: Metrics, access: Access | None = None, root: str = ""
 ) -> LongWork | None:
-    """Wire the jobs, not started; None if the settings give them no folder. Clients of `access` share its budget."""
+    """Wire the jobs, not started; None if the settings give them no folder. Clients of `access` share its budget.
+
+    `root` is the prefix of paths in webhooks.
+    """
     if settings.jobs_folder is None:
         return None
     budget = Budget(settings.jobs_max_bytes, lambda: () if access is None else access.clients)
-    store = Store(settings.jobs_folder, budget, settings.jobs_keep_hours * 3600)
+    store = BatchStore(settings.jobs_folder, budget, settings.jobs_keep_hours * 3600)
     thread = StoreThread()
 
     def describe(restored: Restored) -> dict[str, object]:
         return ReportDocument.of(restored).model_dump(mode="json")
 
-    return LongWork(store, thread, Runner(store, thread, restorer, problem_of, describe), metrics)
+    runner = Runner(store, thread, restorer, problem_of, describe)
+    return LongWork(store, thread, runner, metrics, create_webhooks(settings, store, thread, root))
+
+
+def create_webhooks(settings: JobSettings, store: BatchStore, thread: StoreThread, root: str) -> Webhooks | None:
+    """Wire the webhooks, not started; None if the settings allow no host. Raises SettingsError for bad secrets."""
+    if settings.webhook_secret_file is None:
+        return None
+    try:
+        sender = WebhookSender(WebhookHosts(settings.webhook_hosts), read_secrets(settings.webhook_secret_file))
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{PREFIX}WEBHOOK_SECRET_FILE={settings.webhook_secret_file}: {error}") from None
+
+    def document(now: Status | BatchStatus) -> dict[str, object]:
+        return schemas.document_of(now, root, with_photos=False).model_dump(mode="json")
+
+    return Webhooks(store, thread, sender, document)
 
 
 def create_rpc(services: Services, room: UploadRoom) -> "RpcFront | None":
@@ -192,7 +217,7 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Ser
     tracing = create_tracing(version()) if settings.tracing else None
     restorer = create_restorer(settings, metrics, new_backend)
     access = create_access(settings, metrics)
-    jobs = create_jobs(settings.jobs, restorer, metrics, access)
+    jobs = create_jobs(settings.jobs, restorer, metrics, access, settings.http.root_path or "")
     watcher = create_artifact_watcher(settings, restorer, metrics)
 
     @asynccontextmanager
@@ -247,6 +272,7 @@ def _add_routes(app: Service, services: Services, tracing: Tracing | None) -> Up
     """Add the routes of HTTP; returns the room for uploads, which gRPC shares."""
     restore = RestoreRoute(services)
     submit = SubmitRoute(services, restore.room)
+    edits = EditsRoute(services, restore.room)
     stack = middleware_of(services, tracing)
     app.add_middleware(Methods)
     for middleware in stack:
@@ -254,10 +280,12 @@ def _add_routes(app: Service, services: Services, tracing: Tracing | None) -> Up
     app.direct = {
         (METHOD, PATH): within(stack, restore),
         (SUBMIT_METHOD, schemas.PATH): within(stack, submit),
+        (METHOD, EDITS_PATH): within(stack, edits),
     }
     error_handlers.install(app)
     app.router.routes.insert(0, Route(PATH, restore, methods=[METHOD], include_in_schema=False))
     app.router.routes.insert(1, Route(schemas.PATH, submit, methods=[METHOD], include_in_schema=False))
+    app.router.routes.insert(2, Route(EDITS_PATH, edits, methods=[METHOD], include_in_schema=False))
     app.router.routes[:0] = Page().routes()
     app.include_router(router)
     app.include_router(jobs_router)

@@ -49,6 +49,7 @@ def test_the_python_of_the_page_runs(desk: Path, address: str, capsys: pytest.Ca
     assert "whole" in said
     assert "done 1 1" in said
     assert "415 unsupported-image" in said
+    assert "2 []" in said
 
 
 def test_the_commands_of_the_page_run(desk: Path, address: str) -> None:
@@ -74,5 +75,6 @@ def test_the_commands_of_the_page_run(desk: Path, address: str) -> None:
         "several/photo.png",
         "several/photos/deep/b.png",
         "by-server/deep/b.png",
+        "as-one-job.zip",
     } <= written
     assert "0 restored, 2 skipped of 2 images" in finished.stderr

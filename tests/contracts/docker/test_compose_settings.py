@@ -13,7 +13,7 @@ from server.settings import PREFIX, Settings, environment_names
 Model = dict[str, Any]
 RunCompose = Callable[..., str]
 SERVERS = ("server-gpu", "server-cpu")
-FIXED = {"HOST", "PORT", "CACHE_FOLDER", "JOBS_FOLDER", "KEYS_FILE"}
+FIXED = {"HOST", "PORT", "CACHE_FOLDER", "JOBS_FOLDER", "KEYS_FILE", "WEBHOOK_SECRET_FILE"}
 """Settings that compose itself decides: ports, volumes and the secret depend on them."""
 OTHERS_PORTS = {"GRPC_PORT", "METRICS_PORT"}
 """Ports that compose.yaml does not publish."""
