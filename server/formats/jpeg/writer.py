@@ -1,4 +1,4 @@
-"""JPEG writer: planes to a baseline JPEG file."""
+"""Baseline JPEG writer."""
 
 import io
 
@@ -8,15 +8,15 @@ from server.imaging import exif
 from server.imaging.metadata import Metadata
 
 FULL_COLOUR_QUALITY = 90
-"""From this quality on colour keeps its full resolution, because the picture then matters more than the file size."""
+"""From this quality on, chroma is not subsampled."""
 
 _SEGMENT_BYTES = 65_000  # what one segment can hold, without the prefix of its content
 
 
 def encode(planes: Planes, metadata: Metadata, options: EncoderOptions) -> bytes:
-    """Encode grey or RGB planes in 8 bits; transparent parts are shown on white.
+    """Encode grey or RGB planes in 8 bits; transparency is blended with white.
 
-    EXIF and XMP that do not fit one segment are left out.
+    EXIF and XMP that do not fit into one segment are left out.
     """
     metadata = metadata.with_profile(is_grey=planes.is_grey)
     block, xmp = (part if len(part) <= _SEGMENT_BYTES else b"" for part in (metadata.exif or b"", metadata.xmp or b""))
