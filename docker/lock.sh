@@ -14,8 +14,10 @@ lock() { # output, then what uv is asked for
 python3 -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' |
     lock build.txt "$@" -
 lock cpu.txt "$@" --extra cpu --extra heif --extra tracing --extra grpc pyproject.toml
-lock gpu.txt "$@" --extra gpu --extra heif --extra tracing --extra grpc pyproject.toml
 lock export.txt "$@" --extra export --extra cpu pyproject.toml
+# It serves with the PyTorch that its plans are measured against.
+lock gpu.txt "$@" --constraint <(grep -o '^torch==[0-9.]*' "$locks/export.txt") \
+    --extra gpu --extra pytorch --extra heif --extra tracing --extra grpc pyproject.toml
 # One flavour is put on top of either image, so what they share must be the same in all three.
 for flavour in tensorrt tensorrt-rtx; do
     echo "$flavour" | lock "$flavour.txt" "$@" --constraint "$locks/gpu.txt" --constraint "$locks/export.txt" -

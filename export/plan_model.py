@@ -10,9 +10,9 @@ from torch import Tensor
 
 from export.build_log import create_build_log
 from export.comparison import Answer, Pixels
-from export.device import find_device
 from export.shapes import Size
 from export.tensorrt_library import load_tensorrt
+from models.nvidia_gpu import find_device
 from models.plan_manifest import PLAN_FILE, BuildOptions, PlanManifest
 from models.tensorrt_faults import NO_USABLE_DEVICE, creation_fault, plan_fault
 

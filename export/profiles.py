@@ -20,9 +20,17 @@ ELEMENT_LIMIT = 2**31 - 1
 
 DEFAULT_PROFILES = (
     ShapeProfile(min=(1, 8, 8), opt=(4, 256, 256), max=(8, 512, 512)),
-    ShapeProfile(min=(1, 8, 8), opt=(1, 1024, 1024), max=(1, 2040, 2048)),
+    ShapeProfile(min=(1, 8, 8), opt=(1, 1024, 1024), max=(1, 1448, 2896)),
+    ShapeProfile(min=(1, 8, 8), opt=(1, 1024, 1024), max=(1, 2896, 1448)),
+    ShapeProfile(min=(1, 8, 8), opt=(1, 600, 3000), max=(1, 720, 5824)),
+    ShapeProfile(min=(1, 8, 8), opt=(1, 3000, 600), max=(1, 5824, 720)),
 )
-"""Small images in batches, large ones alone. The second profile ends one step of 8 below the element limit."""
+"""Small images in batches, large ones alone: wide, tall, and panoramas of both kinds.
+
+A profile is a rectangle of sizes, and its largest image must stay below the element limit, so one profile cannot hold
+both 1448x1448 and 4096x512. These hold every image of up to 2 097 152 pixels, which a GPU restores whole by default,
+with sides of up to 5824.
+"""
 
 
 class ProfileError(ValueError):

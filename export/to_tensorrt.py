@@ -8,7 +8,6 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from export.build_progress import BuildProgress
-from export.device import Device, find_device
 from export.layer_audit import audit, check_layer_types
 from export.plan_builder import BuildError, PlanBuilder
 from export.plan_parity import find_weights, with_parity
@@ -16,6 +15,7 @@ from export.profiles import DEFAULT_PROFILES, check_profiles
 from export.staging import staged
 from export.tensorrt_library import load_tensorrt, makes_portable_plans
 from models.artifact import MODEL_FILE, ArtifactError, Manifest, sha256_of
+from models.nvidia_gpu import Device, find_device
 from models.plan_manifest import PLAN_FILE, BuildOptions, PlanManifest, ShapeProfile
 from models.tensorrt_faults import NO_USABLE_DEVICE
 

@@ -115,6 +115,22 @@ class PlanManifest(Manifest):
         pixels = math.prod(extent)
         return min(holding, key=lambda index: abs(math.log(pixels / math.prod(self.profiles[index].opt))))
 
+    def first_gap(self, whole_pixels: int, longest_side: int) -> tuple[int, int] | None:
+        """Return the (height, width) of a single image that no profile takes, or None if there is none.
+
+        Looks at all sizes in steps of `size_multiple` with at most `whole_pixels` and no side over `longest_side`.
+        """
+        step = self.size_multiple
+        singles = [profile for profile in self.profiles if profile.min[0] == 1]
+        for width in range(step, longest_side + 1, step):
+            height, tallest = step, min(longest_side, whole_pixels // width)
+            while height <= tallest:
+                held = [profile.max[1] for profile in singles if profile.holds((1, height, width))]
+                if not held:
+                    return height, width
+                height = max(held) // step * step + step
+        return None
+
     def check_runtime(self, flavour: str, version: str, compute_capability: str | None) -> None:
         """Check the plan against this library and device; raise `ArtifactError` if the plan cannot run there.
 

@@ -57,6 +57,7 @@ from server.scheduling.execution.recovery import ParityCheck
 from server.scheduling.execution.worker import NewBackend, Worker
 from server.scheduling.policy.cost_model import CostModel
 from server.scheduling.policy.device import Device
+from server.scheduling.policy.padded_shapes import PaddedShapes
 from server.scheduling.queue.tile import PaddedShape
 from server.scheduling.queue.tile_queue import TileQueue
 from server.settings import PREFIX, BackendSettings, JobSettings, Settings, SettingsError
@@ -75,12 +76,13 @@ def create_restorer(settings: Settings, metrics: Metrics, new_backend: NewBacken
     """Wire the Restorer, not started; `new_backend` replaces the backend that the settings name."""
     batching, devices = settings.batching, settings.backend.device_names
     clock = time.monotonic
+    padded_shapes = PaddedShapes([PaddedShape(*sides) for sides in batching.padded_shape_sides]).chosen
     batcher = Batcher(
         TileQueue(batching.max_queued_pixels),
         metrics,
         clock,
         max_backlog_s=batching.max_backlog_ms / 1e3,
-        padded_shapes=[PaddedShape(*sides) for sides in batching.padded_shape_sides],
+        padded_shapes=padded_shapes,
     )
     check = ParityCheck(settings.backend.fp32_check_every, settings.backend.fp32_gate_db)
     costs: defaultdict[tuple[str, NewBackend | None], CostModel] = defaultdict(CostModel)
@@ -91,7 +93,9 @@ def create_restorer(settings: Settings, metrics: Metrics, new_backend: NewBacken
         make = replacing or new_backend or new_backends(settings.backend, batching.max_batch)
         backend = make(name)
         timeout_s = settings.backend.run_timeout_s
-        return Worker(device, backend, batcher, metrics, clock, check=check, run_timeout_s=timeout_s)
+        return Worker(
+            device, backend, batcher, metrics, clock, check=check, run_timeout_s=timeout_s, padded_shapes=padded_shapes
+        )
 
     workers = WorkerPool(devices, new_worker, batcher, metrics, clock)
     return Restorer(batcher, workers, settings.limits, metrics, clock, max_whole_pixels=settings.whole_pixels)

@@ -1,4 +1,4 @@
-"""Token bucket that limits an amount per minute."""
+"""Token bucket: limits an amount per minute."""
 
 from collections.abc import Callable
 
@@ -6,10 +6,10 @@ MINUTE_S = 60.0
 
 
 class TokenBucket:
-    """Refills evenly to one minute's amount; starts full.
+    """Bucket that starts full and refills evenly up to one minute's amount.
 
-    An amount larger than the bucket is granted when the bucket is full and leaves a debt; otherwise it could never be
-    granted.
+    An amount larger than the bucket is granted when the bucket is full, and leaves a debt; otherwise it could never
+    be granted.
     """
 
     def __init__(self, per_minute: float, clock: Callable[[], float]) -> None:

@@ -77,6 +77,9 @@ def run(arguments: argparse.Namespace) -> int:
     logs.skip_unused_fields()
     gc.freeze()  # start-up objects live for ever, so garbage collection need not visit them
     log.info("listening", extra={"host": host, "port": port})
+    if (choice := settings.backend.choice) is not None:
+        chosen = {"backend": choice.backend, "reason": choice.reason, "rejected": list(choice.rejected)}
+        log.info("the backend was chosen automatically", extra=chosen)
     server = DrainingServer(config, restorer, app.state.room, settings.http.drain_timeout_s)
     if sys.stderr.isatty():
         print(_welcome(_url(host, port)), file=sys.stderr)

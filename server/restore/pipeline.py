@@ -246,8 +246,11 @@ class Restorer(Lifecycle):
     def _plan(self, height: int, width: int, options: RestoreOptions) -> Grid:
         if self.info is None:
             raise Status.STARTING.refusal
-        sizes = self.info.model.size_multiple, self._max_whole_pixels, options.tile, options.overlap
-        return tiling.plan(height, width, *sizes, guided=self._limits.tone_guide)
+        model, whole = self.info.model, self._max_whole_pixels
+        tile = options.tile or tiling.fitting_tile(height, width, model, whole)
+        return tiling.plan(
+            height, width, model.size_multiple, whole, tile, options.overlap, guided=self._limits.tone_guide
+        )
 
 
 def _mode_of(grid: Grid) -> Mode:

@@ -1,4 +1,4 @@
-"""BMP fields: samples that bit masks select from words of 16 or 32 bits."""
+"""BMP bit fields: samples that bit masks select from 16- or 32-bit words."""
 
 import struct
 from typing import NamedTuple, Self
@@ -12,10 +12,10 @@ from server.formats.samples import ROWS_AT_ONCE
 
 _NO_MASKS, _THREE_MASKS, _FOUR_MASKS = 0, 3, 6  # values of the compression field that mean uncompressed
 _FILE_HEADER, _SMALLEST_HEADER, _WITH_ALPHA_MASK = 14, 40, 56
-_MASKS_AT = 54  # the same offset inside larger headers and behind the smallest one
+_MASKS_AT = 54  # the same offset inside larger headers and after the smallest one
 _USUAL_MASKS = {16: (0x7C00, 0x03E0, 0x001F, 0), 32: (0xFF0000, 0x00FF00, 0x0000FF, 0)}
 _WITHOUT_WORDS = (0xFF0000, 0x00FF00, 0x0000FF, 0xFF000000)  # the masks to use if the file states only zeros
-_MOST_BITS = 16
+_MAX_BITS = 16
 
 
 class _Field(NamedTuple):
@@ -30,7 +30,7 @@ class _Field(NamedTuple):
 
 
 class Fields(NamedTuple):
-    """Where the words are, and which of their bits are red, green, blue and, with a fourth mask, alpha."""
+    """Position of the pixel words, and the bits that hold red, green, blue and, with a fourth mask, alpha."""
 
     width: int
     height: int
@@ -50,7 +50,7 @@ class Fields(NamedTuple):
 
 
 def find_fields(data: bytes) -> Fields | None:
-    """Read the fields from a BMP header; None if it has none. Raises UnsupportedImage for invalid masks."""
+    """Read the bit fields from a BMP header; None if it has none. Raises UnsupportedImage for invalid masks."""
     if len(data) < _MASKS_AT:
         return None
     (size,) = struct.unpack_from("<I", data, _FILE_HEADER)
@@ -74,7 +74,7 @@ def find_fields(data: bytes) -> Fields | None:
 
 
 def decode_fields(data: bytes, fields: Fields) -> Planes:
-    """Extract the samples, each scaled to its full range; an alpha plane of zeros means that there is no alpha."""
+    """Extract the samples, scaled to their full range; an alpha plane of zeros is dropped."""
     each = fields.word // 8
     stride = -(-fields.width * each // 4) * 4
     needed = stride * (fields.height - 1) + fields.width * each
@@ -87,7 +87,7 @@ def decode_fields(data: bytes, fields: Fields) -> Planes:
         words = words[::-1]
     planes = [_samples(words, _Field.of(mask), fields.depth) for mask in fields.masks]
     alpha = planes.pop() if fields.has_alpha else None
-    # Writers that do not know of alpha fill it with zeros, and an entirely invisible picture is unlikely.
+    # Writers without alpha support fill it with zeros, and a fully transparent picture is unlikely.
     return Planes(tuple(planes), alpha if alpha is not None and alpha.any() else None)
 
 
@@ -105,7 +105,7 @@ def _check(masks: tuple[int, ...], word: int) -> None:
 
 
 def _samples(words: NDArray[np.uint16] | NDArray[np.uint32], field: _Field, depth: int) -> Samples:
-    bits = min(field.bits, _MOST_BITS)
+    bits = min(field.bits, _MAX_BITS)
     dtype = np.uint8 if depth == 8 else np.uint16
     full = np.iinfo(dtype).max
     stretched = np.rint(np.arange(1 << bits) * (full / ((1 << bits) - 1))).astype(dtype)

@@ -1,4 +1,4 @@
-"""TIFF writer: planes to a TIFF file of deflated strips (TIFF 6.0, sections 8, 14 and 18)."""
+"""TIFF writer: deflated strips (TIFF 6.0, sections 8, 14 and 18)."""
 
 import struct
 from collections.abc import Sequence

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar, cast
 
@@ -16,7 +16,7 @@ from server.scheduling.execution.pipeline import Pipeline
 from server.scheduling.execution.recovery import ParityCheck, Recovery
 from server.scheduling.execution.warm_up import warm_up
 from server.scheduling.policy.device import Device
-from server.scheduling.queue.tile import Batch, fail_soon, settle_soon
+from server.scheduling.queue.tile import Batch, PaddedShape, fail_soon, settle_soon
 
 Answer = TypeVar("Answer")
 NewBackend = Callable[[str], Backend]
@@ -58,15 +58,19 @@ class Worker:
         *,
         check: ParityCheck | None = None,
         run_timeout_s: float = float("inf"),
+        padded_shapes: Sequence[PaddedShape] = (),
     ) -> None:
         self.device = device
         self.ended: asyncio.Future[bool] | None = None
         """Set by `start`; its result says whether the backend was lost."""
+        self.lost_for_good = False
+        """Whether no other worker of this process could serve the device."""
         self._backend = backend
         self._batcher = batcher
         self._clock = clock
         self._check = check or ParityCheck()
         self._run_timeout_s = run_timeout_s
+        self._padded_shapes = padded_shapes
         self._pipeline = Pipeline(backend, clock)
         self._recovery = Recovery(self._pipeline, metrics, self._check, clock, device=device.name)
         device.untaken = self._recovery.untaken
@@ -108,7 +112,8 @@ class Worker:
             if self._start_backend(started):
                 self._serve()
             is_lost = False
-        except BaseException:  # also SystemExit: no frame above this one could end the tiles
+        except BaseException as error:  # also SystemExit: no frame above this one could end the tiles
+            self.lost_for_good = _is_for_good(error)
             log.critical("a device was lost", extra={"device": self.device.name}, exc_info=True)
         finally:
             self._let_go()
@@ -123,11 +128,13 @@ class Worker:
     def _start_backend(self, started: asyncio.Future[BackendInfo]) -> bool:
         try:
             info = self._backend.start()
-            warm_up(self._backend, info, self.device.cost_model, self._clock)
+            shapes = [(shape, min(info.max_batch, self.device.room(shape))) for shape in self._padded_shapes]
+            warm_up(self._backend, info, self.device.cost_model, self._clock, shapes)
         except BaseException as error:
             if isinstance(error, BackendUnavailable):
                 failure = error
             else:
+                self.lost_for_good = _is_for_good(error)
                 log.exception("the backend failed to start", extra={"device": self.device.name})
                 failure = BackendUnavailable(f"the backend failed to start: {type(error).__name__}: {error}")
             _post(started, failure)
@@ -188,6 +195,10 @@ class Worker:
             self._backend.stop()
         except Exception:
             log.exception("the backend failed to stop", extra={"device": self.device.name})
+
+
+def _is_for_good(error: BaseException) -> bool:
+    return isinstance(error, BackendLost) and error.for_good
 
 
 def _post(future: asyncio.Future[Answer], answer: Answer | Exception) -> None:

@@ -13,7 +13,7 @@ PROJECT = Path(__file__).resolve().parents[3]
 PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text())
 EXTRAS = {
     "cpu": ["cpu", "heif", "tracing", "grpc"],
-    "gpu": ["gpu", "heif", "tracing", "grpc"],
+    "gpu": ["gpu", "pytorch", "heif", "tracing", "grpc"],
     "export": ["export", "cpu"],
 }
 """Lock -> the extras of the image it is for."""
@@ -62,13 +62,14 @@ def test_the_build_lock_holds_the_build_tools() -> None:
         assert requirement.specifier.contains(version)
 
 
-def test_no_image_has_both_runtimes_and_no_server_has_torch() -> None:
+def test_no_image_has_both_runtimes_and_the_torch_that_serves_is_the_one_that_measures_plans() -> None:
     assert "onnxruntime" in pins("cpu")
     assert "onnxruntime-gpu" in pins("gpu")
     for lock in LOCKS:
         assert not {"onnxruntime", "onnxruntime-gpu"} <= set(pins(lock))
-    for lock in ("cpu", "gpu", "tensorrt", "tensorrt-rtx"):
+    for lock in ("cpu", "tensorrt", "tensorrt-rtx"):
         assert "torch" not in pins(lock)
+    assert pins("gpu")["torch"] == pins("export")["torch"]
 
 
 @pytest.mark.parametrize("flavour", ["tensorrt", "tensorrt-rtx"])

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from export import plan_model
-from export.device import Device
 from export.plan_model import PlanModel, PlanRunError, open_plan
 from export.plan_parity import NO_WEIGHTS, find_weights, with_parity
 from export.shapes import VERIFICATION_MIXES, extent_of, shapes_within
 from export.to_onnx import export_onnx
 from export.verify import Candidate, ParityError, open_artifact, open_onnx
 from models.artifact import MODEL_FILE, ArtifactError, Manifest, sha256_of
+from models.nvidia_gpu import Device
 from models.plan_manifest import PLAN_FILE, PlanManifest, ShapeOutsideProfiles, ShapeProfile
 from models.tensorrt_faults import NO_USABLE_DEVICE
 

@@ -12,7 +12,6 @@ from onnx import TensorProto, helper
 from export import plan_model
 from export.build_progress import BuildProgress
 from export.cli import main
-from export.device import find_device
 from export.plan_builder import BuildError, PlanBuilder
 from export.precision import PrecisionError
 from export.profiles import ProfileError
@@ -20,6 +19,7 @@ from export.staging import OutputFolderError
 from export.tensorrt_library import TensorRTUnavailable, load_tensorrt
 from export.to_tensorrt import build_options, export_plan
 from models.artifact import MANIFEST_FILE, MODEL_FILE, ArtifactError, Manifest, sha256_of
+from models.nvidia_gpu import find_device
 from models.plan_manifest import PLAN_FILE, BuildOptions, PlanManifest, ShapeProfile
 from models.tensorrt_faults import NO_USABLE_DEVICE
 

@@ -110,10 +110,19 @@ def test_the_deployed_form_is_exact_too(tiny: RestorationNetwork) -> None:
     assert worst(together(network, canvas, MIX), alone(network, canvas, MIX)) < FP32_TOLERANCE
 
 
-def test_mixed_precision_is_as_near_as_its_own_single_runs_are_to_float32(shipped: RestorationNetwork) -> None:
-    network, canvas = to_mixed(shipped, torch.bfloat16), canvas_for(MIX)
+@pytest.mark.parametrize("wide_copies", [True, False])
+def test_mixed_precision_is_as_near_as_its_own_single_runs_are_to_float32(
+    shipped: RestorationNetwork, wide_copies: bool
+) -> None:
+    network, canvas = to_mixed(shipped, torch.bfloat16, wide_copies=wide_copies), canvas_for(MIX)
     own_error = worst(alone(network, canvas, MIX), alone(shipped, canvas, MIX))
     assert worst(together(network, canvas, MIX), alone(shipped, canvas, MIX)) < 2 * own_error
+
+
+def test_attention_without_float32_copies_sees_no_padding(tiny: RestorationNetwork) -> None:
+    network, canvas = to_mixed(tiny, torch.float16, wide_copies=False), canvas_for(MIX)
+    own_error = worst(alone(network, canvas, MIX), alone(tiny, canvas, MIX))
+    assert worst(together(network, canvas, MIX), alone(tiny, canvas, MIX)) < 2 * own_error
 
 
 def test_the_prompt_weights_are_those_of_the_image_alone(exact: RestorationNetwork) -> None:

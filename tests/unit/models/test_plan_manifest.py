@@ -5,12 +5,14 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from export.profiles import DEFAULT_PROFILES
 from models.artifact import MANIFEST_FILE, MODEL_FILE, ArtifactError, Manifest, sha256_of
 from models.plan_manifest import PLAN_FILE, BuildOptions, PlanManifest, ShapeOutsideProfiles, ShapeProfile
 
 SMALL = ShapeProfile(min=(1, 8, 8), opt=(4, 256, 256), max=(8, 512, 512))
 LARGE = ShapeProfile(min=(1, 8, 8), opt=(1, 1024, 1024), max=(1, 2040, 2048))
 PLAN = b"not really a plan"
+WHOLE_PIXELS = 2_097_152
 
 
 def a_manifest(folder: Path, **fields: object) -> PlanManifest:
@@ -160,3 +162,19 @@ def test_a_portable_plan_is_bound_to_no_device(tmp_path: Path) -> None:
         tmp_path, flavour="tensorrt_rtx", tensorrt_version="1.7.1.116", compute_capability=None, driver=None
     )
     manifest.check_runtime("tensorrt_rtx", "1.7.1.116", "12.0")
+
+
+def test_a_size_that_would_run_whole_and_that_no_profile_takes_is_named(tmp_path: Path) -> None:
+    assert a_manifest(tmp_path).first_gap(WHOLE_PIXELS, 2048) == (2048, 8)
+    assert a_manifest(tmp_path).first_gap(WHOLE_PIXELS, 2040) is None
+    narrow = ShapeProfile(min=(1, 64, 8), opt=(1, 64, 64), max=(1, 2048, 2048))
+    assert a_manifest(tmp_path, profiles=(narrow,)).first_gap(WHOLE_PIXELS, 1024) == (8, 8)
+    pairs = ShapeProfile(min=(2, 8, 8), opt=(2, 64, 64), max=(2, 512, 512))
+    assert a_manifest(tmp_path, profiles=(pairs,)).first_gap(64, 8) == (8, 8)
+
+
+@pytest.mark.parametrize("size", [(2048, 1024), (1024, 2048), (800, 2400), (600, 3000), (512, 4096), (1448, 1448)])
+def test_the_default_profiles_take_what_runs_whole_on_a_gpu(tmp_path: Path, size: tuple[int, int]) -> None:
+    manifest = a_manifest(tmp_path, profiles=DEFAULT_PROFILES)
+    assert manifest.profile_for((1, *size)) > 0
+    assert manifest.first_gap(WHOLE_PIXELS, 5824) is None

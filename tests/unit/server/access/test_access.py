@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from server.access.access import LOOK_S, Access
+from server.access.access import CHECK_INTERVAL_S, Access
 from server.access.keys_file import Terms, new_key, read_keys
 from server.errors import Forbidden, KeysUnavailable, QuotaExceeded, Unauthorized
 from server.metrics import Metrics
@@ -77,13 +77,13 @@ def test_keys_are_rotated_while_it_runs_and_quotas_stay_with_the_client(site: Si
     site.write(old_line, new_line)
     with pytest.raises(Unauthorized):
         site.enter(new)  # the file is looked at once a second
-    site.now += LOOK_S
+    site.now += CHECK_INTERVAL_S
     site.enter(new).charge_request()
     with pytest.raises(QuotaExceeded) as exceeded:
         site.enter(old).charge_request()
-    assert exceeded.value.retry_after_s == pytest.approx(30 - LOOK_S)
+    assert exceeded.value.retry_after_s == pytest.approx(30 - CHECK_INTERVAL_S)
     site.write(new_line)
-    site.now += LOOK_S
+    site.now += CHECK_INTERVAL_S
     with pytest.raises(Unauthorized):
         site.enter(old)
     assert site.enter(new).name == "ada"
@@ -95,18 +95,18 @@ def test_a_file_that_is_broken_or_gone_changes_nothing(site: Site, caplog: pytes
     site.access.open()
     site.write("ada promptir_secret")
     for _ in range(3):
-        site.now += LOOK_S
+        site.now += CHECK_INTERVAL_S
         assert site.enter(key).name == "ada"
     assert [record.message for record in caplog.records if record.levelno == logging.ERROR] == [
         "the keys file cannot be read; the loaded keys stay valid"
     ]
     site.path.unlink()
-    site.now += LOOK_S
+    site.now += CHECK_INTERVAL_S
     assert site.enter(key).name == "ada"
     site.write("")
-    site.now += LOOK_S
+    site.now += CHECK_INTERVAL_S
     assert site.enter(key).name == "ada"  # an editor may be about to write it
-    site.now += LOOK_S
+    site.now += CHECK_INTERVAL_S
     with pytest.raises(Unauthorized):
         site.enter(key)
     with pytest.raises(KeysUnavailable):
@@ -170,11 +170,11 @@ def test_a_suspended_key_stays_so_wherever_its_line_is_cut(words: str, site: Sit
     site.access.open()
     for end in range(len(line + words) + 1):
         site.write(other, (line + words)[:end])
-        site.now += LOOK_S
+        site.now += CHECK_INTERVAL_S
         with pytest.raises((Forbidden, Unauthorized)):
             site.enter(key)
     site.write(other, line, "")
-    site.now += LOOK_S
+    site.now += CHECK_INTERVAL_S
     assert site.enter(key).name == "eve"
 
 
@@ -185,10 +185,10 @@ def test_a_limit_is_not_read_from_a_line_that_is_cut(site: Site) -> None:
     site.access.open()
     for end in range(1, 62):
         site.write(line[:-end])
-        site.now += LOOK_S
+        site.now += CHECK_INTERVAL_S
         assert site.enter(key).terms == terms
     site.write(line.removesuffix("0"), "")
-    site.now += LOOK_S
+    site.now += CHECK_INTERVAL_S
     assert site.enter(key).terms == Terms(requests_per_minute=60, megapixels_per_minute=2)
 
 
@@ -197,11 +197,11 @@ def test_a_new_client_comes_in_once_its_line_has_an_end(site: Site) -> None:
     site.write(new_key("bob", Terms())[1])
     site.access.open()
     site.write(line)
-    site.now += LOOK_S
+    site.now += CHECK_INTERVAL_S
     with pytest.raises(Unauthorized):
         site.enter(key)
     site.write(line, "")
-    site.now += LOOK_S
+    site.now += CHECK_INTERVAL_S
     assert site.enter(key).name == "ada"
 
 
@@ -221,7 +221,7 @@ def test_what_takes_the_place_of_the_file_is_never_waited_for(kind: str, site: S
         site.path.touch()
         os.truncate(site.path, 1 << 40)
     for _ in range(2):
-        site.now += LOOK_S
+        site.now += CHECK_INTERVAL_S
         assert site.enter(key).name == "ada"
     with pytest.raises(KeysUnavailable):
         Access(site.path, Metrics(CollectorRegistry())).open()
@@ -246,6 +246,6 @@ def test_the_metrics_name_no_client_and_go_on_under_the_same_label(site: Site) -
     assert again.value("promptir_key_requests_total", key=site.label("ada")) == 1
     new, new_line = new_key("ada", Terms())
     site.write(new_line)
-    site.now += LOOK_S
+    site.now += CHECK_INTERVAL_S
     site.enter(new).charge_request()
     assert site.value("promptir_key_requests_total", key=site.label("ada")) == 1

@@ -42,7 +42,7 @@ def inks_that_are_all_middle_grey() -> bytes:
 
 def test_cmyk_is_converted_by_its_profile() -> None:
     inks = PIL.Image.new("CMYK", (4, 3), (0, 255, 255, 0))
-    planes = colour.inks_as_rgb(inks, inks_that_are_all_middle_grey())
+    planes = colour.cmyk_to_rgb(inks, inks_that_are_all_middle_grey())
     assert [plane.shape for plane in planes] == [(3, 4)] * 3
     # Black point compensation stretches a profile whose darkest is grey, hence neutral and no exact value.
     assert np.ptp([plane[0, 0] for plane in planes]) <= 2
@@ -51,7 +51,7 @@ def test_cmyk_is_converted_by_its_profile() -> None:
 
 @pytest.mark.parametrize("broken", [None, b"", b"noise", SRGB, inks_that_are_all_middle_grey()[:-8]])
 def test_cmyk_without_a_valid_profile_is_complemented(broken: bytes | None) -> None:
-    planes = colour.inks_as_rgb(PIL.Image.new("CMYK", (4, 3), (0, 255, 255, 0)), broken)
+    planes = colour.cmyk_to_rgb(PIL.Image.new("CMYK", (4, 3), (0, 255, 255, 0)), broken)
     assert [plane[0, 0] for plane in planes] == [255, 0, 0]
 
 

@@ -6,7 +6,7 @@ import pytest
 from heif_files import Piece, av1, box, full, heif
 
 from server.formats.heif.boxes import BrokenBoxError
-from server.formats.heif.items import MOST_ITEMS, read_items
+from server.formats.heif.items import MAX_ITEMS, read_items
 
 PICTURE = av1()
 PLAIN = heif(PICTURE)
@@ -30,7 +30,7 @@ def with_table(kind: bytes, replaced: bytes, plain: bytes = PLAIN) -> bytes:
     return plain[:meta] + size.to_bytes(4, "big") + plain[meta + 4 : start] + replaced + plain[end:]
 
 
-MANY = MOST_ITEMS + 1
+MANY = MAX_ITEMS + 1
 INFO = full(b"infe", b"\0\1\0\0av01\0", version=2)
 HOSTILE = {
     "a hundred thousand items": (b"iinf", full(b"iinf", struct.pack(">I", 100_000) + INFO * 100_000, version=1)),

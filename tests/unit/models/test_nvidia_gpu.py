@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from export.device import Device, find_device
+from models.nvidia_gpu import Device, find_device
 
 DRIVER = """
 #include <string.h>
