@@ -7,6 +7,7 @@ import socket
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -120,9 +121,9 @@ class WebhookHosts:
 
         The caller connects to one of these, so that no second answer of a name server can lead elsewhere.
         """
-        asked = socket.getaddrinfo, destination.host, destination.port
+        asked = partial(socket.getaddrinfo, destination.host, destination.port)
         try:
-            found = await asyncio.get_running_loop().run_in_executor(self._threads, *asked)
+            found = await asyncio.get_running_loop().run_in_executor(self._threads, asked)
         except OSError as error:
             raise WebhookRefused(f"the host has no address: {error}") from error
         addresses = dict.fromkeys(str(socket_address[0]) for *_, socket_address in found)

@@ -155,4 +155,5 @@ def edits_document() -> APIRoute:
 def edits_schemas() -> dict[str, Any]:
     """Return the schemas that the description refers to."""
     schema = OpenAIError.model_json_schema(ref_template="#/components/schemas/{model}")
-    return schema.pop("$defs") | {"OpenAIError": schema}
+    parts: dict[str, Any] = schema.pop("$defs")
+    return parts | {"OpenAIError": schema}

@@ -201,8 +201,8 @@ def test_a_job_that_is_cancelled_before_its_first_step_leaves_its_place(play: An
     async def scenario(bench: Bench) -> None:
         ring, withdrawn = bench.runner.notifier.notify, []
 
-        def withdraw_at_once(id_: str) -> None:
-            ring(id_)
+        def withdraw_at_once(id_: str, *others: str | None) -> None:
+            ring(id_, *others)
             if id_ in bench.runner.runs and not withdrawn:
                 withdrawn.append(id_)
                 bench.runner.withdraw(id_)
