@@ -38,6 +38,8 @@ _NAMES = {_IMAGE: _IMAGE, f"{_IMAGE}[]": _IMAGE, _MASK: _MASK}
 class EditsRoute:
     """Restores every `image` of a form. A mask, a prompt and the name of a model are accepted and change nothing."""
 
+    path = PATH
+
     def __init__(self, services: Services, room: UploadRoom) -> None:
         self._services = services
         self._room = room
