@@ -144,7 +144,7 @@ def create_webhooks(settings: JobSettings, store: BatchStore, thread: StoreThrea
     try:
         sender = WebhookSender(WebhookHosts(settings.webhook_hosts), read_secrets(settings.webhook_secret_file))
     except (OSError, ValueError) as error:
-        raise SettingsError(f"{PREFIX}WEBHOOK_SECRET_FILE={settings.webhook_secret_file}: {error}") from None
+        raise SettingsError(f"{PREFIX}WEBHOOK_HOSTS, {PREFIX}WEBHOOK_SECRET_FILE: {error}") from None
 
     return Webhooks(store, thread, sender, partial(schemas.webhook_document, root=root))
 
