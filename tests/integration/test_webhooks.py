@@ -198,6 +198,8 @@ def test_only_listed_hosts_are_taken_and_a_server_without_a_list_sends_nothing(
         assert "webhook" in response.json()["detail"]
     twice = server.client.post("/v1/jobs?webhook=a&webhook=b", content=png(8, 8))
     assert_problem(twice, 400, "invalid-request")
+    odd = server.client.post("/v1/jobs?webhook=https://hooks.example/&format=%E2%98%80", content=png(8, 8))
+    assert_problem(odd, 400, "invalid-request")
     assert_problem(
         server.client.post("/restore?webhook=https://hooks.example/", content=png(8, 8)), 400, "invalid-request"
     )
