@@ -129,7 +129,9 @@ def test_failures_and_cancellations_are_told_too(hooked: Any, receiver: Any, png
     taking = receiver(200)
     server = hooked(f"127.0.0.1:{taking.port}", simulated_base_ms=500)
     query = {"webhook": taking.url()}
-    server.client.post("/v1/jobs", params=query, content=png(60, 60)[:2000])
+    whole = png(64, 64)
+    damaged = whole[:1000] + bytes(500) + whole[1500:]
+    assert server.client.post("/v1/jobs", params=query, content=damaged).status_code == 202
     path = server.client.post("/v1/jobs", params=query, content=png(8, 8)).headers["location"]
     server.client.delete(path)
     taking.until(2)
