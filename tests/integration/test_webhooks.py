@@ -216,23 +216,9 @@ def test_only_listed_hosts_are_taken_and_a_server_without_a_list_sends_nothing(
     assert "PROMPTIR_WEBHOOK_HOSTS" in refused.json()["detail"]
 
 
-@pytest.mark.parametrize(
-    ("hosts", "secret", "reason"),
-    [
-        ("hooks.example", "", "no secret"),
-        ("hooks.example", "whsec_short", "base64"),
-        ("hooks.example", "a" * 40, "whsec_"),
-        ("https://hooks.example", "whsec_" + "A" * 44, "without https"),
-        ("hooks.example", None, "need each other"),
-    ],
-)
-def test_settings_that_could_not_work_stop_the_start(
-    hosts: str, secret: str | None, reason: str, command: Any, tmp_path: Path
-) -> None:
-    settings: dict[str, Any] = {"webhook_hosts": hosts, "jobs_folder": tmp_path / "jobs", "backend": "simulated"}
-    if secret is not None:
-        (tmp_path / "secret").write_text(secret)
-        settings["webhook_secret_file"] = tmp_path / "secret"
-    finished = command("serve", **settings)
+def test_a_secret_that_could_not_sign_stops_the_start(command: Any, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("whsec_short")
+    settings = {"webhook_hosts": "hooks.example", "webhook_secret_file": tmp_path / "secret"}
+    finished = command("serve", backend="simulated", jobs_folder=tmp_path / "jobs", **settings)
     assert finished.returncode == 1
-    assert reason in finished.stderr
+    assert "PROMPTIR_WEBHOOK_SECRET_FILE: a secret is whsec_" in finished.stderr
