@@ -105,11 +105,11 @@ def export(plans: Path, artifact: Path, profiles: Sequence[str]) -> int:
     return 0
 
 
-def serving(plans: Path, artifact: Path, environment: Mapping[str, str]) -> dict[str, str]:
+def serving(plans: Path, artifacts: Sequence[Path], environment: Mapping[str, str]) -> dict[str, str]:
     """Return the settings to serve with: this GPU's verified plan if there is one, otherwise ONNX Runtime on CUDA.
 
-    On CUDA the server watches for the plan and switches to it once it exists. A backend set by the user is kept.
-    Without a GPU, CUDA is used as well: the server then refuses to start and says why.
+    On CUDA the server watches for the plan and switches to it once it exists, and so for each of several artifacts. A
+    backend set by the user is kept. Without a GPU, CUDA is used as well: the server then refuses to start and says why.
     """
     if environment.get(CHOSEN_BY_USER):
         return {}
@@ -117,10 +117,11 @@ def serving(plans: Path, artifact: Path, environment: Mapping[str, str]) -> dict
     runtime = find_runtime()
     if runtime is None or runtime.compute_capability is None:
         return meanwhile
-    manifest = Manifest.load(artifact)
-    plan = usable_plan(plans, runtime, manifest)
+    manifests = [Manifest.load(artifact) for artifact in artifacts]
+    plan = usable_plan(plans, runtime, manifests[0]) if len(manifests) == 1 else None
     if plan is None:
-        return meanwhile | {"PROMPTIR_SUCCESSOR": str(plan_folder(plans, runtime, manifest))}
+        folders = [str(plan_folder(plans, runtime, manifest)) for manifest in manifests]
+        return meanwhile | {"PROMPTIR_SUCCESSOR": ",".join(folders)}
     return {CHOSEN_BY_USER: "tensorrt", "PROMPTIR_ARTIFACT": str(plan)}
 
 
@@ -135,12 +136,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         "command", nargs=argparse.REMAINDER, help="export, or a promptir command such as serve (default: serve)"
     )
     options = parser.parse_args(argv)
-    artifact = Path(os.environ.get("PROMPTIR_ARTIFACT") or DEFAULT_ARTIFACT)
+    named = os.environ.get("PROMPTIR_ARTIFACT") or str(DEFAULT_ARTIFACT)
+    artifacts = [Path(artifact.strip()) for artifact in named.split(",")]
     command = options.command or ["serve"]
     try:
         if command == ["export"]:
-            return export(options.plans, artifact, options.profile)
-        chosen = serving(options.plans, artifact, os.environ) if command[0] == "serve" else {}
+            return next(filter(None, (export(options.plans, each, options.profile) for each in artifacts)), 0)
+        chosen = serving(options.plans, artifacts, os.environ) if command[0] == "serve" else {}
     except ArtifactError as error:
         return _fail(str(error))
     for name, value in chosen.items():

@@ -19,6 +19,8 @@ from server.errors import InvalidRequest
 from server.formats.output import MetadataPolicy, OutputFormat
 from server.imaging.strength import check_strength
 from server.restore.options import RestoreOptions
+from server.restore.served_models import served_models
+from server.settings import Settings
 
 if TYPE_CHECKING:
     from promptir_client import AsyncClient
@@ -73,6 +75,7 @@ def add_command(commands: Any) -> None:
     )
     parser.add_argument("--strength", type=float, default=1.0, metavar="0..1", help="0: the photo, 1: its restoration")
     parser.add_argument("--tile", type=int, metavar="PIXELS", help="longest side of a tile of a large photo")
+    parser.add_argument("--model", metavar="NAME", help="one of the artifacts or of the server's models")
     parser.add_argument("--overlap", type=int, metavar="PIXELS", help="least overlap of neighbouring tiles")
     add_settings(parser, {"backend", "limits"})
     parser.set_defaults(run=run)
@@ -87,6 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
         strength=check_strength(arguments.strength),
         tile=arguments.tile,
         overlap=arguments.overlap,
+        model=arguments.model,
     )
     waiting = inputs
     if arguments.skip_existing:
@@ -126,15 +130,25 @@ def _restore(
     if arguments.engine == "ray":
         if arguments.server is not None:
             raise InvalidRequest("--engine ray uses its own workers and cannot be combined with --server")
-        settings = settings_from(arguments)
+        settings = _settings(arguments)
         run_on_ray(settings, inputs, options, progress, workers=arguments.jobs, overwrite=arguments.overwrite)
         return
     remote = arguments.server is not None
     target: RestoreTarget = (
-        ServerTarget(arguments.server, lambda: _client(arguments)) if remote else LocalTarget(settings_from(arguments))
+        ServerTarget(arguments.server, lambda: _client(arguments)) if remote else LocalTarget(_settings(arguments))
     )
     jobs = arguments.jobs or DEFAULT_JOBS
     asyncio.run(run_locally(target, inputs, options, progress, jobs=jobs, overwrite=arguments.overwrite))
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    """Read the settings of a run in this process; only the chosen model is loaded. Raises InvalidRequest."""
+    settings = settings_from(arguments)
+    models = served_models(settings.backend)
+    chosen = models.get(arguments.model or next(iter(models)))
+    if chosen is None:
+        raise InvalidRequest(f"there is no model {arguments.model}; the artifacts are of {', '.join(models)}")
+    return settings.model_copy(update={"backend": settings.backend.model_copy(update={"artifact": (chosen.artifact,)})})
 
 
 def _client(arguments: argparse.Namespace) -> "AsyncClient":

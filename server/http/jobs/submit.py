@@ -65,6 +65,7 @@ class SubmitRoute:
     async def _submit(self, scope: Scope, headers: dict[bytes, bytes], body: Body) -> Job:
         jobs, limits = require_jobs(self._services.jobs), self._services.limits
         options = read_options(scope["query_string"], headers)
+        self._services.restorer.model_named(options.restore.model)
         sent = as_sent(headers, body, self._room)
         deadline_at = None if options.patience_s is None else time.time() + options.patience_s
         caller = caller_of(scope)

@@ -7,6 +7,7 @@ import numpy as np
 from server.backends.base import Backend, BackendInfo, ModelInput
 from server.errors import BackendError, BackendLost, BackendUnavailable
 from server.scheduling.policy.cost_model import CostModel
+from server.scheduling.queue.tile import PaddedShape
 
 # Sides in size multiples of the model, small enough to be quick on a CPU. Each shape runs twice, the second is timed.
 FIRST_SIDE = 8
@@ -18,14 +19,23 @@ BUDGET_S = 1.0
 COMPILING_S = 5.0
 
 
-def warm_up(backend: Backend, info: BackendInfo, cost_model: CostModel, clock: Callable[[], float]) -> None:
-    """Time a few shapes and counts for `cost_model`; takes about `BUDGET_S` beyond the first point.
+def warm_up(
+    backend: Backend, info: BackendInfo, cost_model: CostModel, clock: Callable[[], float], model: str = ""
+) -> None:
+    """Time a few shapes and counts for the `cost_model` of `model`; takes about `BUDGET_S` beyond the first point.
 
     Raises BackendUnavailable if the output of a point is unusable, or what the backend raises at the first point; a
     further point that cannot run is left out.
     """
+
+    def measure(side: int, count: int) -> float:
+        pixels = side * info.model.size_multiple
+        seconds = _measure(backend, (count, info.model.channels, pixels, pixels), clock)
+        cost_model.observe(PaddedShape(pixels, pixels, model), count, seconds)
+        return seconds
+
     began = clock()
-    seconds = _measure(backend, info, FIRST_SIDE, 1, cost_model, clock)
+    seconds = measure(FIRST_SIDE, 1)
     spent_s = 0.0
     if clock() - began > COMPILING_S:
         return
@@ -35,7 +45,7 @@ def warm_up(backend: Backend, info: BackendInfo, cost_model: CostModel, clock: C
             continue
         began = clock()
         try:
-            _measure(backend, info, side, count, cost_model, clock)
+            measure(side, count)
         except BackendLost:
             raise
         except BackendError:  # too large for the device's memory, or outside the profiles of a plan
@@ -44,16 +54,13 @@ def warm_up(backend: Backend, info: BackendInfo, cost_model: CostModel, clock: C
             spent_s += clock() - began
 
 
-def _measure(
-    backend: Backend, info: BackendInfo, side: int, count: int, cost_model: CostModel, clock: Callable[[], float]
-) -> float:
-    pixels = side * info.model.size_multiple
-    batch = ModelInput(np.full((count, info.model.channels, pixels, pixels), 0.5, np.float32))
+def _measure(backend: Backend, shape: tuple[int, int, int, int], clock: Callable[[], float]) -> float:
+    """Return the seconds of the last of a few runs of one shape."""
+    batch = ModelInput(np.full(shape, 0.5, np.float32))
     for _ in range(RUNS_A_POINT):
         began = clock()
         output = backend.run(batch).pixels
         seconds = clock() - began
         if output.shape != batch.shape or not np.isfinite(output).all():
             raise BackendUnavailable("the backend's warm-up run gave a wrong shape or values that are not finite")
-    cost_model.observe((pixels, pixels), count, seconds)
     return seconds

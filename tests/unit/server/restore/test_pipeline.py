@@ -24,6 +24,7 @@ from server.restore.pipeline import Restorer, Status
 from server.restore.request import RestoreRequest
 from server.settings import Settings
 
+MODEL = "promptnaf"
 SETTINGS = Settings()
 FOREVER_S = 60.0
 
@@ -95,7 +96,7 @@ def test_an_image_comes_back_in_its_size_with_its_pixels_and_its_timings() -> No
 
     registry = play(scene).registry
     for stage in ("decode", "queue", "inference", "encode", "total"):
-        assert registry.get_sample_value("promptir_stage_duration_seconds_count", {"stage": stage}) == 1
+        assert registry.get_sample_value("promptir_stage_duration_seconds_count", {"model": MODEL, "stage": stage}) == 1
 
 
 def test_large_images_beyond_the_room_are_refused_before_they_are_decoded_and_the_room_is_given_back() -> None:

@@ -11,6 +11,7 @@ from server.backends.base import BackendInfo, ModelInput, ModelSpec, Pixels, Res
 from server.errors import BackendError, BackendLost, BackendUnavailable, DeviceOutOfMemory
 from server.scheduling.execution.warm_up import BUDGET_S, COMPILING_S, warm_up
 from server.scheduling.policy.cost_model import CostModel
+from server.scheduling.queue.tile import PaddedShape
 
 INFO = BackendInfo(ModelSpec("none", "fp32", 8), "timed", "test", max_batch=8)
 
@@ -49,8 +50,8 @@ class Recorded(CostModel):
         super().__init__()
         self.told: dict[tuple[int, int, int], float] = {}
 
-    def observe(self, padded_shape: tuple[int, int], count: int, seconds: float) -> None:
-        self.told[*padded_shape, count] = seconds
+    def observe(self, padded_shape: PaddedShape, count: int, seconds: float) -> None:
+        self.told[*padded_shape[:2], count] = seconds
         super().observe(padded_shape, count, seconds)
 
 
