@@ -131,7 +131,7 @@ def _on_the_clock(_: float) -> Iterator[Row]:
                     max_batch=1 if mode == "one at a time" else simulation.MAX_BATCH,
                     max_backlog_s=30.0,
                 )
-                sim.devices[0].device.max_run_pixels = RUN_PIXELS
+                sim.devices[0].device.models[""].max_run_pixels = RUN_PIXELS
                 draw = random.Random(1)
                 choose = lambda draw=draw, sizes=sizes: draw.choices(list(sizes), list(sizes.values()))[0]  # noqa: E731
                 sim.poisson(rate, choose, until=seconds)

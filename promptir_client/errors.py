@@ -8,7 +8,7 @@ PromptIRError
     ├── InvalidRequest     400, 406: an invalid option or a malformed request
     ├── Unauthorized       401: no API key, or an unknown one
     ├── Forbidden          403: the key is suspended
-    ├── NotFound           404, 409, 410: no such job, or its result is not available yet or any more
+    ├── NotFound           404, 409, 410: no such model or job, or its result is not available yet or any more
     ├── InvalidImage       408, 413, 415, 422: not an image, corrupt, or too large
     ├── TooManyRequests    429: the queue is full or a quota is used up; `retry_after_s` says when to retry
     ├── Unavailable        502, 503: the server is starting, draining or has no working device
@@ -92,7 +92,7 @@ class Forbidden(Problem):
 
 
 class NotFound(Problem):
-    """There is no such job for this key, or it has no result."""
+    """There is no such model, no such job for this key, or the job has no result."""
 
     statuses = (404, 409, 410)
 

@@ -55,7 +55,8 @@ def test_the_end_does_not_wait_for_what_a_codec_still_makes(start: Any, png: Ima
     with connect(server.url) as connection:
         head = f"POST /restore?effort=small&tile=1024 HTTP/1.1\r\nHost: here\r\nContent-Length: {len(data)}\r\n\r\n"
         connection.sendall(head.encode() + data)
-        server.until(lambda: server.metric("promptir_batch_size_sum") >= 9)  # all its tiles; to write it takes seconds
+        # All its tiles have run; to write the photo takes seconds.
+        server.until(lambda: server.metric('promptir_batch_size_sum{model="identity"}') >= 9)
     server.terminate()
     began = time.monotonic()
     assert server.wait() == 0

@@ -116,12 +116,12 @@ def traffic(watched: Any, prometheus: Prometheus) -> None:
     """Requests of each kind, a scrape between them: a rate needs two."""
     prometheus.until('up{job="promptir"} == 1')
     for _ in range(2):
-        before = watched.metric("promptir_batch_size_count")
+        before = watched.metric('promptir_batch_size_count{model="identity"}')
         for _ in range(5):
             assert watched.client.post("/restore", content=PHOTO.read_bytes()).status_code == 200
         assert watched.client.post("/restore", content=b"not an image").status_code == 415
-        assert watched.metric("promptir_batch_size_count") > before
-        total = watched.metric("promptir_batch_size_sum")
+        assert watched.metric('promptir_batch_size_count{model="identity"}') > before
+        total = watched.metric('promptir_batch_size_sum{model="identity"}')
         prometheus.until(f"promptir_batch_size_sum == {total}")
 
 

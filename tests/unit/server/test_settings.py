@@ -30,7 +30,7 @@ def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_empty_environment_gives_the_defaults() -> None:
     assert Settings.from_environment() == Settings()
-    assert Settings().backend.artifact == DEFAULT_ARTIFACT
+    assert Settings().backend.artifact == (DEFAULT_ARTIFACT,)
 
 
 def test_each_group_reads_its_flat_names(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,7 +41,7 @@ def test_each_group_reads_its_flat_names(monkeypatch: pytest.MonkeyPatch) -> Non
         "BACKEND": "simulated",
         "SIMULATED_BASE_MS": "1.5",
         "SIMULATED_MS_PER_MEGAPIXEL": "7",
-        "ARTIFACT": "some/folder",
+        "ARTIFACT": "some/folder, another",
         "MAX_IMAGE_PIXELS": "1000",
         "LOG_LEVEL": "WARNING",
     }.items():
@@ -51,7 +51,7 @@ def test_each_group_reads_its_flat_names(monkeypatch: pytest.MonkeyPatch) -> Non
     assert settings.batching.max_batch == 3
     assert settings.backend.backend == "simulated"
     assert (settings.backend.simulated_base_ms, settings.backend.simulated_ms_per_megapixel) == (1.5, 7.0)
-    assert settings.backend.artifact == Path("some/folder")
+    assert settings.backend.artifact == (Path("some/folder"), Path("another"))
     assert settings.limits.max_image_pixels == 1000
     assert settings.log_level == "WARNING"
 
