@@ -180,6 +180,7 @@ def test_of_several_artifacts_each_waits_for_its_plan(
     other = tmp_path / "other"
     other.mkdir()
     Manifest.load(artifact).model_copy(update={"variant": "promptir-tiny"}).save(other)
+    (other / "weights.safetensors").touch()
     chosen = volume.serving(tmp_path, [artifact, other], {})
     assert chosen["PROMPTIR_BACKEND"] == "pytorch"
     folders = [Path(folder) for folder in chosen["PROMPTIR_SUCCESSOR"].split(",")]

@@ -103,7 +103,7 @@ def test_without_a_gpu_it_is_the_cpu_and_no_runtime_is_imported_to_find_out() ->
 def test_a_verified_plan_for_this_gpu_comes_first(artifact: Path, plan: Callable[..., Path]) -> None:
     folder = plan()
     choice = auto.choose({"artifact": artifact, "successor": str(folder)}, hopper)
-    assert (choice.backend, dict(choice.settings)) == ("tensorrt", {"artifact": folder})
+    assert (choice.backend, dict(choice.settings)) == ("tensorrt", {"artifact": (folder,)})
 
 
 @pytest.mark.usefixtures("torch_on_cuda")
