@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
@@ -31,7 +32,6 @@ from server.http.middleware.stack import middleware_of, within
 from server.http.middleware.target import Methods, own_path
 from server.http.open_inference import routes as open_inference
 from server.http.openai.route import EditsRoute
-from server.http.openai.schemas import PATH as EDITS_PATH
 from server.http.ops.page import Page
 from server.http.ops.routes import health_router, router
 from server.http.protocol.load_shedder import LoadShedder
@@ -41,7 +41,6 @@ from server.http.services import Services
 from server.jobs.batch_store import BatchStore
 from server.jobs.budget import Budget
 from server.jobs.long_work import LongWork
-from server.jobs.run import BatchStatus, Status
 from server.jobs.runner import Runner
 from server.jobs.store_thread import StoreThread
 from server.jobs.webhook_hosts import WebhookHosts
@@ -161,12 +160,9 @@ def create_webhooks(settings: JobSettings, store: BatchStore, thread: StoreThrea
     try:
         sender = WebhookSender(WebhookHosts(settings.webhook_hosts), read_secrets(settings.webhook_secret_file))
     except (OSError, ValueError) as error:
-        raise SettingsError(f"{PREFIX}WEBHOOK_SECRET_FILE={settings.webhook_secret_file}: {error}") from None
+        raise SettingsError(f"{PREFIX}WEBHOOK_HOSTS, {PREFIX}WEBHOOK_SECRET_FILE: {error}") from None
 
-    def document(now: Status | BatchStatus) -> dict[str, object]:
-        return schemas.document_of(now, root, with_photos=False).model_dump(mode="json")
-
-    return Webhooks(store, thread, sender, document)
+    return Webhooks(store, thread, sender, partial(schemas.webhook_document, root=root))
 
 
 def create_rpc(services: Services, room: UploadRoom) -> "RpcFront | None":
@@ -296,12 +292,12 @@ def _add_routes(app: Service, services: Services, tracing: Tracing | None) -> Up
     app.direct = {
         (METHOD, PATH): within(stack, restore),
         (SUBMIT_METHOD, schemas.PATH): within(stack, submit),
-        (METHOD, EDITS_PATH): within(stack, edits),
+        (METHOD, edits.path): within(stack, edits),
     }
     error_handlers.install(app)
     app.router.routes.insert(0, Route(PATH, restore, methods=[METHOD], include_in_schema=False))
     app.router.routes.insert(1, Route(schemas.PATH, submit, methods=[METHOD], include_in_schema=False))
-    app.router.routes.insert(2, Route(EDITS_PATH, edits, methods=[METHOD], include_in_schema=False))
+    app.router.routes.insert(2, Route(edits.path, edits, methods=[METHOD], include_in_schema=False))
     app.router.routes[:0] = Page().routes()
     app.include_router(router)
     app.include_router(jobs_router)

@@ -46,7 +46,7 @@ class PromptIRRestore:
             def restored(pixels: "npt.NDArray[np.uint16]") -> "npt.NDArray[np.float32]":
                 answer = client.restore(pixels, format="png", strength=strength).numpy()
                 white = _WHITE_16 if answer.dtype == np.uint16 else _WHITE_8
-                return answer.astype(np.float32) / white
+                return answer.astype(np.float32) / np.float32(white)
 
             return (torch.from_numpy(np.stack(list(threads.map(restored, scaled)))),)
 

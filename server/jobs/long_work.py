@@ -104,7 +104,7 @@ class LongWork:
 
     async def look(self, id_: str) -> Status | BatchStatus:
         """Return the current status of a job or batch; raises UnknownJob, JobExpired."""
-        if (run := self._runner.runs.get(id_)) is not None and not run.withdrawn:
+        if (run := self._runner.runs.get(id_)) is not None and not (run.withdrawn or run.ended):
             return self._running(run)
         if (batch := await self._batch(id_)) is not None:
             return batch

@@ -10,7 +10,8 @@ from server.jobs.record import Batch, Record, State
 
 @dataclass(slots=True)
 class Run:
-    """Running job: its task, start time and finished tiles; `withdrawn` once its client cancelled it.
+    """Running job: its task, start time and finished tiles; `withdrawn` once its client cancelled it, `ended` once its
+    outcome is stored.
 
     `total` is 0 until the image has been split into tiles.
     """
@@ -21,6 +22,7 @@ class Run:
     done: int = 0
     total: int = 0
     withdrawn: bool = False
+    ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)

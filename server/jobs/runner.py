@@ -200,6 +200,7 @@ class Runner:
         id_ = run.record.id
         try:
             stored = await self._finish(run, upload)
+            run.ended = True
             seconds = self._clock() - run.began
             self.throughput.observe(run.record.order.pixels, seconds)
             log.info("job done", extra={"job": id_, "stored": stored, "duration_s": round(seconds, 3)})
@@ -267,6 +268,8 @@ class Runner:
     async def _fail(self, id_: str, error: PromptIRServeError) -> None:
         problem = self._problem_of(error, f"urn:promptir:job:{id_}")
         await self._thread.run(self._store.fail, id_, problem)
+        if (run := self.runs.get(id_)) is not None:
+            run.ended = True
         log.warning("job failed", extra={"job": id_, "problem": error.slug})
 
     def _answer(self, restored: Restored) -> Answer:

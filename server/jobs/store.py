@@ -246,8 +246,7 @@ class Store:
 
     def _expire(self) -> None:
         now = self._clock()
-        moment = self._rows.next_expiry()
-        if moment is None or moment > now:
+        if (moment := self._rows.next_expiry()) is None or moment > now:
             return
         with self._rows.transaction():
             expired = self._rows.expire(now)
@@ -279,8 +278,7 @@ class Store:
         self._make_sure_of_room(more_bytes)
 
     def _set_aside(self, id_: str) -> int:
-        record = self._rows.find(id_)
-        return 0 if record is None else record.order.result_bytes
+        return 0 if (record := self._rows.find(id_)) is None else record.order.result_bytes
 
     def _make_sure_of_room(self, more_bytes: int) -> None:
         self.budget.check(more_bytes, self.used_bytes, self._wait_s)

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -120,13 +121,13 @@ class WebhookHosts:
 
         The caller connects to one of these, so that no second answer of a name server can lead elsewhere.
         """
-        asked = socket.getaddrinfo, destination.host, destination.port
+        asked = partial(socket.getaddrinfo, destination.host, destination.port)
         try:
-            found = await asyncio.get_running_loop().run_in_executor(self._threads, *asked)
+            found = await asyncio.get_running_loop().run_in_executor(self._threads, asked)
         except OSError as error:
             raise WebhookRefused(f"the host has no address: {error}") from error
         addresses = dict.fromkeys(str(socket_address[0]) for *_, socket_address in found)
-        allowed = [text for text in addresses if self._is_allowed(_address(text))]
+        allowed = [text for text in addresses if self._is_allowed(_address(text), destination.port)]
         if not allowed:
             raise WebhookRefused("the host has internal addresses only, which PROMPTIR_WEBHOOK_HOSTS does not list")
         return allowed
@@ -135,10 +136,12 @@ class WebhookHosts:
         """End the threads that ask name servers; answers that are late are dropped."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _is_allowed(self, address: Address | None) -> bool:
+    def _is_allowed(self, address: Address | None, port: int) -> bool:
         if address is None or "%" in str(address):  # only link-local addresses have a scope
             return False
-        return _is_public(address) or any(entry.holds(address) for entry in self._entries)
+        return _is_public(address) or any(
+            entry.holds(address) and entry.port in (None, port) for entry in self._entries
+        )
 
 
 def _address(text: str) -> Address | None:

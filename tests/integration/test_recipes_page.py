@@ -51,7 +51,8 @@ def shell(commands: str, address: str) -> list[str]:
 
 def environment() -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PROMPTIR_")}
-    return inherited | {"PYTHONPATH": str(PROJECT), "PROMPTIR_BACKEND": "simulated"}
+    path = f"/usr/bin:{os.environ['PATH']}"  # with ImageMagick: apt-get install imagemagick
+    return inherited | {"PYTHONPATH": str(PROJECT), "PROMPTIR_BACKEND": "simulated", "PATH": path}
 
 
 def run(commands: str, address: str) -> None:

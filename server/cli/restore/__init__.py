@@ -185,9 +185,11 @@ def _pipe(arguments: argparse.Namespace, options: RestoreOptions) -> int:
     given = {"list": arguments.list, "failures": arguments.failures, "skip_existing": arguments.skip_existing}
     _alone(arguments, PIPE, **given)
     try:
+        source, destination = arguments.files
         restore_piped(
             _target(arguments),
-            *arguments.files,
+            source,
+            destination,
             arguments.format,
             options,
             overwrite=arguments.overwrite,

@@ -58,7 +58,7 @@ def restore_batch(
         raise RunEnded(str(error)) from error
     write(archive, restored.data, overwrite=overwrite)
     print(f"promptir: {len(restored.photos)} of {len(files)} images restored to {shown(str(archive))}", file=sys.stderr)
-    for error in restored.errors:
-        reason = (error["problem"] or {}).get("detail", error["state"])
-        print(f"  {shown(error['filename'] or '')}: {shown(reason)}", file=sys.stderr)
+    for failure in restored.errors:
+        reason = (failure["problem"] or {}).get("detail", failure["state"])
+        print(f"  {shown(failure['filename'] or '')}: {shown(reason)}", file=sys.stderr)
     return 1 if restored.errors else 0

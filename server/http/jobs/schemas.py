@@ -152,5 +152,10 @@ def document_of(now: Status | BatchStatus, root: str, *, with_photos: bool = Tru
     return Job.of(now, root) if isinstance(now, Status) else BatchJob.of(now, root, with_photos=with_photos)
 
 
+def webhook_document(now: Status | BatchStatus, root: str) -> dict[str, object]:
+    """Describe a job or batch as a webhook tells it."""
+    return document_of(now, root, with_photos=False).model_dump(mode="json")
+
+
 def _moment(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)

@@ -38,6 +38,8 @@ _NAMES = {_IMAGE: _IMAGE, f"{_IMAGE}[]": _IMAGE, _MASK: _MASK}
 class EditsRoute:
     """Restores every `image` of a form. A mask, a prompt and the name of a model are accepted and change nothing."""
 
+    path = PATH
+
     def __init__(self, services: Services, room: UploadRoom) -> None:
         self._services = services
         self._room = room
@@ -155,4 +157,5 @@ def edits_document() -> APIRoute:
 def edits_schemas() -> dict[str, Any]:
     """Return the schemas that the description refers to."""
     schema = OpenAIError.model_json_schema(ref_template="#/components/schemas/{model}")
-    return schema.pop("$defs") | {"OpenAIError": schema}
+    parts: dict[str, Any] = schema.pop("$defs")
+    return parts | {"OpenAIError": schema}

@@ -115,12 +115,13 @@ class Watcher:
         workers = [asyncio.create_task(self._work(waiting)) for _ in range(min(self._jobs, len(arrivals)))]
         stopping = asyncio.create_task(self._stop.wait())
         try:
-            ended = asyncio.gather(*workers)
-            await asyncio.wait([ended, stopping], return_when=asyncio.FIRST_COMPLETED)
-            if not ended.done():
-                await asyncio.wait([ended], timeout=STOP_S)
-            if ended.done():
-                ended.result()
+            all_done = asyncio.create_task(_gathered(workers))
+            await asyncio.wait([all_done, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if not all_done.done():
+                await asyncio.wait([all_done], timeout=STOP_S)
+            if all_done.done():
+                all_done.result()
+            all_done.cancel()
         finally:
             stopping.cancel()
             for worker in workers:
@@ -226,3 +227,7 @@ class Watcher:
             await asyncio.wait_for(self._stop.wait(), seconds)
         except TimeoutError:
             return
+
+
+async def _gathered(workers: list[asyncio.Task[None]]) -> None:
+    await asyncio.gather(*workers)
