@@ -1,4 +1,4 @@
-"""The plan manifest: what it accepts, which profile it picks and where it says a plan can run."""
+"""Tests of the plan manifest: validation, choice of a profile and check of the runtime."""
 
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def test_a_saved_manifest_is_the_one_that_is_loaded(tmp_path: Path) -> None:
     ids=["neither", "both"],
 )
 def test_a_plan_has_its_parity_or_the_reason_why_it_has_none(tmp_path: Path, fields: dict[str, object]) -> None:
-    with pytest.raises(ValidationError, match="has its parity or the reason why it was not measured"):
+    with pytest.raises(ValidationError, match="needs either parity or the reason why it was not measured"):
         a_manifest(tmp_path, **fields)
 
 
@@ -94,7 +94,7 @@ def test_a_profile_whose_optimum_exceeds_its_maximum_is_refused() -> None:
     [
         ((1, 8, 8), 0),
         ((8, 512, 512), 0),
-        ((1, 512, 512), 0),  # both hold it; four images of 256x256 have just as many pixels
+        ((1, 512, 512), 0),  # both accept it; four images of 256x256 have the same number of pixels
         ((1, 520, 512), 1),
         ((1, 2040, 2048), 1),
     ],

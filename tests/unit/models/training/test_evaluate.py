@@ -1,4 +1,4 @@
-"""Evaluation measures what it says, on sets named as they are, at any image size."""
+"""Tests of the evaluation: metrics, sets and image sizes."""
 
 import math
 from pathlib import Path
