@@ -9,11 +9,11 @@ from server.settings import PREFIX, TOP, Settings, environment_names
 
 _DEST = "setting_"
 GROUPS = frozenset(group for group, _ in environment_names().values())
-"""All groups of settings, as `serve` accepts them."""
+"""The setting groups that `serve` accepts: all."""
 
 
 def add_settings(parser: argparse.ArgumentParser, groups: Collection[str]) -> None:
-    """Add a flag for each setting of the named groups; values are validated by the settings themselves."""
+    """Add a flag for each setting of the named groups; the settings validate the values."""
     flags = parser.add_argument_group("settings", f"each can also be set as the environment variable {PREFIX}<NAME>")
     for name, (group, field) in environment_names().items():
         if group not in groups:
@@ -33,7 +33,7 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
 
 
 def given_flags(arguments: argparse.Namespace) -> dict[str, object]:
-    """Return the flags' values by field name; None for flags that were not given."""
+    """Return the flags' values by field name; None for absent flags."""
     return {name.removeprefix(_DEST): value for name, value in vars(arguments).items() if name.startswith(_DEST)}
 
 

@@ -50,7 +50,7 @@ def test_a_closed_loop_tells_what_the_device_and_the_server_did(start: Any, benc
     assert device["runs"] * 0.010 / 2 == pytest.approx(device["busy_share"], rel=0.1)
     assert figures["server"]["cpu_ms_per_request"] > 0
     assert figures["client_cpu_ms_per_request"] > 0
-    assert cells(finished.stdout, "latency of the restored")[2] == f"{latency['p50']:.2f}"
+    assert cells(finished.stdout, "latency, restored")[2] == f"{latency['p50']:.2f}"
     assert f"200 x {figures['requests']}" in finished.stdout
 
 

@@ -220,7 +220,7 @@ def test_what_never_ends_is_ended_and_told(method: str, body: str) -> None:
     module, kind, name = method.rsplit(".", 2)
     prelude = (
         f"import asyncio, {module}, server.cli.draining_server as draining\n{body}\n"
-        f"setattr({module}.{kind}, {name!r}, hang)\ndraining.MOST_TO_END_S = 1.0\n"
+        f"setattr({module}.{kind}, {name!r}, hang)\ndraining.MAX_SHUTDOWN_S = 1.0\n"
     )
     code, told, seconds = ended_by_sigterm(prelude)
     assert code == 1
