@@ -1,4 +1,4 @@
-"""The plan volume: what is built into it, and what is served from it."""
+"""Tests of the plan volume: the plans built into it and served from it."""
 
 import hashlib
 import sys
@@ -76,7 +76,7 @@ def write_plan(folder: Path, **changed: object) -> PlanManifest:
 
 
 def exporting(steps: list[list[str]], **changed: object) -> SimpleNamespace:
-    """In the place of `subprocess`: notes each step; the one that builds a plan leaves one behind."""
+    """Replace `subprocess`: records each step; a step that builds a plan writes one."""
 
     def run(step: list[str], check: bool) -> SimpleNamespace:
         steps.append(step)
@@ -133,7 +133,7 @@ def test_a_plan_that_does_not_fit_leaves_the_server_on_cuda(
     expected = {
         "PROMPTIR_BACKEND": "onnx",
         "PROMPTIR_ONNX_PROVIDERS": "cuda",
-        "PROMPTIR_SUCCESSOR": str(folder),  # another one may come
+        "PROMPTIR_SUCCESSOR": str(folder),  # another plan may follow
     }
     assert volume.serving(tmp_path / "plans", artifact, {}) == expected
 
@@ -145,7 +145,7 @@ def test_an_empty_volume_or_no_tensorrt_leaves_the_server_on_cuda(
         volume.find_runtime = lambda found=runtime: found
         chosen = volume.serving(tmp_path, artifact, {})
         assert chosen["PROMPTIR_ONNX_PROVIDERS"] == "cuda"
-        # the folder that the export fills, or nothing to wait for
+        # the folder that the export fills, or none to watch
         assert ("PROMPTIR_SUCCESSOR" in chosen) == (runtime is not None)
 
 
@@ -184,7 +184,7 @@ def test_the_export_makes_the_mixed_onnx_file_and_then_the_plan(
     assert plan[:2] == ["promptir-export", "tensorrt"]
     assert plan[plan.index("--onnx") + 1] == onnx[onnx.index("--output") + 1]
     assert plan[plan.index("--output") + 1] == str(tmp_path / hopper.key / "promptnaf")
-    # the mixed folder has none, and without them nothing is measured
+    # the mixed folder has no weights, and without them nothing is measured
     assert plan[plan.index("--weights") + 1] == onnx[onnx.index("--weights") + 1]
     assert plan[-2:] == ["--profile", "1x64x64:1x64x64:1x64x64"]
 
