@@ -116,7 +116,7 @@ class Unavailable(Problem):
 
 
 class ServerFailed(Problem):
-    """The server failed, for a reason other than the image as far as it knows."""
+    """The server failed; as far as it knows, not because of the image."""
 
 
 def _again(kind: type[PromptIRError], arguments: tuple[Any, ...], members: dict[str, Any]) -> PromptIRError:

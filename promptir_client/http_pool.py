@@ -27,7 +27,7 @@ class HttpPool:
         return self._turn(self._calls)
 
     def follow(self) -> AbstractAsyncContextManager[httpx.AsyncClient]:
-        """Wait for a free slot for following a job; separate from the slots of calls, so that these never wait."""
+        """Wait for a free slot for following a job; separate from call slots, so that calls never wait for jobs."""
         return self._turn(self._followed)
 
     async def aclose(self) -> None:
