@@ -1,4 +1,4 @@
-"""Chaos in small: each fault in a running server for a moment, by the script whose figures docs/reliability.md has."""
+"""Short chaos tests: each fault for a moment, with the script of docs/reliability.md."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ Figures = dict[str, dict[str, Any]]
 
 
 def chaos(folder: Path, *faults: str, seconds: float = SECONDS) -> Figures:
-    """The figures of these faults, none of which did harm."""
+    """Inject faults, check that none did harm, and return the figures."""
     figures = folder / "figures.json"
     command = [sys.executable, SCRIPT, *faults, "--seconds", str(seconds), "--json", figures]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
@@ -48,8 +48,8 @@ def test_what_a_device_does_wrong_reaches_nobody(tmp_path: Path) -> None:
     found = {name: figure["counts"] for name, figure in chaos(tmp_path, *faults).items()}
     for name in ("lost", "thread", "hang"):
         assert set(found[name]["retried"]) <= {"500 backend-lost", "503 not-ready"}
-        assert not found[name]["reported"]  # a job is begun again where a device is lost
-    assert not found["out-of-memory"]["retried"]  # smaller runs, and nobody notices
+        assert not found[name]["reported"]  # a job is restarted after the loss of a device
+    assert not found["out-of-memory"]["retried"]  # smaller runs, which clients do not notice
     for name, problem in (("not-finite", "wrong-output"), ("wrong-shape", "wrong-output"), ("error", "backend-error")):
         assert set(found[name]["retried"]) <= {f"500 {problem}"}
         assert set(found[name]["reported"]) <= {f"job {problem}"}

@@ -1,4 +1,4 @@
-"""The soak in small, and what its verdict holds against a server that grows."""
+"""Tests of a short soak, and of its verdict on growth."""
 
 import json
 import subprocess
@@ -27,7 +27,7 @@ def test_a_soak_tells_each_minute_and_holds_every_answer_to_its_pixels(tmp_path:
         assert set(minute["others"]) <= {"cancelled", "rejected", "job done"}
         assert f"| {minute['sent']} | {minute['restored']} |" in finished.stdout
     judged = {line[:44].strip(): line.endswith("MISSED") for line in finished.stdout.splitlines() if " (limit " in line}
-    # Memory and p99 of seconds say nothing; what was left open and what was answered do.
+    # Over seconds, memory and p99 are noise; only descriptors and outcomes are checked.
     assert judged["unexpected outcomes"] is False
     assert judged["descriptors: growth"] is False
     assert finished.returncode == any(judged.values())
@@ -35,7 +35,7 @@ def test_a_soak_tells_each_minute_and_holds_every_answer_to_its_pixels(tmp_path:
 
 @pytest.fixture
 def load(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The module of the minutes."""
+    """Import the module of the load."""
     monkeypatch.syspath_prepend(str(FOLDER))
     import soak_load
 
@@ -44,7 +44,7 @@ def load(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 @pytest.fixture
 def missed(load: ModuleType) -> Callable[..., list[str]]:
-    """What a soak of six minutes misses, by the figures of its minutes."""
+    """Return the exceeded limits of a soak of six minutes with the given figures."""
     import soak_verdict
 
     def judge(

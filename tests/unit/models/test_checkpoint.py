@@ -157,7 +157,7 @@ def test_a_malicious_file_is_refused_and_runs_nothing(
     save: Callable[[object, Path], None], state: StateDict, tmp_path: Path
 ) -> None:
     save({"state_dict": state, "callbacks": Malicious(tmp_path / "witness")}, tmp_path / "evil.ckpt")
-    assert "it asks for posix.mkdir, which was not run" in refusal(tmp_path / "evil.ckpt")
+    assert "it refers to posix.mkdir, which was not run" in refusal(tmp_path / "evil.ckpt")
     assert not (tmp_path / "witness").exists()
 
 

@@ -74,7 +74,7 @@ def test_a_changed_plan_is_refused(tmp_path: Path) -> None:
 def test_an_onnx_artifact_is_not_taken_for_a_plan(tmp_path: Path) -> None:
     (tmp_path / MODEL_FILE).write_bytes(b"")
     (tmp_path / MANIFEST_FILE).write_text("{}")
-    with pytest.raises(ArtifactError, match="holds an ONNX artifact and no TensorRT plan; build one with"):
+    with pytest.raises(ArtifactError, match="contains an ONNX artifact, not a TensorRT plan; build one with"):
         PlanManifest.load(tmp_path)
 
 
@@ -114,8 +114,8 @@ def test_a_shape_outside_every_profile_gets_one_sentence(tmp_path: Path, extent:
     with pytest.raises(ShapeOutsideProfiles) as refusal:
         a_manifest(tmp_path).profile_for(extent)
     assert str(refusal.value) == (
-        f"no profile of the plan takes the shape {'x'.join(map(str, extent))} (batch x height x width); "
-        "they take 1x8x8 to 8x512x512, 1x8x8 to 1x2040x2048"
+        f"no profile of the plan accepts the shape {'x'.join(map(str, extent))} (batch x height x width); "
+        "they accept 1x8x8 to 8x512x512, 1x8x8 to 1x2040x2048"
     )
 
 
