@@ -25,7 +25,7 @@ def test_an_address_without_a_path_means_restore(given: str, meant: str) -> None
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["localhost:8000"], "no address"),
+        (["localhost:8000"], "is not a URL"),
         (["http://host", "--sizes", "big"], "'big' is not a size"),
         (["http://host", "--header", "no colon"], "'no colon' is not a header"),
         (["http://host", "--send-deadline"], "--deadline-ms"),
