@@ -150,7 +150,7 @@ class JobsUnavailable(JobError):
 
 
 class BackendError(PromptIRServeError):
-    """The backend failed a run, for a reason other than the image as far as the server knows."""
+    """The backend failed a run; as far as the server knows, not because of the image."""
 
     slug = "backend-error"
     title = "Backend error"

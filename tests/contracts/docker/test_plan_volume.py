@@ -1,4 +1,4 @@
-"""The plan volume: what is built into it, and what is served from it."""
+"""Tests of the plan volume: the plans built into it and served from it."""
 
 import hashlib
 import sys
@@ -78,7 +78,7 @@ def write_plan(folder: Path, **changed: object) -> PlanManifest:
 
 
 def exporting(steps: list[list[str]], **changed: object) -> SimpleNamespace:
-    """In the place of `subprocess`: notes each step; the one that builds a plan leaves one behind."""
+    """Replace `subprocess`: records each step; a step that builds a plan writes one."""
 
     def run(step: list[str], check: bool) -> SimpleNamespace:
         steps.append(step)
@@ -221,7 +221,7 @@ def test_the_export_makes_the_mixed_onnx_file_and_then_the_plan(
     assert plan[:2] == ["promptir-export", "tensorrt"]
     assert plan[plan.index("--onnx") + 1] == onnx[onnx.index("--output") + 1]
     assert plan[plan.index("--output") + 1] == str(tmp_path / hopper.key / "promptnaf")
-    # the mixed folder has none, and without them nothing is measured
+    # the mixed folder has no weights, and without them nothing is measured
     assert plan[plan.index("--weights") + 1] == onnx[onnx.index("--weights") + 1]
     assert plan[-2:] == ["--profile", "1x64x64:1x64x64:1x64x64"]
 
