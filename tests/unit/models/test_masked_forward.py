@@ -114,15 +114,15 @@ def test_the_deployed_form_is_exact_too(tiny: RestorationNetwork) -> None:
 def test_mixed_precision_is_as_near_as_its_own_single_runs_are_to_float32(
     shipped: RestorationNetwork, wide_copies: bool
 ) -> None:
-    network, canvas = to_mixed(shipped, torch.bfloat16, wide_copies=wide_copies), canvas_for(MIX)
-    own_error = worst(alone(network, canvas, MIX), alone(shipped, canvas, MIX))
-    assert worst(together(network, canvas, MIX), alone(shipped, canvas, MIX)) < 2 * own_error
+    network, padded = to_mixed(shipped, torch.bfloat16, wide_copies=wide_copies), padded_noise(MIX)
+    own_error = worst(run_alone(network, padded, MIX), run_alone(shipped, padded, MIX))
+    assert worst(run_mixed(network, padded, MIX), run_alone(shipped, padded, MIX)) < 2 * own_error
 
 
 def test_attention_without_float32_copies_sees_no_padding(tiny: RestorationNetwork) -> None:
-    network, canvas = to_mixed(tiny, torch.float16, wide_copies=False), canvas_for(MIX)
-    own_error = worst(alone(network, canvas, MIX), alone(tiny, canvas, MIX))
-    assert worst(together(network, canvas, MIX), alone(tiny, canvas, MIX)) < 2 * own_error
+    network, padded = to_mixed(tiny, torch.float16, wide_copies=False), padded_noise(MIX)
+    own_error = worst(run_alone(network, padded, MIX), run_alone(tiny, padded, MIX))
+    assert worst(run_mixed(network, padded, MIX), run_alone(tiny, padded, MIX)) < 2 * own_error
 
 
 def test_the_prompt_weights_are_those_of_the_image_alone(exact: RestorationNetwork) -> None:
