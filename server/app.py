@@ -88,7 +88,15 @@ def create_restorer(settings: Settings, metrics: Metrics, new_backend: NewBacken
         return Worker(device, backend, batcher, metrics, clock, check=check, run_timeout_s=timeout_s)
 
     workers = WorkerPool(devices, new_worker, batcher, metrics, clock)
-    return Restorer(batcher, workers, settings.limits, metrics, clock, max_whole_pixels=settings.whole_pixels)
+    return Restorer(
+        batcher,
+        workers,
+        settings.limits,
+        metrics,
+        clock,
+        max_whole_pixels=settings.whole_pixels,
+        codec_processes=settings.codec_process_count(available_cores()),
+    )
 
 
 def new_backends(settings: BackendSettings, max_batch: int) -> NewBackend:
