@@ -5,6 +5,7 @@ import multiprocessing
 import pickle
 import signal
 import socket
+import struct
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,7 +14,8 @@ from typing import Any
 START_S = 60.0
 """The longest time in which a process starts: it imports the codecs, on a busy machine."""
 _SPAWN = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-_BUFFER_BYTES = 64 * 1024
+_PIECE_BYTES = 64 * 1024
+_LENGTH = struct.Struct("<Q")
 
 Work = Callable[..., Any]
 """A function of a module, called in the process with pickled arguments; pixels go through shared memory."""
@@ -42,8 +44,6 @@ class CodecProcess:
         self._stopped = False
         self._process: Any = None
         self._socket: socket.socket
-        self._sends: Any
-        self._receives: Any
         self._is_ready = False
 
     @property
@@ -70,7 +70,6 @@ class CodecProcess:
                 own.close()
                 raise ProcessAbsent(f"no process can be started: {error}") from error
             self._process, self._socket, self._is_ready = process, own, False
-            self._sends, self._receives = own.makefile("wb", _BUFFER_BYTES), own.makefile("rb", _BUFFER_BYTES)
             atexit.register(self.stop)  # before multiprocessing's own hook, which waits for its children
 
     def call(self, work: Work, *arguments: Any) -> Any:
@@ -102,9 +101,8 @@ class CodecProcess:
     def _answer(self, work: Work, arguments: tuple[Any, ...]) -> tuple[bool, Any]:
         self._socket.settimeout(self._limit_s)
         try:
-            pickle.dump((work, arguments), self._sends, pickle.HIGHEST_PROTOCOL)
-            self._sends.flush()
-            answer: tuple[bool, Any] = pickle.load(self._receives)  # noqa: S301 - from a process of our own
+            _send(self._socket, pickle.dumps((work, arguments), pickle.HIGHEST_PROTOCOL))
+            answer: tuple[bool, Any] = pickle.loads(_receive(self._socket))  # noqa: S301 - from a process of our own
         except TimeoutError:
             self._end()
             raise ProcessLost(hung=True) from None
@@ -116,7 +114,7 @@ class CodecProcess:
     def _await_start(self) -> None:
         self._socket.settimeout(START_S)
         try:
-            pickle.load(self._receives)  # noqa: S301 - from a process of our own
+            _receive(self._socket)
         except (OSError, EOFError, pickle.UnpicklingError):
             self._end()
             raise ProcessAbsent("a codec process does not start") from None
@@ -128,9 +126,7 @@ class CodecProcess:
             process.kill()
             process.join()
             process.close()
-            for file in (self._sends, self._receives, self._socket):
-                with suppress(OSError):  # what was not flushed is lost
-                    file.close()
+            self._socket.close()
 
 
 def serve(connection: socket.socket, prepare: Work) -> None:
@@ -138,22 +134,31 @@ def serve(connection: socket.socket, prepare: Work) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # they are for the server, which finishes what it accepted
     prepare()
-    with (
-        suppress(EOFError, OSError),  # the server has ended
-        connection,
-        connection.makefile("rb") as receives,
-        connection.makefile("wb") as sends,
-    ):
+    with connection, suppress(EOFError, OSError):  # the server has ended
         answer: tuple[bool, Any] = (True, None)
         while True:
-            sends.write(_pickled(answer))
-            sends.flush()
-            work, arguments = pickle.load(receives)  # noqa: S301 - from the server
+            _send(connection, _pickled(answer))
+            work, arguments = pickle.loads(_receive(connection))  # noqa: S301 - from the server
             try:
                 answer = True, work(*arguments)
             except Exception as error:
                 answer = False, error
             del arguments
+
+
+def _send(connection: socket.socket, message: bytes) -> None:
+    connection.sendall(_LENGTH.pack(len(message)) + message)
+
+
+def _receive(connection: socket.socket) -> bytes:
+    """Receive a message, nearly always in one piece; raises EOFError if the other end is closed."""
+    whole = bytearray()
+    while len(whole) < _LENGTH.size or len(whole) < _LENGTH.size + _LENGTH.unpack_from(whole)[0]:
+        piece = connection.recv(_PIECE_BYTES)
+        if not piece:
+            raise EOFError
+        whole += piece
+    return bytes(whole[_LENGTH.size :])
 
 
 def _pickled(answer: tuple[bool, Any]) -> bytes:

@@ -1,18 +1,19 @@
 """The CodecProcesses: decode and encode images of one run in processes, with their pixels in shared memory."""
 
-import gc
 import logging
 import math
+import pickle
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.shared_memory import SharedMemory
-from typing import Any, TypeVar
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from server.allocator import limit_retained_memory
 from server.backends.base import Aux, Pixels
 from server.errors import CodecLost, PromptIRServeError
 from server.formats import codec
@@ -27,7 +28,7 @@ from server.metrics import Metrics
 from server.restore.codec_process import CodecProcess, ProcessAbsent, ProcessLost, Work
 from server.restore.options import RestoreOptions
 from server.restore.photo import Photo
-from server.restore.shared_memory import Bytes, Lease, SegmentPool, view_of
+from server.restore.shared_memory import Attachments, Bytes, Lease, SegmentPool
 from server.restore.tiles import RestoredFile, SingleRun, open_photo, write_photo
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ LIMIT_S = 120.0
 TRIES = 2
 """An image whose process is lost is tried once more: the kernel kills for lack of memory, whoever is the cause."""
 _FLOAT_BYTES = 4
+_attachments = Attachments()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,21 @@ class Layout:
     def tile(self, data: Bytes) -> Pixels:
         """Return the tile as a view."""
         return data[self.samples_bytes : self.samples_bytes + self.tile_bytes].view(np.float32).reshape(self.shape)
+
+
+class Plan(NamedTuple):
+    """How an image runs; the same for all images of one size and with the same options."""
+
+    layout: Layout
+    grid: Grid
+    options: RestoreOptions
+
+
+class Ending(NamedTuple):
+    """How the answer is written, and the names of what the network may have found."""
+
+    output: OutputFormat
+    labels: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +113,7 @@ class CodecProcesses:
     def __init__(
         self, count: int, metrics: Metrics, *, segments: SegmentPool | None = None, limit_s: float = LIMIT_S
     ) -> None:
-        self.processes = [CodecProcess(codec.silence_decoder_messages, limit_s) for _ in range(count)]
+        self.processes = [CodecProcess(prepare, limit_s) for _ in range(count)]
         self._idle = deque(self.processes)  # as many as there are threads, so that a thread always finds one
         self._segments = segments or SegmentPool()
         self._metrics = metrics
@@ -123,11 +140,12 @@ class CodecProcesses:
             if grid.is_whole:
                 self._metrics.count_codec_fault("no-shared-memory")
             return open_photo(data, header, grid, options)
+        plan = Plan(layout, grid, options)
         upload = lease.data[layout.samples_bytes : layout.samples_bytes + len(data)]
 
-        def decode(process: CodecProcess) -> Decoded | None:
+        def decode(process: CodecProcess) -> bytes | None:
             np.copyto(upload, np.frombuffer(data, np.uint8))  # without the interpreter lock
-            decoded: Decoded | None = process.call(decode_into, lease.name, len(data), layout, header, grid, options)
+            decoded: bytes | None = process.call(decode_into, lease.name, len(data), packed(plan), header)
             return decoded
 
         try:
@@ -136,7 +154,7 @@ class CodecProcesses:
             decoded = None
         if decoded is None:
             return open_photo(data, header, grid, options)
-        return SharedRun(self, lease, layout, decoded, grid, options)
+        return SharedRun(self, lease, plan, decoded)
 
     def run(self, work: Callable[[CodecProcess], T]) -> T:
         """Do some work with an idle process, and once more with another one if it is lost; raises CodecLost."""
@@ -160,73 +178,80 @@ class CodecProcesses:
 
 
 class SharedRun(SingleRun):
-    """The single run of a photo that lies in shared memory."""
+    """The single run of a photo that lies in shared memory; `decoded` is its pickled `Decoded`."""
 
-    def __init__(
-        self,
-        processes: CodecProcesses,
-        lease: Lease,
-        layout: Layout,
-        decoded: Decoded,
-        grid: Grid,
-        options: RestoreOptions,
-    ) -> None:
-        super().__init__(layout.tile(lease.data))
+    def __init__(self, processes: CodecProcesses, lease: Lease, plan: Plan, decoded: bytes) -> None:
+        super().__init__(plan.layout.tile(lease.data))
         self._processes = processes
         self._lease = lease
-        self._layout = layout
+        self._plan = plan
         self._decoded = decoded
-        self._grid = grid
-        self._options = options
 
     def write(self, output: OutputFormat, labels: Sequence[str]) -> RestoredFile:
         """Put the result into the photo and write it, in a process; raises CodecLost as `CodecProcesses.open_photo`."""
-        completion, lease, layout = self._completion, self._lease, self._layout
-        parts = (layout, self._decoded, self._grid, self._options)
+        completion, lease, plan = self._completion, self._lease, self._plan
+        ending = Ending(output, tuple(labels))
 
         def encode(process: CodecProcess) -> RestoredFile:
             np.copyto(self._pixels, completion.output)
-            written, file = process.call(encode_from, lease.name, *parts, completion.aux, output, labels)
-            start = layout.samples_bytes
+            parts = (packed(plan), packed(ending), self._decoded, completion.aux)
+            written, file = process.call(encode_from, lease.name, *parts)
+            start = plan.layout.samples_bytes
             data = file if isinstance(file, bytes) else lease.data[start : start + file].tobytes()
             return RestoredFile(data, *written)
 
         try:
-            restored = self._processes.run(encode)
+            return self._processes.run(encode)
         except ProcessAbsent:
-            return finish(lease.data, *parts, completion.output, completion.aux, output, labels)
-        return restored
+            decoded: Decoded = unpacked(self._decoded)
+            return finish(lease.data, plan, decoded, completion.output, completion.aux, ending)
 
 
-def decode_into(
-    name: str, upload_bytes: int, layout: Layout, header: Header, grid: Grid, options: RestoreOptions
-) -> Decoded | None:
+def prepare() -> None:
+    """Configure a codec process like the server: its allocator keeps memory for small images only."""
+    limit_retained_memory()
+    codec.silence_decoder_messages()
+
+
+@lru_cache
+def packed(value: Plan | Ending) -> bytes:
+    """Pickle a value that many images have in common."""
+    return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+
+
+@lru_cache
+def unpacked(data: bytes) -> Any:
+    """Return what was pickled by this server."""
+    return pickle.loads(data)  # noqa: S301 - our own
+
+
+def decode_into(name: str, upload_bytes: int, plan: bytes, header: Header) -> bytes | None:
     """Decode the upload in a segment, and leave the samples and the tile there; runs in a codec process.
 
-    Returns None if the samples take more than the header said.
+    Returns the pickled `Decoded`, None if the samples take more than the header said.
     """
-    decoded: Decoded | None = _with_segment(name, _decode, upload_bytes, layout, header, grid, options)
-    return decoded
+    decoded: Decoded | None = _with_segment(name, _decode, upload_bytes, unpacked(plan), header)
+    return None if decoded is None else pickle.dumps(decoded, pickle.HIGHEST_PROTOCOL)
 
 
-def encode_from(name: str, *arguments: Any) -> tuple[tuple[Any, Any], bytes | int]:
+def encode_from(
+    name: str, plan: bytes, ending: bytes, decoded: bytes, aux: Aux | None
+) -> tuple[tuple[Any, Any], bytes | int]:
     """Encode the photo in a segment, and leave the file there if it has room; runs in a codec process.
 
     Returns report and degradations, and the file or its size.
     """
-    written: tuple[tuple[Any, Any], bytes | int] = _with_segment(name, _encode, *arguments)
+    parts = (unpacked(plan), pickle.loads(decoded), aux, unpacked(ending))  # noqa: S301 - our own
+    written: tuple[tuple[Any, Any], bytes | int] = _with_segment(name, _encode, *parts)
     return written
 
 
 def _with_segment(name: str, work: Work, *arguments: Any) -> Any:
-    segment = SharedMemory(name)
     try:
-        return work(view_of(segment), *arguments)
+        return work(_attachments.view(name), *arguments)
     except Exception as error:
         _without_frames(error)
         raise
-    finally:
-        _close(segment)
 
 
 def _without_frames(error: BaseException) -> None:
@@ -239,17 +264,8 @@ def _without_frames(error: BaseException) -> None:
         cause = cause.__cause__ or cause.__context__
 
 
-def _close(segment: SharedMemory) -> None:
-    try:
-        segment.close()
-    except BufferError:  # a cycle of garbage holds a view
-        gc.collect()
-        segment.close()
-
-
-def _decode(
-    data: Bytes, upload_bytes: int, layout: Layout, header: Header, grid: Grid, options: RestoreOptions
-) -> Decoded | None:
+def _decode(data: Bytes, upload_bytes: int, plan: Plan, header: Header) -> Decoded | None:
+    layout, grid, options = plan
     upload = data[layout.samples_bytes : layout.samples_bytes + upload_bytes].tobytes()
     image = codec.decode(upload, header, options.colours)
     planes = _layers(image)
@@ -261,7 +277,10 @@ def _decode(
     for shared, own in zip(_layers(decoded.image(data)), planes, strict=True):
         np.copyto(shared, own)
     (tile,) = grid
-    np.copyto(layout.tile(data), tiling.pad(image.crop(tile.rows, tile.columns), tile))
+    if image.planes[0].shape == layout.shape[1:]:
+        image.crop(into=layout.tile(data))
+    else:
+        np.copyto(layout.tile(data), tiling.pad(image.crop(tile.rows, tile.columns), tile))
     return decoded
 
 
@@ -270,17 +289,10 @@ def _layers(image: Image) -> list[Samples]:
 
 
 def _encode(
-    data: Bytes,
-    layout: Layout,
-    decoded: Decoded,
-    grid: Grid,
-    options: RestoreOptions,
-    aux: Aux | None,
-    output: OutputFormat,
-    labels: Sequence[str],
+    data: Bytes, plan: Plan, decoded: Decoded, aux: Aux | None, ending: Ending
 ) -> tuple[tuple[Any, Any], bytes | int]:
-    restored = finish(data, layout, decoded, grid, options, layout.tile(data), aux, output, labels)
-    file, start = restored.data, layout.samples_bytes
+    restored = finish(data, plan, decoded, plan.layout.tile(data), aux, ending)
+    file, start = restored.data, plan.layout.samples_bytes
     written = restored.report, restored.degradations
     if start + len(file) > len(data):
         return written, file
@@ -289,21 +301,13 @@ def _encode(
 
 
 def finish(
-    data: Bytes,
-    layout: Layout,
-    decoded: Decoded,
-    grid: Grid,
-    options: RestoreOptions,
-    restored: Pixels,
-    aux: Aux | None,
-    output: OutputFormat,
-    labels: Sequence[str],
+    data: Bytes, plan: Plan, decoded: Decoded, restored: Pixels, aux: Aux | None, ending: Ending
 ) -> RestoredFile:
     """Put a restored tile (3, padded_height, padded_width) into the photo in a segment, and write its file."""
-    photo, (tile,) = Photo(decoded.image(data), grid, options), grid
-    before = restored if options.strength == 1 else photo.cut(tile)
+    photo, (tile,) = Photo(decoded.image(data), plan.grid, plan.options), plan.grid
+    before = restored if plan.options.strength == 1 else photo.cut(tile)
     photo.add(tile, before, restored, aux)
-    return write_photo(photo, output, labels)
+    return write_photo(photo, *ending)
 
 
 def _aligned(size: int) -> int:

@@ -18,6 +18,8 @@ MAX_BYTES = 2**30
 """The most that all segments take."""
 KEPT_BYTES = 128 * 2**20
 """The most that unused segments take: to make and fill a new one costs more than to decode a small image."""
+MAPPED_BYTES = 2**29
+"""The most that a codec process has mapped; what was removed meanwhile is freed with its next new segment."""
 _STEP_BYTES = 2**20
 # A kept segment of more than this many times the bytes that are needed stays for larger images.
 _WASTE = 2
@@ -115,6 +117,32 @@ class SegmentPool:
             segment.unlink()
         if not _is_closed(segment):
             _in_use.append(segment)
+
+
+class Attachments:
+    """The segments that a codec process has open, the most recently used ones: to map one anew costs a millisecond."""
+
+    def __init__(self, mapped_bytes: int = MAPPED_BYTES) -> None:
+        self._mapped_bytes = mapped_bytes
+        self._open: dict[str, SharedMemory] = {}  # the least recently used first
+        self._in_use: list[SharedMemory] = []
+
+    def view(self, name: str) -> Bytes:
+        """Return the bytes of a segment; raises FileNotFoundError if it was removed."""
+        segment = self._open.pop(name, None)
+        if segment is None:
+            segment = SharedMemory(name)
+            self._make_room(segment.size)
+        self._open[name] = segment
+        return view_of(segment)
+
+    def _make_room(self, size: int) -> None:
+        held = size + sum(segment.size for segment in self._open.values())
+        for name, segment in [*self._open.items()]:
+            if held > self._mapped_bytes or (FILES.is_dir() and not (FILES / name).exists()):
+                self._in_use.append(self._open.pop(name))
+                held -= segment.size
+        self._in_use = [segment for segment in self._in_use if not _is_closed(segment)]
 
 
 def view_of(segment: SharedMemory) -> Bytes:

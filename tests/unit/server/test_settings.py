@@ -219,5 +219,6 @@ def test_codec_processes_are_counted_by_cores_where_a_gpu_is(
     monkeypatch: pytest.MonkeyPatch, asked: str, devices: str, cores: int, count: int
 ) -> None:
     monkeypatch.setenv("PROMPTIR_CODEC_PROCESSES", asked)
+    monkeypatch.setenv("PROMPTIR_BACKEND", "simulated")
     monkeypatch.setenv("PROMPTIR_DEVICES", devices)
     assert Settings.from_environment().codec_process_count(cores) == count
