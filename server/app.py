@@ -112,9 +112,15 @@ def create_restorer(settings: Settings, metrics: Metrics, new_backend: NewBacken
         )
 
     workers = WorkerPool(settings.backend.device_names, new_worker, batcher, metrics, clock)
-    whole_pixels = settings.whole_pixels
     return Restorer(
-        batcher, workers, settings.limits, metrics, clock, models=tuple(models), max_whole_pixels=whole_pixels
+        batcher,
+        workers,
+        settings.limits,
+        metrics,
+        clock,
+        models=tuple(models),
+        max_whole_pixels=settings.whole_pixels,
+        codec_processes=settings.codec_process_count(available_cores()),
     )
 
 

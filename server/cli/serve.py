@@ -15,8 +15,8 @@ import uvicorn
 from prometheus_client import CollectorRegistry, start_http_server
 
 from server import logs
+from server.allocator import limit_retained_memory
 from server.app import create_app
-from server.cli.allocator import limit_retained_memory
 from server.cli.draining_server import DrainingServer
 from server.cli.settings_flags import GROUPS, add_settings, settings_from
 from server.errors import BackendUnavailable

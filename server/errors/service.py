@@ -90,6 +90,13 @@ class MemoryShort(Refused):
     title = "Memory short"
 
 
+class CodecLost(PromptIRServeError):
+    """The process that decodes or encodes the image ended or hung, twice: the image may be the cause."""
+
+    slug = "codec-lost"
+    title = "Codec lost"
+
+
 class DeadlineExceeded(PromptIRServeError):
     """The deadline passed while the request was queued."""
 

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 DropReason = Literal["cancelled", "expired", "abandoned"]
+CodecFault = Literal["ended", "hung", "no-shared-memory"]
 RepeatReason = Literal["non-finite", "below-gate"]
 
 BATCH_SIZE_BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
@@ -33,6 +34,14 @@ class SchedulingMetrics:
             "Predicted seconds until all admitted images are decoded and encoded",
             registry=registry,
         )
+        self._codec_faults = Counter(
+            "promptir_codec_process_faults",
+            "Codec processes that ended or hung, and images worked on in a thread for lack of shared memory",
+            ["reason"],
+            registry=registry,
+        )
+        for fault in get_args(CodecFault):
+            self._codec_faults.labels(fault)
         self._dropped = Counter(
             "promptir_dropped_tiles",
             "Tiles without a delivered result: cancelled or expired in the queue, or abandoned during their run",
@@ -113,6 +122,10 @@ class SchedulingMetrics:
     def watch_codecs(self, backlog_s: Callable[[], float]) -> None:
         """Read the backlog of the codec pool at each scrape."""
         self._codec_backlog.set_function(backlog_s)
+
+    def count_codec_fault(self, reason: CodecFault) -> None:
+        """Count a codec process that was lost, or an image for which there was no shared memory."""
+        self._codec_faults.labels(reason).inc()
 
     def watch_queue(
         self, tiles: Callable[[], float], pixels: Callable[[], float], backlog_s: Callable[[], float]

@@ -121,7 +121,5 @@ def test_without_the_extra_the_command_says_what_to_install_and_the_others_work(
 
     finished = run("bench", "http://127.0.0.1:9")
     assert finished.returncode == 1
-    assert finished.stderr == (
-        "promptir: bench needs the package aiohttp: run pip install 'promptir-serve[bench]'\n"
-    )
+    assert finished.stderr == ("promptir: bench needs the package aiohttp: run pip install 'promptir-serve[bench]'\n")
     assert run("serve", "--help").returncode == 0

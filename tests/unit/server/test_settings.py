@@ -202,3 +202,22 @@ def test_padded_shapes_are_read_as_width_and_height() -> None:
 def test_a_padded_shape_that_no_image_can_fill_stops_the_start(name: str) -> None:
     with pytest.raises(SettingsError, match=r"^PROMPTIR_PADDED_SHAPES=.*: .* is not WIDTHxHEIGHT, both multiples of 8"):
         Settings.from_environment({"padded_shapes": name})
+
+
+@pytest.mark.parametrize(
+    ("asked", "devices", "cores", "count"),
+    [
+        ("0", "cuda:0", 16, 0),
+        ("3", "cpu", 2, 3),
+        ("auto", "cuda:0", 16, 8),
+        ("auto", "cuda:0", 4, 0),
+        ("auto", "cpu", 16, 0),
+    ],
+)
+def test_codec_processes_are_counted_by_cores_where_a_gpu_is(
+    monkeypatch: pytest.MonkeyPatch, asked: str, devices: str, cores: int, count: int
+) -> None:
+    monkeypatch.setenv("PROMPTIR_CODEC_PROCESSES", asked)
+    monkeypatch.setenv("PROMPTIR_BACKEND", "simulated")
+    monkeypatch.setenv("PROMPTIR_DEVICES", devices)
+    assert Settings.from_environment().codec_process_count(cores) == count
