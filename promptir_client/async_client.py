@@ -24,15 +24,15 @@ from promptir_client.steps import Flow, Listen, NextLine, Outcome, Pause, Send, 
 T = TypeVar("T")
 
 CONCURRENCY = 32
-"""Default limit of concurrent calls; more would not use a server better, since it has its own queue."""
+"""Default limit of concurrent calls; more would not help, since the server has its own queue."""
 
 
 class AsyncClient:
-    """Calls one server; belongs to one event loop.
+    """Client of one server, for one event loop.
 
-    At most `concurrency` calls run and `concurrency` jobs are followed at a time, so thousands can be awaited together;
-    a file is read only when its call starts. `timeout` limits a whole call in seconds, retries included, from that
-    moment. Pass `http` to configure the connection (certificates, a proxy); the caller closes it.
+    Thousands of calls can be awaited at once: at most `concurrency` calls run and `concurrency` jobs are followed at a
+    time, and a file is read only when its call starts. From then on, `timeout` limits the whole call in seconds,
+    retries included. Pass `http` to configure the connection (certificates, a proxy); the caller closes it.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class AsyncClient:
         progress: Progress | None = None,
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> Restored:
-        """Follow a job to its end and fetch its result; without a `timeout`, waits as long as it takes.
+        """Follow a job to its end and fetch its result; without `timeout`, waits indefinitely.
 
         `progress` is called at each change. Raises JobFailed if the job ends without a result.
         """
@@ -129,7 +129,7 @@ class AsyncClient:
 
 
 class _Steps:
-    """Executes the steps of one flow and holds its open event stream."""
+    """Executor of one flow's steps, which holds its open event stream."""
 
     def __init__(
         self, http: httpx.AsyncClient, connection: Connection, sleep: Callable[[float], Awaitable[None]]
@@ -167,7 +167,7 @@ class _Steps:
             await self.aclose()
             self._heard, self._lines = response, response.aiter_lines()
             return reply_of(response, b"")
-        # In pieces, because httpx limits the time between two pieces, not the total.
+        # Read in pieces, because httpx limits the time between two pieces, not the total.
         parts = []
         try:
             async for part in response.aiter_bytes():

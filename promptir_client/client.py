@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class Client:
-    """Calls one server; safe to share between threads and to use after a fork.
+    """Client of one server; safe to share between threads and to use after a fork.
 
     `timeout` limits a whole call in seconds, retries included. Pass `http` to configure the connection (certificates, a
     proxy); the caller closes it.
@@ -75,7 +75,7 @@ class Client:
         return self._run(self._connection.call().look(id_of(job)))
 
     def wait(self, job: Job | str, progress: Progress | None = None, timeout: float | None = None) -> Restored:
-        """Follow a job to its end and fetch its result; without a `timeout`, waits as long as it takes.
+        """Follow a job to its end and fetch its result; without `timeout`, waits indefinitely.
 
         `progress` is called at each change. Raises JobFailed if the job ends without a result.
         """
@@ -103,7 +103,7 @@ class Client:
 
 
 class _Steps:
-    """Executes the steps of one flow and holds its open event stream."""
+    """Executor of one flow's steps, which holds its open event stream."""
 
     def __init__(self, http: httpx.Client, connection: Connection, sleep: Callable[[float], None]) -> None:
         self._http = http
@@ -139,7 +139,7 @@ class _Steps:
             self.close()
             self._heard, self._lines = response, response.iter_lines()
             return reply_of(response, b"")
-        # In pieces, because httpx limits the time between two pieces, not the total.
+        # Read in pieces, because httpx limits the time between two pieces, not the total.
         parts = []
         try:
             for part in response.iter_bytes():

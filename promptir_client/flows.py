@@ -1,4 +1,4 @@
-"""Logic of every client call as generators of steps, shared by the sync and async client."""
+"""Logic of all client calls as generators of steps, shared by the sync and async client."""
 
 import math
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from promptir_client.steps import Flow, Listen, Lost, NextLine, Outcome, Pause, 
 JOBS = "v1/jobs"
 ARCHIVE = "application/zip"
 _NOTHING_NEW = 204
-# The server sends something every 15 seconds, so a longer silence means that the connection is lost.
+# The server sends data at least every 15 seconds, so a longer silence means a lost connection.
 SILENCE_S = 45.0
 
 
@@ -36,7 +36,7 @@ class Call:
     def submit(self, upload: bytes, options: JobOptions) -> Flow[Job]:
         """Submit an image, or an archive of images, as a job."""
         request = Request("POST", JOBS, parameters_of(options), headers_of(options), upload)
-        # A job sent twice would run twice, so it is repeated only if the server cannot have stored it.
+        # A job sent twice would run twice, so retry only if the server cannot have stored it.
         return Job.of((yield from self._exchange(request, repeatable=False)).content)
 
     def look(self, id_: str) -> Flow[Job]:

@@ -21,6 +21,8 @@ class RestoreOptions(TypedDict, total=False):
     tile: int
     overlap: int
     report: bool
+    model: str
+    """Name of one of the server's models; by default the first."""
     deadline_s: float
     """Seconds within which the result is needed; the server refuses or drops requests that cannot meet it."""
     priority: Literal["interactive", "batch"]

@@ -33,7 +33,9 @@ def convolved(x, weight, pixel, inside, channel, channels, height, width, stride
 def _gated(x, weight, pixel, inside, channel, hidden, height, width, GELU: tl.constexpr, BP: tl.constexpr, BC: tl.constexpr):  # fmt: skip
     """Convolve both halves of the channels and multiply the second with the first, or with its GELU: (BP, BC) float32."""
     gate = convolved(x, weight, pixel, inside, channel, hidden, height, width, 2 * hidden, BP, BC)
-    value = convolved(x + hidden, weight + 9 * hidden, pixel, inside, channel, hidden, height, width, 2 * hidden, BP, BC)
+    value = convolved(
+        x + hidden, weight + 9 * hidden, pixel, inside, channel, hidden, height, width, 2 * hidden, BP, BC
+    )
     if GELU:
         gate = 0.5 * gate * (1.0 + tl.erf(gate * INVERSE_ROOT_OF_TWO))
     return gate * value

@@ -21,9 +21,7 @@ class FusedTransformerBlock(nn.Module):
         mask = None if valid is None else valid.mask
         y = self._attended(pixels, mask)
         norm, ffn = self.norm2, self.ffn
-        hidden = operators.norm_project(
-            y, norm.body.weight, norm.body.bias, ffn.project_in.weight, mask, norm.EPSILON
-        )
+        hidden = operators.norm_project(y, norm.body.weight, norm.body.bias, ffn.project_in.weight, mask, norm.EPSILON)
         if x.shape[1] <= operators.WIDEST_TILE:
             y = operators.gate_project_add(hidden, ffn.dwconv.weight, ffn.project_out.weight, y)
         else:

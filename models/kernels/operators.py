@@ -55,9 +55,7 @@ def _row(weight: Tensor) -> Tensor:
 
 
 @torch.library.custom_op("promptir::norm_project", mutates_args=())
-def norm_project(
-    x: Tensor, gain: Tensor, bias: Tensor, weight: Tensor, valid: Tensor | None, epsilon: float
-) -> Tensor:
+def norm_project(x: Tensor, gain: Tensor, bias: Tensor, weight: Tensor, valid: Tensor | None, epsilon: float) -> Tensor:
     """LayerNorm and 1x1 convolution: (N, H, W, C) -> (N, H, W, outputs); `weight` is (outputs, C, 1, 1)."""
     channels, outputs = x.shape[-1], weight.shape[0]
     y = x.new_empty((*x.shape[:-1], outputs))
@@ -100,9 +98,7 @@ def _(x: Tensor, matrix: Tensor, residual: Tensor) -> Tensor:
 
 
 @torch.library.custom_op("promptir::gated_feed_forward", mutates_args=())
-def gated_feed_forward(
-    x: Tensor, gain: Tensor, bias: Tensor, expand: Tensor, weight: Tensor, epsilon: float
-) -> Tensor:
+def gated_feed_forward(x: Tensor, gain: Tensor, bias: Tensor, expand: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     """LayerNorm, NAF's feed-forward network and residual of (N, H, W, C), C at most `WIDEST_TILE`."""
     channels = x.shape[-1]
     y, width = torch.empty_like(x), tile(channels)
@@ -251,7 +247,5 @@ def scaled_projection(
 
 
 @scaled_projection.register_fake
-def _(
-    sums: Tensor, areas: Tensor | None, pixels: int, linear: Tensor, bias: Tensor, projection: Tensor
-) -> Tensor:
+def _(sums: Tensor, areas: Tensor | None, pixels: int, linear: Tensor, bias: Tensor, projection: Tensor) -> Tensor:
     return projection.new_empty((sums.shape[0], sums.shape[2], sums.shape[2]))

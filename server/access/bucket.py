@@ -24,8 +24,8 @@ class TokenBucket:
         per_s = self.per_minute / MINUTE_S
         self._level = min(self.per_minute, self._level + (now - self._filled_at) * per_s)
         self._filled_at = now
-        lacking = min(amount, self.per_minute) - self._level
-        if lacking > 0:
-            return lacking / per_s
+        missing = min(amount, self.per_minute) - self._level
+        if missing > 0:
+            return missing / per_s
         self._level -= amount
         return 0.0

@@ -90,6 +90,13 @@ class MemoryShort(Refused):
     title = "Memory short"
 
 
+class CodecLost(PromptIRServeError):
+    """The process that decodes or encodes the image ended or hung, twice: the image may be the cause."""
+
+    slug = "codec-lost"
+    title = "Codec lost"
+
+
 class DeadlineExceeded(PromptIRServeError):
     """The deadline passed while the request was queued."""
 
@@ -150,7 +157,7 @@ class JobsUnavailable(JobError):
 
 
 class BackendError(PromptIRServeError):
-    """The backend failed a run, for a reason other than the image as far as the server knows."""
+    """The backend failed a run; as far as the server knows, not because of the image."""
 
     slug = "backend-error"
     title = "Backend error"

@@ -49,11 +49,14 @@ class Image:
         """The source's sample type, which determines the bit depth of a lossless response."""
         return self.planes[0].dtype
 
-    def crop(self, rows: slice = EVERYTHING, columns: slice = EVERYTHING) -> Pixels:
-        """Convert some rows and columns to the network's input: (3, H, W) RGB float32 in [0, 1]; grey is repeated."""
+    def crop(self, rows: slice = EVERYTHING, columns: slice = EVERYTHING, *, into: Pixels | None = None) -> Pixels:
+        """Convert some rows and columns to the network's input: (3, H, W) RGB float32 in [0, 1]; grey is repeated.
+
+        They are written to `into`, if it is given.
+        """
         parts = [plane[rows, columns] for plane in self.planes]
         scale = _SCALES[self.dtype]
-        pixels = np.empty((3, *parts[0].shape), np.float32)
+        pixels = np.empty((3, *parts[0].shape), np.float32) if into is None else into
         for plane, part in zip(pixels, parts * (3 // len(parts)), strict=True):
             np.multiply(part, scale, out=plane, dtype=np.float32)
         return pixels

@@ -13,7 +13,7 @@ from server.imaging import colour
 from server.imaging.metadata import Metadata
 
 ROWS_AT_ONCE = 256
-"""Rows converted together, so that temporary copies stay small compared to a large photo."""
+"""Rows converted per step, so that temporary copies stay small compared to a large photo."""
 
 _EIGHT_BITS = np.dtype(np.uint8)
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -54,10 +54,10 @@ def planes_of_picture(picture: PIL.Image.Image, mode: str) -> Planes:
 
 def picture_of(planes: Planes) -> PIL.Image.Image:
     """Convert planes of 8 bits to a Pillow image (L, RGB or RGBA); grey must have no alpha."""
-    together: Any = planes.all
-    height, width = together[0].shape
-    mode = _MODES[len(together)]
-    return PIL.Image.frombuffer(mode, (width, height), cv2.merge(together), "raw", mode, 0, 1)
+    channels: Any = planes.all
+    height, width = channels[0].shape
+    mode = _MODES[len(channels)]
+    return PIL.Image.frombuffer(mode, (width, height), cv2.merge(channels), "raw", mode, 0, 1)
 
 
 def in_eight_bits(planes: Planes) -> Planes:

@@ -1,4 +1,4 @@
-"""WebP: lossy and lossless read, lossy written; 8 bits with or without alpha (RFC 9649)."""
+"""WebP: reads lossy and lossless, writes lossy; 8 bits, with or without alpha (RFC 9649)."""
 
 import io
 import struct

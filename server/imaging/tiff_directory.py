@@ -82,8 +82,8 @@ def read(data: bytes, offset: int, order: str) -> Directory:
     """
     if offset < 8 or offset + 2 > len(data):
         raise BrokenDirectoryError("a directory lies outside the data")
-    announced = struct.unpack_from(f"{order}H", data, offset)[0]
-    slots = min(announced, _MAX_ENTRIES, (len(data) - offset - 2) // _ENTRY)
+    declared = struct.unpack_from(f"{order}H", data, offset)[0]
+    slots = min(declared, _MAX_ENTRIES, (len(data) - offset - 2) // _ENTRY)
     end = offset + 2 + slots * _ENTRY
     entries: dict[int, Entry] = {}
     left_out: set[int] = set()
@@ -102,7 +102,7 @@ def read(data: bytes, offset: int, order: str) -> Directory:
     if not entries:
         raise BrokenDirectoryError("a directory has no valid entry")
     # The last directory of an EXIF block is often cut off before the pointer to a next one.
-    is_whole = slots == announced
+    is_whole = slots == declared
     following = struct.unpack_from(f"{order}I", data, end)[0] if is_whole and end + 4 <= len(data) else 0
     return Directory(order, entries, following, offset, frozenset(left_out), is_whole, tuple(records))
 

@@ -68,6 +68,8 @@ class Answer:
     report: Problem | None = None
     dropped: tuple[str, ...] = ()
     """Parts of the upload that the result leaves out, such as `gain-map`."""
+    model: str = ""
+    """Name of the model that restored it; empty in records of an older version."""
     digest: str | None = field(default=None, compare=False)
     """SHA-256 of the result in hexadecimal, set when it is stored; None in records of an older version."""
 

@@ -275,4 +275,4 @@ class Runner:
     def _answer(self, restored: Restored) -> Answer:
         report = None if restored.report is None else self._describe(restored)
         size = restored.width, restored.height
-        return Answer(restored.output, *size, restored.mode, restored.tiles, report, restored.dropped)
+        return Answer(restored.output, *size, restored.mode, restored.tiles, report, restored.dropped, restored.model)

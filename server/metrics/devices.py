@@ -50,7 +50,10 @@ class DeviceMetrics:
         for result in get_args(SwapResult):
             self._swaps.labels(result)
         self._backend = Info(
-            "promptir_backend", "Backend, hardware and artifact of each device", ["device"], registry=registry
+            "promptir_backend",
+            "Backend, hardware and artifact of each model on each device",
+            ["device", "model"],
+            registry=registry,
         )
         self._gpus = GpuCollector()
         registry.register(self._gpus)
@@ -69,10 +72,10 @@ class DeviceMetrics:
         self._rebuilds.labels(device).inc()
 
     def set_backend(
-        self, device: str, *, backend: str, hardware: str, artifact: str, precision: str, model_hash: str
+        self, device: str, model: str, *, backend: str, hardware: str, artifact: str, precision: str, model_hash: str
     ) -> None:
-        """Set a device's backend, hardware and artifact."""
-        self._backend.labels(device).info(
+        """Set the backend, hardware and artifact of a model on a device."""
+        self._backend.labels(device, model).info(
             {
                 "backend": backend,
                 "hardware": hardware,

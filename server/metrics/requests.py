@@ -33,15 +33,15 @@ class RequestMetrics:
         """Context manager that counts the refusals raised inside it."""
 
     def _add_requests(self, registry: CollectorRegistry) -> None:
-        stages = Histogram(
+        self._stages = Histogram(
             "promptir_stage_duration_seconds",
-            "Seconds a request spent in each stage",
-            ["stage"],
+            "Seconds a request spent in each stage, by the model that restored it",
+            ["model", "stage"],
             buckets=STAGE_BUCKETS_S,
             registry=registry,
         )
         # Children are looked up once: labels() takes a lock and hashes on every call.
-        self._stages = {stage: stages.labels(stage) for stage in get_args(Stage)}
+        self._model_stages: dict[str, dict[Stage, Histogram]] = {}
         self._requests = Counter(
             "promptir_requests",
             "Finished requests, by HTTP status and outcome",
@@ -90,9 +90,16 @@ class RequestMetrics:
             "promptir_jobs_bytes", "Bytes of the job budget that are used or reserved", registry=registry
         )
 
-    def observe_stage(self, stage: Stage, seconds: float, exemplar: dict[str, str] | None = None) -> None:
+    def add_stages(self, model: str) -> dict[Stage, Histogram]:
+        """Create the series of a model's stages, at 0."""
+        stages: dict[Stage, Histogram] = {stage: self._stages.labels(model, stage) for stage in get_args(Stage)}
+        self._model_stages[model] = stages
+        return stages
+
+    def observe_stage(self, model: str, stage: Stage, seconds: float, exemplar: dict[str, str] | None = None) -> None:
         """Record the duration of one stage of one request; `exemplar` links it to the trace of that request."""
-        self._stages[stage].observe(seconds, exemplar)
+        stages = self._model_stages.get(model) or self.add_stages(model)
+        stages[stage].observe(seconds, exemplar)
 
     def count_request(self, status: int, outcome: str) -> None:
         """Count one finished request; `outcome` is `restored`, an error's slug, or `client-closed`."""

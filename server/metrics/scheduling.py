@@ -6,6 +6,7 @@ from typing import Literal, get_args
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 DropReason = Literal["cancelled", "expired", "abandoned"]
+CodecFault = Literal["ended", "hung", "no-shared-memory"]
 RepeatReason = Literal["non-finite", "below-gate"]
 
 BATCH_SIZE_BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
@@ -33,6 +34,14 @@ class SchedulingMetrics:
             "Predicted seconds until all admitted images are decoded and encoded",
             registry=registry,
         )
+        self._codec_faults = Counter(
+            "promptir_codec_process_faults",
+            "Codec processes that ended or hung, and images worked on in a thread for lack of shared memory",
+            ["reason"],
+            registry=registry,
+        )
+        for fault in get_args(CodecFault):
+            self._codec_faults.labels(fault)
         self._dropped = Counter(
             "promptir_dropped_tiles",
             "Tiles without a delivered result: cancelled or expired in the queue, or abandoned during their run",
@@ -44,7 +53,7 @@ class SchedulingMetrics:
 
     def _add_batches(self, registry: CollectorRegistry) -> None:
         self._batch_size = Histogram(
-            "promptir_batch_size", "Tiles per batch", buckets=BATCH_SIZE_BUCKETS, registry=registry
+            "promptir_batch_size", "Tiles per batch, by model", ["model"], buckets=BATCH_SIZE_BUCKETS, registry=registry
         )
         self._busy = Counter(
             "promptir_device_busy_seconds", "Seconds each device spent running batches", ["device"], registry=registry
@@ -57,8 +66,8 @@ class SchedulingMetrics:
         )
         self._cost_error = Gauge(
             "promptir_cost_model_relative_error",
-            "Mean of |predicted - measured| / measured seconds over the latest batches of each device",
-            ["device"],
+            "Mean of |predicted - measured| / measured seconds over the latest batches of each model on each device",
+            ["device", "model"],
             registry=registry,
         )
         self._out_of_memory = Counter(
@@ -114,6 +123,10 @@ class SchedulingMetrics:
         """Read the backlog of the codec pool at each scrape."""
         self._codec_backlog.set_function(backlog_s)
 
+    def count_codec_fault(self, reason: CodecFault) -> None:
+        """Count a codec process that was lost, or an image for which there was no shared memory."""
+        self._codec_faults.labels(reason).inc()
+
     def watch_queue(
         self, tiles: Callable[[], float], pixels: Callable[[], float], backlog_s: Callable[[], float]
     ) -> None:
@@ -122,9 +135,13 @@ class SchedulingMetrics:
         self._queue_pixels.set_function(pixels)
         self._backlog.set_function(backlog_s)
 
-    def observe_run(self, batch_size: int, seconds: float, device: str, pixels: int) -> None:
+    def add_batches(self, model: str) -> None:
+        """Create the series of a model's batches, at 0."""
+        self._batch_size.labels(model)
+
+    def observe_run(self, batch_size: int, seconds: float, device: str, pixels: int, model: str = "") -> None:
         """Record one batch, successful or not; `pixels` includes padding."""
-        self._batch_size.observe(batch_size)
+        self._batch_size.labels(model).observe(batch_size)
         self._busy.labels(device).inc(seconds)
         self._pixels.labels(device).inc(pixels)
 
@@ -132,9 +149,9 @@ class SchedulingMetrics:
         """Record the seconds of an FP32 run that checks or repeats another run."""
         self._busy.labels(device).inc(seconds)
 
-    def watch_cost_model(self, device: str, relative_error: Callable[[], float]) -> None:
-        """Read the error of a device's cost model at each scrape."""
-        self._cost_error.labels(device).set_function(relative_error)
+    def watch_cost_model(self, device: str, model: str, relative_error: Callable[[], float]) -> None:
+        """Read the error of the cost model of a model on a device at each scrape."""
+        self._cost_error.labels(device, model).set_function(relative_error)
 
     def count_out_of_memory(self, ceiling_pixels: int) -> None:
         """Count a batch that ran out of memory, and record the resulting pixel limit."""

@@ -1,4 +1,4 @@
-"""The snippets of docs/clients.md run as written."""
+"""Tests that the snippets of docs/clients.md run as written."""
 
 import os
 import re
@@ -15,7 +15,7 @@ import pytest
 PROJECT = Path(__file__).resolve().parents[2]
 PAGE = (PROJECT / "docs/clients.md").read_text()
 ADDRESS = "http://127.0.0.1:8000"
-WAIT_S = 300  # six processes start one after another, on a machine that may be busy
+WAIT_S = 300  # six processes start one after another, perhaps on a busy machine
 
 
 def snippets(language: str) -> list[str]:

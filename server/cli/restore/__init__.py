@@ -23,6 +23,8 @@ from server.errors import InvalidRequest
 from server.formats.output import MetadataPolicy, OutputFormat
 from server.imaging.strength import check_strength
 from server.restore.options import RestoreOptions
+from server.restore.served_models import served_models
+from server.settings import Settings
 
 if TYPE_CHECKING:
     from promptir_client import AsyncClient
@@ -91,6 +93,7 @@ def add_command(commands: Any) -> None:
     )
     parser.add_argument("--strength", type=float, default=1.0, metavar="0..1", help="0: the photo, 1: its restoration")
     parser.add_argument("--tile", type=int, metavar="PIXELS", help="longest side of a tile of a large photo")
+    parser.add_argument("--model", metavar="NAME", help="one of the artifacts or of the server's models")
     parser.add_argument("--overlap", type=int, metavar="PIXELS", help="least overlap of neighbouring tiles")
     add_settings(parser, {"backend", "limits"})
     parser.set_defaults(run=run)
@@ -104,6 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
         strength=check_strength(arguments.strength),
         tile=arguments.tile,
         overlap=arguments.overlap,
+        model=arguments.model,
     )
     if arguments.watch is not None:
         return _watch(arguments, options)
@@ -150,7 +154,7 @@ def _restore(
     if arguments.engine == "ray":
         if arguments.server is not None:
             raise InvalidRequest("--engine ray uses its own workers and cannot be combined with --server")
-        settings = settings_from(arguments)
+        settings = _settings(arguments)
         run_on_ray(settings, inputs, options, progress, workers=arguments.jobs, overwrite=arguments.overwrite)
         return
     jobs = arguments.jobs or DEFAULT_JOBS
@@ -223,7 +227,17 @@ def _target(arguments: argparse.Namespace) -> RestoreTarget:
     if arguments.server is not None:
         attempts = WATCH_ATTEMPTS if arguments.watch is not None else None
         return ServerTarget(arguments.server, lambda: _client(arguments, attempts))
-    return LocalTarget(settings_from(arguments))
+    return LocalTarget(_settings(arguments))
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    """Read the settings of a run in this process; only the chosen model is loaded. Raises InvalidRequest."""
+    settings = settings_from(arguments)
+    models = served_models(settings.backend)
+    chosen = models.get(arguments.model or next(iter(models)))
+    if chosen is None:
+        raise InvalidRequest(f"there is no model {arguments.model}; the artifacts are of {', '.join(models)}")
+    return settings.model_copy(update={"backend": settings.backend.model_copy(update={"artifact": (chosen.artifact,)})})
 
 
 def _client(arguments: argparse.Namespace, attempts: int | None) -> "AsyncClient":

@@ -22,7 +22,7 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
 
 
 def decode(data: bytes, header: Header) -> Planes:
-    """Decode the pixels; samples of 10 and 12 bits become 16."""
+    """Decode the pixels; samples of 10 and 12 bits become 16 bits."""
     picture = read_picture(data, NAME, len(data))
     shown = bytes(for_decoder(picture))
     if header.depth > 8:

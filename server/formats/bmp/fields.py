@@ -57,11 +57,11 @@ def find_fields(data: bytes) -> Fields | None:
     width, height, _, word, kind = struct.unpack_from("<iiHHI", data, _FILE_HEADER + 4)
     if size < _SMALLEST_HEADER or word not in _USUAL_MASKS or kind not in (_NO_MASKS, _THREE_MASKS, _FOUR_MASKS):
         return None
-    behind = 0
+    mask_bytes = 0
     masks: tuple[int, ...] = _USUAL_MASKS[word]
     if kind != _NO_MASKS:
         count = 4 if kind == _FOUR_MASKS or size >= _WITH_ALPHA_MASK else 3
-        behind = 4 * count if size == _SMALLEST_HEADER else 0
+        mask_bytes = 4 * count if size == _SMALLEST_HEADER else 0
         if len(data) < _MASKS_AT + 4 * count:
             raise UndecodableImage("The BMP is cut off in its header.")
         masks = (*struct.unpack_from(f"<{count}I", data, _MASKS_AT), 0)[:4]
@@ -69,7 +69,7 @@ def find_fields(data: bytes) -> Fields | None:
             masks = _WITHOUT_WORDS
     _check(masks, word)
     (offset,) = struct.unpack_from("<I", data, 10)
-    offset = offset or _FILE_HEADER + size + behind
+    offset = offset or _FILE_HEADER + size + mask_bytes
     return Fields(width, abs(height), height < 0, word, offset, masks if masks[3] else masks[:3])
 
 
@@ -92,16 +92,16 @@ def decode_fields(data: bytes, fields: Fields) -> Planes:
 
 
 def _check(masks: tuple[int, ...], word: int) -> None:
-    together = 0
+    used_bits = 0
     for number, mask in enumerate(masks):
         field = _Field.of(mask) if mask else None
         is_sound = field is not None and mask == ((1 << field.bits) - 1) << field.shift and mask < 1 << word
-        if (number < 3 or mask) and (not is_sound or together & mask):
+        if (number < 3 or mask) and (not is_sound or used_bits & mask):
             kinds = " ".join(f"{one:#x}" for one in masks)
             raise UnsupportedImage(
                 f"BMP with the masks {kinds} is not supported: each must be adjacent bits that no other mask uses."
             )
-        together |= mask
+        used_bits |= mask
 
 
 def _samples(words: NDArray[np.uint16] | NDArray[np.uint32], field: _Field, depth: int) -> Samples:

@@ -40,9 +40,9 @@ class Scans:
         if not parameters or len(parameters) < 4 + 2 * parameters[0]:
             return  # the decoder will reject it
         first, last, bits = parameters[1 + 2 * parameters[0] :][:3]
-        brought = _ALL
+        completed = _ALL
         if self._is_progressive:
-            brought = sum(1 << at for at in range(first, min(last, 63) + 1)) if bits & 0x0F == 0 else 0
+            completed = sum(1 << at for at in range(first, min(last, 63) + 1)) if bits & 0x0F == 0 else 0
         for component in parameters[1 : 1 + 2 * parameters[0] : 2]:
             if component in self._missing:
-                self._missing[component] &= ~brought
+                self._missing[component] &= ~completed

@@ -34,7 +34,7 @@ def encode(planes: Planes, metadata: Metadata, options: EncoderOptions) -> bytes
     written, coded = cv2.imencode(".jpg", shown[0] if planes.is_grey else cv2.merge(shown[::-1]), parameters)
     if not written:
         raise RuntimeError("OpenCV wrote no JPEG")
-    file = memoryview(coded)
+    file = coded.data
     segments = _segments(metadata.with_profile(is_grey=planes.is_grey))
     return b"".join((file[:_START_BYTES], *segments, file[_START_BYTES:]))
 

@@ -71,8 +71,8 @@ def _packed(planes: Sequence[Samples], effort: PngEffort) -> list[bytes]:
 
 def _interleaved(planes: Sequence[Samples], rows: slice) -> Rows:
     # Returns big-endian samples as bytes: (rows, W * step).
-    together: Any = [plane[rows] for plane in planes]
-    pixels = cv2.merge(together).reshape(len(together[0]), -1)
+    channels: Any = [plane[rows] for plane in planes]
+    pixels = cv2.merge(channels).reshape(len(channels[0]), -1)
     return np.ascontiguousarray(pixels, pixels.dtype.newbyteorder(">")).view(np.uint8)
 
 

@@ -11,8 +11,8 @@ from server.http.error_responses import openapi_responses
 from server.http.jobs.archive import archive_response, chunks
 from server.http.jobs.schemas import PATH, BatchJob, Job, document_of
 from server.http.middleware.privacy import CREDENTIALS
-from server.http.restore.answer import disposition
-from server.http.restore.openapi import DROPPED_HEADER, IMAGES
+from server.http.restore.answer import disposition, model_header
+from server.http.restore.openapi import DROPPED_HEADER, IMAGES, MODEL_HEADER
 from server.http.scope import caller_of
 from server.http.services import InjectedServices
 from server.imaging.entity_tag import is_listed
@@ -34,7 +34,7 @@ _RESULT: dict[int | str, dict[str, Any]] = {
         "description": "The restored image, exactly as wide and high as the upload (its orientation applied); of a "
         "batch, a zip archive.",
         "content": IMAGES | {MEDIA_TYPE_ZIP: IMAGES["application/octet-stream"]},
-        "headers": {"X-Restore-Dropped": DROPPED_HEADER},
+        "headers": {"X-Restore-Dropped": DROPPED_HEADER, "X-Restore-Model": MODEL_HEADER},
     },
     304: {"description": "The client has it (`If-None-Match`)."},
 }
@@ -101,6 +101,8 @@ async def result(job_id: str, jobs: Jobs, if_none_match: Annotated[str | None, H
         "Vary": CREDENTIALS,
         "X-Restore-Mode": record.answer.mode,
     }
+    if record.answer.model:
+        headers["X-Restore-Model"] = model_header(record.answer.model).decode()
     if record.answer.dropped:
         headers["X-Restore-Dropped"] = ", ".join(record.answer.dropped)
     if is_listed(headers["ETag"], if_none_match):

@@ -28,6 +28,7 @@ class JobResult(BaseModel):
     width: int
     height: int
     mode: Mode = Field(description="`whole`: one run saw the whole photo; `tiled`: several saw tiles of it.")
+    model: str | None = Field(description="The name of the model that restored it; null in jobs of older servers.")
     report: dict[str, Any] | None = Field(description="What the network did, if `report` asked for it.")
     dropped: list[str] = Field(description="Parts of the upload that the result lacks, such as `gain-map`.")
 
@@ -39,6 +40,7 @@ class JobResult(BaseModel):
             width=answer.width,
             height=answer.height,
             mode=answer.mode,
+            model=answer.model or None,
             report=answer.report,
             dropped=list(answer.dropped),
         )

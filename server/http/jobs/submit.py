@@ -75,6 +75,7 @@ class SubmitRoute:
         if webhook is not None:
             jobs.check_webhook(webhook)
         options = read_options(query, headers)
+        self._services.restorer.model_named(options.restore.model)
         sent = as_sent(headers, body, self._room)
         deadline_at = None if options.patience_s is None else time.time() + options.patience_s
         orders = Orders(self._services.restorer, limits, options.restore, deadline_at, caller_of(scope))

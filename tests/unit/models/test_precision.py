@@ -1,4 +1,4 @@
-"""Mixed precision and aligned widths: what changes, what stays and where half precision would fail."""
+"""Tests of mixed precision and aligned widths, and of where half precision would fail."""
 
 from collections.abc import Iterator
 
@@ -158,7 +158,7 @@ def test_the_mean_of_the_prompt_does_not_overflow_half() -> None:
 def test_a_large_temperature_keeps_its_attention_finite() -> None:
     mdta = MDTA(8, 2)
     x = torch.randn(1, 8, 16, 16)
-    mdta.temperature.fill_(1e5)  # beyond half itself
+    mdta.temperature.fill_(1e5)  # beyond the range of half
     expected = mdta(x)
     for parameter in (mdta.qkv.weight, mdta.qkv_dwconv.weight, mdta.project_out.weight):
         parameter.data = parameter.data.half()

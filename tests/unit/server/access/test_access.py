@@ -1,4 +1,4 @@
-"""Tests of who is let in, while the keys file changes."""
+"""Tests of authentication while the keys file changes."""
 
 import logging
 import os
@@ -15,7 +15,7 @@ from server.metrics import Metrics
 
 
 class Site:
-    """An Access over a file, with a clock that is moved by hand."""
+    """Access to a keys file, with a fake clock."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -27,7 +27,7 @@ class Site:
     def write(self, *lines: str) -> None:
         self.path.write_text("\n".join(lines))
         self._writes += 1
-        os.utime(self.path, ns=(self._writes, self._writes))  # as a clock that is fine enough would
+        os.utime(self.path, ns=(self._writes, self._writes))  # as a precise clock would
 
     def enter(self, key: str) -> Any:
         return self.access.enter([(b"host", b"x"), (b"authorization", f"Bearer {key}".encode())])
@@ -62,7 +62,7 @@ def test_both_headers_are_taken_and_nothing_else(site: Site) -> None:
         [(b"x-api-key", key[:-1].encode())],
         [(b"x-api-key", b"\xff" * 600)],
         [(b"cookie", f"key={key}".encode())],
-        [(b"x-api-key", line.split("sha256:")[1].encode())],  # the hash is no key
+        [(b"x-api-key", line.split("sha256:")[1].encode())],  # the hash is not a key
     ):
         with pytest.raises(Unauthorized):
             site.access.enter(headers)
@@ -76,7 +76,7 @@ def test_keys_are_rotated_while_it_runs_and_quotas_stay_with_the_client(site: Si
     site.enter(old).charge_request()
     site.write(old_line, new_line)
     with pytest.raises(Unauthorized):
-        site.enter(new)  # the file is looked at once a second
+        site.enter(new)  # the file is checked once per second
     site.now += CHECK_INTERVAL_S
     site.enter(new).charge_request()
     with pytest.raises(QuotaExceeded) as exceeded:
@@ -105,7 +105,7 @@ def test_a_file_that_is_broken_or_gone_changes_nothing(site: Site, caplog: pytes
     assert site.enter(key).name == "ada"
     site.write("")
     site.now += CHECK_INTERVAL_S
-    assert site.enter(key).name == "ada"  # an editor may be about to write it
+    assert site.enter(key).name == "ada"  # an editor may be writing it
     site.now += CHECK_INTERVAL_S
     with pytest.raises(Unauthorized):
         site.enter(key)
@@ -158,7 +158,7 @@ def test_a_good_key_counts_beside_whatever_a_proxy_adds(site: Site) -> None:
         assert site.access.enter(headers).name == "ada", headers
     with pytest.raises(Forbidden, match="eve"):
         site.access.enter([(b"authorization", b"Bearer " + bad), (b"x-api-key", eve.encode())])
-    with pytest.raises(Unauthorized):  # so many are looked up, and no more
+    with pytest.raises(Unauthorized):  # no more keys are looked up
         site.access.enter([(b"x-api-key", b",".join([bad] * 20_000 + [good]))])
 
 

@@ -1,4 +1,4 @@
-"""Tests of the keys file: what it may say, and that a key is not in it."""
+"""Tests of the keys file: its syntax, and that it contains no key."""
 
 import hashlib
 from pathlib import Path

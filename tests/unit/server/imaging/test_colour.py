@@ -44,7 +44,7 @@ def test_cmyk_is_converted_by_its_profile() -> None:
     inks = PIL.Image.new("CMYK", (4, 3), (0, 255, 255, 0))
     planes = colour.cmyk_to_rgb(inks, inks_that_are_all_middle_grey())
     assert [plane.shape for plane in planes] == [(3, 4)] * 3
-    # Black point compensation stretches a profile whose darkest is grey, hence neutral and no exact value.
+    # Black point compensation stretches a profile whose darkest colour is grey, so only neutrality is checked.
     assert np.ptp([plane[0, 0] for plane in planes]) <= 2
     assert planes[0][0, 0] != 255
 

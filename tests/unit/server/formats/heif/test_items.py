@@ -23,7 +23,7 @@ def test_items_with_their_places_properties_and_references_are_read() -> None:
 
 
 def with_table(kind: bytes, replaced: bytes, plain: bytes = PLAIN) -> bytes:
-    # The meta box grows with its tables; what is behind it moves, which matters to none of these.
+    # The meta box grows with its tables and moves later data, which does not affect these tests.
     start, meta = plain.index(kind) - 4, plain.index(b"meta") - 4
     end = start + int.from_bytes(plain[start : start + 4], "big")
     size = int.from_bytes(plain[meta : meta + 4], "big") + len(replaced) - (end - start)
