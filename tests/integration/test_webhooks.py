@@ -18,7 +18,7 @@ from problems import assert_problem
 
 Image = Callable[..., bytes]
 KEYS = [bytes(range(32)), bytes(range(32, 64))]
-WAIT_S = 40.0
+WAIT_S = 120.0
 
 
 class Receiver:
