@@ -1,6 +1,6 @@
-"""Peer benchmark: the server beside LitServe, mosec and a script, on one simulated device and with the same photos.
+"""Peer benchmark: the server beside mosec and a script, on one simulated device and with the same photos.
 
-Each peer has a venv of its own below runs/peers/. Every answer is checked before it is measured. Prints the table and
+A framework has a venv of its own below runs/peers/. Every answer is checked before it is measured. Prints the table and
 writes it to FILE.json and FILE.md. Figures of a busy machine compare nothing: the share of other processes is reported.
 """
 
@@ -79,7 +79,6 @@ def peers_of(device: SimulatedDevice, log: Path) -> dict[str, AbstractContextMan
         "this server": promptir(device, log),
         "script": reference(device),
         "mosec": framework("mosec", "/", device),
-        "litserve": framework("litserve", "/health", device),
     }
 
 

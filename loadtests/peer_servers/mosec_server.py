@@ -8,6 +8,7 @@ from work import MAX_BATCH, PORT, decode, png, run
 
 WAIT_MS = 1
 CODECS = 2
+TIMEOUT_MS = 60_000
 
 
 class Decode(Worker):
@@ -34,7 +35,7 @@ class Encode(Worker):
 
 
 if __name__ == "__main__":
-    sys.argv += ["--port", str(PORT)]
+    sys.argv += ["--port", str(PORT), "--timeout", str(TIMEOUT_MS)]
     server = Server()
     server.append_worker(Decode, num=CODECS, route="/restore")
     server.append_worker(Run, max_batch_size=MAX_BATCH, max_wait_time=WAIT_MS, route="/restore")
