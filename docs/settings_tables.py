@@ -49,7 +49,12 @@ def _part(value: object) -> str:
 
 def allowed(schema: dict[str, Any]) -> str:
     """Return the values that a setting accepts, from its JSON schema."""
-    taken = next((one for one in schema.get("anyOf", [schema]) if one.get("type") != "null"), schema)
+    kinds = [one for one in schema.get("anyOf", [schema]) if one.get("type") != "null"]
+    if len(kinds) > 1:
+        return " or ".join(map(allowed, kinds))
+    taken = kinds[0] if kinds else schema
+    if "const" in taken:
+        return f"`{taken['const']}`"
     if taken.get("type") == "array":
         names = [f"`{name}`" for name in taken["items"].get("enum", [])]
         kind = "paths" if taken["items"].get("format") == "path" else "list"

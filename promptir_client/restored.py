@@ -104,7 +104,7 @@ class Restored:
         return f"Restored({self.media_type}, {len(self.data)} bytes{members})"
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        """Return what Jupyter shows: the picture, if notebooks know its format or Pillow can convert it."""
+        """Return the picture for Jupyter, if notebooks know its format or Pillow can convert it."""
         return {"text/plain": repr(self)} | picture_of(self.data, self.media_type)
 
     def save(self, path: str | Path) -> None:

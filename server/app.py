@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
@@ -30,17 +31,21 @@ from server.http.jobs.submit import SubmitRoute
 from server.http.middleware.stack import middleware_of, within
 from server.http.middleware.target import Methods, own_path
 from server.http.open_inference import routes as open_inference
+from server.http.openai.route import EditsRoute
 from server.http.ops.page import Page
 from server.http.ops.routes import health_router, router
 from server.http.protocol.load_shedder import LoadShedder
 from server.http.restore.report import ReportDocument
 from server.http.restore.route import METHOD, PATH, RestoreRoute
 from server.http.services import Services
+from server.jobs.batch_store import BatchStore
 from server.jobs.budget import Budget
 from server.jobs.long_work import LongWork
 from server.jobs.runner import Runner
-from server.jobs.store import Store
 from server.jobs.store_thread import StoreThread
+from server.jobs.webhook_hosts import WebhookHosts
+from server.jobs.webhook_sender import WebhookSender, read_secrets
+from server.jobs.webhooks import Webhooks
 from server.metrics import Metrics
 from server.restore.artifact_watcher import ArtifactWatcher
 from server.restore.guide import reserve_workspace
@@ -53,6 +58,7 @@ from server.scheduling.execution.recovery import ParityCheck
 from server.scheduling.execution.worker import NewBackend, Worker
 from server.scheduling.policy.cost_model import CostModel
 from server.scheduling.policy.device import Device, LoadedModel
+from server.scheduling.policy.padded_shapes import PaddedShapes
 from server.scheduling.queue.tile import PaddedShape
 from server.scheduling.queue.tile_queue import TileQueue
 from server.settings import PREFIX, JobSettings, Settings, SettingsError
@@ -73,12 +79,14 @@ def create_restorer(settings: Settings, metrics: Metrics, new_backend: NewBacken
     models = served_models(settings.backend)
     for model in models:
         metrics.add_model(model)
+    sides = batching.padded_shape_sides
+    padded_shapes = PaddedShapes([PaddedShape(*pair, model) for pair in sides for model in models]).chosen
     batcher = Batcher(
         TileQueue(batching.max_queued_pixels),
         metrics,
         clock,
         max_backlog_s=batching.max_backlog_ms / 1e3,
-        padded_shapes=[PaddedShape(*sides, model) for sides in batching.padded_shape_sides for model in models],
+        padded_shapes=padded_shapes,
     )
     check = ParityCheck(settings.backend.fp32_check_every, settings.backend.fp32_gate_db)
     configured = {model: new_backend or new_backends(own, batching.max_batch) for model, own in models.items()}
@@ -92,12 +100,27 @@ def create_restorer(settings: Settings, metrics: Metrics, new_backend: NewBacken
         }
         made = {model: make(name) for model, make in makers.items()}
         timeout_s = settings.backend.run_timeout_s
-        return Worker(Device(name, loaded), made, batcher, metrics, clock, check=check, run_timeout_s=timeout_s)
+        return Worker(
+            Device(name, loaded),
+            made,
+            batcher,
+            metrics,
+            clock,
+            check=check,
+            run_timeout_s=timeout_s,
+            padded_shapes=padded_shapes,
+        )
 
     workers = WorkerPool(settings.backend.device_names, new_worker, batcher, metrics, clock)
-    whole_pixels = settings.whole_pixels
     return Restorer(
-        batcher, workers, settings.limits, metrics, clock, models=tuple(models), max_whole_pixels=whole_pixels
+        batcher,
+        workers,
+        settings.limits,
+        metrics,
+        clock,
+        models=tuple(models),
+        max_whole_pixels=settings.whole_pixels,
+        codec_processes=settings.codec_process_count(available_cores()),
     )
 
 
@@ -117,19 +140,35 @@ def create_artifact_watchers(settings: Settings, restorer: Restorer, metrics: Me
 
 
 def create_jobs(
-    settings: JobSettings, restorer: Restorer, metrics: Metrics, access: Access | None = None
+    settings: JobSettings, restorer: Restorer, metrics: Metrics, access: Access | None = None, root: str = ""
 ) -> LongWork | None:
-    """Wire the jobs, not started; None if the settings give them no folder. Clients of `access` share its budget."""
+    """Wire the jobs, not started; None if the settings give them no folder. Clients of `access` share its budget.
+
+    `root` is the prefix of paths in webhooks.
+    """
     if settings.jobs_folder is None:
         return None
     budget = Budget(settings.jobs_max_bytes, lambda: () if access is None else access.clients)
-    store = Store(settings.jobs_folder, budget, settings.jobs_keep_hours * 3600)
+    store = BatchStore(settings.jobs_folder, budget, settings.jobs_keep_hours * 3600)
     thread = StoreThread()
 
     def describe(restored: Restored) -> dict[str, object]:
         return ReportDocument.of(restored).model_dump(mode="json")
 
-    return LongWork(store, thread, Runner(store, thread, restorer, problem_of, describe), metrics)
+    runner = Runner(store, thread, restorer, problem_of, describe)
+    return LongWork(store, thread, runner, metrics, create_webhooks(settings, store, thread, root))
+
+
+def create_webhooks(settings: JobSettings, store: BatchStore, thread: StoreThread, root: str) -> Webhooks | None:
+    """Wire the webhooks, not started; None if the settings allow no host. Raises SettingsError for bad secrets."""
+    if settings.webhook_secret_file is None:
+        return None
+    try:
+        sender = WebhookSender(WebhookHosts(settings.webhook_hosts), read_secrets(settings.webhook_secret_file))
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{PREFIX}WEBHOOK_HOSTS, {PREFIX}WEBHOOK_SECRET_FILE: {error}") from None
+
+    return Webhooks(store, thread, sender, partial(schemas.webhook_document, root=root))
 
 
 def create_rpc(services: Services, room: UploadRoom) -> "RpcFront | None":
@@ -196,7 +235,7 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Ser
     tracing = create_tracing(version()) if settings.tracing else None
     restorer = create_restorer(settings, metrics, new_backend)
     access = create_access(settings, metrics)
-    jobs = create_jobs(settings.jobs, restorer, metrics, access)
+    jobs = create_jobs(settings.jobs, restorer, metrics, access, settings.http.root_path or "")
     watchers = create_artifact_watchers(settings, restorer, metrics)
 
     @asynccontextmanager
@@ -251,6 +290,7 @@ def _add_routes(app: Service, services: Services, tracing: Tracing | None) -> Up
     """Add the routes of HTTP; returns the room for uploads, which gRPC shares."""
     restore = RestoreRoute(services)
     submit = SubmitRoute(services, restore.room)
+    edits = EditsRoute(services, restore.room)
     stack = middleware_of(services, tracing)
     app.add_middleware(Methods)
     for middleware in stack:
@@ -258,10 +298,12 @@ def _add_routes(app: Service, services: Services, tracing: Tracing | None) -> Up
     app.direct = {
         (METHOD, PATH): within(stack, restore),
         (SUBMIT_METHOD, schemas.PATH): within(stack, submit),
+        (METHOD, edits.path): within(stack, edits),
     }
     error_handlers.install(app)
     app.router.routes.insert(0, Route(PATH, restore, methods=[METHOD], include_in_schema=False))
     app.router.routes.insert(1, Route(schemas.PATH, submit, methods=[METHOD], include_in_schema=False))
+    app.router.routes.insert(2, Route(edits.path, edits, methods=[METHOD], include_in_schema=False))
     app.router.routes[:0] = Page().routes()
     app.include_router(router)
     app.include_router(jobs_router)

@@ -10,11 +10,11 @@ from server.settings import PREFIX, TOP, Settings, environment_names
 
 _DEST = "setting_"
 GROUPS = frozenset(group for group, _ in environment_names().values())
-"""All groups of settings, as `serve` accepts them."""
+"""The setting groups that `serve` accepts: all."""
 
 
 def add_settings(parser: argparse.ArgumentParser, groups: Collection[str]) -> None:
-    """Add a flag for each setting of the named groups; values are validated by the settings themselves."""
+    """Add a flag for each setting of the named groups; the settings validate the values."""
     flags = parser.add_argument_group("settings", f"each can also be set as the environment variable {PREFIX}<NAME>")
     for name, (group, field) in environment_names().items():
         if group not in groups:

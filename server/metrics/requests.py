@@ -15,7 +15,7 @@ CLEAN = "clean"
 
 Stage = Literal["decode", "queue", "inference", "encode", "total"]
 QuotaKind = Literal["requests", "megapixels", "suspended"]
-"""Why a key was refused: one of its quotas, or because it is suspended."""
+"""Reason for refusing a key: an exhausted quota, or suspension."""
 
 # From one millisecond (decoding a thumbnail) to a minute (a large photo on a CPU).
 STAGE_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -117,9 +117,9 @@ class RequestMetrics:
         self._restored_pixels.inc(pixels)
 
     def count_degradations(self, degradations: Mapping[str, float] | None) -> None:
-        """Count one restored image under each degradation that is more likely than not, or as clean if there is none.
+        """Count one restored image under each detected degradation (probability above one half), or as clean.
 
-        `degradations` maps each label to its probability; None where the model detects none.
+        `degradations` maps labels to probabilities; None if the model detects no degradations.
         """
         if degradations is None:
             return
@@ -175,7 +175,7 @@ class CountedRefusals:
 
 
 def refusal_reasons() -> list[str]:
-    """List the slugs of all refusals in the error tree, and of a deadline that passes before a tile is queued."""
+    """List the slugs of all refusals, and of a deadline that passes before a tile is queued."""
     return sorted({kind.slug for kind in _below(errors.Refused)} | {errors.DeadlineExceeded.slug})
 
 

@@ -16,6 +16,7 @@ from server.imaging.memory import DecodedRoom, blaming_memory
 from server.imaging.tiling import Grid
 from server.metrics import Metrics
 from server.restore.codec_pool import CodecThreads
+from server.restore.codec_processes import CodecProcesses, OpenPhoto
 from server.restore.frame import Frame, Frames
 from server.restore.lifecycle import Lifecycle
 from server.restore.lifecycle import Status as Status
@@ -23,7 +24,7 @@ from server.restore.options import Mode, Progress, Restored, RestoredFrames, Res
 from server.restore.photo import Photo
 from server.restore.request import RestoreRequest
 from server.restore.stages import observe_stages
-from server.restore.tiles import RestoredFile, Runs, WholeRun, Work, open_photo, run_tiles, write_photo
+from server.restore.tiles import RestoredFile, Runs, SingleRun, Work, open_photo, run_tiles, write_photo
 from server.scheduling.batcher import Batcher, Clock
 from server.scheduling.execution.pool import WorkerPool
 from server.scheduling.queue.tile import Priority
@@ -47,7 +48,7 @@ def _ignore(done: int, total: int) -> None:
 class Restorer(Lifecycle):
     """Restores photos and tensors in one line of steps: inspect, admit, decode, run, encode.
 
-    Codecs run in a small pool of threads, or on the event loop if the image is small. An image of at most
+    Codecs run in a small pool of threads or processes, or on the event loop if the image is small. An image of at most
     `max_whole_pixels` runs in one piece, a larger one in tiles. `start`, `restore` and `stop` belong to one event loop.
     """
 
@@ -61,13 +62,27 @@ class Restorer(Lifecycle):
         *,
         models: Sequence[str],
         max_whole_pixels: int,
+        codec_processes: int = 0,
     ) -> None:
-        super().__init__(models, workers, CodecThreads(metrics, batcher.max_backlog_s), metrics)
+        super().__init__(models, workers, CodecThreads(metrics, batcher.max_backlog_s, codec_processes), metrics)
+        self._processes = CodecProcesses(codec_processes, metrics) if codec_processes else None
         self._batcher = batcher
         self._limits = limits
         self._clock = clock
         self._max_whole_pixels = max_whole_pixels
         self._decoded = DecodedRoom()
+
+    async def start(self) -> None:
+        """Start the codec processes, if any, then as `Lifecycle.start`."""
+        if self._processes is not None:
+            self._processes.start()
+        await super().start()
+
+    async def stop(self, timeout_s: float) -> None:
+        """Stop as `Lifecycle.stop`, then end the codec processes."""
+        await super().stop(timeout_s)
+        if self._processes is not None:
+            self._processes.stop()
 
     @property
     def max_backlog_s(self) -> float:
@@ -149,14 +164,14 @@ class Restorer(Lifecycle):
         with blaming_memory(), request:
             header = await self.inspect(data, request)
             work = self._admit_image(request, header, len(data))
-            photo, whole = await work(partial(open_photo, data, header, request.planned, request.options))
+            opened = await work(partial(self._opener(request), data, header, request.planned, request.options))
             del data
             request.release_upload()
             decoded = self._clock()
-            runs = await self._run(photo, whole, request, work, progress)
+            runs = await self._run(opened, request, work, progress)
             completed = self._clock()
             output = request.output_for(header.format)
-            file = await self._encode(photo, whole, request, work, output)
+            file = await self._encode(opened, request, work, output)
         ended = self._clock()
         inference_s = max(0.0, completed - decoded - runs.queue_s)
         timings = Timings(decoded - began, runs.queue_s, inference_s, ended - completed, runs.batch_size)
@@ -202,22 +217,25 @@ class Restorer(Lifecycle):
             kind = (input_format, request.output_for(input_format), options.effort, options.report)
             request.codec_work = request.hold(self._codecs.announce(kind, grid.height * grid.width))
 
-    async def _run(
-        self, photo: Photo, whole: WholeRun | None, request: RestoreRequest, work: Work, progress: Progress
-    ) -> Runs:
+    def _opener(self, request: RestoreRequest) -> OpenPhoto:
+        """Return where an image is decoded: a small one, on the event loop, is not sent to a process."""
+        return open_photo if self._processes is None or request.codec_work is None else self._processes.open_photo
+
+    async def _run(self, opened: Photo | SingleRun, request: RestoreRequest, work: Work, progress: Progress) -> Runs:
         submit = request.admitted.submit
-        if whole is not None:
-            return await whole.run(submit, progress)
+        if isinstance(opened, SingleRun):
+            return await opened.run(submit, progress)
         in_flight = self._batcher.useful_tiles(request.shape)
-        return await run_tiles(photo, request.planned, submit, work, in_flight, progress)
+        return await run_tiles(opened, request.planned, submit, work, in_flight, progress)
 
     async def _encode(
-        self, photo: Photo, whole: WholeRun | None, request: RestoreRequest, work: Work, output: OutputFormat
+        self, opened: Photo | SingleRun, request: RestoreRequest, work: Work, output: OutputFormat
     ) -> RestoredFile:
         labels = self.info_of(request.model).model.labels
         if request.codec_work is None and not _is_quick(output, request.options):
             work = self._codecs.run
-        return await work(partial(write_photo, photo, whole, output, labels))
+        write = opened.write if isinstance(opened, SingleRun) else partial(write_photo, opened)
+        return await work(partial(write, output, labels))
 
     def _restored(
         self,
@@ -254,9 +272,11 @@ class Restorer(Lifecycle):
         return grid
 
     def _plan(self, height: int, width: int, options: RestoreOptions) -> Grid:
-        multiple = self.info_of(self.model_named(options.model)).model.size_multiple
-        sizes = multiple, self._max_whole_pixels, options.tile, options.overlap
-        return tiling.plan(height, width, *sizes, guided=self._limits.tone_guide)
+        model, whole = self.info_of(self.model_named(options.model)).model, self._max_whole_pixels
+        tile = options.tile or tiling.fitting_tile(height, width, model, whole)
+        return tiling.plan(
+            height, width, model.size_multiple, whole, tile, options.overlap, guided=self._limits.tone_guide
+        )
 
 
 def _mode_of(grid: Grid) -> Mode:

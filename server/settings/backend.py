@@ -1,13 +1,23 @@
 """Backend settings: the runtime that runs the network, its devices, and what each backend adds."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, get_origin
 
-from pydantic import Field, ValidationInfo, create_model, field_validator, model_validator
+from pydantic import (
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    ValidationInfo,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from models.artifact import DEFAULT_ARTIFACT
 from server.backends import device_names, registry
+from server.backends.auto import AUTO, Choice, choose
 from server.backends.settings import RuntimeSettings
 from server.settings.group import PREFIX, Group, split
 
@@ -18,7 +28,15 @@ else:
         "_EveryBackend",
         # Python's order of base classes puts the fields of the last base first.
         __base__=tuple(reversed([kind.settings_type for kind in registry().values() if kind.own_fields])),
-        backend=(Literal[tuple(registry())], RuntimeSettings.model_fields["backend"]),
+        backend=(
+            Literal[(AUTO, *registry())],
+            Field(
+                default=AUTO,
+                description="The runtime. `auto` takes the fastest one for this machine: a verified TensorRT plan, "
+                "PyTorch in FP16 or ONNX Runtime on an NVIDIA GPU, else ONNX Runtime on the CPU; `promptir config` and "
+                "the log say which, and why. `simulated` returns its input after a known time, for load tests.",
+            ),
+        ),
     )
     """The settings of all registered backends in one model."""
 
@@ -53,6 +71,13 @@ class BackendSettings(Group, _EveryBackend):
         description="A compared result below this PSNR is replaced; lower values can be visible in 8 bits.",
     )
 
+    _choice: Choice | None = PrivateAttr(None)
+
+    @property
+    def choice(self) -> Choice | None:
+        """The automatic choice that `backend` is the result of; None if the backend was named."""
+        return self._choice
+
     @property
     def device_names(self) -> tuple[str, ...]:
         """The devices that were asked for, or the default device of the backend."""
@@ -63,6 +88,16 @@ class BackendSettings(Group, _EveryBackend):
         kind = registry()[self.backend]
         given = {name: getattr(self, name) for name in kind.settings_type.model_fields}
         return kind.settings_type.model_validate(given | {"artifact": artifact} | changes)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _auto_is_resolved(cls, given: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        if not isinstance(given, Mapping) or given.get("backend", AUTO) != AUTO:
+            return validate(given)
+        choice = choose(given)
+        made = validate({**given, **choice.settings, "backend": choice.backend})
+        made._choice = choice
+        return made
 
     @field_validator("*", mode="before")
     @classmethod

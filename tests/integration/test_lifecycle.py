@@ -1,4 +1,4 @@
-"""From the start to the end of the drain."""
+"""Tests from start-up to the end of the drain."""
 
 import json
 import signal
@@ -69,7 +69,7 @@ def test_an_upload_that_is_still_arriving_at_the_signal_is_accepted_work(start: 
     data = png(64, 64)
     with connect(server.url) as connection:
         connection.sendall(upload_head(len(data), "Expect: 100-continue"))
-        assert connection.recv(100).startswith(b"HTTP/1.1 100 ")  # sent when the route begins to read
+        assert connection.recv(100).startswith(b"HTTP/1.1 100 ")  # sent when the route starts reading
         server.terminate()
         server.until(lambda: server.client.get("/readyz").status_code == 503)
         connection.sendall(data)

@@ -18,13 +18,16 @@ log = logging.getLogger(__name__)
 
 PATIENCE_S = 20.0
 """How long tiles wait while no device works: long enough for a few restarts."""
-# Consecutive failures on every device, which take a minute or more. A process whose CUDA context is broken must be
-# replaced.
+# Consecutive failures on every device, which take a minute or more.
 MOST_FAILED_STARTS = 8
 
 
 def _draining() -> Draining:
     return Draining("the server is stopping and takes no new images")
+
+
+def _no_backend() -> NotReady:
+    return NotReady("the server has no working backend")
 
 
 def _no_device() -> NotReady:
@@ -138,13 +141,16 @@ class WorkerPool:
         for supervisor in self._supervisors:
             if supervisor.failure is not None and supervisor.infos is None:
                 self.failure = supervisor.failure
-        if all(supervisor.failed_starts >= MOST_FAILED_STARTS for supervisor in self._supervisors):
+        if all(one.lost_for_good or one.failed_starts >= MOST_FAILED_STARTS for one in self._supervisors):
             self.failure = self._supervisors[0].failure
         if self.failure is not None:
             if self._first is not None and self._first.done():  # or `start` raises it
                 log.critical("no device can be restarted", extra={"reason": self.failure.detail})
-            self._batcher.queue.close(lambda: NotReady("the server has no working backend"))
+            self._batcher.queue.close(_no_backend)
             self._end_supervision()
+            if all(one.lost_for_good for one in self._supervisors):  # nothing will run what waits
+                waiting = self._batcher.queue.clear()
+                settle(waiting, [_no_backend() for _ in waiting])
 
     def _end_supervision(self) -> None:
         for supervisor in self._supervisors:

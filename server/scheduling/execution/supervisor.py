@@ -46,8 +46,8 @@ class Supervisor:
     """Runs workers on one device, one after another; `run` is a task of the event loop.
 
     A worker is lost when its backend fails for good or a run hangs. A hanging worker is abandoned, and its thread lives
-    until the run ends. After a pause the next worker starts, with a new backend. `on_change` is called for each new
-    condition.
+    until the run ends. After a pause the next worker starts, with a new backend, unless the device is lost to the whole
+    process. `on_change` is called for each new condition.
     """
 
     def __init__(
@@ -69,6 +69,8 @@ class Supervisor:
         """Why the last start failed, if it did."""
         self.failed_starts = 0
         """Consecutive failed starts."""
+        self.lost_for_good = False
+        """Whether only a new process can use the device; no worker is started again then."""
         self._new_worker = new_worker
         self._replaced: Mapping[str, NewBackend] = {}
         self._successor: Worker | None = None
@@ -96,6 +98,9 @@ class Supervisor:
             worker = await self._start()
         while worker is not None:
             is_lost = await self._is_lost(worker)
+            if is_lost and worker.lost_for_good and self._successor is None:
+                self._give_up()
+                return
             if is_lost and self._successor is None:
                 self._losses = self._losses + 1 if self._clock() - self._ready_at < STEADY_S else 1
                 self._enter("lost")
@@ -103,7 +108,8 @@ class Supervisor:
                 worker, self._successor = self._successor, None
                 if worker is None and is_lost:
                     worker = await self._start_again()
-        self._enter("stopped")
+        if not self.lost_for_good:
+            self._enter("stopped")
 
     async def replace(self, model: str, new_backend: NewBackend) -> BackendInfo:
         """Replace a model's backend: start a worker with the new one, then let the present worker finish its runs.
@@ -143,9 +149,17 @@ class Supervisor:
         except BackendUnavailable as error:
             self._failed(error)
             await self._is_lost(worker)  # it has then released its memory
+            self.lost_for_good = worker.lost_for_good
             return None
         self._serves(infos)
         return worker
+
+    def _give_up(self) -> None:
+        """Leave the device lost: starts in this process would all fail."""
+        self.lost_for_good = True
+        self._failed(BackendUnavailable("its CUDA context is lost, and only a new process gets another"))
+        log.critical("a device is lost until the process restarts", extra={"device": self.name})
+        self._enter("lost")
 
     def _serves(self, infos: Infos) -> None:
         self.infos = infos
@@ -177,8 +191,8 @@ class Supervisor:
         return worker.ended.result()
 
     async def _start_again(self) -> Worker | None:
-        """Start workers until one is ready; None once a drain needs none."""
-        while self._needed():
+        """Start workers until one is ready; None once a drain needs none, or the device is lost for good."""
+        while self._needed() and not self.lost_for_good:
             seconds = pause_s(self._losses, self._jitter())
             log.warning("a device is started again", extra={"device": self.name, "in_s": round(seconds, 2)})
             await self._pause(seconds)

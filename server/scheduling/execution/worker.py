@@ -4,7 +4,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TypeVar, cast
 
@@ -16,7 +16,7 @@ from server.scheduling.execution.pipeline import Pipeline
 from server.scheduling.execution.recovery import ParityCheck, Recovery
 from server.scheduling.execution.warm_up import warm_up
 from server.scheduling.policy.device import Device
-from server.scheduling.queue.tile import Batch, fail_soon, settle_soon
+from server.scheduling.queue.tile import Batch, PaddedShape, fail_soon, settle_soon
 
 Answer = TypeVar("Answer")
 NewBackend = Callable[[str], Backend]
@@ -61,15 +61,19 @@ class Worker:
         *,
         check: ParityCheck | None = None,
         run_timeout_s: float = float("inf"),
+        padded_shapes: Sequence[PaddedShape] = (),
     ) -> None:
         self.device = device
         self.ended: asyncio.Future[bool] | None = None
         """Set by `start`; its result says whether a backend was lost."""
+        self.lost_for_good = False
+        """Whether no other worker of this process could serve the device."""
         self._backends = backends
         self._batcher = batcher
         self._clock = clock
         self._check = check or ParityCheck()
         self._run_timeout_s = run_timeout_s
+        self._padded_shapes = padded_shapes
         self._pipeline = Pipeline(backends, clock)
         self._recoveries: dict[str, Recovery] = {}
         for model, loaded in device.models.items():
@@ -113,7 +117,8 @@ class Worker:
             if self._start_backends(started):
                 self._serve()
             is_lost = False
-        except BaseException:  # also SystemExit: no frame above this one could end the tiles
+        except BaseException as error:  # also SystemExit: no frame above this one could end the tiles
+            self.lost_for_good = _is_for_good(error)
             log.critical("a device was lost", extra={"device": self.device.name}, exc_info=True)
         finally:
             self._let_go()
@@ -132,6 +137,7 @@ class Worker:
             if isinstance(error, BackendUnavailable):
                 failure = error
             else:
+                self.lost_for_good = _is_for_good(error)
                 log.exception("the backend failed to start", extra={"device": self.device.name})
                 failure = BackendUnavailable(f"the backend failed to start: {type(error).__name__}: {error}")
             _post(started, failure)
@@ -143,7 +149,9 @@ class Worker:
     def _start_backend(self, model: str) -> BackendInfo:
         backend, loaded = self._backends[model], self.device.models[model]
         info = backend.start()
-        warm_up(backend, info, loaded.cost_model, self._clock, model)
+        own = [shape for shape in self._padded_shapes if shape.model == model]
+        shapes = [(shape, min(info.max_batch, self.device.room(shape))) for shape in own]
+        warm_up(backend, info, loaded.cost_model, self._clock, shapes, model)
         loaded.max_batch = min(loaded.max_batch, info.max_batch)
         loaded.mixes_sizes = info.model.mixed_sizes
         self._recoveries[model].can_repeat_in_fp32 = info.can_repeat_in_fp32
@@ -198,6 +206,10 @@ class Worker:
                 backend.stop()
             except Exception:
                 log.exception("the backend failed to stop", extra={"device": self.device.name})
+
+
+def _is_for_good(error: BaseException) -> bool:
+    return isinstance(error, BackendLost) and error.for_good
 
 
 def _post(future: asyncio.Future[Answer], answer: Answer | Exception) -> None:

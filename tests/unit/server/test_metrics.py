@@ -74,7 +74,7 @@ def test_every_reason_to_refuse_is_there_before_the_first_refusal(registry: Coll
         if sample.name == "promptir_refusals_total"
     }
     assert {"queue-full", "deadline-unmet", "draining", "not-ready", "deadline-exceeded"} <= there
-    assert "refused" not in there  # a family of reasons is none
+    assert "refused" not in there  # a base class is not a reason
 
 
 def test_each_device_says_what_runs_each_model_now(registry: CollectorRegistry) -> None:
