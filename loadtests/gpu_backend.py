@@ -16,9 +16,8 @@ from gpu_ways import half, seconds_of, with_fused_kernels
 from safetensors.torch import save_file
 
 from server.backends.base import ModelInput, Pixels
-from server.backends.pytorch import TorchBackend
+from server.backends.pytorch import TorchBackend, TorchSettings
 from server.backends.torch_recordings import MOST_RECORDINGS, RUNS_BEFORE_RECORDING
-from server.settings import BackendSettings
 
 RUNS_UNTIL_RECORDED = RUNS_BEFORE_RECORDING + 1
 BATCHES = 40
@@ -160,7 +159,7 @@ def _started(name: str, options: Options, **settings: object) -> Iterator[TorchB
     with tempfile.TemporaryDirectory() as folder:
         weights = weights_of(name, Path(folder))
         known = {"backend": "pytorch", "artifact": weights, "devices": (backend_device(options),)}
-        backend = TorchBackend(BackendSettings(**known, torch_precision="fp16", **settings), options.batch)
+        backend = TorchBackend(TorchSettings(**known, torch_precision="fp16", **settings), options.batch)
         backend.start()
         try:
             yield backend

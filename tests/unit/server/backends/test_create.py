@@ -10,10 +10,12 @@ from pydantic import ValidationError
 
 import server
 from server import backends
+from server.backends.simulated import SimulatedSettings
 from server.settings import BackendSettings
 
 PROJECT = Path(server.__file__).parents[1]
-CHOICES = tuple(backends.registry())
+KINDS = backends.registry()
+CHOICES = tuple(KINDS)
 RUNTIMES = {"onnxruntime", "torch", "tensorrt", "tensorrt_rtx", "cuda", "openvino"}
 
 
@@ -24,7 +26,8 @@ def _imported_by(statements: str) -> set[str]:
 
 
 def test_the_settings_choose_the_backend() -> None:
-    assert {choice: type(backends.create(BackendSettings(backend=choice), 2)).__name__ for choice in CHOICES} == {
+    made = {choice: backends.create(kind.settings_type(backend=choice), 2) for choice, kind in KINDS.items()}
+    assert {choice: type(backend).__name__ for choice, backend in made.items()} == {
         "simulated": "SimulatedBackend",
         "onnx": "OnnxBackend",
         "tensorrt": "PlanBackend",
@@ -33,7 +36,7 @@ def test_the_settings_choose_the_backend() -> None:
 
 
 def test_a_backend_is_made_for_a_device_or_for_the_first_one() -> None:
-    settings = BackendSettings(backend="simulated", devices=("left", "right"))
+    settings = SimulatedSettings(backend="simulated", devices=("left", "right"))
     assert backends.create(settings, 2, "right").start().device == "right"
     assert backends.create(settings, 2).start().device == "left"
 
@@ -42,7 +45,8 @@ def test_a_backend_is_made_for_a_device_or_for_the_first_one() -> None:
 def test_choosing_loads_no_runtime_before_start(choice: str) -> None:
     imported = _imported_by(
         "from server import backends; from server.settings import BackendSettings\n"
-        f"backends.create(BackendSettings(backend={choice!r}), 1)"
+        f"settings = BackendSettings(backend={choice!r})\n"
+        "backends.create(settings.of_model(settings.artifact[0]), 1)"
     )
     assert not RUNTIMES & imported
 
