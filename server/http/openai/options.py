@@ -19,10 +19,10 @@ class EditOptions:
     copies: int = 1
 
 
-def read_edit_options(fields: Mapping[str, str], models: Collection[str] = ()) -> EditOptions:
+def read_edit_options(fields: Mapping[str, str], models: Collection[str]) -> EditOptions:
     """Check the fields of a form; those that guide a generator, such as `prompt` and `size`, are ignored.
 
-    `model` chooses one of `models`; any other name is one of OpenAI's, which clients have to send, and is ignored.
+    A `model` that is not one of the server's `models`, such as OpenAI's, stands for the default.
 
     Raises InvalidRequest with the `param` that is wrong.
     """
@@ -38,8 +38,7 @@ def read_edit_options(fields: Mapping[str, str], models: Collection[str] = ()) -
     copies = _number(fields, "n", 1, MOST_COPIES, 1)
     strength = _number(fields, "strength", 0, 1, 1.0)
     output, model = OutputFormat(name), fields.get("model")
-    chosen = model if model in models else None
-    restore = RestoreOptions(output, max(1, int(quality)), strength=strength, model=chosen)
+    restore = RestoreOptions(output, max(1, int(quality)), strength=strength, model=model if model in models else None)
     return EditOptions(restore, output, int(copies))
 
 

@@ -36,7 +36,7 @@ _NAMES = {_IMAGE: _IMAGE, f"{_IMAGE}[]": _IMAGE, _MASK: _MASK}
 
 
 class EditsRoute:
-    """Restores every `image` of a form. A mask, a prompt and a model of OpenAI are accepted and change nothing."""
+    """Restores every `image` of a form; a mask, a prompt and the name of another model change nothing."""
 
     path = PATH
 
@@ -118,9 +118,8 @@ def _edit() -> None:
     """Restore every `image`, and return the files in base64.
 
     `output_format`, `output_compression`, `n`, `response_format` (`b64_json`) and `strength` (0 to 1, of this server)
-    have an effect, and so has a `model` of this server. `prompt`, other models, `mask`, `size`, `quality`, `background`
-    and `user` are accepted and ignored: the network finds the degradation itself, and a result has the size of its
-    upload.
+    have an effect, and `model` if it is one of this server's. `prompt`, `mask`, `size`, `quality`, `background` and
+    `user` are accepted and ignored: the network finds the degradation itself, and a result has the size of its upload.
     """
 
 
