@@ -59,7 +59,7 @@ def kernels(options: Options, results: Results) -> None:
     if options.on_cuda:
         activities.append(torch.profiler.ProfilerActivity.CUDA)
     by = "self_device_time_total" if options.on_cuda else "self_cpu_time_total"
-    size = options.sizes[min(1, len(options.sizes) - 1)]
+    size, runs = options.sizes[min(1, len(options.sizes) - 1)], 1 if options.dry_run else PROFILED_RUNS
     for name in options.variants:
         mixed = half(network_of(name, device))
         for way, build in (("eager", lambda network: network), ("fused", lambda n: with_fused_kernels(n, device))):
@@ -69,13 +69,13 @@ def kernels(options: Options, results: Results) -> None:
                 network, image = build(mixed), torch.rand(1, 3, *size, device=device)
                 image = image.to(memory_format=torch.channels_last)
                 with torch.inference_mode(), torch.profiler.profile(activities=activities) as profiler:
-                    for _ in range(PROFILED_RUNS):
+                    for _ in range(runs):
                         network(image)
                     if options.on_cuda:
                         torch.cuda.synchronize()
                 table = profiler.key_averages().table(sort_by=by, row_limit=PROFILE_ROWS, max_name_column_width=80)
                 with (options.folder / KERNELS_FILE).open("a", encoding="utf-8") as file:
-                    file.write(f"{row}, {PROFILED_RUNS} runs\n{table}\n")
+                    file.write(f"{row}, {runs} runs\n{table}\n")
                 return {"table": KERNELS_FILE}
 
             results.add(**row, **_reasoned(profile))
