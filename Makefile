@@ -13,8 +13,8 @@ VERSION ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 RELEASES := cpu gpu export
 REPORTS := runs/release
 
-.PHONY: serve test test-slow check format export bench bench-mixed load load-ui chaos soak fuzz gpu-window gpu-wheels protocol \
-	pictures screenshots docs lock monitoring image image-proof release $(RELEASES:%=release-%) clean
+.PHONY: serve test test-slow check format export bench bench-front bench-mixed bench-peers load load-ui chaos soak fuzz \
+	gpu-window gpu-wheels protocol pictures screenshots docs lock monitoring image image-proof release $(RELEASES:%=release-%) clean
 
 serve: $(VENV)/.serve ## start the server with the shipped model on http://127.0.0.1:8000 (CPU, no torch)
 	exec env PROMPTIR_JOBS_FOLDER="$${PROMPTIR_JOBS_FOLDER-runs/jobs}" $(BIN)/promptir serve
@@ -40,6 +40,12 @@ export: $(VENV)/.develop ## regenerate the default ONNX artifact from its weight
 
 bench: $(VENV)/.develop ## benchmark the server against a reference batcher on a simulated device; four minutes
 	$(BIN)/python loadtests/scheduler_bench.py
+
+bench-front: $(VENV)/.develop ## benchmark what the server costs an image beside a device that costs nothing; four minutes; ARGS="--seconds 1"
+	$(BIN)/python loadtests/front_bench.py $(ARGS)
+
+bench-peers: $(VENV)/.develop ## benchmark the server beside LitServe, mosec and a script, each in its own venv: docs/comparison.md
+	$(BIN)/python loadtests/bench_peers.py $(ARGS)
 
 load: $(VENV)/.loadtest ## run locust against the server at URL: SCENARIO=spike ARGS="--seconds 30 --clients 50"; see docs/load-tests.md
 	mkdir -p runs/load

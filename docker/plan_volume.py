@@ -120,29 +120,31 @@ def export(plans: Path, artifact: Path, profiles: Sequence[str]) -> int:
     return 0
 
 
-def serving(plans: Path, artifact: Path, environment: Mapping[str, str]) -> dict[str, str]:
+def serving(plans: Path, artifacts: Sequence[Path], environment: Mapping[str, str]) -> dict[str, str]:
     """Return the settings to serve with: this GPU's verified plan if there is one, otherwise PyTorch in FP16.
 
     PyTorch, unlike ONNX Runtime on CUDA, does not plan every convolution anew for each change of size, and it mixes
     sizes in a batch; ONNX Runtime serves artifacts without weights. The server watches for the plan and switches to it
-    once it exists. A backend set by the user is kept. Without a GPU the settings are the same: the server then refuses
-    to start and says why, where `auto` would serve on the CPU.
+    once it exists; of several artifacts, it waits for the plan of each. A backend set by the user is kept. Without a
+    GPU the settings are the same: the server then refuses to start and says why, where `auto` would serve on the CPU.
     """
     if environment.get(CHOSEN_BY_USER):
         return {}
-    meanwhile = _meanwhile(artifact, environment)
+    meanwhile = _meanwhile(artifacts, environment)
     runtime = find_runtime()
     if runtime is None or runtime.compute_capability is None:
         return meanwhile
-    manifest = Manifest.load(artifact)
-    plan = usable_plan(plans, runtime, manifest)
+    manifests = [Manifest.load(artifact) for artifact in artifacts]
+    plan = usable_plan(plans, runtime, manifests[0]) if len(manifests) == 1 else None
     if plan is None:
-        return meanwhile | {"PROMPTIR_SUCCESSOR": str(plan_folder(plans, runtime, manifest))}
+        folders = [str(plan_folder(plans, runtime, manifest)) for manifest in manifests]
+        return meanwhile | {"PROMPTIR_SUCCESSOR": ",".join(folders)}
     return {CHOSEN_BY_USER: "tensorrt", "PROMPTIR_ARTIFACT": str(plan)}
 
 
-def _meanwhile(artifact: Path, environment: Mapping[str, str]) -> dict[str, str]:
-    if environment.get("PROMPTIR_ONNX_PROVIDERS") or not (artifact / WEIGHTS_FILE).exists():
+def _meanwhile(artifacts: Sequence[Path], environment: Mapping[str, str]) -> dict[str, str]:
+    have_weights = all((artifact / WEIGHTS_FILE).exists() for artifact in artifacts)
+    if environment.get("PROMPTIR_ONNX_PROVIDERS") or not have_weights:
         return {CHOSEN_BY_USER: "onnx", "PROMPTIR_ONNX_PROVIDERS": environment.get("PROMPTIR_ONNX_PROVIDERS") or "cuda"}
     chosen = {
         "PROMPTIR_DEVICES": environment.get("PROMPTIR_DEVICES") or "cuda:0",
@@ -162,12 +164,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         "command", nargs=argparse.REMAINDER, help="export, or a promptir command such as serve (default: serve)"
     )
     options = parser.parse_args(argv)
-    artifact = Path(os.environ.get("PROMPTIR_ARTIFACT") or DEFAULT_ARTIFACT)
+    named = os.environ.get("PROMPTIR_ARTIFACT") or str(DEFAULT_ARTIFACT)
+    artifacts = [Path(artifact.strip()) for artifact in named.split(",")]
     command = options.command or ["serve"]
     try:
         if command == ["export"]:
-            return export(options.plans, artifact, options.profile)
-        chosen = serving(options.plans, artifact, os.environ) if command[0] == "serve" else {}
+            return next(filter(None, (export(options.plans, each, options.profile) for each in artifacts)), 0)
+        chosen = serving(options.plans, artifacts, os.environ) if command[0] == "serve" else {}
     except ArtifactError as error:
         return _fail(str(error))
     for name, value in chosen.items():

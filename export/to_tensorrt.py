@@ -44,8 +44,8 @@ def export_plan(
 ) -> PlanManifest:
     """Write the plan folder `output` from the ONNX artifact in the folder `artifact`.
 
-    The folder appears only once the parsed network has passed the layer audit, the plan is built and, if there is a GPU
-    and `weights` is available, it passes the gate of its precision. Raises `ValueError` subclasses with one-sentence
+    The folder appears only after the parsed network has passed the layer audit, the plan is built and, with a GPU and
+    `weights`, the plan has passed the gate of its precision. Raises subclasses of `ValueError` with one-sentence
     messages: `TensorRTUnavailable`, `ArtifactError` for a file that does not match its manifest, `ProfileError`,
     `PrecisionError`, `BuildError`, `ParityError` and `OutputFolderError`.
     """
@@ -108,7 +108,7 @@ def _check_options(portable: bool, options: BuildOptions, timing_cache: Path | N
     if options.version_compatible:
         raise BuildError("TensorRT-RTX has no lean runtime to put into a plan; leave out --version-compatible")
     if timing_cache:
-        raise BuildError("TensorRT-RTX times nothing while it builds; leave out --timing-cache")
+        raise BuildError("TensorRT-RTX does not time kernels; leave out --timing-cache")
 
 
 def _required_device() -> Device:

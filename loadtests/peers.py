@@ -19,6 +19,7 @@ MAX_BATCH = 8
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 45.0
 POLL_S = 0.05
+READY = "/readyz"
 SERVE = ["-m", "server.cli", "serve", "--port"]
 
 
@@ -44,9 +45,19 @@ class Peer:
     run_log: Path | None = None
 
     def cpu_s(self) -> float:
-        """Return the CPU time of the process so far, all threads."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # proc(5): utime and stime
+        """Return the CPU time of the process and its children so far, all threads."""
+        return sum(map(_cpu_s, (self.process.pid, *self.children())))
+
+    def children(self) -> list[int]:
+        """Return the process ids of its children, such as codec processes."""
+        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        return [int(child) for task in tasks for child in task.read_text().split()]
+
+    def run_and_wait_s(self) -> tuple[float, float]:
+        """Return for how long its threads ran, and for how long they could have run and waited for a core (Linux)."""
+        tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
+        times = [(task / "schedstat").read_text().split() for task in tasks]
+        return sum(int(time[0]) for time in times) / 1e9, sum(int(time[1]) for time in times) / 1e9
 
     def resident_mb(self) -> float:
         """Return the resident memory of the process, in 10**6 bytes."""
@@ -111,8 +122,8 @@ class ProcessProbe:
 
 
 @contextmanager
-def promptir(device: SimulatedDevice, run_log: Path, **settings: object) -> Iterator[Peer]:
-    """Start this checkout's server with the simulated device and default settings, overridden by `settings`."""
+def promptir(device: SimulatedDevice, run_log: Path, *, root: Path = ROOT, **settings: object) -> Iterator[Peer]:
+    """Start the server of a checkout, this one by default, with the simulated device; `settings` replace defaults."""
     given = {
         "backend": "simulated",
         "simulated_base_ms": device.base_ms,
@@ -121,7 +132,7 @@ def promptir(device: SimulatedDevice, run_log: Path, **settings: object) -> Iter
         "max_batch": MAX_BATCH,
         **settings,
     }
-    with _running("ours", SERVE, [], environment(given), run_log) as peer:
+    with _running("ours", SERVE, [], environment(given), run_log, root) as peer:
         yield peer
 
 
@@ -147,6 +158,11 @@ def environment(settings: Mapping[str, object]) -> dict[str, str]:
     return inherited | {f"PROMPTIR_{name.upper()}": str(value) for name, value in settings.items()}
 
 
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # proc(5): utime and stime
+
+
 def _machine_busy_s() -> float:
     # proc(5): user nice system idle iowait irq softirq steal; time stolen by the host counts as used by others.
     user, nice, system, _, _, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
@@ -160,15 +176,40 @@ def _running(
     after_port: list[str],
     environment: dict[str, str],
     run_log: Path | None = None,
+    root: Path = ROOT,
 ) -> Iterator[Peer]:
     port = free_port()
-    environment = {**environment, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, *before_port, str(port), *after_port]
+    with _process(name, command, {**environment, "PYTHONPATH": str(root)}, port, root=root, run_log=run_log) as peer:
+        yield peer
+
+
+@contextmanager
+def launched(
+    name: str, command: list[str], environment: Mapping[str, str], *, port_name: str, ready: str
+) -> Iterator[Peer]:
+    """Run a command that reads its port from the variable `port_name`; the path `ready` answers 200 once it serves."""
+    port = free_port()
+    with _process(name, command, {**environment, port_name: str(port)}, port, ready=ready) as peer:
+        yield peer
+
+
+@contextmanager
+def _process(
+    name: str,
+    command: list[str],
+    environment: Mapping[str, str],
+    port: int,
+    *,
+    root: Path = ROOT,
+    run_log: Path | None = None,
+    ready: str = READY,
+) -> Iterator[Peer]:
     quiet = subprocess.DEVNULL
-    process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=quiet, stderr=quiet)
+    process = subprocess.Popen(command, env=environment, cwd=root, stdout=quiet, stderr=quiet)
     peer = Peer(name, f"http://127.0.0.1:{port}", process, run_log)
     try:
-        wait_until_ready(peer)
+        wait_until_ready(peer, ready)
         yield peer
     finally:
         if process.poll() is None:
@@ -182,12 +223,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_until_ready(peer: Peer) -> None:
-    """Poll /readyz; raises RuntimeError if the process ends or is not ready within READY_TIMEOUT_S."""
+def wait_until_ready(peer: Peer, path: str = READY) -> None:
+    """Poll a path of the server; raises RuntimeError if the process ends or is not ready within READY_TIMEOUT_S."""
     give_up = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < give_up and peer.process.poll() is None:
         try:
-            with urllib.request.urlopen(f"{peer.url}/readyz", timeout=1) as answer:  # noqa: S310 - an address of ours
+            with urllib.request.urlopen(f"{peer.url}{path}", timeout=1) as answer:  # noqa: S310 - an address of ours
                 if answer.status == 200:
                     return
         except (urllib.error.URLError, TimeoutError, ConnectionError):

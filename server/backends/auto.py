@@ -45,8 +45,8 @@ class _Rejected(ValueError):  # noqa: N818 - named for what happened
 class _Given:
     """The settings that matter for the choice, as given or by default."""
 
-    artifact: Path
-    successor: Path | None
+    artifacts: tuple[Path, ...]
+    successors: tuple[Path, ...]
     device: str | None
     """The first of the devices that are named, if any."""
     names: frozenset[str]
@@ -76,22 +76,28 @@ def choose(given: Mapping[str, Any], find_gpu: Callable[[], Device | None] = fin
 
 
 def _read(given: Mapping[str, Any]) -> _Given:
-    devices = given.get("devices") or ()
-    first = (devices.split(",") if isinstance(devices, str) else [*devices, ""])[0].strip()
-    successor = given.get("successor")
+    devices = _listed(given.get("devices"))
     return _Given(
-        artifact=Path(given.get("artifact") or DEFAULT_ARTIFACT),
-        successor=None if successor is None else Path(successor),
-        device=first or None,
+        artifacts=tuple(map(Path, _listed(given.get("artifact")))) or (DEFAULT_ARTIFACT,),
+        successors=tuple(map(Path, _listed(given.get("successor")))),
+        device=devices[0] if devices else None,
         names=frozenset(given),
     )
+
+
+def _listed(value: Any) -> tuple[str, ...]:
+    """Return the members of a setting that is a list: text with commas, one path, or a sequence."""
+    if value is None:
+        return ()
+    parts = str(value).split(",") if isinstance(value, str | Path) else map(str, value)
+    return tuple(part.strip() for part in parts if part.strip())
 
 
 def _only_possibility(known: _Given) -> Choice | None:
     """Return the backend that the settings or the artifact leave as the only one, if they do."""
     if "onnx_providers" in known.names:
         return Choice("onnx", "its providers are set")
-    if (known.artifact / PLAN_FILE).exists() and not (known.artifact / MODEL_FILE).exists():
+    if all((folder / PLAN_FILE).exists() and not (folder / MODEL_FILE).exists() for folder in known.artifacts):
         return Choice("tensorrt", "the artifact is a TensorRT plan")
     if known.device is not None and known.device.startswith("cpu"):
         return Choice("onnx", "the devices that are set are CPUs")
@@ -99,23 +105,27 @@ def _only_possibility(known: _Given) -> Choice | None:
 
 
 def _plan(known: _Given, gpu: Device) -> Choice:
-    folder = known.successor
-    if folder is None or not (folder / PLAN_FILE).exists():
-        raise _Rejected("there is no plan in the successor folder" if folder else "no folder with a plan is set")
+    if len(known.artifacts) > 1:
+        raise _Rejected("several models are served, and each switches to its plan later")
+    if not known.successors:
+        raise _Rejected("no folder with a plan is set")
+    (artifact,), folder = known.artifacts, known.successors[0]
+    if not (folder / PLAN_FILE).exists():
+        raise _Rejected("there is no plan in the successor folder")
     manifest = PlanManifest.load(folder)
     if not manifest.parity:
         raise _Rejected(f"the plan in {folder} is not verified: {manifest.parity_unmeasured}")
-    if manifest.weights_sha256 != Manifest.load(known.artifact).weights_sha256:
+    if manifest.weights_sha256 != Manifest.load(artifact).weights_sha256:
         raise _Rejected(f"the plan in {folder} was not made from the weights of the artifact")
     library = import_tensorrt()
     manifest.check_runtime(library.__name__, library.__version__, gpu.compute_capability)
     manifest.verify(folder)
-    return Choice("tensorrt", f"a verified plan for the {gpu.name} is there", {"artifact": folder})
+    return Choice("tensorrt", f"a verified plan for the {gpu.name} is there", {"artifact": (folder,)})
 
 
 def _torch(known: _Given, gpu: Device) -> Choice:
-    if known.artifact.is_dir() and not (known.artifact / WEIGHTS_FILE).is_file():
-        raise _Rejected(f"the artifact has no {WEIGHTS_FILE}")
+    if any(folder.is_dir() and not (folder / WEIGHTS_FILE).is_file() for folder in known.artifacts):
+        raise _Rejected(f"an artifact has no {WEIGHTS_FILE}")
     if find_spec("torch") is None:
         raise _Rejected("torch is not installed")
     check_cuda(import_torch(), 0)
@@ -130,8 +140,8 @@ def _onnx_cuda(known: _Given, gpu: Device) -> Choice:
         metadata.distribution("onnxruntime-gpu")
     except metadata.PackageNotFoundError:
         raise _Rejected("onnxruntime-gpu is not installed") from None
-    if not (known.artifact / MODEL_FILE).is_file():
-        raise _Rejected(f"the artifact has no {MODEL_FILE}")
+    if not all((folder / MODEL_FILE).is_file() for folder in known.artifacts):
+        raise _Rejected(f"an artifact has no {MODEL_FILE}")
     library = import_onnxruntime()
     if PROVIDER_NAMES["cuda"] not in library.get_available_providers():
         raise _Rejected("this onnxruntime has no provider cuda")

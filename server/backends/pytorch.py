@@ -247,7 +247,8 @@ def _load(artifact: Path) -> tuple[str, Any]:
 def _mixed(torch: Any, network: Any, settings: TorchSettings) -> Any:
     from models.precision import to_mixed
 
-    return to_mixed(network, {"fp16": torch.float16, "bf16": torch.bfloat16}[settings.torch_precision])
+    dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}[settings.torch_precision]
+    return to_mixed(network, dtype, wide_copies=False)
 
 
 def _placed(network: Any, place: str) -> Any:

@@ -33,6 +33,7 @@ PromptIRServeError
 │   ├── DiskFull               the job does not fit on the disk, or exceeds the whole budget
 │   ├── JobDamaged             the stored upload or result was changed or removed on the disk
 │   └── JobsUnavailable        the jobs folder cannot be used, at start-up or until it is repaired
+├── CodecLost                  the process that decoded or encoded the image was lost, twice
 ├── DeadlineExceeded           the deadline passed while the request was queued
 └── BackendError               the backend failed a run
     ├── DeviceOutOfMemory      the run does not fit in the device's memory
@@ -68,6 +69,7 @@ from server.errors.service import (
     BackendError,
     BackendLost,
     BackendUnavailable,
+    CodecLost,
     DeadlineExceeded,
     DeadlineUnmet,
     DeviceOutOfMemory,
@@ -94,6 +96,7 @@ __all__ = [
     "BackendError",
     "BackendLost",
     "BackendUnavailable",
+    "CodecLost",
     "DeadlineExceeded",
     "DeadlineUnmet",
     "DeviceOutOfMemory",

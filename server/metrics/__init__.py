@@ -7,6 +7,7 @@ from server.metrics.requests import STAGE_BUCKETS_S, QuotaKind, RequestMetrics, 
 from server.metrics.scheduling import (
     BATCH_SIZE_BUCKETS,
     PARITY_BUCKETS_DB,
+    CodecFault,
     DropReason,
     RepeatReason,
     SchedulingMetrics,
@@ -16,6 +17,7 @@ __all__ = [
     "BATCH_SIZE_BUCKETS",
     "PARITY_BUCKETS_DB",
     "STAGE_BUCKETS_S",
+    "CodecFault",
     "DeviceCondition",
     "DropReason",
     "GpuReading",
@@ -35,3 +37,8 @@ class Metrics(RequestMetrics, SchedulingMetrics, DeviceMetrics):
         RequestMetrics.__init__(self, registry)
         SchedulingMetrics.__init__(self, registry)
         DeviceMetrics.__init__(self, registry)
+
+    def add_model(self, model: str) -> None:
+        """Create the series of a served model, at 0."""
+        self.add_stages(model)
+        self.add_batches(model)

@@ -28,8 +28,8 @@ class CodecThreads:
     but the work itself belongs to the event loop.
     """
 
-    def __init__(self, metrics: Metrics, max_backlog_s: float) -> None:
-        self.count = min(MAX_THREADS, available_cores())
+    def __init__(self, metrics: Metrics, max_backlog_s: float, processes: int = 0) -> None:
+        self.count = processes or min(MAX_THREADS, available_cores())  # each process has a thread that waits for it
         self._threads: ThreadPoolExecutor | None = None
         self._reader: ThreadPoolExecutor | None = None
         self._pending_s = 0.0

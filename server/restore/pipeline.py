@@ -1,6 +1,8 @@
 """The Restorer: the steps from the bytes of a photo to the bytes of its restored copy."""
 
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -14,6 +16,7 @@ from server.imaging.memory import DecodedRoom, blaming_memory
 from server.imaging.tiling import Grid
 from server.metrics import Metrics
 from server.restore.codec_pool import CodecThreads
+from server.restore.codec_processes import CodecProcesses, OpenPhoto
 from server.restore.frame import Frame, Frames
 from server.restore.lifecycle import Lifecycle
 from server.restore.lifecycle import Status as Status
@@ -21,7 +24,7 @@ from server.restore.options import Mode, Progress, Restored, RestoredFrames, Res
 from server.restore.photo import Photo
 from server.restore.request import RestoreRequest
 from server.restore.stages import observe_stages
-from server.restore.tiles import RestoredFile, Runs, WholeRun, Work, open_photo, run_tiles, write_photo
+from server.restore.tiles import RestoredFile, Runs, SingleRun, Work, open_photo, run_tiles, write_photo
 from server.scheduling.batcher import Batcher, Clock
 from server.scheduling.execution.pool import WorkerPool
 from server.scheduling.queue.tile import Priority
@@ -45,7 +48,7 @@ def _ignore(done: int, total: int) -> None:
 class Restorer(Lifecycle):
     """Restores photos and tensors in one line of steps: inspect, admit, decode, run, encode.
 
-    Codecs run in a small pool of threads, or on the event loop if the image is small. An image of at most
+    Codecs run in a small pool of threads or processes, or on the event loop if the image is small. An image of at most
     `max_whole_pixels` runs in one piece, a larger one in tiles. `start`, `restore` and `stop` belong to one event loop.
     """
 
@@ -57,14 +60,29 @@ class Restorer(Lifecycle):
         metrics: Metrics,
         clock: Clock = time.monotonic,
         *,
+        models: Sequence[str],
         max_whole_pixels: int,
+        codec_processes: int = 0,
     ) -> None:
-        super().__init__(workers, CodecThreads(metrics, batcher.max_backlog_s), metrics)
+        super().__init__(models, workers, CodecThreads(metrics, batcher.max_backlog_s, codec_processes), metrics)
+        self._processes = CodecProcesses(codec_processes, metrics) if codec_processes else None
         self._batcher = batcher
         self._limits = limits
         self._clock = clock
         self._max_whole_pixels = max_whole_pixels
         self._decoded = DecodedRoom()
+
+    async def start(self) -> None:
+        """Start the codec processes, if any, then as `Lifecycle.start`."""
+        if self._processes is not None:
+            self._processes.start()
+        await super().start()
+
+    async def stop(self, timeout_s: float) -> None:
+        """Stop as `Lifecycle.stop`, then end the codec processes."""
+        await super().stop(timeout_s)
+        if self._processes is not None:
+            self._processes.stop()
 
     @property
     def max_backlog_s(self) -> float:
@@ -84,7 +102,7 @@ class Restorer(Lifecycle):
         of `input_format`, seconds of the codec threads. The size may be that of a file as stored, before orientation.
         Raises InvalidRequest for tiles that such an image cannot have, QueueFull, DeadlineUnmet, DeadlineExceeded.
         """
-        request.grid = grid = self._plan(height, width, request.options)
+        grid = self._plan_for(request, height, width)
         if not _is_small(grid):
             self._admit_to_codecs(request, input_format)
         runs, priority = images * grid.runs, request.priority if grid.is_whole else Priority.BATCH
@@ -104,15 +122,16 @@ class Restorer(Lifecycle):
 
     async def tag(self, data: bytes, options: RestoreOptions) -> str:
         """Compute the entity tag of the answer to an upload: equal for equal bytes, options and model."""
-        if self.info is None:
-            raise Status.STARTING.refusal
+        served = self.info_of(self.model_named(options.model)).model
         guide = "tone guide" if self._limits.tone_guide else "no guide"
-        model = f"{self.info.model.name} {self.info.model.hash} {self.info.model.precision} {guide}"
+        model = f"{served.name} {served.hash} {served.precision} {guide}"
+        if options.model is not None:  # the default model has one tag, named or not
+            options = replace(options, model=None)
         work = run_inline if len(data) <= INLINE_TAG_BYTES else self._codecs.read
         return await work(lambda: entity_tag(data, options.named(), model))
 
     def check(self, height: int, width: int, options: RestoreOptions) -> None:
-        """Raise InvalidRequest for tiles that an image of this size cannot have, whatever the load."""
+        """Raise InvalidRequest for tiles that an image of this size cannot have, whatever the load; UnknownModel."""
         self._plan(height, width, options)
 
     def snapshot(self) -> Snapshot:
@@ -127,7 +146,7 @@ class Restorer(Lifecycle):
         if request.header is None:
             work = run_inline if len(data) <= INLINE_BYTES else self._codecs.read
             request.header = header = await work(partial(probe, data, self._limits))
-            request.grid = self._plan(header.height, header.width, request.options)
+            self._plan_for(request, header.height, header.width)
             if request.ticket is not None:
                 request.ticket.move(request.shape)
         return request.header
@@ -145,18 +164,18 @@ class Restorer(Lifecycle):
         with blaming_memory(), request:
             header = await self.inspect(data, request)
             work = self._admit_image(request, header, len(data))
-            photo, whole = await work(partial(open_photo, data, header, request.planned, request.options))
+            opened = await work(partial(self._opener(request), data, header, request.planned, request.options))
             del data
             request.release_upload()
             decoded = self._clock()
-            runs = await self._run(photo, whole, request, work, progress)
+            runs = await self._run(opened, request, work, progress)
             completed = self._clock()
             output = request.output_for(header.format)
-            file = await self._encode(photo, whole, request, work, output)
+            file = await self._encode(opened, request, work, output)
         ended = self._clock()
         inference_s = max(0.0, completed - decoded - runs.queue_s)
         timings = Timings(decoded - began, runs.queue_s, inference_s, ended - completed, runs.batch_size)
-        observe_stages(self._metrics, timings, began, ended)
+        observe_stages(self._metrics, request.model, timings, began, ended)
         return self._restored(header, request, output, file, runs, timings)
 
     async def restore_frames(self, frames: Frames, request: RestoreRequest) -> RestoredFrames:
@@ -177,7 +196,7 @@ class Restorer(Lifecycle):
             runs = await gather(run_tiles(frame, grid, ticket.submit, work, in_flight, _ignore) for frame in photos)
         ended, queue_s = self._clock(), min(run.queue_s for run in runs)
         timings = Timings(0.0, queue_s, max(0.0, ended - began - queue_s), 0.0, max(run.batch_size for run in runs))
-        observe_stages(self._metrics, timings, began, ended)
+        observe_stages(self._metrics, request.model, timings, began, ended)
         self._metrics.count_restored_pixels(count * height * width)
         return RestoredFrames([frame.restored for frame in photos], timings, _mode_of(grid), grid.runs)
 
@@ -198,22 +217,25 @@ class Restorer(Lifecycle):
             kind = (input_format, request.output_for(input_format), options.effort, options.report)
             request.codec_work = request.hold(self._codecs.announce(kind, grid.height * grid.width))
 
-    async def _run(
-        self, photo: Photo, whole: WholeRun | None, request: RestoreRequest, work: Work, progress: Progress
-    ) -> Runs:
+    def _opener(self, request: RestoreRequest) -> OpenPhoto:
+        """Return where an image is decoded: a small one, on the event loop, is not sent to a process."""
+        return open_photo if self._processes is None or request.codec_work is None else self._processes.open_photo
+
+    async def _run(self, opened: Photo | SingleRun, request: RestoreRequest, work: Work, progress: Progress) -> Runs:
         submit = request.admitted.submit
-        if whole is not None:
-            return await whole.run(submit, progress)
+        if isinstance(opened, SingleRun):
+            return await opened.run(submit, progress)
         in_flight = self._batcher.useful_tiles(request.shape)
-        return await run_tiles(photo, request.planned, submit, work, in_flight, progress)
+        return await run_tiles(opened, request.planned, submit, work, in_flight, progress)
 
     async def _encode(
-        self, photo: Photo, whole: WholeRun | None, request: RestoreRequest, work: Work, output: OutputFormat
+        self, opened: Photo | SingleRun, request: RestoreRequest, work: Work, output: OutputFormat
     ) -> RestoredFile:
-        labels = () if self.info is None else self.info.model.labels
+        labels = self.info_of(request.model).model.labels
         if request.codec_work is None and not _is_quick(output, request.options):
             work = self._codecs.run
-        return await work(partial(write_photo, photo, whole, output, labels))
+        write = opened.write if isinstance(opened, SingleRun) else partial(write_photo, opened)
+        return await work(partial(write, output, labels))
 
     def _restored(
         self,
@@ -237,16 +259,20 @@ class Restorer(Lifecycle):
             _mode_of(grid),
             grid.runs,
             file.report,
-            runs.shared or request.shape,
+            (runs.shared or request.shape)[:2],
             mixed_sizes=runs.shared is not None,
             degradations=file.degradations,
             dropped=tuple(sorted(header.parts if keeps_depth else header.parts | {"bit-depth"})),
+            model=request.model,
         )
 
+    def _plan_for(self, request: RestoreRequest, height: int, width: int) -> Grid:
+        request.model = self.model_named(request.options.model)
+        request.grid = grid = self._plan(height, width, request.options)
+        return grid
+
     def _plan(self, height: int, width: int, options: RestoreOptions) -> Grid:
-        if self.info is None:
-            raise Status.STARTING.refusal
-        model, whole = self.info.model, self._max_whole_pixels
+        model, whole = self.info_of(self.model_named(options.model)).model, self._max_whole_pixels
         tile = options.tile or tiling.fitting_tile(height, width, model, whole)
         return tiling.plan(
             height, width, model.size_multiple, whole, tile, options.overlap, guided=self._limits.tone_guide

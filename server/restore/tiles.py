@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain
@@ -46,16 +47,14 @@ class RestoredFile(NamedTuple):
     degradations: Degradations | None
 
 
-class WholeRun:
+class SingleRun(ABC):
     """The single run of an untiled photo: cut with the decode, and put back with the encode.
 
-    So the photo goes to a thread twice instead of four times.
+    So the photo goes to a thread, or to a process, twice instead of four times.
     """
 
-    def __init__(self, photo: Photo, grid: Grid) -> None:
-        (self._tile,) = grid
-        self._photo = photo
-        self._pixels = photo.cut(self._tile)
+    def __init__(self, pixels: Pixels) -> None:
+        self._pixels = pixels
         self._completion: Completion
 
     async def run(self, submit: Submit, progress: Progress) -> Runs:
@@ -65,11 +64,25 @@ class WholeRun:
         progress(1, 1)
         return Runs(completion.queue_s, completion.batch_size, completion.shared)
 
-    def add(self) -> None:
-        """Put the result of `run` into the photo; CPU work."""
+    @abstractmethod
+    def write(self, output: OutputFormat, labels: Sequence[str]) -> RestoredFile:
+        """Put the result of `run` into the photo, encode it and report on it; once, CPU work."""
+
+
+class WholeRun(SingleRun):
+    """The single run of a photo in this process."""
+
+    def __init__(self, photo: Photo, grid: Grid) -> None:
+        (self._tile,) = grid
+        self._photo = photo
+        super().__init__(photo.cut(self._tile))
+
+    def write(self, output: OutputFormat, labels: Sequence[str]) -> RestoredFile:
+        """Put the result into the photo, and write it."""
         completion = self._completion
         self._photo.add(self._tile, self._pixels, completion.output, completion.aux)
-        del self._pixels, self._completion  # the encoder needs neither
+        del self._pixels, self._completion, completion  # the encoder needs neither
+        return write_photo(self._photo, output, labels)
 
 
 async def run_tiles(
@@ -106,15 +119,13 @@ async def run_tiles(
     return Runs(first_wait, largest, shared)
 
 
-def open_photo(data: bytes, header: Header, grid: Grid, options: RestoreOptions) -> tuple[Photo, WholeRun | None]:
+def open_photo(data: bytes, header: Header, grid: Grid, options: RestoreOptions) -> Photo | SingleRun:
     """Decode a photo, and cut the single run if it needs no tiles."""
     photo = Photo(codec.decode(data, header, options.colours), grid, options)
-    return photo, WholeRun(photo, grid) if grid.is_whole else None
+    return WholeRun(photo, grid) if grid.is_whole else photo
 
 
-def write_photo(photo: Photo, whole: WholeRun | None, output: OutputFormat, labels: Sequence[str]) -> RestoredFile:
-    """Encode a photo, and report on it."""
-    if whole is not None:
-        whole.add()
+def write_photo(photo: Photo, output: OutputFormat, labels: Sequence[str]) -> RestoredFile:
+    """Encode a photo whose tiles have all come, and report on it."""
     findings = photo.findings(labels)
     return RestoredFile(photo.encode(output), photo.report(findings), findings.degradations)

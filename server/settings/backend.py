@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from models.artifact import DEFAULT_ARTIFACT
 from server.backends import device_names, registry
 from server.backends.auto import AUTO, Choice, choose
 from server.backends.settings import RuntimeSettings
@@ -43,15 +44,21 @@ else:
 class BackendSettings(Group, _EveryBackend):
     """The runtime that runs the network, and its devices."""
 
+    artifact: tuple[Path, ...] = Field(  # type: ignore[assignment]  # a backend has one, the server may have several
+        default=(DEFAULT_ARTIFACT,),
+        min_length=1,
+        description="Folder with manifest.json and the model; with `pytorch` also a weights file. Several, separated "
+        "by commas, are served side by side; the first is the default model.",
+    )
     run_timeout_s: float = Field(
         default=300.0,
         gt=0,
         description="A run that exceeds this and ten times its prediction has hung, and its device is lost. Raise it "
         "if a runtime compiles for new sizes during a run.",
     )
-    successor: Path | None = Field(
-        default=None,
-        description="Folder where a better artifact of the same weights may appear, such as a TensorRT plan that is "
+    successor: tuple[Path, ...] = Field(
+        default=(),
+        description="Folders where a better artifact of served weights may appear, such as a TensorRT plan that is "
         "being built; the server switches to it once it is verified, without losing a request.",
     )
     fp32_check_every: int = Field(
@@ -75,6 +82,12 @@ class BackendSettings(Group, _EveryBackend):
     def device_names(self) -> tuple[str, ...]:
         """The devices that were asked for, or the default device of the backend."""
         return device_names(self)
+
+    def of_model(self, artifact: Path, **changes: object) -> RuntimeSettings:
+        """Return the settings of the backend that serves one of the artifacts."""
+        kind = registry()[self.backend]
+        given = {name: getattr(self, name) for name in kind.settings_type.model_fields}
+        return kind.settings_type.model_validate(given | {"artifact": artifact} | changes)
 
     @model_validator(mode="wrap")
     @classmethod

@@ -1,7 +1,7 @@
 """Settings tree, read once from the environment."""
 
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError
 
@@ -16,6 +16,9 @@ from server.settings.limits import LimitSettings
 
 CPU_RUN_PIXELS = 512 * 512
 CPU_WHOLE_PIXELS = 1024 * 1024
+FEW_CORES = 4
+AUTO: Literal["auto"] = "auto"
+CodecProcessCount = Literal["auto"] | Annotated[int, Field(ge=0, le=64)]
 GPU_RUN_PIXELS = GPU_WHOLE_PIXELS = 2_097_152
 
 
@@ -28,6 +31,11 @@ class Settings(Group):
     backend: BackendSettings = Field(default_factory=BackendSettings)
     jobs: JobSettings = Field(default_factory=JobSettings)
     access: AccessSettings = Field(default_factory=AccessSettings)
+    codec_processes: CodecProcessCount = Field(
+        default=0,
+        description="Processes that decode and encode images of one run; 0 uses threads, and `auto` half of the cores "
+        "where a CUDA device and more than four cores are there (docs/tune.md).",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="INFO writes one line per request."
     )
@@ -46,6 +54,13 @@ class Settings(Group):
         """Most pixels of an image that is restored in one piece, on any of the devices."""
         on_cpu = any(_is_cpu(device) for device in self.backend.device_names)
         return self.limits.max_whole_pixels or (CPU_WHOLE_PIXELS if on_cpu else GPU_WHOLE_PIXELS)
+
+    def codec_process_count(self, cores: int) -> int:
+        """Return the number of codec processes on a machine with this many cores."""
+        if self.codec_processes != AUTO:
+            return self.codec_processes
+        on_cuda = any(device.startswith("cuda") for device in self.backend.device_names)
+        return cores // 2 if on_cuda and cores > FEW_CORES else 0
 
     def in_effect(self) -> dict[str, object]:
         """Return the effective values of settings whose defaults depend on others, by upper-case name."""

@@ -1,4 +1,4 @@
-"""PNG writer: planes to a PNG file in one pass, several times faster than general-purpose encoders."""
+"""PNG writer: one pass, several times faster than general-purpose encoders."""
 
 import struct
 import zlib
@@ -20,7 +20,7 @@ _COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}  # channels -> IHDR colour type: grey, g
 _SUB_FILTER = 1
 _FASTEST = 1
 _SMALL = (6, zlib.DEFLATED, 15, 9, zlib.Z_FILTERED)  # level, method, window bits, memory, strategy
-# Bytes of the rows that are filtered together; the five candidates for each row are in memory at once.
+# Bytes of rows filtered per step; all five candidates for these rows are in memory.
 _BLOCK_BYTES = 2**20
 
 Rows = NDArray[np.uint8]
@@ -29,24 +29,31 @@ Rows = NDArray[np.uint8]
 def write_png(planes: Sequence[Samples], metadata: Metadata | None = None, effort: PngEffort = PngEffort.FAST) -> bytes:
     """Encode 1 to 4 planes (H, W): grey, grey and alpha, RGB, RGBA; uint8 or uint16 sets the bit depth.
 
-    FAST uses the Sub filter for all rows, which is one vectorised subtraction and makes files of photos nearly as small
-    as SMALL, which searches for the best filter per row (PNG specification, third edition, sections 9 and 12.7).
+    FAST uses the Sub filter for all rows: one vectorised subtraction, and photos become nearly as small as with SMALL,
+    which chooses the best filter per row (PNG specification, third edition, sections 9 and 12.7).
     """
     height, width = planes[0].shape
     depth = planes[0].dtype.itemsize * 8
     header = struct.pack(">IIBBBBB", width, height, depth, _COLOUR_TYPE[len(planes)], 0, 0, 0)
     chunks = [SIGNATURE, png_chunk(b"IHDR", header), *_metadata_chunks(metadata or Metadata())]
-    return b"".join((*chunks, png_chunk(b"IDAT", _packed(planes, effort)), png_chunk(b"IEND", b"")))
+    # Joined once: a join holds the interpreter lock.
+    return b"".join((*chunks, *_framed(b"IDAT", _packed(planes, effort)), png_chunk(b"IEND", b"")))
 
 
 def png_chunk(kind: bytes, body: bytes) -> bytes:
-    """Return a chunk: its body framed with length, type and checksum."""
-    checksum = isal_zlib.crc32(body, isal_zlib.crc32(kind))
-    return b"".join((struct.pack(">I", len(body)), kind, body, struct.pack(">I", checksum)))
+    """Frame a chunk's body with length, type and checksum."""
+    return b"".join(_framed(kind, [body]))
 
 
-def _packed(planes: Sequence[Samples], effort: PngEffort) -> bytes:
-    # Works in blocks of rows, since interleaved and filtered copies of all rows would take several times the image.
+def _framed(kind: bytes, pieces: Sequence[bytes]) -> tuple[bytes, ...]:
+    checksum = isal_zlib.crc32(kind)
+    for piece in pieces:
+        checksum = isal_zlib.crc32(piece, checksum)
+    return struct.pack(">I4s", sum(map(len, pieces)), kind), *pieces, struct.pack(">I", checksum)
+
+
+def _packed(planes: Sequence[Samples], effort: PngEffort) -> list[bytes]:
+    # Works in blocks of rows, since interleaving and filtering all rows would take several times the image's memory.
     height, width = planes[0].shape
     step = len(planes) * planes[0].dtype.itemsize  # bytes per pixel, the distance to the sample on the left
     is_fast = effort is PngEffort.FAST
@@ -59,13 +66,13 @@ def _packed(planes: Sequence[Samples], effort: PngEffort) -> bytes:
         filtered = _sub_filtered(rows, step) if is_fast else _best_filtered(rows, above, step)
         pieces.append(compressor.compress(filtered.data))
         above = rows[-1]
-    return b"".join((*pieces, compressor.flush()))
+    return [*pieces, compressor.flush()]
 
 
 def _interleaved(planes: Sequence[Samples], rows: slice) -> Rows:
     # Returns big-endian samples as bytes: (rows, W * step).
-    together: Any = [plane[rows] for plane in planes]
-    pixels = cv2.merge(together).reshape(len(together[0]), -1)
+    channels: Any = [plane[rows] for plane in planes]
+    pixels = cv2.merge(channels).reshape(len(channels[0]), -1)
     return np.ascontiguousarray(pixels, pixels.dtype.newbyteorder(">")).view(np.uint8)
 
 

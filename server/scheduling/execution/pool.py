@@ -11,7 +11,7 @@ from server.errors import BackendUnavailable, Draining, NotReady
 from server.metrics import DeviceCondition, Metrics
 from server.scheduling.batcher import Batcher, Clock
 from server.scheduling.execution.supervisor import NewWorker, Sleep, Supervisor
-from server.scheduling.execution.worker import NewBackend, lost
+from server.scheduling.execution.worker import Infos, NewBackend, lost
 from server.scheduling.queue.tile import settle
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class WorkerPool:
             Supervisor(name, new_worker, metrics, self._changed, clock, sleep=sleep, jitter=jitter) for name in devices
         ]
         self._tasks: list[asyncio.Task[None]] = []
-        self._first: asyncio.Future[BackendInfo] | None = None
+        self._first: asyncio.Future[Infos] | None = None
         self._patience: asyncio.Task[None] | None = None
 
     @property
@@ -74,7 +74,7 @@ class WorkerPool:
         """Condition of each device, by name."""
         return {supervisor.name: supervisor.condition for supervisor in self._supervisors}
 
-    async def start(self) -> BackendInfo:
+    async def start(self) -> Infos:
         """Start all devices and return when the first is ready.
 
         Raises BackendUnavailable with the name of a device that cannot start; one that fails later sets `failure`.
@@ -83,12 +83,12 @@ class WorkerPool:
         self._tasks = [asyncio.create_task(supervisor.run()) for supervisor in self._supervisors]
         return await asyncio.shield(self._first)
 
-    async def replace(self, new_backend: NewBackend) -> BackendInfo:
-        """Replace the backends of all devices, one device after the other, without interrupting service.
+    async def replace(self, model: str, new_backend: NewBackend) -> BackendInfo:
+        """Replace the backends of a model, one device after the other, without interrupting service.
 
         Raises BackendUnavailable for the first device that cannot switch; it and the others keep their backends.
         """
-        infos = [await supervisor.replace(new_backend) for supervisor in self._supervisors]
+        infos = [await supervisor.replace(model, new_backend) for supervisor in self._supervisors]
         return infos[0]
 
     def drain(self) -> None:
@@ -125,8 +125,8 @@ class WorkerPool:
         if self._first is not None and not self._first.done():
             if self.failure is not None:
                 self._first.set_exception(self.failure)
-            elif (info := next((one.info for one in self._supervisors if one.info is not None), None)) is not None:
-                self._first.set_result(info)
+            elif (infos := next((one.infos for one in self._supervisors if one.infos is not None), None)) is not None:
+                self._first.set_result(infos)
         conditions = self.conditions.values()
         if "ready" in conditions:
             if self._patience is not None:
@@ -139,7 +139,7 @@ class WorkerPool:
         if self.failure is not None:
             return
         for supervisor in self._supervisors:
-            if supervisor.failure is not None and supervisor.info is None:
+            if supervisor.failure is not None and supervisor.infos is None:
                 self.failure = supervisor.failure
         if all(one.lost_for_good or one.failed_starts >= MOST_FAILED_STARTS for one in self._supervisors):
             self.failure = self._supervisors[0].failure

@@ -4,14 +4,14 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 from server.backends.base import BackendInfo
 from server.errors import BackendUnavailable
 from server.metrics import DeviceCondition, Metrics
 from server.scheduling.batcher import Clock
-from server.scheduling.execution.worker import NewBackend, Worker
+from server.scheduling.execution.worker import Infos, NewBackend, Worker
 
 log = logging.getLogger(__name__)
 
@@ -19,9 +19,9 @@ Sleep = Callable[[float], Awaitable[object]]
 
 
 class NewWorker(Protocol):
-    """Creates a worker without starting it; `new_backend` overrides the configured backend."""
+    """Creates a worker without starting it; `replaced` overrides the configured backends of some models."""
 
-    def __call__(self, name: str, new_backend: NewBackend | None = None, /) -> Worker: ...
+    def __call__(self, name: str, replaced: Mapping[str, NewBackend], /) -> Worker: ...
 
 
 WATCH_S = 0.25
@@ -63,8 +63,8 @@ class Supervisor:
     ) -> None:
         self.name = name
         self.condition: DeviceCondition = "starting"
-        self.info: BackendInfo | None = None
-        """What the backend of the last start reported."""
+        self.infos: Infos | None = None
+        """What the backends of the last start reported."""
         self.failure: BackendUnavailable | None = None
         """Why the last start failed, if it did."""
         self.failed_starts = 0
@@ -72,7 +72,7 @@ class Supervisor:
         self.lost_for_good = False
         """Whether only a new process can use the device; no worker is started again then."""
         self._new_worker = new_worker
-        self._new_backend: NewBackend | None = None
+        self._replaced: Mapping[str, NewBackend] = {}
         self._successor: Worker | None = None
         self._starting = asyncio.Lock()
         self._metrics = metrics
@@ -111,23 +111,25 @@ class Supervisor:
         if not self.lost_for_good:
             self._enter("stopped")
 
-    async def replace(self, new_backend: NewBackend) -> BackendInfo:
-        """Replace the backend: start a worker with the new one, then let the present worker finish its runs.
+    async def replace(self, model: str, new_backend: NewBackend) -> BackendInfo:
+        """Replace a model's backend: start a worker with the new one, then let the present worker finish its runs.
 
-        Raises BackendUnavailable, and changes nothing, if the new backend cannot start or the device is not ready.
+        The new worker loads the other models again, because a backend belongs to the thread that started it. Raises
+        BackendUnavailable, and changes nothing, if the new backend cannot start or the device is not ready.
         """
         async with self._starting:
             if self.condition != "ready":
                 raise BackendUnavailable(f"{self.name} is {self.condition}")
-            worker = self._new_worker(self.name, new_backend)
+            replaced = {**self._replaced, model: new_backend}
+            worker = self._new_worker(self.name, replaced)
             try:
-                info = await worker.start()
+                infos = await worker.start()
             except BackendUnavailable:
                 await self._is_lost(worker)  # it has then released its memory
                 raise
-            self._new_backend, self._successor = new_backend, worker
-            self._serves(info)
-            return info
+            self._replaced, self._successor = replaced, worker
+            self._serves(infos)
+            return infos[model]
 
     def _enter(self, condition: DeviceCondition) -> None:
         self.condition = condition
@@ -137,19 +139,19 @@ class Supervisor:
     async def _start(self) -> Worker | None:
         """Start a worker; returns None and sets `failure` if its backend cannot start."""
         try:
-            worker = self._new_worker(self.name, self._new_backend)
+            worker = self._new_worker(self.name, self._replaced)
         except Exception as error:  # unexpected; if it ended the task, nobody would notice
             log.exception("a backend could not be made", extra={"device": self.name})
             self._failed(BackendUnavailable(f"the backend cannot be made: {type(error).__name__}: {error}"))
             return None
         try:
-            info = await worker.start()
+            infos = await worker.start()
         except BackendUnavailable as error:
             self._failed(error)
             await self._is_lost(worker)  # it has then released its memory
             self.lost_for_good = worker.lost_for_good
             return None
-        self._serves(info)
+        self._serves(infos)
         return worker
 
     def _give_up(self) -> None:
@@ -159,16 +161,18 @@ class Supervisor:
         log.critical("a device is lost until the process restarts", extra={"device": self.name})
         self._enter("lost")
 
-    def _serves(self, info: BackendInfo) -> None:
-        self.info = info
-        self._metrics.set_backend(
-            self.name,
-            backend=info.backend,
-            hardware=info.device,
-            artifact=info.model.name,
-            precision=info.model.precision,
-            model_hash=info.model.hash,
-        )
+    def _serves(self, infos: Infos) -> None:
+        self.infos = infos
+        for model, info in infos.items():
+            self._metrics.set_backend(
+                self.name,
+                model,
+                backend=info.backend,
+                hardware=info.device,
+                artifact=info.model.name,
+                precision=info.model.precision,
+                model_hash=info.model.hash,
+            )
         self.failure, self.failed_starts = None, 0
         self._ready_at = self._clock()
         self._enter("ready")

@@ -9,12 +9,10 @@ from server.errors import BackendError, BackendLost, BackendUnavailable
 from server.scheduling.policy.cost_model import CostModel
 from server.scheduling.queue.tile import PaddedShape
 
-# Sides in size multiples of the model, small enough to be quick on a CPU. Each shape runs twice, the second is timed.
-FIRST_SIDE = 8
-RUNS_A_POINT = 2
-# (side, images) of the further points; a point runs if it is predicted to fit the budget. The last are the default
-# tiles of large photos.
-FURTHER_POINTS = ((4, 1), (8, 2), (8, 4), (8, 8), (16, 1), (16, 4), (32, 1), (64, 1), (64, 4))
+RUNS_A_POINT = 2  # the last of which is timed
+# (side, images), sides in size multiples of the model. The first is quick on a CPU; a further point runs if it is
+# predicted to fit the budget. The last are the default tiles of large photos.
+POINTS = ((8, 1), (4, 1), (8, 2), (8, 4), (8, 8), (16, 1), (16, 4), (32, 1), (64, 1), (64, 4))
 BUDGET_S = 1.0
 # For the padded shapes that the settings name. On a GPU the first run of each new size takes some tenths of a second
 # longer, in which algorithms are chosen for its convolutions.
@@ -29,25 +27,25 @@ def warm_up(
     cost_model: CostModel,
     clock: Callable[[], float],
     shapes: Iterable[tuple[PaddedShape, int]] = (),
+    model: str = "",
 ) -> None:
-    """Time a few shapes and counts for `cost_model`; takes about `BUDGET_S` beyond the first point.
+    """Time a few shapes and counts for the `cost_model` of `model`; takes about `BUDGET_S` beyond the first point.
 
     Then each of `shapes`, with one image and with its number of images, as long as `SHAPES_BUDGET_S` lasts. Raises
     BackendUnavailable if the output of a point is unusable, or what the backend raises at the first point; a further
     point that cannot run is left out.
     """
-    first, *further = (
-        (PaddedShape(side * info.model.size_multiple, side * info.model.size_multiple), count)
-        for side, count in ((FIRST_SIDE, 1), *FURTHER_POINTS)
-    )
+    multiple = info.model.size_multiple
+    points = ((PaddedShape(side * multiple, side * multiple, model), count) for side, count in POINTS)
+    first = next(points)
     began = clock()
     seconds = _measure(backend, info, *first, cost_model, clock)
     if clock() - began > COMPILING_S:
         return
     named = ((shape, count) for shape, most in shapes for count in sorted({1, most}))
-    for points, budget_s in ((iter(further), BUDGET_S), (named, SHAPES_BUDGET_S)):
+    for group, budget_s in ((points, BUDGET_S), (named, SHAPES_BUDGET_S)):
         spent_s = 0.0
-        for shape, count in points:
+        for shape, count in group:
             expected_s = RUNS_A_POINT * max(seconds, cost_model.predict(shape, count))
             if count > info.max_batch or spent_s + expected_s > budget_s:
                 continue
@@ -70,7 +68,7 @@ def _measure(
     cost_model: CostModel,
     clock: Callable[[], float],
 ) -> float:
-    batch = ModelInput(np.full((count, info.model.channels, *shape), 0.5, np.float32))
+    batch = ModelInput(np.full((count, info.model.channels, shape.height, shape.width), 0.5, np.float32))
     for _ in range(RUNS_A_POINT):
         began = clock()
         output = backend.run(batch).pixels

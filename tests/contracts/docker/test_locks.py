@@ -1,4 +1,4 @@
-"""The locks: each holds what its extras ask for, and nothing that they must not have."""
+"""Tests of the locks: each has the packages of its extras and none that they exclude."""
 
 import re
 import tomllib
@@ -21,7 +21,7 @@ LOCKS = (*EXTRAS, "build", "tensorrt", "tensorrt-rtx")
 
 
 def pins(lock: str) -> dict[str, set[str]]:
-    """Name -> pinned versions; there are two where they depend on Python's version."""
+    """Return name -> pinned versions; there are two if they depend on the Python version."""
     found: dict[str, set[str]] = {}
     for name, version in re.findall(r"^([\w.-]+)==([\w.+!-]+)", lock_text(lock), re.MULTILINE):
         found.setdefault(canonicalize_name(name), set()).add(version)

@@ -1,4 +1,4 @@
-"""The plan volume: what is built into it, and what is served from it."""
+"""Tests of the plan volume: the plans built into it and served from it."""
 
 import hashlib
 import sys
@@ -78,7 +78,7 @@ def write_plan(folder: Path, **changed: object) -> PlanManifest:
 
 
 def exporting(steps: list[list[str]], **changed: object) -> SimpleNamespace:
-    """In the place of `subprocess`: notes each step; the one that builds a plan leaves one behind."""
+    """Replace `subprocess`: records each step; a step that builds a plan writes one."""
 
     def run(step: list[str], check: bool) -> SimpleNamespace:
         steps.append(step)
@@ -105,7 +105,7 @@ def test_the_plan_of_this_gpu_is_served(volume: ModuleType, hopper: Any, artifac
     folder = tmp_path / "plans" / hopper.key / "promptnaf"
     write_plan(folder)
     volume.find_runtime = lambda: hopper
-    assert volume.serving(tmp_path / "plans", artifact, {}) == {
+    assert volume.serving(tmp_path / "plans", [artifact], {}) == {
         "PROMPTIR_BACKEND": "tensorrt",
         "PROMPTIR_ARTIFACT": str(folder),
     }
@@ -139,7 +139,7 @@ def test_a_plan_that_does_not_fit_leaves_the_server_on_pytorch(
         "PROMPTIR_TORCH_PRECISION": "fp16",
         "PROMPTIR_SUCCESSOR": str(folder),  # another one may come
     }
-    assert volume.serving(tmp_path / "plans", artifact, {}) == expected
+    assert volume.serving(tmp_path / "plans", [artifact], {}) == expected
 
 
 def test_an_empty_volume_or_no_tensorrt_leaves_the_server_on_pytorch(
@@ -147,7 +147,7 @@ def test_an_empty_volume_or_no_tensorrt_leaves_the_server_on_pytorch(
 ) -> None:
     for runtime in (hopper, None):
         volume.find_runtime = lambda found=runtime: found
-        chosen = volume.serving(tmp_path, artifact, {})
+        chosen = volume.serving(tmp_path, [artifact], {})
         assert chosen["PROMPTIR_BACKEND"] == "pytorch"
         # the folder that the export fills, or nothing to wait for
         assert ("PROMPTIR_SUCCESSOR" in chosen) == (runtime is not None)
@@ -158,17 +158,33 @@ def test_the_server_waits_for_the_very_plan_that_the_export_leaves(
     volume: ModuleType, hopper: Any, artifact: Path, tmp_path: Path, changed: dict[str, str]
 ) -> None:
     volume.find_runtime = lambda: hopper
-    chosen = volume.serving(tmp_path, artifact, {})
+    chosen = volume.serving(tmp_path, [artifact], {})
     given = {name.removeprefix("PROMPTIR_").lower(): value for name, value in chosen.items()}
     present = Settings.from_environment(given | {"artifact": artifact}).backend
     plan = write_plan(Path(chosen["PROMPTIR_SUCCESSOR"]))
-    plan.model_copy(update=changed).save(present.successor)
+    (folder,) = present.successor
+    plan.model_copy(update=changed).save(folder)
     if changed:
         with pytest.raises(ArtifactError, match="not made from the weights"):
-            successor(present.successor, present)
+            successor(folder, present)
         return
-    assert volume.usable_plan(tmp_path, hopper, Manifest.load(artifact)) == present.successor
-    assert successor(present.successor, present).backend == "tensorrt"
+    assert volume.usable_plan(tmp_path, hopper, Manifest.load(artifact)) == folder
+    _, better = successor(folder, present)
+    assert better.backend == "tensorrt"
+
+
+def test_of_several_artifacts_each_waits_for_its_plan(
+    volume: ModuleType, hopper: Any, artifact: Path, tmp_path: Path
+) -> None:
+    volume.find_runtime = lambda: hopper
+    other = tmp_path / "other"
+    other.mkdir()
+    Manifest.load(artifact).model_copy(update={"variant": "promptir-tiny"}).save(other)
+    (other / "weights.safetensors").touch()
+    chosen = volume.serving(tmp_path, [artifact, other], {})
+    assert chosen["PROMPTIR_BACKEND"] == "pytorch"
+    folders = [Path(folder) for folder in chosen["PROMPTIR_SUCCESSOR"].split(",")]
+    assert [folder.name for folder in folders] == [Manifest.load(artifact).variant, "promptir-tiny"]
 
 
 def test_an_artifact_without_weights_is_served_by_onnx_runtime_meanwhile(
@@ -177,7 +193,7 @@ def test_an_artifact_without_weights_is_served_by_onnx_runtime_meanwhile(
     volume.find_runtime = lambda: None
     (artifact / "weights.safetensors").unlink()
     expected = {"PROMPTIR_BACKEND": "onnx", "PROMPTIR_ONNX_PROVIDERS": "cuda"}
-    assert volume.serving(tmp_path, artifact, {}) == expected
+    assert volume.serving(tmp_path, [artifact], {}) == expected
 
 
 def test_a_device_and_a_precision_that_the_user_sets_are_kept(
@@ -185,11 +201,11 @@ def test_a_device_and_a_precision_that_the_user_sets_are_kept(
 ) -> None:
     volume.find_runtime = lambda: None
     given = {"PROMPTIR_DEVICES": "cuda:0,cuda:1", "PROMPTIR_TORCH_PRECISION": "bf16"}
-    assert volume.serving(tmp_path, artifact, given) == {"PROMPTIR_BACKEND": "pytorch", **given}
+    assert volume.serving(tmp_path, [artifact], given) == {"PROMPTIR_BACKEND": "pytorch", **given}
 
 
 def test_a_backend_that_the_user_names_is_not_overruled(volume: ModuleType, artifact: Path, tmp_path: Path) -> None:
-    assert volume.serving(tmp_path, artifact, {"PROMPTIR_BACKEND": "pytorch"}) == {}
+    assert volume.serving(tmp_path, [artifact], {"PROMPTIR_BACKEND": "pytorch"}) == {}
 
 
 def test_the_export_makes_the_mixed_onnx_file_and_then_the_plan(
@@ -205,7 +221,7 @@ def test_the_export_makes_the_mixed_onnx_file_and_then_the_plan(
     assert plan[:2] == ["promptir-export", "tensorrt"]
     assert plan[plan.index("--onnx") + 1] == onnx[onnx.index("--output") + 1]
     assert plan[plan.index("--output") + 1] == str(tmp_path / hopper.key / "promptnaf")
-    # the mixed folder has none, and without them nothing is measured
+    # the mixed folder has no weights, and without them nothing is measured
     assert plan[plan.index("--weights") + 1] == onnx[onnx.index("--weights") + 1]
     assert plan[-2:] == ["--profile", "1x64x64:1x64x64:1x64x64"]
 
@@ -262,9 +278,9 @@ def test_without_a_gpu_nothing_is_built_and_no_plan_is_served(
     volume.subprocess = None  # nothing may be run
     assert volume.export(tmp_path, artifact, []) == 1
     assert "no GPU to measure the plan" in capsys.readouterr().err
-    assert volume.serving(tmp_path, artifact, {})["PROMPTIR_BACKEND"] == "pytorch"
+    assert volume.serving(tmp_path, [artifact], {})["PROMPTIR_BACKEND"] == "pytorch"
     volume.find_runtime = lambda: volume.Runtime("tensorrt_rtx", "1.7.1", "NVIDIA L40S", "8.9")
-    assert volume.serving(tmp_path, artifact, {})["PROMPTIR_BACKEND"] == "tensorrt"
+    assert volume.serving(tmp_path, [artifact], {})["PROMPTIR_BACKEND"] == "tensorrt"
 
 
 def test_serving_takes_the_place_of_the_process(

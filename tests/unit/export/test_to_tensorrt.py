@@ -1,4 +1,4 @@
-"""The TensorRT export on a graph of two layers, built by TensorRT-RTX: what it writes and what it refuses."""
+"""Tests of the TensorRT export with TensorRT-RTX, on a graph of two layers."""
 
 import sys
 from collections.abc import Callable
@@ -34,7 +34,7 @@ MakeArtifact = Callable[..., Path]
 
 
 def a_model(operator: str = "Relu", domain: str = "", axes: tuple[object, ...] = IMAGE_AXES) -> onnx.ModelProto:
-    """A 1x1 convolution and one more operator."""
+    """Build a model of a 1x1 convolution and one more operator."""
     nodes = [
         helper.make_node("Conv", ["image", "weight"], ["features"], name="/project/Conv"),
         helper.make_node(operator, ["features"], ["restored"], name="/last/node", domain=domain),
@@ -48,7 +48,7 @@ def a_model(operator: str = "Relu", domain: str = "", axes: tuple[object, ...] =
 
 @pytest.fixture
 def make_artifact(tmp_path: Path) -> MakeArtifact:
-    """Writes an artifact folder around a model; keyword arguments replace fields of its manifest."""
+    """Write an artifact folder for a model; keyword arguments replace fields of its manifest."""
 
     def make(model: onnx.ModelProto, **fields: object) -> Path:
         folder = tmp_path / "onnx"

@@ -1,4 +1,4 @@
-"""The device, asked of a driver library that the test compiles."""
+"""Tests of the device query, with a driver library that the test compiles."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""The plan manifest: what it accepts, which profile it picks and where it says a plan can run."""
+"""Tests of the plan manifest: validation, choice of a profile and check of the runtime."""
 
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def test_a_saved_manifest_is_the_one_that_is_loaded(tmp_path: Path) -> None:
     ids=["neither", "both"],
 )
 def test_a_plan_has_its_parity_or_the_reason_why_it_has_none(tmp_path: Path, fields: dict[str, object]) -> None:
-    with pytest.raises(ValidationError, match="has its parity or the reason why it was not measured"):
+    with pytest.raises(ValidationError, match="needs either parity or the reason why it was not measured"):
         a_manifest(tmp_path, **fields)
 
 
@@ -76,7 +76,7 @@ def test_a_changed_plan_is_refused(tmp_path: Path) -> None:
 def test_an_onnx_artifact_is_not_taken_for_a_plan(tmp_path: Path) -> None:
     (tmp_path / MODEL_FILE).write_bytes(b"")
     (tmp_path / MANIFEST_FILE).write_text("{}")
-    with pytest.raises(ArtifactError, match="holds an ONNX artifact and no TensorRT plan; build one with"):
+    with pytest.raises(ArtifactError, match="contains an ONNX artifact, not a TensorRT plan; build one with"):
         PlanManifest.load(tmp_path)
 
 
@@ -96,7 +96,7 @@ def test_a_profile_whose_optimum_exceeds_its_maximum_is_refused() -> None:
     [
         ((1, 8, 8), 0),
         ((8, 512, 512), 0),
-        ((1, 512, 512), 0),  # both hold it; four images of 256x256 have just as many pixels
+        ((1, 512, 512), 0),  # both accept it; four images of 256x256 have the same number of pixels
         ((1, 520, 512), 1),
         ((1, 2040, 2048), 1),
     ],
@@ -116,8 +116,8 @@ def test_a_shape_outside_every_profile_gets_one_sentence(tmp_path: Path, extent:
     with pytest.raises(ShapeOutsideProfiles) as refusal:
         a_manifest(tmp_path).profile_for(extent)
     assert str(refusal.value) == (
-        f"no profile of the plan takes the shape {'x'.join(map(str, extent))} (batch x height x width); "
-        "they take 1x8x8 to 8x512x512, 1x8x8 to 1x2040x2048"
+        f"no profile of the plan accepts the shape {'x'.join(map(str, extent))} (batch x height x width); "
+        "they accept 1x8x8 to 8x512x512, 1x8x8 to 1x2040x2048"
     )
 
 

@@ -103,7 +103,7 @@ def test_without_a_gpu_it_is_the_cpu_and_no_runtime_is_imported_to_find_out() ->
 def test_a_verified_plan_for_this_gpu_comes_first(artifact: Path, plan: Callable[..., Path]) -> None:
     folder = plan()
     choice = auto.choose({"artifact": artifact, "successor": str(folder)}, hopper)
-    assert (choice.backend, dict(choice.settings)) == ("tensorrt", {"artifact": folder})
+    assert (choice.backend, dict(choice.settings)) == ("tensorrt", {"artifact": (folder,)})
 
 
 @pytest.mark.usefixtures("torch_on_cuda")
@@ -163,7 +163,7 @@ def test_what_torch_lacks_is_said(artifact: Path, monkeypatch: pytest.MonkeyPatc
     choice = auto.choose({"artifact": artifact}, hopper)
     assert "pytorch: the installed torch has no CUDA" in choice.rejected
     (artifact / WEIGHTS).unlink()
-    assert f"pytorch: the artifact has no {WEIGHTS}" in auto.choose({"artifact": artifact}, hopper).rejected
+    assert f"pytorch: an artifact has no {WEIGHTS}" in auto.choose({"artifact": artifact}, hopper).rejected
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ from pathlib import Path
 import numpy as np
 from server.backends.base import ModelInput
 from server.backends.onnx_runtime import OnnxBackend
-from server.cli.allocator import limit_retained_memory
+from server.allocator import limit_retained_memory
 from server.settings import BackendSettings
 
 def resident_bytes():

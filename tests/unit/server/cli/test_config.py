@@ -75,7 +75,7 @@ def test_what_serve_refuses_is_refused_in_the_same_sentence(capsys: pytest.Captu
 
 
 class WithSecrets(Settings):
-    """As any further setting of this type would be."""
+    """Settings with an additional secret."""
 
     token: SecretStr | None = Field(default=None, min_length=4, description="Of a client.")
 

@@ -18,7 +18,7 @@ LOSSY = [output for output in OutputFormat if output.encoder.is_lossy]
 
 
 def written(output: OutputFormat, pixels: np.ndarray, quality: int, metadata: Metadata | None = None) -> bytes:
-    """The file of (H, W, C) pixels, C = 1 grey, 3 RGB or 4 RGBA."""
+    """Encode (H, W, C) pixels: C = 1 grey, 3 RGB or 4 RGBA."""
     planes = [np.ascontiguousarray(plane) for plane in np.moveaxis(pixels, 2, 0)]
     alpha = planes.pop() if len(planes) == 4 else None
     image = codec.Image(tuple(planes), alpha, metadata or Metadata())
@@ -67,3 +67,22 @@ def test_the_longest_side_is_written_and_a_longer_one_is_an_invalid_request(outp
 def test_metadata_that_is_broken_or_too_long_costs_at_most_itself(output: OutputFormat, block: bytes) -> None:
     data = written(output, NOISE[:, :, :3], 90, Metadata(exif=block, xmp=bytes(70_000)))
     assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED).shape == (24, 40, 3)
+
+
+@pytest.mark.parametrize("planes", [1, 3])
+@pytest.mark.parametrize("quality", [1, 75, 89, 90, 100])
+def test_a_jpeg_has_the_pixels_that_pillow_writes(planes: int, quality: int) -> None:
+    pixels = NOISE[:, :, :planes]
+    expected = io.BytesIO()
+    PIL.Image.fromarray(pixels if planes == 3 else pixels[:, :, 0]).save(
+        expected, "JPEG", quality=quality, subsampling="4:4:4" if quality >= 90 else "4:2:0"
+    )
+    data = written(OutputFormat.JPEG, pixels, quality)
+    np.testing.assert_array_equal(np.asarray(opened(data)), np.asarray(opened(expected.getvalue())))
+
+
+def test_a_long_profile_is_written_in_pieces_and_comes_back_whole() -> None:
+    profile = np.random.default_rng(1).bytes(150_000)
+    image = opened(written(OutputFormat.JPEG, NOISE[:, :, :3], 90, Metadata(icc_profile=profile, xmp=b"<xmp/>")))
+    assert image.info["icc_profile"] == profile
+    assert image.info["xmp"] == b"<xmp/>"

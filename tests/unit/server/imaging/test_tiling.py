@@ -16,7 +16,7 @@ MULTIPLE = 8
 
 @st.composite
 def tilings(draw: st.DrawFn) -> tuple[int, int, int, int, int]:
-    """Height, width, multiple, tile and overlap of any image up to 900 pixels a side."""
+    """Generate height, width, multiple, tile and overlap for images of up to 900 pixels a side."""
     multiple = draw(st.sampled_from([1, 2, 8, 16]))
     step = 4 * multiple
     tile = step * draw(st.integers(64 // step, 320 // step))

@@ -33,6 +33,7 @@ from server.restore.pipeline import Restorer, Status
 from server.restore.request import RestoreRequest
 from server.settings import Settings
 
+MODEL = "promptnaf"
 SETTINGS = Settings()
 FOREVER_S = 60.0
 
@@ -104,7 +105,7 @@ def test_an_image_comes_back_in_its_size_with_its_pixels_and_its_timings() -> No
 
     registry = play(scene).registry
     for stage in ("decode", "queue", "inference", "encode", "total"):
-        assert registry.get_sample_value("promptir_stage_duration_seconds_count", {"stage": stage}) == 1
+        assert registry.get_sample_value("promptir_stage_duration_seconds_count", {"model": MODEL, "stage": stage}) == 1
 
 
 class SmallSizesBackend(SimulatedBackend):

@@ -50,8 +50,8 @@ class Recorded(CostModel):
         super().__init__()
         self.told: dict[tuple[int, int, int], float] = {}
 
-    def observe(self, padded_shape: tuple[int, int], count: int, seconds: float) -> None:
-        self.told[*padded_shape, count] = seconds
+    def observe(self, padded_shape: PaddedShape, count: int, seconds: float) -> None:
+        self.told[*padded_shape[:2], count] = seconds
         super().observe(padded_shape, count, seconds)
 
 

@@ -1,0 +1,227 @@
+"""Front benchmark: what the server itself costs an image, beside a simulated device that costs nothing.
+
+Closed-loop clients send images of one size; for each size and pair of formats this prints images a second, busy cores,
+processor time an image, and how long an image holds Python's interpreter lock: its inverse is the most that one process
+can do on any number of cores. `--trees` measures other checkouts in turn with this one. Writes FILE.json and FILE.md.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # measure the checkout, not an installed version
+
+from lock_probe import STARTING_S, Held, find_py_spy, probe  # noqa: E402
+from peers import Peer, ProcessProbe, SimulatedDevice, promptir  # noqa: E402
+from provenance import provenance  # noqa: E402
+
+from server.cli.bench.load import Load, Recording, apply  # noqa: E402
+from server.cli.bench.sender import Sender  # noqa: E402
+from server.cli.bench.uploads import kinds_of_sizes  # noqa: E402
+
+SIZES, FORMATS = ("64", "256", "512", "1920x1080"), ("jpeg", "png")
+CASES = tuple(f"{size}.{taken}-{given}" for size in SIZES for taken in FORMATS for given in reversed(FORMATS))
+FREE = SimulatedDevice(0, 0)
+AS_ON_A_GPU = {"max_whole_pixels": 2_097_152, "max_run_pixels": 2_097_152}
+CLIENTS = 32
+WARM_UP_S = 0.7
+TIMEOUT_S = 60.0
+SHOWN_PARTS = 6
+DEFAULT_OUTPUT = ROOT / "runs" / "front"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One server to measure: a checkout, and the settings that it starts with."""
+
+    name: str
+    root: Path
+    settings: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What one server did in one case; times in milliseconds an image."""
+
+    case: str
+    subject: str
+    per_s: float
+    cores: float
+    cpu_ms: float
+    others_share: float
+    """Share of all cores used by neither the server nor the load generator meanwhile."""
+    lock_ms: float | None
+    """Milliseconds for which an image holds the interpreter lock of the server; None without py-spy."""
+    parts_ms: dict[str, float]
+    """The modules that hold it longest."""
+    on_core: float
+    """Share of its runnable time in which the server ran: else it waited for a core."""
+
+    @property
+    def ceiling_per_s(self) -> float | None:
+        """Images a second at which the lock would always be held."""
+        return 1e3 / self.lock_ms if self.lock_ms else None
+
+
+def main() -> int:
+    options = _options()
+    subjects = _subjects(options)
+    if find_py_spy() is None:
+        print("py-spy is not installed (pip install py-spy): the lock is not measured", file=sys.stderr)
+    report: dict[str, Any] = {"provenance": provenance(), "clients": options.clients, "seconds": options.seconds}
+    found: list[Figures] = []
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as peers:
+        running = []
+        for number, subject in enumerate(subjects):
+            settings = {**AS_ON_A_GPU, "log_level": "WARNING", **subject.settings}
+            log = Path(folder) / f"runs-{number}.csv"
+            running.append((subject, peers.enter_context(promptir(FREE, log, root=subject.root, **settings))))
+        print(_HEAD, flush=True)
+        for case in options.cases:
+            for subject, peer in running:
+                found.append(uvloop.run(measured(case, subject, peer, options.clients, options.seconds)))
+                print(_line(found[-1]), flush=True)
+    report["figures"] = [{**asdict(one), "ceiling_per_s": one.ceiling_per_s} for one in found]
+    _write(options.output, report, found)
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--cases", nargs="+", choices=CASES, default=CASES, metavar="CASE", help=f"only these, of {', '.join(CASES)}"
+    )
+    parser.add_argument("--trees", nargs="*", type=Path, default=[], metavar="FOLDER", help="other checkouts")
+    parser.add_argument(
+        "--codec-processes", nargs="*", default=[], metavar="N", help="measure this checkout with N processes as well"
+    )
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each window (3); there are two a case")
+    parser.add_argument("--clients", type=int, default=CLIENTS, help=f"that send one image at a time ({CLIENTS})")
+    parser.add_argument("--output", type=Path, default=DEFAULT_OUTPUT, metavar="FILE", help="path without suffix")
+    return parser.parse_args()
+
+
+def _subjects(options: argparse.Namespace) -> list[Subject]:
+    others = [Subject(tree.resolve().name, tree.resolve()) for tree in options.trees]
+    counts: list[str] = options.codec_processes
+    processes = [Subject(f"{count} codec processes", ROOT, {"codec_processes": count}) for count in counts]
+    return [*others, Subject("ours", ROOT), *processes]
+
+
+async def measured(case: str, subject: Subject, peer: Peer, clients: int, seconds: float) -> Figures:
+    """Measure a case in two windows: the first undisturbed, the second with py-spy, which slows the server.
+
+    The lock is held for the share of the second window times the seconds an image takes in the first. A holder that
+    waits for a core holds it longer, which says nothing about the server. So both are taken times the share of its
+    runnable time in which the server ran.
+    """
+    size, _, given = case.partition("-")
+    kinds, sampled_s = kinds_of_sizes(size, "png", 0), max(1, round(seconds))
+    use, cores, lock = ProcessProbe(peer), _Cores(peer), _LockWindow(peer, sampled_s, subject.root)
+    async with Sender(f"{peer.url}/restore?format={given}", {}, None, TIMEOUT_S) as sender:
+        recording = await apply(Load(kinds, seconds, WARM_UP_S, clients=clients), sender, [use, cores])
+        images = _answered(recording)
+        if find_py_spy() is not None:
+            await apply(Load(kinds, sampled_s + STARTING_S, 0.0, clients=clients), sender, [lock])
+    began, ended = use.window()
+    window_s, cpu_s, held = ended.read_at - began.read_at, ended.peer_s - began.peer_s, lock.held
+    lock_ms = None if held is None else held.share * cores.share * window_s / images * 1e3
+    parts = {} if held is None or lock_ms is None else held.parts(SHOWN_PARTS)
+    return Figures(
+        case,
+        subject.name,
+        images / window_s,
+        cpu_s / window_s,
+        cpu_s / images * 1e3,
+        use.others_share(),
+        lock_ms,
+        {module: share * (lock_ms or 0.0) for module, share in parts.items()},
+        cores.share,
+    )
+
+
+class _Cores:
+    """The share of the time in which threads of the server could run that they did run; the rest they waited."""
+
+    def __init__(self, peer: Peer) -> None:
+        self.share = 1.0
+        self._peer = peer
+        self._before = (0.0, 0.0)
+
+    async def begin(self) -> None:
+        self._before = self._peer.run_and_wait_s()
+
+    async def end(self) -> None:
+        ran, waited = (now - before for now, before in zip(self._peer.run_and_wait_s(), self._before, strict=True))
+        self.share = ran / (ran + waited)
+
+
+class _LockWindow:
+    """Samples the lock over the measured window of a load."""
+
+    def __init__(self, peer: Peer, seconds: int, root: Path) -> None:
+        self.held: Held | None = None
+        self._peer, self._seconds, self._root = peer, seconds, root
+        self._sampling: asyncio.Task[Held | None]
+
+    async def begin(self) -> None:
+        self._sampling = asyncio.create_task(probe(self._peer.process.pid, self._seconds, self._root))
+
+    async def end(self) -> None:
+        self.held = await self._sampling
+
+
+def _answered(recording: Recording) -> int:
+    began, ended = recording.window
+    wrong = {answer.outcome for answer in recording.answers if not answer.ok}
+    images = sum(1 for answer in recording.answers if answer.ok and began <= answer.ended_at < ended)
+    if wrong or not images:
+        raise RuntimeError(f"the server answered with {', '.join(sorted(wrong)) or 'nothing'}")
+    return images
+
+
+_HEAD = (
+    "| image | server | images/s | cores busy | CPU ms an image | lock ms an image | one process ends at | "
+    "lock held in (ms) |\n| --- | --- | ---: | ---: | ---: | ---: | ---: | --- |"
+)
+
+
+def _line(one: Figures) -> str:
+    held = "-" if one.lock_ms is None else f"{one.lock_ms:.2f}"
+    ceiling = "-" if one.ceiling_per_s is None else f"{one.ceiling_per_s:.0f}/s"
+    parts = ", ".join(f"{module} {ms:.2f}" for module, ms in one.parts_ms.items())
+    figures = f"{one.per_s:.0f} | {one.cores:.2f} | {one.cpu_ms:.2f} | {held} | {ceiling} | {parts}"
+    return f"| {one.case.replace('-', ' to ')} | {one.subject} | {figures} |"
+
+
+def _write(output: Path, report: dict[str, Any], found: Sequence[Figures]) -> None:
+    where = report["provenance"]
+    others = sum(one.others_share for one in found) / len(found)
+    text = "\n".join(
+        [
+            f"{where['date']}, {where['cpu']}, {where['usable_cores']} cores, Python {where['python']}, commit "
+            f"{where['commit'][:12]}{' with uncommitted changes' if where['uncommitted_changes'] else ''}; "
+            f"{report['clients']} clients; other programs used {others:.0%} of the cores.",
+            "",
+            _HEAD,
+            *map(_line, found),
+        ]
+    )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
+    output.with_suffix(".md").write_text(text + "\n")
+    print(f"\n{output}.json and .md")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

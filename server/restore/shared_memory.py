@@ -1,0 +1,174 @@
+"""Shared memory: segments in which codec processes and this one hand pixels to each other."""
+
+import os
+import threading
+import weakref
+from collections import deque
+from contextlib import suppress
+from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Bytes = NDArray[np.uint8]
+
+FILES = Path("/dev/shm")  # noqa: S108 - where Linux keeps segments; the names are random
+MAX_BYTES = 2**30
+"""The most that all segments take."""
+KEPT_BYTES = 128 * 2**20
+"""The most that unused segments take: to make and fill a new one costs more than to decode a small image."""
+MAPPED_BYTES = 2**29
+"""The most that a codec process has mapped; what was removed meanwhile is freed with its next new segment."""
+_STEP_BYTES = 2**20
+# A kept segment of more than this many times the bytes that are needed stays for larger images.
+_WASTE = 2
+
+_in_use: list[SharedMemory] = []
+"""Segments that had views when their pool was closed; at its own end a segment with views would complain."""
+
+
+class Lease:
+    """A segment in use: its name and its bytes.
+
+    It is free for the next image when the last view of `data` is gone, and no earlier: a run or an encoder that goes on
+    after its request was cancelled still finds its own pixels.
+    """
+
+    def __init__(self, name: str, data: Bytes) -> None:
+        self.name = name
+        self.data = data
+
+
+class SegmentPool:
+    """Lends segments and keeps some for the next images; safe to use from any thread."""
+
+    def __init__(self, max_bytes: int = MAX_BYTES, kept_bytes: int = KEPT_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._kept_bytes = kept_bytes
+        self._lock = threading.Lock()
+        self._free: list[SharedMemory] = []  # the last is the most recently used
+        self._returned: deque[SharedMemory] = deque()  # filled by finalizers, which may run anywhere, so without a lock
+        self._all: dict[str, SharedMemory] = {}
+        self._bytes = 0
+        self._closed = False
+
+    @property
+    def held_bytes(self) -> int:
+        """The bytes of all segments, those that are kept included."""
+        return self._bytes
+
+    def lend(self, size: int) -> Lease | None:
+        """Lend a segment of at least `size` bytes; None if there is no room, in `MAX_BYTES` or in /dev/shm."""
+        with self._lock:
+            self._take_back()
+            segment = self._kept(size) or self._new(-(-size // _STEP_BYTES) * _STEP_BYTES)
+        if segment is None:
+            return None
+        data = view_of(segment)
+        weakref.finalize(data, self._returned.append, segment).atexit = False
+        return Lease(segment.name, data)
+
+    def close(self) -> None:
+        """Remove all segments from the system; those in use keep their memory until their last view is gone."""
+        with self._lock:
+            self._closed = True
+            for segment in [*self._all.values()]:
+                self._remove(segment)
+        _in_use[:] = [segment for segment in _in_use if not _is_closed(segment)]
+
+    def _take_back(self) -> None:
+        while self._returned:
+            self._free.append(self._returned.popleft())
+        kept = sum(segment.size for segment in self._free)
+        while self._free and kept > self._kept_bytes:
+            kept -= self._free[0].size
+            self._remove(self._free.pop(0))
+
+    def _kept(self, size: int) -> SharedMemory | None:
+        fitting = [segment for segment in self._free if size <= segment.size <= _WASTE * max(size, _STEP_BYTES)]
+        if not fitting:
+            return None
+        self._free.remove(fitting[-1])
+        return fitting[-1]
+
+    def _new(self, size: int) -> SharedMemory | None:
+        while self._free and self._bytes + size > self._max_bytes:
+            self._remove(self._free.pop(0))
+        if self._closed or self._bytes + size > self._max_bytes:
+            return None
+        try:
+            segment = SharedMemory(create=True, size=size)
+        except OSError:
+            return None
+        self._bytes += segment.size
+        self._all[segment.name] = segment
+        try:
+            _reserve(segment)
+        except OSError:
+            self._remove(segment)
+            return None
+        return segment
+
+    def _remove(self, segment: SharedMemory) -> None:
+        self._bytes -= segment.size
+        del self._all[segment.name]
+        with suppress(FileNotFoundError):
+            segment.unlink()
+        if not _is_closed(segment):
+            _in_use.append(segment)
+
+
+class Attachments:
+    """The segments that a codec process has open, the most recently used ones: to map one anew costs a millisecond."""
+
+    def __init__(self, mapped_bytes: int = MAPPED_BYTES) -> None:
+        self._mapped_bytes = mapped_bytes
+        self._open: dict[str, SharedMemory] = {}  # the least recently used first
+        self._in_use: list[SharedMemory] = []
+
+    def view(self, name: str) -> Bytes:
+        """Return the bytes of a segment; raises FileNotFoundError if it was removed."""
+        segment = self._open.pop(name, None)
+        if segment is None:
+            segment = SharedMemory(name)
+            self._make_room(segment.size)
+        self._open[name] = segment
+        return view_of(segment)
+
+    def _make_room(self, size: int) -> None:
+        held = size + sum(segment.size for segment in self._open.values())
+        for name, segment in [*self._open.items()]:
+            if held > self._mapped_bytes or (FILES.is_dir() and not (FILES / name).exists()):
+                self._in_use.append(self._open.pop(name))
+                held -= segment.size
+        self._in_use = [segment for segment in self._in_use if not _is_closed(segment)]
+
+
+def view_of(segment: SharedMemory) -> Bytes:
+    """Return the bytes of a segment, which cannot be closed as long as there is a view of them.
+
+    `np.ndarray(buffer=...)` would not keep it open: a segment closed too early ends the process.
+    """
+    if segment.buf is None:
+        raise ValueError("the segment is closed")
+    return np.frombuffer(segment.buf, np.uint8)
+
+
+def _is_closed(segment: SharedMemory) -> bool:
+    try:
+        segment.close()
+    except BufferError:
+        return False
+    return True
+
+
+def _reserve(segment: SharedMemory) -> None:
+    # Memory is reserved here, where a full /dev/shm is an error: later it would be a SIGBUS.
+    if not FILES.is_dir():
+        return
+    file = os.open(FILES / segment.name, os.O_RDWR)
+    try:
+        os.posix_fallocate(file, 0, segment.size)
+    finally:
+        os.close(file)
