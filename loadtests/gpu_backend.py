@@ -16,9 +16,8 @@ from gpu_ways import half, seconds_of, with_fused_kernels
 from safetensors.torch import save_file
 
 from server.backends.base import ModelInput, Pixels
-from server.backends.pytorch import TorchBackend
+from server.backends.pytorch import TorchBackend, TorchSettings
 from server.backends.torch_recordings import MOST_RECORDINGS, RUNS_BEFORE_RECORDING
-from server.settings import BackendSettings
 
 RUNS_UNTIL_RECORDED = RUNS_BEFORE_RECORDING + 1
 BATCHES = 40
@@ -137,13 +136,13 @@ def _alternating(backend: TorchBackend, options: Options) -> dict[str, object]:
 
 def _evictions(backend: TorchBackend, options: Options) -> dict[str, object]:
     """Run more shapes than are kept, then the first one again, whose answer must not have changed."""
-    shapes = 3 if options.dry_run else MOST_RECORDINGS + 4
-    first = _photo(1, (64, 64))
+    shapes, side = (2, 16) if options.dry_run else (MOST_RECORDINGS + 4, 64)
+    first = _photo(1, (side, side))
     expected = backend.run(ModelInput(first)).pixels
     before = _reserved(options)
     for number in range(shapes):
         for _ in range(RUNS_UNTIL_RECORDED + 1):
-            backend.run(ModelInput(_photo(1, (64, 64 + 8 * number))))
+            backend.run(ModelInput(_photo(1, (side, side + 8 * number))))
     found = backend.run(ModelInput(first)).pixels
     recordings = backend._recordings
     return {
@@ -160,7 +159,7 @@ def _started(name: str, options: Options, **settings: object) -> Iterator[TorchB
     with tempfile.TemporaryDirectory() as folder:
         weights = weights_of(name, Path(folder))
         known = {"backend": "pytorch", "artifact": weights, "devices": (backend_device(options),)}
-        backend = TorchBackend(BackendSettings(**known, torch_precision="fp16", **settings), options.batch)
+        backend = TorchBackend(TorchSettings(**known, torch_precision="fp16", **settings), options.batch)
         backend.start()
         try:
             yield backend

@@ -81,7 +81,8 @@ class Window:
                 outcome = "done" if code == 0 else f"failed with exit code {code}"
             except subprocess.TimeoutExpired:
                 outcome = "stopped at its limit"
-            _end_group(process)
+            finally:
+                _end_group(process)
         self.note(Outcome(name, round(time.monotonic() - began, 1), outcome))
 
     def note(self, outcome: Outcome) -> None:
@@ -101,6 +102,7 @@ class Window:
 
 def main() -> int:
     options = _parsed()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # which ends the stage that runs
     if options.dry_run:
         options.minutes *= PATIENCE
     options.output.mkdir(parents=True, exist_ok=True)
