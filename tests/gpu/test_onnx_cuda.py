@@ -28,9 +28,9 @@ def test_a_gpu_provider_answers_like_the_cpu(
 ) -> None:
     if PROVIDER_NAMES[providers[0]] not in ort.get_available_providers():
         pytest.skip(f"this onnxruntime has no provider {providers[0]}")
-    on_cpu = OnnxBackend(OnnxSettings(backend="onnx", artifact=artifact), max_batch=8)
+    on_cpu = OnnxBackend(OnnxSettings(artifact=artifact), max_batch=8)
     on_gpu = OnnxBackend(
-        OnnxSettings(backend="onnx", artifact=artifact, onnx_providers=providers, cache_folder=tmp_path),
+        OnnxSettings(artifact=artifact, onnx_providers=providers, cache_folder=tmp_path),
         max_batch=8,
     )
     on_cpu.start()

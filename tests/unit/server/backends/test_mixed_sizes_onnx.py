@@ -81,9 +81,8 @@ import random, sys
 from pathlib import Path
 import numpy as np
 from server.backends.base import ModelInput
-from server.backends.onnx_runtime import OnnxBackend
+from server.backends.onnx_runtime import OnnxBackend, OnnxSettings
 from server.allocator import limit_retained_memory
-from server.backends.onnx_runtime import OnnxSettings
 
 def resident_bytes():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096

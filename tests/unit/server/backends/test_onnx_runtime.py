@@ -171,8 +171,7 @@ import os, sys
 from pathlib import Path
 import numpy as np
 from server.backends.base import ModelInput
-from server.backends.onnx_runtime import OnnxBackend
-from server.backends.onnx_runtime import OnnxSettings
+from server.backends.onnx_runtime import OnnxBackend, OnnxSettings
 
 def resident_bytes():
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
