@@ -6,12 +6,15 @@ FUZZ_SECONDS ?= 120
 SCENARIO ?= steady
 URL ?= http://127.0.0.1:8000
 ARTIFACT := models/artifacts/promptnaf
+WHEELS := runs/gpu-wheels
+# pip takes a wheel for exactly one of these, and knows no order among them.
+WHEEL_PLATFORMS := manylinux_2_28_x86_64 manylinux_2_27_x86_64 manylinux_2_17_x86_64 manylinux2014_x86_64
 VERSION ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 RELEASES := cpu gpu export
 REPORTS := runs/release
 
-.PHONY: serve test test-slow check format export bench bench-front bench-mixed load load-ui chaos soak fuzz gpu-report \
-	protocol pictures screenshots docs lock monitoring image image-proof release $(RELEASES:%=release-%) clean
+.PHONY: serve test test-slow check format export bench bench-front bench-mixed bench-peers load load-ui chaos soak fuzz \
+	gpu-window gpu-wheels protocol pictures screenshots docs lock monitoring image image-proof release $(RELEASES:%=release-%) clean
 
 serve: $(VENV)/.serve ## start the server with the shipped model on http://127.0.0.1:8000 (CPU, no torch)
 	exec env PROMPTIR_JOBS_FOLDER="$${PROMPTIR_JOBS_FOLDER-runs/jobs}" $(BIN)/promptir serve
@@ -41,6 +44,9 @@ bench: $(VENV)/.develop ## benchmark the server against a reference batcher on a
 bench-front: $(VENV)/.develop ## benchmark what the server costs an image beside a device that costs nothing; four minutes; ARGS="--seconds 1"
 	$(BIN)/python loadtests/front_bench.py $(ARGS)
 
+bench-peers: $(VENV)/.develop ## benchmark the server beside LitServe, mosec and a script, each in its own venv: docs/comparison.md
+	$(BIN)/python loadtests/bench_peers.py $(ARGS)
+
 load: $(VENV)/.loadtest ## run locust against the server at URL: SCENARIO=spike ARGS="--seconds 30 --clients 50"; see docs/load-tests.md
 	mkdir -p runs/load
 	$(BIN)/locust -f loadtests/locust/$(SCENARIO).py --headless --only-summary --host $(URL) \
@@ -67,8 +73,13 @@ fuzz: $(VENV)/.develop ## fuzz the server with ten thousand malformed requests, 
 	$(BIN)/python tests/fuzz/fuzz_walkers.py markers -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=10
 	$(BIN)/python tests/fuzz/fuzz_walkers.py tiles -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=10
 
-gpu-report: ## benchmark the network on the local NVIDIA GPU; set PYTHON=... to a Python whose torch supports it
-	$(PYTHON) loadtests/gpu_report.py
+gpu-window: ## measure everything that needs an NVIDIA GPU in nine minutes: PYTHON=... ARGS="--photos FOLDER"; see docs/gpu.md
+	$(PYTHON) loadtests/gpu_window.py $(ARGS)
+
+gpu-wheels: ## download the packages that gpu-window needs on a machine with PyTorch for Python 3.12 and no network
+	$(PYTHON) -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --python-version 3.12 \
+		--implementation cp $(WHEEL_PLATFORMS:%=--platform %) --dest $(WHEELS) --requirement loadtests/gpu_wheels.txt
+	@du -sh $(WHEELS)
 
 protocol: $(VENV)/.develop ## compile the gRPC .proto files
 	$(BIN)/python -m grpc_tools.protoc -I server/grpc --descriptor_set_out=server/grpc/protocol.binpb open_inference.proto health.proto

@@ -10,12 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.device import find_device
 from models.artifact import DEFAULT_ARTIFACT, ArtifactError, Manifest
+from models.nvidia_gpu import find_device
 from models.plan_manifest import PORTABLE, PlanManifest
+from server.settings.tree import GPU_WHOLE_PIXELS
 
 WEIGHTS_FILE = "weights.safetensors"
 MIXED_SUFFIX = "mixed"
+LONGEST_WHOLE_SIDE = 4096
 CHOSEN_BY_USER = "PROMPTIR_BACKEND"
 
 
@@ -59,7 +61,8 @@ def plan_folder(plans: Path, runtime: Runtime, artifact: Manifest) -> Path:
 def usable_plan(plans: Path, runtime: Runtime, artifact: Manifest) -> Path | None:
     """Return the folder of a complete, verified plan of this artifact's network for this runtime, or None.
 
-    Verified means that its parity was measured on a GPU; the exporter keeps no plan that misses the gate.
+    Complete means that its profiles take what the servers restore whole, sides over 4096 pixels aside. Verified means
+    that its parity was measured on a GPU; the exporter keeps no plan that misses the gate.
     """
     folder = plan_folder(plans, runtime, artifact)
     try:
@@ -71,7 +74,19 @@ def usable_plan(plans: Path, runtime: Runtime, artifact: Manifest) -> Path | Non
     if not manifest.parity:
         _say(f"the plan in {folder} is not verified: {manifest.parity_unmeasured}")
         return None
+    if (gap := manifest.first_gap(whole_pixels(os.environ), LONGEST_WHOLE_SIDE)) is not None:
+        height, width = gap
+        _say(
+            f"the plan in {folder} has no profile for an image of {width}x{height} pixels, which is restored whole "
+            "now and would be cut into tiles: build it with the default profiles, or with further ones"
+        )
+        return None
     return folder if manifest.weights_sha256 == artifact.weights_sha256 else None
+
+
+def whole_pixels(environment: Mapping[str, str]) -> int:
+    """Return the most pixels of an image that a server with these settings restores in one piece on a GPU."""
+    return int(environment.get("PROMPTIR_MAX_WHOLE_PIXELS") or GPU_WHOLE_PIXELS)
 
 
 def export(plans: Path, artifact: Path, profiles: Sequence[str]) -> int:
@@ -101,27 +116,41 @@ def export(plans: Path, artifact: Path, profiles: Sequence[str]) -> int:
         if finished.returncode:
             return finished.returncode
     if usable_plan(plans, runtime, manifest) is None:  # torch may not support the GPU, so that nothing was measured
-        return _fail("the plan was built, but its parity could not be measured, so no server would load it")
+        return _fail("the plan was built, but no server would load it: see above")
     return 0
 
 
-def serving(plans: Path, artifact: Path, environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the settings to serve with: this GPU's verified plan if there is one, otherwise ONNX Runtime on CUDA.
+def serving(plans: Path, artifacts: Sequence[Path], environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings to serve with: this GPU's verified plan if there is one, otherwise PyTorch in FP16.
 
-    On CUDA the server watches for the plan and switches to it once it exists. A backend set by the user is kept.
-    Without a GPU, CUDA is used as well: the server then refuses to start and says why.
+    PyTorch, unlike ONNX Runtime on CUDA, does not plan every convolution anew for each change of size, and it mixes
+    sizes in a batch; ONNX Runtime serves artifacts without weights. The server watches for the plan and switches to it
+    once it exists; of several artifacts, it waits for the plan of each. A backend set by the user is kept. Without a
+    GPU the settings are the same: the server then refuses to start and says why, where `auto` would serve on the CPU.
     """
     if environment.get(CHOSEN_BY_USER):
         return {}
-    meanwhile = {CHOSEN_BY_USER: "onnx", "PROMPTIR_ONNX_PROVIDERS": "cuda"}
+    meanwhile = _meanwhile(artifacts, environment)
     runtime = find_runtime()
     if runtime is None or runtime.compute_capability is None:
         return meanwhile
-    manifest = Manifest.load(artifact)
-    plan = usable_plan(plans, runtime, manifest)
+    manifests = [Manifest.load(artifact) for artifact in artifacts]
+    plan = usable_plan(plans, runtime, manifests[0]) if len(manifests) == 1 else None
     if plan is None:
-        return meanwhile | {"PROMPTIR_SUCCESSOR": str(plan_folder(plans, runtime, manifest))}
+        folders = [str(plan_folder(plans, runtime, manifest)) for manifest in manifests]
+        return meanwhile | {"PROMPTIR_SUCCESSOR": ",".join(folders)}
     return {CHOSEN_BY_USER: "tensorrt", "PROMPTIR_ARTIFACT": str(plan)}
+
+
+def _meanwhile(artifacts: Sequence[Path], environment: Mapping[str, str]) -> dict[str, str]:
+    have_weights = all((artifact / WEIGHTS_FILE).exists() for artifact in artifacts)
+    if environment.get("PROMPTIR_ONNX_PROVIDERS") or not have_weights:
+        return {CHOSEN_BY_USER: "onnx", "PROMPTIR_ONNX_PROVIDERS": environment.get("PROMPTIR_ONNX_PROVIDERS") or "cuda"}
+    chosen = {
+        "PROMPTIR_DEVICES": environment.get("PROMPTIR_DEVICES") or "cuda:0",
+        "PROMPTIR_TORCH_PRECISION": environment.get("PROMPTIR_TORCH_PRECISION") or "fp16",
+    }
+    return {CHOSEN_BY_USER: "pytorch", **chosen}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -135,12 +164,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         "command", nargs=argparse.REMAINDER, help="export, or a promptir command such as serve (default: serve)"
     )
     options = parser.parse_args(argv)
-    artifact = Path(os.environ.get("PROMPTIR_ARTIFACT") or DEFAULT_ARTIFACT)
+    named = os.environ.get("PROMPTIR_ARTIFACT") or str(DEFAULT_ARTIFACT)
+    artifacts = [Path(artifact.strip()) for artifact in named.split(",")]
     command = options.command or ["serve"]
     try:
         if command == ["export"]:
-            return export(options.plans, artifact, options.profile)
-        chosen = serving(options.plans, artifact, os.environ) if command[0] == "serve" else {}
+            return next(filter(None, (export(options.plans, each, options.profile) for each in artifacts)), 0)
+        chosen = serving(options.plans, artifacts, os.environ) if command[0] == "serve" else {}
     except ArtifactError as error:
         return _fail(str(error))
     for name, value in chosen.items():

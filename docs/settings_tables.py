@@ -37,11 +37,14 @@ def default(info: FieldInfo) -> str:
     value = info.default
     if is_secret(info.annotation) or value is None or value == ():
         return "unset"
+    parts = [_part(part) for part in value] if isinstance(value, tuple) else [_part(value)]
+    return f"`{','.join(parts)}`"
+
+
+def _part(value: object) -> str:
     if isinstance(value, Path) and value.is_relative_to(PROJECT):
         value = value.relative_to(PROJECT)
-    if isinstance(value, bool):
-        value = str(value).lower()
-    return f"`{','.join(value) if isinstance(value, tuple) else value}`"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def allowed(schema: dict[str, Any]) -> str:
@@ -54,7 +57,8 @@ def allowed(schema: dict[str, Any]) -> str:
         return f"`{taken['const']}`"
     if taken.get("type") == "array":
         names = [f"`{name}`" for name in taken["items"].get("enum", [])]
-        return "comma-separated list" + (f" of {', '.join(names)}" if names else "")
+        kind = "paths" if taken["items"].get("format") == "path" else "list"
+        return f"comma-separated {kind}" + (f" of {', '.join(names)}" if names else "")
     if "enum" in taken:
         return ", ".join(f"`{value}`" for value in taken["enum"])
     if taken.get("type") == "boolean":

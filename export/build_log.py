@@ -6,13 +6,13 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 FAILURES = frozenset({"INTERNAL_ERROR", "ERROR"})
-"""Severities that explain a failure; warnings and remarks of TensorRT go to the debug log."""
+"""Severities that explain a failure; TensorRT's warnings and information go to the debug log."""
 
 
 def create_build_log(trt: Any, failures: list[str]) -> Any:
     """Create an `ILogger` of the library `trt` that appends each error to `failures`.
 
-    Defined inside a function because its base class exists only once the library is loaded.
+    The class is defined inside a function because its base class exists only after the library is loaded.
     """
 
     class BuildLog(trt.ILogger):  # type: ignore[misc]

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 
 class BuildProgress:
-    """Progress bars of the active phases, nested phases below their parents. Draws nothing unless on a terminal."""
+    """Progress bars of the active phases, nested phases below their parents; drawn on terminals only."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream
@@ -39,7 +39,7 @@ class BuildProgress:
     def cancelled_by_interrupt(self) -> Iterator[None]:
         """Make Ctrl-C stop the builder while the block runs; raise `KeyboardInterrupt` afterwards.
 
-        An exception raised inside a callback would have to propagate through the library, which does not support that.
+        A callback may not raise, because the library does not propagate exceptions.
         """
         if threading.current_thread() is not threading.main_thread():
             yield  # only the main thread may set signal handlers and receives interrupts

@@ -12,7 +12,7 @@ from export.verify_command import add_verify_command
 
 PROGRAM = "promptir-export"
 COMMANDS = (add_onnx_command, add_tensorrt_command, add_verify_command)
-"""Each declares one subcommand and sets its `run`, which imports heavy libraries itself."""
+"""Each function declares one subcommand and sets its `run`, which imports heavy libraries lazily."""
 
 REPORTING_PACKAGES = ("export", "models")
 

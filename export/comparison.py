@@ -1,4 +1,4 @@
-"""Comparison of two outputs for the same batch, for a signal range of 1."""
+"""Comparison of two outputs for the same batch; the signal range is 1."""
 
 import math
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ EXACT_DB = 200.0
 """Reported for equal outputs, whose true PSNR is infinite; a last-bit float32 error gives less than 150 dB."""
 
 
-class Answer(NamedTuple):
+class ModelOutput(NamedTuple):
     """Output of a model for a batch; `prompt_weights` is None if the model does not output them."""
 
     restored: Pixels
@@ -49,7 +49,7 @@ def compare(found: Pixels, expected: Pixels) -> Comparison:
     )
 
 
-def compare_answers(found: Answer, expected: Answer) -> Comparison:
+def compare_outputs(found: ModelOutput, expected: ModelOutput) -> Comparison:
     """Compare two outputs for the same batch: the images, and the prompt weights if both have them."""
     comparison = compare(found.restored, expected.restored)
     if found.prompt_weights is None or expected.prompt_weights is None:

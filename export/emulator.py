@@ -21,7 +21,7 @@ from models.precision import to_mixed
 from models.restoration import RestorationNetwork
 
 Form = Literal["naive", "islands"]
-"""`naive` has everything in half precision, as after `.half()`; `islands` is the exported mixed network."""
+"""`naive` is all half precision, as after `.half()`; `islands` is the exported mixed network."""
 FORMS: tuple[Form, ...] = ("naive", "islands")
 
 HALF_ROUNDS_TO_INFINITY = 65520.0
@@ -59,10 +59,10 @@ def emulate(network: RestorationNetwork, image: Tensor, forms: Sequence[Form] = 
 
 
 class HalfRounding(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Dispatch mode that computes in float32 and rounds results to float16: all of them, or those of half tensors only.
+    """Dispatch mode that computes in float32 and rounds results to float16.
 
-    With `islands`, only operators that return half-precision tensors are rounded. Without, all are, and a LayerNorm is
-    rounded after each of its steps: mean, square, sum, root. This network's L2 norms are written as such steps anyway.
+    With `islands`, only half-precision results are rounded. Otherwise all are, and a LayerNorm is rounded after each of
+    its steps (mean, square, sum, root); this network's L2 norms already consist of such steps.
     """
 
     def __init__(self, *, islands: bool) -> None:

@@ -1,4 +1,4 @@
-"""Audit of the data types that the layers of a parsed network compute in, against the precision table."""
+"""Audit of the layer data types of a parsed network against the precision table."""
 
 from collections import Counter
 from typing import Any
@@ -13,7 +13,7 @@ HALF_PRECISION = frozenset({"HALF", "BF16"})
 def audit(network: Any) -> LayerTypes:
     """Count the layers of an `INetworkDefinition` by layer type and by data type of their first output.
 
-    In a strongly typed network this is the type they run in, because the builder may not choose another.
+    In a strongly typed network layers run in this type, because the builder may not choose another.
     """
     table: dict[str, Counter[str]] = {}
     for index in range(network.num_layers):

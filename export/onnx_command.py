@@ -21,9 +21,9 @@ def add_onnx_command(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     command.add_argument(
         "--masked",
         action="store_true",
-        help="add inputs for each image's height and width, so that images of several sizes can share a batch",
+        help="add inputs for each image's height and width, which allow mixed-size batches",
     )
-    command.add_argument("--opset", type=int, help="ONNX opset, 17 to 20 (default: the one that is tested)")
+    command.add_argument("--opset", type=int, help="ONNX opset, 17 to 20 (default: the tested one)")
     command.set_defaults(run=_export_onnx)
 
 

@@ -27,7 +27,7 @@ class BuildError(ValueError):
 
 
 class PlanBuilder:
-    """Parser and builder of one ONNX file with the library `trt`, either Enterprise TensorRT or TensorRT-RTX.
+    """Parser and builder for one ONNX file, with Enterprise TensorRT or TensorRT-RTX as `trt`.
 
     Call `start`, then `parse`, then `build`. The network is strongly typed: the ONNX file fixes the precision and the
     builder may not change it.
@@ -83,14 +83,13 @@ class PlanBuilder:
     ) -> Any:
         """Build the plan and return it as a buffer; raise `BuildError` on failure and `KeyboardInterrupt` on Ctrl-C.
 
-        Kernel timings are read from the file `timing_cache`, if it matches this library and device, and written back to
-        it.
+        Kernel timings are read from the file `timing_cache`, if it matches the library and device, and written back.
         """
         config = self._configured(options)
         for profile in profiles:
             config.add_optimization_profile(self._shape_profile(input_name, profile))
         cache = self._timings(config, timing_cache) if timing_cache else None
-        monitor = create_progress_monitor(self._trt, progress)  # keeps a reference, because the library holds none
+        monitor = create_progress_monitor(self._trt, progress)  # the library holds no reference
         config.progress_monitor = monitor
         self._failures.clear()
         with progress.cancelled_by_interrupt():
@@ -130,7 +129,7 @@ class PlanBuilder:
         shapes = [(n, IMAGE_CHANNELS, h, w) for n, h, w in (profile.min, profile.opt, profile.max)]
         created = self._builder.create_optimization_profile()
         created.set_shape(input_name, *shapes)
-        for name in self._size_inputs:  # heights and widths of a masked model, one per image
+        for name in self._size_inputs:  # each image's height and width, for a masked model
             created.set_shape(name, *((count,) for count, *_ in shapes))
         return created
 

@@ -1,4 +1,4 @@
-"""Measurement of a built plan's parity with its PyTorch network, or of the reason why there is none."""
+"""Measurement of a plan's parity with its PyTorch network."""
 
 import logging
 from collections.abc import Callable
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 def find_weights(artifact: Path, manifest: Manifest, named: Path | None) -> Path | None:
-    """Return the weights that `artifact` was exported from: `named`, or the file in its folder; None if there is none.
+    """Return the weights that `artifact` was exported from: `named`, or the file in its folder; None if missing.
 
     Raises `ArtifactError` if `named` does not exist or the hash differs.
     """
@@ -43,8 +43,8 @@ def with_parity(
 ) -> PlanManifest:
     """Add to `manifest` the measured parity of the plan in `folder`, or the reason why it could not be measured.
 
-    Measures every noise sample that a profile accepts, including each profile's smallest and optimal extent. Raises
-    `ParityError` if the plan misses the gate of its precision.
+    Measures every noise sample that a profile accepts, including each profile's smallest and optimal shape. Raises
+    `ParityError` if the plan fails the gate of its precision.
     """
     try:
         plan = open_plan(folder, manifest)

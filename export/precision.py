@@ -52,8 +52,8 @@ RULES = (
         part="squared L2 norms of q and k",
         dtype="FLOAT",
         reason=(
-            "summed over H*W they pass half's 65504 from 512x512 on; a norm of infinity turns its row of attention "
-            "uniform without one NaN. The lower bound of 1e-24 that saves a row of zeros from 0/0 would itself be 0"
+            "sums over H*W exceed half's 65504 from 512x512 on; an infinite norm makes its row of attention uniform, "
+            "without any NaN. The lower bound of 1e-24, which prevents 0/0 for a row of zeros, would round to 0"
         ),
         operators=("ReduceSum",),
         layers=("REDUCE",),
@@ -61,7 +61,7 @@ RULES = (
     Rule(
         part="global mean of the prompt",
         dtype="FLOAT",
-        reason="a sum over H*W too; past 65504 every image would get the same prompt",
+        reason="also a sum over H*W; beyond 65504 every image would get the same prompt",
         operators=("ReduceMean",),
         layers=("REDUCE",),
     ),
@@ -75,7 +75,7 @@ RULES = (
     Rule(
         part="final residual",
         dtype="FLOAT",
-        reason="the image itself must not lose its low bits: half would cap a perfect answer at 80 dB",
+        reason="the image must not lose its low bits: half would limit a perfect result to 80 dB",
     ),
 )
 """Element-wise and data-movement operators occur in both types and follow their neighbours."""

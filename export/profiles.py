@@ -20,9 +20,17 @@ ELEMENT_LIMIT = 2**31 - 1
 
 DEFAULT_PROFILES = (
     ShapeProfile(min=(1, 8, 8), opt=(4, 256, 256), max=(8, 512, 512)),
-    ShapeProfile(min=(1, 8, 8), opt=(1, 1024, 1024), max=(1, 2040, 2048)),
+    ShapeProfile(min=(1, 8, 8), opt=(1, 1024, 1024), max=(1, 1448, 2896)),
+    ShapeProfile(min=(1, 8, 8), opt=(1, 1024, 1024), max=(1, 2896, 1448)),
+    ShapeProfile(min=(1, 8, 8), opt=(1, 600, 3000), max=(1, 720, 5824)),
+    ShapeProfile(min=(1, 8, 8), opt=(1, 3000, 600), max=(1, 5824, 720)),
 )
-"""Small images in batches, large ones alone. The second profile ends one step of 8 below the element limit."""
+"""Small images in batches, large ones alone: wide, tall, and panoramas of both kinds.
+
+A profile is a rectangle of sizes, and its largest image must stay below the element limit, so one profile cannot hold
+both 1448x1448 and 4096x512. These hold every image of up to 2 097 152 pixels, which a GPU restores whole by default,
+with sides of up to 5824.
+"""
 
 
 class ProfileError(ValueError):
@@ -50,8 +58,7 @@ def parse_profile(text: str) -> ShapeProfile:
         raise ProfileError(f"profile {text!r}: {error.errors()[0]['msg']}") from None
     except ValueError:
         raise ProfileError(
-            f"profile {text!r} is not MIN:OPT:MAX with each written batch x height x width, "
-            "such as 1x64x64:1x512x512:4x512x512"
+            f"profile {text!r} is not MIN:OPT:MAX, each as batch x height x width, such as 1x64x64:1x512x512:4x512x512"
         ) from None
 
 
@@ -70,7 +77,7 @@ def check_profiles(model: Path, profiles: Sequence[ShapeProfile], size_multiple:
 def widest_tensor(graph: onnx.ModelProto, extent: Extent) -> WidestTensor:
     """Return the tensor of `graph` with the most elements for an input of (n, 3, h, w); `graph` is not modified.
 
-    Raises `ProfileError` if the size of any tensor cannot be inferred, because that one could be the largest.
+    Raises `ProfileError` if the size of any tensor cannot be inferred, because that tensor could be the largest.
     """
     fixed = onnx.ModelProto()
     fixed.CopyFrom(graph)
@@ -81,14 +88,14 @@ def widest_tensor(graph: onnx.ModelProto, extent: Extent) -> WidestTensor:
     for sides in fixed.graph.input[1:]:  # sizes of a masked model: one per image
         sides.type.tensor_type.shape.dim[0].dim_value = batch
     for output in fixed.graph.output:
-        output.type.tensor_type.ClearField("shape")  # its dynamic axes would hide the inferred ones
+        output.type.tensor_type.ClearField("shape")  # its dynamic axes would hide the inferred shape
     _tell_ranges(fixed)
     inferred = shape_inference.infer_shapes(fixed, strict_mode=True, data_prop=True).graph
     shapes = {value.name: _fixed_shape(value) for value in (*inferred.value_info, *inferred.output)}
     names = [name for node in inferred.node for name in node.output if name]
     unknown = [name for name in names if shapes.get(name) is None]
     if unknown:
-        raise ProfileError(f"the size of tensor {unknown[0]!r} does not follow from the input's, so no limit is known")
+        raise ProfileError(f"the size of tensor {unknown[0]!r} cannot be inferred from the input, so no limit is known")
     candidates = (WidestTensor(name, shape) for name in names if (shape := shapes[name]) is not None)
     return max(candidates, key=lambda tensor: tensor.elements)
 

@@ -1,4 +1,4 @@
-"""Verification inputs: seeded noise of many shapes, and photos."""
+"""Verification inputs: seeded noise in many shapes, and photos."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Sample:
 
 
 def noise_samples(shapes: tuple[Shape, ...] = VERIFICATION_SHAPES) -> Iterator[Sample]:
-    """Yield uniform noise, the same on every call; its high frequencies exercise every operator."""
+    """Yield uniform noise, equal on every call; its high frequencies exercise every operator."""
     for shape in shapes:
         yield Sample("noise", np.random.default_rng(NOISE_SEED).random(shape, dtype=np.float32))
 
@@ -41,14 +41,14 @@ class Mix:
 
 
 def mixes() -> Iterator[Mix]:
-    """Yield the verification mixes; the noise around an image leaks into it if a mask is missing."""
-    for canvas, sizes in VERIFICATION_MIXES:
-        shape = (len(sizes), IMAGE_CHANNELS, *canvas)
+    """Yield the verification mixes; without a mask, the noise around an image leaks into it."""
+    for padded_shape, sizes in VERIFICATION_MIXES:
+        shape = (len(sizes), IMAGE_CHANNELS, *padded_shape)
         yield Mix(sizes, np.random.default_rng(NOISE_SEED).random(shape, dtype=np.float32))
 
 
 def photo_samples(folder: Path) -> Iterator[Sample]:
-    """Yield each photo of `folder` alone, and the first batched with its mirror image; raise `ValueError` if none."""
+    """Yield each photo in `folder`, and a batch of the first and its mirror image; raise `ValueError` if none."""
     for index, path in enumerate(photo_paths(folder)):
         pixels = _as_pixels(_middle(read_photo(path)))
         yield Sample(path.name, pixels)

@@ -10,7 +10,7 @@ Size = tuple[int, int]
 """Height and width."""
 
 TRACE_SHAPE: Shape = (2, IMAGE_CHANNELS, 6 * SIZE_MULTIPLE, 8 * SIZE_MULTIPLE)
-"""Neither square nor batch 1, so that verification reveals an axis that the tracer made constant."""
+"""Neither square nor batch 1, so that verification detects axes that the tracer made constant."""
 
 VERIFICATION_SHAPES: tuple[Shape, ...] = (
     (1, IMAGE_CHANNELS, SIZE_MULTIPLE, SIZE_MULTIPLE),  # the smallest possible: one pixel in the latent
@@ -19,7 +19,7 @@ VERIFICATION_SHAPES: tuple[Shape, ...] = (
     (2, IMAGE_CHANNELS, 96, 64),
     (1, IMAGE_CHANNELS, 72, 200),
 )
-"""Batches of one and more, square, tall and wide; none equals the traced shape."""
+"""Single images and batches, square, tall and wide; none equals the traced shape."""
 
 VERIFICATION_MIXES: tuple[tuple[Size, tuple[Size, ...]], ...] = (
     ((SIZE_MULTIPLE, SIZE_MULTIPLE), ((SIZE_MULTIPLE, SIZE_MULTIPLE),)),  # no padding

@@ -26,11 +26,11 @@ def staged(folder: Path, model_file: str = MODEL_FILE) -> Iterator[Path]:
     """Yield an empty sibling of `folder` to write into, and replace `folder` with it when the block succeeds.
 
     Other files of an existing artifact, such as the model card, are kept. If the block raises, `folder` is unchanged
-    and the sibling is removed. Raises `OutputFolderError` before anything is written if `folder` is in use for
-    something else: it is not an artifact, or its model is not a `model_file`.
+    and the sibling is removed. Raises `OutputFolderError` before anything is written if `folder` is not an artifact,
+    or has another kind of model than `model_file`.
     """
     folder = folder.resolve()
-    _refuse_what_is_no_artifact(folder)
+    _refuse_other_folders(folder)
     _refuse_another_kind(folder, model_file)
     staging = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ def staged(folder: Path, model_file: str = MODEL_FILE) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _refuse_what_is_no_artifact(folder: Path) -> None:
+def _refuse_other_folders(folder: Path) -> None:
     if not folder.exists():
         return
     if not folder.is_dir():

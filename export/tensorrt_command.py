@@ -28,12 +28,10 @@ def add_tensorrt_command(commands: "argparse._SubParsersAction[argparse.Argument
         action="extend",
         default=[],
         metavar="MIN:OPT:MAX",
-        help="shapes to build for, each batch x height x width, such as 1x64x64:1x512x512:4x512x512; the server picks "
-        "the best match for each batch (default: small images in batches and large ones alone)",
+        help="shapes to build for, each as batch x height x width, such as 1x64x64:1x512x512:4x512x512; the server "
+        "chooses the best match for each batch (default: small images in batches, large images alone)",
     )
-    command.add_argument(
-        "--workspace-mb", type=int, metavar="MB", help="limit on a kernel's scratch memory on the device"
-    )
+    command.add_argument("--workspace-mb", type=int, metavar="MB", help="limit on the scratch memory of a kernel")
     command.add_argument(
         "--timing-cache", type=Path, metavar="FILE", help="file of kernel timings, reused by later builds"
     )

@@ -12,8 +12,8 @@ class TensorRTUnavailable(ValueError):  # noqa: N818 - named for what happened, 
 def load_tensorrt() -> Any:
     """Import `tensorrt`, or `tensorrt_rtx` if that is not installed; raise `TensorRTUnavailable` if neither is.
 
-    A broken Enterprise installation is an error: its user expects a plan of that library, which cannot read those of
-    the other.
+    A broken Enterprise installation is an error: its user expects a plan for that library, and neither library reads
+    plans of the other.
     """
     try:
         try:
@@ -28,5 +28,5 @@ def load_tensorrt() -> Any:
 
 
 def makes_portable_plans(trt: Any) -> bool:
-    """Return whether this library's plans run on every GPU it supports: TensorRT-RTX compiles kernels at load time."""
+    """Return whether plans run on every supported GPU, as for TensorRT-RTX, which compiles kernels at load time."""
     return hasattr(trt, "ComputeCapability")

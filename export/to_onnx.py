@@ -45,10 +45,10 @@ def export_onnx(
 ) -> Manifest:
     """Write the artifact folder `output` from the `variant` network with the weights in `weights`.
 
-    A `masked` model has inputs for each image's size, so that images of several sizes can share a batch. The folder
-    appears only once the model passes its precision's gate against float32 PyTorch at every verification shape and, if
-    mixed, the check against the precision table. Raises `ValueError` for an unknown variant or opset, and its
-    subclasses `CheckpointError`, `ParityError`, `PrecisionError` and `OutputFolderError`.
+    A `masked` model has inputs for each image's size, which allow mixed-size batches. The folder appears only after the
+    model has passed the gate of its precision at every verification shape and, in mixed precision, the check against
+    the precision table. Raises `ValueError` for an unknown variant or opset, and its subclasses `CheckpointError`,
+    `ParityError`, `PrecisionError` and `OutputFolderError`.
     """
     if opset not in OPSETS:
         raise ValueError(f"opset {opset} cannot be exported; choose one of {', '.join(map(str, OPSETS))}")
@@ -84,11 +84,10 @@ def export_onnx(
 
 
 def trace(network: RestorationNetwork, model: Path, opset: int, *, masked: bool = False) -> None:
-    """Write `network` as an ONNX file with dynamic batch, height and width; its second output is the findings, if any.
+    """Write `network` as an ONNX file with dynamic batch, height and width (axes n, h and w).
 
-    A `masked` model takes each image's own size too.
-
-    The legacy tracer names those axes n, h and w and is some forty times faster than its successor on this network.
+    A `masked` model also takes each image's size. The second output, if any, has the prompt weights and the
+    degradations. The legacy tracer is about forty times faster than its successor on this network.
     """
     sizes = tuple(torch.full(TRACE_SHAPE[:1], side) for side in TRACE_SHAPE[2:]) if masked else ()
     size_names = SIZE_INPUT_NAMES if masked else ()
@@ -125,7 +124,7 @@ def simplify(model: Path) -> None:
 
 @contextmanager
 def _without_tracer_deprecations() -> Iterator[None]:
-    # The legacy tracer is used deliberately and torch is pinned, so users cannot act on its deprecation warning.
+    # Torch is pinned and the legacy tracer is a deliberate choice, so users cannot act on its deprecation warning.
     with warnings.catch_warnings():
         for message in ("You are using the legacy TorchScript-based ONNX export", "The feature will be removed"):
             warnings.filterwarnings("ignore", message=message, category=DeprecationWarning)

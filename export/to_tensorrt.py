@@ -8,7 +8,6 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from export.build_progress import BuildProgress
-from export.device import Device, find_device
 from export.layer_audit import audit, check_layer_types
 from export.plan_builder import BuildError, PlanBuilder
 from export.plan_parity import find_weights, with_parity
@@ -16,6 +15,7 @@ from export.profiles import DEFAULT_PROFILES, check_profiles
 from export.staging import staged
 from export.tensorrt_library import load_tensorrt, makes_portable_plans
 from models.artifact import MODEL_FILE, ArtifactError, Manifest, sha256_of
+from models.nvidia_gpu import Device, find_device
 from models.plan_manifest import PLAN_FILE, BuildOptions, PlanManifest, ShapeProfile
 from models.tensorrt_faults import NO_USABLE_DEVICE
 
@@ -44,8 +44,8 @@ def export_plan(
 ) -> PlanManifest:
     """Write the plan folder `output` from the ONNX artifact in the folder `artifact`.
 
-    The folder appears only once the parsed network has passed the layer audit, the plan is built and, if there is a GPU
-    and `weights` is available, it passes the gate of its precision. Raises `ValueError` subclasses with one-sentence
+    The folder appears only after the parsed network has passed the layer audit, the plan is built and, with a GPU and
+    `weights`, the plan has passed the gate of its precision. Raises subclasses of `ValueError` with one-sentence
     messages: `TensorRTUnavailable`, `ArtifactError` for a file that does not match its manifest, `ProfileError`,
     `PrecisionError`, `BuildError`, `ParityError` and `OutputFolderError`.
     """
@@ -108,7 +108,7 @@ def _check_options(portable: bool, options: BuildOptions, timing_cache: Path | N
     if options.version_compatible:
         raise BuildError("TensorRT-RTX has no lean runtime to put into a plan; leave out --version-compatible")
     if timing_cache:
-        raise BuildError("TensorRT-RTX times nothing while it builds; leave out --timing-cache")
+        raise BuildError("TensorRT-RTX does not time kernels; leave out --timing-cache")
 
 
 def _required_device() -> Device:

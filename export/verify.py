@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 import torch
 
-from export.comparison import Answer, Comparison, Pixels, compare_answers
+from export.comparison import Comparison, ModelOutput, Pixels, compare_outputs
 from export.plan_model import PlanModel, open_plan
 from export.samples import Sample, mixes, noise_samples
 from export.shapes import Size, extent_of
@@ -20,12 +20,12 @@ from models.plan_manifest import PLAN_FILE, PlanManifest, ShapeProfile
 from models.restoration import RestorationNetwork, WithFindings
 
 WARNINGS_AND_ERRORS_OFF = 3
-"""ONNX Runtime log level; its remarks on the graph do not concern users of the export."""
+"""ONNX Runtime log level; its notes on the graph are irrelevant to users of the export."""
 
-Candidate = Callable[[Pixels], Answer]
-"""Runs a model on any runtime: batch (N, 3, H, W) in, output out, blocking."""
-MaskedCandidate = Callable[[Pixels, Sequence[Size]], Answer]
-"""The same for a batch (N, 3, H, W) with an image of each (height, width) in the top left corners."""
+Candidate = Callable[[Pixels], ModelOutput]
+"""Runs a batch (N, 3, H, W) on any runtime; blocking."""
+MaskedCandidate = Callable[[Pixels, Sequence[Size]], ModelOutput]
+"""Runs a padded batch (N, 3, H, W) whose images of each (height, width) are in the top left corners."""
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Gate:
         if found.non_finite:
             return f"gives {found.non_finite} values that are not finite"
         if (error := found.prompt_weights_error) is not None and not error <= self.max_prompt_weights_error:
-            return f"weighs a prompt wrong by {error:.3g}; the tolerance is {self.max_prompt_weights_error:g}"
+            return f"has a prompt weight off by {error:.3g}; the tolerance is {self.max_prompt_weights_error:g}"
         return None
 
 
@@ -66,16 +66,16 @@ GATES: dict[Precision, Gate] = {
 
 @dataclass(frozen=True)
 class Model:
-    """Loaded model: its name in reports, the function that runs it, and its profiles (none: accepts every shape)."""
+    """Loaded model, with its name in reports and its profiles (none: accepts every shape)."""
 
     name: str
     run: Candidate
     profiles: tuple[ShapeProfile, ...] = ()
     run_masked: MaskedCandidate | None = None
-    """Runs images of several sizes in one padded batch; None unless the model is masked."""
+    """Runs a mixed-size batch; None unless the model is masked."""
 
-    def takes(self, shape: tuple[int, ...]) -> bool:
-        """Return whether it accepts a batch (N, 3, H, W)."""
+    def accepts(self, shape: tuple[int, ...]) -> bool:
+        """Return whether the model accepts a batch (N, 3, H, W)."""
         return not self.profiles or any(profile.holds(extent_of(shape)) for profile in self.profiles)
 
 
@@ -87,8 +87,8 @@ class Measurement:
     sample: str
     shape: tuple[int, ...]
     comparison: Comparison
-    canvas: Size | None = None
-    """(height, width) of the padded batch that the image shared with others."""
+    padded_shape: Size | None = None
+    """(height, width) of the mixed-size batch of the image; None if it ran alone."""
 
 
 def verify(
@@ -96,7 +96,7 @@ def verify(
 ) -> tuple[Parity, ...]:
     """Run float32 `network` and the ONNX file `model` on every verification shape; see `parity_of`.
 
-    A model with `size_inputs` is masked: each image of every mix of sizes is also compared with running it alone.
+    A model with `size_inputs` is masked: each image in a mixed-size batch is also compared with a run of its own.
     """
     return parity_of(network, open_onnx_model(MODEL_FILE, model, size_inputs), noise_samples(), gate)
 
@@ -118,7 +118,7 @@ def parity_of(network: RestorationNetwork, model: Model, samples: Iterable[Sampl
                 max_abs_error=found.max_abs_error,
                 psnr_db=found.psnr_db,
                 prompt_weights_error=found.prompt_weights_error,
-                canvas=measured.canvas,
+                padded_shape=measured.padded_shape,
             )
         )
     return tuple(parity)
@@ -128,43 +128,43 @@ def measure(network: RestorationNetwork, models: Sequence[Model], samples: Itera
     """Compare each model with float32 `network` on each sample it accepts, lazily."""
     for sample in samples:
         shape = sample.pixels.shape
-        taking = [model for model in models if model.takes(shape)]
+        taking = [model for model in models if model.accepts(shape)]
         if not taking:
-            logger.info("skipped %s: no profile takes %s", sample.name, shape_name(shape))
+            logger.info("skipped %s: no profile accepts %s", sample.name, shape_name(shape))
             continue
-        expected = _answer(network, sample.pixels)
+        expected = _output_of(network, sample.pixels)
         for model in taking:
             found = model.run(sample.pixels)
             _check_shapes(found, expected, shape)
-            yield Measurement(model, sample.name, shape, compare_answers(found, expected))
+            yield Measurement(model, sample.name, shape, compare_outputs(found, expected))
 
 
 def measure_mixes(network: RestorationNetwork, models: Sequence[Model]) -> Iterator[Measurement]:
-    """Compare each masked model's output for each image in a mix of sizes with `network` run on that image alone."""
+    """Compare each masked model's output for each image of a mixed-size batch with `network` run on that image."""
     for model in models:
         if model.run_masked is None:
             continue
         for mix in mixes():
-            if not model.takes(mix.pixels.shape):
+            if not model.accepts(mix.pixels.shape):
                 continue
-            canvas = mix.pixels.shape[2], mix.pixels.shape[3]
+            padded_shape = mix.pixels.shape[2], mix.pixels.shape[3]
             restored, weights = model.run_masked(mix.pixels, mix.sizes)
             for index, (height, width) in enumerate(mix.sizes):
                 one = slice(index, index + 1)
                 image = np.ascontiguousarray(mix.pixels[one, :, :height, :width])
-                found = Answer(restored[one, :, :height, :width], None if weights is None else weights[one])
-                expected = _answer(network, image)
+                found = ModelOutput(restored[one, :, :height, :width], None if weights is None else weights[one])
+                expected = _output_of(network, image)
                 _check_shapes(found, expected, image.shape)
-                comparison = compare_answers(found, expected)
-                yield Measurement(model, f"in {shape_name(canvas)}", image.shape, comparison, canvas)
+                comparison = compare_outputs(found, expected)
+                yield Measurement(model, f"in {shape_name(padded_shape)}", image.shape, comparison, padded_shape)
 
 
-def _answer(network: RestorationNetwork, pixels: Pixels) -> Answer:
+def _output_of(network: RestorationNetwork, pixels: Pixels) -> ModelOutput:
     with torch.inference_mode():
-        return Answer(*(tensor.numpy() for tensor in WithFindings(network)(torch.from_numpy(pixels))))
+        return ModelOutput(*(tensor.numpy() for tensor in WithFindings(network)(torch.from_numpy(pixels))))
 
 
-def _check_shapes(found: Answer, expected: Answer, shape: tuple[int, ...]) -> None:
+def _check_shapes(found: ModelOutput, expected: ModelOutput, shape: tuple[int, ...]) -> None:
     for got, wanted in zip(found, expected, strict=True):
         if got is not None and wanted is not None and got.shape != wanted.shape:
             raise ParityError(
@@ -208,9 +208,9 @@ def open_masked_onnx(model: Path, size_inputs: tuple[str, str]) -> MaskedCandida
     if found != list(size_inputs):
         raise ParityError(f"the exported model's additional inputs are {found} instead of {list(size_inputs)}")
 
-    def run(canvas: Pixels, sizes: Sequence[Size]) -> Answer:
+    def run(padded: Pixels, sizes: Sequence[Size]) -> ModelOutput:
         sides = np.array(sizes, np.int64).T
-        return Answer(*session.run(None, {image: canvas, **dict(zip(size_inputs, sides, strict=True))}))
+        return ModelOutput(*session.run(None, {image: padded, **dict(zip(size_inputs, sides, strict=True))}))
 
     return run
 
@@ -220,8 +220,8 @@ def open_onnx(model: Path) -> Candidate:
     session = _open_session(model)
     name = session.get_inputs()[0].name
 
-    def run(batch: Pixels) -> Answer:
-        return Answer(*session.run(None, {name: batch}))
+    def run(batch: Pixels) -> ModelOutput:
+        return ModelOutput(*session.run(None, {name: batch}))
 
     return run
 

@@ -42,8 +42,8 @@ def add_verify_command(commands: "argparse._SubParsersAction[argparse.ArgumentPa
         nargs="+",
         default=(),
         metavar="SIDE",
-        help="also emulate half precision on SIDE x SIDE pixels, with every operator rounded: without float32 "
-        "islands, for comparison, and with them, which must pass the mixed gate without any overflow",
+        help="also emulate half precision on SIDE x SIDE pixels, with every operator rounded: without float32 islands, "
+        "for comparison, and with them, which must pass the mixed gate without overflow",
     )
     command.set_defaults(run=_verify)
 
@@ -57,7 +57,7 @@ class Row:
     shape: tuple[int, ...]
     comparison: "Comparison"
     complaint: str | None
-    """Why it fails its gate; None if it passes or has no gate."""
+    """Reason why the run fails its gate; None if it passes or has no gate."""
     overflows: dict[str, int] = field(default_factory=dict)
 
     def line(self) -> str:

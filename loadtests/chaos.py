@@ -1,4 +1,4 @@
-"""Chaos test: injects faults into a server under load and checks what its clients get (docs/reliability.md).
+"""Chaos test: injects faults into a server under load and checks its clients' results (docs/reliability.md).
 
 Run as `python loadtests/chaos.py [FAULT ...] [--seconds 30] [--json FILE]`; it exits with 1 if any response was wrong,
 lost or not explained by the fault.
@@ -18,22 +18,22 @@ SHOWN_LINES = 20
 
 
 async def main() -> int:
-    """Inject one fault after the other, each into a new server, and print the figures as Markdown."""
+    """Inject the faults one by one, each into a new server, and print the figures as Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("faults", nargs="*", metavar="FAULT", help=f"some of {', '.join(FAULTS)}; default: all")
     parser.add_argument("--seconds", type=float, default=SECONDS, metavar="S", help="duration of each fault (30)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures as JSON")
     arguments = parser.parse_args()
     if unknown := set(arguments.faults) - set(FAULTS):
-        parser.error(f"no such fault: {', '.join(sorted(unknown))}")
+        parser.error(f"unknown fault: {', '.join(sorted(unknown))}")
     rows = []
-    print("| fault | times | requests | restored | retried | jobs accepted | done | reported failed | lost | wrong "
-          "| longest s |\n|---|---|---|---|---|---|---|---|---|---|---|")  # fmt: skip
+    print("| fault | injected | requests | restored | retries | jobs accepted | jobs done | jobs failed | lost | wrong "
+          "| longest (s) |\n|---|---|---|---|---|---|---|---|---|---|---|")  # fmt: skip
     for name in arguments.faults or FAULTS:
         with tempfile.TemporaryDirectory() as folder:
             row = await FAULTS[name](Path(folder), arguments.seconds)
             if not row.sound:
-                complain(Path(folder) / "server.log")
+                print_warnings(Path(folder) / "server.log")
         rows.append((name, row))
         print(line(row), flush=True)
     print()
@@ -45,7 +45,7 @@ async def main() -> int:
     return int(not all(row.sound for _, row in rows))
 
 
-def complain(log: Path) -> None:
+def print_warnings(log: Path) -> None:
     """Print the server's warnings and errors."""
     lines = [line[:1000] for line in log.read_text().splitlines() if '"level": "INFO"' not in line]
     print("\n".join(lines[-SHOWN_LINES:]), file=sys.stderr)
@@ -69,12 +69,12 @@ def line(row: Row) -> str:
 
 
 def details(row: Row) -> str:
-    """Format the reasons for repeated requests, and unexpected outcomes."""
+    """Format the reasons for retries, and unexpected outcomes."""
     counts = row.counts
-    said = {**counts.retried, **counts.reported, **row.notes}
-    text = f"{row.fault}: " + (", ".join(f"{times} x {what}" for what, times in said.items()) or "nothing repeated")
+    reasons = {**counts.retried, **counts.reported, **row.notes}
+    text = f"{row.fault}: " + (", ".join(f"{times} x {what}" for what, times in reasons.items()) or "no retries")
     faults = [f"{times} x {what}" for what, times in counts.unexpected.items()] + row.violations
-    return text + (f"; NOT EXPLAINED: {', '.join(faults)}" if faults else "")
+    return text + (f"; UNEXPECTED: {', '.join(faults)}" if faults else "")
 
 
 if __name__ == "__main__":

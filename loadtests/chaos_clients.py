@@ -1,4 +1,4 @@
-"""Clients of the chaos test: send unique images, retry after failures and compare every result with its pixels."""
+"""Clients of the chaos test: send unique images, retry after failures and check the pixels of every result."""
 
 import asyncio
 import itertools
@@ -24,7 +24,7 @@ RETRYABLE = {
     "503 not-ready",
     "507 disk-full",
 }
-"""Problems that mean: the request was valid but failed, so send it again."""
+"""Problems after which a valid request is retried."""
 BROKEN, ABSENT = "cut off", "cannot connect"
 PAUSE_S = 0.05
 ATTEMPT_S = 20.0
@@ -46,7 +46,7 @@ class Counts:
     lost: int = 0
     """Images that were never restored, and accepted jobs that neither finished nor reported a reason."""
     retried: Counter[str] = field(default_factory=Counter)
-    """Reasons for repeated requests."""
+    """Reasons for retries."""
     unexpected: Counter[str] = field(default_factory=Counter)
     """Outcomes that the fault does not explain."""
     accepted: int = 0
@@ -93,22 +93,22 @@ class Crowd:
 
     async def settle(self) -> None:
         """Fetch and delete the result of every accepted job."""
-        for place, picture in self.jobs:
+        for location, picture in self.jobs:
             try:
                 async with asyncio.timeout(PATIENCE_S):
-                    await self._fetch(place, picture)
+                    await self._fetch(location, picture)
             except TimeoutError:
                 self.counts.lost += 1
         self.jobs.clear()
 
-    async def state(self, place: str) -> tuple[str, dict[str, Any]]:
+    async def state(self, location: str) -> tuple[str, dict[str, Any]]:
         """Return a job's state, or the slug of the problem, with the JSON document."""
-        async with self.session.get(self.url + place) as response:
+        async with self.session.get(self.url + location) as response:
             document = await response.json(content_type=None)
             return document.get("state") or str(document["type"]).rpartition(":")[2], document
 
-    async def _fetch(self, place: str, picture: np.ndarray) -> None:
-        while (found := await self.state(place))[0] in ("queued", "running"):
+    async def _fetch(self, location: str, picture: np.ndarray) -> None:
+        while (found := await self.state(location))[0] in ("queued", "running"):
             await asyncio.sleep(POLL_S)
         state, document = found
         if state == "failed":
@@ -116,11 +116,11 @@ class Crowd:
         if state != "done":
             (self.counts.reported if state in self.explained else self.counts.unexpected)[f"job {state}"] += 1
             return
-        async with self.session.get(f"{self.url}{place}/result") as response:
+        async with self.session.get(f"{self.url}{location}/result") as response:
             data = await response.read()
         self.counts.done += 1
-        self.counts.wrong += response.status != 200 or not shows(data, picture)
-        await self.session.delete(self.url + place)
+        self.counts.wrong += response.status != 200 or not has_pixels(data, picture)
+        await self.session.delete(self.url + location)
 
     async def _until_restored(self, picture: np.ndarray) -> None:
         body, began = encoded(picture), time.monotonic()
@@ -129,7 +129,7 @@ class Crowd:
             outcome, data, _ = await self._post("/restore", body)
             if outcome == "200":
                 self.counts.restored += 1
-                self.counts.wrong += not shows(data, picture)
+                self.counts.wrong += not has_pixels(data, picture)
                 self.counts.longest_s = max(self.counts.longest_s, time.monotonic() - began)
                 return
             self._note(outcome)
@@ -146,7 +146,7 @@ class Crowd:
             async with self.session.post(self.url + path, data=body, headers=self.headers, timeout=timeout) as response:
                 data = await response.read()
         except TimeoutError:
-            return "no answer in time", b"", None
+            return "timeout", b"", None
         except aiohttp.ClientConnectorError:
             return ABSENT, b"", None
         except (aiohttp.ClientError, OSError):
@@ -189,7 +189,7 @@ def encoded(picture: np.ndarray) -> bytes:
     return cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 0])[1].tobytes()
 
 
-def shows(data: bytes, picture: np.ndarray) -> bool:
+def has_pixels(data: bytes, picture: np.ndarray) -> bool:
     """Return whether an encoded image has exactly these pixels."""
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     return decoded is not None and np.array_equal(decoded, picture)

@@ -25,7 +25,7 @@ SEGMENTS = Path("/dev/shm")  # noqa: S108 - only looked at
 FULL_MB, FULL_S = 48, 0.6
 BUDGET_BYTES = 2_000_000
 PATIENT_MS = 30_000
-IDLE_LOOKS, LOOK_S = 100, 0.05
+IDLE_POLLS, POLL_S = 100, 0.05
 FIRST_FAULT_S = 30.0
 
 
@@ -69,13 +69,13 @@ async def terminate(folder: Path, seconds: float) -> Row:
     async with alive(Subject(folder)) as subject, crowd(subject.url) as clients:
         for _ in _while(seconds):
             await asyncio.sleep(rng.uniform(SHORTEST_LIFE_S, LONGEST_LIFE_S))
-            told_at = time.monotonic()
+            signalled_at = time.monotonic()
             code = await subject.drain()
             ends += 1
-            cut += sum(began < told_at <= broke for began, broke in clients.broken_at)
+            cut += sum(began < signalled_at <= broke for began, broke in clients.broken_at)
             violations += [f"exit code {code}"] * (code != 0)
             await subject.start()
-    violations += [f"{cut} cut off that were sent before SIGTERM"] * bool(cut)
+    violations += [f"{cut} requests sent before SIGTERM were cut off"] * bool(cut)
     return Row("SIGTERM", clients.counts, ends, {"cut off": cut}, violations)
 
 
@@ -86,7 +86,7 @@ def of_device(name: str, fault: str, share: float, *flags: str) -> Fault:
         async with alive(Subject(folder, fault, share, flags)) as subject:
             async with crowd(subject.url, explained=frozenset({"backend-error", "wrong-output"})) as clients:
                 for _ in _while(seconds, lambda: subject.faults == 0):
-                    await asyncio.sleep(LOOK_S)
+                    await asyncio.sleep(POLL_S)
             code = await subject.drain()
         return Row(name, clients.counts, subject.faults, {}, [f"exit code {code}"] * (code != 0))
 
@@ -113,7 +113,7 @@ async def codec(folder: Path, seconds: float) -> Row:
 
 
 async def slow(folder: Path, seconds: float) -> Row:
-    """Send heads and bodies byte by byte on many connections, while other clients must not be affected."""
+    """Send heads and bodies byte by byte on many connections; other clients must not be affected."""
     flags = ("--upload-stall-s", "1")
     async with alive(Subject(folder, flags=flags)) as subject, crowd(subject.url) as clients:
         ends = await attack(subject.port, ("slow head", "slow body"), seconds)
@@ -128,7 +128,7 @@ async def half_closed(folder: Path, seconds: float) -> Row:
             ends = await attack(subject.port, kinds, seconds, encoded(next(pictures(ATTACK_SEED))))
         violations = [] if await _until_idle(subject) else ["uploads of closed connections are still counted"]
     wrong = ends.pop("wrong", 0)
-    violations += [f"{wrong} wrong answers on half-closed connections"] * bool(wrong)
+    violations += [f"{wrong} wrong responses on half-closed connections"] * bool(wrong)
     return Row("half-closed and reset sockets", clients.counts, ends.total(), dict(ends), violations)
 
 
@@ -168,18 +168,18 @@ async def clock(folder: Path, seconds: float) -> Row:
 
 
 async def _around_a_jump(subject: Subject, clients: Crowd) -> list[str]:
-    """Move the clock back two days, then ahead, then to the right time, and check jobs with a retention of one day."""
+    """Move the clock back two days, then ahead, then to the correct time, and check jobs retained for one day."""
     found = []
-    place = await _done_job(clients)
+    location = await _done_job(clients)
     subject.set_clock(-2 * DAY_S)
-    found.append(("kept when the clock went back", await clients.state(place), "done"))
+    found.append(("after the clock went back", await clients.state(location), "done"))
     in_the_past = await _done_job(clients)
     subject.set_clock(3 * DAY_S // 2)
-    found.append(("kept for a day, 36 hours later", await clients.state(place), "job-expired"))
-    found.append(("kept for a day, 84 hours later", await clients.state(in_the_past), "unknown-job"))
+    found.append(("after 36 hours, retained for a day", await clients.state(location), "job-expired"))
+    found.append(("after 84 hours, retained for a day", await clients.state(in_the_past), "unknown-job"))
     in_the_future = await _done_job(clients)
     subject.set_clock(0)
-    found.append(("kept when the clock was put right", await clients.state(in_the_future), "done"))
+    found.append(("after the clock was corrected", await clients.state(in_the_future), "done"))
     return [f"{what}: {state}, not {wanted}" for what, (state, _), wanted in found if state != wanted]
 
 
@@ -187,21 +187,21 @@ async def _done_job(clients: Crowd) -> str:
     picture = next(pictures(int(time.monotonic_ns() % 2**32)))
     headers = {"X-Deadline-Ms": str(PATIENT_MS)}
     async with clients.session.post(f"{clients.url}/v1/jobs", data=encoded(picture), headers=headers) as response:
-        place = response.headers["Location"]
-    while (await clients.state(place))[0] in ("queued", "running"):
+        location = response.headers["Location"]
+    while (await clients.state(location))[0] in ("queued", "running"):
         await asyncio.sleep(0.02)
-    return place
+    return location
 
 
 FAULTS: dict[str, Fault] = {
     "kill": kill,
     "terminate": terminate,
-    "lost": of_device("device lost in a run", "lost", 0.005, "--devices", "sim:0,sim:1"),
-    "thread": of_device("thread of a device ends", "thread", 0.005, "--devices", "sim:0,sim:1"),
+    "lost": of_device("device lost during a run", "lost", 0.005, "--devices", "sim:0,sim:1"),
+    "thread": of_device("device thread ends", "thread", 0.005, "--devices", "sim:0,sim:1"),
     "hang": of_device("run hangs and returns later", "hang", 0.005, "--run-timeout-s", "0.3"),
     "out-of-memory": of_device("out of memory", "out-of-memory", 0.3),
     "not-finite": of_device("output not finite", "not-finite", 0.1),
-    "wrong-shape": of_device("output of a wrong shape", "wrong-shape", 0.1),
+    "wrong-shape": of_device("output with a wrong shape", "wrong-shape", 0.1),
     "error": of_device("run fails", "error", 0.1),
     "codec": codec,
     "slow": slow,
@@ -228,11 +228,11 @@ def _segments() -> set[str]:
 
 async def _until_idle(subject: Subject) -> bool:
     """Wait until no upload is counted; returns False after a timeout."""
-    for _ in range(IDLE_LOOKS):
+    for _ in range(IDLE_POLLS):
         async with aiohttp.ClientSession() as session, session.get(f"{subject.url}/metrics") as response:
             if "\npromptir_upload_bytes 0.0\n" in await response.text():
                 return True
-        await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(POLL_S)
     return False
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 
 import cv2
 import numpy as np
-from chaos_clients import shows
+from chaos_clients import has_pixels
 
 ATTACKERS = 12
 DRIP_S = 0.05
@@ -25,11 +25,11 @@ async def attack(port: int, kinds: tuple[str, ...], seconds: float, body: bytes 
     async with asyncio.TaskGroup() as group:
         for kind in kinds:
             for _ in range(ATTACKERS):
-                group.create_task(_go_on(port, kind, until, body, ends))
+                group.create_task(_repeat(port, kind, until, body, ends))
     return ends
 
 
-async def _go_on(port: int, kind: str, until: float, body: bytes, ends: Counter[str]) -> None:
+async def _repeat(port: int, kind: str, until: float, body: bytes, ends: Counter[str]) -> None:
     while time.monotonic() < until:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
@@ -60,7 +60,7 @@ async def _one(
             writer.write(whole if kind.endswith("whole") else whole[: -len(body) // 2])
             writer.write_eof()
             status, data = _answer(await reader.read())
-            ends["wrong"] += int(status == "200" and not _is(data, body))
+            ends["wrong"] += int(status == "200" and not _matches(data, body))
             return status
         case _:  # reset during the upload, or before reading the response
             writer.write(whole[: -len(body) // 2] if kind == "reset" else whole)
@@ -79,7 +79,7 @@ async def _drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, star
     if answer.done():
         return _answer(answer.result())[0]
     answer.cancel()
-    return "held to the end"
+    return "kept open to the end"
 
 
 def _answer(data: bytes) -> tuple[str, bytes]:
@@ -87,5 +87,5 @@ def _answer(data: bytes) -> tuple[str, bytes]:
     return (head[9:12].decode(), body) if found else (NO_ANSWER, b"")
 
 
-def _is(data: bytes, upload: bytes) -> bool:
-    return shows(data, np.asarray(cv2.imdecode(np.frombuffer(upload, np.uint8), cv2.IMREAD_UNCHANGED)))
+def _matches(data: bytes, upload: bytes) -> bool:
+    return has_pixels(data, np.asarray(cv2.imdecode(np.frombuffer(upload, np.uint8), cv2.IMREAD_UNCHANGED)))

@@ -1,7 +1,7 @@
 """Repeated SIGTERM shutdowns of a traced server, with slow, dead or absent trace collectors.
 
-`python loadtests/endings.py --count 200 --together 2` prints the shutdown times and exits with 1 if any shutdown had a
-non-zero exit code or took longer than `LONGEST_S`. The log of such a server is printed, including its threads.
+`python loadtests/endings.py --count 200 --parallel 2` prints the shutdown times and exits with 1 if any shutdown had a
+non-zero exit code or took longer than `LONGEST_S`. It prints the log of such a server, including its threads.
 """
 
 import argparse
@@ -149,24 +149,24 @@ def _restore(url: str, rng: np.random.Generator) -> None:
 
 
 def main() -> int:
-    """Repeat shutdowns and print how long they took."""
+    """Repeat shutdowns and print their durations."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=60)
-    parser.add_argument("--together", type=int, default=1, help="number of servers at a time")
+    parser.add_argument("--parallel", type=int, default=1, help="number of servers at a time")
     arguments = parser.parse_args()
-    with ThreadPoolExecutor(arguments.together) as pool:
+    with ThreadPoolExecutor(arguments.parallel) as pool:
         endings = []
         for number, ending in enumerate(pool.map(end_one, range(arguments.count)), 1):
             endings.append(ending)
             if not ending.is_sound:
-                print(f"ending {number}: {ending.collector}, {ending.seconds:.2f} s, exit {ending.code}\n{ending.log}")
+                print(f"{number}: {ending.collector}, {ending.seconds:.2f} s, exit code {ending.code}\n{ending.log}")
     for kind in COLLECTORS:
         times = sorted(ending.seconds for ending in endings if ending.collector == kind)
         if times:
-            told = f"shortest {times[0]:.2f} s, median {statistics.median(times):.2f} s, longest {times[-1]:.2f} s"
-            print(f"{kind:8} {len(times):4} ends: {told}")
+            durations = f"shortest {times[0]:.2f} s, median {statistics.median(times):.2f} s, longest {times[-1]:.2f} s"
+            print(f"{kind:8} {len(times):4} shutdowns: {durations}")
     unsound = sum(not ending.is_sound for ending in endings)
-    print(f"{len(endings)} ends, {unsound} with a non-zero exit code or longer than {LONGEST_S:g} s")
+    print(f"{len(endings)} shutdowns, {unsound} with a non-zero exit code or longer than {LONGEST_S:g} s")
     return 1 if unsound else 0
 
 

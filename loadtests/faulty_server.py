@@ -20,7 +20,7 @@ from server.backends.simulated import SimulatedBackend
 from server.errors import BackendError, BackendLost, DeviceOutOfMemory
 
 HANG_S = 3.0
-"""Longer than the server's run_timeout_s; the run then returns, and no client may receive its output."""
+"""Longer than the server's run_timeout_s; no client may receive the output that the run then returns."""
 SEED = 7
 WARM_UP_GREY = np.float32(0.5)
 
@@ -45,8 +45,8 @@ class FaultyBackend(SimulatedBackend):
         return self.begin(batch).result()
 
     def spoil(self, output: Pixels) -> Pixels:
-        """Return the output, or raise or return what the fault makes of it."""
-        # Grey all over: a device that fails while it warms up does not start, which is another story.
+        """Apply the fault to the output: change it or raise."""
+        # Warm-up images are grey and are left alone, since a device that fails during warm-up does not start.
         is_warm_up = np.isin(output, (0.0, WARM_UP_GREY)).all()
         if is_warm_up or not self._gap:
             return output
@@ -93,7 +93,7 @@ def _raises(error: Callable[[], BaseException]) -> Fault:
 
 def _out_of_memory(output: Pixels) -> Pixels:
     if len(output) > 1:
-        raise DeviceOutOfMemory("injected: no room for several images")
+        raise DeviceOutOfMemory("injected: no memory for more than one image")
     return output
 
 
@@ -129,7 +129,7 @@ def main() -> int:
     parser.add_argument("serve", nargs="*", metavar="FLAG")
     arguments = parser.parse_args()
     if arguments.clock is not None:
-        _bend_the_clock(arguments.clock)
+        _patch_clock(arguments.clock)
     from server import backends, cli
     from server.settings import BackendSettings
 
@@ -142,7 +142,7 @@ def main() -> int:
     return int(cli.main())
 
 
-def _bend_the_clock(file: Path) -> None:
+def _patch_clock(file: Path) -> None:
     # Called before the server is imported, because it uses time.time as a default argument.
     real = time.time
     time.time = lambda: real() + float(file.read_text() or 0)

@@ -1,7 +1,7 @@
 """Hostile requests: sends thousands of malformed requests and checks the server's responses and memory.
 
-Run `python loadtests/hostile.py [--requests 10000]`; exits with 1 if any response was missing, a 5xx, or neither a
-picture nor a problem document. Prints the figures for docs/security.md.
+Run as `python loadtests/hostile.py [--requests 10000]`; it prints the figures of docs/security.md and exits with 1 if
+any response was missing, a 5xx, or neither a picture nor a problem document.
 """
 
 import argparse
@@ -33,7 +33,7 @@ PATIENCE_S = 20.0
 WARM_UP_SHARE = 0.2
 SAMPLES = 20
 SIMULATED = {"BACKEND": "simulated", "SIMULATED_BASE_MS": "1", "SIMULATED_MS_PER_MEGAPIXEL": "1", "PORT": "0"}
-# The corpus has a few files of several megabytes; they are rare here, because sending them takes most of the time.
+# Files of several megabytes are sent rarely, because they would take most of the time.
 LARGE_FILE, LARGE_EVERY = 200_000, 25
 TYPES = ("image/png", "image/jpeg", "image/x-lie", "application/octet-stream", "", "text/html", "\xff")
 QUERIES = (
@@ -98,8 +98,8 @@ class Attacks:
         while len(data) > LARGE_FILE and self._random.randrange(LARGE_EVERY):
             data = next(self._whole)
         if self._random.random() < 0.5:
-            return Attack("a file of the corpus, as a form", self._in_form(data))
-        return Attack("a file of the corpus, as the body", self._post(data, self._random.choice(TYPES)))
+            return Attack("corpus file as a form", self._in_form(data))
+        return Attack("corpus file as the body", self._post(data, self._random.choice(TYPES)))
 
     def _mutated(self) -> Attack:
         data = bytearray(self._random.choice(self._sound))
@@ -114,7 +114,7 @@ class Attacks:
                 del data[at : at + self._random.randrange(1, 20)]
             else:
                 data[at:at] = data[at : at + self._random.randrange(1, 40)]
-        return Attack("a sound file with bytes changed", self._post(bytes(data), "image/png", self._query()))
+        return Attack("valid file with changed bytes", self._post(bytes(data), "image/png", self._query()))
 
     def _form(self) -> Attack:
         body = bytearray(self._multipart(self._random.choice(self._sound)))
@@ -123,7 +123,7 @@ class Attacks:
             body[at : at + self._random.randrange(3)] = self._random.choice(
                 (b"", b"\r\n", b"--x", b'"', b";", b"\xff\0")
             )
-        return Attack("a broken form", self._post(bytes(body), "multipart/form-data; boundary=x"))
+        return Attack("broken form", self._post(bytes(body), "multipart/form-data; boundary=x"))
 
     def _options(self) -> Attack:
         data = self._random.choice(self._sound)
@@ -138,12 +138,12 @@ class Attacks:
 
     def _cut(self) -> Attack:
         data = self._post(self._random.choice(self._sound), "image/png")
-        return Attack("a client that leaves", data[: self._random.randrange(len(data))], leaves=True)
+        return Attack("client disconnects", data[: self._random.randrange(len(data))], leaves=True)
 
     def _elsewhere(self) -> Attack:
         method, path = self._random.choice(("GET", "PUT", "PATCH", "DELETE")), self._random.choice(ELSEWHERE)
         lines = [f"{method} {path} HTTP/1.1", "Host: x", *filter(None, [self._random.choice(CREDENTIALS)]), "", ""]
-        return Attack("other paths, methods and credentials", "\r\n".join(lines).encode("latin-1"))
+        return Attack("other paths, methods, credentials", "\r\n".join(lines).encode("latin-1"))
 
     def _query(self) -> str:
         return self._random.choice(QUERIES)
@@ -167,7 +167,7 @@ class Attacks:
 
 
 def send(address: tuple[str, int], attack: Attack) -> Answer:
-    """Send a request on its own connection and judge the response."""
+    """Send a request on its own connection and check the response."""
     data = b""
     try:
         with socket.create_connection(address, PATIENCE_S) as connection:
@@ -175,7 +175,7 @@ def send(address: tuple[str, int], attack: Attack) -> Answer:
                 connection.sendall(attack.data)
                 if attack.leaves:
                     return Answer(attack.kind, "left", True)
-                if attack.kind == BROKEN_HTTP:  # it may have announced more bytes than it sends
+                if attack.kind == BROKEN_HTTP:  # it may declare more bytes than it sends
                     connection.shutdown(socket.SHUT_WR)
                 while not whole(data) and (part := connection.recv(1 << 16)):
                     data += part
@@ -240,12 +240,10 @@ def attack_server(count: int, log: Path) -> int:
     finally:
         process.kill()
     findings = sum(times for answer, times in answers.items() if not answer.sound)
-    # Image libraries write to stderr too; a fault of the server is a logged error or a traceback.
+    # Image libraries also write to stderr; only logged errors and tracebacks count.
     faults = re.findall(r'^(?:{.*"level": "(?:ERROR|CRITICAL)".*|Traceback.*|Fatal.*)$', log.read_text(), re.MULTILINE)
     report(answers, memory_mb, seconds)
-    print(
-        f"\nnot as promised: {findings}; errors in the log: {len(faults)}; ready at the end: {alive}; exit code {code}"
-    )
+    print(f"\ninvalid responses: {findings}; errors in the log: {len(faults)}; ready at the end: {alive}; exit {code}")
     for line in faults[:5]:
         print(line[:2000], file=sys.stderr)
     for answer, times in answers.items():
@@ -280,8 +278,8 @@ def report(answers: Counter[Answer], memory_mb: list[float], seconds: float) -> 
     quarter = max(1, len(settled) // 4)
     early, late = (statistics.median(part) for part in (settled[:quarter], settled[-quarter:]))
     samples = ", ".join(f"{mb:.0f}" for mb in memory_mb)
-    print(f"\n{answers.total()} requests in {seconds:.0f} s; resident MB: {samples}; from the first to the last "
-          f"quarter after the warm-up {100 * (late / early - 1):+.1f} %")  # fmt: skip
+    print(f"\n{answers.total()} requests in {seconds:.0f} s; resident MB: {samples}; growth from the first to the last "
+          f"quarter after warm-up {100 * (late / early - 1):+.1f} %")  # fmt: skip
 
 
 def main() -> int:

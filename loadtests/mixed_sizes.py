@@ -1,8 +1,8 @@
 """Photos of twelve sizes under Poisson arrivals: single-size batches, mixed-size batches, and one image at a time.
 
-First the batcher alone in an event simulation, with a device that takes 6 ms per batch and 7.6 ms per megapixel. Then
-whole servers over HTTP: with the simulated device, and with the shipped network on this CPU. Over HTTP every side is
-divided by four and a pixel costs sixteen times as much, so that a batch takes as long but decoding does not dominate.
+Measures the batcher alone in an event simulation, with a device that takes 6 ms per batch and 7.6 ms per megapixel, and
+then whole servers over HTTP, with the simulated device and with the shipped network on this CPU. Over HTTP every side
+is divided by four and a pixel costs sixteen times as much: a batch takes as long, but decoding does not dominate.
 Prints the tables and writes them to FILE.json and FILE.md.
 """
 
@@ -71,8 +71,8 @@ class Row:
     p50: float
     p99: float
     goodput: dict[int, float]
-    images_a_run: float | None = None
-    pixels_a_useful_one: float | None = None
+    images_per_run: float | None = None
+    pixels_run_per_useful: float | None = None
 
     @classmethod
     def of(cls, where: str, trace: str, mode: str, rate: float, latencies_s: Any, seconds: float) -> "Row":
@@ -83,18 +83,20 @@ class Row:
 
     def cells(self) -> list[str]:
         within = [f"{self.goodput[deadline]:.1f}" for deadline in DEADLINES_MS]
-        detail = ["" if value is None else f"{value:.2f}" for value in (self.images_a_run, self.pixels_a_useful_one)]
+        detail = [
+            "" if value is None else f"{value:.2f}" for value in (self.images_per_run, self.pixels_run_per_useful)
+        ]
         return [self.trace, f"{self.rate:g}", self.mode, f"{self.p50:.0f} / {self.p99:.0f}", *within, *detail]
 
 
 HEADER = ["trace", "offered /s", "mode", "p50 / p99 ms", *(f"within {ms} ms /s" for ms in DEADLINES_MS)]
-HEADER += ["images a run", "pixels run / useful"]
+HEADER += ["images per run", "pixels run / useful"]
 
 
 def main() -> int:
     options = _options()
     rows: list[Row] = []
-    parts = {"clock": _on_the_clock, "simulated": _over_http, "cpu": _on_this_cpu}
+    parts = {"clock": _simulated_clock, "simulated": _over_http, "cpu": _on_this_cpu}
     for name in options.parts or parts:
         for row in parts[name](options.seconds):
             rows.append(row)
@@ -116,7 +118,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _on_the_clock(_: float) -> Iterator[Row]:
+def _simulated_clock(_: float) -> Iterator[Row]:
     simulation = _simulation()
     cost = simulation.affine(BASE_MS, MS_PER_MEGAPIXEL)
     seconds, settled = 30.0, 5.0
@@ -131,16 +133,16 @@ def _on_the_clock(_: float) -> Iterator[Row]:
                     max_batch=1 if mode == "one at a time" else simulation.MAX_BATCH,
                     max_backlog_s=30.0,
                 )
-                sim.devices[0].device.max_run_pixels = RUN_PIXELS
+                sim.devices[0].device.models[""].max_run_pixels = RUN_PIXELS
                 draw = random.Random(1)
                 choose = lambda draw=draw, sizes=sizes: draw.choices(list(sizes), list(sizes.values()))[0]  # noqa: E731
                 sim.poisson(rate, choose, until=seconds)
                 sim.run(seconds + 120)
                 row = Row.of("clock", trace, mode, rate, sim.latencies(since=settled), seconds - settled)
                 batches = [batch for *_, batch in sim.devices[0].runs]
-                row.images_a_run = sum(len(batch.tiles) for batch in batches) / len(batches)
+                row.images_per_run = sum(len(batch.tiles) for batch in batches) / len(batches)
                 useful = sum(tile.pixel_count for batch in batches for tile in batch.tiles)
-                row.pixels_a_useful_one = sum(batch.pixel_count for batch in batches) / useful
+                row.pixels_run_per_useful = sum(batch.pixel_count for batch in batches) / useful
                 yield row
 
 

@@ -19,6 +19,7 @@ MAX_BATCH = 8
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 45.0
 POLL_S = 0.05
+READY = "/readyz"
 SERVE = ["-m", "server.cli", "serve", "--port"]
 
 
@@ -178,13 +179,37 @@ def _running(
     root: Path = ROOT,
 ) -> Iterator[Peer]:
     port = free_port()
-    environment = {**environment, "PYTHONPATH": str(root)}
     command = [sys.executable, *before_port, str(port), *after_port]
+    with _process(name, command, {**environment, "PYTHONPATH": str(root)}, port, root=root, run_log=run_log) as peer:
+        yield peer
+
+
+@contextmanager
+def launched(
+    name: str, command: list[str], environment: Mapping[str, str], *, port_name: str, ready: str
+) -> Iterator[Peer]:
+    """Run a command that reads its port from the variable `port_name`; the path `ready` answers 200 once it serves."""
+    port = free_port()
+    with _process(name, command, {**environment, port_name: str(port)}, port, ready=ready) as peer:
+        yield peer
+
+
+@contextmanager
+def _process(
+    name: str,
+    command: list[str],
+    environment: Mapping[str, str],
+    port: int,
+    *,
+    root: Path = ROOT,
+    run_log: Path | None = None,
+    ready: str = READY,
+) -> Iterator[Peer]:
     quiet = subprocess.DEVNULL
     process = subprocess.Popen(command, env=environment, cwd=root, stdout=quiet, stderr=quiet)
     peer = Peer(name, f"http://127.0.0.1:{port}", process, run_log)
     try:
-        wait_until_ready(peer)
+        wait_until_ready(peer, ready)
         yield peer
     finally:
         if process.poll() is None:
@@ -198,12 +223,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_until_ready(peer: Peer) -> None:
-    """Poll /readyz; raises RuntimeError if the process ends or is not ready within READY_TIMEOUT_S."""
+def wait_until_ready(peer: Peer, path: str = READY) -> None:
+    """Poll a path of the server; raises RuntimeError if the process ends or is not ready within READY_TIMEOUT_S."""
     give_up = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < give_up and peer.process.poll() is None:
         try:
-            with urllib.request.urlopen(f"{peer.url}/readyz", timeout=1) as answer:  # noqa: S310 - an address of ours
+            with urllib.request.urlopen(f"{peer.url}{path}", timeout=1) as answer:  # noqa: S310 - an address of ours
                 if answer.status == 200:
                     return
         except (urllib.error.URLError, TimeoutError, ConnectionError):

@@ -1,8 +1,8 @@
 """Soak test: runs a server at 80 % of its capacity for half an hour and checks its process for leaks.
 
 Run as `python loadtests/soak.py [--minutes 30] [--load 0.8] [--json FILE]`. It prints a line for each minute and exits
-with 1 if a figure of docs/reliability.md was missed: growing memory, rising p99, leaked descriptors or threads, or a
-wrong response.
+with 1 if a limit in docs/reliability.md was exceeded: growing memory, rising p99, leaked descriptors or threads, or
+wrong responses.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import uvloop
 from peers import MAX_BATCH, Peer, SimulatedDevice, promptir
-from soak_load import SETTLE_S, Minute, Mix, Process, look
+from soak_load import SETTLE_S, Minute, Mix, Process, run_minute
 from soak_verdict import line, verdict
 
 from server.cli.bench.arrivals import due_offsets
@@ -29,32 +29,32 @@ DEVICE = SimulatedDevice(base_ms=60.0, ms_per_megapixel=400.0)
 SIZES = "64:3,96:2,128x96.jpeg:1"
 CAPACITY_S, CAPACITY_CLIENTS = 6.0, 64
 MINUTE_S = 60.0
-LEAST_MINUTES = 2
+MIN_MINUTES = 2
 TIMEOUT_S = 30.0
 SEED = 3
 HEADER = (
-    "| minute | sent | restored | p50 ms | p99 ms | RSS MB | descriptors | threads | other answers |\n"
+    "| minute | sent | restored | p50 ms | p99 ms | RSS MB | descriptors | threads | other outcomes |\n"
     "|---|---|---|---|---|---|---|---|---|"
 )
 
 
 async def soak(peer: Peer, minutes: int, minute_s: float, load: float, rate: float | None) -> list[Minute]:
-    """Run the soak and print each minute as it ends; the first is the warm-up, in the last no client is connected."""
+    """Run the soak and print each minute; the first is the warm-up, and during the last no client is connected."""
     if rate is None:
-        most = await capacity(peer)
-        rate = load * most
-        print(f"{rate:.1f} requests per second, {load:.0%} of the server's capacity of {most:.1f}\n")
+        full_rate = await capacity(peer)
+        rate = load * full_rate
+        print(f"{rate:.1f} requests per second, {load:.0%} of the server's capacity of {full_rate:.1f}\n")
     print(HEADER)
     process = Process(peer.process.pid)
     rng, found = np.random.default_rng(SEED), []
     async with Mix(peer.url, SIZES, rng) as mix:
         for number in range(minutes + 1):
             due = time.perf_counter() + due_offsets(rate, minute_s, "poisson", rng)
-            minute = await look(number, mix, due, process)
+            minute = await run_minute(number, mix, due, process)
             found.append(minute)
             print(line(minute), flush=True)
     await asyncio.sleep(SETTLE_S)
-    return [*found, Minute(len(found), looks=[process.look()])]
+    return [*found, Minute(len(found), samples=[process.sample()])]
 
 
 async def capacity(peer: Peer) -> float:
@@ -67,32 +67,30 @@ async def capacity(peer: Peer) -> float:
 
 
 def main() -> int:
-    """Run the soak; returns 1 if any figure was missed."""
+    """Run the soak; returns 1 if any limit was exceeded."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=int, default=30, metavar="N", help="minutes after the warm-up (30)")
     parser.add_argument("--load", type=float, default=0.8, metavar="SHARE", help="share of the server's capacity (0.8)")
+    parser.add_argument("--rate", type=float, metavar="R", help="requests per second, instead of --load")
     parser.add_argument(
-        "--rate", type=float, metavar="R", help="requests per second, instead of a share of the measured capacity"
-    )
-    parser.add_argument(
-        "--minute-s", type=float, default=MINUTE_S, metavar="S", help="length of a minute, to try the script (60)"
+        "--minute-s", type=float, default=MINUTE_S, metavar="S", help="length of a minute, shorter for a trial (60)"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures as JSON")
     arguments = parser.parse_args()
-    if arguments.minutes < LEAST_MINUTES:
-        parser.error(f"at least {LEAST_MINUTES} minutes are needed to detect growth")
+    if arguments.minutes < MIN_MINUTES:
+        parser.error(f"at least {MIN_MINUTES} minutes are needed to detect growth")
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "runs.csv"
         with promptir(DEVICE, log, jobs_folder=Path(folder) / "jobs", max_batch=MAX_BATCH) as peer:
-            asked = arguments.minutes, arguments.minute_s, arguments.load, arguments.rate
-            minutes = uvloop.run(soak(peer, *asked))
+            options = arguments.minutes, arguments.minute_s, arguments.load, arguments.rate
+            minutes = uvloop.run(soak(peer, *options))
     lines = verdict(minutes)
     print()
-    for said in lines:
-        print(f"{said.name:<44}{said.measured:>10.2f} of at most {said.allowed:<8g}{'' if said.holds else 'MISSED'}")
+    for check in lines:
+        print(f"{check.name:<44}{check.measured:>10.2f} (limit {check.limit:g}){'' if check.holds else ' MISSED'}")
     if arguments.json is not None:
         arguments.json.write_text(json.dumps([minute.figures for minute in minutes[:-1]], indent=1) + "\n")
-    return int(not all(said.holds for said in lines))
+    return int(not all(check.holds for check in lines))
 
 
 if __name__ == "__main__":

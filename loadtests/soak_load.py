@@ -1,4 +1,4 @@
-"""Load of the soak test: restorations, bad images, cancelled requests and jobs, with readings of the process."""
+"""Load of the soak test: restorations, bad images, cancelled requests and jobs, with samples of the process."""
 
 import asyncio
 import os
@@ -17,17 +17,17 @@ from numpy.typing import NDArray
 from server.cli.bench.uploads import Body, Sequencer, kinds_of_sizes
 
 RESTORED = "restored"
-EXPECTED = (RESTORED, "refused as bad", "left", "job done")
+EXPECTED = (RESTORED, "rejected", "cancelled", "job done")
 SHARES = (0.90, 0.05, 0.03, 0.02)
-"""Shares of the four kinds, in that order."""
-LEAVES_AFTER_S = 0.04
+"""Shares of the four kinds of requests, in this order."""
+CANCEL_WITHIN_S = 0.04
 TIMEOUT_S = 30.0
 POLL_S = 0.05
-LOOK_S = 1.0
+SAMPLE_INTERVAL_S = 1.0
 SETTLE_S = 3.0
 
 
-class Look(NamedTuple):
+class ProcessSample(NamedTuple):
     """State of a process at one moment."""
 
     resident_mb: float
@@ -37,31 +37,31 @@ class Look(NamedTuple):
 
 @dataclass(frozen=True)
 class Process:
-    """Reads the state of a process from proc(5)."""
+    """Process whose state is read from proc(5)."""
 
     pid: int
 
-    def look(self) -> Look:
+    def sample(self) -> ProcessSample:
         """Read the current state."""
         folder = Path(f"/proc/{self.pid}")
         pages = int((folder / "statm").read_text().split()[1])
         descriptors, threads = (sum(1 for _ in (folder / name).iterdir()) for name in ("fd", "task"))
-        return Look(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, descriptors, threads)
+        return ProcessSample(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, descriptors, threads)
 
 
 @dataclass
 class Minute:
-    """Requests of one minute with their outcomes, and the process's state once per second."""
+    """Requests of one minute with their outcomes, and samples of the process."""
 
     number: int
     outcomes: Counter[str] = field(default_factory=Counter)
     latencies_ms: list[float] = field(default_factory=list)
     """Latencies of restored images, from their due time."""
-    looks: list[Look] = field(default_factory=list)
+    samples: list[ProcessSample] = field(default_factory=list)
 
     @property
     def figures(self) -> dict[str, Any]:
-        """Figures of the table's row by name; medians and quantiles of empty data are NaN."""
+        """The table row's figures by name; medians and quantiles of empty data are NaN."""
         p50, p99 = np.quantile(self.latencies_ms, (0.5, 0.99)) if self.latencies_ms else (np.nan, np.nan)
         return {
             "minute": self.number,
@@ -69,21 +69,21 @@ class Minute:
             "restored": self.outcomes[RESTORED],
             "p50_ms": float(p50),
             "p99_ms": float(p99),
-            "resident_mb": float(np.median([look.resident_mb for look in self.looks])),
-            "descriptors": max(look.descriptors for look in self.looks),
-            "threads": max(look.threads for look in self.looks),
+            "resident_mb": float(np.median([sample.resident_mb for sample in self.samples])),
+            "descriptors": max(sample.descriptors for sample in self.samples),
+            "threads": max(sample.threads for sample in self.samples),
             "others": {name: times for name, times in self.outcomes.items() if name != RESTORED},
         }
 
 
 class Mix:
-    """Sends the mix to one server; an async context manager."""
+    """Sender of the mixed requests to one server; an async context manager."""
 
     def __init__(self, url: str, sizes: str, rng: np.random.Generator) -> None:
         self._url = url
         self._images = Sequencer(kinds_of_sizes(sizes, "png", seed=0), rng)
         self._rng = rng
-        self._sends = (self._restore, self._send_bad, self._leave, self._job)
+        self._sends = (self._restore, self._send_bad, self._cancel, self._job)
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -118,31 +118,31 @@ class Mix:
     async def _send_bad(self, body: Body) -> str:
         async with self._post("/restore", Body(body.data[: len(body.data) // 2], body.media_type)) as response:
             await response.read()
-        return "refused as bad" if response.status in (415, 422) else str(response.status)
+        return "rejected" if response.status in (415, 422) else str(response.status)
 
-    async def _leave(self, body: Body) -> str:
+    async def _cancel(self, body: Body) -> str:
         request = asyncio.ensure_future(self._restore(body))
-        await asyncio.wait({request}, timeout=self._rng.uniform(0, LEAVES_AFTER_S))
+        await asyncio.wait({request}, timeout=self._rng.uniform(0, CANCEL_WITHIN_S))
         if request.done():
             return request.result()
         request.cancel()  # closes the connection
         await asyncio.wait({request})
-        return "left"
+        return "cancelled"
 
     async def _job(self, body: Body) -> str:
         async with self._post("/v1/jobs", body) as response:
             if response.status != 202:
                 return f"job {response.status}"
-            place = response.headers["Location"]
+            location = response.headers["Location"]
         while True:
-            async with self._entered.get(self._url + place) as response:
+            async with self._entered.get(self._url + location) as response:
                 state = (await response.json())["state"]
             if state not in ("queued", "running"):
                 break
             await asyncio.sleep(POLL_S)
-        async with self._entered.get(f"{self._url}{place}/result") as response:
+        async with self._entered.get(f"{self._url}{location}/result") as response:
             await response.read()
-        await (await self._entered.delete(self._url + place)).release()
+        await (await self._entered.delete(self._url + location)).release()
         return f"job {state}"
 
     def _post(self, path: str, body: Body) -> Any:
@@ -151,18 +151,18 @@ class Mix:
     @property
     def _entered(self) -> aiohttp.ClientSession:
         if self._session is None:
-            raise RuntimeError("a mix sends within its `async with`")
+            raise RuntimeError("use the mix inside its `async with` block")
         return self._session
 
 
-async def look(number: int, mix: Mix, due: NDArray[np.float64], process: Process) -> Minute:
+async def run_minute(number: int, mix: Mix, due: NDArray[np.float64], process: Process) -> Minute:
     """Send requests at their due times (seconds of time.perf_counter) and sample the process until all have ended."""
     minute = Minute(number)
 
     async def watch() -> None:
         while True:
-            minute.looks.append(process.look())
-            await asyncio.sleep(LOOK_S)
+            minute.samples.append(process.sample())
+            await asyncio.sleep(SAMPLE_INTERVAL_S)
 
     watching = asyncio.create_task(watch())
     async with asyncio.TaskGroup() as group:

@@ -1,4 +1,4 @@
-"""Verdict of the soak test: figures that must not grow over the minutes."""
+"""Verdict of the soak test: limits on the growth of its figures."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -6,27 +6,27 @@ from typing import NamedTuple
 import numpy as np
 from soak_load import EXPECTED, Minute
 
-MOST_MEMORY_GROWTH_PERCENT = 3.0
-MOST_P99_RATIO = 1.25
-"""Ratio of the median over the last third of the minutes to that over the first third."""
-MOST_LEFT_OVER = 2
+MAX_MEMORY_GROWTH_PERCENT = 3.0
+MAX_P99_RATIO = 1.25
+"""Ratio of the median over the last third of the minutes to the median over the first third."""
+MAX_LEFT_OPEN = 2
 """Allowed increase of descriptors and threads from the first minute to the last."""
 
 
-class Said(NamedTuple):
+class Check(NamedTuple):
     """One figure with its limit."""
 
     name: str
     measured: float
-    allowed: float
+    limit: float
 
     @property
     def holds(self) -> bool:
-        return self.measured <= self.allowed
+        return self.measured <= self.limit
 
 
-def verdict(minutes: Sequence[Minute]) -> list[Said]:
-    """Judge the minutes after the warm-up, which is the first; in the last no client is connected."""
+def verdict(minutes: Sequence[Minute]) -> list[Check]:
+    """Check the minutes between the first (the warm-up) and the last (without clients)."""
     before, *judged, after = minutes
     first, last = judged[0].figures, judged[-1].figures
     growth = 100 * (last["resident_mb"] / first["resident_mb"] - 1)
@@ -34,15 +34,15 @@ def verdict(minutes: Sequence[Minute]) -> list[Said]:
     third = max(1, len(p99) // 3)
     others = sum(times for minute in minutes for name, times in minute.outcomes.items() if name not in EXPECTED)
     return [
-        Said("memory: growth in percent", growth, MOST_MEMORY_GROWTH_PERCENT),
-        Said("p99: last third over first", float(np.median(p99[-third:]) / np.median(p99[:third])), MOST_P99_RATIO),
-        Said(
-            "descriptors: at the end beyond the start",
-            after.looks[-1].descriptors - before.looks[0].descriptors,
-            MOST_LEFT_OVER,
+        Check("memory: growth (%)", growth, MAX_MEMORY_GROWTH_PERCENT),
+        Check("p99: last third / first third", float(np.median(p99[-third:]) / np.median(p99[:third])), MAX_P99_RATIO),
+        Check(
+            "descriptors: growth",
+            after.samples[-1].descriptors - before.samples[0].descriptors,
+            MAX_LEFT_OPEN,
         ),
-        Said("threads: last minute beyond the first", last["threads"] - first["threads"], MOST_LEFT_OVER),
-        Said("answers that should not have been", others, 0),
+        Check("threads: growth", last["threads"] - first["threads"], MAX_LEFT_OPEN),
+        Check("unexpected outcomes", others, 0),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Measures visible steps of tone at the seams between tiles."""
+"""Measurement of visible steps of tone at the seams between tiles."""
 
 import itertools
 from typing import NamedTuple
@@ -13,11 +13,11 @@ from server.imaging.tiling import Axis, Grid
 Levels = NDArray[np.float32]
 
 SIGMA = 8
-"""Radius of the low-pass filter, in pixels, that leaves only tone."""
+"""Radius in pixels of the low-pass filter, which leaves only tone."""
 REACH = 24
-"""Distance from a line, in pixels, at which its two sides are compared."""
+"""Distance in pixels from a line at which its two sides are compared."""
 BESIDE = (72, 108, 144)
-"""Distance of the comparison lines from a seam, in pixels: inside a tile, and near enough for similar content."""
+"""Distance in pixels of the comparison lines from a seam: inside a tile, but close enough for similar content."""
 FULL = 255
 
 
@@ -29,14 +29,14 @@ class Steps(NamedTuple):
 
 
 class Tone(NamedTuple):
-    """Steps at the seams of a grid and, for comparison, inside its tiles, where photos also change."""
+    """Steps at the seams of a grid and, for comparison, inside its tiles."""
 
     seams: Steps
     elsewhere: Steps
 
 
 def tone(before: Pixels, after: Pixels, grid: Grid) -> Tone:
-    """Measure the steps of a restoration, both photos (3, H, W), at the seams of a grid, in the worst channel."""
+    """Measure the steps of a restoration at the seams of a grid, in the worst channel; both photos are (3, H, W)."""
     change = np.stack([cv2.GaussianBlur(new - old, (0, 0), SIGMA) for old, new in zip(before, after, strict=True)])
     at: list[Levels] = []
     beside: list[Levels] = []

@@ -1,9 +1,9 @@
 """Tone study: measures the seams of large tiled photos with and without the tone guide.
 
-    python loadtests/tone_study.py --photos FOLDER   # writes tables and picture of docs/large-photos.md: an hour
+    python loadtests/tone_study.py --photos FOLDER   # writes table and picture of docs/large-photos.md: half an hour
 
-Each scene is a photo of the folder, enlarged and degraded as in training. Scenes already in the output are skipped, so
-that a study can be continued; use a different output for another artifact.
+Each scene is a photo from the folder, enlarged and degraded as in training. A study can be resumed, because scenes in
+the output are skipped; use a different output for another artifact.
 """
 
 import argparse
@@ -37,13 +37,13 @@ PICTURE = ROOT / "docs" / "images" / "large-photo.jpg"
 BEGIN, END = "<!-- tone: begin -->", "<!-- tone: end -->"
 SEED = 5
 MEGAPIXEL = 10**6
-MOST_WHOLE_PIXELS = 3 * MEGAPIXEL
+MAX_WHOLE_PIXELS = 3 * MEGAPIXEL
 """Larger runs would take 10 GB."""
-MOST_VARIED_PIXELS = 8 * MEGAPIXEL
-"""Variants that the server does not use are skipped for larger photos, as each needs another copy."""
+MAX_VARIED_PIXELS = 8 * MEGAPIXEL
+"""Variants that the server does not use are skipped for larger photos, because each needs another copy."""
 SIGMAS = (2.0, 8.0, 16.0)
 ALWAYS, NEVER = 1e-6, 1e6
-"""Disagreement thresholds at which the whole image always or never counts."""
+"""Disagreement thresholds at which the guide always or never applies."""
 CONTRAST_CELLS = 4.0
 """Width of the windows in which contrast is matched."""
 FLAT = 1e-4
@@ -81,15 +81,15 @@ SCENES = (
 
 
 class Contrast(Guide):
-    """Guide that matches the local gain of the frame as well as its mean; an experiment that is not served."""
+    """Experimental guide that also matches the local gain of the frame, not only its mean."""
 
     def settle(self, photo: Pixels, strength: float = 1.0) -> None:
         super().settle(photo, strength)
         rows, columns = self._frame.shape[1:]
         for plane, wanted in zip(photo, self._frame + self._change, strict=True):
             known = cv2.resize(plane, (columns, rows), interpolation=cv2.INTER_AREA)
-            mean, spread, together = moments(known, wanted)
-            gain = cv2.resize(np.clip((together + FLAT) / (spread + FLAT), 0.5, 2), plane.shape[::-1])
+            mean, variance, covariance = moments(known, wanted)
+            gain = cv2.resize(np.clip((covariance + FLAT) / (variance + FLAT), 0.5, 2), plane.shape[::-1])
             plane += (gain - 1) * (plane - cv2.resize(mean, plane.shape[::-1]))
         np.clip(photo, 0, 1, out=photo)
 
@@ -110,7 +110,7 @@ def main() -> int:
         "--whole",
         nargs="*",
         default=[scene.kind for scene in SCENES],
-        help="degradations that are also restored in one run",
+        help="degradations to restore also in one run",
     )
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
@@ -124,12 +124,14 @@ def main() -> int:
         with options.output.open("a") as file:
             file.write(json.dumps(row) + "\n")
         print(json.dumps(row), flush=True)
-    write(rows_of(options.output), Manifest.load(options.artifact))
+    rows = rows_of(options.output)
+    write(rows, Manifest.load(options.artifact))
+    print("\n".join(variants(rows)))
     return 0
 
 
 def start(options: argparse.Namespace) -> tuple[Run, int]:
-    """Load the artifact with the server's backend; returns a function of (3, H, W) and the multiple of its sides."""
+    """Load the artifact with the server's backend; returns a function of (3, H, W) and the size multiple."""
     settings = Settings.from_environment({"artifact": options.artifact, "backend": "onnx", "threads": options.threads})
     backend = backends.create(settings.backend, 1)
     info = backend.start()
@@ -143,9 +145,9 @@ def study(scene: Scene, photo: Any, run: Run, multiple: int, *, whole: bool) -> 
     clean, spoiled = (np.ascontiguousarray(image.transpose(2, 0, 1)) for image in (clean, spoiled))
     pixels = scene.width * scene.height
     grid = tiling.plan(scene.height, scene.width, multiple, Settings().whole_pixels)
-    answers = restored(spoiled, grid, run, ways(grid, varied=pixels <= MOST_VARIED_PIXELS))
+    answers = restored(spoiled, grid, run, ways(grid, varied=pixels <= MAX_VARIED_PIXELS))
     frame = None
-    if whole and pixels <= MOST_WHOLE_PIXELS:
+    if whole and pixels <= MAX_WHOLE_PIXELS:
         (tile,) = tiling.plan(scene.height, scene.width, multiple)
         frame = np.clip(tiling.crop(run(tiling.cut(spoiled, tile)), tile), 0, 1)
     if scene == PICTURED:
@@ -176,7 +178,7 @@ def ways(grid: Grid, *, varied: bool) -> dict[str, Guide | None]:
 
 
 def restored(image: Pixels, grid: Grid, run: Run, guides: dict[str, Guide | None]) -> dict[str, Pixels]:
-    """Return the photo restored in tiles with each guide: like the server, but in float32."""
+    """Restore the photo in tiles with each guide, like the server but in float32."""
     assembly = Assembly(grid, np.dtype(np.float32))
     answer = None
     for guide in filter(None, guides.values()):
@@ -213,7 +215,7 @@ def psnr(one: Pixels, other: Pixels) -> float | None:
 
 
 def draw(images: list[Pixels]) -> None:
-    """Draw the upload, its tiles, and its tiles with the guide side by side."""
+    """Draw the upload, the tiled result without the guide and the tiled result with it, side by side."""
     height = round(PICTURE_WIDTH * images[0].shape[1] / images[0].shape[2])
     size = (PICTURE_WIDTH, height)
     shown = [cv2.resize(image.transpose(1, 2, 0), size, interpolation=cv2.INTER_AREA) for image in images]
@@ -226,18 +228,18 @@ def rows_of(path: Path) -> list[Row]:
 
 
 def write(rows: list[Row], manifest: Manifest) -> None:
-    """Write the tables between the marks of the page."""
+    """Write the table between the marks of the page."""
     before, _, rest = PAGE.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
-    told = f"Measured with {manifest.name} ({manifest.precision}, model {manifest.sha256[:12]})."
-    tables = "\n".join([told, "", *table(rows), "", *variants(rows)])
+    caption = f"Measured with {manifest.name} ({manifest.precision}, model {manifest.sha256[:12]})."
+    tables = "\n".join([caption, "", *table(rows)])
     PAGE.write_text(f"{before}{BEGIN}\n{tables}\n{END}{after}")
 
 
 def table(rows: list[Row]) -> Iterator[str]:
     yield (
-        "| photo | MP | tiles alone: seams p95, max | elsewhere | with the guide: seams p95, max | elsewhere "
-        "| p95 more at seams, and of the clean photo | to the whole frame | to the clean photo |"
+        "| photo | MP | without guide: seams p95, max | elsewhere | with guide: seams p95, max | elsewhere "
+        "| p95 excess at seams, and of the clean photo | dB to the whole frame | dB to the clean photo |"
     )
     yield "|---|---|---|---|---|---|---|---|---|"
     for row in rows:
@@ -256,14 +258,14 @@ def variants(rows: list[Row]) -> Iterator[str]:
     rows = [row for row in rows if "contrast" in row["ways"]]
     kinds = sorted({row["kind"] for row in rows})
     to = " | ".join(f"{kind} to clean" for kind in kinds)
-    yield f"| way | seams p95 - elsewhere p95, worst photo | {to} | haze to the whole frame |"
+    yield f"| variant | seams p95 - elsewhere p95, worst photo | {to} | haze to the whole frame |"
     yield "|---|---|" + "---|" * (len(kinds) + 1)
     names = {
-        "tiles": "tiles alone",
+        "tiles": "without guide",
         "guide": f"sigma {SIGMA_CELLS}, served",
-        "always": "the frame's tone always",
-        "never": "the frame's tone never",
-        "contrast": "contrast, too",
+        "always": "frame's tone, always",
+        "never": "frame's tone, never",
+        "contrast": "with contrast",
     }
     for way in rows[0]["ways"] if rows else ():
         of_way = [(row["kind"], row["ways"][way]) for row in rows if way in row["ways"]]

@@ -1,4 +1,4 @@
-"""Manifest of an exported model: JSON written by the exporter and checked by the server before it serves the model."""
+"""Manifest of an exported model: JSON that the exporter writes and the server checks."""
 
 import errno
 import hashlib
@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from models.regular_file import open_regular, read_regular
 
@@ -47,8 +47,10 @@ class Parity(_Record):
     """PSNR of the worst image in the batch; None in artifacts that predate this field."""
     prompt_weights_error: Annotated[float, Field(ge=0)] | None = None
     """Largest absolute error of a prompt weight; None if the model does not output them."""
-    canvas: tuple[Count, Count] | None = None
-    """(height, width) of the padded batch if images of several sizes were run together; None if it ran alone."""
+    padded_shape: tuple[Count, Count] | None = Field(
+        default=None, validation_alias=AliasChoices("padded_shape", "canvas")
+    )
+    """(height, width) of the mixed-size batch in which the image ran; None if it ran alone. Was `canvas` in 0.1."""
 
 
 class PromptOutput(_Record):
@@ -71,7 +73,7 @@ class PromptOutput(_Record):
 
 
 class Manifest(_Record):
-    """Everything a server needs to know about an artifact before it trusts it."""
+    """Description of an artifact, which the server checks before it loads the model."""
 
     model_file: ClassVar[str] = MODEL_FILE
 
@@ -81,7 +83,7 @@ class Manifest(_Record):
     input_name: Name
     output_name: Name
     input_shape: tuple[Name, Count, Name, Name] = ("n", 3, "h", "w")
-    """Numbers are fixed axes, names are dynamic ones; the output has the shape of the input."""
+    """Fixed axes as numbers, dynamic axes as names; the output has the shape of the input."""
     size_inputs: tuple[Name, Name] | None = None
     """Additional int64 (N,) inputs of a masked model: each image's own height and width within the padded batch."""
     prompt_output: PromptOutput | None = None

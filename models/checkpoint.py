@@ -1,4 +1,4 @@
-"""Loading of weights files: published Lightning checkpoints, bare state dicts and safetensors, without running code."""
+"""Safe loading of weights files: published Lightning checkpoints, bare state dicts and safetensors."""
 
 import logging
 import pickle
@@ -28,7 +28,7 @@ WRAPPER_PREFIXES = ("net.", "module.", "_orig_mod.")
 UNUSED_CONVOLUTIONS = frozenset(
     f"{layer}{level}.weight" for layer in ("chnl_reduce", "reduce_noise_channel_") for level in (1, 2, 3)
 )
-"""Present in every published checkpoint but never run in the forward pass."""
+"""Present in every published checkpoint, but unused in the forward pass."""
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class Weights:
-    """Float32 tensors for one network configuration, and the parameters that were skipped or zero-filled."""
+    """Float32 tensors for one network configuration, with the skipped and zero-filled parameters."""
 
     state_dict: StateDict
     ignored: tuple[str, ...] = ()
@@ -51,7 +51,7 @@ class Weights:
 def load_network(path: Path, config: NetworkConfig) -> RestorationNetwork:
     """Build the network of `config` with the weights in `path`, in evaluation mode on the CPU; see `load_weights`."""
     weights = load_weights(path, config)
-    with torch.device("meta"):  # random initial values would only be overwritten
+    with torch.device("meta"):  # random initial values would be overwritten
         network = build(config)
     network.to_empty(device="cpu")
     network.load_state_dict(weights.state_dict)
@@ -61,8 +61,8 @@ def load_network(path: Path, config: NetworkConfig) -> RestorationNetwork:
 def load_weights(path: Path, config: NetworkConfig) -> Weights:
     """Load the weights in `path`, with the names and shapes of `config`.
 
-    Raises `CheckpointError` if the file is unreadable, would run code when unpickled, or does not fit; in the last case
-    the message names the first parameter that is missing, unexpected or of another shape.
+    Raises `CheckpointError` if the file is unreadable, would run code when unpickled, or does not fit (the message
+    names the first parameter that is missing, unexpected or of another shape).
     """
     state = _unwrap(_find_state_dict(_read(path), path))
     expected = shapes_of(config)
@@ -134,7 +134,7 @@ def _read(path: Path) -> object:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # warnings about foreign files; the error covers them
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except Exception as error:  # unpicklers raise errors of every kind on foreign bytes
+    except Exception as error:  # unpickling foreign bytes can raise anything
         raise CheckpointError(_explain(error, path)) from error
 
 
@@ -142,8 +142,8 @@ def _explain(error: Exception, path: Path) -> str:
     refused = re.search(r"GLOBAL ([\w.]+)", str(error))
     if isinstance(error, pickle.UnpicklingError) and refused:
         return (
-            f"{path} holds more than tensors: it asks for {refused[1]}, which was not run; "
-            "save its state dict alone, best as safetensors"
+            f"{path} holds more than tensors: it refers to {refused[1]}, which was not run; "
+            "save only its state dict, preferably as safetensors"
         )
     reason = str(error).partition("\n")[0].partition(". ")[0]
     return f"{path} is truncated or not a weights file ({type(error).__name__}: {reason})"
@@ -163,7 +163,7 @@ def _find_state_dict(content: object, path: Path) -> StateDict:
 
 
 def _unwrap(state: StateDict) -> StateDict:
-    for prefix in WRAPPER_PREFIXES * 2:  # twice, because compiled and data-parallel networks nest in either order
+    for prefix in WRAPPER_PREFIXES * 2:  # twice: compiled and data-parallel wrappers nest in either order
         if all(key.startswith(prefix) for key in state):
             state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
     return state

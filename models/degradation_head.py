@@ -7,12 +7,12 @@ from models.layers import widened
 from models.validity import Validity
 
 LABELS = ("noise", "rain", "haze", "jpeg")
-"""Degradations to detect. A clean image has none of them, a mixture two or more."""
+"""Detected degradations; clean images have none, mixtures two or more."""
 HIDDEN = 64
 
 
 class DegradationHead(nn.Module):
-    """Spatial means of features at several resolutions -> one logit per label, float32 (N, len(LABELS)).
+    """Classifier: spatial means of features at several resolutions -> float32 logits (N, len(LABELS)).
 
     Labels are not mutually exclusive: a photo can be noisy and hazy.
     """

@@ -20,6 +20,10 @@ def widened(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+def _unchanged(x: Tensor) -> Tensor:
+    return x
+
+
 class PointwiseConv(nn.Conv2d):
     """Bias-free 1x1 convolution. Training runs it as a matrix product over the pixels, a sixth faster on a CPU."""
 
@@ -56,6 +60,9 @@ class LayerNorm2d(nn.Module):
     """
 
     EPSILON = 1e-5
+    wide_copies = True
+    """Convert half-precision features to float32 first, as exported graphs must. PyTorch's own kernel accumulates in
+    float32 anyway, so without the copies the result only differs by the rounding of weight and bias."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -64,8 +71,9 @@ class LayerNorm2d(nn.Module):
 
     def forward(self, x: Tensor, valid: Validity | None = None) -> Tensor:
         """Normalise `x`. With `valid`, padding pixels are set to zero, because the bias would make them non-zero."""
-        pixels = widened(x).permute(0, 2, 3, 1)  # N H W C
-        weight, bias = widened(self.body.weight), widened(self.body.bias)
+        convert = widened if self.wide_copies else _unchanged
+        pixels = convert(x).permute(0, 2, 3, 1)  # N H W C
+        weight, bias = convert(self.body.weight), convert(self.body.bias)
         pixels = F.layer_norm(pixels, (self.channels,), weight, bias, self.EPSILON).to(x.dtype)
         if valid is not None:  # before the permute: runtimes fuse this product with the following convolution
             pixels = pixels * valid.mask.permute(0, 2, 3, 1)
@@ -78,6 +86,10 @@ class MDTA(nn.Module):
     The attention map of a head is (C / heads) x (C / heads), so cost grows linearly with the number of pixels. Queries
     and keys are normalised over all pixels, so every output pixel depends on the whole image.
     """
+
+    wide_copies = True
+    """Normalise half-precision queries and keys in float32 before their product, as exported graphs must. Without the
+    copies, the product itself gives float32 and the logits are normalised."""
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
@@ -96,13 +108,15 @@ class MDTA(nn.Module):
         mixed = self.qkv_dwconv(self.qkv(x))  # N 3C H W
         q, k, v = torch.split(mixed, [self.channels] * 3, dim=1)  # constant sizes keep the traced graph static
         q, k = kept(q, valid), kept(k, valid)  # only q and k are summed over pixels, so v needs no mask
+        if not self.wide_copies:
+            return self._from_sums(q, k, v)
         shape = x.shape if valid is None else valid.shape(self.channels)
         per_head = (shape[0], self.heads, self.channels // self.heads, -1)
         q, k, v = q.reshape(per_head), k.reshape(per_head), v.reshape(per_head)  # N heads c HW
         attention = self._attention(q, k, postponed=valid is not None)
         if self.merges_projection:
             v = v.flatten(1, 2) if valid is None else v.reshape(shape[0], self.channels, -1)  # N C HW
-            return (self._merged(attention) @ v).reshape(shape)
+            return (self.merged_projection(attention, self.project_out.weight) @ v).reshape(shape)
         return self.project_out((attention @ v).reshape(shape))
 
     def _attention(self, q: Tensor, k: Tensor, *, postponed: bool) -> Tensor:
@@ -125,12 +139,31 @@ class MDTA(nn.Module):
         logits = q @ k.transpose(-2, -1)  # N heads c c
         return torch.softmax(widened(logits) * scale, dim=-1).to(q.dtype)
 
-    def _merged(self, attention: Tensor) -> Tensor:
-        """Multiply `project_out` with each head's attention: one matrix per image, replacing both steps applied to v.
+    def _from_sums(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Compute the attention of half-precision q, k and v (N, C, H, W) without a float32 copy of any of them.
+
+        Norms and logits are float32 sums of half-precision products. The logits of all pairs of channels are computed,
+        because the pairs of one head have no batch axis that a product could use without copying q and k.
+        """
+        shape = q.shape
+        q, k, pixels = q.flatten(2), k.flatten(2), v.flatten(2).transpose(1, 2)  # N C HW; N HW C
+        by_head = (self.heads, self.channels // self.heads)
+        logits = product_in_float32(q, k.transpose(1, 2)).unflatten(2, by_head).unflatten(1, by_head)
+        logits = logits.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)  # N heads c c
+        lengths = (torch.linalg.vector_norm(part, dim=-1, dtype=torch.float32).unflatten(1, by_head) for part in (q, k))
+        rows, columns = (length.clamp_min(L2_NORM_EPSILON) for length in lengths)  # N heads c
+        scale = widened(self.temperature) / rows[..., None] / columns[..., None, :]
+        weight = widened(self.project_out.weight)
+        matrix = self.merged_projection(torch.softmax(logits * scale, dim=-1), weight).to(v.dtype)  # N C C
+        # Pixels by channels: the product of channels-last features is channels-last again.
+        return (pixels @ matrix.transpose(1, 2)).transpose(1, 2).reshape(shape)
+
+    def merged_projection(self, attention: Tensor, weight: Tensor) -> Tensor:
+        """Multiply the `weight` of `project_out` with each head's attention: one matrix per image, not two.
 
         The product is only reassociated: (W blockdiag(A)) v instead of W (blockdiag(A) v).
         """
-        by_head = self.project_out.weight.reshape(self.channels, self.heads, -1).transpose(0, 1)  # heads C c
+        by_head = weight.reshape(self.channels, self.heads, -1).transpose(0, 1)  # heads C c
         return (by_head @ attention).transpose(1, 2).flatten(2)  # N C C
 
 
@@ -147,6 +180,13 @@ def l2_normalise(x: Tensor) -> Tensor:
 def inverse_length(x: Tensor) -> Tensor:
     """Return 1 / L2 norm over the last axis of `x` (kept as size 1); a huge finite value for a zero vector."""
     return torch.rsqrt((x * x).sum(dim=-1, keepdim=True).clamp_min(L2_NORM_EPSILON**2))
+
+
+def product_in_float32(a: Tensor, b: Tensor) -> Tensor:
+    """Multiply half-precision matrices (N, I, K) and (N, K, J) into a float32 product; CPUs need float32 copies."""
+    if a.device.type == "cpu":
+        return torch.bmm(a.float(), b.float())
+    return torch.bmm(a, b, out_dtype=torch.float32)
 
 
 class GDFN(nn.Module):

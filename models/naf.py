@@ -59,7 +59,7 @@ class NAFBlock(nn.Module):
 
 
 class GatedFeedForward(nn.Module):
-    """Two 1x1 convolutions, with the product of the hidden channels' two halves in between."""
+    """Two 1x1 convolutions; in between, the two halves of the hidden channels are multiplied."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Manifest of a serialized TensorRT plan: JSON written by the exporter and checked before the plan is loaded."""
+"""Manifest of a TensorRT plan: JSON that the exporter writes and the server checks."""
 
 import math
 from pathlib import Path
@@ -10,7 +10,7 @@ from models.artifact import MODEL_FILE, ArtifactError, Count, Manifest, Name, Pa
 
 PLAN_FILE = "model.plan"
 PORTABLE = "portable"
-"""`device` of a plan that is not bound to one: its kernels are compiled when it is loaded."""
+"""`device` of a portable plan, whose kernels are compiled at load time."""
 AMPERE = (8, 0)
 
 Flavour = Literal["tensorrt", "tensorrt_rtx"]
@@ -31,7 +31,7 @@ class _Record(BaseModel):
 
 
 class ShapeProfile(_Record):
-    """Range of extents (n, h, w) that an optimisation profile accepts, and the one its kernels are tuned for."""
+    """Range of extents (n, h, w) that an optimisation profile accepts, and the extent its kernels are tuned for."""
 
     min: Extent
     opt: Extent
@@ -61,9 +61,9 @@ class BuildOptions(_Record):
 
 
 class PlanManifest(Manifest):
-    """Everything a server needs to know about a plan before it trusts it. Inherited fields keep their meaning.
+    """Description of a plan, which the server checks before it loads the plan.
 
-    `parity` is measured on the plan itself; if it could not be measured it is empty and `parity_unmeasured` says why.
+    `parity` is measured on the plan; if that was impossible, it is empty and `parity_unmeasured` has the reason.
     """
 
     model_file: ClassVar[str] = PLAN_FILE
@@ -84,12 +84,12 @@ class PlanManifest(Manifest):
     onnx_parity: tuple[Parity, ...]
     """Parity of that ONNX file against PyTorch."""
     parity_unmeasured: Name | None = None
-    """One sentence saying why `parity` is empty, such as that the build machine cannot run the plan."""
+    """Reason why `parity` is empty, in one sentence, such as that the build machine cannot run the plan."""
 
     @model_validator(mode="after")
     def _parity_or_a_reason(self) -> Self:
         if bool(self.parity) == bool(self.parity_unmeasured):
-            raise ValueError("a plan's manifest has its parity or the reason why it was not measured; build it again")
+            raise ValueError("the manifest needs either parity or the reason why it was not measured; build it again")
         return self
 
     @classmethod
@@ -97,12 +97,12 @@ class PlanManifest(Manifest):
         """Read the plan manifest in `folder`; raise `ArtifactError` if missing, damaged or of an ONNX file."""
         if (folder / MODEL_FILE).exists() and not (folder / PLAN_FILE).exists():
             raise ArtifactError(
-                f"{folder} holds an ONNX artifact and no TensorRT plan; build one with: promptir-export tensorrt"
+                f"{folder} contains an ONNX artifact, not a TensorRT plan; build one with: promptir-export tensorrt"
             )
         return super().load(folder)
 
     def profile_for(self, extent: Extent) -> int:
-        """Return the index of the profile for a batch of (n, h, w): the one that accepts it with the nearest optimum.
+        """Return the index of the profile that accepts a batch of (n, h, w) and has the nearest optimum.
 
         Raises `ShapeOutsideProfiles` if no profile accepts it.
         """
@@ -110,16 +110,31 @@ class PlanManifest(Manifest):
         if not holding:
             ranges = ", ".join(f"{_by(profile.min)} to {_by(profile.max)}" for profile in self.profiles)
             raise ShapeOutsideProfiles(
-                f"no profile of the plan takes the shape {_by(extent)} (batch x height x width); they take {ranges}"
+                f"no profile of the plan accepts the shape {_by(extent)} (batch x height x width); they accept {ranges}"
             )
         pixels = math.prod(extent)
         return min(holding, key=lambda index: abs(math.log(pixels / math.prod(self.profiles[index].opt))))
 
+    def first_gap(self, whole_pixels: int, longest_side: int) -> tuple[int, int] | None:
+        """Return the (height, width) of a single image that no profile takes, or None if there is none.
+
+        Looks at all sizes in steps of `size_multiple` with at most `whole_pixels` and no side over `longest_side`.
+        """
+        step = self.size_multiple
+        singles = [profile for profile in self.profiles if profile.min[0] == 1]
+        for width in range(step, longest_side + 1, step):
+            height, tallest = step, min(longest_side, whole_pixels // width)
+            while height <= tallest:
+                held = [profile.max[1] for profile in singles if profile.holds((1, height, width))]
+                if not held:
+                    return height, width
+                height = max(held) // step * step + step
+        return None
+
     def check_runtime(self, flavour: str, version: str, compute_capability: str | None) -> None:
         """Check the plan against this library and device; raise `ArtifactError` if the plan cannot run there.
 
-        `compute_capability` is the device's, or None if unknown. A portable plan runs on any device the library
-        supports.
+        `compute_capability` is None if unknown. A portable plan runs on any device that the library supports.
         """
         built = f"the plan was built by {self.flavour} {self.tensorrt_version}"
         if flavour != self.flavour:

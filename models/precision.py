@@ -36,15 +36,21 @@ def to_float32(network: RestorationNetwork) -> RestorationNetwork:
     return network
 
 
-def to_mixed(network: RestorationNetwork, dtype: torch.dtype = torch.float16) -> RestorationNetwork:
+def to_mixed(
+    network: RestorationNetwork, dtype: torch.dtype = torch.float16, *, wide_copies: bool = True
+) -> RestorationNetwork:
     """Return an aligned copy of `network` that computes in `dtype`, except for the float32 parts of its forward pass.
 
-    Images stay float32, as do parameters used only in the float32 parts: LayerNorm weights and temperatures. Raises
-    `ValueError` if `dtype` is not a half-precision type.
+    Images stay float32, as do parameters used only in the float32 parts: LayerNorm weights and temperatures. Without
+    `wide_copies`, for PyTorch on a GPU, features are never copied to float32: operators accumulate in it internally,
+    and only temperatures stay float32. Raises `ValueError` if `dtype` is not a half-precision type.
     """
     if dtype not in MIXED_DTYPES:
         raise ValueError(f"mixed precision is float16 or bfloat16, not {dtype}")
     network = aligned(network)
+    for module in network.modules():
+        if isinstance(module, LayerNorm2d | MDTA):
+            module.wide_copies = wide_copies
     island_parameters = {id(parameter) for parameter in _island_parameters(network)}
     for parameter in network.parameters():
         if id(parameter) not in island_parameters:
@@ -54,7 +60,7 @@ def to_mixed(network: RestorationNetwork, dtype: torch.dtype = torch.float16) ->
 
 def _island_parameters(network: RestorationNetwork) -> Iterator[nn.Parameter]:
     for module in network.modules():
-        if isinstance(module, LayerNorm2d):
+        if isinstance(module, LayerNorm2d) and module.wide_copies:
             yield from module.parameters()
         elif isinstance(module, MDTA):
             yield module.temperature

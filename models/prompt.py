@@ -42,8 +42,8 @@ class PromptGeneration(nn.Module):
 def interact(
     x: Tensor, prompt: Tensor, block: TransformerBlock, reduce: nn.Conv2d, valid: Validity | None = None
 ) -> Tensor:
-    """Prompt Interaction Module: pass concatenated features and prompt through a transformer block and project them.
+    """Prompt Interaction Module: concatenate features and prompt, apply a transformer block and project.
 
-    A function on two modules of the network, because the published parameter names place them side by side there.
+    A function rather than a module, because the published parameter names put both modules into the network.
     """
     return reduce(block(torch.cat([x, prompt], dim=1), valid))

@@ -36,9 +36,9 @@ class PromptIRConfig:
     prompt_sizes: tuple[int, int, int] = (64, 32, 16)
     prompt_components: int = 5
     prompts: bool = True
-    """False leaves out the prompt blocks, for the ablation in docs/training.md."""
+    """False omits the prompt blocks, for the ablation in docs/training.md."""
     unused_convolutions: bool = False
-    """Include the six convolutions that published checkpoints contain and the forward pass never runs."""
+    """Include the six convolutions of published checkpoints that the forward pass does not use."""
 
 
 class PromptIR(RestorationNetwork):

@@ -1,4 +1,4 @@
-"""Opening of regular files only: devices, pipes and folders are rejected before anything is read from them."""
+"""Opening of regular files only: devices, pipes and folders are rejected before any read."""
 
 import errno
 import io
@@ -17,11 +17,11 @@ def open_regular(path: Path, *, follow_links: bool = True, folder: int | None = 
     `path` may be relative to an open `folder` descriptor.
     """
     found = os.stat(path, dir_fd=folder, follow_symlinks=follow_links)
-    if not stat.S_ISREG(found.st_mode):  # checked first, because merely opening a device can have side effects
+    if not stat.S_ISREG(found.st_mode):  # checked first, because opening a device can have side effects
         raise _no_file(path)
     descriptor = os.open(path, _FLAGS if follow_links else _FLAGS | _NO_LINK, dir_fd=folder)
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # it was replaced between the two checks
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # replaced between the two checks
             raise _no_file(path)
         return os.fdopen(descriptor, "rb")
     except BaseException:

@@ -13,7 +13,7 @@ UNUSABLE_DEVICE_CODES = frozenset({DRIVER_TOO_OLD, NO_DEVICE})
 
 NOT_INSTALLED = (
     "TensorRT is not installed; install the package tensorrt for an NVIDIA data-centre or workstation GPU, "
-    "or tensorrt-rtx for an RTX one"
+    "or tensorrt-rtx for an RTX GPU"
 )
 NO_USABLE_DEVICE = (
     "no usable NVIDIA GPU or driver on this machine; check with nvidia-smi, or use an ONNX artifact on the CPU"
@@ -31,14 +31,14 @@ def import_fault(error: ImportError) -> str:
 def creation_fault(error: TypeError) -> str:
     """Explain why a `Builder` or `Runtime` could not be created.
 
-    Without a driver the library returns null, which the bindings report as a TypeError; well-typed arguments cause no
-    other TypeError.
+    Without a driver the library returns null, which the bindings report as a TypeError; no other TypeError is possible
+    with well-typed arguments.
     """
     return f"{NO_USABLE_DEVICE} (TensorRT could not start: {error})"
 
 
 def device_fault(log: Iterable[str]) -> str | None:
-    """Return an explanation if the log shows that CUDA found no usable device or driver, otherwise None."""
+    """Return an explanation if the log shows that CUDA found no usable device or driver, else None."""
     codes = {int(code) for line in log for code in CUDA_ERROR.findall(line)}
     unusable = sorted(codes & UNUSABLE_DEVICE_CODES)
     return f"{NO_USABLE_DEVICE} (CUDA error {unusable[0]})" if unusable else None

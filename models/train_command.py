@@ -1,10 +1,10 @@
-"""The command `promptir-train`, which needs a checkout: the built wheel carries no training."""
+"""The command `promptir-train`, which needs a checkout: the wheel does not contain the training code."""
 
 import sys
 
 
 def main() -> int:
-    """Run the training command line; returns the exit code, 1 if training is not part of this installation."""
+    """Run the training command line; returns the exit code, 1 if this installation has no training code."""
     try:
         from models.training.cli import main as run
     except ModuleNotFoundError as error:

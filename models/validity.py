@@ -1,23 +1,22 @@
 """Masks for batches that pad images of several sizes to one shape.
 
-Images of several sizes share a canvas, each in its top left corner. With what is outside of them kept at zero, and left
-out of every sum over pixels, each comes out as if it had run alone: no convolution has a bias, so zeros outside are the
-zero padding at its own border. docs/mixed-sizes.md has the argument and the measured errors.
+Each image lies in the top left corner of the padded shape. With the padding kept at zero and left out of every sum over
+pixels, each image comes out as if it had run alone: no convolution has a bias, so zeros outside act like the zero
+padding at an image's border. docs/mixed-sizes.md has the derivation and the measured errors.
 """
 
 import torch
 from torch import Tensor
 
 ROWS, COLUMNS = -2, -1
-"""Axes of features (N, C, H, W) that a side extends along."""
+"""Axes of features (N, C, H, W)."""
 
 
 class Validity:
     """Mask of the valid rows and columns of each image in (N, C, H, W) features, at one resolution.
 
     Computed from tensors inside the graph, so that heights and widths are inputs of an exported network. Works on rows
-    and columns rather than planes where possible, with few operators: for small shapes, run time depends on their
-    number.
+    and columns rather than planes, with few operators: for small shapes, their number determines the run time.
     """
 
     def __init__(self, count: int, vertical: "Extent", horizontal: "Extent") -> None:
@@ -27,10 +26,10 @@ class Validity:
         self._count = count
 
     @classmethod
-    def within(cls, canvas: Tensor, heights: Tensor, widths: Tensor, dtype: torch.dtype) -> "Validity":
-        """Create the mask for images with `heights` and `widths` (N,) padded to `canvas` (N, C, H, W), in `dtype`."""
-        exact = torch.promote_types(canvas.dtype, torch.float32)  # can represent every pixel count
-        count, _, height, width = canvas.shape
+    def within(cls, padded: Tensor, heights: Tensor, widths: Tensor, dtype: torch.dtype) -> "Validity":
+        """Create the mask in `dtype` for the `padded` batch (N, C, H, W) of images with `heights` and `widths` (N,)."""
+        exact = torch.promote_types(padded.dtype, torch.float32)  # can represent every pixel count
+        count, _, height, width = padded.shape
         vertical = Extent.of(heights.to(exact), height, ROWS, dtype)
         return cls(count, vertical, Extent.of(widths.to(exact), width, COLUMNS, dtype))
 
@@ -39,14 +38,17 @@ class Validity:
         return Validity(self._count, self.vertical.halved(), self.horizontal.halved())
 
     def shape(self, channels: int) -> tuple[int, int, int, int]:
-        """Return (N, C, H, W) of the features. Without a shape query, a graph can fuse the features away."""
+        """Return (N, C, H, W) of the features. Graphs without a shape query can fuse the features away."""
         return self._count, channels, self.vertical.side, self.horizontal.side
 
     def mean(self, x: Tensor) -> Tensor:
         """Return the mean (N, C) over each image's own pixels, in at least float32."""
         wide = (x * self.mask).to(torch.promote_types(x.dtype, torch.float32))
-        pixels = self.vertical.lengths * self.horizontal.lengths / self.vertical.step**2  # N 1 1 1
-        return wide.sum(dim=(-2, -1)) / pixels[:, :, 0, 0].to(wide.dtype)
+        return wide.sum(dim=(-2, -1)) / self.pixels()[:, :, 0, 0].to(wide.dtype)
+
+    def pixels(self) -> Tensor:
+        """Return the number (N, 1, 1, 1) of each image's own pixels, in at least float32."""
+        return self.vertical.lengths * self.horizontal.lengths / self.vertical.step**2
 
     def resized(self, maps: Tensor) -> Tensor:
         """Resize maps (N, C, h, w) to each image's own size: (N, C, H, W), zero in the padding.
@@ -91,7 +93,7 @@ class Extent:
         # Pixels are areas: both ranges cover the same span, and the first and last values extend to the borders.
         centres = (self._centres * (source / self.lengths)).clamp(0.5, source - 0.5)
         distances = (centres - _along(sources, ROWS + COLUMNS - self._axis)).abs()
-        return (self.inside - distances).clamp_min(0)  # the padding is too far from everything
+        return (self.inside - distances).clamp_min(0)  # the padding is too far from every source value
 
 
 def _along(values: Tensor, axis: int) -> Tensor:
@@ -107,9 +109,9 @@ Scales = tuple[Validity | None, Validity | None, Validity | None, Validity | Non
 EVERYWHERE: Scales = (None, None, None, None)
 
 
-def scales(canvas: Tensor, heights: Tensor, widths: Tensor, dtype: torch.dtype) -> Scales:
+def scales(padded: Tensor, heights: Tensor, widths: Tensor, dtype: torch.dtype) -> Scales:
     """Return the masks at 1, 1/2, 1/4 and 1/8 of the full resolution."""
-    full = Validity.within(canvas, heights, widths, dtype)
+    full = Validity.within(padded, heights, widths, dtype)
     half = full.halved()
     quarter = half.halved()
     return full, half, quarter, quarter.halved()

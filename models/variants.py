@@ -1,4 +1,4 @@
-"""Named network configurations, and construction of networks from them."""
+"""Named network configurations, and networks built from them."""
 
 from dataclasses import replace
 
@@ -34,7 +34,7 @@ VARIANTS: dict[str, NetworkConfig] = {
         prompt_sizes=(16, 8, 4),
     ),
 }
-"""The paper's network, the default one, the alternatives compared in docs/training.md, and two small ones for tests."""
+"""The paper's network, the default, the alternatives compared in docs/training.md, and two small ones for tests."""
 
 
 def variant(name: str) -> NetworkConfig:

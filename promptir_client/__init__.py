@@ -1,6 +1,7 @@
 """Python client of PromptIR Serve: `Client` and `AsyncClient`."""
 
 from promptir_client.async_client import AsyncClient
+from promptir_client.batches import RestoredBatch
 from promptir_client.client import Client
 from promptir_client.errors import (
     Forbidden,
@@ -19,7 +20,7 @@ from promptir_client.errors import (
 )
 from promptir_client.images import Image
 from promptir_client.jobs import Job
-from promptir_client.options import RestoreOptions
+from promptir_client.options import JobOptions, RestoreOptions
 from promptir_client.restored import Change, Report, Restored, Timings
 from promptir_client.retries import Retries
 
@@ -33,12 +34,14 @@ __all__ = [
     "InvalidRequest",
     "Job",
     "JobFailed",
+    "JobOptions",
     "NotFound",
     "Problem",
     "PromptIRError",
     "Report",
     "RestoreOptions",
     "Restored",
+    "RestoredBatch",
     "Retries",
     "ServerFailed",
     "TimedOut",

@@ -10,11 +10,12 @@ import anyio
 import anyio.to_thread
 import httpx
 
+from promptir_client.batches import Images, RestoredBatch, archive_of
 from promptir_client.connection import LATE, Connection, lost_by, reply_of
 from promptir_client.http_pool import HttpPool
 from promptir_client.images import Image, upload_of
 from promptir_client.jobs import Job, Progress, id_of
-from promptir_client.options import RestoreOptions, check_options
+from promptir_client.options import JobOptions, RestoreOptions, check_options
 from promptir_client.own_process import OwnProcess
 from promptir_client.restored import Restored
 from promptir_client.retries import Retries
@@ -23,15 +24,15 @@ from promptir_client.steps import Flow, Listen, NextLine, Outcome, Pause, Send, 
 T = TypeVar("T")
 
 CONCURRENCY = 32
-"""Default limit of concurrent calls; more would not use a server better, since it has its own queue."""
+"""Default limit of concurrent calls; more would not help, since the server has its own queue."""
 
 
 class AsyncClient:
-    """Calls one server; belongs to one event loop.
+    """Client of one server, for one event loop.
 
-    At most `concurrency` calls run and `concurrency` jobs are followed at a time, so thousands can be awaited together;
-    a file is read only when its call starts. `timeout` limits a whole call in seconds, retries included, from that
-    moment. Pass `http` to configure the connection (certificates, a proxy); the caller closes it.
+    Thousands of calls can be awaited at once: at most `concurrency` calls run and `concurrency` jobs are followed at a
+    time, and a file is read only when its call starts. From then on, `timeout` limits the whole call in seconds,
+    retries included. Pass `http` to configure the connection (certificates, a proxy); the caller closes it.
     """
 
     def __init__(
@@ -70,11 +71,18 @@ class AsyncClient:
         async with self._pool.get().call() as http:
             return await self._run(http, self._connection.call().restore(await _upload(image), options))
 
-    async def submit(self, image: Image, **options: Unpack[RestoreOptions]) -> Job:
+    async def submit(self, image: Image, **options: Unpack[JobOptions]) -> Job:
         """Submit a photo as a job, which survives lost connections and restarts of the server."""
-        check_options(options)
+        check_options(options, JobOptions)
         async with self._pool.get().call() as http:
             return await self._run(http, self._connection.call().submit(await _upload(image), options))
+
+    async def submit_batch(self, images: Images, **options: Unpack[JobOptions]) -> Job:
+        """Submit several photos as one job: paths, images by name, or other images."""
+        check_options(options, JobOptions)
+        async with self._pool.get().call() as http:
+            archive = await anyio.to_thread.run_sync(archive_of, images)
+            return await self._run(http, self._connection.call().submit(archive, options))
 
     async def job(self, job: Job | str) -> Job:
         """Return the state and progress of a job."""
@@ -87,12 +95,22 @@ class AsyncClient:
         progress: Progress | None = None,
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> Restored:
-        """Follow a job to its end and fetch its result; without a `timeout`, waits as long as it takes.
+        """Follow a job to its end and fetch its result; without `timeout`, waits indefinitely.
 
         `progress` is called at each change. Raises JobFailed if the job ends without a result.
         """
         async with self._pool.get().follow() as http:
             return await self._run(http, self._connection.waiting(timeout).wait(id_of(job), progress))
+
+    async def wait_batch(
+        self,
+        job: Job | str,
+        progress: Progress | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> RestoredBatch:
+        """Follow a batch to its end and fetch its results; raises JobFailed if no photo was restored."""
+        async with self._pool.get().follow() as http:
+            return await self._run(http, self._connection.waiting(timeout).wait_batch(id_of(job), progress))
 
     async def cancel(self, job: Job | str) -> None:
         """Cancel a job, or delete a finished one with its result."""
@@ -111,7 +129,7 @@ class AsyncClient:
 
 
 class _Steps:
-    """Executes the steps of one flow and holds its open event stream."""
+    """Executor of one flow's steps, which holds its open event stream."""
 
     def __init__(
         self, http: httpx.AsyncClient, connection: Connection, sleep: Callable[[float], Awaitable[None]]
@@ -149,7 +167,7 @@ class _Steps:
             await self.aclose()
             self._heard, self._lines = response, response.aiter_lines()
             return reply_of(response, b"")
-        # In pieces, because httpx limits the time between two pieces, not the total.
+        # Read in pieces, because httpx limits the time between two pieces, not the total.
         parts = []
         try:
             async for part in response.aiter_bytes():

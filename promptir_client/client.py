@@ -8,10 +8,11 @@ from typing import Self, TypeVar, Unpack
 
 import httpx
 
+from promptir_client.batches import Images, RestoredBatch, archive_of
 from promptir_client.connection import LATE, Connection, lost_by, reply_of
 from promptir_client.images import Image, upload_of
 from promptir_client.jobs import Job, Progress, id_of
-from promptir_client.options import RestoreOptions, check_options
+from promptir_client.options import JobOptions, RestoreOptions, check_options
 from promptir_client.own_process import OwnProcess
 from promptir_client.restored import Restored
 from promptir_client.retries import Retries
@@ -21,7 +22,7 @@ T = TypeVar("T")
 
 
 class Client:
-    """Calls one server; safe to share between threads and to use after a fork.
+    """Client of one server; safe to share between threads and to use after a fork.
 
     `timeout` limits a whole call in seconds, retries included. Pass `http` to configure the connection (certificates, a
     proxy); the caller closes it.
@@ -59,21 +60,32 @@ class Client:
         check_options(options)
         return self._run(self._connection.call().restore(upload_of(image), options))
 
-    def submit(self, image: Image, **options: Unpack[RestoreOptions]) -> Job:
+    def submit(self, image: Image, **options: Unpack[JobOptions]) -> Job:
         """Submit a photo as a job, which survives lost connections and restarts of the server."""
-        check_options(options)
+        check_options(options, JobOptions)
         return self._run(self._connection.call().submit(upload_of(image), options))
+
+    def submit_batch(self, images: Images, **options: Unpack[JobOptions]) -> Job:
+        """Submit several photos as one job: paths, images by name, or other images."""
+        check_options(options, JobOptions)
+        return self._run(self._connection.call().submit(archive_of(images), options))
 
     def job(self, job: Job | str) -> Job:
         """Return the state and progress of a job."""
         return self._run(self._connection.call().look(id_of(job)))
 
     def wait(self, job: Job | str, progress: Progress | None = None, timeout: float | None = None) -> Restored:
-        """Follow a job to its end and fetch its result; without a `timeout`, waits as long as it takes.
+        """Follow a job to its end and fetch its result; without `timeout`, waits indefinitely.
 
         `progress` is called at each change. Raises JobFailed if the job ends without a result.
         """
         return self._run(self._connection.waiting(timeout).wait(id_of(job), progress))
+
+    def wait_batch(
+        self, job: Job | str, progress: Progress | None = None, timeout: float | None = None
+    ) -> RestoredBatch:
+        """Follow a batch to its end and fetch its results; raises JobFailed if no photo was restored."""
+        return self._run(self._connection.waiting(timeout).wait_batch(id_of(job), progress))
 
     def cancel(self, job: Job | str) -> None:
         """Cancel a job, or delete a finished one with its result."""
@@ -91,7 +103,7 @@ class Client:
 
 
 class _Steps:
-    """Executes the steps of one flow and holds its open event stream."""
+    """Executor of one flow's steps, which holds its open event stream."""
 
     def __init__(self, http: httpx.Client, connection: Connection, sleep: Callable[[float], None]) -> None:
         self._http = http
@@ -127,7 +139,7 @@ class _Steps:
             self.close()
             self._heard, self._lines = response, response.iter_lines()
             return reply_of(response, b"")
-        # In pieces, because httpx limits the time between two pieces, not the total.
+        # Read in pieces, because httpx limits the time between two pieces, not the total.
         parts = []
         try:
             for part in response.iter_bytes():

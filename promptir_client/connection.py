@@ -12,14 +12,14 @@ from promptir_client.flows import Call
 from promptir_client.retries import Retries
 from promptir_client.steps import Lost, Reply, Request
 
-# A server that does not accept a connection in this time is considered down; a retry may reach another one.
+# A server that does not accept a connection within this time counts as down; a retry may reach another server.
 CONNECT_S = 10.0
 LATE = Lost("the call timed out", sent=True, late=True)
 
 
 @dataclass(frozen=True)
 class Connection:
-    """URL of the server, API key and policy of all calls; `timeout_s` None means no time limit."""
+    """URL of the server, API key and retry policy; `timeout_s` None means no time limit."""
 
     url: str
     api_key: str | None

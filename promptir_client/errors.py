@@ -8,7 +8,7 @@ PromptIRError
     ├── InvalidRequest     400, 406: an invalid option or a malformed request
     ├── Unauthorized       401: no API key, or an unknown one
     ├── Forbidden          403: the key is suspended
-    ├── NotFound           404, 409, 410: no such job, or its result is not available yet or any more
+    ├── NotFound           404, 409, 410: no such model or job, or its result is not yet or no longer available
     ├── InvalidImage       408, 413, 415, 422: not an image, corrupt, or too large
     ├── TooManyRequests    429: the queue is full or a quota is used up; `retry_after_s` says when to retry
     ├── Unavailable        502, 503: the server is starting, draining or has no working device
@@ -92,13 +92,13 @@ class Forbidden(Problem):
 
 
 class NotFound(Problem):
-    """There is no such job for this key, or it has no result."""
+    """The model or job does not exist for this key, or the job has no result."""
 
     statuses = (404, 409, 410)
 
 
 class InvalidImage(Problem):
-    """The upload cannot be restored; sending it again does not help."""
+    """The upload cannot be restored; a retry does not help."""
 
     statuses = (408, 413, 415, 422)
 
@@ -110,13 +110,13 @@ class TooManyRequests(Problem):
 
 
 class Unavailable(Problem):
-    """The server accepts no requests at the moment."""
+    """The server currently accepts no requests."""
 
     statuses = (502, 503)
 
 
 class ServerFailed(Problem):
-    """The server failed; as far as it knows, the image is not the cause."""
+    """The server failed; as far as it knows, not because of the image."""
 
 
 def _again(kind: type[PromptIRError], arguments: tuple[Any, ...], members: dict[str, Any]) -> PromptIRError:

@@ -13,7 +13,7 @@ class Event:
 
 
 class EventReader:
-    """Parses a stream line by line; an event ends with a blank line. Comments and `retry` are ignored."""
+    """Parser of a stream, line by line; an event ends with a blank line. Comments and `retry` are ignored."""
 
     def __init__(self) -> None:
         self._id: str | None = None

@@ -1,20 +1,22 @@
-"""Logic of every client call as generators of steps, shared by the sync and async client."""
+"""Logic of all client calls as generators of steps, shared by the sync and async client."""
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from promptir_client.batches import RestoredBatch
 from promptir_client.errors import JobFailed, PromptIRError, TimedOut, Unreachable, problem_of
 from promptir_client.events import EventReader
 from promptir_client.jobs import Job, Progress
-from promptir_client.options import RestoreOptions, headers_of, parameters_of
+from promptir_client.options import JobOptions, RestoreOptions, headers_of, parameters_of
 from promptir_client.restored import Restored, restored_of
 from promptir_client.retries import Retries
 from promptir_client.steps import Flow, Listen, Lost, NextLine, Outcome, Pause, Reply, Request, Send
 
 JOBS = "v1/jobs"
+ARCHIVE = "application/zip"
 _NOTHING_NEW = 204
-# The server sends something every 15 seconds, so a longer silence means that the connection is lost.
+# The server sends data at least every 15 seconds, so a longer silence means a lost connection.
 SILENCE_S = 45.0
 
 
@@ -31,10 +33,10 @@ class Call:
         request = Request("POST", "restore", parameters_of(options), headers_of(options), upload)
         return restored_of((yield from self._exchange(request)))
 
-    def submit(self, upload: bytes, options: RestoreOptions) -> Flow[Job]:
-        """Submit an image as a job."""
+    def submit(self, upload: bytes, options: JobOptions) -> Flow[Job]:
+        """Submit an image, or an archive of images, as a job."""
         request = Request("POST", JOBS, parameters_of(options), headers_of(options), upload)
-        # A job sent twice would run twice, so it is repeated only if the server cannot have stored it.
+        # A job sent twice would run twice, so retry only if the server cannot have stored it.
         return Job.of((yield from self._exchange(request, repeatable=False)).content)
 
     def look(self, id_: str) -> Flow[Job]:
@@ -47,12 +49,24 @@ class Call:
 
     def wait(self, id_: str, progress: Progress | None) -> Flow[Restored]:
         """Follow a job to its end and fetch the result; raises JobFailed if there is none."""
+        job, reply = yield from self._result(id_, progress)
+        if reply.headers.get("content-type") == ARCHIVE:
+            raise TypeError(f"the job {id_} is a batch: use wait_batch")
+        return restored_of(reply, (job.document["result"] or {}).get("report"))
+
+    def wait_batch(self, id_: str, progress: Progress | None) -> Flow[RestoredBatch]:
+        """Follow a batch to its end and fetch its archive; raises JobFailed if no photo was restored."""
+        _, reply = yield from self._result(id_, progress)
+        if reply.headers.get("content-type") != ARCHIVE:
+            raise TypeError(f"the job {id_} is a single photo: use wait")
+        return RestoredBatch(reply.content)
+
+    def _result(self, id_: str, progress: Progress | None) -> Flow[tuple[Job, Reply]]:
         until = self._until()
         job = yield from self._follow(id_, progress or _ignore, until)
         if job.state != "done":
             raise JobFailed(job)
-        reply = yield from self._exchange(Request("GET", f"{JOBS}/{id_}/result"), until=until)
-        return restored_of(reply, (job.document["result"] or {}).get("report"))
+        return job, (yield from self._exchange(Request("GET", f"{JOBS}/{id_}/result"), until=until))
 
     def _until(self) -> float:
         return math.inf if self.timeout_s is None else self.clock() + self.timeout_s

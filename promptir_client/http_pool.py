@@ -1,4 +1,4 @@
-"""Connections of an AsyncClient, and its concurrency limits."""
+"""Connection pool of an AsyncClient, with its concurrency limits."""
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -8,10 +8,10 @@ import httpx
 
 
 class HttpPool:
-    """Limits concurrent calls and followed jobs to `concurrency` each; `given` is a client passed by the caller.
+    """Pool that limits concurrent calls and followed jobs to `concurrency` each.
 
-    Each concurrent call has an httpx client of its own, because a single one scans all its connections and waiting
-    requests at each change, so that the time per call would grow with the square of their number.
+    Each concurrent call has its own httpx client: a shared one scans all connections and waiting requests at each
+    change, so the time would grow with the square of their number. `given` is a client passed by the caller.
     """
 
     def __init__(self, given: httpx.AsyncClient | None, concurrency: int) -> None:
@@ -27,7 +27,7 @@ class HttpPool:
         return self._turn(self._calls)
 
     def follow(self) -> AbstractAsyncContextManager[httpx.AsyncClient]:
-        """Wait for a free slot for following a job; these are separate, so that they do not block calls."""
+        """Wait for a free slot for following a job; separate from call slots, so that calls never wait for jobs."""
         return self._turn(self._followed)
 
     async def aclose(self) -> None:

@@ -1,4 +1,4 @@
-"""Accepted image types, and their conversion to bytes."""
+"""Conversion of the accepted image types to bytes."""
 
 import io
 import os
@@ -29,7 +29,7 @@ Image = Union[
 _PNG_MODES = {"1", "L", "LA", "I;16", "P", "RGB", "RGBA"}
 _GREY, _RGB, _GREY_ALPHA, _RGBA = 0, 2, 4, 6
 _COLOUR_TYPES = {1: _GREY, 2: _GREY_ALPHA, 3: _RGB, 4: _RGBA}
-# Each upload is sent once: on a fast network, more compression costs more time than it saves.
+# On a fast network, more compression costs more time than it saves.
 _EFFORT = 1
 
 
@@ -41,7 +41,7 @@ def upload_of(image: Image) -> bytes:
         return bytes(image)
     if isinstance(image, str | os.PathLike):
         return Path(image).read_bytes()
-    # Both libraries are optional: if one is not loaded, the image cannot be one of its objects.
+    # Both libraries are optional; if one is not loaded, the image cannot be an instance of its types.
     if (pillow := sys.modules.get("PIL.Image")) is not None and isinstance(image, pillow.Image):
         return _png_of_pillow(image)
     if (numpy := sys.modules.get("numpy")) is not None and isinstance(image, numpy.ndarray):

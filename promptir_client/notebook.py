@@ -3,19 +3,19 @@
 import base64
 import io
 
-# Formats that every notebook can show, and the largest picture to embed in a notebook file.
+# Formats that all notebooks can show, and the largest picture to embed in a notebook file.
 _SHOWN = ("image/png", "image/jpeg")
 _MAX_BYTES = 8 * 2**20
 _PREVIEW_SIDE = 1600
 
 
 def picture_of(data: bytes, media_type: str) -> dict[str, str]:
-    """Encode a picture in base64 by media type; other formats and large files as a preview, if Pillow can read them."""
+    """Encode a picture in base64, keyed by media type; other formats and large files become a preview by Pillow."""
     if media_type in _SHOWN and len(data) <= _MAX_BYTES:
         return {media_type: base64.b64encode(data).decode()}
     try:
         preview = _preview(data)
-    except Exception:  # Pillow is missing or cannot read it: a display must not fail, and the text is shown
+    except Exception:  # Pillow is missing or cannot read it: fall back to the text
         return {}
     return {"image/png": base64.b64encode(preview).decode()}
 

@@ -21,14 +21,23 @@ class RestoreOptions(TypedDict, total=False):
     tile: int
     overlap: int
     report: bool
+    model: str
+    """Name of one of the server's models; by default the first."""
     deadline_s: float
     """Seconds within which the result is needed; the server refuses or drops requests that cannot meet it."""
     priority: Literal["interactive", "batch"]
 
 
-def check_options(options: Mapping[str, object]) -> None:
+class JobOptions(RestoreOptions, total=False):
+    """Options of a job: those of a restoration, and where its end is told."""
+
+    webhook: str
+    """URL that the server sends the job's document to when it ends; the server must allow its host."""
+
+
+def check_options(options: Mapping[str, object], kind: type[RestoreOptions] = RestoreOptions) -> None:
     """Raise TypeError for an unknown option, as Python does for unknown keyword arguments."""
-    known = RestoreOptions.__annotations__
+    known = RestoreOptions.__annotations__ | kind.__annotations__
     for name in options:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)

@@ -1,4 +1,4 @@
-"""Gives each process its own connections after a fork."""
+"""Separate connections for each process after a fork."""
 
 import os
 from collections.abc import Callable
@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 class OwnProcess(Generic[T]):
-    """Holds one object per process; after a fork, `get` creates a new one.
+    """Holder of one object per process; after a fork, `get` creates a new one.
 
     Processes that share a socket would read each other's responses. An object `given` by the caller cannot be
     recreated, so `get` raises RuntimeError in another process.
@@ -19,7 +19,7 @@ class OwnProcess(Generic[T]):
         self._given = given
         self._held = make()
         self._process = os.getpid()
-        # Never closed here: over TLS that would also end the parent's connections.
+        # Never closed here: over TLS this would also end the parent's connections.
         self._inherited: list[T] = []
 
     def get(self) -> T:

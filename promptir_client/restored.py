@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from promptir_client.errors import PromptIRError
 from promptir_client.notebook import picture_of
@@ -92,16 +93,18 @@ class Restored:
     request_id: str | None = None
     dropped: tuple[str, ...] = ()
     """Parts of the upload that are missing in the result, such as `gain-map`."""
+    model: str | None = None
+    """Name of the model that restored it; None from servers that do not say."""
 
     def __repr__(self) -> str:
         """Describe the result without its bytes."""
         known = {"mode": self.mode, "timings": self.timings, "report": self.report, "request_id": self.request_id}
-        known |= {"dropped": self.dropped or None}
+        known |= {"dropped": self.dropped or None, "model": self.model}
         members = "".join(f", {name}={value!r}" for name, value in known.items() if value is not None)
         return f"Restored({self.media_type}, {len(self.data)} bytes{members})"
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        """Return what Jupyter shows: the picture, if notebooks know its format or Pillow can convert it."""
+        """Return the picture for Jupyter, if notebooks know its format or Pillow can convert it."""
         return {"text/plain": repr(self)} | picture_of(self.data, self.media_type)
 
     def save(self, path: str | Path) -> None:
@@ -145,6 +148,7 @@ def restored_of(reply: Reply, report: Mapping[str, Any] | None = None) -> Restor
         None if report is None else Report.of(report),
         headers.get("x-request-id"),
         tuple(headers["x-restore-dropped"].split(", ")) if "x-restore-dropped" in headers else (),
+        unquote(headers["x-restore-model"]) if "x-restore-model" in headers else None,
     )
 
 

@@ -12,10 +12,10 @@ _LOST = "backend-lost"
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """Makes at most `attempts`; pauses double from `first_s` up to `longest_s`, each randomly shortened by up to half.
+    """At most `attempts`, with pauses that double from `first_s` to `longest_s`, randomly shortened by up to half.
 
-    If the server sends `Retry-After`, the next attempt is a random time after it, so that clients refused at the same
-    moment do not all return at the same moment.
+    After `Retry-After` follows a random extra delay, so that clients refused at the same moment do not all return at
+    once.
     """
 
     attempts: int = 8

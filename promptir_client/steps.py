@@ -1,4 +1,4 @@
-"""Steps that a flow yields and the outcomes it receives; they separate the logic from the I/O."""
+"""Steps that a flow yields and outcomes that it receives, to separate logic from I/O."""
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field

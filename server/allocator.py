@@ -1,4 +1,4 @@
-"""Configures glibc's allocator to return the memory of large photos to the system."""
+"""Configuration of glibc's allocator to return the memory of large photos to the system."""
 
 import ctypes
 import os
@@ -6,19 +6,19 @@ import os
 # Parameters of mallopt, from glibc's <malloc.h>, and their values.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 ONE_ARENA = 1
-# Larger buffers, such as those of photos above 600 x 600, are returned to the system as soon as they are freed.
+# Larger buffers, such as those of photos above 600 x 600, are returned to the system when they are freed.
 MAPPED_BYTES = 4 * 2**20
 # Free memory kept at the end of the heap for the next small image.
 KEPT_BYTES = 8 * 2**20
-# Variables by which the environment may already configure the allocator.
+# Environment variables that may already configure the allocator.
 CHOICES = ("MALLOC_ARENA_MAX", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
 
 
 def limit_retained_memory() -> bool:
-    """Limit how much freed memory the process keeps; returns False if the environment or C library does not allow it.
+    """Limit how much freed memory the process keeps; returns False if the environment or C library prevents it.
 
-    By default glibc gives each allocating thread its own arena and raises both thresholds to the size of freed blocks.
-    Every thread then keeps the memory of the largest photo it has decoded (docs/security.md has the figures). Call this
+    By default glibc gives each allocating thread its own arena and raises both thresholds to the size of freed blocks,
+    so every thread keeps the memory of the largest photo it has decoded (figures: docs/security.md). Must be called
     before threads start, because existing arenas stay.
     """
     if any(name in os.environ for name in CHOICES):

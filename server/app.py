@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
@@ -17,6 +18,7 @@ from server import backends
 from server.access.access import Access
 from server.backends.base import BackendInfo
 from server.backends.nvml import gpu_readers
+from server.backends.settings import RuntimeSettings
 from server.concurrency import available_cores, bound_thread_pools
 from server.errors.problem import problem_of
 from server.formats import codec
@@ -29,31 +31,37 @@ from server.http.jobs.submit import SubmitRoute
 from server.http.middleware.stack import middleware_of, within
 from server.http.middleware.target import Methods, own_path
 from server.http.open_inference import routes as open_inference
+from server.http.openai.route import EditsRoute
 from server.http.ops.page import Page
 from server.http.ops.routes import health_router, router
 from server.http.protocol.load_shedder import LoadShedder
 from server.http.restore.report import ReportDocument
 from server.http.restore.route import METHOD, PATH, RestoreRoute
 from server.http.services import Services
+from server.jobs.batch_store import BatchStore
 from server.jobs.budget import Budget
 from server.jobs.long_work import LongWork
 from server.jobs.runner import Runner
-from server.jobs.store import Store
 from server.jobs.store_thread import StoreThread
+from server.jobs.webhook_hosts import WebhookHosts
+from server.jobs.webhook_sender import WebhookSender, read_secrets
+from server.jobs.webhooks import Webhooks
 from server.metrics import Metrics
 from server.restore.artifact_watcher import ArtifactWatcher
 from server.restore.guide import reserve_workspace
 from server.restore.options import Restored
 from server.restore.pipeline import Restorer
+from server.restore.served_models import served_models
 from server.scheduling.batcher import Batcher
 from server.scheduling.execution.pool import WorkerPool
 from server.scheduling.execution.recovery import ParityCheck
 from server.scheduling.execution.worker import NewBackend, Worker
 from server.scheduling.policy.cost_model import CostModel
-from server.scheduling.policy.device import Device
+from server.scheduling.policy.device import Device, LoadedModel
+from server.scheduling.policy.padded_shapes import PaddedShapes
 from server.scheduling.queue.tile import PaddedShape
 from server.scheduling.queue.tile_queue import TileQueue
-from server.settings import PREFIX, BackendSettings, JobSettings, Settings, SettingsError
+from server.settings import PREFIX, JobSettings, Settings, SettingsError
 from server.tracing import Tracing
 from server.tracing import create as create_tracing
 
@@ -67,69 +75,100 @@ DESCRIPTION = "Blind image restoration: one network finds and removes noise, rai
 
 def create_restorer(settings: Settings, metrics: Metrics, new_backend: NewBackend | None = None) -> Restorer:
     """Wire the Restorer, not started; `new_backend` replaces the backend that the settings name."""
-    batching, devices = settings.batching, settings.backend.device_names
-    clock = time.monotonic
+    batching, clock = settings.batching, time.monotonic
+    models = served_models(settings.backend)
+    for model in models:
+        metrics.add_model(model)
+    sides = batching.padded_shape_sides
+    padded_shapes = PaddedShapes([PaddedShape(*pair, model) for pair in sides for model in models]).chosen
     batcher = Batcher(
         TileQueue(batching.max_queued_pixels),
         metrics,
         clock,
         max_backlog_s=batching.max_backlog_ms / 1e3,
-        padded_shapes=[PaddedShape(*sides) for sides in batching.padded_shape_sides],
+        padded_shapes=padded_shapes,
     )
     check = ParityCheck(settings.backend.fp32_check_every, settings.backend.fp32_gate_db)
-    costs: defaultdict[tuple[str, NewBackend | None], CostModel] = defaultdict(CostModel)
+    configured = {model: new_backend or new_backends(own, batching.max_batch) for model, own in models.items()}
+    costs: defaultdict[tuple[str, str, NewBackend], CostModel] = defaultdict(CostModel)
 
-    def new_worker(name: str, replacing: NewBackend | None = None) -> Worker:
-        # What a run costs is the same after a rebuild.
-        device = Device(name, batching.max_batch, settings.run_pixels(name), costs[name, replacing])
-        make = replacing or new_backend or new_backends(settings.backend, batching.max_batch)
-        backend = make(name)
+    def new_worker(name: str, replaced: Mapping[str, NewBackend]) -> Worker:
+        makers = {**configured, **replaced}
+        loaded = {  # what a run costs is the same after a rebuild
+            model: LoadedModel(batching.max_batch, settings.run_pixels(name), costs[name, model, make])
+            for model, make in makers.items()
+        }
+        made = {model: make(name) for model, make in makers.items()}
         timeout_s = settings.backend.run_timeout_s
-        return Worker(device, backend, batcher, metrics, clock, check=check, run_timeout_s=timeout_s)
+        return Worker(
+            Device(name, loaded),
+            made,
+            batcher,
+            metrics,
+            clock,
+            check=check,
+            run_timeout_s=timeout_s,
+            padded_shapes=padded_shapes,
+        )
 
-    workers = WorkerPool(devices, new_worker, batcher, metrics, clock)
+    workers = WorkerPool(settings.backend.device_names, new_worker, batcher, metrics, clock)
     return Restorer(
         batcher,
         workers,
         settings.limits,
         metrics,
         clock,
+        models=tuple(models),
         max_whole_pixels=settings.whole_pixels,
         codec_processes=settings.codec_process_count(available_cores()),
     )
 
 
-def new_backends(settings: BackendSettings, max_batch: int) -> NewBackend:
+def new_backends(settings: RuntimeSettings, max_batch: int) -> NewBackend:
     """Return the factory of the backends that the settings name."""
     return lambda name: backends.create(settings, max_batch, name)
 
 
-def create_artifact_watcher(settings: Settings, restorer: Restorer, metrics: Metrics) -> ArtifactWatcher | None:
-    """Wire the watcher for a better artifact; None if the settings name no folder for it."""
+def create_artifact_watchers(settings: Settings, restorer: Restorer, metrics: Metrics) -> list[ArtifactWatcher]:
+    """Wire a watcher for each folder in which the settings say that a better artifact may appear."""
+
+    def replace(model: str, better: RuntimeSettings) -> Awaitable[BackendInfo]:
+        return restorer.replace(model, new_backends(better, settings.batching.max_batch))
+
     present = settings.backend
-    if present.successor is None:
-        return None
-
-    def replace(better: BackendSettings) -> Awaitable[BackendInfo]:
-        return restorer.replace(new_backends(better, settings.batching.max_batch))
-
-    return ArtifactWatcher(present.successor, present, replace, metrics)
+    return [ArtifactWatcher(folder, present, replace, metrics) for folder in present.successor]
 
 
 def create_jobs(
-    settings: JobSettings, restorer: Restorer, metrics: Metrics, access: Access | None = None
+    settings: JobSettings, restorer: Restorer, metrics: Metrics, access: Access | None = None, root: str = ""
 ) -> LongWork | None:
-    """Wire the jobs, not started; None if the settings give them no folder. Clients of `access` share its budget."""
+    """Wire the jobs, not started; None if the settings give them no folder. Clients of `access` share its budget.
+
+    `root` is the prefix of paths in webhooks.
+    """
     if settings.jobs_folder is None:
         return None
     budget = Budget(settings.jobs_max_bytes, lambda: () if access is None else access.clients)
-    store = Store(settings.jobs_folder, budget, settings.jobs_keep_hours * 3600)
+    store = BatchStore(settings.jobs_folder, budget, settings.jobs_keep_hours * 3600)
     thread = StoreThread()
 
     def describe(restored: Restored) -> dict[str, object]:
         return ReportDocument.of(restored).model_dump(mode="json")
 
-    return LongWork(store, thread, Runner(store, thread, restorer, problem_of, describe), metrics)
+    runner = Runner(store, thread, restorer, problem_of, describe)
+    return LongWork(store, thread, runner, metrics, create_webhooks(settings, store, thread, root))
+
+
+def create_webhooks(settings: JobSettings, store: BatchStore, thread: StoreThread, root: str) -> Webhooks | None:
+    """Wire the webhooks, not started; None if the settings allow no host. Raises SettingsError for bad secrets."""
+    if settings.webhook_secret_file is None:
+        return None
+    try:
+        sender = WebhookSender(WebhookHosts(settings.webhook_hosts), read_secrets(settings.webhook_secret_file))
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{PREFIX}WEBHOOK_HOSTS, {PREFIX}WEBHOOK_SECRET_FILE: {error}") from None
+
+    return Webhooks(store, thread, sender, partial(schemas.webhook_document, root=root))
 
 
 def create_rpc(services: Services, room: UploadRoom) -> "RpcFront | None":
@@ -196,8 +235,8 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Ser
     tracing = create_tracing(version()) if settings.tracing else None
     restorer = create_restorer(settings, metrics, new_backend)
     access = create_access(settings, metrics)
-    jobs = create_jobs(settings.jobs, restorer, metrics, access)
-    watcher = create_artifact_watcher(settings, restorer, metrics)
+    jobs = create_jobs(settings.jobs, restorer, metrics, access, settings.http.root_path or "")
+    watchers = create_artifact_watchers(settings, restorer, metrics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -213,14 +252,14 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Ser
         if jobs is not None:
             await jobs.start()
         starting = asyncio.create_task(restorer.start())
-        watching = None if watcher is None else asyncio.create_task(watcher.run(starting))
+        watching = [asyncio.create_task(watcher.run(starting)) for watcher in watchers]
         async with _listening(rpc):
             yield
             if jobs is not None:
                 await jobs.stop()
             await restorer.stop(settings.http.drain_timeout_s)
-        if watching is not None:
-            watching.cancel()
+        for task in watching:
+            task.cancel()
         with suppress(Exception, asyncio.CancelledError):  # restorer.failure keeps it for the command line
             starting.cancel()
             await starting
@@ -251,6 +290,7 @@ def _add_routes(app: Service, services: Services, tracing: Tracing | None) -> Up
     """Add the routes of HTTP; returns the room for uploads, which gRPC shares."""
     restore = RestoreRoute(services)
     submit = SubmitRoute(services, restore.room)
+    edits = EditsRoute(services, restore.room)
     stack = middleware_of(services, tracing)
     app.add_middleware(Methods)
     for middleware in stack:
@@ -258,10 +298,12 @@ def _add_routes(app: Service, services: Services, tracing: Tracing | None) -> Up
     app.direct = {
         (METHOD, PATH): within(stack, restore),
         (SUBMIT_METHOD, schemas.PATH): within(stack, submit),
+        (METHOD, edits.path): within(stack, edits),
     }
     error_handlers.install(app)
     app.router.routes.insert(0, Route(PATH, restore, methods=[METHOD], include_in_schema=False))
     app.router.routes.insert(1, Route(schemas.PATH, submit, methods=[METHOD], include_in_schema=False))
+    app.router.routes.insert(2, Route(edits.path, edits, methods=[METHOD], include_in_schema=False))
     app.router.routes[:0] = Page().routes()
     app.include_router(router)
     app.include_router(jobs_router)

@@ -1,4 +1,4 @@
-"""Concurrency helpers: gathering tasks, running work in threads, and sizing pools by the process's cores."""
+"""Concurrency helpers: gathering tasks, running work in threads, and sizing thread pools."""
 
 import asyncio
 import os
@@ -43,7 +43,7 @@ async def run_inline(work: Callable[[], T]) -> T:
 
 
 async def run_off_loop(work: Callable[[], T], size: int) -> T:
-    """Run work on `size` bytes: at once if they are few, else in a thread, and large work one piece at a time."""
+    """Run work on `size` bytes: inline if small, else in a thread; large work runs one piece at a time."""
     if size <= INLINE_BYTES:
         return work()
     if size <= LARGE_BYTES:
@@ -52,7 +52,7 @@ async def run_off_loop(work: Callable[[], T], size: int) -> T:
 
 
 def bound_thread_pools(cores: int) -> None:
-    """Size the thread pools of asyncio and the web framework by `cores`; their defaults assume a whole machine."""
+    """Size the thread pools of asyncio and the web framework by `cores`, not by the machine's cores."""
     threads = cores + SPARE_THREADS
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(threads, thread_name_prefix="promptir-pool"))
     to_thread.current_default_thread_limiter().total_tokens = threads

@@ -1,4 +1,4 @@
-"""JSON logs: one object per line, with the id of its request."""
+"""JSON logs: one object per line, with the request id."""
 
 import json
 import logging
@@ -14,13 +14,13 @@ request_id: ContextVar[str | None] = ContextVar("promptir_request_id", default=N
 """Set by the API for the task that handles a request; not set in worker threads."""
 
 trace_id: ContextVar[str | None] = ContextVar("promptir_trace_id", default=None)
-"""Likewise, if requests are traced."""
+"""Set likewise if requests are traced."""
 
-# Fields from `extra` follow those that every record has. Fields left by other formatters and uvicorn's coloured copy of
-# the message are not shown.
+# `extra` fields follow the standard ones in a record. Fields of other formatters and uvicorn's coloured copy of the
+# message are left out.
 _PLAIN_FIELDS = len(vars(logging.makeLogRecord({})))
 _NOT_SHOWN = frozenset({"message", "asctime", "taskName", "color_message"})
-# json.dumps with arguments creates encoders on each call; strings and numbers are written without them.
+# json.dumps with arguments creates an encoder on each call; strings and numbers do not need it.
 _to_json = json.JSONEncoder(default=str, ensure_ascii=False).encode
 _text = json.encoder.encode_basestring
 _WRITERS: dict[type, Callable[[Any], str]] = {str: _text, int: int.__repr__, float: float.__repr__}
@@ -30,11 +30,11 @@ _UNSEEN = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufe
 # Safe in a header, in a log line and in a URI.
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 SHOWN_CHARACTERS = 200
-"""Longest text from a client that is shown."""
+"""Longest text from a client that is logged."""
 KEY_PREFIX = "promptir_"
-"""Begins every API key, so that secret scanners and the redaction below recognise one."""
-# A key has 43 characters behind its prefix; a shorter beginning of one opens nothing and may be a name. Credentials of
-# other forms are known only by the word before them.
+"""Prefix of every API key, which lets secret scanners and the redaction below recognise keys."""
+# A key has 43 characters after its prefix; a shorter text is harmless and may be a name. Other credentials are
+# recognised only by the word before them.
 _SECRET = re.compile(
     rf"({KEY_PREFIX})[A-Za-z0-9_-]{{32,}}|\b((?:bearer|basic)(?:\s|%20|\+)+)[^\s\"\\/?&#,;]+", re.IGNORECASE
 )
@@ -42,19 +42,19 @@ _ACCESS_FIELDS = ("client", "method", "path", "http_version", "status")
 
 
 def shortened(text: str) -> str:
-    """Shorten a text from a client for a log line or an error message, and redact API keys in it."""
+    """Shorten a client's text for a log line or an error message, and redact API keys in it."""
     text = redacted(text)
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
 
 
 def request_id_from(given: Iterable[str]) -> str:
-    """Return the first id, as a proxy may have given a request, that is safe to use; otherwise a new one."""
+    """Return the first of the given request ids that is safe to use, or else a new id."""
     sane = next((id_ for id_ in given if _SANE_ID.fullmatch(id_)), None)
     return f"{random.getrandbits(128):032x}" if sane is None else sane  # unique, not secret: a fifth of a UUID's cost
 
 
 def redacted(text: str) -> str:
-    """Replace API keys, and whatever follows the words Bearer and Basic, with `***`."""
+    """Replace API keys, and the credentials after the words Bearer and Basic, with `***`."""
     return _SECRET.sub(lambda found: f"{found[1] or found[2]}***", text)
 
 
@@ -64,7 +64,7 @@ class JsonFormatter(logging.Formatter):
     def __init__(self) -> None:
         super().__init__()
         self._second = -1, ""
-        """Latest second and its text, cached."""
+        """The latest second and its formatted text."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {"level": record.levelname, "logger": record.name, "message": record.getMessage()}
@@ -79,7 +79,7 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         members = [f"{_text(name)}: {_WRITERS.get(type(value), _to_json)(value)}" for name, value in line.items()]
-        return _seen(f'{{"time": "{self._time(record.created)}", {", ".join(members)}}}')
+        return _safe(f'{{"time": "{self._time(record.created)}", {", ".join(members)}}}')
 
     def _time(self, created: float) -> str:
         second, text = self._second  # one read, since threads share it
@@ -90,8 +90,8 @@ class JsonFormatter(logging.Formatter):
         return f"{text}.{int((created - second) * 1e3):03d}+00:00"
 
 
-def _seen(line: str) -> str:
-    if KEY_PREFIX in line:  # in a traceback or in what a library says: our own fields are without keys already
+def _safe(line: str) -> str:
+    if KEY_PREFIX in line:  # from a traceback or a library; our own fields are already redacted
         line = redacted(line)
     if line.isascii() and "\x7f" not in line:  # nearly always
         return line

@@ -53,12 +53,12 @@ def _parser() -> argparse.ArgumentParser:
     fit = commands.add_parser("fit", help="train a network on a folder of clean photos")
     fit.set_defaults(run=_fit)
     fit.add_argument("photos", type=Path, nargs="+", help="folders of clean photos")
-    fit.add_argument("--output", type=Path, required=True, help="folder of the run; an unfinished run is resumed")
+    fit.add_argument("--output", type=Path, required=True, help="output folder; an unfinished run in it is resumed")
     fit.add_argument("--variant", choices=sorted(VARIANTS), default="promptnaf")
     length = fit.add_mutually_exclusive_group(required=True)
-    length.add_argument("--steps", type=int, help="length of the run in steps; equal options give equal weights")
+    length.add_argument("--steps", type=int, help="number of steps; equal options give equal weights")
     length.add_argument(
-        "--minutes", type=float, help="length of the run in minutes; the number of steps depends on the machine"
+        "--minutes", type=float, help="training time in minutes; the number of steps depends on the machine"
     )
     fit.add_argument("--until", type=int, metavar="STEP", help="stop at this step; run again without it to continue")
     fit.add_argument("--stages", type=_stage, nargs="+", default=defaults.stages, metavar="UNTIL:PATCHxBATCH")
@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="NAME=SHARE",
-        help="change how often degradations are drawn",
+        help="relative frequencies of degradations",
     )
     fit.add_argument(
         "--fft-weight", type=float, default=defaults.fft_weight, help="weight of the frequency-domain loss"
@@ -90,7 +90,10 @@ def _parser() -> argparse.ArgumentParser:
     calibrating.set_defaults(run=_calibrate)
     calibrating.add_argument("weights", type=Path)
     calibrating.add_argument(
-        "photos", type=Path, nargs="+", help="folders used for training; one photo in twelve, held out of it, is used"
+        "photos",
+        type=Path,
+        nargs="+",
+        help="the training folders; only their held-out photos (one in twelve) are used",
     )
     calibrating.add_argument("--variant", choices=sorted(VARIANTS), default="promptnaf")
     calibrating.add_argument("--output", type=Path, required=True, help="safetensors file of the calibrated weights")
@@ -100,9 +103,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.set_defaults(run=_evaluate)
     evaluate.add_argument("weights", type=Path)
     evaluate.add_argument("--variant", choices=sorted(VARIANTS), default="promptnaf")
-    evaluate.add_argument("--clean", type=Path, nargs="*", default=[], help="folders of clean images, degraded here")
-    evaluate.add_argument("--pairs", type=Path, nargs="*", default=[], help="folders that contain input/ and target/")
-    evaluate.add_argument("--classical", action="store_true", help="measure OpenCV's fastNlMeans beside the network")
+    evaluate.add_argument("--clean", type=Path, nargs="*", default=[], help="folders of clean images to degrade")
+    evaluate.add_argument("--pairs", type=Path, nargs="*", default=[], help="folders with input/ and target/")
+    evaluate.add_argument("--classical", action="store_true", help="also measure OpenCV's fastNlMeans")
     evaluate.add_argument("--flat", action="store_true", help="also measure the largest error on flat fields")
     evaluate.add_argument("--real", type=Path, nargs="*", default=[], help="folders of photos for a contact sheet")
     evaluate.add_argument("--sheet", type=Path, default=Path("contact-sheet.jpg"), help="file of the contact sheet")

@@ -15,9 +15,9 @@ from models.training.mix import Mix
 from models.training.pictures import dead_leaves
 
 FULL_SCALE_SHARE = 0.35
-"""Share of the patches cut from a photo at its own resolution."""
+"""Share of the patches that are cut at a photo's full resolution."""
 SMALLEST_SCALE = 0.3
-"""Photos are downscaled to no less than this: large smooth photos then have the detail of small sharp ones."""
+"""Lower limit of the random scale, at which large smooth photos have the detail of small sharp ones."""
 DEAD_LEAVES_SHARE = 0.05
 VALIDATION_SCALE = 0.5
 
@@ -36,14 +36,14 @@ class Batch(NamedTuple):
 
 
 class PatchDataset:
-    """Source of training batches. A batch is a pure function of seed and step, so a resumed run sees the same ones."""
+    """Source of training batches; a batch depends only on seed and step, so a resumed run gets the same batches."""
 
     def __init__(self, photos: Sequence[Photo], seed: int, mix: Mix | None = None) -> None:
         self._seed = seed
         self._mix = mix or Mix()
         self._photos = photos
         pixels = np.array([photo.shape[0] * photo.shape[1] for photo in photos], np.float64)
-        self._odds = np.sqrt(pixels) / np.sqrt(pixels).sum()  # between weights by pixel count and equal ones
+        self._odds = np.sqrt(pixels) / np.sqrt(pixels).sum()  # between equal weights and weights by pixel count
 
     def batch(self, step: int, size: int, patch: int) -> Batch:
         """Return `size` patches of `patch` x `patch` pixels for `step`."""
@@ -86,7 +86,7 @@ class PatchDataset:
 
 
 def validation_set(photos: Sequence[Photo], patch: int, seed: int) -> ValidationSets:
-    """Return degraded and clean centre crops, (N, 3, patch, patch), by degradation: the same for every run."""
+    """Return degraded and clean centre crops (N, 3, patch, patch) by degradation, the same for every run."""
     clean = [middle(photo, patch).astype(np.float32) / np.float32(255.0) for photo in photos]
     sets = {}
     for kind, degrade in VALIDATION.items():

@@ -85,7 +85,7 @@ def worst_flat_error(network: Network) -> float:
 def evaluate_pairs(network: Network, folder: Path) -> Score:
     """Score the pairs of `folder/input` and `folder/target`.
 
-    An input matches the target of the same name, or the one named like the part before its first `_` (RESIDE's naming).
+    An input matches the target of the same name, or of the part of its name before the first `_` (as in RESIDE).
     Raises `DatasetError` if there is none or the sizes differ.
     """
     targets = {path.stem: path for path in photo_paths(folder / "target")}
@@ -95,10 +95,10 @@ def evaluate_pairs(network: Network, folder: Path) -> Score:
         for path in inputs:
             target = targets.get(path.stem) or targets.get(path.stem.split("_")[0])
             if target is None:
-                raise DatasetError(f"{path} has no image of its name in {folder / 'target'}")
+                raise DatasetError(f"{path} has no matching image in {folder / 'target'}")
             degraded, clean = (read_photo(side).astype(np.float32) / np.float32(255.0) for side in (path, target))
             if degraded.shape != clean.shape:
-                raise DatasetError(f"{path} is {degraded.shape} and its target {clean.shape}")
+                raise DatasetError(f"{path} has shape {degraded.shape}, but its target {clean.shape}")
             yield degraded, clean
 
     return _score(network, folder.name, pairs(), len(inputs))

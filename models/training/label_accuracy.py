@@ -62,9 +62,9 @@ def label_accuracy(network: RestorationNetwork, photos: Sequence[Photo], seed: i
     for case, (_, expected) in CASES.items():
         logits = torch.stack(list(_logits(network, photos, case, seed)))
         truth = torch.tensor([[float(name in expected) for name in names]]).expand_as(logits)
-        told = torch.sigmoid(logits)
-        by_case[case] = float(((told > DECISION) == (truth > DECISION)).all(dim=1).float().mean())
-        probabilities.append(told)
+        predicted = torch.sigmoid(logits)
+        by_case[case] = float(((predicted > DECISION) == (truth > DECISION)).all(dim=1).float().mean())
+        probabilities.append(predicted)
         truths.append(truth)
     return LabelAccuracy(by_case, expected_calibration_error(torch.cat(probabilities), torch.cat(truths)))
 

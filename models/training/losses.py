@@ -1,4 +1,4 @@
-"""Training losses: root of L1, its counterpart in the frequency domain, and that of the degradation head."""
+"""Training losses: square root of L1, the same in the frequency domain, and the degradation head's loss."""
 
 import torch
 import torch.nn.functional as F
@@ -7,7 +7,7 @@ from torch import Tensor
 L1_FLOOR = 2e-2
 """Bounds the gradient of the root at zero error.
 
-At 1e-4, clean pictures, whose error starts at zero, outweigh all others: no haze or JPEG artefacts were removed within
+At 1e-4, clean pictures, whose error starts at zero, outweigh all others: no haze or JPEG artefacts were removed in
 48 000 patches.
 """
 
@@ -15,8 +15,8 @@ At 1e-4, clean pictures, whose error starts at zero, outweigh all others: no haz
 def balanced_l1(restored: Tensor, target: Tensor) -> Tensor:
     """Return the mean over images (N, 3, H, W) of the square root of each image's L1 distance.
 
-    The root scales an image's gradient by one over the root of its error. In a plain mean, thick haze, whose error is
-    ten times that of light noise, dominates most steps; under a logarithm it is not learned at all.
+    The root divides an image's gradient by the root of its error. In a plain mean, thick haze, with ten times the error
+    of light noise, dominates most steps; with a logarithm it is not learned at all.
     """
     return ((restored - target).abs().mean(dim=(1, 2, 3)) + L1_FLOOR).sqrt().mean()
 

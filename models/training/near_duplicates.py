@@ -1,4 +1,4 @@
-"""Perceptual hashes that keep evaluation pictures, and resized or recompressed copies of them, out of training."""
+"""Perceptual hashes that keep evaluation pictures and their resized or recompressed copies out of training."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,11 +13,11 @@ EVALUATION_HASHES = Path(__file__).with_name("evaluation_hashes.tsv")
 SIDE = 32
 KEPT_FREQUENCIES = 8
 NEAR = 8
-"""Hamming distance out of 64 bits. In the tests, copies differ by at most 4 and unrelated photos by 32 on average."""
+"""Hamming distance in 64 bits. In the tests, copies differ by at most 4 bits, unrelated photos by 32 on average."""
 
 
 def perceptual_hash(photo: NDArray[np.uint8]) -> int:
-    """Hash (H, W, 3) RGB to 64 bits: which of the lowest luminance frequencies exceed their median."""
+    """Hash (H, W, 3) RGB to 64 bits, one for each low luminance frequency that exceeds their median."""
     grey = np.asarray(cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY), np.float32)
     small = cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     frequencies = cv2.dct(small)[:KEPT_FREQUENCIES, :KEPT_FREQUENCIES].ravel()
@@ -37,7 +37,7 @@ def read_hashes(path: Path = EVALUATION_HASHES) -> dict[str, int]:
 
 
 def near_duplicate(found: int, hashes: Mapping[str, int]) -> str | None:
-    """Return the name of a picture whose hash is close to `found`, or None."""
+    """Return the name of a picture with a hash close to `found`, or None."""
     return next((name for name, other in hashes.items() if distance(found, other) <= NEAR), None)
 
 

@@ -1,4 +1,4 @@
-"""Synthetic "dead leaves" pictures, which train denoisers nearly as well as photos do."""
+"""Synthetic "dead leaves" pictures, which train denoisers nearly as well as photos."""
 
 import cv2
 import numpy as np
@@ -9,7 +9,7 @@ RADIUS_EXPONENT = 3.0
 """Disc radii follow r^-3: scale-invariant, like object sizes in photos (Lee, Mumford and Huang 2001)."""
 SMALLEST_RADIUS = 2.0
 LEAVES_PER_PIXEL = 0.03
-MOST_LEAVES = 400
+MAX_LEAVES = 400
 TEXTURE_SHARE = 0.5
 """Share of textured discs."""
 SUPERSAMPLING = 2
@@ -19,7 +19,7 @@ def dead_leaves(size: int, rng: np.random.Generator) -> Image:
     """Draw overlapping discs of random radius, colour and texture: (size, size, 3) float32 in [0, 1]."""
     side = size * SUPERSAMPLING
     picture = np.full((side, side, 3), rng.random(3), np.float32)
-    count = min(MOST_LEAVES, int(side * side * LEAVES_PER_PIXEL))
+    count = min(MAX_LEAVES, int(side * side * LEAVES_PER_PIXEL))
     low, high = SMALLEST_RADIUS**-2, float(side) ** -2
     radii = (low + rng.random(count) * (high - low)) ** -0.5
     palette = rng.random((8, 3), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Length of a training run, and the patch size and learning rate over its course."""
+"""Training schedule: length of a run, patch sizes and learning rate."""
 
 import math
 from dataclasses import dataclass, field
@@ -19,8 +19,8 @@ class Stage:
 class Schedule:
     """Training schedule; raises `ValueError` unless its length is given either in steps or in minutes.
 
-    Two runs with equal schedules in steps, photos and seed give equal weights. A run of given minutes does as many
-    steps as its machine allows: patches and learning rate follow the training time, which excludes interruptions.
+    Runs with equal schedules in steps, photos and seeds give equal weights. In a run given in minutes, patches and
+    learning rate follow the training time, which excludes interruptions.
     """
 
     steps: int | None = None
@@ -39,7 +39,7 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.minutes is None):
-            raise ValueError("a run has a length in steps or in minutes, and not both")
+            raise ValueError("a run needs a length in steps or in minutes, not both")
 
     def progress(self, step: int, seconds: float) -> float:
         """Return the share of the run, in [0, 1], that is done after `step` steps and `seconds` of training."""

@@ -20,15 +20,15 @@ from models.variants import NetworkConfig, build
 CHECKPOINT_FILE = "last.pt"
 CHECKPOINT_FORMAT = 2
 EMA_RAMP_STEPS = 10
-"""The moving average follows the weights closely at first: its decay is at most (1 + step) / (ramp + step)."""
+"""The moving average's decay is at most (1 + step) / (ramp + step), so that it follows the weights closely at first."""
 
 ADAM_BETAS = (0.9, 0.99)
 REFERENCE_PATCH = 64
-"""Throughput is counted in patches of this side, so that stages are comparable."""
+"""Throughput is counted in patches of this side, which makes stages comparable."""
 
 
 class TrainingError(ValueError):
-    """A run that cannot start or continue; the message says why."""
+    """Run that cannot start or continue; the message has the reason."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Progress:
 
 
 class Trainer:
-    """Training run: network, its moving average (EMA), optimiser and step count. `fit` runs it to the end."""
+    """Training run: network, moving average of its weights (EMA), optimiser and step count."""
 
     def __init__(
         self, config: NetworkConfig, schedule: Schedule, dataset: PatchDataset, device: str, mixed_precision: bool
@@ -106,7 +106,7 @@ class Trainer:
                 on_step(Progress(self.step, loss, rate, self.done, round(self.patches), patches / seconds))
 
     def _batch(self, step: int, done: float) -> Batch:
-        # With a length in steps, the progress and therefore the batch depend only on the step.
+        # With a length in steps, progress, and so the batch, depends only on the step.
         stage = self.schedule.stage_at(done if self.schedule.steps is None else self.schedule.progress(step, 0.0))
         return self._dataset.batch(step, stage.batch, stage.patch)
 
@@ -140,7 +140,7 @@ class Trainer:
 
     @torch.inference_mode()
     def validate(self, sets: ValidationSets) -> dict[str, float]:
-        """Return the PSNR in dB of the averaged weights per validation set, in full precision."""
+        """Measure the PSNR in dB of the averaged weights on each validation set, in full precision."""
         scores = {}
         for kind, (degraded, clean) in sets.items():
             psnrs = []

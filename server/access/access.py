@@ -1,4 +1,4 @@
-"""Checks API keys against the keys file, which may change while the server runs."""
+"""Authentication by API keys; the keys file may change while the server runs."""
 
 import logging
 import time
@@ -13,10 +13,10 @@ from server.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
-LOOK_S = 1.0
-"""Interval of checking the file for changes, and so the longest time a removed key still works."""
+CHECK_INTERVAL_S = 1.0
+"""Interval of checks for changes of the keys file: a removed key works for at most this long."""
 MAX_KEY_BYTES = 512
-MAX_KEYS_SHOWN = 16
+MAX_KEYS_PER_REQUEST = 16
 """Limit per request: proxies may add keys of their own, and each lookup costs time."""
 
 _AUTHORIZATION, _API_KEY = b"authorization", b"x-api-key"
@@ -27,9 +27,10 @@ Signature = tuple[int, int, int]
 
 
 class Access:
-    """Authenticates requests of HTTP and gRPC through `enter`; belongs to one event loop.
+    """Authenticates HTTP and gRPC requests; belongs to one event loop.
 
-    If the file is broken, half written or missing while the server runs, that is logged and the loaded keys stay valid.
+    If the keys file becomes broken, half written or missing while the server runs, this is logged and the loaded keys
+    stay valid.
     """
 
     def __init__(self, path: Path, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
@@ -40,7 +41,7 @@ class Access:
         self._names: dict[bytes, str] = {}
         self._callers: dict[str, Caller] = {}
         self._seen: Signature | None = None
-        self._look_at = 0.0
+        self._next_check = 0.0
         self._was_empty = False
 
     @property
@@ -54,18 +55,19 @@ class Access:
             return
         self._seen = self._signature()
         self._read()
-        self._look_at = self._clock() + LOOK_S
+        self._next_check = self._clock() + CHECK_INTERVAL_S
 
     def enter(self, headers: Iterable[tuple[bytes, bytes]]) -> Caller:
-        """Return the client of the first valid key in the headers (lower-case names); raises Unauthorized, Forbidden.
+        """Authenticate a request by the first valid key in its headers (lower-case names).
 
-        A request may carry several keys, so that credentials added by a proxy do not hide those of the client.
+        A request may have several keys, so that credentials added by a proxy do not hide the client's. Raises
+        Unauthorized or Forbidden.
         """
-        self._look()
-        shown = list(islice(_keys_in(list(headers)), MAX_KEYS_SHOWN))
-        if not shown:
+        self._reload_if_changed()
+        given = list(islice(_keys_in(list(headers)), MAX_KEYS_PER_REQUEST))
+        if not given:
             raise Unauthorized(f"This server requires an API key: {_HOW}.")
-        known = [caller for key in shown if (caller := self._find(key)) is not None]
+        known = [caller for key in given if (caller := self._find(key)) is not None]
         if not known:
             raise Unauthorized(f"The API key is unknown: {_HOW}.")
         for caller in known:
@@ -75,15 +77,15 @@ class Access:
         raise Forbidden(f"The key {known[0].name} is suspended.")
 
     def _find(self, key: bytes) -> Caller | None:
-        # A dictionary lookup is safe: it compares hashes, so its timing reveals nothing about a key.
+        # A dictionary lookup is safe: it compares hashes, so its timing reveals nothing about the keys.
         name = self._names.get(digest_of(key.decode("latin-1"))) if len(key) <= MAX_KEY_BYTES else None
         return None if name is None else self._callers[name]
 
-    def _look(self) -> None:
+    def _reload_if_changed(self) -> None:
         now = self._clock()
-        if now < self._look_at:
+        if now < self._next_check:
             return
-        self._look_at = now + LOOK_S
+        self._next_check = now + CHECK_INTERVAL_S
         signature = self._signature()
         if signature == self._seen:
             return
@@ -98,7 +100,7 @@ class Access:
         if self._keys is not None:
             self._check_whole(keys, self._keys)
         elif keys.cut is not None:
-            log.warning("the last line of the keys file has no line end and may be cut", extra={"key": keys.cut})
+            log.warning("the last line of the keys file has no line end and may be truncated", extra={"key": keys.cut})
         labels = keys.labels()
         # A client with unchanged terms keeps its used quota.
         same = {name: old for name, old in self._callers.items() if keys.terms.get(name) == old.terms}
@@ -112,9 +114,9 @@ class Access:
         log.info("keys read", extra={"keys": len(keys.clients), "clients": len(keys.terms)})
 
     def _check_whole(self, keys: Keys, present: Keys) -> None:
-        """Raise KeysUnavailable if a new file may be incomplete because it is still being written."""
+        """Raise KeysUnavailable if a changed file may still be in the middle of a write."""
         if self._signature() != self._seen:
-            self._seen = None  # so that the next check reads it again
+            self._seen = None  # the next check reads the file again
             raise KeysUnavailable(f"the keys file {self._path} changed while it was read")
         was_empty, self._was_empty = self._was_empty, not keys.clients
         if not keys.clients and present.clients and not was_empty:
@@ -139,10 +141,10 @@ def _keys_in(headers: list[tuple[bytes, bytes]]) -> Iterator[bytes]:
     """Yield each key in the headers, from repeated headers or values that a proxy joined with commas."""
     for name, value in headers:
         if name == _AUTHORIZATION:
-            for part in value.split(b",", MAX_KEYS_SHOWN):
+            for part in value.split(b",", MAX_KEYS_PER_REQUEST):
                 scheme, *key = part.split(None, 1)[:2] or [b""]
                 if scheme.lower() == _BEARER and key:
                     yield key[0].strip()
     for name, value in headers:
         if name == _API_KEY:
-            yield from filter(None, (part.strip() for part in value.split(b",", MAX_KEYS_SHOWN)))
+            yield from filter(None, (part.strip() for part in value.split(b",", MAX_KEYS_PER_REQUEST)))

@@ -1,4 +1,4 @@
-"""Token bucket that limits an amount per minute."""
+"""Token bucket: limits an amount per minute."""
 
 from collections.abc import Callable
 
@@ -6,10 +6,10 @@ MINUTE_S = 60.0
 
 
 class TokenBucket:
-    """Refills evenly to one minute's amount; starts full.
+    """Bucket that starts full and refills evenly up to one minute's amount.
 
-    An amount larger than the bucket is granted when the bucket is full and leaves a debt; otherwise it could never be
-    granted.
+    An amount larger than the bucket is granted when the bucket is full, and leaves a debt; otherwise it could never
+    be granted.
     """
 
     def __init__(self, per_minute: float, clock: Callable[[], float]) -> None:
@@ -24,8 +24,8 @@ class TokenBucket:
         per_s = self.per_minute / MINUTE_S
         self._level = min(self.per_minute, self._level + (now - self._filled_at) * per_s)
         self._filled_at = now
-        lacking = min(amount, self.per_minute) - self._level
-        if lacking > 0:
-            return lacking / per_s
+        missing = min(amount, self.per_minute) - self._level
+        if missing > 0:
+            return missing / per_s
         self._level -= amount
         return 0.0

@@ -1,4 +1,4 @@
-"""Authenticated client and its remaining quotas."""
+"""Authenticated client, with its remaining quotas."""
 
 from collections.abc import Callable
 
@@ -11,9 +11,9 @@ PIXELS = 1_000_000
 
 
 class Caller:
-    """Charges a client's quotas before its work starts; nothing is refunded if the work then fails.
+    """Charges a client's quotas before its work starts, without a refund if the work fails.
 
-    Metrics show only its `label`, because they may be public.
+    Metrics show only the client's `label`, because they may be public.
     """
 
     def __init__(self, name: str, label: str, terms: Terms, metrics: Metrics, clock: Callable[[], float]) -> None:
@@ -26,7 +26,7 @@ class Caller:
         metrics.add_key(label)
 
     def count_as(self, label: str) -> None:
-        """Use another label in the metrics from now on, after the client's keys have changed."""
+        """Change the client's label in the metrics, after its keys have changed."""
         if label != self.label:
             self.label = label
             self._metrics.add_key(label)
@@ -37,7 +37,7 @@ class Caller:
         self._metrics.count_key_request(self.label)
 
     def charge_pixels(self, pixels: int) -> None:
-        """Charge the pixels of an image, as read from its header; raises QuotaExceeded."""
+        """Charge the pixels of an image, from its header; raises QuotaExceeded."""
         self._charge(self._megapixels, pixels / PIXELS, "megapixels")
         self._metrics.count_key_pixels(self.label, pixels)
 

@@ -40,39 +40,38 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Content of a keys file: the client of each hash, and each client's terms."""
+    """Content of a keys file: a client for each hash, and terms for each client."""
 
     clients: tuple[tuple[bytes, str], ...]
     """(digest, name) pairs; a client may have several, such as an old and a new key."""
     terms: Mapping[str, Terms]
     cut: str | None = None
-    """Client of a last line without a line end, which may be incomplete; only if no earlier line has that client."""
+    """Client of an unterminated last line, which may be incomplete, if no earlier line has that client."""
 
     def labels(self) -> dict[str, str]:
-        """Return each client's label in the metrics, which reveals the name only to readers of the keys file.
+        """Derive each client's label in the metrics, which reveals the name only to readers of the keys file.
 
-        It is the same on all replicas and after restarts, until the client's first line changes.
+        A label is the same on all replicas and after restarts, until the client's first line changes.
         """
         first = {name: digest for digest, name in reversed(self.clients)}
         return {name: _label(name, first[name]) for name in self.terms}
 
 
 def plain(value: float) -> str:
-    """Format a number in digits, without an exponent."""
+    """Format a number without an exponent."""
     return format(Decimal(repr(value)), "f").removesuffix(".0")
 
 
 def digest_of(key: str) -> bytes:
     """Hash a key with SHA-256.
 
-    A slow password hash such as scrypt would only cost time on every request: a key has 256 random bits and cannot be
-    guessed.
+    A key has 256 random bits and cannot be guessed, so a slow password hash such as scrypt would only cost time.
     """
     return hashlib.sha256(key.encode()).digest()
 
 
 def new_key(name: str, terms: Terms) -> tuple[str, str]:
-    """Generate a key and its line for the keys file; the key is not stored. Raises KeysUnavailable for a bad name."""
+    """Generate a key and its line for the keys file, without storing them; raises KeysUnavailable for a bad name."""
     if not _NAME.fullmatch(name):
         raise KeysUnavailable(f"{name!r} is not a valid key name: use 1 to 64 of A-Z a-z 0-9 . _ -")
     key = KEY_PREFIX + secrets.token_urlsafe(KEY_BYTES)
@@ -100,12 +99,12 @@ def _keys(text: str) -> Keys:
     lines = text.split("\n")  # not splitlines, which also splits at other Unicode line ends
     for number, (name, digest, words) in _entries(lines):
         if clients.setdefault(digest, name) != name:
-            raise ValueError(f"line {number}: the hash is already that of {clients[digest]}")
+            raise ValueError(f"line {number}: {clients[digest]} already has this hash")
         own = _terms(words, number)
         if number == len(lines) and name not in terms:
             cut = name
         if terms.setdefault(name, own) != own:
-            raise ValueError(f"line {number}: {name} has other limits on an earlier line; a client's lines must agree")
+            raise ValueError(f"line {number}: {name} has different limits on an earlier line; they must be equal")
     return Keys(tuple(clients.items()), terms, cut)
 
 
@@ -115,7 +114,7 @@ def _entries(lines: Iterable[str]) -> Iterator[tuple[int, tuple[str, bytes, list
         if not words or words[0].startswith("#"):
             continue
         found = _HASH.fullmatch(words[1]) if len(words) > 1 else None
-        # The message leaves the line out, because it may contain a key by mistake.
+        # The message does not quote the line, because it may contain a key by mistake.
         if found is None or not _NAME.fullmatch(words[0]):
             raise ValueError(f"line {number} is not NAME sha256:HEX; `promptir key new --name NAME` writes one")
         yield number, (words[0], bytes.fromhex(found[1]), words[2:])

@@ -1,7 +1,7 @@
 """The Backend protocol: a batch of images in, restored images out, blocking."""
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, Self
+from typing import Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,16 @@ class AuxOutput:
         return np.empty((count, *self.shape), np.float32)
 
 
+class SizeRange(NamedTuple):
+    """The (height, width) of the smallest and of the largest image that a model takes."""
+
+    least: tuple[int, int]
+    most: tuple[int, int]
+
+    def holds(self, height: int, width: int) -> bool:
+        return self.least[0] <= height <= self.most[0] and self.least[1] <= width <= self.most[1]
+
+
 @dataclass(frozen=True)
 class ModelSpec:
     """The identity of a model and the inputs it accepts."""
@@ -49,6 +59,8 @@ class ModelSpec:
     """Whether a batch may hold images of several sizes: the model then takes a validity mask."""
     aux: AuxOutput | None = None
     """None for a model that returns pixels alone."""
+    size_ranges: tuple[SizeRange, ...] = ()
+    """Empty for a model that takes images of any size."""
 
     @classmethod
     def of(cls, manifest: Manifest) -> Self:
@@ -68,6 +80,10 @@ class ModelSpec:
     def labels(self) -> tuple[str, ...]:
         """The degradations that the model names; empty if it names none."""
         return () if self.aux is None else self.aux.labels
+
+    def takes(self, height: int, width: int) -> bool:
+        """Tell whether the model takes an image of this size, in multiples of `size_multiple`."""
+        return not self.size_ranges or any(sizes.holds(height, width) for sizes in self.size_ranges)
 
     def check(self, batch: "ModelInput") -> None:
         """Raise BackendError for a batch whose sizes or precision a run of this model would ignore."""

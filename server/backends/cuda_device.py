@@ -2,6 +2,7 @@
 
 import ctypes
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,8 +67,9 @@ class CudaDevice:
         self._call("cudaStreamSynchronize", stream)
 
     def new_event(self) -> int:
-        """Create an event, which streams and threads can wait for once `mark` has placed it."""
-        return int(self._call("cudaEventCreateWithFlags", self._runtime.cudaEventDisableTiming))
+        """Create an event, which streams and threads can wait for once `mark` has placed it; threads then sleep."""
+        flags = self._runtime.cudaEventDisableTiming | self._runtime.cudaEventBlockingSync
+        return int(self._call("cudaEventCreateWithFlags", flags))
 
     def destroy_event(self, event: int) -> None:
         self._call("cudaEventDestroy", event)
@@ -117,13 +119,20 @@ class CudaDevice:
         self._call("cudaMemcpyAsync", target.address, source, target.pixels.nbytes, kind, stream)
 
     def record(self, stream: int, queue_work: Callable[[], None]) -> Any:
-        """Record the work that `queue_work` puts into the stream as a graph, without running it."""
+        """Record the work that `queue_work` puts into the stream as a graph, without running it.
+
+        Raises what `queue_work` raises; the stream is usable again, and what was recorded by then is destroyed.
+        """
         mode = self._runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         self._call("cudaStreamBeginCapture", stream, mode)
         try:
             queue_work()
-        finally:  # a stream left in capture could not be used again
-            graph = self._call("cudaStreamEndCapture", stream)
+        except BaseException:
+            with suppress(BackendError):  # the capture may be invalid by now, and then has no graph
+                if (unfinished := self._call("cudaStreamEndCapture", stream)) is not None:
+                    self._call("cudaGraphDestroy", unfinished)
+            raise
+        graph = self._call("cudaStreamEndCapture", stream)
         try:
             return self._call("cudaGraphInstantiate", graph, 0)
         finally:
@@ -148,7 +157,7 @@ class CudaDevice:
         if status == errors.cudaErrorMemoryAllocation:
             raise DeviceOutOfMemory("the device has not enough free memory")
         if int(status) in STICKY_FAULTS:
-            raise BackendLost(f"cuda:{self._index} is lost: {function} failed: {self._describe(status)}")
+            raise BackendLost.until_restart(f"cuda:{self._index} is lost: {function} failed: {self._describe(status)}")
         raise BackendError(f"{function} failed: {self._describe(status)}")
 
     def _describe(self, status: Any) -> str:
@@ -196,4 +205,8 @@ def open_device(index: int = 0) -> CudaDevice:
         raise BackendUnavailable(f"there is no cuda:{index}: the last of this machine's GPUs is cuda:{count - 1}")
     device = CudaDevice(runtime, index)
     device._call("cudaSetDevice", index)
+    # Threads that wait for the device sleep instead of spinning on a core. Refused, without harm, where another
+    # library has set up the device differently.
+    runtime.cudaSetDeviceFlags(runtime.cudaDeviceScheduleBlockingSync)
+    runtime.cudaGetLastError()
     return device

@@ -2,8 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from models.artifact import ArtifactError, Manifest
+from models.plan_manifest import PLAN_FILE, PlanManifest
 from server.backends.base import Backend
 from server.backends.settings import RuntimeSettings
 
@@ -13,6 +16,19 @@ CUDA = r"cuda:\d+"
 
 def _accept(settings: Any, device: str) -> None:
     """Find nothing wrong with any device."""
+
+
+def manifest_of(folder: Path) -> Manifest:
+    """Load the manifest of an artifact, which may be a plan; raises ArtifactError."""
+    return (PlanManifest if (folder / PLAN_FILE).exists() else Manifest).load(folder)
+
+
+def name_of(settings: RuntimeSettings) -> str:
+    """Return the name in the artifact's manifest; where there is none, the name of its folder or file."""
+    try:
+        return manifest_of(settings.artifact).name
+    except ArtifactError:  # the start of the backend says what is wrong
+        return settings.artifact.stem
 
 
 @dataclass(frozen=True)
@@ -34,6 +50,8 @@ class BackendKind:
     settings_type: type[RuntimeSettings] = RuntimeSettings
     device_fault: Callable[[Any, str], str | None] = _accept
     """Returns one sentence on why the settings do not allow a device, or None if they do."""
+    model_name: Callable[[Any], str] = name_of
+    """Returns the name of the model that its settings name, without loading it."""
     platform: str = ""
     """Its name in the model metadata of the Open Inference Protocol; empty: the name itself."""
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from models.plan_manifest import ShapeOutsideProfiles, ShapeProfile
+from server.backends.base import SizeRange
 from server.errors import UnsupportedSize
 
 FLOAT_BYTES = 4
@@ -32,6 +33,11 @@ def counts(profiles: Sequence[ShapeProfile], count: int, height: int, width: int
         parts.append(max(held))
         left -= parts[-1]
     return parts
+
+
+def size_ranges(profiles: Sequence[ShapeProfile]) -> tuple[SizeRange, ...]:
+    """Return the sizes of single images that the profiles accept."""
+    return tuple(SizeRange(one.min[1:], one.max[1:]) for one in profiles if one.min[0] == 1)
 
 
 def allowed_sizes(profiles: Sequence[ShapeProfile]) -> list[dict[str, int]]:

@@ -44,6 +44,7 @@ class PlanRuns:
         self._slots = PlanSlots(device, max_bytes, self.model.aux, takes_sizes=self.model.mixed_sizes)
         self._in, self._stream, self._out = (device.new_stream() for _ in range(3))
         self._told: dict[int, tuple[int, ...]] = {}
+        self._unrecordable: set[tuple[int, ...]] = set()
 
     def run(self, batch: ModelInput) -> Result:
         """Restore a batch into fresh arrays; UnsupportedSize names the sizes that the plan takes."""
@@ -141,11 +142,16 @@ class PlanRuns:
             raise BackendError(f"TensorRT failed on a batch of shape {slot.shape}; the log has its own words")
 
     def _record(self, slot: Slot) -> None:
+        """Record the run of a slot as a graph, unless its shape has failed to be recorded before."""
+        if slot.shape in self._unrecordable:
+            return
         try:
-            self._device.synchronize(self._stream)  # which must not happen during the recording
-            self._told.clear()
+            # The first run after a change of shape sets up the context, which a recording must not contain.
+            self._queue(slot)
+            self._device.synchronize(self._stream)
             slot.graph = self._device.record(self._stream, lambda: self._queue(slot))
-        except BackendError as error:  # it runs without a graph; `runs` increases, so this is not tried again
+        except BackendError as error:
+            self._unrecordable.add(slot.shape)
             log.warning("a shape cannot be recorded as a CUDA graph", extra={"shape": slot.shape, "reason": str(error)})
 
     def _drain(self) -> None:

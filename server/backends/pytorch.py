@@ -2,7 +2,6 @@
 
 import logging
 import time
-import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from server.backends.cuda_device import STICKY_FAULTS, cuda_index
 from server.backends.kind import CPU, CUDA, BackendKind
 from server.backends.settings import RuntimeSettings
 from server.backends.torch_copies import Copies
+from server.backends.torch_library import check_cuda, import_torch, keep_sums_exact
 from server.backends.torch_recordings import Recordings
 from server.errors import BackendError, BackendLost, BackendUnavailable, DeviceOutOfMemory
 
@@ -67,11 +67,11 @@ class TorchBackend:
 
     def start(self) -> BackendInfo:
         """Load the weights onto the device; BackendUnavailable says what is missing or does not fit."""
-        torch = _import_torch()
+        torch = import_torch()
         settings = self._settings
         on_cuda = self._index is not None
         if self._index is not None:
-            _check_cuda(torch, self._index)
+            check_cuda(torch, self._index)
             torch.cuda.set_device(self._index)  # of this thread, which is the one that runs
         name, network = _load(settings.artifact)
         aux = None if (shape := network.findings_shape) is None else AuxOutput(shape, network.degradation_labels)
@@ -81,9 +81,7 @@ class TorchBackend:
             with suppress(RuntimeError):  # which has begun to use them, in a process that did more than this
                 torch.set_num_interop_threads(1)
         if on_cuda:
-            # FP32 is the reference, and TF32 would round it to ten bits.
-            torch.backends.cudnn.allow_tf32 = False
-            torch.backends.cuda.matmul.allow_tf32 = False
+            keep_sums_exact(torch)
         mixed = settings.torch_precision != "fp32"
         try:
             place = "cuda" if on_cuda else "cpu"
@@ -180,7 +178,7 @@ class TorchBackend:
             except Exception as later:
                 sticky = later
         if _code(sticky) in STICKY_FAULTS:
-            raise BackendLost(f"cuda:{self._index} is lost: {_first_line(sticky)}") from error
+            raise BackendLost.until_restart(f"cuda:{self._index} is lost: {_first_line(sticky)}") from error
 
     def _release_memory(self) -> None:
         if self._torch is not None and self._torch.cuda.is_initialized():
@@ -224,35 +222,6 @@ def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0]
 
 
-def _import_torch() -> Any:
-    try:
-        import safetensors  # noqa: F401 - the weights are read with it
-        import torch
-    except ImportError as error:
-        raise BackendUnavailable(
-            f"torch is not installed or does not load here ({error}): install this package with the extra `pytorch`"
-        ) from error
-    return torch
-
-
-def _check_cuda(torch: Any, index: int) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # an old driver, which the error below says as well
-        usable = torch.cuda.is_available()
-    if usable:
-        if index >= (count := torch.cuda.device_count()):
-            raise BackendUnavailable(f"there is no cuda:{index}: the last of this machine's GPUs is cuda:{count - 1}")
-        return
-    if torch.version.cuda is None:
-        raise BackendUnavailable(
-            f"the installed torch {torch.__version__} has no CUDA: install a build with CUDA, or set the device to cpu"
-        )
-    raise BackendUnavailable(
-        f"torch {torch.__version__} finds no usable NVIDIA GPU or driver for CUDA {torch.version.cuda}: "
-        "check with nvidia-smi, or set the device to cpu"
-    )
-
-
 def _weights_of(artifact: Path) -> Path:
     return artifact / WEIGHTS_FILE if artifact.is_dir() else artifact
 
@@ -278,7 +247,8 @@ def _load(artifact: Path) -> tuple[str, Any]:
 def _mixed(torch: Any, network: Any, settings: TorchSettings) -> Any:
     from models.precision import to_mixed
 
-    return to_mixed(network, {"fp16": torch.float16, "bf16": torch.bfloat16}[settings.torch_precision])
+    dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}[settings.torch_precision]
+    return to_mixed(network, dtype, wide_copies=False)
 
 
 def _placed(network: Any, place: str) -> Any:

@@ -19,10 +19,7 @@ class RuntimeSettings(BaseModel):
     backend: str = Field(
         default="onnx", description="The runtime; `simulated` returns its input after a known time, for load tests."
     )
-    artifact: Path = Field(
-        default=DEFAULT_ARTIFACT,
-        description="Folder with manifest.json and the model; with `pytorch` also a weights file.",
-    )
+    artifact: Path = DEFAULT_ARTIFACT
     devices: tuple[str, ...] = Field(
         default=(),
         description="Devices to run on, with one worker each, such as cuda:0,cuda:1 or cpu; unset, the CPU, or the "

@@ -13,11 +13,13 @@ from typing import TextIO
 import numpy as np
 from pydantic import Field
 
+from models.artifact import DEFAULT_ARTIFACT
 from server.backends.base import Aux, AuxOutput, BackendInfo, ModelInput, ModelSpec, Pending, Pixels, Result
 from server.backends.kind import BackendKind
 from server.backends.settings import RuntimeSettings
 from server.errors import BackendError, BackendUnavailable
 
+NAME = "identity"
 SIZE_MULTIPLE = 8
 LEVELS, COMPONENTS = 3, 5
 AUX = AuxOutput((LEVELS + 1, COMPONENTS), ("noise", "haze"))
@@ -61,13 +63,14 @@ class SimulatedBackend:
         device: str = "simulated",
         run_log: Path | None = None,
         mixed_sizes: bool = False,
+        name: str = NAME,
     ) -> None:
         self._base_ms = base_ms
         self._ms_per_megapixel = ms_per_megapixel
         self._max_batch = max_batch
         self._device = device
         self._run_log = run_log
-        self._model = ModelSpec("identity", "fp32", SIZE_MULTIPLE, mixed_sizes=mixed_sizes, aux=AUX)
+        self._model = ModelSpec(name, "fp32", SIZE_MULTIPLE, mixed_sizes=mixed_sizes, aux=AUX)
         self._lines: TextIO | None = None
         self._caller = threading.Lock()
         self._begun = 0
@@ -186,7 +189,13 @@ def new_backend(settings: SimulatedSettings, max_batch: int, device: str) -> Sim
         device=device,
         run_log=settings.simulated_run_log,
         mixed_sizes=settings.simulated_mixed_sizes,
+        name=model_name(settings),
     )
+
+
+def model_name(settings: SimulatedSettings) -> str:
+    """Return the name of the simulated model: that of its folder, which need not exist, if one is named."""
+    return NAME if settings.artifact == DEFAULT_ARTIFACT else settings.artifact.name
 
 
 KIND = BackendKind(
@@ -196,4 +205,5 @@ KIND = BackendKind(
     devices_in_words="any names of letters, digits and :",
     default_device=lambda settings: "sim:0",
     settings_type=SimulatedSettings,
+    model_name=model_name,
 )

@@ -13,6 +13,7 @@ from server.backends import device_names
 from server.backends.base import BackendInfo, ModelInput, ModelSpec, Pending, Result
 from server.backends.cuda_device import CudaDevice, cuda_index, open_device
 from server.backends.kind import CUDA, BackendKind
+from server.backends.plan_parts import size_ranges
 from server.backends.plan_runs import PlanRuns
 from server.backends.settings import RuntimeSettings
 from server.errors import BackendError, BackendUnavailable, DeviceOutOfMemory
@@ -81,7 +82,7 @@ class PlanBackend:
         folder = self._settings.artifact
         manifest = PlanManifest.load(folder)
         manifest.verify(folder)
-        trt = self._trt = _import_tensorrt()
+        trt = self._trt = import_tensorrt()
         manifest.check_runtime(trt.__name__, trt.__version__, None)  # before a device is asked for
         device = self._device = open_device(self._index)
         manifest.check_runtime(trt.__name__, trt.__version__, device.compute_capability)
@@ -93,7 +94,9 @@ class PlanBackend:
         records = not hasattr(trt, "CudaGraphStrategy")
         self._runs = PlanRuns(manifest, contexts, device, self._settings.device_cache_bytes, records=records)
         return BackendInfo(
-            model=replace(ModelSpec.of(manifest), hash=manifest.onnx_sha256),
+            model=replace(
+                ModelSpec.of(manifest), hash=manifest.onnx_sha256, size_ranges=size_ranges(manifest.profiles)
+            ),
             backend="tensorrt",
             device=device.name,
             max_batch=min(self._max_batch, max(profile.max[0] for profile in manifest.profiles)),
@@ -155,7 +158,8 @@ class PlanBackend:
             log.warning("compiled kernels are not kept; the next start makes them again", extra={"reason": str(error)})
 
 
-def _import_tensorrt() -> Any:
+def import_tensorrt() -> Any:
+    """Import TensorRT or, where that is not installed, TensorRT-RTX; BackendUnavailable says what is missing."""
     try:
         try:
             import tensorrt

@@ -30,6 +30,6 @@ class Copies:
             with cuda.stream(self._out):
                 answer.copy_(output, non_blocking=True)
             output.record_stream(self._out)
-        arrived = cuda.Event()
+        arrived = cuda.Event(blocking=True)  # by default a thread that waits for it spins on a core
         arrived.record(self._out)
         return answers, arrived

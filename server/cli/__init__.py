@@ -7,24 +7,24 @@ from collections.abc import Sequence
 from server.concurrency import available_cores
 
 INTERRUPTED = 130  # the shells' convention: 128 + SIGINT
-UNREAD = 141  # 128 + SIGPIPE
+BROKEN_PIPE = 141  # 128 + SIGPIPE
 # Thread counts of OpenMP and numpy's BLAS, which read them when they are loaded.
 _THREADS_OF_LIBRARIES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code; errors the user can fix print one sentence instead of a traceback."""
+    """Run one command and return its exit code; errors that the user can fix print one sentence, not a traceback."""
     _bound_libraries()
-    from server.cli.commands import REFUSALS, parser  # imports the libraries
+    from server.cli.commands import USER_ERRORS, parser  # imports the libraries
 
     arguments = parser().parse_args(argv)
     try:
         code: int = arguments.run(arguments)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python would try to flush again at exit
-        return UNREAD
-    except REFUSALS as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python flushes again at exit
+        return BROKEN_PIPE
+    except USER_ERRORS as error:
         print(f"promptir: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _bound_libraries() -> None:
-    """Limit the libraries' threads to the cores of this process if it may not use the whole machine."""
+    """Limit library threads to the process's cores if it may not use the whole machine."""
     if (share := available_cores()) < (os.cpu_count() or 1):
         for name in _THREADS_OF_LIBRARIES:
             os.environ.setdefault(name, str(share))

@@ -1,4 +1,4 @@
-"""Runs the command line as `python -m server.cli`, the same as `promptir`."""
+"""Entry point of `python -m server.cli`, the same as `promptir`."""
 
 import sys
 

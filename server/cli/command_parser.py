@@ -1,4 +1,4 @@
-"""Argument parser that accepts positional arguments before, between and after the flags."""
+"""Argument parser that accepts positional arguments before, between and after flags."""
 
 import argparse
 from collections.abc import Sequence
@@ -6,12 +6,12 @@ from typing import Any
 
 
 class CommandParser(argparse.ArgumentParser):
-    """Parses intermixed arguments; plain argparse would not see OUT in `IN --overwrite OUT`."""
+    """Parser of intermixed arguments; plain argparse rejects OUT in `IN --overwrite OUT`."""
 
     _is_inside = False
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
-        """Parse intermixed arguments; argparse calls this method of the parser of the named command."""
+        """Parse intermixed arguments; argparse calls this method for the chosen command."""
         if self._is_inside:
             return super().parse_known_args(args, namespace)
         self._is_inside = True  # parse_known_intermixed_args calls this method

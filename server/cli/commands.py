@@ -1,4 +1,4 @@
-"""All commands, and the errors they report in one sentence."""
+"""All commands, and the errors that they report in one sentence."""
 
 import argparse
 
@@ -8,7 +8,7 @@ from server.cli.command_parser import CommandParser
 from server.errors import PromptIRServeError
 from server.settings import SettingsError
 
-REFUSALS = (SettingsError, PromptIRServeError, OSError)
+USER_ERRORS = (SettingsError, PromptIRServeError, OSError)
 """Errors that the user can fix."""
 
 

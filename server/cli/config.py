@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from typing import Any
 
 from server.cli.settings_flags import GROUPS, add_settings, given_flags
@@ -29,6 +30,8 @@ def run(arguments: argparse.Namespace) -> int:
     origins = sources(flags)
     rows = {name: (_shown(settings, name), origins.get(name, "default")) for name in environment_names()}
     print(_as_json(rows) if arguments.json else _as_table(rows))
+    if (choice := settings.backend.choice) is not None:  # not part of the JSON, which holds settings only
+        print(f"{PREFIX}BACKEND=auto chose {choice.sentence}", file=sys.stderr if arguments.json else sys.stdout)
     return 0
 
 

@@ -24,21 +24,20 @@ log = logging.getLogger(__name__)
 
 # Shell convention: exit code of a process ended by a signal, plus the signal's number.
 SIGNALLED = 128
-# After the drain only the last bytes of responses are in transit. A client that reads none of them for this long is cut
-# off.
+# After the drain only the last bytes of responses are in transit; clients that read nothing for this long are cut off.
 STALLED_S = 0.5
-# With no request left, only the run of an image whose client has disconnected may still be active.
+# After the last request, only runs for disconnected clients may still be active.
 IDLE_S = 5.0
 # Time after the drain for the last bytes, unsent traces and the release of devices. Shorter than the grace period of
-# Kubernetes and Compose, which would kill the process without reporting what it was waiting for.
-MOST_TO_END_S = 12.0
+# Kubernetes and Compose, which would kill the process without a report of what it was waiting for.
+MAX_SHUTDOWN_S = 12.0
 
 
 class DrainingServer(uvicorn.Server):
-    """Keeps listening while it drains, so that probes can see that it is not ready.
+    """Server that keeps listening while it drains, so that probes can see that it is not ready.
 
-    The first SIGTERM, SIGINT or SIGHUP starts the drain, a second one ends the process. A failed device pool is drained
-    too: a device that did not start must not interrupt the runs of another one.
+    The first SIGTERM, SIGINT or SIGHUP starts the drain; a second one ends the process. The failure of the device pool
+    also starts a drain, so that runs of the remaining devices finish.
     """
 
     def __init__(self, config: uvicorn.Config, restorer: Restorer, room: UploadRoom, drain_timeout_s: float) -> None:
@@ -51,7 +50,7 @@ class DrainingServer(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """Handle SIGHUP too, sent when a terminal closes, unless it is ignored, as under nohup."""
+        """Handle SIGHUP (a closed terminal) too, unless it is ignored, as under nohup."""
         before = signal.getsignal(signal.SIGHUP)
         if before is not signal.SIG_IGN:
             signal.signal(signal.SIGHUP, self.handle_exit)
@@ -60,12 +59,12 @@ class DrainingServer(uvicorn.Server):
         signal.signal(signal.SIGHUP, before)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Record the signal, instead of closing the port at once as uvicorn does.
+        """Record the signal; unlike uvicorn, keep the port open.
 
-        Does nothing else, because it interrupts the loop at any point, even in the middle of a log line.
+        Does nothing else, because it may interrupt the loop at any point, even inside a log line.
         """
         if self._signal is not None:
-            # Not by raising the signal, which has no effect on the first process of a container.
+            # Raising the signal would have no effect on the first process of a container.
             os._exit(SIGNALLED + sig)
         self._signal = sig
 
@@ -81,7 +80,7 @@ class DrainingServer(uvicorn.Server):
                 return False
             self._restorer.drain()
             self._drain_until = time.monotonic() + self._drain_timeout_s
-            _end_within(self._drain_timeout_s + MOST_TO_END_S)
+            _end_within(self._drain_timeout_s + MAX_SHUTDOWN_S)
         return self._restorer.active == 0 or time.monotonic() >= self._drain_until
 
     async def shutdown(self, sockets: list[Any] | None = None) -> None:
@@ -90,7 +89,7 @@ class DrainingServer(uvicorn.Server):
         left_s = 0.0 if self._drain_until is None else max(0.0, self._drain_until - time.monotonic())
         if self._restorer.active == 0:
             left_s = min(left_s, IDLE_S)
-        _end_within(left_s + MOST_TO_END_S)
+        _end_within(left_s + MAX_SHUTDOWN_S)
         await self._restorer.stop(left_s)
         cutting = asyncio.create_task(self._cut_off_stalled())
         try:
@@ -110,15 +109,15 @@ class DrainingServer(uvicorn.Server):
 
 
 def _end_within(seconds: float) -> None:
-    """Exit with code 1 and print every thread's stack if the process still runs after `seconds`.
+    """Print every thread's stack and exit with code 1 if the process still runs after `seconds`.
 
-    A native thread does this, so that neither a blocked loop nor a lock can prevent it.
+    Runs in a native thread, so that neither a blocked loop nor a lock can prevent it.
     """
     faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__ or 2)
 
 
 def _unsent_bytes(transport: asyncio.Transport) -> int:
-    """Return the bytes not yet received by the client, in the process and the kernel, to see whether it still reads."""
+    """Count the bytes that the client has not received, in the process and the kernel."""
     count = transport.get_write_buffer_size()
     with suppress(OSError, AttributeError):
         in_system = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))

@@ -1,4 +1,4 @@
-"""`promptir key`: generates API keys and lists the labels of clients in the metrics."""
+"""`promptir key`: generates API keys and lists clients' labels in the metrics."""
 
 import argparse
 import sys
@@ -11,7 +11,7 @@ from server.access.keys_file import Terms, new_key, read_keys
 
 def add_command(commands: Any) -> None:
     """Add `key` to the command line."""
-    parser: argparse.ArgumentParser = commands.add_parser("key", help="generate an API key, or list labels of clients")
+    parser: argparse.ArgumentParser = commands.add_parser("key", help="generate an API key, or list clients' labels")
     parser.add_argument(
         "action",
         choices=["new", "labels"],
@@ -19,14 +19,14 @@ def add_command(commands: Any) -> None:
         "labels in the metrics",
     )
     parser.add_argument("--name", help="name of the client, for new; used in logs and as owner of jobs")
-    parser.add_argument("--requests-per-minute", type=_positive, metavar="N", help="quota; without it, no limit")
-    parser.add_argument("--megapixels-per-minute", type=_positive, metavar="N", help="quota; without it, no limit")
+    parser.add_argument("--requests-per-minute", type=_positive, metavar="N", help="quota (default: unlimited)")
+    parser.add_argument("--megapixels-per-minute", type=_positive, metavar="N", help="quota (default: unlimited)")
     parser.add_argument("--keys-file", type=Path, metavar="FILE", help="keys file to read, for labels")
     parser.set_defaults(run=partial(run, parser))
 
 
 def run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
-    """Generate a key, which is not stored, or list labels; raises KeysUnavailable for a bad name or file."""
+    """Generate a key without storing it, or list labels; raises KeysUnavailable for a bad name or file."""
     if arguments.action == "labels":
         if arguments.keys_file is None:
             parser.error("labels needs --keys-file FILE")

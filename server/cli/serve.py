@@ -26,10 +26,10 @@ from server.settings import HttpSettings
 
 log = logging.getLogger(__name__)
 
-# Longer than a proxy keeps idle connections, about a minute: closing first would race with the next request.
+# Longer than proxies keep idle connections (about a minute): closing first would race with the next request.
 KEEP_ALIVE_S = 75
-# Each accepts one connection per iteration of the loop. With a single listener, a new connection would wait one
-# iteration for each one before it, and a health check could take seconds on a busy server.
+# Each listener accepts one connection per loop iteration. With a single listener, a new connection would wait one
+# iteration for each connection before it, and a health check could take seconds on a busy server.
 LISTENERS = 32
 # After the drain only the last bytes of responses are in transit.
 CLOSE_CONNECTIONS_S = 5
@@ -43,9 +43,9 @@ def add_command(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until SIGTERM, SIGINT or SIGHUP and exit with 0 after the drain; a second signal ends the process at once.
+    """Serve until SIGTERM, SIGINT or SIGHUP, drain and exit with 0; a second signal ends the process at once.
 
-    Raises OSError or BackendUnavailable if the server cannot start or has lost all devices for good.
+    Raises OSError or BackendUnavailable if the server cannot start or has permanently lost all devices.
     """
     settings = settings_from(arguments)
     limit_retained_memory()
@@ -75,8 +75,11 @@ def run(arguments: argparse.Namespace) -> int:
     scrapes = _serve_scrapes(settings.http, app.state.services.metrics.registry)
     host, port = listener.getsockname()[:2]
     logs.skip_unused_fields()
-    gc.freeze()  # start-up objects live for ever, so garbage collection need not visit them
+    gc.freeze()  # start-up objects live forever, so garbage collection can skip them
     log.info("listening", extra={"host": host, "port": port})
+    if (choice := settings.backend.choice) is not None:
+        chosen = {"backend": choice.backend, "reason": choice.reason, "rejected": list(choice.rejected)}
+        log.info("the backend was chosen automatically", extra=chosen)
     server = DrainingServer(config, restorer, app.state.room, settings.http.drain_timeout_s)
     if sys.stderr.isatty():
         print(_welcome(_url(host, port)), file=sys.stderr)
@@ -87,11 +90,11 @@ def run(arguments: argparse.Namespace) -> int:
     if restorer.failure is not None:
         raise BackendUnavailable(str(restorer.failure))
     log.info("stopped")
-    leave(0)
+    exit_at_once(0)
 
 
-def leave(code: int) -> NoReturn:
-    """End the process without waiting for codec or library threads, whose results nobody needs any more."""
+def exit_at_once(code: int) -> NoReturn:
+    """End the process without waiting for codec or library threads, whose results are no longer needed."""
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -99,7 +102,7 @@ def leave(code: int) -> NoReturn:
 
 
 def _serve_scrapes(http: HttpSettings, registry: CollectorRegistry) -> WSGIServer | None:
-    """Serve the metrics on their own port in a thread, if one is configured."""
+    """Serve the metrics on a separate port in a thread, if one is configured."""
     if http.metrics_port is None:
         return None
     try:
@@ -112,13 +115,13 @@ def _serve_scrapes(http: HttpSettings, registry: CollectorRegistry) -> WSGIServe
 
 
 def _welcome(url: str) -> str:
-    """Tell somebody at a terminal where the server is and how to send it a photo."""
+    """Format the welcome message: the server's URL, and how to send a photo."""
     return (
         f"promptir: serving at {url}\n"
         f"  in a browser   open {url}/ and drop a photo\n"
         f"  with curl      curl -F file=@photo.jpg {url}/restore -o restored.png\n"
-        f"  every option   {url}/docs\n"
-        "  Ctrl-C stops it."
+        f"  all options    {url}/docs\n"
+        "Press Ctrl-C to stop."
     )
 
 
@@ -128,8 +131,8 @@ def _accepting(listener: socket.socket) -> list[socket.socket]:
 
 def _url(host: str, port: int) -> str:
     """Return the server's URL for a browser on this machine."""
-    here = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
-    return f"http://{here}:{port}"
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    return f"http://{host}:{port}"
 
 
 def _listen(http: HttpSettings) -> socket.socket:

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Collection
+from typing import get_origin
 
 from pydantic import BaseModel
 
@@ -9,21 +10,22 @@ from server.settings import PREFIX, TOP, Settings, environment_names
 
 _DEST = "setting_"
 GROUPS = frozenset(group for group, _ in environment_names().values())
-"""All groups of settings, as `serve` accepts them."""
+"""The setting groups that `serve` accepts: all."""
 
 
 def add_settings(parser: argparse.ArgumentParser, groups: Collection[str]) -> None:
-    """Add a flag for each setting of the named groups; values are validated by the settings themselves."""
+    """Add a flag for each setting of the named groups; the settings validate the values."""
     flags = parser.add_argument_group("settings", f"each can also be set as the environment variable {PREFIX}<NAME>")
     for name, (group, field) in environment_names().items():
         if group not in groups:
             continue
-        model = Settings if group == TOP else _group_model(group)
+        info = (Settings if group == TOP else _group_model(group)).model_fields[field]
         flags.add_argument(
             f"--{field.replace('_', '-')}",
             dest=_DEST + name.lower(),
             metavar="VALUE",
-            help=(model.model_fields[field].description or "").replace("%", "%%"),
+            action="append" if get_origin(info.annotation) is tuple else "store",
+            help=(info.description or "").replace("%", "%%"),
         )
 
 
@@ -33,8 +35,12 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
 
 
 def given_flags(arguments: argparse.Namespace) -> dict[str, object]:
-    """Return the flags' values by field name; None for flags that were not given."""
-    return {name.removeprefix(_DEST): value for name, value in vars(arguments).items() if name.startswith(_DEST)}
+    """Return the flags' values by field name; None for flags that were not given.
+
+    A list is separated by commas, and its flag may be repeated.
+    """
+    flags = {name.removeprefix(_DEST): value for name, value in vars(arguments).items() if name.startswith(_DEST)}
+    return {name: ",".join(value) if isinstance(value, list) else value for name, value in flags.items()}
 
 
 def _group_model(group: str) -> type[BaseModel]:

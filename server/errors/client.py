@@ -5,7 +5,7 @@ from server.errors.service import JobError, PromptIRServeError
 
 
 class InvalidRequest(PromptIRServeError):
-    """The request is malformed; found before its image is read."""
+    """The request is malformed; detected before its image is read."""
 
     slug = "invalid-request"
     title = "Invalid request"
@@ -19,7 +19,7 @@ class NotAcceptable(InvalidRequest):
 
 
 class UnknownModel(InvalidRequest):
-    """There is no model of this name, or the model has no such version."""
+    """No model has this name, or the model has no such version."""
 
     slug = "unknown-model"
     title = "Unknown model"
@@ -47,7 +47,7 @@ class UploadStalled(PromptIRServeError):
 
 
 class InvalidImage(PromptIRServeError):
-    """The upload cannot be restored; sending it again does not help."""
+    """The upload cannot be restored; a retry does not help."""
 
     slug = "invalid-image"
     title = "Invalid image"
@@ -110,14 +110,14 @@ class KeysUnavailable(AccessError):
 
 
 class UnknownJob(JobError):
-    """There is no job with this id."""
+    """No job has this id."""
 
     slug = "unknown-job"
     title = "Unknown job"
 
 
 class JobUnfinished(JobError):
-    """The job has no result: it is queued, running, failed or cancelled, as `state` says."""
+    """The job has no result; `state` says whether it is queued, running, failed or cancelled."""
 
     slug = "job-unfinished"
     title = "No result"

@@ -1,13 +1,13 @@
-"""Detects that the process has run out of memory."""
+"""Detection of errors caused by lack of memory."""
 
 import threading
 from types import TracebackType
 
-NO_MEMORY = "The server has no memory left for this request: send it again later."
+NO_MEMORY = "The server has no memory left for this request: retry later."
 
 
 def is_memory_short(error: BaseException | None) -> bool:
-    """Return whether an exception, or one in its chain, reports memory that could not be allocated."""
+    """Return whether an exception, or one in its chain, reports a failed allocation."""
     while error is not None:
         if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _failed_start(error.__traceback__)):
             return True
@@ -16,7 +16,7 @@ def is_memory_short(error: BaseException | None) -> bool:
 
 
 def _failed_start(frames: TracebackType | None) -> bool:
-    # A thread that cannot start raises a plain RuntimeError; only the frame that raised it identifies it.
+    # A thread that cannot start raises a plain RuntimeError, identified only by the frame that raised it.
     while frames is not None and frames.tb_next is not None:
         frames = frames.tb_next
     return frames is not None and frames.tb_frame.f_code is threading.Thread.start.__code__

@@ -1,4 +1,4 @@
-"""Problems: how errors of the tree are told to clients, by any protocol: a status of HTTP and RFC 9457 details."""
+"""Conversion of errors to an HTTP status and an RFC 9457 problem document, for all protocols."""
 
 import math
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from server import errors
 from server.errors import PromptIRServeError
 
 CLIENT_CLOSED_REQUEST = 499
-"""Nginx's status for a client that has left: only logs and metrics read it."""
+"""Nginx's status for a disconnected client; it appears only in logs and metrics."""
 
 STATUS: Mapping[type[PromptIRServeError], int] = {
     errors.InvalidRequest: 400,
@@ -42,10 +42,10 @@ STATUS: Mapping[type[PromptIRServeError], int] = {
     errors.DeviceOutOfMemory: 507,
     PromptIRServeError: 500,
 }
-"""A class that is not listed has the status of its nearest listed ancestor."""
+"""Other classes have the status of their nearest listed ancestor."""
 
-UNFORESEEN = "The server failed in a way it did not foresee. The log has the cause under this request's id."
-"""What a client learns of an exception outside the tree: nothing about the inside of the server."""
+UNFORESEEN = "The server failed unexpectedly. The log has the cause under this request's id."
+"""Detail for exceptions outside the tree; reveals nothing about the server."""
 
 
 def status_of(kind: type[PromptIRServeError]) -> int:
@@ -59,14 +59,14 @@ def type_of(slug: str) -> str:
 
 
 def retry_after(error: PromptIRServeError) -> int | None:
-    """Return the whole seconds after which a refused request would be taken; None if they are not known."""
+    """Return the whole seconds until a refused request may be retried; None if unknown."""
     seconds = error.retry_after_s if isinstance(error, errors.Refused) else None
-    # Rounded up: a client that comes back early is only refused again.
+    # Rounded up: an early retry would be refused again.
     return None if seconds is None else max(1, math.ceil(seconds))
 
 
 def extensions_of(error: PromptIRServeError) -> dict[str, object]:
-    """Return what a problem document says beyond the members of RFC 9457."""
+    """Return the members of a problem document that extend RFC 9457."""
     seconds = retry_after(error)
     return error.extensions if seconds is None else error.extensions | {"retry_after_s": seconds}
 
@@ -79,7 +79,7 @@ def problem_of(error: PromptIRServeError, instance: str) -> dict[str, object]:
 def document(
     status: int, slug: str, title: str, detail: str, instance: str, extensions: Mapping[str, object]
 ) -> dict[str, object]:
-    """Put a problem document together; no extension replaces a member of RFC 9457."""
+    """Build a problem document; extensions cannot replace members of RFC 9457."""
     members: dict[str, object] = {
         "type": type_of(slug),
         "title": title,

@@ -1,4 +1,4 @@
-"""Errors of the service: refusals under load, stored jobs that cannot be kept, and failures of a backend."""
+"""Errors of the service: refusals under load, failures of stored jobs and failures of a backend."""
 # ruff: noqa: N818 - the names say what happened; "Error" ends only the names of families
 
 from typing import ClassVar, Self
@@ -23,7 +23,7 @@ class PromptIRServeError(Exception):
 class Refused(PromptIRServeError):
     """The request is valid but cannot be accepted now.
 
-    `retry_after_s` is the predicted number of seconds until it can be, or None if that is unknown.
+    `retry_after_s` predicts the seconds until it can be accepted; None if unknown.
     """
 
     slug = "refused"
@@ -44,7 +44,7 @@ class QueueFull(Refused):
 
 
 class DeadlineUnmet(QueueFull):
-    """The backlog leaves too little time before the deadline; `retry_after_s` predicts when it will leave enough."""
+    """The backlog leaves too little time before the deadline; `retry_after_s` predicts when that changes."""
 
     slug = "deadline-unmet"
     title = "Deadline cannot be met"
@@ -58,7 +58,7 @@ class JobsFull(QueueFull):
 
 
 class QuotaExceeded(Refused):
-    """The API key has used its quota of requests or pixels; `retry_after_s` says when it has enough again."""
+    """The API key has used its quota of requests or pixels; `retry_after_s` says when the quota suffices again."""
 
     slug = "quota-exceeded"
     title = "Quota exceeded"
@@ -105,7 +105,7 @@ class DeadlineExceeded(PromptIRServeError):
 
     @classmethod
     def in_queue(cls) -> Self:
-        """Return the error of a tile whose deadline passed before its run."""
+        """Build the error for a tile whose deadline passed before its run."""
         return cls("the deadline passed while the image waited")
 
 
@@ -117,7 +117,7 @@ class JobError(PromptIRServeError):
 
 
 class JobInterrupted(JobError):
-    """The server stopped several times while the job ran, so the job is not started again."""
+    """The server stopped several times while the job ran, so the job is not retried."""
 
     slug = "job-interrupted"
     title = "Job interrupted"
@@ -150,14 +150,14 @@ class JobDamaged(JobError):
 
 
 class JobsUnavailable(JobError):
-    """The jobs folder cannot be used at the moment; the detail gives the reason."""
+    """The jobs folder currently cannot be used; the detail gives the reason."""
 
     slug = "jobs-unavailable"
     title = "Jobs unavailable"
 
 
 class BackendError(PromptIRServeError):
-    """The backend failed a run; as far as the server knows, the image is not the cause."""
+    """The backend failed a run; as far as the server knows, not because of the image."""
 
     slug = "backend-error"
     title = "Backend error"
@@ -166,8 +166,8 @@ class BackendError(PromptIRServeError):
 class DeviceOutOfMemory(BackendError):
     """The run does not fit in the device's memory; a smaller batch may.
 
-    Clients get this error only if the image failed in a batch of its own. It is not a refusal, because the same image
-    is unlikely to fit later and a 503 would make clients and proxies retry it indefinitely.
+    Clients get this error only if the image failed in a batch of one. It is not a refusal: the image is unlikely to
+    fit later, and a 503 would make clients and proxies retry indefinitely.
     """
 
     slug = "device-out-of-memory"
@@ -175,9 +175,9 @@ class DeviceOutOfMemory(BackendError):
 
 
 class UnsupportedSize(BackendError):
-    """The backend does not accept images of this size; `allowed_sizes` lists what it accepts.
+    """The backend does not accept images of this size; `allowed_sizes` lists the accepted sizes.
 
-    Raised by the run, since only the backend knows which sizes the artifact was built for. The client can fix it.
+    Raised by the run, since only the backend knows the sizes that the artifact was built for.
     """
 
     slug = "unsupported-size"
@@ -185,10 +185,19 @@ class UnsupportedSize(BackendError):
 
 
 class BackendLost(BackendError):
-    """The worker thread ended, the run timed out, or the device failed permanently, so the run has no result."""
+    """The run has no result: the worker thread ended, the run timed out, or the device failed permanently."""
 
     slug = "backend-lost"
     title = "Backend lost"
+    for_good = False
+    """Whether no later start in this process can use the device: its CUDA context is gone."""
+
+    @classmethod
+    def until_restart(cls, detail: str) -> Self:
+        """Make the error of a device that only a new process can use."""
+        error = cls(detail)
+        error.for_good = True
+        return error
 
 
 class WrongOutput(BackendError):

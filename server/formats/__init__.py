@@ -1,4 +1,4 @@
-"""The file formats: a list with one line each, and the recognition of a file's format by its first bytes."""
+"""The list of file formats, and the detection of a file's format from its first bytes."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,7 +7,7 @@ from server.formats import avif, bmp, heic, jpeg, png, refused, tiff, webp
 from server.formats.base import Format
 
 DEFAULT = png.FORMAT
-"""The format of responses to requests that do not choose one, or name one that is not written."""
+"""The format of responses to requests that choose no format, or one that has no encoder."""
 KNOWN = (
     jpeg.FORMAT,
     DEFAULT,
@@ -17,21 +17,21 @@ KNOWN = (
     bmp.FORMAT,
     heic.FORMAT,
 )
-"""Every format that this server can read if its library is installed, in the order in which they are listed."""
+"""Every format that this server can read if its library is installed, in the order shown to clients."""
 
 BY_NAME: Mapping[str, Format] = {one.name: one for one in KNOWN if one.is_installed}
-"""The formats that are read, by name."""
+"""The readable formats, by name."""
 NAMES = tuple(BY_NAME)
 WRITTEN: Mapping[str, Format] = {
     one.key: one for one in (DEFAULT, *KNOWN) if one.encoder is not None and one.is_installed
 }
-"""The formats that are written, by the name that clients use, the default first."""
+"""The formats with an encoder, by the name that clients use; the default comes first."""
 SUFFIXES: Mapping[str, Format] = {suffix: one for one in BY_NAME.values() for suffix in one.suffixes}
-"""The formats that are read, by file name suffix."""
+"""The readable formats, by file name suffix."""
 
 
 def format_of(data: bytes) -> Format:
-    """Return the format of a file by its first bytes; raises UnsupportedImage that names those that are read."""
+    """Detect the format of a file from its first bytes; raises UnsupportedImage, which lists the readable formats."""
     refused.refuse_camera_raw(data)
     found = next((one for one in KNOWN if one.matches(data)), None)
     if found is not None and found.is_installed:
@@ -41,5 +41,5 @@ def format_of(data: bytes) -> Format:
 
 
 def listing(names: Sequence[str], word: str) -> str:
-    """Join names into a phrase, such as "JPEG, WebP and AVIF" with the word "and"."""
+    """Join names into a phrase, such as "JPEG, WebP and AVIF" for the word "and"."""
     return f" {word} ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)

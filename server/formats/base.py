@@ -1,4 +1,4 @@
-"""Format: the description of one file format, and the header and planes that its reader returns."""
+"""Description of a file format, and the header and planes that its reader returns."""
 
 import struct
 from collections.abc import Callable
@@ -18,9 +18,9 @@ Samples = NDArray[np.uint8] | NDArray[np.uint16]
 
 @dataclass(frozen=True)
 class Header:
-    """What a file states before any pixel is decoded: its format, its size and the data to preserve.
+    """Format, size and metadata of a file, read before any pixel is decoded.
 
-    A format's reader returns the size as stored; `probe` returns the size as shown, with the orientation applied.
+    A format's reader returns the size as stored; `probe` returns the size as displayed, after orientation.
     """
 
     format: str
@@ -37,13 +37,13 @@ class Header:
     metadata: Metadata = field(default_factory=Metadata)
     """As stored in the file; the profile and the EXIF may be malformed."""
     parts: frozenset[str] = frozenset()
-    """Other content of the file that no response contains: gain-map, motion-video, depth-map."""
+    """Content of the file that responses leave out: gain-map, motion-video, depth-map."""
     padded_pixels: int = 0
-    """Pixels of all stored tiles with their padding, if these are decoded whole; 0 if the file has no tiles."""
+    """Pixels of all stored tiles, padding included, if tiles are decoded whole; 0 if the file has no tiles."""
 
     @property
     def decoded_pixels(self) -> int:
-        """The number of pixels the decoder produces, which is what a request is charged for."""
+        """The number of pixels that the decoder produces; requests are charged by it."""
         return max(self.width * self.height, self.padded_pixels)
 
     @property
@@ -54,7 +54,7 @@ class Header:
 
 
 class Planes(NamedTuple):
-    """Samples of an image: one grey (H, W) plane, or red, green and blue, and the alpha plane if there is one."""
+    """Samples of an image as (H, W) planes: grey, or red, green and blue, and optionally alpha."""
 
     colour: tuple[Samples, ...]
     alpha: Samples | None
@@ -91,19 +91,19 @@ class EncoderOptions(NamedTuple):
 
 @dataclass(frozen=True)
 class Encoder:
-    """How a format is written, and what it preserves."""
+    """Encoder of a format, and what it preserves."""
 
     encode: Callable[[Planes, Metadata, EncoderOptions], bytes]
-    """Encodes planes of uint8 or uint16; converts to what the format can store, such as 8 bits or three channels."""
+    """Encodes planes of uint8 or uint16, converted to a depth and channels that the format can store."""
     is_lossy: bool
     longest_side: int | None = None
-    """Pixels; None if the format can store any image that is accepted."""
+    """Pixels; None if the format can store every accepted image."""
     depth: int = 8
-    """Bits per sample that are stored for images of more than 8 bits without alpha."""
+    """Stored bits per sample of images of more than 8 bits without alpha."""
     depth_with_alpha: int = 8
     """The same for images with alpha."""
     is_fast: bool = True
-    """Whether a small image is encoded in less time than it takes to hand it to another thread."""
+    """Whether encoding a small image takes less time than a switch to another thread."""
 
     def keeps_depth(self, *, has_alpha: bool) -> bool:
         """Return whether samples of more than 8 bits are stored with more than 8 bits."""
@@ -112,30 +112,29 @@ class Encoder:
 
 @dataclass(frozen=True)
 class Format:
-    """One file format: how to recognise, read and, if it has an encoder, write it.
+    """A file format with its detection, its reader and, optionally, its encoder.
 
-    Every function may be given hostile bytes. `read_header` and `decode` raise InvalidImage for files they cannot
-    read and nothing else.
+    Every function accepts hostile bytes. `read_header` and `decode` raise only InvalidImage.
     """
 
     name: str
-    """As in headers and messages, for example "WebP"."""
+    """The name in response headers and messages, for example "WebP"."""
     media_type: str
     suffixes: tuple[str, ...]
     """Lower-case file name suffixes with the dot, the usual one first."""
     matches: Callable[[bytes], bool]
-    """Whether a file that starts with these bytes, at least 12 of them, has this format."""
+    """Whether a file that starts with these bytes (12 or more) has this format."""
     read_header: Callable[[bytes, int], Header]
-    """Reads the header of a file; takes the limit in bytes for each kind of metadata. Decodes no pixel."""
+    """Reads the header of a file without decoding pixels; takes the limit in bytes for each kind of metadata."""
     decode: Callable[[bytes, Header], Planes]
     """Decodes the pixels as stored, without applying the orientation."""
     peek: Callable[[bytes], tuple[int, int] | None] | None = None
-    """Returns (height, width) from the first bytes of a file, None while they are too few; may raise struct.error.
+    """Reads (height, width) from the first bytes of a file; None if more bytes are needed. May raise struct.error.
 
     None for formats whose size may be stated anywhere in the file.
     """
     encoder: Encoder | None = None
-    """None for formats that are only read."""
+    """None for read-only formats."""
     library: str = ""
     """An optional Python module that the reader needs."""
     extra: str = ""
@@ -152,10 +151,10 @@ class Format:
         return not self.library or find_spec(self.library) is not None
 
     def dimensions(self, start: bytes) -> tuple[int, int] | None:
-        """Return (height, width) as stored, before orientation, from the first bytes of a file.
+        """Read (height, width) before orientation from the first bytes of a file.
 
-        None if the bytes are too few or malformed, or the format does not state its size there. Only `read_header`
-        validates a file: a size returned here may be used to reject an upload early, not to accept it.
+        None if the bytes are too few or malformed, or the format states its size elsewhere. Only `read_header`
+        validates a file: use this size to reject an upload early, never to accept it.
         """
         try:
             return None if self.peek is None else self.peek(start)
@@ -164,7 +163,7 @@ class Format:
 
 
 def starts_with(*signatures: bytes) -> Callable[[bytes], bool]:
-    """Return a function that tells whether bytes start with one of the signatures."""
+    """Return a predicate: whether bytes start with one of the signatures."""
     return lambda start: start.startswith(signatures)
 
 
@@ -172,12 +171,12 @@ def check_metadata_size(kind: str, size: int, max_metadata_bytes: int) -> None:
     """Raise ImageTooLarge if a profile, EXIF or XMP of `size` bytes exceeds the limit."""
     if size > max_metadata_bytes:
         raise ImageTooLarge(
-            f"The image carries more than {max_metadata_bytes} bytes of {kind}: remove it, or send less.",
+            f"The image contains more than {max_metadata_bytes} bytes of {kind}: remove or shorten it.",
             max_metadata_bytes=max_metadata_bytes,
         )
 
 
 def multiple_frames_error(name: str) -> UnsupportedImage:
-    """Return the error for an animation or a file of several pages, which says how to split it."""
+    """Build the error for an animation or a multi-page file; its message says how to split the file."""
     advice = f"split it first, for example with `magick upload.{name.lower()} frame-%03d.png`"
-    return UnsupportedImage(f"The {name} contains more than one frame, and only one is accepted: {advice}.")
+    return UnsupportedImage(f"The {name} contains more than one frame; only one is accepted: {advice}.")

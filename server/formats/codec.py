@@ -1,4 +1,4 @@
-"""Codec: bytes to an Image and back, by the format that the bytes have or are to have."""
+"""Decoding of any readable format to an Image, and encoding of an Image to any writable format."""
 
 import warnings
 from collections.abc import Sequence
@@ -30,10 +30,10 @@ SampleType = np.dtype[np.uint8] | np.dtype[np.uint16]
 
 @dataclass(frozen=True)
 class Image:
-    """Decoded samples in upright orientation, with the data that a response preserves.
+    """Decoded samples in upright orientation, with the metadata that a response preserves.
 
-    `planes` are (H, W): red, green and blue, or one grey plane, of the source's own sample type, as is `alpha`. They
-    stay integers because a photo in float32 would take four times the memory; `crop` converts what a tile needs.
+    `planes` are (H, W): red, green and blue, or grey. Planes and `alpha` have the source's sample type: a photo in
+    float32 would take four times the memory, so `crop` converts one tile at a time.
     """
 
     planes: tuple[Samples, ...]
@@ -63,7 +63,7 @@ class Image:
 
 
 def silence_decoder_messages() -> None:
-    """Configure the image libraries for a server, once per process: no threads of their own, no messages on stderr."""
+    """Configure the image libraries, once per process: no threads of their own, no messages on stderr."""
     warnings.filterwarnings("ignore", module=r"PIL\.")
     cv2.setNumThreads(1)
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -72,9 +72,8 @@ def silence_decoder_messages() -> None:
 def decode(data: bytes, header: Header, colours: ColourPolicy = ColourPolicy.KEEP) -> Image:
     """Decode the pixels of a probed image and apply its orientation.
 
-    With `ColourPolicy.SRGB` colours of 8 bits are converted from their profile, so that the network sees sRGB; CMYK is
-    always converted. Raises UndecodableImage for truncated or corrupt data, UnsupportedImage for kinds of samples that
-    are not read, MemoryShort if there is too little memory for the image.
+    With `ColourPolicy.SRGB`, 8-bit colours are converted from their profile to sRGB; CMYK is always converted. Raises
+    UndecodableImage for truncated or corrupt data, UnsupportedImage for unsupported kinds of samples, and MemoryShort.
     """
     with blaming_memory(header.decoded_bytes):
         return _decode(data, header, colours)
@@ -114,10 +113,10 @@ def encode(
     quality: int,
     options: OutputOptions = _DEFAULT_OPTIONS,
 ) -> bytes:
-    """Encode restored planes, equal in number and type to those of `image`, with its alpha and metadata.
+    """Encode restored planes, equal in number and type to those of `image`, with the alpha and metadata of `image`.
 
-    `quality` is 1..100 and applies to lossy formats. Each format's own module says what it preserves of alpha, grey and
-    bit depth. Raises InvalidRequest if a side is longer than the format can store, and MemoryShort.
+    `quality` is 1..100 and applies to lossy formats. Whether alpha, grey and bit depth survive depends on the format.
+    Raises InvalidRequest if a side is longer than the format can store, and MemoryShort.
     """
     encoder, sides = output.encoder, planes[0].shape
     if encoder.longest_side is not None and max(sides) > encoder.longest_side:
@@ -134,7 +133,7 @@ def encode(
 def _upright(samples: Samples, orientation: int) -> Samples:
     if orientation == 1 and samples.flags.c_contiguous:
         return samples
-    # EXIF 2.32, tag 0x0112. Values 5 to 8 are a transposition followed by the mirroring below.
+    # EXIF 2.32, tag 0x0112. Values 5 to 8 transpose the image before the mirroring below.
     if orientation >= 5:
         samples = samples.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):

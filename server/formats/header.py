@@ -1,4 +1,4 @@
-"""Probe: reads the header of an upload and checks it against the limits before any pixel is decoded."""
+"""Reads the header of an upload and checks it against the limits before any pixel is decoded."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ _LONGEST_SIGNATURE = 12  # bytes, of WebP
 
 
 def peek(start: bytes, limits: LimitSettings) -> tuple[int, int] | None:
-    """Return (height, width) before orientation from the first bytes of an upload, None while they are too few.
+    """Read (height, width) before orientation from the first bytes of an upload; None if more bytes are needed.
 
     Raises the errors that `probe` would raise for the whole file: UnsupportedImage, ImageTooLarge, UndecodableImage.
     Takes microseconds.
@@ -27,10 +27,10 @@ def peek(start: bytes, limits: LimitSettings) -> tuple[int, int] | None:
 
 
 def probe(data: bytes, limits: LimitSettings) -> Header:
-    """Read the header of an encoded image, with the size as shown, and check it against the limits.
+    """Read the header of an encoded image, with the size as displayed, and check it against the limits.
 
-    Raises EmptyUpload, UnsupportedImage (not an image, or of a kind that is not read), UndecodableImage (the header is
-    malformed), ImageTooLarge (bytes, pixels, side, or bytes of metadata) or MemoryShort.
+    Raises EmptyUpload, UnsupportedImage (not an image, or an unsupported kind), UndecodableImage (malformed header),
+    ImageTooLarge (bytes, pixels, side, or bytes of metadata) or MemoryShort.
     """
     if not data:
         raise EmptyUpload("The upload is empty: send the bytes of one image.")
@@ -42,10 +42,10 @@ def probe(data: bytes, limits: LimitSettings) -> Header:
     found = formats.format_of(data)
     with blaming_memory():
         header = found.read_header(data, limits.max_metadata_bytes)
-    # Uploads are admitted and charged by these dimensions before they are complete, so they must be the decoded ones.
+    # `peek` admits and charges uploads by these dimensions, so they must equal the decoded ones.
     if found.dimensions(data) not in (None, (header.height, header.width)):
         raise UndecodableImage(f"The {found.name} states two different sizes.")
-    if header.orientation >= 5:  # those that swap width and height
+    if header.orientation >= 5:  # these swap width and height
         header = replace(header, width=header.height, height=header.width)
     check_size(header.height, header.width, limits)
     if header.frames > 1:
@@ -54,9 +54,9 @@ def probe(data: bytes, limits: LimitSettings) -> Header:
 
 
 def check_size(height: int, width: int, limits: LimitSettings) -> None:
-    """Raise ImageTooLarge for a size beyond the limits, UndecodableImage for one without pixels."""
+    """Raise ImageTooLarge for a size beyond the limits, UndecodableImage for a size without pixels."""
     if width < 1 or height < 1:
-        raise UndecodableImage(f"The image says it is {width} x {height} pixels.")
+        raise UndecodableImage(f"The image states a size of {width} x {height} pixels.")
     if max(width, height) > limits.max_image_side:
         raise ImageTooLarge(
             f"The image is {width} x {height}; a side may have at most {limits.max_image_side} pixels.",

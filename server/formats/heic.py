@@ -1,4 +1,4 @@
-"""HEIC: HEVC pixels in the boxes of HEIF; only read, with the library that the extra `heif` installs."""
+"""HEIC: HEVC pixels in HEIF boxes; read-only, with the library that the extra `heif` installs."""
 
 from dataclasses import replace
 from typing import Any
@@ -17,12 +17,12 @@ _PREMULTIPLIED = "RGBa"
 
 
 def matches(start: bytes) -> bool:
-    """Return whether a file is HEIF whose brands, or failing these whose picture, are those of HEIC."""
+    """Return whether a file is HEIC by its HEIF brands or, if these are ambiguous, by its codec."""
     return is_heif(start) and format_by_brands(start) == NAME
 
 
 def read_header(data: bytes, max_metadata_bytes: int) -> Header:
-    """Read the orientation and the metadata from the item tables, and the size that the library will decode."""
+    """Read the orientation and metadata from the item tables, and the decoded size from the library."""
     picture = read_picture(data, NAME, max_metadata_bytes)
     height, width = _opened(picture).size[::-1]
     orientation = picture.orientation if _is_turned_by_codec(picture) else 1
@@ -30,11 +30,11 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
 
 
 def decode(data: bytes, header: Header) -> Planes:
-    """Decode the pixels; samples of more than 8 bits become 16."""
+    """Decode the pixels; samples of more than 8 bits become 16 bits."""
     image = _opened(read_picture(data, NAME, len(data)))
     try:
         samples = np.asarray(image.to_pillow().convert("RGBA") if image.mode == _PREMULTIPLIED else image)
-    except Exception as error:  # parsers meet hostile bytes, and every exception they raise means the same
+    except Exception as error:  # hostile bytes can raise anything
         raise UndecodableImage("The HEIC is cut off or damaged and cannot be decoded.") from error
     planes = [np.ascontiguousarray(plane) for plane in np.moveaxis(np.atleast_3d(samples), 2, 0)]
     alpha = planes.pop() if len(planes) in (2, 4) else None
@@ -54,7 +54,7 @@ def _opened(picture: Picture) -> Any:
     try:
         image = pillow_heif.open_heif(bytes(data), convert_hdr_to_8bit=False, hdr_to_16bit=False)
         if len(image) != 1:
-            raise UndecodableImage("The HEIC has no picture, or several.")
+            raise UndecodableImage("The HEIC contains no picture, or more than one.")
     except InvalidImage:
         raise
     except Exception as error:  # as above
@@ -63,8 +63,8 @@ def _opened(picture: Picture) -> Any:
 
 
 def _is_turned_by_codec(picture: Picture) -> bool:
-    # The codec applies quarter turns, as for every format, so that it can swap the sizes in the EXIF too. The library
-    # applies turns that are combined with mirroring.
+    # Our codec applies plain quarter turns, as for every format, so that it can swap the sizes in the EXIF too. The
+    # library applies turns combined with mirroring.
     return picture.mirror is None
 
 

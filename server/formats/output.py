@@ -1,4 +1,4 @@
-"""Output: the format of a restored image, and the policies for its metadata and colours."""
+"""Output options: the format of a restored image, and the policies for its metadata and colours."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,7 +9,7 @@ from server.formats.base import PngEffort as PngEffort
 
 
 class OutputFormat(StrEnum):
-    """A format that restored images are written in: a member for every format that has an encoder, PNG first."""
+    """Output format: one member for every format with an encoder, PNG first."""
 
     _ignore_ = "members key"
 
@@ -26,7 +26,7 @@ class OutputFormat(StrEnum):
 
     @property
     def encoder(self) -> Encoder:
-        """How the format is written."""
+        """The encoder of the format."""
         encoder = self.file_format.encoder
         assert encoder is not None  # noqa: S101 - members are made of the formats that have one
         return encoder
@@ -43,20 +43,20 @@ class OutputFormat(StrEnum):
 
     @classmethod
     def same_as(cls, input_format: str) -> "OutputFormat":
-        """Return the format of an upload, by its name in the header, if it is written, and else PNG."""
+        """Return the output format that matches an upload's format, or PNG if that has no encoder."""
         key = formats.BY_NAME[input_format].key
         return cls(key) if key in formats.WRITTEN else cls.PNG
 
 
 class MetadataPolicy(StrEnum):
-    """What happens to EXIF and XMP; the colour profile is part of the picture and follows `ColourPolicy`."""
+    """Handling of EXIF and XMP; the colour profile belongs to the picture and follows `ColourPolicy`."""
 
     KEEP = "keep"
     STRIP = "strip"
 
 
 class ColourPolicy(StrEnum):
-    """What happens to colours that a profile describes."""
+    """Handling of colours that a profile describes."""
 
     KEEP = "keep"
     """Samples and profile are kept."""
@@ -66,7 +66,7 @@ class ColourPolicy(StrEnum):
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """How to write an image, apart from its format and quality."""
+    """Encoding options other than format and quality."""
 
     metadata: MetadataPolicy = MetadataPolicy.KEEP
     effort: PngEffort = PngEffort.FAST

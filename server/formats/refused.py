@@ -1,12 +1,11 @@
-"""Formats that are recognised only to be refused with advice: camera raw, GIF and others."""
+"""Unsupported formats that are detected to give useful advice: camera raw, GIF and others."""
 
 from collections.abc import Mapping
 
 from server.errors import UnsupportedImage
 from server.formats.base import Format
 
-# Cameras whose raw files are not TIFF, or can be told from TIFF by their first bytes; the TIFF reader recognises the
-# others.
+# Camera raw files that are not TIFF, or differ from it in their first bytes; the TIFF reader detects the others.
 _CAMERA_RAW = {
     b"II*\0\x10\0\0\0CR": "Canon CR2",
     b"II\x1a\0\0\0HEAPCCDR": "Canon CRW",
@@ -32,7 +31,7 @@ _OTHERS = {
 
 
 def camera_raw_error(kind: str = "") -> UnsupportedImage:
-    """Return the error for a camera's raw file, in which the only readable picture is a preview."""
+    """Build the error for a camera raw file, whose only readable picture is a preview."""
     named = f"camera raw ({kind})" if kind else "camera raw"
     return UnsupportedImage(
         f"The upload is {named}, unprocessed sensor data, which is not supported: develop it first, "
@@ -41,14 +40,14 @@ def camera_raw_error(kind: str = "") -> UnsupportedImage:
 
 
 def refuse_camera_raw(data: bytes) -> None:
-    """Raise UnsupportedImage if the first bytes are those of a camera's raw file."""
+    """Raise UnsupportedImage if a file starts like camera raw."""
     kind = "Canon CR3" if data[4:12] == _CANON_BRAND else _starting(_CAMERA_RAW, data)
     if kind:
         raise camera_raw_error(kind)
 
 
 def reason(data: bytes) -> str:
-    """Return why a file of no known format is refused; the caller appends the formats that are read."""
+    """Explain why a file of an unknown format is refused; the caller appends the readable formats."""
     name = _starting(_OTHERS, data)
     if name == "GIF":
         return "GIF is not supported: save the picture, or each frame of an animation, in one of these formats"
@@ -58,7 +57,7 @@ def reason(data: bytes) -> str:
 
 
 def not_installed(known: Format) -> str:
-    """Return why a file is refused whose format needs a library that is not installed."""
+    """Explain that a format needs a library that is not installed."""
     return (
         f"{known.name} needs the extra `{known.extra}`, which is not installed on this server; "
         "convert the photo to another format"

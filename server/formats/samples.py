@@ -1,4 +1,4 @@
-"""Conversions between planes of samples and the pixels that OpenCV and Pillow decode and encode."""
+"""Conversions between planes and the pixels of OpenCV and Pillow."""
 
 from typing import Any, cast
 
@@ -13,14 +13,14 @@ from server.imaging import colour
 from server.imaging.metadata import Metadata
 
 ROWS_AT_ONCE = 256
-"""Rows converted together, so that temporary copies stay small compared to a large photo."""
+"""Rows converted per step, so that temporary copies stay small compared to a large photo."""
 
 _EIGHT_BITS = np.dtype(np.uint8)
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 def decode_with_opencv(data: bytes | NDArray[np.uint8], header: Header) -> Samples:
-    """Decode (H, W) grey or (H, W, 3 or 4) BGR samples of 8 or 16 bits; raises UndecodableImage."""
+    """Decode to (H, W) grey or (H, W, 3 or 4) BGR samples of 8 or 16 bits; raises UndecodableImage."""
     try:
         samples: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
@@ -31,7 +31,7 @@ def decode_with_opencv(data: bytes | NDArray[np.uint8], header: Header) -> Sampl
 
 
 def planes_of(samples: Samples, header: Header) -> Planes:
-    """Split OpenCV's samples into planes; drops channels the header does not announce (unused alpha, equal colours)."""
+    """Split OpenCV's samples into planes; drops unused alpha and equal colours according to the header."""
     if samples.ndim == 2:
         return Planes((samples,), None)
     blue, green, red, *alpha = cv2.split(samples)
@@ -53,28 +53,28 @@ def planes_of_picture(picture: PIL.Image.Image, mode: str) -> Planes:
 
 
 def picture_of(planes: Planes) -> PIL.Image.Image:
-    """Return a Pillow image (L, RGB or RGBA) of planes of 8 bits; grey must have no alpha."""
-    together: Any = planes.all
-    height, width = together[0].shape
-    mode = _MODES[len(together)]
-    return PIL.Image.frombuffer(mode, (width, height), cv2.merge(together), "raw", mode, 0, 1)
+    """Convert planes of 8 bits to a Pillow image (L, RGB or RGBA); grey must have no alpha."""
+    channels: Any = planes.all
+    height, width = channels[0].shape
+    mode = _MODES[len(channels)]
+    return PIL.Image.frombuffer(mode, (width, height), cv2.merge(channels), "raw", mode, 0, 1)
 
 
 def in_eight_bits(planes: Planes) -> Planes:
-    """Convert samples of 16 bits to 8, rounded to the nearest; others are returned unchanged."""
+    """Convert samples of 16 bits to 8, rounded to nearest; returns 8-bit planes unchanged."""
     alpha = None if planes.alpha is None else _eight_bits(planes.alpha)
     return Planes(tuple(_eight_bits(plane) for plane in planes.colour), alpha)
 
 
 def on_white(planes: Planes) -> Planes:
-    """Blend the colours with white where the image is transparent, and drop the alpha."""
+    """Blend transparent pixels with white, and drop the alpha."""
     if planes.alpha is None:
         return planes
     return Planes(tuple(_on_white(plane, planes.alpha) for plane in planes.colour), None)
 
 
 def in_colour(planes: Planes, metadata: Metadata) -> tuple[Planes, Metadata]:
-    """Convert grey planes of 8 bits to three planes of sRGB, for formats without grey; the grey profile is dropped."""
+    """Convert grey planes of 8 bits to three sRGB planes, for formats without grey; drops the grey profile."""
     if not planes.is_grey:
         return planes, metadata
     colours: tuple[Any, ...] = planes.colour * 3

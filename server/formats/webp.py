@@ -1,4 +1,4 @@
-"""WebP: read lossy and lossless, written lossy, of 8 bits with or without alpha (RFC 9649)."""
+"""WebP: reads lossy and lossless, writes lossy; 8 bits, with or without alpha (RFC 9649)."""
 
 import io
 import struct
@@ -10,7 +10,7 @@ from server.formats.samples import decode_with_opencv, in_colour, in_eight_bits,
 from server.imaging import exif
 from server.imaging.metadata import Metadata
 
-_MOST_CHUNKS = 1024  # an animation has three chunks per frame, and is rejected anyway
+_MAX_CHUNKS = 1024  # an animation has three chunks per frame, and is rejected anyway
 _ALPHA_FLAG = 0x10
 _KEY_FRAME = b"\x9d\x01\x2a"
 _LOSSLESS_SIGNATURE = 0x2F
@@ -19,7 +19,7 @@ _METHOD = 2  # measured in docs/images.md: the best trade of size against time
 
 
 def matches(start: bytes) -> bool:
-    """Return whether a file is a RIFF container of WebP."""
+    """Return whether a file is a WebP RIFF container."""
     return start[:4] == b"RIFF" and start[8:12] == b"WEBP"
 
 
@@ -39,7 +39,7 @@ def peek(start: bytes) -> tuple[int, int] | None:
 
 
 def read_header(data: bytes, max_metadata_bytes: int) -> Header:
-    """Read the sizes of the canvas and the frame, which must agree, and the profile, EXIF and XMP."""
+    """Read the canvas and frame sizes, which must agree, and the profile, EXIF and XMP."""
     chunks: dict[bytes, tuple[int, int]] = {}
     frames = 0
     for kind, start, length in _chunks(data):
@@ -50,7 +50,7 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
     if len(extended) >= 10:
         canvas = (1 + int.from_bytes(extended[4:7], "little"), 1 + int.from_bytes(extended[7:10], "little"))
         if frames == 0 and canvas != (width, height):
-            raise UndecodableImage(f"The WebP says it is {canvas}, its frame says {(width, height)}.")
+            raise UndecodableImage(f"The WebP states a size of {canvas}, its frame {(width, height)}.")
         (width, height), has_alpha = canvas, bool(extended[0] & _ALPHA_FLAG)
     for kind in (b"ICCP", b"EXIF", b"XMP "):
         check_metadata_size(kind.decode().strip(), chunks.get(kind, (0, 0))[1], max_metadata_bytes)
@@ -78,7 +78,7 @@ def decode(data: bytes, header: Header) -> Planes:
 
 
 def encode(planes: Planes, metadata: Metadata, options: EncoderOptions) -> bytes:
-    """Encode RGB or RGBA in 8 bits, grey as RGB; the alpha loses nothing but bits beyond 8."""
+    """Encode RGB or RGBA in 8 bits, grey as RGB; alpha is lossless except for bits beyond 8."""
     planes, metadata = in_colour(in_eight_bits(planes), metadata.with_profile(is_grey=planes.is_grey))
     file = io.BytesIO()
     picture_of(planes).save(
@@ -95,7 +95,7 @@ def encode(planes: Planes, metadata: Metadata, options: EncoderOptions) -> bytes
 
 
 def _frame(data: bytes, chunks: dict[bytes, tuple[int, int]]) -> tuple[int, int, bool]:
-    # Returns width, height and whether there is alpha, as stated by the compressed frame.
+    # Returns width, height and the presence of alpha, as stated by the compressed frame.
     lossy, lossless = _body(data, chunks.get(b"VP8 "), 10), _body(data, chunks.get(b"VP8L"), 5)
     if len(lossy) == 10 and lossy[3:6] == _KEY_FRAME:
         width, height = struct.unpack("<HH", lossy[6:])
@@ -110,7 +110,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     # Yields kind, start of the body and length; a body of odd length is followed by one byte of padding.
     end = 8 + int.from_bytes(data[4:8], "little")
     at = 12
-    for _ in range(_MOST_CHUNKS):
+    for _ in range(_MAX_CHUNKS):
         if at + 8 > end:
             break
         kind, length = struct.unpack_from("<4sI", data, at) if at + 8 <= len(data) else (b"", end)
@@ -120,11 +120,11 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         at += 8 + length + length % 2
 
 
-def _body(data: bytes, place: tuple[int, int] | None, most: int | None = None) -> bytes:
+def _body(data: bytes, place: tuple[int, int] | None, limit: int | None = None) -> bytes:
     if place is None:
         return b""
     start, length = place
-    return data[start : start + (length if most is None else min(length, most))]
+    return data[start : start + (length if limit is None else min(length, limit))]
 
 
 FORMAT = Format(

@@ -13,6 +13,7 @@ from server.grpc.call_log import CallLog
 from server.grpc.gate import LIVENESS
 from server.grpc.inbox import Inbox, Requests
 from server.open_inference import models
+from server.open_inference.models import Model, Models
 from server.open_inference.statistics import statistics
 from server.restore.pipeline import Restorer, Status
 
@@ -29,6 +30,7 @@ class DocumentMethods:
         self, restorer: Restorer, registry: CollectorRegistry, backend: str, version: str, calls: CallLog
     ) -> None:
         self._restorer = restorer
+        self._models = Models(restorer.models)
         self._registry = registry
         self._backend = backend
         self._version = version
@@ -41,9 +43,9 @@ class DocumentMethods:
             "ServerLive": lambda _: {"live": True},
             "ServerReady": lambda _: {"ready": self._is_ready},
             "ServerMetadata": self._server_metadata,
-            "ModelReady": lambda asked: {"ready": bool(models.find(asked.name, asked.version)) and self._is_ready},
-            "ModelMetadata": lambda asked: models.find(asked.name, asked.version).metadata(self._backend),
-            "ModelConfig": lambda asked: {"config": models.find(asked.name, asked.version).config(self._backend)},
+            "ModelReady": lambda asked: {"ready": bool(self._found(asked)) and self._is_ready},
+            "ModelMetadata": lambda asked: self._found(asked).metadata(self._backend),
+            "ModelConfig": lambda asked: {"config": self._found(asked).config(self._backend)},
             "ModelStatistics": self._statistics,
             "RepositoryIndex": self._index,
         }
@@ -57,6 +59,9 @@ class DocumentMethods:
     def _is_ready(self) -> bool:
         return self._restorer.status is Status.READY
 
+    def _found(self, asked: Any) -> Model:
+        return self._models.find(asked.name, asked.version)
+
     def _server_metadata(self, _: Any) -> dict[str, Any]:
         return {
             "name": models.SERVER_NAME,
@@ -65,7 +70,7 @@ class DocumentMethods:
         }
 
     def _statistics(self, asked: Any) -> dict[str, Any]:
-        chosen = [models.find(asked.name, asked.version)] if asked.name else list(models.MODELS.values())
+        chosen = [self._found(asked)] if asked.name else list(self._models.by_name.values())
         document = statistics(chosen, self._registry)
         for each in document["model_stats"]:
             del each["batch_stats"]
@@ -73,7 +78,8 @@ class DocumentMethods:
 
     def _index(self, _: Any) -> dict[str, Any]:
         state = "READY" if self._is_ready else "UNAVAILABLE"
-        return {"models": [{"name": name, "version": models.VERSION, "state": state} for name in models.MODELS]}
+        names = self._models.by_name
+        return {"models": [{"name": name, "version": models.VERSION, "state": state} for name in names]}
 
     def _handler(self, name: str, document: Callable[[Any], Any]) -> Any:
         asked, answered = messages.message(f"{name}Request"), messages.message(f"{name}Response")

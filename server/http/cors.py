@@ -17,6 +17,7 @@ _READ = [
     "X-Request-Id",
     "X-Restore-Dropped",
     "X-Restore-Mode",
+    "X-Restore-Model",
 ]
 _REMEMBERED_S = 600
 

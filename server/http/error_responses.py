@@ -20,6 +20,7 @@ from server.errors.problem import (
     type_of,
 )
 from server.http.open_inference.schemas import is_open_inference
+from server.http.openai.schemas import error_document, is_openai
 from server.http.scope import note_outcome
 
 MEDIA_TYPE = "application/problem+json"
@@ -78,9 +79,11 @@ def problem(
     headers: Mapping[str, str] | None = None,
     extensions: Mapping[str, object] | None = None,
 ) -> Response:
-    """Answer with a problem document, or in the form of the Open Inference Protocol below `/v2`."""
+    """Answer with a problem document, or in the form of the protocol of the path: Open Inference or OpenAI."""
     note_outcome(scope, slug)
     if is_open_inference(scope):
         return JSONResponse({"error": detail}, status, headers)
+    if is_openai(scope):
+        return JSONResponse(error_document(status, slug, detail, extensions or {}), status, headers)
     instance = f"urn:promptir:request:{logs.request_id.get()}"
     return JSONResponse(document(status, slug, title, detail, instance, extensions or {}), status, headers, MEDIA_TYPE)

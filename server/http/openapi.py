@@ -8,6 +8,7 @@ from fastapi.openapi.utils import get_openapi
 from server.http.auth import document_keys
 from server.http.jobs.submit import submit_document
 from server.http.open_inference.route import infer_documents, infer_schemas
+from server.http.openai.route import edits_document, edits_schemas
 from server.http.ops.schemas import Problem
 from server.http.restore.openapi import restore_document
 from server.http.restore.report import ReportWithImage
@@ -29,13 +30,13 @@ def install(app: FastAPI, public_root: str, *, asks_for_keys: bool) -> None:
 
 
 def _written(app: FastAPI) -> dict[str, Any]:
-    routes = [restore_document(), submit_document(), *infer_documents(), *app.routes]
+    routes = [restore_document(), submit_document(), edits_document(), *infer_documents(), *app.routes]
     schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=routes)
     schemas = schema["components"]["schemas"]
     # FastAPI lists a response model under application/json only, so the routes refer to schemas that are added here.
     schemas["Problem"] = Problem.model_json_schema()
     report = ReportWithImage.model_json_schema(ref_template="#/components/schemas/{model}")
-    schemas |= report.pop("$defs") | {"ReportWithImage": report} | infer_schemas()
+    schemas |= report.pop("$defs") | {"ReportWithImage": report} | infer_schemas() | edits_schemas()
     _leave_out_own_validation(schema)
     return schema
 

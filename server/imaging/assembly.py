@@ -1,4 +1,4 @@
-"""Assembly of restored tiles into one image."""
+"""Blending of restored tiles into one image."""
 
 from threading import Lock
 from typing import cast
@@ -19,10 +19,10 @@ Cell = tuple[Span, Span]
 class Assembly:
     """Blends the tiles of a grid, in any order, into (3, H, W) RGB samples.
 
-    Pixels covered by a single tile are written at once; only seams are held in float32, until all of their tiles have
-    arrived. So there is never a float32 copy of the image: with tiles in order, only one row of seams is pending. The
-    result is bit-identical for every order. Integer types use their full range; `dtype` float32 keeps [0, 1]. `is_grey`
-    makes (1, H, W): the mean of the three planes, which differ slightly, has the least noise.
+    Pixels covered by a single tile are written directly; seams are held in float32 until all of their tiles have
+    arrived: one row of seams if the tiles come in order, never the whole image. The result is bit-identical for every
+    order. Integer types use their full range; `dtype` float32 keeps [0, 1]. `is_grey` makes (1, H, W), the mean of the
+    three planes, which has the least noise.
     """
 
     def __init__(self, grid: Grid, dtype: SampleType, is_grey: bool = False) -> None:
@@ -35,33 +35,33 @@ class Assembly:
 
     @property
     def missing(self) -> int:
-        """Return the number of tiles that have not arrived."""
+        """The number of tiles that have not arrived."""
         return len(self._missing)
 
     @property
     def held_bytes(self) -> int:
-        """Return the memory held by seams that wait for a tile, in bytes."""
+        """Bytes held by seams that wait for a tile."""
         return sum(part.nbytes for parts in self._seams.values() for part in parts.values())
 
     @property
     def pixels(self) -> Samples | Pixels:
-        """Return the whole image; raise `RuntimeError` while a tile is missing."""
+        """The whole image; raises RuntimeError while a tile is missing."""
         if self._missing:
-            raise RuntimeError(f"{len(self._missing)} of {len(self._grid)} tiles have not come")
+            raise RuntimeError(f"{len(self._missing)} of {len(self._grid)} tiles have not arrived")
         return self._samples
 
     @property
     def samples(self) -> Samples:
-        """Return the whole image of an integer type, as files store it."""
+        """The whole image, if it has an integer type."""
         return cast(Samples, self.pixels)
 
     @property
     def planes(self) -> tuple[Samples, ...]:
-        """Return the whole image as views, each (H, W)."""
+        """The whole image as (H, W) views."""
         return tuple(self.samples)
 
     def add(self, tile: Tile, restored: Pixels) -> bool:
-        """Add the restored pixels of a tile, (3, padded_height, padded_width), each tile once; thread-safe.
+        """Add the restored (3, padded_height, padded_width) pixels of a tile, once per tile; thread-safe.
 
         Values outside [0, 1] are clipped after blending. Returns whether this was the last tile.
         """

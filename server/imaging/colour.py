@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 GREY, RGB, CMYK = b"GRAY", b"RGB ", b"CMYK"
 
 _SIZE, _SPACE, _SIGNATURE = slice(0, 4), slice(16, 20), slice(36, 40)  # section 7.2
-_LEAST_BYTES = 132
+_MIN_BYTES = 132
 _PROBED_STEPS = 17
 _MODES = {GREY: "L", RGB: "RGB", CMYK: "CMYK"}
 
@@ -21,7 +21,7 @@ def fits(profile: bytes | None, space: bytes) -> bool:
     """Return whether the bytes are a complete profile for a colour space: GREY, RGB or CMYK."""
     return (
         profile is not None
-        and len(profile) >= _LEAST_BYTES
+        and len(profile) >= _MIN_BYTES
         and int.from_bytes(profile[_SIZE], "big") == len(profile)
         and profile[_SIGNATURE] == b"acsp"
         and profile[_SPACE] == space
@@ -29,23 +29,23 @@ def fits(profile: bytes | None, space: bytes) -> bool:
 
 
 def cut(profile: bytes | None) -> bytes | None:
-    """Remove the padding that some writers add behind the declared size of a profile."""
+    """Remove the padding that some writers add after the declared size of a profile."""
     size = int.from_bytes(profile[_SIZE], "big") if profile else 0
-    return profile[:size] if profile and size >= _LEAST_BYTES else profile
+    return profile[:size] if profile and size >= _MIN_BYTES else profile
 
 
 def to_srgb(planes: tuple[Bytes8, ...], profile: bytes) -> tuple[Bytes8, ...] | None:
-    """Convert one grey or three RGB planes to three sRGB ones; return None if the profile is broken.
+    """Convert grey or RGB planes to three sRGB planes; returns None if the profile is broken.
 
-    A profile that is equivalent to sRGB changes nothing, even under another name. The conversion is relative
-    colorimetric with black point compensation, which preserves colours that both spaces contain.
+    Profiles equivalent to sRGB change nothing, whatever their name. The conversion is relative colorimetric with black
+    point compensation, which preserves colours that both spaces contain.
     """
     image = PIL.Image.merge("RGB", [PIL.Image.fromarray(plane) for plane in planes]) if len(planes) == 3 else None
     return _converted(image or PIL.Image.fromarray(planes[0]), profile)
 
 
-def inks_as_rgb(inks: PIL.Image.Image, profile: bytes | None) -> tuple[Bytes8, ...]:
-    """Convert CMYK to three sRGB planes: by its profile, or without a valid one by complementing the inks."""
+def cmyk_to_rgb(inks: PIL.Image.Image, profile: bytes | None) -> tuple[Bytes8, ...]:
+    """Convert CMYK to three sRGB planes by its profile, or by complementing the inks if that is invalid."""
     profile = cut(profile)
     if profile is not None and fits(profile, CMYK) and (converted := _converted(inks, profile)):
         return converted

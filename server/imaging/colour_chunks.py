@@ -1,4 +1,4 @@
-"""Colour chunks: converts PNG's short descriptions of a colour space to a profile that other formats can store."""
+"""Conversion of PNG's colour chunks to a profile that other formats can store."""
 
 import struct
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ Light = NDArray[np.float64]
 
 
 def profile_of(chunks: Mapping[bytes, bytes], *, is_grey: bool) -> bytes | None:
-    """Return a profile equivalent to the chunks cICP, sRGB, gAMA and cHRM; None for sRGB and for unknown values.
+    """Build a profile equivalent to the chunks cICP, sRGB, gAMA and cHRM; None for sRGB and for unknown values.
 
     cICP takes precedence over sRGB, and sRGB over the others (PNG specification, third edition, section 4.3).
     Highlights of PQ and HLG above diffuse white are clipped.

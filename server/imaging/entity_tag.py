@@ -1,4 +1,4 @@
-"""Entity tag: identifies a response before it is computed (RFC 9110, section 8.8.3)."""
+"""Entity tags, which identify a response before it is computed (RFC 9110, section 8.8.3)."""
 
 import hashlib
 import json
@@ -8,24 +8,24 @@ from functools import lru_cache
 
 _LISTED = re.compile(r'(?:W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
 _DIGITS = 32
-_MOST_BEGUN = 256
+_MAX_CACHED = 256
 
 
 def entity_tag(data: bytes, options: Mapping[str, object], model: str) -> str:
-    """Return the tag of the restoration of an upload with these options by this model, such as `W/"5f1c..."`.
+    """Compute the tag of a response, such as `W/"5f1c..."`, from the upload, the options and the model.
 
-    It is computed from the inputs, not from the restored pixels, so a repeated request is recognised before it costs a
-    decode or a run. It is weak because results may differ in the last bit between batches. It uses SHA-256 because
-    processors have instructions for it. `options` are JSON values, all that affect the response; `model` identifies the
-    artifact, for example by its hash and precision.
+    The restored pixels are not needed, so a repeated request is recognised before it costs a decode or a run. The tag
+    is weak because results may differ in the last bit between batches. SHA-256 has processor instructions. `options`
+    holds every option that affects the response, as JSON values; `model` identifies the artifact, for example by its
+    hash and precision.
     """
-    digest = _begun(model, tuple(options.items())).copy()
+    digest = _hash_of_options(model, tuple(options.items())).copy()
     digest.update(data)
     return f'W/"{digest.hexdigest()[:_DIGITS]}"'
 
 
-@lru_cache(_MOST_BEGUN)  # few different options are used, and serialising them takes longer than hashing a small image
-def _begun(model: str, options: tuple[tuple[str, object], ...]) -> "hashlib._Hash":
+@lru_cache(_MAX_CACHED)  # few combinations occur, and serialising one takes longer than hashing a small image
+def _hash_of_options(model: str, options: tuple[tuple[str, object], ...]) -> "hashlib._Hash":
     return hashlib.sha256(json.dumps([model, dict(options)], sort_keys=True).encode() + b"\0")
 
 

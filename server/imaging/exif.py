@@ -1,4 +1,4 @@
-"""EXIF: the camera's notes, as one block of bytes that starts with a TIFF header (EXIF 2.32)."""
+"""EXIF: camera metadata in a block that starts with a TIFF header (EXIF 2.32)."""
 
 import struct
 from contextlib import suppress
@@ -15,13 +15,12 @@ _SIZES_IN_PIXELS = (0xA002, 0xA003)
 _SIZES_OF_TIFF = (0x0100, 0x0101)  # some phones write these instead
 # The tags of a TIFF file's first directory that describe the scene; the others describe the layout of the pixels.
 _DESCRIPTIVE = (0x010E, 0x010F, 0x0110, 0x011A, 0x011B, 0x0128, 0x0131, 0x0132, 0x013B, 0x8298)
-# The position of the pixels on Earth (GeoTIFF 1.1, section 7.1) and GDAL's metadata; they refer to rows and columns as
-# stored.
+# Georeferencing (GeoTIFF 1.1, section 7.1) and GDAL's metadata, which refer to rows and columns as stored.
 _GEOGRAPHIC = (33550, 33922, 34264, 34735, 34736, 34737, 42112, 42113)
 
 
 def orientation(block: bytes | None, xmp: bytes | None = None) -> int:
-    """Return the orientation 1..8 that a block states, or else the one in XMP, or else 1."""
+    """Return the orientation 1..8 from the EXIF block, else from the XMP, else 1."""
     stated = None
     if block:
         with suppress(BrokenDirectoryError):
@@ -30,10 +29,10 @@ def orientation(block: bytes | None, xmp: bytes | None = None) -> int:
 
 
 def upright(block: bytes | None, turned_by: int = 1) -> bytes | None:
-    """Return the block for an image to which its orientation was applied: orientation 1, sizes swapped if necessary.
+    """Set the orientation in a block to 1, and swap the sizes if the image was turned sideways.
 
-    None if the block is malformed. Invalid entries are removed, as is the thumbnail, which shows the picture before it
-    was turned and restored. No value is moved, because a maker note contains offsets of unknown meaning.
+    None if the block is malformed. Invalid entries are removed, and so is the thumbnail, which shows the unrestored
+    picture. No value is moved, because maker notes contain offsets of unknown meaning.
     """
     if not block:
         return None
@@ -54,9 +53,9 @@ def upright(block: bytes | None, turned_by: int = 1) -> bytes | None:
 
 
 def from_tiff(data: bytes, first: Directory, *, is_upright: bool) -> bytes | None:
-    """Return a block with the tags of a TIFF file that describe its scene; None if there are none.
+    """Collect the tags of a TIFF file that describe its scene into a block; None if there are none.
 
-    The position on Earth is left out unless `is_upright`, because turning the picture would invalidate it.
+    Georeferencing is left out unless `is_upright`, because turning the picture would invalidate it.
     """
     entries = _descriptive_entries(data, first, _DESCRIPTIVE + (_GEOGRAPHIC if is_upright else ()))
     return _block(first.order, *entries) if any(entries) else None
@@ -65,7 +64,7 @@ def from_tiff(data: bytes, first: Directory, *, is_upright: bool) -> bytes | Non
 def to_tiff(block: bytes) -> tuple[str, list[Entry], list[Entry], list[Entry]]:
     """Return a block's byte order, and its tags for the first, EXIF and GPS directories of a TIFF file.
 
-    Raises BrokenDirectoryError if the first directory is malformed; the others are left out if they are.
+    Malformed EXIF and GPS directories are left out; raises BrokenDirectoryError if the first directory is malformed.
     """
     first = tiff_directory.read_first(block)
     return (first.order, *_descriptive_entries(block, first, _DESCRIPTIVE + _GEOGRAPHIC))
@@ -74,7 +73,7 @@ def to_tiff(block: bytes) -> tuple[str, list[Entry], list[Entry], list[Entry]]:
 def append_directories(
     order: str, first: list[Entry], below: tuple[list[Entry], list[Entry]], at: int
 ) -> tuple[bytes, int]:
-    """Return the bytes of the EXIF, GPS and first directories for the even offset `at`, and the offset of the first."""
+    """Write the EXIF, GPS and first directories for the even offset `at`; also returns the offset of the first."""
     data = b""
     for pointer, entries in zip((_EXIF_IFD, _GPS_IFD), below, strict=True):
         if entries:
@@ -91,7 +90,7 @@ def _descriptive_entries(
         directory = Directory(first.order)
         with suppress(BrokenDirectoryError):  # a malformed directory is left out
             directory = tiff_directory.read(data, first.integer(pointer, 0), first.order)
-        # Tag 0xA005 points to another directory, which only describes how the EXIF itself is written.
+        # Tag 0xA005 points to the interoperability directory, which only describes the EXIF version.
         below.append([entry for tag, entry in directory.entries.items() if tag != 0xA005])
     return [first.entries[tag] for tag in tags if tag in first.entries], below[0], below[1]
 
@@ -134,7 +133,7 @@ def _swap_sizes(block: bytearray, directory: Directory, tags: tuple[int, int]) -
 
 
 def _end_without_thumbnail(block: bytes) -> int:
-    # Returns where the block can end, since cameras put the thumbnail last.
+    # Returns the length of the block without its thumbnail, which cameras put last.
     first = tiff_directory.read_first(block)
     with suppress(BrokenDirectoryError):
         second = tiff_directory.read(block, first.next_offset, first.order)

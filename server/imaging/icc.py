@@ -1,4 +1,4 @@
-"""ICC: writes profiles for colour spaces with three primaries, a white and a curve (ICC.1:2001-04, chapter 6)."""
+"""ICC profile writer for colour spaces defined by primaries, white and curve (ICC.1:2001-04, chapter 6)."""
 
 import struct
 from collections.abc import Callable
@@ -27,7 +27,7 @@ class Primaries(NamedTuple):
 
 
 def rgb_profile(name: str, primaries: Primaries, curve: Curve) -> bytes | None:
-    """Return the profile of an RGB space; None if the primaries are degenerate."""
+    """Write the profile of an RGB space; None if the primaries are degenerate."""
     columns = _adapted(primaries)
     if columns is None:
         return None
@@ -36,7 +36,7 @@ def rgb_profile(name: str, primaries: Primaries, curve: Curve) -> bytes | None:
 
 
 def grey_profile(name: str, curve: Curve) -> bytes:
-    """Return the profile of a grey space."""
+    """Write the profile of a grey space."""
     return _profile(b"GRAY", name, {b"kTRC": _sampled(curve)})
 
 

@@ -1,4 +1,4 @@
-"""Memory: bounds the memory of decoded images, and turns allocation failures into MemoryShort."""
+"""Memory limits of decoded images, and detection of allocation failures."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ import numpy as np
 
 from server.errors import MemoryShort, QueueFull
 
-# Besides the samples a decoder holds the file and a band of rows, and a lossy encoder holds interleaved samples.
+# In addition to the samples, decoders hold the file and a band of rows, and lossy encoders hold interleaved samples.
 _COPIES = 3
 _WORKSPACE_BYTES = 64 * 2**20
 _NO_MEMORY = -4  # OpenCV's StsNoMem
@@ -21,10 +21,10 @@ _LARGE_BYTES = 8 * 2**20
 
 @contextmanager
 def blaming_memory(samples_bytes: int | None = None) -> Iterator[None]:
-    """Raise MemoryShort if the work fails for lack of memory; other errors pass through.
+    """Raise MemoryShort if the block fails for lack of memory; other errors pass through.
 
-    Some libraries report a file as unreadable when they cannot allocate memory. So an error of work on an image of
-    `samples_bytes` also counts as lack of memory if the memory that such work needs cannot be allocated.
+    Some libraries report an unreadable file when they cannot allocate memory. So any error in work on an image of
+    `samples_bytes` also counts as lack of memory if the memory for such work cannot be allocated afterwards.
     """
     try:
         yield
@@ -39,9 +39,9 @@ def blaming_memory(samples_bytes: int | None = None) -> Iterator[None]:
 
 
 class DecodedRoom:
-    """Bounds the total bytes of images that are decoded at the same time, so that large ones do not exhaust memory.
+    """Bounds the total bytes of all images in decoded form, so that large images do not exhaust memory.
 
-    A single image is always accepted, since the limits on pixels bound its size. Not thread-safe: for one event loop.
+    A single image is always accepted, since the pixel limits bound its size. Not thread-safe: for one event loop.
     """
 
     def __init__(self, max_bytes: int = _ROOM_BYTES) -> None:
@@ -50,11 +50,11 @@ class DecodedRoom:
 
     @contextmanager
     def take(self, samples_bytes: int) -> Iterator[None]:
-        """Reserve the memory of an image; raises QueueFull for a large one while others leave too little."""
+        """Reserve memory for an image; raises QueueFull for a large image while others leave too little."""
         if self.held_bytes and samples_bytes > _LARGE_BYTES and self.held_bytes + samples_bytes > self._max_bytes:
             raise QueueFull(
-                f"The images being restored take {self.held_bytes} bytes when decoded, and this one {samples_bytes}; "
-                f"together they may take {self._max_bytes}.",
+                f"The decoded images in progress take {self.held_bytes} bytes and this one would take {samples_bytes}; "
+                f"the limit for all is {self._max_bytes}.",
                 _RETRY_AFTER_S,
             )
         self.held_bytes += samples_bytes

@@ -9,7 +9,7 @@ from server.imaging.orientation import upright_xmp
 
 @dataclass(frozen=True)
 class Metadata:
-    """Colour profile, EXIF (from its TIFF header on) and XMP, byte for byte."""
+    """Colour profile, EXIF (without anything before its TIFF header) and XMP, byte for byte."""
 
     icc_profile: bytes | None = None
     exif: bytes | None = None
@@ -18,25 +18,25 @@ class Metadata:
     """PNG's other descriptions of colour (gAMA, cHRM, sRGB, cICP): type and body."""
 
     def upright(self, turned_by: int = 1) -> "Metadata":
-        """Return the metadata for an image to which its orientation 1..8 was applied; malformed EXIF is left out."""
+        """Return the metadata for an image that was turned upright from orientation 1..8, without malformed EXIF."""
         if self.exif is None and self.xmp is None:
             return self
         return replace(self, exif=exif.upright(self.exif, turned_by), xmp=upright_xmp(self.xmp))
 
     def profile(self, *, is_grey: bool) -> bytes | None:
-        """Return the colour profile, or one equivalent to PNG's colour chunks; None for sRGB."""
+        """Return the colour profile, or a profile equivalent to PNG's colour chunks; None for sRGB."""
         if self.icc_profile or not self.colour_chunks:
             return self.icc_profile or None
         return profile_of(dict(self.colour_chunks), is_grey=is_grey)
 
     def with_profile(self, *, is_grey: bool) -> "Metadata":
-        """Return the metadata for a format that can describe colours only by a profile."""
+        """Return the metadata with PNG's colour chunks converted to a profile."""
         return replace(self, icc_profile=self.profile(is_grey=is_grey))
 
     def without_exif_and_xmp(self) -> "Metadata":
-        """Return the metadata without EXIF, which may reveal place and time, and without XMP."""
+        """Return the metadata without EXIF and XMP, which may reveal place and time."""
         return replace(self, exif=None, xmp=None)
 
     def without_colour(self) -> "Metadata":
-        """Return the metadata for an image in sRGB, which needs no description of its colours."""
+        """Return the metadata for an sRGB image: without profile and colour chunks."""
         return replace(self, icc_profile=None, colour_chunks=())

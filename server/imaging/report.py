@@ -1,4 +1,4 @@
-"""Report: what the network detected in an image, and how much it changed the image."""
+"""Report on a restoration: detected degradations, prompt weights and the size of the change."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ LevelWeights = tuple[tuple[float, ...], ...]
 
 @dataclass(frozen=True)
 class Change:
-    """The size of a change, in fractions of the full range of the samples; `psnr_db` is infinite if there is none."""
+    """Size of a change, in fractions of the samples' full range; `psnr_db` is infinite if nothing changed."""
 
     mean_abs: float
     max_abs: float
@@ -34,13 +34,13 @@ class Report:
 
     change: Change
     prompt_weights: LevelWeights | None = None
-    """The components have no names; the degradations say what was detected."""
+    """The components have no names; see `degradations` for a readable result."""
 
 
 def measure_change(before: Sequence[Samples], after: Sequence[Samples]) -> Change:
-    """Compare planes of samples, each (H, W), of equal shapes and type, a band of rows at a time."""
+    """Compare (H, W) planes of equal shape and type, a band of rows at a time."""
     if [(plane.dtype, plane.shape) for plane in before] != [(plane.dtype, plane.shape) for plane in after]:
-        raise ValueError("planes of different sizes, types or number cannot be compared")
+        raise ValueError("planes that differ in size, type or number cannot be compared")
     full = np.iinfo(before[0].dtype).max
     absolute = squares = largest = 0.0
     for old, new in zip(before, after, strict=True):
@@ -61,17 +61,17 @@ def measure_change(before: Sequence[Samples], after: Sequence[Samples]) -> Chang
 
 @dataclass(frozen=True)
 class Findings:
-    """What the network detected in an image; each part is None if the artifact does not output it."""
+    """Auxiliary outputs of the network for an image; each part is None if the artifact does not output it."""
 
     prompt_weights: LevelWeights | None = None
     degradations: Degradations | None = None
 
     @classmethod
     def of(cls, tiles: Sequence[Aux | None], labels: Sequence[str]) -> Self:
-        """Average the findings (rows, columns) of an image's runs, and split them into their parts.
+        """Average the auxiliary outputs (rows, columns) of an image's tiles, and split them into their parts.
 
-        Runs have equal sizes, so this is also the mean over pixels. If there are `labels`, the last row has their
-        probabilities. The result is empty if a run has no findings, or findings that are not finite.
+        Tiles have equal sizes, so this is also the mean over pixels. If there are `labels`, the last row has their
+        probabilities. The result is empty if an output is missing or not finite.
         """
         known = [tile for tile in tiles if tile is not None]
         if not known or len(known) < len(tiles):

@@ -1,4 +1,4 @@
-"""Strength: mixes an image with its restoration, from 0 (the input) to 1 (the network's output)."""
+"""Strength: the mix of an image with its restoration, from 0 (the input) to 1 (the network's output)."""
 
 import cv2
 import numpy as np
@@ -8,17 +8,17 @@ from server.errors import InvalidRequest
 
 
 def check_strength(strength: float) -> float:
-    """Return `strength`; raises InvalidRequest unless it is in 0..1 (NaN is not)."""
+    """Return `strength` if it is in 0..1; else (and for NaN) raises InvalidRequest."""
     if not 0 <= strength <= 1:
         raise InvalidRequest(f"strength must be from 0 to 1, not {strength}.")
     return strength
 
 
 def blend(original: Pixels, restored: Pixels, strength: float) -> Pixels:
-    """Mix (3, H, W) pixels of the input with the restored ones, on the stored (gamma-coded) values.
+    """Mix (3, H, W) pixels of the input and the restoration, on the stored (gamma-coded) values.
 
-    0 returns exactly `original` and 1 exactly `restored`. In between, outputs of the network outside [0, 1] are
-    clipped, as they are in a file of strength 1.
+    0 returns exactly `original` and 1 exactly `restored`. In between, network outputs outside [0, 1] are clipped, as
+    they would be in a file.
     """
     if strength == 0:
         return original

@@ -1,4 +1,4 @@
-"""TIFF directory: reads and writes the tags of a TIFF file or an EXIF block (TIFF 6.0, section 2)."""
+"""Reading and writing of directories of TIFF files and EXIF blocks (TIFF 6.0, section 2)."""
 
 import struct
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ _VALUE_BYTES = {1: 1, 2: 1, SHORT: 2, LONG: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10:
 _INTEGERS = {1: "B", SHORT: "H", LONG: "I", 13: "I"}
 _ENTRY = 12
 _INLINE = 4
-_MOST_ENTRIES = 1024  # cameras write about a hundred; each takes time before a limit can be checked
+_MAX_ENTRIES = 1024  # cameras write about a hundred; each takes time before a limit can be checked
 
 
 class BrokenDirectoryError(ValueError):
@@ -39,18 +39,18 @@ class Directory:
     next_offset: int = 0
     at: int = -1
     left_out: frozenset[int] = frozenset()
-    """Tags of entries that are duplicates or whose type or offset is invalid; readers differ in how they treat them."""
+    """Tags of duplicate entries and of entries with an invalid type or offset, which readers treat differently."""
     is_whole: bool = True
-    """Whether the directory contains as many entries as it announces."""
+    """Whether the directory contains all entries that it declares."""
     records: tuple[int, ...] = ()
     """The offsets of the valid entries, 12 bytes each."""
 
-    def integers(self, tag: int, most: int | None = None) -> tuple[int, ...]:
-        """Return the first `most` values of an unsigned integer tag; empty if it is absent or of another type."""
+    def integers(self, tag: int, limit: int | None = None) -> tuple[int, ...]:
+        """Return the first `limit` values of an unsigned integer tag; empty if it is absent or of another type."""
         entry = self.entries.get(tag)
         if entry is None or entry.kind not in _INTEGERS:
             return ()
-        count = entry.count if most is None else min(entry.count, most)
+        count = entry.count if limit is None else min(entry.count, limit)
         return struct.unpack_from(f"{self.order}{count}{_INTEGERS[entry.kind]}", entry.raw)
 
     def integer(self, tag: int, default: int) -> int:
@@ -67,7 +67,7 @@ def read_first(data: bytes) -> Directory:
 
 
 def read_first_strictly(data: bytes) -> Directory:
-    """Read the first directory for readers that trust all entries; raises BrokenDirectoryError if any is invalid."""
+    """Read the first directory; raises BrokenDirectoryError if any entry is invalid."""
     directory = read_first(data)
     if directory.left_out or not directory.is_whole:
         raise BrokenDirectoryError("a directory is cut off, or has duplicate entries or entries outside the data")
@@ -75,15 +75,15 @@ def read_first_strictly(data: bytes) -> Directory:
 
 
 def read(data: bytes, offset: int, order: str) -> Directory:
-    """Read the directory at `offset`, entry by entry; raise `BrokenDirectoryError` if there is none.
+    """Read the directory at `offset`; raises BrokenDirectoryError if there is none.
 
-    Invalid entries are skipped, as viewers do; of several entries with the same tag the first valid one is used. All
-    values together may not exceed the data, since overlapping values would let a small file exhaust the memory.
+    Invalid entries are skipped, as in viewers; the first valid entry of a tag is used. The sum of all values may not
+    exceed the data: overlapping values would let a small file exhaust the memory.
     """
     if offset < 8 or offset + 2 > len(data):
         raise BrokenDirectoryError("a directory lies outside the data")
-    announced = struct.unpack_from(f"{order}H", data, offset)[0]
-    slots = min(announced, _MOST_ENTRIES, (len(data) - offset - 2) // _ENTRY)
+    declared = struct.unpack_from(f"{order}H", data, offset)[0]
+    slots = min(declared, _MAX_ENTRIES, (len(data) - offset - 2) // _ENTRY)
     end = offset + 2 + slots * _ENTRY
     entries: dict[int, Entry] = {}
     left_out: set[int] = set()
@@ -102,7 +102,7 @@ def read(data: bytes, offset: int, order: str) -> Directory:
     if not entries:
         raise BrokenDirectoryError("a directory has no valid entry")
     # The last directory of an EXIF block is often cut off before the pointer to a next one.
-    is_whole = slots == announced
+    is_whole = slots == declared
     following = struct.unpack_from(f"{order}I", data, end)[0] if is_whole and end + 4 <= len(data) else 0
     return Directory(order, entries, following, offset, frozenset(left_out), is_whole, tuple(records))
 
@@ -122,7 +122,7 @@ def integer_entry(order: str, tag: int, kind: int, *values: int) -> Entry:
 
 
 def write(order: str, entries: Iterable[Entry], at: int) -> bytes:
-    """Return a directory for the even offset `at` and, behind it, its longer values; the length is even."""
+    """Write a directory for the even offset `at`, followed by its longer values; the length is even."""
     ordered = sorted(entries, key=lambda entry: entry.tag)
     fields, values = bytearray(struct.pack(f"{order}H", len(ordered))), bytearray()
     values_at = at + 2 + len(ordered) * _ENTRY + 4

@@ -1,4 +1,4 @@
-"""Tiling: divides an image into equal tiles that the network can process."""
+"""Tiling: the division of an image into equal tiles that the network can process."""
 
 import itertools
 import math
@@ -9,7 +9,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from server.backends.base import Pixels
+from server.backends.base import ModelSpec, Pixels
 from server.errors import InvalidRequest
 
 Weights = NDArray[np.float32]
@@ -17,19 +17,18 @@ Weights = NDArray[np.float32]
 DEFAULT_TILE = 512
 """Longest side of a tile in pixels unless the request sets one; chosen from the table in docs/large-photos.md."""
 DEFAULT_OVERLAP = 32
-"""Pixels that neighbouring tiles share at least, from the same table."""
+"""Minimum overlap of neighbouring tiles in pixels, from the same table."""
 SMALLEST_TILE = 64
-"""Pixels. Smaller tiles would be mostly overlap, and show too little of the photo for the network's statistics over
-all pixels."""
+"""Pixels. Smaller tiles would be mostly overlap, and too small for the network's statistics over all pixels."""
 SIDES_PER_MULTIPLE = 4
-"""Sides of tiles are multiples of this many network multiples, so that photos of many sizes share few shapes and thus
+"""Tile sides are multiples of this many size multiples of the network, so that photos of many sizes share few shape
 buckets."""
 TILES_PER_OVERLAP = 4
-"""The overlap is at most a tile divided by this, which keeps the two seams of a tile apart."""
+"""The overlap is at most the tile side divided by this, which keeps the two seams of a tile apart."""
 PLANS_KEPT = 64
-"""The number of plans that are cached, with their spans."""
+"""Maximum number of cached plans."""
 WEIGHT_STEPS = 1024
-"""Weights are multiples of 1 / 1024, so that they, their products and their sums are exact in float32."""
+"""Weights are multiples of 1 / 1024, so that their products and sums are exact in float32."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Span:
-    """An interval `[start, stop)` of one axis, in image pixels, that the same one or two neighbouring tiles cover."""
+    """An interval `[start, stop)` of one axis, in image pixels, covered by the same one or two tiles."""
 
     start: int
     stop: int
@@ -73,7 +72,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Axis:
-    """One side of an image of `length` pixels, divided into equal tiles of `side` pixels that begin at `starts`.
+    """One side of an image: `length` pixels divided into equal tiles of `side` pixels that begin at `starts`.
 
     Neighbours are blended over `feather` pixels in the middle of their overlap.
     """
@@ -111,7 +110,7 @@ class Grid:
     vertical: Axis
     horizontal: Axis
     guided: bool = False
-    """Whether an additional run, of the whole frame at reduced size, sets the tone of the tiles: see Guide."""
+    """Whether an additional run, of the whole photo at reduced size, sets the tone of the tiles: see `Guide`."""
 
     def __len__(self) -> int:
         return len(self.vertical.starts) * len(self.horizontal.starts)
@@ -130,17 +129,17 @@ class Grid:
 
     @property
     def is_whole(self) -> bool:
-        """Whether one run covers the image, so that the result is the network's output for the whole frame."""
+        """Whether one tile covers the whole image."""
         return len(self) == 1
 
     @property
     def runs(self) -> int:
-        """The number of runs: the tiles, and the guide if there is one."""
+        """The number of runs: the tiles, and the tone guide if there is one."""
         return len(self) + self.guided
 
     @property
     def tile_shape(self) -> tuple[int, int]:
-        """Return the padded (height, width) shared by all tiles."""
+        """Padded (height, width) of all tiles."""
         return self.vertical.side, self.horizontal.side
 
     @property
@@ -165,11 +164,11 @@ def plan(
 ) -> Grid:
     """Divide a height x width image into equal tiles whose sides are multiples of `multiple`.
 
-    An image of at most `max_pixels` (padded; None: no bound) is one tile, unless `tile` requests smaller ones. Tiles
-    have sides of at most `tile`, by default DEFAULT_TILE, and at most `max_pixels` pixels. Neighbours share at least
-    `overlap` pixels. The padding is decided only here, because the network's attention and prompts are sums over all
-    pixels: any other padding would change every output pixel. With `guided`, images of several tiles have a guide.
-    Raises InvalidRequest for a `tile` or an `overlap` that is not possible.
+    An image of at most `max_pixels` (padded; None: no limit) is one tile, unless `tile` requests smaller ones. Tiles
+    have sides of at most `tile`, by default DEFAULT_TILE, and at most `max_pixels` pixels. Neighbours overlap by at
+    least `overlap` pixels. No other code may pad: the network's attention and prompts are sums over all pixels, so
+    more padding would change every output pixel. With `guided`, images of several tiles have a tone guide. Raises
+    InvalidRequest for an invalid `tile` or `overlap`.
     """
     side = _tile_side(tile, multiple, max_pixels)
     overlap = _overlap(overlap, side, multiple)
@@ -186,7 +185,7 @@ def cut(pixels: Pixels, tile: Tile) -> Pixels:
 
 
 def pad(pixels: Pixels, tile: Tile) -> Pixels:
-    """Reflect-pad a tile's (3, height, width) pixels at the bottom and right; works from 1 x 1 up."""
+    """Reflect-pad a tile's (3, height, width) pixels, at least 1 x 1, at the bottom and right."""
     below, beside = tile.padded_height - tile.height, tile.padded_width - tile.width
     if below == 0 and beside == 0:
         return np.ascontiguousarray(pixels)
@@ -195,15 +194,29 @@ def pad(pixels: Pixels, tile: Tile) -> Pixels:
 
 
 def crop(restored: Pixels, tile: Tile) -> Pixels:
-    """Remove the padding of a restored (3, padded_height, padded_width) tile: returns a (3, height, width) view."""
+    """Remove the padding of a restored (3, padded_height, padded_width) tile; returns a (3, height, width) view."""
     return restored[:, : tile.height, : tile.width]
 
 
 def tile_sides(multiple: int, max_pixels: int | None = None) -> tuple[int, int | None, int]:
-    """Return the allowed values of `tile`: the smallest, the largest (None: no bound) and the step between them."""
+    """Return the smallest and largest (None: no limit) allowed value of `tile`, and the step between values."""
     step = SIDES_PER_MULTIPLE * multiple
     smallest = _round_up(SMALLEST_TILE, step)
     return smallest, None if max_pixels is None else max(smallest, math.isqrt(max_pixels) // step * step), step
+
+
+def fitting_tile(height: int, width: int, model: ModelSpec, max_pixels: int | None = None) -> int | None:
+    """Return the `tile` to divide an image by that would be one tile, but in a size that the model does not take.
+
+    None if the model takes it, or takes none of the tiles that it could have.
+    """
+    padded = _round_up(height, model.size_multiple), _round_up(width, model.size_multiple)
+    if model.takes(*padded) or (max_pixels is not None and padded[0] * padded[1] > max_pixels):
+        return None
+    smallest, largest, step = tile_sides(model.size_multiple, max_pixels)
+    first = DEFAULT_TILE if largest is None else min(DEFAULT_TILE, largest)
+    sides = range(first, smallest - 1, -step)
+    return next((side for side in sides if model.takes(min(side, padded[0]), min(side, padded[1]))), None)
 
 
 def _tile_side(tile: int | None, multiple: int, max_pixels: int | None) -> int:

@@ -1,4 +1,4 @@
-"""XMP: finds and removes claims about parts of a file that a response does not contain (XMP, part 1, section 7)."""
+"""XMP: detection and removal of claims about parts that a response leaves out (XMP, part 1, section 7)."""
 
 import re
 from xml.parsers import expat
@@ -18,8 +18,8 @@ _MENTIONS = re.compile(b"|".join((*map(re.escape, _NAMESPACES), _NAMES.pattern))
 _ATTRIBUTE = re.compile(rb"\s+([^\s=]+)\s*=\s*(?:\"[^\"]*\"|'[^']*')")
 _TAG = re.compile(rb"<[^\s/>]+(?:\s+[^\s=/>]+\s*=\s*(?:\"[^\"]*\"|'[^']*'))*\s*(/?)>")
 _DECLARATION = re.compile(rb"\s+xmlns:([^\s=]+)\s*=\s*[\"']([^\"']*)[\"']")
-# Phones write about fifty elements; each takes time that a limit on bytes does not bound well.
-_MOST_ELEMENTS, _MOST_LEVELS, _MOST_PREFIXES = 20_000, 100, 1000
+# Phones write about fifty elements; a limit on bytes alone would not bound the parsing time.
+_MAX_ELEMENTS, _MAX_LEVELS, _MAX_PREFIXES = 20_000, 100, 1000
 
 # The parts that claims refer to, by the names used in responses.
 _PARTS = {
@@ -38,14 +38,14 @@ class _UnreadableError(Exception):
 
 
 def parts_of(packet: bytes | None) -> frozenset[str]:
-    """Return the parts besides the picture that a packet mentions: gain-map, motion-video, depth-map."""
+    """Return the parts other than the picture that a packet mentions: gain-map, motion-video, depth-map."""
     return frozenset(name for name, claim in _PARTS.items() if claim.search(packet or b""))
 
 
 def without_claims(packet: bytes | None) -> bytes | None:
-    """Remove the claims about gain maps, videos and other parts of a file besides the picture from a packet.
+    """Remove claims about gain maps, videos and other parts from a packet.
 
-    The rest is kept byte for byte. None if a packet with claims is malformed or not in UTF-8.
+    The rest is kept byte for byte. None if a packet with claims is malformed or not UTF-8.
     """
     if not packet or not _MENTIONS.search(packet.replace(b"\0", b"")):
         return packet or None
@@ -93,11 +93,11 @@ class _Claims:
         self._elements += 1
         at = self._parser.CurrentByteIndex
         tag = _TAG.match(self._packet, at)
-        if tag is None or self._elements > _MOST_ELEMENTS:
+        if tag is None or self._elements > _MAX_ELEMENTS:
             raise _UnreadableError
         declared = {found[1]: found[2] for found in _DECLARATION.finditer(tag[0])}
         self._scopes.append({**self._scopes[-1], **declared} if declared else self._scopes[-1])
-        if len(self._scopes) > _MOST_LEVELS or len(self._scopes[-1]) > _MOST_PREFIXES:
+        if len(self._scopes) > _MAX_LEVELS or len(self._scopes[-1]) > _MAX_PREFIXES:
             raise _UnreadableError
         self._tag_ends.append(tag.end() if tag[1] else None)
         if self._claimed_at is not None:

@@ -12,9 +12,11 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from server.errors import JobDamaged, JobsUnavailable
+from server.jobs.batch_table import BatchTable
 from server.jobs.record import Answer, Order, Problem, Record, State
+from server.jobs.webhook_table import WebhookTable
 
-VERSION = 2
+VERSION = 3
 _ANSWER = TypeAdapter(Answer)
 _RECORD = TypeAdapter(Record)
 _ORDER = tuple(field.name for field in fields(Order))
@@ -34,16 +36,22 @@ CREATE TABLE IF NOT EXISTS jobs (
     created_at REAL NOT NULL,
     expires_at REAL,
     problem TEXT,
-    answer TEXT
+    answer TEXT,
+    batch TEXT
 );
 CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, number, bytes);
 CREATE INDEX IF NOT EXISTS jobs_by_expiry ON jobs (expires_at) WHERE expires_at IS NOT NULL;
 """
-# Run after the migration: databases of version 1 have no column `owner`.
-_BY_OWNER = "CREATE INDEX IF NOT EXISTS jobs_by_owner ON jobs (owner, state, number, pixels, bytes)"
+# Run after the migration: databases of older versions lack these columns.
+_BY_NEW_COLUMNS = """
+CREATE INDEX IF NOT EXISTS jobs_by_owner ON jobs (owner, state, number, pixels, bytes);
+CREATE INDEX IF NOT EXISTS jobs_by_batch ON jobs (batch, number) WHERE batch IS NOT NULL;
+"""
+_ADDED = {1: ("owner", "batch"), 2: ("batch",)}
+"""Columns that a database of each older version lacks."""
 _COLUMNS = (
     "id, number, state, options, filename, pixels, result_bytes, deadline_at, owner, starts, created_at, bytes, "
-    "expires_at, problem, answer"
+    "expires_at, problem, answer, batch"
 )
 
 
@@ -60,11 +68,14 @@ class Database:
             self._connection.close()
             raise JobsUnavailable(f"{path} was written by a newer version of the server: give it another jobs folder.")
         self._connection.executescript(_TABLE)
-        if version == 1:
-            with self.transaction():  # atomic, so that the column is never added twice
-                self._connection.execute("ALTER TABLE jobs ADD COLUMN owner TEXT")
+        if version in _ADDED:
+            with self.transaction():  # atomic, so that no column is ever added twice
+                for column in _ADDED[version]:
+                    self._connection.execute(f"ALTER TABLE jobs ADD COLUMN {column} TEXT")
                 self._connection.execute(f"PRAGMA user_version = {VERSION}")
-        self._connection.execute(_BY_OWNER)
+        self._connection.executescript(_BY_NEW_COLUMNS)
+        self.batches = BatchTable(self._connection)
+        self.webhooks = WebhookTable(self._connection)
         self.touch()
 
     def touch(self) -> None:
@@ -87,14 +98,24 @@ class Database:
                 self._connection.execute("ROLLBACK")
             raise
 
-    def insert(self, id_: str, order: Order, used_bytes: int, created_at: float) -> Record:
-        """Insert a queued job and return its record."""
+    def insert(
+        self,
+        id_: str,
+        order: Order,
+        used_bytes: int,
+        created_at: float,
+        *,
+        batch: str | None = None,
+        problem: Problem | None = None,
+    ) -> Record:
+        """Insert a job and return its record: queued, or failed with a `problem`."""
+        state = State.QUEUED if problem is None else State.FAILED
         number = self._connection.execute(
             "INSERT INTO jobs (id, state, bytes, options, filename, pixels, result_bytes, deadline_at, owner, "
-            "created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "created_at, problem, batch) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 id_,
-                State.QUEUED,
+                state,
                 used_bytes,
                 order.options,
                 order.filename,
@@ -103,14 +124,26 @@ class Database:
                 order.deadline_at,
                 order.owner,
                 created_at,
+                None if problem is None else json.dumps(problem),
+                batch,
             ),
         ).lastrowid
-        return Record(id_, number or 0, State.QUEUED, order, 0, created_at, used_bytes)
+        return Record(id_, number or 0, state, order, 0, created_at, used_bytes, problem=problem, batch=batch)
 
     def find(self, id_: str) -> Record | None:
         """Return the record of a job, or None if there is none."""
         row = self._connection.execute(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (id_,)).fetchone()  # noqa: S608
         return None if row is None else _record(row)
+
+    def members(self, batch: str) -> list[Record]:
+        """Return the records of the jobs of a batch, in the order of their submission."""
+        query = f"SELECT {_COLUMNS} FROM jobs WHERE batch = ? ORDER BY number"  # noqa: S608
+        return [_record(row) for row in self._connection.execute(query, (batch,)).fetchall()]
+
+    def states_of(self, batch: str) -> dict[str, State]:
+        """Return the state of each job of a batch, by id."""
+        rows = self._connection.execute("SELECT id, state FROM jobs WHERE batch = ? ORDER BY number", (batch,))
+        return {id_: State(state) for id_, state in rows.fetchall()}
 
     def oldest(self, state: State) -> dict[str | None, int]:
         """Return the number of each owner's oldest job in a state."""
@@ -138,6 +171,12 @@ class Database:
         query = "SELECT owner, SUM(pixels) FROM jobs WHERE state = ? AND number < ? GROUP BY owner"
         return dict(self._connection.execute(query, (State.QUEUED, before or sys.maxsize)).fetchall())
 
+    def pixels_ahead(self, record: Record) -> int:
+        """Estimate the pixels that run before a job: its owner's earlier jobs, and as much of each other owner."""
+        mine = self.pixels_waiting(record.number).get(record.order.owner, 0)
+        others = {**self.pixels_waiting(), record.order.owner: 0}
+        return mine + sum(min(pixels, mine + record.order.pixels) for pixels in others.values())
+
     def begin(self, id_: str) -> None:
         """Mark a job as running and count the start."""
         self._connection.execute("UPDATE jobs SET state = ?, starts = starts + 1 WHERE id = ?", (State.RUNNING, id_))
@@ -159,14 +198,20 @@ class Database:
         answer: Answer | None = None,
         problem: Problem | None = None,
     ) -> bool:
-        """Give an unfinished job its final state; returns False if it is gone or already finished."""
+        """Give an unfinished job its final state; returns False if it is gone or already finished.
+
+        The results of a batch are kept from the end of its last job.
+        """
         answer_json = None if answer is None else _ANSWER.dump_json(answer).decode()
         problem_json = None if problem is None else json.dumps(problem)
         changed = self._connection.execute(
-            "UPDATE jobs SET state = ?, bytes = ?, expires_at = ?, answer = ?, problem = ? "
-            "WHERE id = ? AND state IN (?, ?)",
+            "UPDATE jobs SET state = ?, bytes = ?, expires_at = CASE WHEN batch IS NULL THEN ? END, answer = ?, "
+            "problem = ? WHERE id = ? AND state IN (?, ?)",
             (state, used_bytes, expires_at, answer_json, problem_json, id_, *_UNFINISHED),
         ).rowcount
+        if changed:
+            self.batches.keep_until(id_, expires_at)
+            self.webhooks.release(id_)
         return changed == 1
 
     def expire(self, now: float) -> list[str]:
@@ -181,6 +226,7 @@ class Database:
             "(SELECT number FROM jobs WHERE state = ? ORDER BY number DESC LIMIT 1 OFFSET ?))",
             (State.EXPIRED, expired_before, State.EXPIRED, most),
         )
+        self.batches.forget_empty()
 
     def delete(self, id_: str) -> None:
         """Delete the record of a job."""
@@ -209,7 +255,7 @@ _UNFINISHED = (State.QUEUED, State.RUNNING)
 
 def _record(row: tuple[Any, ...]) -> Record:
     """Parse a row; raises JobDamaged if it was modified from outside."""
-    id_, number, state, *order, starts, created_at, used_bytes, expires_at, problem, answer = row
+    id_, number, state, *order, starts, created_at, used_bytes, expires_at, problem, answer, batch = row
     try:
         record = _RECORD.validate_python(
             {
@@ -223,6 +269,7 @@ def _record(row: tuple[Any, ...]) -> Record:
                 "expires_at": expires_at,
                 "problem": None if problem is None else json.loads(problem),
                 "answer": None if answer is None else json.loads(answer),
+                "batch": batch,
             }
         )
         _ = record.order.restore_options

@@ -3,7 +3,7 @@
 import errno
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -37,18 +37,13 @@ class FileStore:
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file so that a crash at any moment leaves it complete or absent."""
-        unfinished = name + _UNFINISHED
+        self.write_all({name: data})
+
+    def write_all(self, files: Mapping[str, bytes]) -> None:
+        """Write files, each of which a crash leaves complete or absent; an error leaves the ones before it."""
         with self._opened() as folder:
-            try:
-                descriptor = os.open(unfinished, _NEW, 0o600, dir_fd=folder)
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(unfinished, name, src_dir_fd=folder, dst_dir_fd=folder)
-            except OSError:
-                _remove(unfinished, folder)  # a full disk has no room for leftovers
-                raise
+            for name, data in files.items():
+                _write(name, data, folder)
             os.fsync(folder)  # a rename is on the disk only once the folder is
 
     def open(self, name: str, size: int, digest: str | None = None) -> BinaryIO:
@@ -96,6 +91,20 @@ class FileStore:
             yield descriptor
         finally:
             os.close(descriptor)
+
+
+def _write(name: str, data: bytes, folder: int) -> None:
+    unfinished = name + _UNFINISHED
+    try:
+        descriptor = os.open(unfinished, _NEW, 0o600, dir_fd=folder)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except OSError:
+        _remove(unfinished, folder)  # a full disk has no room for leftovers
+        raise
 
 
 def _remove(name: str, folder: int) -> None:

@@ -27,7 +27,8 @@ class Notifier:
             if not watchers and self._watchers.get(id_) is watchers:
                 del self._watchers[id_]
 
-    def notify(self, id_: str) -> None:
-        """Wake every subscriber of a job."""
-        for changed in self._watchers.get(id_, ()):
-            changed.set()
+    def notify(self, *ids: str | None) -> None:
+        """Wake every subscriber of a job, or of several; None is nobody's."""
+        for id_ in ids:
+            for changed in self._watchers.get(id_ or "", ()):
+                changed.set()

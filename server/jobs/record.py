@@ -68,6 +68,8 @@ class Answer:
     report: Problem | None = None
     dropped: tuple[str, ...] = ()
     """Parts of the upload that the result leaves out, such as `gain-map`."""
+    model: str = ""
+    """Name of the model that restored it; empty in records of an older version."""
     digest: str | None = field(default=None, compare=False)
     """SHA-256 of the result in hexadecimal, set when it is stored; None in records of an older version."""
 
@@ -78,7 +80,8 @@ class Record:
 
     `number` increases with each submitted job; `starts` counts how often this one was started. `used_bytes` is its part
     of the budget, from which the expected file size is computed to detect truncated files. `problem` says why the job
-    failed, `answer` describes its result; `expires_at` is set with the final state.
+    failed, `answer` describes its result; `expires_at` is set with the final state, or with that of the last job of
+    its `batch`.
     """
 
     id: str
@@ -91,3 +94,31 @@ class Record:
     expires_at: float | None = None
     problem: Problem | None = None
     answer: Answer | None = None
+    batch: str | None = None
+    """Id of the batch that it belongs to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Photos that were submitted together; each is a job."""
+
+    id: str
+    options: str
+    filename: str | None
+    """Name of the archive that held them."""
+    owner: str | None
+    created_at: float
+
+    @property
+    def restore_options(self) -> RestoreOptions:
+        """The options of every photo, parsed."""
+        return _OPTIONS.validate_json(self.options)
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One photo of a new batch: its upload and order, or the problem for which it cannot be restored."""
+
+    upload: bytes
+    order: Order
+    problem: Problem | None = None

@@ -172,13 +172,13 @@ class Runner:
         task = asyncio.create_task(self._run(record, upload))
         run = self.runs[record.id] = Run(record, task, self._clock())
         task.add_done_callback(lambda _: self._leave(run))
-        self.notifier.notify(record.id)
+        self.notifier.notify(record.id, record.batch)
 
     def _leave(self, run: Run) -> None:
         id_ = run.record.id
         if self.runs.get(id_) is run:  # it may have been requeued and started again
             del self.runs[id_]
-        self.notifier.notify(id_)
+        self.notifier.notify(id_, run.record.batch)
         self._news.set()
 
     async def _run(self, record: Record, upload: bytes | None) -> None:
@@ -200,6 +200,7 @@ class Runner:
         id_ = run.record.id
         try:
             stored = await self._finish(run, upload)
+            run.ended = True
             seconds = self._clock() - run.began
             self.throughput.observe(run.record.order.pixels, seconds)
             log.info("job done", extra={"job": id_, "stored": stored, "duration_s": round(seconds, 3)})
@@ -252,7 +253,7 @@ class Runner:
 
         def progress(done: int, total: int) -> None:
             run.done, run.total = done, total
-            self.notifier.notify(run.record.id)
+            self.notifier.notify(run.record.id, run.record.batch)
 
         deadline = self._restorer.deadline_in(patience_s)
         request = RestoreRequest(order.restore_options, deadline, Priority.BATCH)
@@ -267,9 +268,11 @@ class Runner:
     async def _fail(self, id_: str, error: PromptIRServeError) -> None:
         problem = self._problem_of(error, f"urn:promptir:job:{id_}")
         await self._thread.run(self._store.fail, id_, problem)
+        if (run := self.runs.get(id_)) is not None:
+            run.ended = True
         log.warning("job failed", extra={"job": id_, "problem": error.slug})
 
     def _answer(self, restored: Restored) -> Answer:
         report = None if restored.report is None else self._describe(restored)
         size = restored.width, restored.height
-        return Answer(restored.output, *size, restored.mode, restored.tiles, report, restored.dropped)
+        return Answer(restored.output, *size, restored.mode, restored.tiles, report, restored.dropped, restored.model)

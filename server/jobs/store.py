@@ -24,10 +24,8 @@ ID_BYTES = 16
 """An id is 128 random bits in hexadecimal, because knowing it grants access to the job."""
 JOB_BYTES = 16 * 1024
 """Overhead counted per job in addition to its files: partial blocks, names, its row."""
-MOST_EXPIRED = 10_000
-"""Expired records kept to answer 410; each takes about half a kilobyte."""
-RETRY_AFTER_S = 30.0
-"""Sent if only unfinished jobs use the budget, because their end is unknown."""
+MOST_EXPIRED = 10_000  # records kept to answer 410; each takes about half a kilobyte
+RETRY_AFTER_S = 30.0  # sent if only unfinished jobs use the budget, because their end is unknown
 
 
 class Store:
@@ -95,23 +93,21 @@ class Store:
             strays = self._disk.uploads.keep_only(self._rows.ids(State.QUEUED, State.RUNNING))
             strays += self._disk.results.keep_only(self._rows.ids(State.DONE))
             self._count()
-        extra = {"folder": str(self._disk.folder.path), "queued": self.counts[State.QUEUED], "strays": strays}
-        log.info("jobs opened", extra=extra)
+        folder = str(self._disk.folder.path)
+        log.info("jobs opened", extra={"folder": folder, "queued": self.counts[State.QUEUED], "strays": strays})
 
-    def submit(self, upload: bytes, order: Order) -> Record:
-        """Store a job durably; raises JobsFull or DiskFull."""
+    def submit(self, upload: bytes, order: Order, webhook: str | None = None) -> Record:
+        """Store a job durably, and the URL that is told of its end; raises JobsFull or DiskFull."""
         used_bytes = len(upload) + order.result_bytes + JOB_BYTES
         with self._disk.failing():
-            self._disk.make_sure_of_place()
-            self._expire()
-            if order.owner is not None:
-                self.budget.check_share(order.owner, used_bytes, self._rows.used_by_owner(), self._wait_s)
-            self._make_sure_of_room(used_bytes)
+            self._make_room(used_bytes, order.owner)
             id_ = secrets.token_hex(ID_BYTES)
             self._disk.uploads.write(id_, upload)
             try:
                 with self._rows.transaction():
                     record = self._rows.insert(id_, order, used_bytes, self._clock())
+                    if webhook is not None:
+                        self._rows.webhooks.insert(id_, webhook)
             except sqlite3.Error:
                 self._disk.uploads.remove(id_)
                 raise
@@ -134,11 +130,9 @@ class Store:
         return record
 
     def pixels_ahead(self, record: Record) -> int:
-        """Estimate the pixels that run before a job: its owner's earlier jobs, and as much of each other owner."""
+        """Estimate the pixels that run before a job."""
         with self._disk.failing():
-            mine = self._rows.pixels_waiting(record.number).get(record.order.owner, 0)
-            others = {**self._rows.pixels_waiting(), record.order.owner: 0}
-        return mine + sum(min(pixels, mine + record.order.pixels) for pixels in others.values())
+            return self._rows.pixels_ahead(record)
 
     def open_result(self, id_: str) -> tuple[Record, int, BinaryIO]:
         """Open the result of a finished job: its record, size and file, which the caller closes.
@@ -148,7 +142,7 @@ class Store:
         record = self.find(id_)
         if record.state is not State.DONE:
             raise JobUnfinished(f"The job {id_} is {record.state}: it has no result.", state=record.state.value)
-        size, digest = record.used_bytes - JOB_BYTES, None if record.answer is None else record.answer.digest
+        size, digest = record.used_bytes - JOB_BYTES, record.answer.digest if record.answer else None
         with self._disk.failing():
             try:
                 return record, size, self._disk.results.open(id_, size, digest)
@@ -227,6 +221,7 @@ class Store:
             if state.is_final:
                 with self._rows.transaction():
                     self._rows.delete(id_)
+                    self._rows.batches.forget_empty()
                 self._disk.uploads.remove(id_)
                 self._disk.results.remove(id_)
                 self._count()
@@ -251,8 +246,7 @@ class Store:
 
     def _expire(self) -> None:
         now = self._clock()
-        moment = self._rows.next_expiry()
-        if moment is None or moment > now:
+        if (moment := self._rows.next_expiry()) is None or moment > now:
             return
         with self._rows.transaction():
             expired = self._rows.expire(now)
@@ -275,9 +269,16 @@ class Store:
         log.error(f"a stored {what} has changed on the disk", extra={"job": id_, "error": str(error)})
         return JobDamaged(f"The stored {what} of the job {id_} has changed on the disk: {error}.")
 
+    def _make_room(self, more_bytes: int, owner: str | None) -> None:
+        """Check that new jobs of an owner may take `more_bytes`; raises JobsFull or DiskFull."""
+        self._disk.make_sure_of_place()
+        self._expire()
+        if owner is not None:
+            self.budget.check_share(owner, more_bytes, self._rows.used_by_owner(), self._wait_s)
+        self._make_sure_of_room(more_bytes)
+
     def _set_aside(self, id_: str) -> int:
-        record = self._rows.find(id_)
-        return 0 if record is None else record.order.result_bytes
+        return 0 if (record := self._rows.find(id_)) is None else record.order.result_bytes
 
     def _make_sure_of_room(self, more_bytes: int) -> None:
         self.budget.check(more_bytes, self.used_bytes, self._wait_s)

@@ -37,3 +37,8 @@ class Metrics(RequestMetrics, SchedulingMetrics, DeviceMetrics):
         RequestMetrics.__init__(self, registry)
         SchedulingMetrics.__init__(self, registry)
         DeviceMetrics.__init__(self, registry)
+
+    def add_model(self, model: str) -> None:
+        """Create the series of a served model, at 0."""
+        self.add_stages(model)
+        self.add_batches(model)

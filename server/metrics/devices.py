@@ -1,4 +1,4 @@
-"""Metrics of devices: condition, backend and artifact, and the GPU's own readings."""
+"""Metrics of devices: condition, backend, artifact and GPU sensors."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,11 +26,11 @@ class GpuReading:
 
 
 ReadGpu = Callable[[], GpuReading]
-"""Never raises: a value that cannot be read is None."""
+"""Never raises; values that cannot be read are None."""
 
 
 class DeviceMetrics:
-    """Series set by the supervisor of each device, their pool and NVML."""
+    """Series set by device supervisors, their pool and NVML."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._condition = Enum(
@@ -50,7 +50,10 @@ class DeviceMetrics:
         for result in get_args(SwapResult):
             self._swaps.labels(result)
         self._backend = Info(
-            "promptir_backend", "Backend, hardware and artifact of each device", ["device"], registry=registry
+            "promptir_backend",
+            "Backend, hardware and artifact of each model on each device",
+            ["device", "model"],
+            registry=registry,
         )
         self._gpus = GpuCollector()
         registry.register(self._gpus)
@@ -69,10 +72,10 @@ class DeviceMetrics:
         self._rebuilds.labels(device).inc()
 
     def set_backend(
-        self, device: str, *, backend: str, hardware: str, artifact: str, precision: str, model_hash: str
+        self, device: str, model: str, *, backend: str, hardware: str, artifact: str, precision: str, model_hash: str
     ) -> None:
-        """Replace the description of what a device runs."""
-        self._backend.labels(device).info(
+        """Set the backend, hardware and artifact of a model on a device."""
+        self._backend.labels(device, model).info(
             {
                 "backend": backend,
                 "hardware": hardware,

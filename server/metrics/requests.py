@@ -15,7 +15,7 @@ CLEAN = "clean"
 
 Stage = Literal["decode", "queue", "inference", "encode", "total"]
 QuotaKind = Literal["requests", "megapixels", "suspended"]
-"""Why a key was refused: one of its quotas, or because it is suspended."""
+"""Reason for refusing a key: an exhausted quota, or suspension."""
 
 # From one millisecond (decoding a thumbnail) to a minute (a large photo on a CPU).
 STAGE_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -33,15 +33,15 @@ class RequestMetrics:
         """Context manager that counts the refusals raised inside it."""
 
     def _add_requests(self, registry: CollectorRegistry) -> None:
-        stages = Histogram(
+        self._stages = Histogram(
             "promptir_stage_duration_seconds",
-            "Seconds a request spent in each stage",
-            ["stage"],
+            "Seconds a request spent in each stage, by the model that restored it",
+            ["model", "stage"],
             buckets=STAGE_BUCKETS_S,
             registry=registry,
         )
         # Children are looked up once: labels() takes a lock and hashes on every call.
-        self._stages = {stage: stages.labels(stage) for stage in get_args(Stage)}
+        self._model_stages: dict[str, dict[Stage, Histogram]] = {}
         self._requests = Counter(
             "promptir_requests",
             "Finished requests, by HTTP status and outcome",
@@ -90,9 +90,16 @@ class RequestMetrics:
             "promptir_jobs_bytes", "Bytes of the job budget that are used or reserved", registry=registry
         )
 
-    def observe_stage(self, stage: Stage, seconds: float, exemplar: dict[str, str] | None = None) -> None:
+    def add_stages(self, model: str) -> dict[Stage, Histogram]:
+        """Create the series of a model's stages, at 0."""
+        stages: dict[Stage, Histogram] = {stage: self._stages.labels(model, stage) for stage in get_args(Stage)}
+        self._model_stages[model] = stages
+        return stages
+
+    def observe_stage(self, model: str, stage: Stage, seconds: float, exemplar: dict[str, str] | None = None) -> None:
         """Record the duration of one stage of one request; `exemplar` links it to the trace of that request."""
-        self._stages[stage].observe(seconds, exemplar)
+        stages = self._model_stages.get(model) or self.add_stages(model)
+        stages[stage].observe(seconds, exemplar)
 
     def count_request(self, status: int, outcome: str) -> None:
         """Count one finished request; `outcome` is `restored`, an error's slug, or `client-closed`."""
@@ -110,9 +117,9 @@ class RequestMetrics:
         self._restored_pixels.inc(pixels)
 
     def count_degradations(self, degradations: Mapping[str, float] | None) -> None:
-        """Count one restored image under each degradation that is more likely than not, or as clean if there is none.
+        """Count one restored image under each detected degradation (probability above one half), or as clean.
 
-        `degradations` maps each label to its probability; None where the model detects none.
+        `degradations` maps labels to probabilities; None if the model detects no degradations.
         """
         if degradations is None:
             return
@@ -168,7 +175,7 @@ class CountedRefusals:
 
 
 def refusal_reasons() -> list[str]:
-    """List the slugs of all refusals in the error tree, and of a deadline that passes before a tile is queued."""
+    """List the slugs of all refusals, and of a deadline that passes before a tile is queued."""
     return sorted({kind.slug for kind in _below(errors.Refused)} | {errors.DeadlineExceeded.slug})
 
 

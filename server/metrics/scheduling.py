@@ -1,4 +1,4 @@
-"""Metrics of scheduling: the queue, batches, mixed-size batches and the checks of their outputs."""
+"""Metrics of scheduling: the queue, batches, mixed-size batches and output checks."""
 
 from collections.abc import Callable
 from typing import Literal, get_args
@@ -10,12 +10,12 @@ CodecFault = Literal["ended", "hung", "no-shared-memory"]
 RepeatReason = Literal["non-finite", "below-gate"]
 
 BATCH_SIZE_BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
-# A broken half-precision run shows near 30 dB, a correct one between 60 and 90.
+# A broken half-precision run has about 30 dB, a correct one 60 to 90.
 PARITY_BUCKETS_DB = (20, 30, 40, 45, 50, 55, 60, 65, 70, 80, 100)
 
 
 class SchedulingMetrics:
-    """Series set by the batcher, the codec pool and the worker of each device."""
+    """Series set by the batcher, the codec pool and the workers."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._add_queue(registry)
@@ -53,7 +53,7 @@ class SchedulingMetrics:
 
     def _add_batches(self, registry: CollectorRegistry) -> None:
         self._batch_size = Histogram(
-            "promptir_batch_size", "Tiles per batch", buckets=BATCH_SIZE_BUCKETS, registry=registry
+            "promptir_batch_size", "Tiles per batch, by model", ["model"], buckets=BATCH_SIZE_BUCKETS, registry=registry
         )
         self._busy = Counter(
             "promptir_device_busy_seconds", "Seconds each device spent running batches", ["device"], registry=registry
@@ -66,8 +66,8 @@ class SchedulingMetrics:
         )
         self._cost_error = Gauge(
             "promptir_cost_model_relative_error",
-            "Mean of |predicted - measured| / measured seconds over the latest batches of each device",
-            ["device"],
+            "Mean of |predicted - measured| / measured seconds over the latest batches of each model on each device",
+            ["device", "model"],
             registry=registry,
         )
         self._out_of_memory = Counter(
@@ -130,32 +130,36 @@ class SchedulingMetrics:
     def watch_queue(
         self, tiles: Callable[[], float], pixels: Callable[[], float], backlog_s: Callable[[], float]
     ) -> None:
-        """Read the depth of the queue at each scrape: exact, and free for the request path."""
+        """Read the depth of the queue at each scrape, without cost for requests."""
         self._queue_tiles.set_function(tiles)
         self._queue_pixels.set_function(pixels)
         self._backlog.set_function(backlog_s)
 
-    def observe_run(self, batch_size: int, seconds: float, device: str, pixels: int) -> None:
-        """Record one batch, whether or not it succeeded; `pixels` counts its whole input, padding included."""
-        self._batch_size.observe(batch_size)
+    def add_batches(self, model: str) -> None:
+        """Create the series of a model's batches, at 0."""
+        self._batch_size.labels(model)
+
+    def observe_run(self, batch_size: int, seconds: float, device: str, pixels: int, model: str = "") -> None:
+        """Record one batch, successful or not; `pixels` includes padding."""
+        self._batch_size.labels(model).observe(batch_size)
         self._busy.labels(device).inc(seconds)
         self._pixels.labels(device).inc(pixels)
 
     def observe_fp32_run(self, seconds: float, device: str) -> None:
-        """Record the seconds of a check or a repeated run in FP32."""
+        """Record the seconds of an FP32 run that checks or repeats another run."""
         self._busy.labels(device).inc(seconds)
 
-    def watch_cost_model(self, device: str, relative_error: Callable[[], float]) -> None:
-        """Read the error of a device's cost model at each scrape."""
-        self._cost_error.labels(device).set_function(relative_error)
+    def watch_cost_model(self, device: str, model: str, relative_error: Callable[[], float]) -> None:
+        """Read the error of the cost model of a model on a device at each scrape."""
+        self._cost_error.labels(device, model).set_function(relative_error)
 
     def count_out_of_memory(self, ceiling_pixels: int) -> None:
-        """Count a batch that ran out of memory, and record the pixel limit that follows from it."""
+        """Count a batch that ran out of memory, and record the resulting pixel limit."""
         self._out_of_memory.inc()
         self._ceiling.set(ceiling_pixels)
 
     def count_masked_run(self, device: str, images: int, padding_pixels: int) -> None:
-        """Count a mixed-size batch, whether or not it succeeded."""
+        """Count a mixed-size batch, successful or not."""
         self._mixed_batches.labels(device).inc()
         self._mixed_images.labels(device).inc(images)
         self._padding.labels(device).inc(padding_pixels)

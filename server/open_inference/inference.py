@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from server.access.caller import Caller
 from server.concurrency import gather, run_off_loop
 from server.errors import ImageTooLarge, InvalidRequest
 from server.formats.header import check_size, probe
 from server.open_inference import models
-from server.open_inference.models import INPUT, OUTPUT, Datatype
+from server.open_inference.models import INPUT, OUTPUT, Datatype, Models
 from server.open_inference.parameters import Parameters, refuse_features
 from server.open_inference.tensors import Images, Shape
 from server.restore.frame import Frames
@@ -75,6 +75,7 @@ class Inference:
     def __init__(self, restorer: Restorer, limits: LimitSettings) -> None:
         self._restorer = restorer
         self._limits = limits
+        self._models = Models(restorer.models)
 
     def call(
         self,
@@ -92,7 +93,7 @@ class Inference:
         `patience_s` is the transport's own timeout. Raises UnknownModel, InvalidRequest, ImageTooLarge, QueueFull,
         DeadlineExceeded, QuotaExceeded.
         """
-        models.find(model, version)
+        served = self._models.find(model, version).served
         asked = Parameters.of(parameters)
         for tensor in (*inputs, *outputs):
             refuse_features(tensor.parameters)
@@ -103,7 +104,7 @@ class Inference:
         shape = Shape.of(INPUT, inputs[0].datatype, inputs[0].dims)
         patience = [seconds for seconds in (asked.patience_s, patience_s) if seconds is not None]
         deadline = self._restorer.deadline_in(min(patience, default=None))
-        request = RestoreRequest(asked.options, deadline, asked.turn, caller)
+        request = RestoreRequest(replace(asked.options, model=served), deadline, asked.turn, caller)
         if shape.datatype is not Datatype.BYTES:  # the size of files is known once they are there
             _, _, height, width = shape.dims
             check_size(height, width, self._limits)

@@ -1,5 +1,6 @@
-"""Models: the names of the network in the protocol, and their metadata."""
+"""Models: the names of the served models in the protocol, and their metadata."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -8,6 +9,7 @@ from server.backends import registry
 from server.errors import UnknownModel
 
 SERVER_NAME = "promptir-serve"
+DEFAULT = "promptir"
 VERSION = "1"
 INPUT, OUTPUT = "image", "restored"
 EXTENSIONS = ("binary_tensor_data", "model_configuration", "statistics", "model_repository")
@@ -28,13 +30,15 @@ class Datatype(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A name of the network. All names take all datatypes; `datatype` is the one in its metadata.
+    """A name of a served model. All names take all datatypes; `datatype` is the one in its metadata.
 
     Metadata can name one datatype only, and clients such as perf_analyzer build their requests from it.
     """
 
     name: str
     datatype: Datatype
+    served: str
+    """The name under which the server knows the model."""
 
     @property
     def dims(self) -> tuple[int, ...]:
@@ -66,24 +70,31 @@ class Model:
         }
 
 
-MODELS = {
-    model.name: model
-    for model in (
-        Model("promptir", Datatype.FP32),
-        Model("promptir-uint8", Datatype.UINT8),
-        Model("promptir-file", Datatype.BYTES),
-    )
-}
+_FORMS = {"": Datatype.FP32, "-uint8": Datatype.UINT8, "-file": Datatype.BYTES}
+"""What follows the name of a model in each of its three names."""
 
 
-def find(name: str, version: str = "") -> Model:
-    """Find a model by name and, if given, version; raises UnknownModel."""
-    model = MODELS.get(name)
-    if model is None:
-        raise UnknownModel(f"There is no model {shown(name)}; there are {', '.join(MODELS)}.", models=list(MODELS))
-    if version not in ("", VERSION):
-        raise UnknownModel(f"{name} has no version {shown(version)}; it has {VERSION}.", versions=[VERSION])
-    return model
+class Models:
+    """The models of the protocol by name: `promptir` is the default model of the server, whatever it is called.
+
+    Where a server has several, each has its own names as well; they go before the general ones.
+    """
+
+    def __init__(self, served: Sequence[str]) -> None:
+        names = [(DEFAULT, served[0]), *((name, name) for name in served if len(served) > 1)]
+        forms = [Model(name + suffix, kind, of) for name, of in names for suffix, kind in _FORMS.items()]
+        own = [Model(name, Datatype.FP32, name) for name in served if len(served) > 1]  # even if one is called a-file
+        self.by_name = {model.name: model for model in (*forms, *own)}
+
+    def find(self, name: str, version: str = "") -> Model:
+        """Find a model by name and, if given, version; raises UnknownModel."""
+        model = self.by_name.get(name)
+        if model is None:
+            known = list(self.by_name)
+            raise UnknownModel(f"There is no model {shown(name)}; there are {', '.join(known)}.", models=known)
+        if version not in ("", VERSION):
+            raise UnknownModel(f"{name} has no version {shown(version)}; it has {VERSION}.", versions=[VERSION])
+        return model
 
 
 def shown(text: str) -> str:

@@ -20,9 +20,10 @@ _PARTS = {
 
 
 def statistics(models: list[Model], registry: CollectorRegistry) -> dict[str, Any]:
-    """Build the document of `GET /v2/models/{name}/stats`; all models share one network, so their numbers are equal.
+    """Build the document of `GET /v2/models/{name}/stats`; names of one served model have equal numbers.
 
-    Restorations of every protocol count. Times are in nanoseconds.
+    Restorations of every protocol count. Failed requests are those of the server: many fail before a model is chosen.
+    Times are in nanoseconds.
     """
     names = [f"{_STAGES}_sum", f"{_STAGES}_count", f"{_BATCHES}_sum", f"{_BATCHES}_count", _REQUESTS]
     series = registry.restricted_registry(names).collect()
@@ -36,19 +37,23 @@ def statistics(models: list[Model], registry: CollectorRegistry) -> dict[str, An
     failed = sum(
         sample.value for sample in samples if sample.name == _REQUESTS and sample.labels["status"].startswith(_FAILED)
     )
-    parts = {
-        part: {
-            "count": int(total(f"{_STAGES}_count", stage=stage)),
-            "ns": int(total(f"{_STAGES}_sum", stage=stage) * _NANOSECONDS),
+
+    def of(model: Model) -> dict[str, Any]:
+        parts = {
+            part: {
+                "count": int(total(f"{_STAGES}_count", stage=stage, model=model.served)),
+                "ns": int(total(f"{_STAGES}_sum", stage=stage, model=model.served) * _NANOSECONDS),
+            }
+            for part, stage in _PARTS.items()
         }
-        for part, stage in _PARTS.items()
-    }
-    counts = {
-        "version": VERSION,
-        "last_inference": 0,
-        "inference_count": int(total(f"{_BATCHES}_sum")),
-        "execution_count": int(total(f"{_BATCHES}_count")),
-        "inference_stats": parts | {"fail": {"count": int(failed), "ns": 0}},
-        "batch_stats": [],
-    }
-    return {"model_stats": [{"name": model.name} | counts for model in models]}
+        return {
+            "name": model.name,
+            "version": VERSION,
+            "last_inference": 0,
+            "inference_count": int(total(f"{_BATCHES}_sum", model=model.served)),
+            "execution_count": int(total(f"{_BATCHES}_count", model=model.served)),
+            "inference_stats": parts | {"fail": {"count": int(failed), "ns": 0}},
+            "batch_stats": [],
+        }
+
+    return {"model_stats": [of(model) for model in models]}

@@ -1,18 +1,22 @@
 """The Lifecycle: from the start of the service to its end, and the requests it has accepted meanwhile."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 
 from server.backends.base import BackendInfo
-from server.errors import Draining, NotReady, Refused
+from server.errors import BackendUnavailable, Draining, NotReady, Refused, UnknownModel
 from server.metrics import Metrics
 from server.restore.codec_pool import CodecThreads
 from server.scheduling.execution.pool import WorkerPool
 from server.scheduling.execution.worker import NewBackend
 
 log = logging.getLogger(__name__)
+
+
+LONGEST_SHOWN = 60
+"""Most characters of a name from a request in an error."""
 
 
 class Status(StrEnum):
@@ -36,9 +40,11 @@ class Status(StrEnum):
 class Lifecycle:
     """Starts and stops the devices and the codec threads, and counts the requests in between."""
 
-    def __init__(self, workers: WorkerPool, codecs: CodecThreads, metrics: Metrics) -> None:
-        self.info: BackendInfo | None = None
-        """The backend that serves, from the first device that is warm."""
+    def __init__(self, models: Sequence[str], workers: WorkerPool, codecs: CodecThreads, metrics: Metrics) -> None:
+        self.models = tuple(models)
+        """The names of the models that are served, the default first."""
+        self.infos: dict[str, BackendInfo] = {}
+        """The backend that serves each model, from the first device that is warm; empty until then."""
         self.active = 0
         """Requests that were accepted and have not ended."""
         self._workers = workers
@@ -47,11 +53,32 @@ class Lifecycle:
         self._draining = False
         self._stopped = False
 
+    def model_named(self, name: str | None) -> str:
+        """Return the name of a served model, by default the first; raises UnknownModel."""
+        if name is None:
+            return self.models[0]
+        if name not in self.models:
+            shown = name if len(name) <= LONGEST_SHOWN else f"{name[:LONGEST_SHOWN]}…"
+            known = list(self.models)
+            raise UnknownModel(f"There is no model {shown!r}; there are {', '.join(known)}.", models=known)
+        return name
+
+    @property
+    def info(self) -> BackendInfo | None:
+        """The backend that serves the default model; None until a device is warm."""
+        return self.infos.get(self.models[0])
+
+    def info_of(self, model: str) -> BackendInfo:
+        """Return the backend that serves a model; raises NotReady until a device is warm."""
+        if (info := self.infos.get(model)) is None:
+            raise Status.STARTING.refusal
+        return info
+
     @property
     def status(self) -> Status:
         if self._draining:
             return Status.DRAINING
-        if self.info is None and self.failure is None:
+        if not self.infos and self.failure is None:
             return Status.STARTING
         return Status.READY if self._workers.ready else Status.FAILED
 
@@ -63,16 +90,19 @@ class Lifecycle:
     async def start(self) -> None:
         """Start the devices and return when the first is warm; raises what stops it, which `failure` keeps."""
         self._codecs.start()
-        self.info = await self._workers.start()
-        log.info("ready", extra=self.info.log_fields)
+        self.infos = dict(await self._workers.start())
+        for model, info in self.infos.items():
+            log.info("ready", extra={"model": model} | info.log_fields)
 
-    async def replace(self, new_backend: NewBackend) -> BackendInfo:
-        """Serve with other backends of the same network; requests are taken meanwhile, and none is lost.
+    async def replace(self, model: str, new_backend: NewBackend) -> BackendInfo:
+        """Serve a model with other backends of the same network; requests are taken meanwhile, and none is lost.
 
         Raises BackendUnavailable if one cannot start; the devices that were not replaced by then keep theirs.
         """
-        self.info = await self._workers.replace(new_backend)
-        return self.info
+        if model not in self.models:
+            raise BackendUnavailable(f"no model called {model} is served")
+        self.infos[model] = info = await self._workers.replace(model, new_backend)
+        return info
 
     def drain(self) -> None:
         """Refuse new requests from now on; accepted ones continue, even if they are still being read or decoded."""

@@ -40,6 +40,8 @@ class RestoreOptions:
     tile: int | None = None
     overlap: int | None = None
     report: bool = False
+    model: str | None = None
+    """The name of the model; None for the default."""
 
     @property
     def writing(self) -> OutputOptions:
@@ -58,6 +60,7 @@ class RestoreOptions:
             "tile": self.tile,
             "overlap": self.overlap,
             "report": self.report,
+            "model": self.model,
         }
 
 
@@ -81,7 +84,9 @@ class RestoreFields(BaseModel):
         default=None, description="Pixels that neighbouring tiles share at least."
     )
 
-    def with_output(self, output: OutputFormat | None, *, report: bool = False) -> RestoreOptions:
+    def with_output(
+        self, output: OutputFormat | None, *, report: bool = False, model: str | None = None
+    ) -> RestoreOptions:
         """Convert to the options of a restoration."""
         return RestoreOptions(
             output=output,
@@ -93,6 +98,7 @@ class RestoreFields(BaseModel):
             tile=self.tile,
             overlap=self.overlap,
             report=report,
+            model=model,
         )
 
 
@@ -140,6 +146,8 @@ class Restored:
     """None if the model names none."""
     dropped: tuple[str, ...] = ()
     """Parts of the upload that the answer lacks: gain-map, motion-video, depth-map, bit-depth."""
+    model: str = ""
+    """The name of the model that restored it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,8 @@
 """The Restorer: the steps from the bytes of a photo to the bytes of its restored copy."""
 
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -58,10 +60,11 @@ class Restorer(Lifecycle):
         metrics: Metrics,
         clock: Clock = time.monotonic,
         *,
+        models: Sequence[str],
         max_whole_pixels: int,
         codec_processes: int = 0,
     ) -> None:
-        super().__init__(workers, CodecThreads(metrics, batcher.max_backlog_s, codec_processes), metrics)
+        super().__init__(models, workers, CodecThreads(metrics, batcher.max_backlog_s, codec_processes), metrics)
         self._processes = CodecProcesses(codec_processes, metrics) if codec_processes else None
         self._batcher = batcher
         self._limits = limits
@@ -99,7 +102,7 @@ class Restorer(Lifecycle):
         of `input_format`, seconds of the codec threads. The size may be that of a file as stored, before orientation.
         Raises InvalidRequest for tiles that such an image cannot have, QueueFull, DeadlineUnmet, DeadlineExceeded.
         """
-        request.grid = grid = self._plan(height, width, request.options)
+        grid = self._plan_for(request, height, width)
         if not _is_small(grid):
             self._admit_to_codecs(request, input_format)
         runs, priority = images * grid.runs, request.priority if grid.is_whole else Priority.BATCH
@@ -119,15 +122,16 @@ class Restorer(Lifecycle):
 
     async def tag(self, data: bytes, options: RestoreOptions) -> str:
         """Compute the entity tag of the answer to an upload: equal for equal bytes, options and model."""
-        if self.info is None:
-            raise Status.STARTING.refusal
+        served = self.info_of(self.model_named(options.model)).model
         guide = "tone guide" if self._limits.tone_guide else "no guide"
-        model = f"{self.info.model.name} {self.info.model.hash} {self.info.model.precision} {guide}"
+        model = f"{served.name} {served.hash} {served.precision} {guide}"
+        if options.model is not None:  # the default model has one tag, named or not
+            options = replace(options, model=None)
         work = run_inline if len(data) <= INLINE_TAG_BYTES else self._codecs.read
         return await work(lambda: entity_tag(data, options.named(), model))
 
     def check(self, height: int, width: int, options: RestoreOptions) -> None:
-        """Raise InvalidRequest for tiles that an image of this size cannot have, whatever the load."""
+        """Raise InvalidRequest for tiles that an image of this size cannot have, whatever the load; UnknownModel."""
         self._plan(height, width, options)
 
     def snapshot(self) -> Snapshot:
@@ -142,7 +146,7 @@ class Restorer(Lifecycle):
         if request.header is None:
             work = run_inline if len(data) <= INLINE_BYTES else self._codecs.read
             request.header = header = await work(partial(probe, data, self._limits))
-            request.grid = self._plan(header.height, header.width, request.options)
+            self._plan_for(request, header.height, header.width)
             if request.ticket is not None:
                 request.ticket.move(request.shape)
         return request.header
@@ -171,7 +175,7 @@ class Restorer(Lifecycle):
         ended = self._clock()
         inference_s = max(0.0, completed - decoded - runs.queue_s)
         timings = Timings(decoded - began, runs.queue_s, inference_s, ended - completed, runs.batch_size)
-        observe_stages(self._metrics, timings, began, ended)
+        observe_stages(self._metrics, request.model, timings, began, ended)
         return self._restored(header, request, output, file, runs, timings)
 
     async def restore_frames(self, frames: Frames, request: RestoreRequest) -> RestoredFrames:
@@ -192,7 +196,7 @@ class Restorer(Lifecycle):
             runs = await gather(run_tiles(frame, grid, ticket.submit, work, in_flight, _ignore) for frame in photos)
         ended, queue_s = self._clock(), min(run.queue_s for run in runs)
         timings = Timings(0.0, queue_s, max(0.0, ended - began - queue_s), 0.0, max(run.batch_size for run in runs))
-        observe_stages(self._metrics, timings, began, ended)
+        observe_stages(self._metrics, request.model, timings, began, ended)
         self._metrics.count_restored_pixels(count * height * width)
         return RestoredFrames([frame.restored for frame in photos], timings, _mode_of(grid), grid.runs)
 
@@ -227,7 +231,7 @@ class Restorer(Lifecycle):
     async def _encode(
         self, opened: Photo | SingleRun, request: RestoreRequest, work: Work, output: OutputFormat
     ) -> RestoredFile:
-        labels = () if self.info is None else self.info.model.labels
+        labels = self.info_of(request.model).model.labels
         if request.codec_work is None and not _is_quick(output, request.options):
             work = self._codecs.run
         write = opened.write if isinstance(opened, SingleRun) else partial(write_photo, opened)
@@ -255,17 +259,24 @@ class Restorer(Lifecycle):
             _mode_of(grid),
             grid.runs,
             file.report,
-            runs.shared or request.shape,
+            (runs.shared or request.shape)[:2],
             mixed_sizes=runs.shared is not None,
             degradations=file.degradations,
             dropped=tuple(sorted(header.parts if keeps_depth else header.parts | {"bit-depth"})),
+            model=request.model,
         )
 
+    def _plan_for(self, request: RestoreRequest, height: int, width: int) -> Grid:
+        request.model = self.model_named(request.options.model)
+        request.grid = grid = self._plan(height, width, request.options)
+        return grid
+
     def _plan(self, height: int, width: int, options: RestoreOptions) -> Grid:
-        if self.info is None:
-            raise Status.STARTING.refusal
-        sizes = self.info.model.size_multiple, self._max_whole_pixels, options.tile, options.overlap
-        return tiling.plan(height, width, *sizes, guided=self._limits.tone_guide)
+        model, whole = self.info_of(self.model_named(options.model)).model, self._max_whole_pixels
+        tile = options.tile or tiling.fitting_tile(height, width, model, whole)
+        return tiling.plan(
+            height, width, model.size_multiple, whole, tile, options.overlap, guided=self._limits.tone_guide
+        )
 
 
 def _mode_of(grid: Grid) -> Mode:

@@ -34,6 +34,8 @@ class RestoreRequest:
     """Who pays for it; None if the server asks for no keys, or if it was paid for before."""
     upload: Reservation | None = None
     """The bytes of the upload; given back once the image is decoded."""
+    model: str = ""
+    """The name of the model that restores it, once inspected or admitted."""
     header: Header | None = None
     grid: Grid | None = None
     ticket: Ticket | None = None
@@ -76,7 +78,7 @@ class RestoreRequest:
     @property
     def shape(self) -> PaddedShape:
         """The padded shape of its tiles."""
-        return PaddedShape(*self.planned.tile_shape)
+        return PaddedShape(*self.planned.tile_shape, self.model)
 
     def output_for(self, input_format: str) -> OutputFormat:
         """The file format of the answer to an upload of `input_format`."""

@@ -5,15 +5,15 @@ from server.restore.options import Timings
 from server.tracing import current
 
 
-def observe_stages(metrics: Metrics, timings: Timings, began: float, ended: float) -> None:
+def observe_stages(metrics: Metrics, model: str, timings: Timings, began: float, ended: float) -> None:
     """Report the duration of each stage; `began` and `ended` are on the clock of the Restorer."""
     trace = current.get()
     exemplar = None if trace is None else trace.exemplar
-    metrics.observe_stage("decode", timings.decode_s, exemplar)
-    metrics.observe_stage("queue", timings.queue_s, exemplar)
-    metrics.observe_stage("inference", timings.inference_s, exemplar)
-    metrics.observe_stage("encode", timings.encode_s, exemplar)
-    metrics.observe_stage("total", ended - began, exemplar)
+    metrics.observe_stage(model, "decode", timings.decode_s, exemplar)
+    metrics.observe_stage(model, "queue", timings.queue_s, exemplar)
+    metrics.observe_stage(model, "inference", timings.inference_s, exemplar)
+    metrics.observe_stage(model, "encode", timings.encode_s, exemplar)
+    metrics.observe_stage(model, "total", ended - began, exemplar)
     if trace is not None:
         decoded, encoding = began + timings.decode_s, ended - timings.encode_s
         taken = decoded + timings.queue_s

@@ -5,6 +5,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import numpy as np
 
@@ -43,8 +44,7 @@ class Batcher:
         self.queue = queue
         self.devices: dict[str, Device] = {}
         """The devices that take work now, by name."""
-        self._metrics = metrics
-        self._clock = clock
+        self._metrics, self._clock = metrics, clock
         self._arrivals = ArrivalForecast()
         self._padded_shapes = PaddedShapes(padded_shapes)
         self._admission = Admission(queue, self.devices, max_backlog_s, self._padded_shapes)
@@ -71,7 +71,8 @@ class Batcher:
             for padded_shape in waiting.union(*self._admission.reserved.values()):
                 self._admission.changed(padded_shape)
             self.queue.open()
-        self._metrics.watch_cost_model(device.name, lambda: device.cost_model.relative_error)
+        for name, model in device.models.items():
+            self._metrics.watch_cost_model(device.name, name, partial(getattr, model.cost_model, "relative_error"))
 
     def leave(self, device: Device) -> list[Tile]:
         """Give no more work to a device that is lost or stops; returns its running tiles, for the caller to end.
@@ -129,9 +130,10 @@ class Batcher:
         deadline: float | None = None,
         priority: Priority = Priority.INTERACTIVE,
         *,
+        model: str = "",
         ticket: Admitted | None = None,
     ) -> Completion:
-        """Wait for the restored copy of one tile: float32 (3, H, W), H and W multiples of the backend's size multiple.
+        """Wait for the copy of one tile that `model` restores: float32 (3, H, W), H and W of its size multiple.
 
         The tile takes up one of the places that `ticket` holds; without a ticket it is admitted here, which raises what
         `admit` raises. Raises DeadlineExceeded if the deadline passes before the run, or no run could keep it;
@@ -141,7 +143,7 @@ class Batcher:
         if pixels.dtype != np.float32 or pixels.ndim != 3 or pixels.shape[0] != 3:  # it would fail the whole batch
             raise ValueError(f"a tile is float32 (3, H, W), not {pixels.dtype} {pixels.shape}")
         loop = asyncio.get_running_loop()
-        tile = Tile(pixels, loop.create_future(), self._clock(), deadline, priority)
+        tile = Tile(pixels, loop.create_future(), self._clock(), deadline, priority, model=model)
         self.enqueue(tile, ticket)
         timer = None if deadline is None else loop.call_later(deadline - tile.enqueued_at, self._expire_waiting, tile)
         # Counted here, where the caller learns of it, so that a tile that expires as its caller leaves counts once.
@@ -204,9 +206,9 @@ class Batcher:
         """Return the batch that `device` runs now, or None if there is none or a wait pays; expired tiles end here.
 
         After None, `device.poll_at` says when to ask again even if nothing changes. With `only_full` it returns only a
-        full batch, to begin while another runs; never if the settings allow one image in a batch.
+        full batch, to begin while another runs; never of a model that takes one image in a batch.
         """
-        if only_full and device.max_batch == 1:  # single images can be withdrawn as long as they wait
+        if only_full and device.runs_single_images:  # they can be withdrawn as long as they wait
             return None
         with self.queue.lock:
             if not self._has(device):  # abandoned or replaced: what it took would never end
@@ -244,10 +246,8 @@ class Batcher:
     def snapshot(self) -> Snapshot:
         """Describe what waits and runs now, for `GET /v1/scheduler`."""
         with self.queue.lock:
-            backlog_s, bound_s = self.backlog_s(), self._admission.bound.seconds
-            return snapshot_of(
-                self.queue.buckets, self.devices.values(), self._padded_shapes, self._clock(), backlog_s, bound_s
-            )
+            seconds = self._clock(), self.backlog_s(), self._admission.bound.seconds
+            return snapshot_of(self.queue.buckets, self.devices.values(), self._padded_shapes, *seconds)
 
     def backlog_s(self) -> float:
         """Predict the seconds until all admitted tiles are done."""
@@ -263,8 +263,8 @@ class Batcher:
         waiting = self.queue.buckets
         buckets, view = tuple([bucket.view for bucket in waiting]), device.view(now)
         if only_full:
-            full = [bucket.view for bucket in waiting if bucket.has(device.room(bucket.padded_shape), now)]
-            return State(buckets, view, now, (), (), NOBODY, self._runs_since_batch, True, tuple(full))
+            full = tuple([bucket.view for bucket in waiting if bucket.has(device.full_run(bucket.padded_shape), now)])
+            return State(buckets, view, now, (), (), NOBODY, self._runs_since_batch, True, full)
         others = tuple([other.view(now) for other in self.devices.values() if other is not device])
         alone = len(buckets) == 1 and buckets[0].tiles < device.room(buckets[0].padded_shape)
         forecast = self._arrivals.forecast(buckets[0].padded_shape, now) if alone else NOBODY

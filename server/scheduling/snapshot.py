@@ -5,7 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
-from server.scheduling.policy.device import Device
+from server.scheduling.policy.device import Device, LoadedModel
 from server.scheduling.policy.padded_shapes import PaddedShapes, fits
 from server.scheduling.queue.tile import PaddedShape
 from server.scheduling.queue.tile_queue import ShapeBucket
@@ -16,8 +16,9 @@ MOST_COSTS = 32
 
 @dataclass(frozen=True, slots=True)
 class BucketState:
-    """The waiting tiles of one padded shape."""
+    """The waiting tiles of one model and padded shape."""
 
+    model: str
     height: int
     width: int
     tiles: int
@@ -40,24 +41,43 @@ class FittedCost:
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceState:
-    """One device that takes work; `running` lists the (height, width, count) of its runs, the current one first."""
+class ModelState:
+    """One model on a device: what it takes in a run, and what its runs cost."""
 
     name: str
     max_batch: int
     max_run_pixels: int
-    running: tuple[tuple[int, int, int], ...]
-    remaining_ms: float
-    """Predicted time until its runs are done."""
     cost_error: float
     """Mean of |predicted - measured| / measured over the last runs."""
     costs: tuple[FittedCost, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class RunState:
+    """A run on a device: `count` images of a padded shape."""
+
+    model: str
+    height: int
+    width: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceState:
+    """One device that takes work; `running` lists its runs, the current one first."""
+
+    name: str
+    running: tuple[RunState, ...]
+    remaining_ms: float
+    """Predicted time until its runs are done."""
+    models: tuple[ModelState, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PaddedShapeState:
     """One size that mixed-size batches may have, and the waiting tiles for which it is the smallest one."""
 
+    model: str
     height: int
     width: int
     chosen_by: Literal["setting", "traffic"]
@@ -91,7 +111,7 @@ def snapshot_of(
         backlog_s * 1e3,
         bound_s * 1e3,
         tuple(bucket_state(bucket, now) for bucket in buckets),
-        padded_shape_states(padded_shapes, buckets) if any(device.masks for device in devices) else (),
+        padded_shape_states(padded_shapes, buckets, devices),
         tuple(device_state(device, now) for device in devices),
     )
 
@@ -100,6 +120,7 @@ def bucket_state(bucket: ShapeBucket, now: float) -> BucketState:
     """Describe a bucket that has tiles."""
     interactive, batch = bucket.classes
     return BucketState(
+        model=bucket.padded_shape.model,
         height=bucket.padded_shape.height,
         width=bucket.padded_shape.width,
         tiles=len(bucket),
@@ -110,8 +131,10 @@ def bucket_state(bucket: ShapeBucket, now: float) -> BucketState:
     )
 
 
-def padded_shape_states(padded_shapes: PaddedShapes, buckets: Collection[ShapeBucket]) -> tuple[PaddedShapeState, ...]:
-    """Describe the padded shapes, from small to large, with the tiles that wait for them."""
+def padded_shape_states(
+    padded_shapes: PaddedShapes, buckets: Collection[ShapeBucket], devices: Collection[Device]
+) -> tuple[PaddedShapeState, ...]:
+    """Describe the padded shapes of models that mix sizes, from small to large, with the tiles that wait for them."""
     tiles, pixels = Counter[PaddedShape](), Counter[PaddedShape]()
     for bucket in buckets:
         padded_shape = next(
@@ -122,6 +145,7 @@ def padded_shape_states(padded_shapes: PaddedShapes, buckets: Collection[ShapeBu
             pixels[padded_shape] += len(bucket) * bucket.padded_shape.pixels
     return tuple(
         PaddedShapeState(
+            model=padded_shape.model,
             height=padded_shape.height,
             width=padded_shape.width,
             chosen_by="setting" if padded_shapes.given else "traffic",
@@ -131,6 +155,7 @@ def padded_shape_states(padded_shapes: PaddedShapes, buckets: Collection[ShapeBu
             else 0.0,
         )
         for padded_shape in padded_shapes.chosen
+        if any(device.mixes_sizes(padded_shape) for device in devices)
     )
 
 
@@ -138,13 +163,24 @@ def device_state(device: Device, now: float) -> DeviceState:
     """Describe a device that takes work."""
     return DeviceState(
         name=device.name,
-        max_batch=device.max_batch,
-        max_run_pixels=device.max_run_pixels,
-        running=tuple((*batch.padded_shape, len(batch.tiles)) for batch in device.running),
+        running=tuple(
+            RunState(batch.model, batch.padded_shape.height, batch.padded_shape.width, len(batch.tiles))
+            for batch in device.running
+        ),
         remaining_ms=device.remaining_s(now) * 1e3,
-        cost_error=device.cost_model.relative_error,
+        models=tuple(model_state(name, model) for name, model in device.models.items()),
+    )
+
+
+def model_state(name: str, model: LoadedModel) -> ModelState:
+    """Describe a model on a device."""
+    return ModelState(
+        name=name,
+        max_batch=model.max_batch,
+        max_run_pixels=model.max_run_pixels,
+        cost_error=model.cost_model.relative_error,
         costs=tuple(
-            FittedCost(*padded_shape, line.fixed * 1e3, line.slope * 1e3, runs)
-            for padded_shape, line, runs in device.cost_model.fits()[:MOST_COSTS]
+            FittedCost(padded_shape.height, padded_shape.width, line.fixed * 1e3, line.slope * 1e3, runs)
+            for padded_shape, line, runs in model.cost_model.fits()[:MOST_COSTS]
         ),
     )

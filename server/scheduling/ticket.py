@@ -77,7 +77,8 @@ class Ticket:
         """Wait for the restored copy of one tile; raises what `Batcher.submit` raises, but no refusal for load."""
         if self._gate is not None:
             await self._gate.wait()
-        return await self._batcher.submit(pixels, self._deadline, self._priority, ticket=self)
+        model = self._padded_shape.model
+        return await self._batcher.submit(pixels, self._deadline, self._priority, model=model, ticket=self)
 
     def _hold(self, count: int) -> None:
         self._batcher.reserve(self._padded_shape, count, self._priority, alone=self._alone)

@@ -1,5 +1,6 @@
 """Base class of a group of settings, and parsing of environment values."""
 
+from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, SecretBytes, SecretStr
@@ -21,5 +22,7 @@ def is_secret(annotation: Any) -> bool:
 
 
 def split(value: object) -> object:
-    """Split a comma-separated list; any other value is returned unchanged."""
+    """Split a comma-separated list; any other value is returned unchanged, and a single path as a list."""
+    if isinstance(value, Path):
+        return [value]
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""Request traces: one span per request with a child per stage; when off, they cost one lookup."""
+"""Request traces: one span per request, with a child per stage; disabled tracing costs one lookup."""
 
 from server.settings import PREFIX, SettingsError
 from server.tracing.request_trace import RequestTrace, Tracing, current, stage

@@ -1,4 +1,4 @@
-"""Tracing with the OpenTelemetry SDK, which reads the standard `OTEL_*` variables itself."""
+"""Tracing with the OpenTelemetry SDK, which reads the standard `OTEL_*` variables."""
 
 import threading
 import time
@@ -21,7 +21,7 @@ _PROPAGATOR = TraceContextTextMapPropagator()
 
 
 class OpenTelemetry:
-    """Sends spans to a collector with OTLP over HTTP, or to a given processor."""
+    """Tracing that sends spans to a collector by OTLP over HTTP, or to a given processor."""
 
     def __init__(self, version: str, processor: SpanProcessor | None = None) -> None:
         self._version = version
@@ -32,7 +32,7 @@ class OpenTelemetry:
     def start(self) -> None:
         """Set up the SDK; sampler, resource, batching and collector come from the `OTEL_*` variables."""
         own = Resource.create({"service.name": SERVICE, "service.version": self._version})
-        # The variables override these values; with `create` alone these values would override the variables.
+        # Merged in this order, the variables override these values; `create` alone would do the reverse.
         self._provider = TracerProvider(resource=own.merge(OTELResourceDetector().detect()), shutdown_on_exit=False)
         self._provider.add_span_processor(self._processor or BatchSpanProcessor(OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer(SERVICE, self._version)

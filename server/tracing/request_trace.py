@@ -1,4 +1,4 @@
-"""Trace of the current request, available to all code that works on it."""
+"""Trace of the current request, available to all code that handles it."""
 
 import time
 from collections.abc import MutableMapping
@@ -17,7 +17,7 @@ class RequestTrace(Protocol):
 
     @property
     def exemplar(self) -> dict[str, str] | None:
-        """Exemplar that links a metric to this trace; None if the trace is not sampled and so not stored."""
+        """Exemplar that links a metric to this trace; None if the trace is not sampled."""
         ...
 
     def add(self, name: str, began: float, ended: float) -> None:

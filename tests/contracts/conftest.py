@@ -1,4 +1,4 @@
-"""Enterprise TensorRT made importable without NVIDIA's libraries: its real bindings on stubs compiled here."""
+"""Fixtures that make Enterprise TensorRT importable: its real bindings on stub libraries compiled here."""
 
 import importlib.metadata
 import os
@@ -15,7 +15,7 @@ LIBRARIES = ("nvinfer", "nvinfer_plugin", "nvonnxparser")
 STUB = Path(__file__).with_name("enterprise_stub.c")
 PROJECT = Path(__file__).resolve().parents[2]
 
-# The package `tensorrt` that comes with the real libraries holds no more than this.
+# The package `tensorrt` of the real libraries contains only this.
 TENSORRT_PACKAGE = "from tensorrt_bindings import *\nfrom tensorrt_bindings import __version__\n"
 
 RunPython = Callable[..., subprocess.CompletedProcess[str]]
@@ -23,7 +23,7 @@ RunPython = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="session")
 def enterprise_major() -> str:
-    """The major version of the installed bindings, which names the libraries they load."""
+    """Return the major version of the installed bindings, which is part of the names of their libraries."""
     try:
         return importlib.metadata.version(BINDINGS).partition(".")[0]
     except importlib.metadata.PackageNotFoundError:
@@ -32,7 +32,7 @@ def enterprise_major() -> str:
 
 @pytest.fixture(scope="session")
 def enterprise_package(enterprise_major: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the package `tensorrt`; its bindings find no library yet."""
+    """Create a folder with the package `tensorrt`, whose bindings find no library yet."""
     folder = tmp_path_factory.mktemp("enterprise")
     (folder / "tensorrt").mkdir()
     (folder / "tensorrt" / "__init__.py").write_text(TENSORRT_PACKAGE)
@@ -41,7 +41,7 @@ def enterprise_package(enterprise_major: str, tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture(scope="session")
 def enterprise_libraries(enterprise_major: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the stub libraries."""
+    """Create a folder with the stub libraries."""
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("needs a C compiler for the stub libraries")
@@ -54,7 +54,7 @@ def enterprise_libraries(enterprise_major: str, tmp_path_factory: pytest.TempPat
 
 @pytest.fixture
 def run_python(enterprise_package: Path) -> RunPython:
-    """Run Python in a process of its own, where `import tensorrt` is the Enterprise one."""
+    """Run Python in a separate process, in which `import tensorrt` imports Enterprise TensorRT."""
 
     def run(*arguments: str, libraries: Path | None = None) -> subprocess.CompletedProcess[str]:
         environment = {

@@ -1,4 +1,4 @@
-"""The settings page is current and covers every setting."""
+"""Tests that the settings page is current and covers every setting."""
 
 import re
 from pathlib import Path
@@ -37,4 +37,4 @@ def test_every_setting_that_a_page_names_exists() -> None:
     named = {name for page in pages for name in re.findall(rf"{PREFIX}([A-Z][A-Z0-9_]*[A-Z0-9])\b", page.read_text())}
     known = set(environment_names())
     assert len(named) > 20
-    assert named - known - {"MAXBATCH"} == set()  # the example of a wrong one
+    assert named - known - {"MAXBATCH"} == set()  # the example of an invalid setting

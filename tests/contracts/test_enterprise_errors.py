@@ -1,4 +1,4 @@
-"""What a user of Enterprise TensorRT is told where its libraries or the driver are missing."""
+"""Tests of the messages for a missing library or driver of Enterprise TensorRT."""
 
 import subprocess
 from collections.abc import Callable

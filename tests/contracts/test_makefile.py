@@ -1,4 +1,4 @@
-"""The Makefile, by its dry run: what a release does and in which order, and what the other targets install."""
+"""Tests of the Makefile by its dry run: the order of a release, and the packages that targets install."""
 
 import re
 import shutil
@@ -9,11 +9,11 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
 REGISTRY = "registry.example/team"
-FRESH = "VENV=fresh"  # a folder that is not there: everything would be installed
+FRESH = "VENV=fresh"  # a missing folder, so that everything would be installed
 
 
 def dry_run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    """What make would do, every step told and none taken."""
+    """Return the commands that make would run."""
     make = shutil.which("make")
     if make is None:
         pytest.skip("needs make")
@@ -21,7 +21,7 @@ def dry_run(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 def extras(output: str) -> set[str]:
-    """The extras of this package that would be installed."""
+    """Return the extras of this package that would be installed."""
     return {name for listed in re.findall(r'--editable "\.\[(.+?)\]"', output) for name in listed.split(",")}
 
 

@@ -1,4 +1,4 @@
-"""The documentation builds as a site, lists every page and loads nothing from other hosts."""
+"""Tests that the documentation builds as a site, lists every page and loads nothing from other hosts."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""The API contract: what the product uses of TensorRT exists in Enterprise TensorRT and in TensorRT-RTX."""
+"""Tests that the TensorRT API in use exists in Enterprise TensorRT and in TensorRT-RTX."""
 
 import ast
 import json
@@ -129,7 +129,7 @@ print(json.dumps({"version": trt.__version__, "missing": missing}))
 
 
 def used_attributes(source: Path, receivers: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """(class, attribute) for each attribute that a source file reads of the library or of an object of it."""
+    """Return (class, attribute) for each attribute of the library or its objects that a source file reads."""
     for node in ast.walk(ast.parse(source.read_text())):
         if not isinstance(node, ast.Attribute):
             continue

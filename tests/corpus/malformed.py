@@ -1,4 +1,4 @@
-"""Malformed images: hostile and broken files, made on the spot; `python malformed.py FOLDER` writes them."""
+"""Generated hostile and broken image files; `python malformed.py FOLDER` writes them."""
 
 import io
 import struct
@@ -16,7 +16,7 @@ SIDE = 32
 
 
 def corpus() -> dict[str, bytes]:
-    """Every file by its name, which says what is wrong with it."""
+    """Generate every file, keyed by a name that describes its defect."""
     files: dict[str, bytes] = {}
     for make in (_cut_files, _pngs, _png_bombs, _jpegs, _jpeg_scans, _webps, _tiffs, _avifs, _others):
         for name, data in make():
@@ -26,18 +26,18 @@ def corpus() -> dict[str, bytes]:
 
 
 def chunk(kind: bytes, body: bytes, checksum: int | None = None) -> bytes:
-    """A PNG chunk, with a right checksum unless another is given."""
+    """Build a PNG chunk, with the correct checksum unless another is given."""
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", checksum or zlib.crc32(kind + body))
 
 
 def png(width: int, height: int, pixels: bytes, *extra: bytes, depth: int = 8, colour: int = 2) -> bytes:
-    """A PNG of the given raw rows, with further chunks before its pixels."""
+    """Build a PNG of raw rows, with additional chunks before its pixels."""
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
     return SIGNATURE + header + b"".join(extra) + chunk(b"IDAT", zlib.compress(pixels, 9)) + chunk(b"IEND", b"")
 
 
 def tiff(*entries: tuple[int, int, int, int], order: str = "<", following: int = 0, body: bytes = b"") -> bytes:
-    """A TIFF whose first directory has these (tag, type, count, value or offset) entries; the body stands at 8."""
+    """Build a TIFF with these (tag, type, count, value or offset) entries in its first directory, and its body at 8."""
     at = 8 + len(body)
     fields = b"".join(struct.pack(f"{order}HHII", *entry) for entry in sorted(entries))
     magic = b"II*\0" if order == "<" else b"MM\0*"
@@ -46,7 +46,7 @@ def tiff(*entries: tuple[int, int, int, int], order: str = "<", following: int =
 
 
 def layout(width: int, height: int, size: int, *more: tuple[int, int, int, int]) -> list[tuple[int, int, int, int]]:
-    """The entries of an uncompressed grey TIFF whose pixels stand at 8."""
+    """Return the entries of an uncompressed grey TIFF whose pixels are at offset 8."""
     entries = {256: (4, width), 257: (4, height), 258: (3, 8), 259: (3, 1), 262: (3, 1), 273: (4, 8), 277: (3, 1)}
     entries |= {278: (4, height), 279: (4, size)}
     listed = [(tag, kind, 1, value) for tag, (kind, value) in entries.items() if tag not in {one[0] for one in more}]
@@ -54,7 +54,7 @@ def layout(width: int, height: int, size: int, *more: tuple[int, int, int, int])
 
 
 def photo(kind: str, mode: str = "RGB", **options: Any) -> bytes:
-    """A small noisy image as Pillow writes it."""
+    """Encode a small noisy image with Pillow."""
     noise = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
     file = io.BytesIO()
     PIL.Image.fromarray(noise).convert(mode).save(file, kind, **options)
@@ -62,7 +62,7 @@ def photo(kind: str, mode: str = "RGB", **options: Any) -> bytes:
 
 
 def exif_of_overlapping_tags() -> bytes:
-    """EXIF whose thousands of tags all claim the same long value: 600 MB, if each is copied."""
+    """Build EXIF whose thousands of tags share one long value: 600 MB if each is copied."""
     count, shared = 4000, 150_000
     at = 8 + 2 + 12 * count + 4
     fields = b"".join(struct.pack("<HHII", 0xC000 + number, 7, shared, at) for number in range(count))
@@ -141,7 +141,7 @@ def _png_bombs() -> Iterator[tuple[str, bytes]]:
 
 
 def _recursive_icc() -> bytes:
-    # An A2B0 tag of the multi-process kind whose one element is the tag itself.
+    # A multi-process A2B0 tag whose only element is the tag itself.
     tags = struct.pack(">I4sII", 1, b"A2B0", 144, 200)
     body = b"mpet" + bytes(4) + struct.pack(">HHI", 3, 3, 1) + struct.pack(">II", 0, 200)
     head = struct.pack(">I4sI4s4s4s", 344, b"lcms", 0x04400000, b"mntr", b"RGB ", b"XYZ ") + bytes(12) + b"acsp"
@@ -187,7 +187,7 @@ def _jpegs() -> Iterator[tuple[str, bytes]]:
 
 
 def _progressive(width: int, height: int) -> tuple[bytes, bytes]:
-    # A flat grey picture up to its first scan of all coefficients, and a scan that refines none of them.
+    # A flat grey picture up to its first scan of all coefficients, and a scan that refines nothing.
     tables = _segment(0xDB, b"\0" + b"\1" * 64) + _segment(
         0xC2, struct.pack(">BHHB3s", 8, height, width, 1, b"\1\x11\0")
     )

@@ -1,8 +1,8 @@
 """Coverage-guided fuzzing of the codec and of forms: `python tests/fuzz/fuzz_image.py [libFuzzer options] [files]`.
 
-The last byte of an input chooses what reads the rest and how. Whatever is not one of our own refusals is a finding,
-which libFuzzer keeps as a file `crash-...`; running this with that file alone repeats it. Python is followed by its
-branches; the C of OpenCV, Pillow and LittleCMS is run but not followed.
+The last byte of an input selects the parser of the rest and its options. Every exception other than our own refusals is
+a finding, which libFuzzer saves as `crash-...`; run this script with that file to repeat it. Coverage is measured in
+Python, not in the C code of OpenCV, Pillow and LittleCMS.
 """
 
 import sys
@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "corpus"))
 import malformed
 
 LONGEST_SEED = 4096
-# Small images, so that an input costs microseconds and not the decoding of a megapixel.
+# Small images, so that an input costs microseconds.
 LIMITS = LimitSettings(max_image_pixels=64 * 64, max_image_side=256, max_metadata_bytes=64 * 1024)
 OUTPUTS = list(OutputFormat)
 FORM, OPTIONS = 0xFF, 0xFE
@@ -34,7 +34,7 @@ FORM_SEED = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.pn
 
 
 def one_input(data: bytes) -> None:
-    """Feed one input to what its last byte chooses."""
+    """Feed one input to the parser that its last byte selects."""
     rest, choice = data[:-1], data[-1] if data else 0
     if choice == FORM:
         read_form(rest)
@@ -45,7 +45,7 @@ def one_input(data: bytes) -> None:
 
 
 def read_image(data: bytes, choice: int) -> None:
-    """Look at it as an upload is looked at while it arrives, read it, and write it as the choice says."""
+    """Peek at the size as for an arriving upload, decode the image and encode it as selected."""
     early, refusal = None, None
     try:
         early = peek(data[: 64 * (choice + 1)], LIMITS)
@@ -61,13 +61,13 @@ def read_image(data: bytes, choice: int) -> None:
         policy = MetadataPolicy.STRIP if choice & 16 else MetadataPolicy.KEEP
         options = OutputOptions(policy, PngEffort.SMALL if choice & 32 else PngEffort.FAST)
         written = codec.encode(image, image.planes, OUTPUTS[choice % len(OUTPUTS)], 1 + choice % 100, options)
-        # What is written must be read again, whatever it carries from the upload.
+        # The encoded file must be readable, whatever metadata it has from the upload.
         again = probe(written, LimitSettings())
         assert (again.height, again.width) == (header.height, header.width)
 
 
 def read_form(data: bytes) -> None:
-    """A content type up to the first line end, then the form, in two chunks."""
+    """Parse a content type up to the first line end, then a form in two chunks."""
     content_type, _, body = data.partition(b"\n")
     with suppress(InvalidRequest):
         file = FileBuffer(lambda start: False)
@@ -79,7 +79,7 @@ def read_form(data: bytes) -> None:
 
 
 def read_request_options(data: bytes) -> None:
-    """A query up to the first line end, then two headers."""
+    """Parse a query up to the first line end, then two headers."""
     query, _, rest = data.partition(b"\n")
     deadline, _, priority = rest.partition(b"\n")
     with suppress(InvalidRequest):
@@ -87,7 +87,7 @@ def read_request_options(data: bytes) -> None:
 
 
 def seeds() -> list[bytes]:
-    """Sound and broken small files, a form and options."""
+    """Return valid and broken small files, a form and options."""
     sound = [malformed.photo(kind) for kind in ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "AVIF")]
     files = [*sound, *(data for data in malformed.corpus().values() if len(data) <= LONGEST_SEED)]
     inputs = [data + bytes((number % OPTIONS,)) for number, data in enumerate(files)]
@@ -97,7 +97,7 @@ def seeds() -> list[bytes]:
 
 
 def main() -> None:
-    """Fuzz from the seeds, or repeat the files that are given."""
+    """Fuzz from the seeds, or repeat the given files."""
     codec.silence_decoder_messages()
     with tempfile.TemporaryDirectory() as folder:
         arguments = sys.argv

@@ -1,7 +1,7 @@
-"""Fuzz the walks over hostile bytes: `python tests/fuzz/fuzz_walkers.py boxes|markers|tiles [options]`.
+"""Coverage-guided fuzzing of the header parsers: `python tests/fuzz/fuzz_walkers.py boxes|markers|tiles [options]`.
 
-The walks alone, without a decoder, so that an input costs microseconds. A finding is an exception that is no refusal,
-two walks that disagree, or a slow input: see `fuzz_image.py` for how to repeat one.
+Runs no decoder, so that an input costs microseconds. A finding is an exception other than a refusal, a disagreement of
+two parsers, or a slow input; see `fuzz_image.py` for how to repeat it.
 """
 
 import sys
@@ -28,7 +28,7 @@ MOST_METADATA_BYTES = 64 * 1024
 
 
 def read_boxes(data: bytes) -> None:
-    """The tables of HEIF, its coded sizes and its brands."""
+    """Parse HEIF tables, coded sizes and brands."""
     format_by_brands(data)
     with suppress(BrokenBoxError):
         list(av1_sizes(data))
@@ -44,7 +44,7 @@ def read_boxes(data: bytes) -> None:
 
 
 def read_markers(data: bytes) -> None:
-    """The markers of a JPEG, by both that read its size, and its XMP."""
+    """Parse the markers of a JPEG with both readers of its size, and its XMP."""
     xmp.without_claims(data)
     early = {jpeg.FORMAT.dimensions(data[:end]) for end in (64, 512, len(data))} - {None}
     with suppress(InvalidImage):
@@ -53,7 +53,7 @@ def read_markers(data: bytes) -> None:
 
 
 def read_tiles(data: bytes) -> None:
-    """The directories of a TIFF and the layout of its strips and tiles, against the size that is read early."""
+    """Parse the directories of a TIFF and its strips or tiles, and compare with the peeked size."""
     early = {tiff.FORMAT.dimensions(data[:end]) for end in (64, 512, len(data))} - {None}
     with suppress(InvalidImage):
         header = tiff.FORMAT.read_header(data, MOST_METADATA_BYTES)
@@ -69,7 +69,7 @@ WALKS = {
 
 
 def main() -> None:
-    """Fuzz one walk from the corpus, or repeat the files that are given."""
+    """Fuzz one parser from the corpus, or repeat the given files."""
     walk, suffix, kind = WALKS[sys.argv.pop(1)]
     with tempfile.TemporaryDirectory() as folder:
         arguments = sys.argv

@@ -29,12 +29,13 @@ def test_a_gpu_provider_answers_like_the_cpu(
 ) -> None:
     if PROVIDER_NAMES[providers[0]] not in ort.get_available_providers():
         pytest.skip(f"this onnxruntime has no provider {providers[0]}")
-    on_cpu = OnnxBackend(BackendSettings(artifact=artifact), max_batch=8)
+    on_cpu = OnnxBackend(BackendSettings(backend="onnx", artifact=artifact), max_batch=8)
     on_gpu = OnnxBackend(
-        BackendSettings(artifact=artifact, onnx_providers=providers, cache_folder=tmp_path), max_batch=8
+        BackendSettings(backend="onnx", artifact=artifact, onnx_providers=providers, cache_folder=tmp_path),
+        max_batch=8,
     )
     on_cpu.start()
-    assert on_gpu.start().device == providers[0]
+    assert on_gpu.start().device == f"cuda:0 ({providers[0]})"
     for shape in [(1, 3, 64, 64), (1, 3, 64, 64), (3, 3, 96, 128), (1, 3, 512, 512)]:
         batch = photo(*shape)
         assert psnr(on_gpu.run(ModelInput(batch)).pixels, on_cpu.run(ModelInput(batch)).pixels) > 80

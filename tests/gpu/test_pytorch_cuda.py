@@ -41,7 +41,7 @@ def test_every_precision_comes_near_the_cpu(
     with started(weights, devices=("cpu",)) as backend:
         reference = backend.run(ModelInput(batch)).pixels
     with started(weights, torch_precision=precision) as backend:
-        for _ in range(RUNS_BEFORE_RECORDING + 2):  # eager, recorded, replayed
+        for _ in range(RUNS_BEFORE_RECORDING + 3):  # eager, recorded, replayed
             assert psnr(backend.run(ModelInput(batch)).pixels, reference) > gate_db
         if precision != "fp32":
             assert psnr(backend.run(ModelInput(batch, precision="fp32")).pixels, reference) > 90
@@ -51,11 +51,11 @@ def test_a_recorded_shape_answers_for_the_pixels_it_is_given(weights: Path, phot
     shapes = [(1, 3, 64, 64), (2, 3, 64, 96)]
     with started(weights) as recorded, started(weights, device_cache_bytes=0) as eager:
         outputs = []
-        for seed in range(2 * (RUNS_BEFORE_RECORDING + 3)):
+        for seed in range(2 * (RUNS_BEFORE_RECORDING + 4)):
             batch = photo(*shapes[seed % 2], seed=seed)
             outputs.append((recorded.run(ModelInput(batch)).pixels, eager.run(ModelInput(batch)).pixels))
         assert recorded._recordings is not None
-        assert len(recorded._recordings._cache) == 2
+        assert len(recorded._recordings) == 2
         for found, expected in outputs:  # compared at the end: no answer may change under its owner
             np.testing.assert_allclose(found, expected, atol=1e-5)
 
@@ -63,7 +63,7 @@ def test_a_recorded_shape_answers_for_the_pixels_it_is_given(weights: Path, phot
 def test_one_recording_of_a_padded_shape_answers_for_images_of_any_sizes_in_it(weights: Path, photo: Photo) -> None:
     mixes = [[(64, 96), (32, 32)], [(16, 8), (64, 64)], [(40, 72), (24, 96)]]
     with started(weights) as recorded, started(weights, devices=("cpu",)) as reference:
-        for seed in range(RUNS_BEFORE_RECORDING + 4):  # eager, recorded, replayed
+        for seed in range(RUNS_BEFORE_RECORDING + 5):  # eager, recorded, replayed
             padded_shape, sizes = photo(2, 3, 64, 96, seed=seed), mixes[seed % len(mixes)]
             together = recorded.run(ModelInput(padded_shape, np.array(sizes, np.int64))).pixels
             for index, (height, width) in enumerate(sizes):
@@ -72,7 +72,7 @@ def test_one_recording_of_a_padded_shape_answers_for_images_of_any_sizes_in_it(w
                 ).pixels
                 assert psnr(together[index, :, :height, :width], alone[0]) > 90
         assert recorded._recordings is not None
-        assert len(recorded._recordings._cache) == 1
+        assert len(recorded._recordings) == 1
 
 
 @pytest.mark.parametrize("device_cache_bytes", [0, 2**30], ids=["eager", "recorded"])
@@ -107,11 +107,34 @@ def test_a_run_that_does_not_fit_gives_its_memory_back_and_a_smaller_one_goes_we
             torch.cuda.set_per_process_memory_fraction(1.0)
 
 
-def test_recordings_stay_within_their_budget(weights: Path, photo: Photo) -> None:
+def test_the_reserved_memory_stays_within_the_budget_of_the_recordings(weights: Path, photo: Photo) -> None:
     budget = 2**27
     with started(weights, device_cache_bytes=budget) as backend:
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+        before = torch.cuda.memory_reserved()
         for width in (64, 128, 192, 256, 320):
-            for _ in range(RUNS_BEFORE_RECORDING + 1):
+            for _ in range(RUNS_BEFORE_RECORDING + 2):
                 backend.run(ModelInput(photo(1, 3, 256, width)))
+            torch.cuda.synchronize()
+            torch.cuda.empty_cache()
+            grown = torch.cuda.memory_reserved() - before
+            assert backend._recordings is not None
+            assert len(backend._recordings) > 0
+            assert 0 < backend._recordings.bytes <= budget
+            assert grown <= budget + 2**25  # and torch's workspaces
+
+
+def test_a_recording_still_answers_after_another_was_dropped(weights: Path, photo: Photo) -> None:
+    kept, dropped = photo(1, 3, 64, 64), photo(1, 3, 64, 96)
+    with started(weights, devices=("cpu",)) as reference:
+        expected = reference.run(ModelInput(kept)).pixels
+    with started(weights) as backend:
+        for batch in (dropped, kept):
+            for _ in range(RUNS_BEFORE_RECORDING + 2):
+                backend.run(ModelInput(batch))
         assert backend._recordings is not None
-        assert backend._recordings._cache.bytes <= budget
+        backend._recordings._cache._entries.popitem(last=False)
+        torch._C._cuda_clearCublasWorkspaces()
+        torch.cuda.empty_cache()
+        assert psnr(backend.run(ModelInput(kept)).pixels, expected) > 90

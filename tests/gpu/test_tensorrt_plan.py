@@ -46,7 +46,7 @@ def backend(artifacts: tuple[Path, Path]) -> Iterator[PlanBackend]:
 def test_a_plan_answers_like_the_onnx_file_on_both_profiles_and_when_replayed(
     artifacts: tuple[Path, Path], backend: PlanBackend, photo: Callable[..., Pixels]
 ) -> None:
-    reference = OnnxBackend(BackendSettings(artifact=artifacts[0]), max_batch=8)
+    reference = OnnxBackend(BackendSettings(backend="onnx", artifact=artifacts[0]), max_batch=8)
     reference.start()
     for shape in [(1, 3, 64, 64), (2, 3, 128, 96), (5, 3, 64, 64), (1, 3, 512, 512)]:
         for seed in range(4):

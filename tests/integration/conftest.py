@@ -1,4 +1,4 @@
-"""Real servers in their own process, and images to send them."""
+"""Fixtures with real server processes and with images to send."""
 
 import json
 import os
@@ -24,7 +24,7 @@ Image = Callable[..., bytes]
 
 
 class RunningServer:
-    """`promptir serve` on a free port of this machine: its address, its log lines and its end."""
+    """Running `promptir serve` on a free port, with its address, log lines and exit code."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -56,7 +56,7 @@ class RunningServer:
         return self
 
     def metric(self, name: str) -> float:
-        """The value of one series, by its full name with labels; 0 where it does not exist yet."""
+        """Return the value of a series by its full name with labels; 0 if it does not exist yet."""
         for line in self.client.get("/metrics").text.splitlines():
             if line.startswith(f"{name} "):
                 return float(line.rsplit(" ", 1)[1])
@@ -66,7 +66,7 @@ class RunningServer:
         self.process.send_signal(signal.SIGTERM)
 
     def wait(self) -> int:
-        """The exit code; every log line has been read by then."""
+        """Wait for the end; returns the exit code after reading all log lines."""
         code = self.process.wait(WAIT_S)
         self._reader.join(WAIT_S)
         return code
@@ -85,7 +85,7 @@ Start = Callable[..., RunningServer]
 
 
 def environment(**settings: object) -> dict[str, str]:
-    """This process's environment with the given settings and no other."""
+    """Return this process's environment with only the given settings."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PROMPTIR_")}
     return {**inherited, "OMP_NUM_THREADS": "1"} | {f"PROMPTIR_{name}".upper(): str(v) for name, v in settings.items()}
 
@@ -110,27 +110,27 @@ def running_server(**settings: object) -> Iterator[RunningServer]:
 
 @pytest.fixture(scope="session")
 def session_start() -> Iterator[Start]:
-    """Start a server with the given settings, not necessarily ready; it ends with the session."""
+    """Start a server with the given settings, not necessarily ready; it is stopped after the session."""
     with ExitStack() as servers:
         yield lambda **settings: servers.enter_context(running_server(**settings))
 
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Start a server with the given settings, not necessarily ready; it ends with the test."""
+    """Start a server with the given settings, not necessarily ready; it is stopped after the test."""
     with ExitStack() as servers:
         yield lambda **settings: servers.enter_context(running_server(**settings))
 
 
 @pytest.fixture(scope="session")
 def server(session_start: Start) -> RunningServer:
-    """A quick server that is ready; shared, so that no test may stop it."""
+    """Return a fast, ready server; it is shared, so tests may not stop it."""
     return session_start().until_ready()
 
 
 @pytest.fixture
 def png() -> Image:
-    """A PNG of noise: (height, width, channels) samples from a seed."""
+    """Encode a PNG of noise: (height, width, channels) samples from a seed."""
 
     def encoded(height: int, width: int, channels: int = 3, seed: int = 0, dtype: type = np.uint8) -> bytes:
         top = np.iinfo(dtype).max
@@ -142,7 +142,7 @@ def png() -> Image:
 
 @pytest.fixture
 def samples() -> Callable[[bytes], np.ndarray]:
-    """Decode an image to its samples as they are in the file."""
+    """Decode an image to its samples as stored."""
     return lambda data: cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
 
 

@@ -1,4 +1,4 @@
-"""Access control, through a real server: keys, quotas, jobs of their own, other origins, another port."""
+"""Tests of access control with a real server: keys, quotas, ownership of jobs, origins, metrics port."""
 
 import json
 import re
@@ -28,7 +28,7 @@ ONCE = Retries(attempts=1)
 
 @pytest.fixture(scope="module")
 def guarded(session_start: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A server that asks for keys; shared, so that no test may stop it."""
+    """Return a server that requires keys; it is shared, so tests may not stop it."""
     folder = tmp_path_factory.mktemp("guarded")
     (folder / "keys").write_text("\n".join([ADA_LINE, BOB_LINE, EVE_LINE, SPARE_LINE]))
     settings = {"keys_file": folder / "keys", "jobs_folder": folder / "jobs", "cors_origins": ORIGIN}
@@ -37,7 +37,7 @@ def guarded(session_start: Any, tmp_path_factory: pytest.TempPathFactory) -> Any
 
 @pytest.fixture
 def count_of(guarded: Any, tmp_path: Path) -> Callable[..., float]:
-    """The value of a series of a key's own, by the client's name."""
+    """Return the value of a key's series, by the client's name."""
     (tmp_path / "keys").write_text("\n".join([ADA_LINE, BOB_LINE, EVE_LINE, SPARE_LINE]))
     labels = read_keys(tmp_path / "keys").labels()
 
@@ -118,7 +118,7 @@ def test_either_header_lets_in_and_the_log_has_the_name_alone(
 
 
 def test_no_name_of_a_client_is_in_the_open_metrics(guarded: Any) -> None:
-    """Neither in the text format nor in OpenMetrics, and with a key no more than without."""
+    """Neither in the text format nor in OpenMetrics, with or without a key."""
     for headers in ({}, {"X-API-Key": ADA}, {"Accept": "application/openmetrics-text"}):
         page = guarded.client.get("/metrics", headers=headers).text
         assert "promptir_key_requests_total{" in page
@@ -138,7 +138,7 @@ def test_a_good_key_lets_in_beside_the_credentials_of_a_proxy(guarded: Any) -> N
 
 
 def test_answers_are_for_their_key_alone(guarded: Any, png: Image) -> None:
-    """No cache that others share keeps one for another key, and no browser takes a picture for a page."""
+    """Shared caches keep no response for another key, and browsers do not sniff its type."""
     with Client(guarded.url, ADA) as ada:
         job = ada.submit(png(8, 8, seed=31))
         ada.wait(job, timeout=30)
@@ -195,7 +195,7 @@ def test_the_command_line_shows_its_key_and_gives_up_at_once_without(
 def test_pixels_are_charged_from_the_header_and_the_wait_is_told(
     guarded: Any, png: Image, count_of: Callable[..., float]
 ) -> None:
-    """0.06 megapixels a minute are 1000 pixels a second."""
+    """0.06 megapixels per minute are 1000 pixels per second."""
     with Client(guarded.url, SPARE, retries=ONCE) as client:
         assert client.restore(png(200, 200, seed=3)).data
         with pytest.raises(TooManyRequests) as refused:
@@ -205,7 +205,7 @@ def test_pixels_are_charged_from_the_header_and_the_wait_is_told(
         assert 10 <= (refused.value.retry_after_s or 0) <= 20
         with pytest.raises(TooManyRequests):
             client.submit(png(200, 200, seed=4))
-        cut = png(200, 200, seed=5)[:3000]  # it would not even decode
+        cut = png(200, 200, seed=5)[:3000]  # it could not even be decoded
         with pytest.raises(TooManyRequests):
             client.restore(cut)
     assert count_of("refusals", "sparing", ',reason="megapixels"') == 3
@@ -253,7 +253,7 @@ def test_pages_of_other_origins_may_call_only_where_they_are_named(guarded: Any,
     assert allowed.headers["access-control-allow-origin"] == ORIGIN
     assert "X-Restore-Mode" in allowed.headers["access-control-expose-headers"]
     refused = guarded.client.post("/restore", content=png(8, 8), headers={"Origin": ORIGIN})
-    assert refused.headers["access-control-allow-origin"] == ORIGIN  # the page is to see why
+    assert refused.headers["access-control-allow-origin"] == ORIGIN  # the page needs the reason
     other = {"Origin": "https://elsewhere.example"}
     assert guarded.client.options("/restore", headers=other | asked).status_code == 400
     silent = server.client.post("/restore", content=png(8, 8), headers={"Origin": ORIGIN})
@@ -295,7 +295,7 @@ def test_keys_are_made_by_the_command_line_and_a_bad_file_stops_the_start(tmp_pa
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits another process with prlimit")
 def test_uploads_are_written_to_no_disk_but_for_jobs(start: Any, png: Image, tmp_path: Path) -> None:
-    """The kernel refuses the process every byte to every file, temporary ones too; pipes and sockets are free."""
+    """The kernel refuses all writes to files, temporary files included, but not to pipes and sockets."""
     server = start(jobs_folder=tmp_path / "jobs").until_ready()
     resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (0, 0))
     large = png(900, 1200, seed=9)

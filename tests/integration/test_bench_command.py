@@ -1,4 +1,4 @@
-"""`promptir bench` against real servers."""
+"""Tests of `promptir bench` with real servers."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ TWO_SECONDS = ("--seconds", 2, "--warm-up", 0.3)
 
 @pytest.fixture
 def bench(command: Command, tmp_path: Path) -> Callable[..., tuple[Any, dict[str, Any]]]:
-    """Run `promptir bench` and read the figures it wrote."""
+    """Run `promptir bench`; returns its figures."""
 
     def run(*arguments: object) -> tuple[Any, dict[str, Any]]:
         path = tmp_path / "figures.json"
@@ -27,7 +27,7 @@ def bench(command: Command, tmp_path: Path) -> Callable[..., tuple[Any, dict[str
 
 
 def cells(table: str, name: str) -> list[str]:
-    """The cells of one row of the table."""
+    """Return the cells of a table row."""
     (line,) = [line for line in table.splitlines() if line.startswith(f"| {name} ")]
     return [cell.strip() for cell in line.strip("|").split("|")]
 
@@ -40,7 +40,7 @@ def test_a_closed_loop_tells_what_the_device_and_the_server_did(start: Any, benc
     assert figures["outcomes"] == {"200": figures["requests"]}
     assert latency["count"] == figures["requests"] > 20
     assert 10 <= latency["p50"] <= latency["p95"] <= latency["p99"] <= latency["p999"] <= latency["maximum"]
-    # Four clients that wait for their answers: what is in flight is throughput times latency (Little's law).
+    # Little's law for four waiting clients: requests in flight = throughput times latency.
     assert figures["throughput_per_s"] * latency["mean"] / 1e3 == pytest.approx(4, rel=0.1)
     assert [kind["name"] for kind in figures["kinds"]] == ["16x16 png", "24x16 jpeg"]
     assert sum(kind["requests"] for kind in figures["kinds"]) == figures["requests"]
@@ -50,7 +50,7 @@ def test_a_closed_loop_tells_what_the_device_and_the_server_did(start: Any, benc
     assert device["runs"] * 0.010 / 2 == pytest.approx(device["busy_share"], rel=0.1)
     assert figures["server"]["cpu_ms_per_request"] > 0
     assert figures["client_cpu_ms_per_request"] > 0
-    assert cells(finished.stdout, "latency of the restored")[2] == f"{latency['p50']:.2f}"
+    assert cells(finished.stdout, "latency, restored")[2] == f"{latency['p50']:.2f}"
     assert f"200 x {figures['requests']}" in finished.stdout
 
 
@@ -73,7 +73,7 @@ def test_overload_is_counted_as_refused_and_not_as_served(start: Any, bench: Any
     refused = figures["outcomes"]["429 queue-full"]
     assert refused > figures["outcomes"]["200"] > 0
     assert refused == figures["refusal_ms"]["count"]
-    assert figures["throughput_per_s"] < 25  # the device makes 20 a second
+    assert figures["throughput_per_s"] < 25  # the device runs 20 per second
     assert figures["retry_after_s"][0] >= 1
     assert f"429 queue-full x {refused}" in finished.stdout
     assert server.metric('promptir_refusals_total{reason="queue-full"}') >= refused
@@ -94,7 +94,7 @@ def test_a_form_a_deadline_and_a_priority_reach_the_server(start: Any, bench: An
         400,
         "--send-deadline",
     )
-    assert figures["outcomes"].keys() > {"200"}  # the others could not begin in time, and the server was told so
+    assert figures["outcomes"].keys() > {"200"}  # the others would miss the deadline, which the server knows
     assert not [outcome for outcome in figures["outcomes"] if outcome.startswith("4") and "429" not in outcome]
 
 
@@ -121,7 +121,5 @@ def test_without_the_extra_the_command_says_what_to_install_and_the_others_work(
 
     finished = run("bench", "http://127.0.0.1:9")
     assert finished.returncode == 1
-    assert finished.stderr == (
-        "promptir: bench needs the package aiohttp: pip install 'promptir-serve[bench]' brings it\n"
-    )
+    assert finished.stderr == ("promptir: bench needs the package aiohttp: run pip install 'promptir-serve[bench]'\n")
     assert run("serve", "--help").returncode == 0

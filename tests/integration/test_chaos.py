@@ -1,4 +1,4 @@
-"""Chaos in small: each fault in a running server for a moment, by the script whose figures docs/reliability.md has."""
+"""Short chaos tests: each fault for a moment, with the script of docs/reliability.md."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ Figures = dict[str, dict[str, Any]]
 
 
 def chaos(folder: Path, *faults: str, seconds: float = SECONDS) -> Figures:
-    """The figures of these faults, none of which did harm."""
+    """Inject faults, check that none did harm, and return the figures."""
     figures = folder / "figures.json"
     command = [sys.executable, SCRIPT, *faults, "--seconds", str(seconds), "--json", figures]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
@@ -48,8 +48,8 @@ def test_what_a_device_does_wrong_reaches_nobody(tmp_path: Path) -> None:
     found = {name: figure["counts"] for name, figure in chaos(tmp_path, *faults).items()}
     for name in ("lost", "thread", "hang"):
         assert set(found[name]["retried"]) <= {"500 backend-lost", "503 not-ready"}
-        assert not found[name]["reported"]  # a job is begun again where a device is lost
-    assert not found["out-of-memory"]["retried"]  # smaller runs, and nobody notices
+        assert not found[name]["reported"]  # a job is restarted after the loss of a device
+    assert not found["out-of-memory"]["retried"]  # smaller runs, which clients do not notice
     for name, problem in (("not-finite", "wrong-output"), ("wrong-shape", "wrong-output"), ("error", "backend-error")):
         assert set(found[name]["retried"]) <= {f"500 {problem}"}
         assert set(found[name]["reported"]) <= {f"job {problem}"}
@@ -60,7 +60,7 @@ def test_codec_processes_that_are_killed_cost_no_picture(tmp_path: Path) -> None
     assert set(figure["counts"]["retried"]) <= {"500 codec-lost"}
 
 
-def test_bad_connections_hold_up_nobody_else(tmp_path: Path) -> None:
+def test_bad_connections_affect_no_other_client(tmp_path: Path) -> None:
     figures = chaos(tmp_path, "slow", "half-closed")
     assert figures["slow"]["notes"]["slow body: 408"] > 0
     for figure in figures.values():
@@ -77,6 +77,6 @@ def test_a_clock_that_jumps_moves_what_expires_and_nothing_else(tmp_path: Path) 
     assert not chaos(tmp_path, "clock")["clock"]["counts"]["retried"]
 
 
-def test_a_fault_that_nobody_knows_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(AssertionError, match="no such fault: flood"):
+def test_an_unknown_fault_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="unknown fault: flood"):
         chaos(tmp_path, "flood")

@@ -1,4 +1,4 @@
-"""The snippets of docs/clients.md run as written."""
+"""Tests that the snippets of docs/clients.md run as written."""
 
 import os
 import re
@@ -15,7 +15,7 @@ import pytest
 PROJECT = Path(__file__).resolve().parents[2]
 PAGE = (PROJECT / "docs/clients.md").read_text()
 ADDRESS = "http://127.0.0.1:8000"
-WAIT_S = 300  # six processes start one after another, on a machine that may be busy
+WAIT_S = 300  # six processes start one after another, perhaps on a busy machine
 
 
 def snippets(language: str) -> list[str]:
@@ -49,6 +49,7 @@ def test_the_python_of_the_page_runs(desk: Path, address: str, capsys: pytest.Ca
     assert "whole" in said
     assert "done 1 1" in said
     assert "415 unsupported-image" in said
+    assert "2 []" in said
 
 
 def test_the_commands_of_the_page_run(desk: Path, address: str) -> None:
@@ -74,5 +75,6 @@ def test_the_commands_of_the_page_run(desk: Path, address: str) -> None:
         "several/photo.png",
         "several/photos/deep/b.png",
         "by-server/deep/b.png",
+        "as-one-job.zip",
     } <= written
     assert "0 restored, 2 skipped of 2 images" in finished.stderr

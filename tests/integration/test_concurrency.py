@@ -29,7 +29,7 @@ def test_everyone_gets_their_own_image_back(start: Any, png: Image, samples: Sam
     for sent, received in answers:
         np.testing.assert_array_equal(samples(received), samples(sent))
     # Equal shapes that waited together ran together.
-    assert server.metric("promptir_batch_size_count") < REQUESTS
+    assert server.metric('promptir_batch_size_count{model="identity"}') < REQUESTS
 
 
 def test_a_client_that_leaves_while_queued_takes_its_job_along(start: Any, png: Image) -> None:

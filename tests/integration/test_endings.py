@@ -1,4 +1,4 @@
-"""The end of a server beside slow uploads, slow readers and open streams, by signals of all kinds."""
+"""Tests of the shutdown by signals, during slow uploads, slow reads and open streams."""
 
 import os
 import re
@@ -17,7 +17,7 @@ import pytest
 from raw_http import connect, read_answer, received, upload_head
 
 Image = Callable[..., bytes]
-# What may come on top of the drain: the lingering of a second, and the machine's own slowness.
+# Time beyond the drain: a second of lingering, and a slow machine.
 SOON_S = 4.0
 DRAIN_S = 0.5
 
@@ -191,7 +191,7 @@ def test_a_signal_does_nothing_where_it_interrupts(monkeypatch: pytest.MonkeyPat
 
 
 def ended_by_sigterm(prelude: str) -> tuple[int, str, float]:
-    """Run a server in which `prelude` breaks something, and end it: its code, what it wrote, and the seconds."""
+    """Run a server that `prelude` breaks, and stop it; returns exit code, output and seconds."""
     serving = "from server.cli import main; sys.exit(main(['serve', '--port', '0', '--backend', 'simulated']))"
     process = subprocess.Popen(
         [sys.executable, "-c", f"import sys, threading, time\n{prelude}\n{serving}"],
@@ -220,7 +220,7 @@ def test_what_never_ends_is_ended_and_told(method: str, body: str) -> None:
     module, kind, name = method.rsplit(".", 2)
     prelude = (
         f"import asyncio, {module}, server.cli.draining_server as draining\n{body}\n"
-        f"setattr({module}.{kind}, {name!r}, hang)\ndraining.MOST_TO_END_S = 1.0\n"
+        f"setattr({module}.{kind}, {name!r}, hang)\ndraining.MAX_SHUTDOWN_S = 1.0\n"
     )
     code, told, seconds = ended_by_sigterm(prelude)
     assert code == 1

@@ -1,4 +1,4 @@
-"""Hostile connections: HTTP on raw sockets that is broken, stalls, drips or never ends."""
+"""Tests of hostile connections: broken, stalled, slow or endless HTTP on raw sockets."""
 
 import socket
 import subprocess
@@ -18,7 +18,7 @@ FILE = b'Content-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n'
 
 @pytest.fixture(scope="module")
 def strict(session_start: Any) -> Any:
-    """A server that waits only for a moment."""
+    """Start a server with short timeouts."""
     return session_start(upload_stall_s=STALL_S, max_upload_bytes=2_000_000).until_ready()
 
 
@@ -66,7 +66,7 @@ def test_a_request_that_wants_another_protocol_is_answered_in_this_one(server: A
             head = b"POST %b HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: %b\r\n" % (path, wanted)
             with closing(connect(server.url)) as connection:
                 connection.sendall(head + b"Content-Length: %d\r\n\r\n" % len(hidden))
-                time.sleep(0.01)  # for the head to be parsed alone
+                time.sleep(0.01)  # so that the head is parsed separately
                 connection.sendall(hidden + b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n")
                 statuses = [read_answer(connection)[0] for _ in range(2)]
             assert statuses[0] >= 400

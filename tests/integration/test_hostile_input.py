@@ -1,4 +1,4 @@
-"""Hostile input over HTTP: files, forms, queries and headers that lie or make no sense."""
+"""Tests of hostile input over HTTP: invalid or lying files, forms, queries and headers."""
 
 import importlib.util
 from pathlib import Path
@@ -14,7 +14,7 @@ REFUSALS = {400, 413, 415, 422}
 
 
 def malformed() -> dict[str, bytes]:
-    """The corpus, whose folder is no package."""
+    """Load the corpus, whose folder is not a package."""
     spec = importlib.util.spec_from_file_location("malformed", CORPUS)
     assert spec is not None
     assert spec.loader is not None

@@ -1,4 +1,4 @@
-"""From the start to the end of the drain."""
+"""Tests from start-up to the end of the drain."""
 
 import json
 import signal
@@ -55,7 +55,8 @@ def test_the_end_does_not_wait_for_what_a_codec_still_makes(start: Any, png: Ima
     with connect(server.url) as connection:
         head = f"POST /restore?effort=small&tile=1024 HTTP/1.1\r\nHost: here\r\nContent-Length: {len(data)}\r\n\r\n"
         connection.sendall(head.encode() + data)
-        server.until(lambda: server.metric("promptir_batch_size_sum") >= 9)  # all its tiles; to write it takes seconds
+        # All its tiles have run; to write the photo takes seconds.
+        server.until(lambda: server.metric('promptir_batch_size_sum{model="identity"}') >= 9)
     server.terminate()
     began = time.monotonic()
     assert server.wait() == 0
@@ -68,7 +69,7 @@ def test_an_upload_that_is_still_arriving_at_the_signal_is_accepted_work(start: 
     data = png(64, 64)
     with connect(server.url) as connection:
         connection.sendall(upload_head(len(data), "Expect: 100-continue"))
-        assert connection.recv(100).startswith(b"HTTP/1.1 100 ")  # sent when the route begins to read
+        assert connection.recv(100).startswith(b"HTTP/1.1 100 ")  # sent when the route starts reading
         server.terminate()
         server.until(lambda: server.client.get("/readyz").status_code == 503)
         connection.sendall(data)

@@ -70,6 +70,7 @@ def test_every_reference_leads_somewhere_and_every_route_is_described(server: An
         "/restore",
         "/v1/health/live",
         "/v1/health/ready",
+        "/v1/images/edits",
         "/v1/jobs",
         "/v1/jobs/{job_id}",
         "/v1/jobs/{job_id}/events",

@@ -1,4 +1,4 @@
-"""A real Prometheus that scrapes a real server: what rules and dashboard ask for is there."""
+"""Tests with a real Prometheus that scrapes a real server: rules and dashboard find their metrics."""
 
 import json
 import shutil
@@ -22,13 +22,13 @@ TRACE = "0af7651916cd43dd8448eb211c80319c"
 RANGE = "10s"
 """Takes the place of the dashboard's own range; ten scrapes at the interval below."""
 
-# A healthy server compares nothing with FP32, and one without a GPU has nothing to tell of it.
+# A healthy server does not compare with FP32, and a server without a GPU has no GPU metrics.
 QUIET = ("promptir_parity_db_bucket", "promptir_gpu_")
 QUIET_QUERIES = 2 + 5
 
 
 class Prometheus:
-    """A running Prometheus: what it answers to PromQL."""
+    """Running Prometheus that evaluates PromQL."""
 
     def __init__(self, client: httpx.Client) -> None:
         self.client = client
@@ -40,7 +40,7 @@ class Prometheus:
         return found
 
     def until(self, expression: str) -> list[dict[str, Any]]:
-        """Poll until the expression has a sample that is a number."""
+        """Poll until the expression has a numeric sample."""
         give_up = time.monotonic() + WAIT_S
         while not (found := [series for series in self.query(expression) if series["value"][1] != "NaN"]):
             assert time.monotonic() < give_up, f"{expression} has no sample"
@@ -49,7 +49,7 @@ class Prometheus:
 
 
 def configuration(server: Any, folder: Path) -> Path:
-    """The configuration of compose with another target and a quicker pace, and the rules as they are."""
+    """Write Compose's configuration with another target and shorter intervals, and the unchanged rules."""
     config = yaml.safe_load((MONITORING / "prometheus.yml").read_text())
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     config.pop("alerting")
@@ -63,14 +63,14 @@ def configuration(server: Any, folder: Path) -> Path:
 
 
 def features() -> list[str]:
-    """What compose turns on in Prometheus."""
+    """Return the Prometheus features that Compose enables."""
     services = yaml.safe_load((MONITORING.parent / "compose.yaml").read_text())["services"]
     return [flag for flag in services["prometheus"]["command"] if flag.startswith("--enable-feature")]
 
 
 @pytest.fixture(scope="module")
 def watched(session_start: Any) -> Any:
-    """A server of its own: what happens to it here is in its metrics for good. Its traces have nowhere to go."""
+    """Start a separate server, since these tests change its metrics; its trace collector does not exist."""
     return session_start(tracing=True).until_ready()
 
 
@@ -113,15 +113,15 @@ def ready(url: str, process: subprocess.Popen[bytes], log: Path) -> str:
 
 @pytest.fixture(scope="module")
 def traffic(watched: Any, prometheus: Prometheus) -> None:
-    """Requests of each kind, a scrape between them: a rate needs two."""
+    """Send requests of each kind with a scrape in between, because a rate needs two."""
     prometheus.until('up{job="promptir"} == 1')
     for _ in range(2):
-        before = watched.metric("promptir_batch_size_count")
+        before = watched.metric('promptir_batch_size_count{model="identity"}')
         for _ in range(5):
             assert watched.client.post("/restore", content=PHOTO.read_bytes()).status_code == 200
         assert watched.client.post("/restore", content=b"not an image").status_code == 415
-        assert watched.metric("promptir_batch_size_count") > before
-        total = watched.metric("promptir_batch_size_sum")
+        assert watched.metric('promptir_batch_size_count{model="identity"}') > before
+        total = watched.metric('promptir_batch_size_sum{model="identity"}')
         prometheus.until(f"promptir_batch_size_sum == {total}")
 
 
@@ -180,7 +180,7 @@ def test_no_alert_fires_on_a_healthy_server(prometheus: Prometheus) -> None:
     assert len(rules) > 10
     assert [(rule["name"], rule.get("lastError")) for rule in rules if rule["health"] == "err"] == []
     assert [rule["name"] for rule in rules if rule["state"] == "firing"] == []
-    # A busy machine makes runs of a millisecond hard to predict, which is true and no fault: that one may be pending.
+    # On a busy machine runs of a millisecond are hard to predict, so this alert may be pending.
     stirring = {rule["name"] for rule in rules if rule["state"] != "inactive"}
     assert stirring <= {"PromptirCostModelWrong"}
 

@@ -153,7 +153,7 @@ def test_a_restoration_shows_in_the_metrics(start: Any, png: Image) -> None:
     server.client.post("/restore", content=b"text", headers=PNG)
     assert server.metric('promptir_requests_total{outcome="restored",status="200"}') == 1
     assert server.metric('promptir_requests_total{outcome="unsupported-image",status="415"}') == 1
-    assert server.metric('promptir_stage_duration_seconds_count{stage="total"}') == 1
+    assert server.metric('promptir_stage_duration_seconds_count{model="identity",stage="total"}') == 1
 
 
 def test_the_root_says_what_the_service_is(server: Any) -> None:

@@ -48,10 +48,10 @@ def test_tiles_that_cannot_be_had_are_a_400_that_says_what_can(
 def test_an_answer_at_hand_is_not_sent_again(server: Any, png: Image) -> None:
     data = png(40, 40, seed=77)
     tag = server.client.post("/restore", content=data).headers["etag"]
-    before = server.metric("promptir_batch_size_count")
+    before = server.metric('promptir_batch_size_count{model="identity"}')
     again = server.client.post("/restore", content=data, headers={"If-None-Match": f'"other", {tag}'})
     assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
-    assert server.metric("promptir_batch_size_count") == before
+    assert server.metric('promptir_batch_size_count{model="identity"}') == before
     for changed in ({"params": {"quality": 80}}, {"params": {"strength": 0.5}}, {"content": png(40, 40, seed=78)}):
         other = server.client.post("/restore", **({"content": data} | changed), headers={"If-None-Match": tag})
         assert (other.status_code, other.headers["etag"] != tag) == (200, True)

@@ -1,4 +1,4 @@
-"""What comes back through a real server whose network changes nothing: the upload, in all that its format can hold."""
+"""Tests that a server with an identity network returns the upload, as far as the format can hold it."""
 
 import io
 from collections.abc import Callable
@@ -45,7 +45,7 @@ def opened(data: bytes) -> PIL.Image.Image:
 
 @pytest.fixture(params=[{}, TILED], ids=["whole", "tiled"])
 def restore(request: pytest.FixtureRequest, server: Any) -> Restore:
-    """Send an upload to be restored, whole and in tiles; the answer is opened."""
+    """Restore an upload, whole or in tiles; returns the opened result."""
 
     def restored(data: bytes, **options: object) -> PIL.Image.Image:
         response = server.client.post("/restore", params=request.param | options, content=data)
@@ -64,7 +64,7 @@ def test_a_lossless_answer_has_the_pixels_of_the_upload(kind: str, mode: str, ou
     assert restored.size == (WIDTH, HEIGHT)
     compared = "RGBA" if "A" in source.getbands() or "transparency" in source.info else "RGB"
     difference = np.abs(np.asarray(restored.convert(compared), int) - np.asarray(source.convert(compared), int))
-    # Readers of JPEG round differently by a step; what was stored without loss has one reading.
+    # JPEG readers round differently by one level; lossless formats have one reading.
     assert difference.max() <= (3 if kind in ("JPEG", "WEBP", "AVIF") else 0)
     if "A" in compared:
         np.testing.assert_array_equal(restored.getchannel("A"), source.convert("RGBA").getchannel("A"))

@@ -17,8 +17,9 @@ def test_an_idle_server_has_devices_and_nothing_that_waits(server: Any, png: Ima
     assert state["max_backlog_ms"] > 0
     (device,) = state["devices"]
     assert device["running"] == []
-    assert device["max_batch"] >= 1
-    assert any((cost["height"], cost["width"]) == (16, 24) for cost in device["costs"])
+    (model,) = device["models"]
+    assert (model["name"], model["max_batch"] >= 1) == ("identity", True)
+    assert any((cost["height"], cost["width"]) == (16, 24) for cost in model["costs"])
 
 
 def test_what_waits_shows_by_size_and_priority(start: Any, png: Image) -> None:
@@ -44,7 +45,7 @@ def test_what_waits_shows_by_size_and_priority(start: Any, png: Image) -> None:
         assert (bucket["interactive"], bucket["batch"]) == (1, 1)
         assert bucket["oldest_wait_ms"] > 0
         assert state["backlog_ms"] > 0
-        assert state["devices"][0]["running"] == [[8, 8, 1]]
+        assert state["devices"][0]["running"] == [{"model": "identity", "height": 8, "width": 8, "count": 1}]
         assert [answer.result().status_code for answer in sent] == [200, 200, 200]
 
 

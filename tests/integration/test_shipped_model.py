@@ -1,4 +1,4 @@
-"""The model that ships, served as a user gets it, restores a real photo it was never trained on."""
+"""Tests that the shipped model restores a real photo that it was not trained on."""
 
 import subprocess
 from collections.abc import Callable
@@ -20,9 +20,9 @@ PHOTO = Path(__file__).parent.parent / "photos" / "pier.jpg"
 LARGEST_MODEL_BYTES = 12 * 2**20
 LARGEST_PARITY_ERROR = 1e-4
 
-# What the shipped weights must gain over their input on this crop, in dB; they gain about 2 dB more.
+# Required gain of the shipped weights on this crop, in dB; they gain about 2 dB more.
 LEAST_GAIN = {"noise15": 5.0, "noise25": 7.0, "noise50": 9.0, "noise25-jpeg85": 4.0, "rain": 8.0, "haze": 4.0}
-# Thick haze: light haze over a sky at dusk is left alone.
+# Thick haze, because the network leaves light haze in a dusky sky alone.
 SEEDS = {"haze": 4}
 LEAST_CLEAN_PSNR = 50.0
 
@@ -34,7 +34,7 @@ def shipped(session_start: Callable[..., Any]) -> Any:
 
 @pytest.fixture(scope="module")
 def clean() -> np.ndarray:
-    """A detailed part of the photo, of a size that is no multiple of 8."""
+    """Return a detailed part of the photo, whose size is not a multiple of 8."""
     pixels = cv2.imread(str(PHOTO), cv2.IMREAD_COLOR_RGB)[70:250, 60:330]
     return pixels.astype(np.float32) / 255
 

@@ -28,9 +28,16 @@ def appear(folder: Path, **changed: object) -> None:
 
 
 def info(name: str) -> str:
-    model = json.loads((DEFAULT_ARTIFACT / MANIFEST_FILE).read_text())["sha256"]
-    told = f'artifact="{name}",backend="onnx",device="cpu",hardware="cpu",model_hash="{model}",precision="fp32"'
-    return f"promptir_backend_info{{{told}}}"
+    facts = {
+        "artifact": name,
+        "backend": "onnx",
+        "device": "cpu",
+        "hardware": "cpu",
+        "model": "promptnaf",
+        "model_hash": json.loads((DEFAULT_ARTIFACT / MANIFEST_FILE).read_text())["sha256"],
+        "precision": "fp32",
+    }
+    return "promptir_backend_info{" + ",".join(f'{label}="{value}"' for label, value in facts.items()) + "}"
 
 
 def test_a_server_under_load_goes_on_with_a_better_artifact_and_loses_nothing(

@@ -11,7 +11,6 @@ import tensorrt_rtx
 import torch
 from safetensors.torch import save_file
 
-from export.device import find_device
 from export.layer_audit import audit, check_layer_types
 from export.plan_builder import PlanBuilder
 from export.precision import PrecisionError, expected_by_layer
@@ -21,6 +20,7 @@ from models.artifact import DEFAULT_ARTIFACT, MODEL_FILE, Manifest
 from models.degradation_head import DegradationHead
 from models.layers import MDTA, LayerNorm2d
 from models.naf import NAFBlock
+from models.nvidia_gpu import find_device
 from models.plan_manifest import PLAN_FILE, PlanManifest, ShapeProfile
 from models.prompt import PromptGeneration
 from models.restoration import RestorationNetwork

@@ -1,4 +1,4 @@
-"""Traces of a real server, as a collector gets them, and the metrics and log lines that lead to them."""
+"""Tests of a real server's traces at a collector, and of the exemplars and log lines that refer to them."""
 
 import itertools
 import re
@@ -24,13 +24,13 @@ TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"
 STAGES = ["upload", "decode", "queue", "inference", "encode"]
 WAIT_S = 30.0
-# What the end leaves for spans that are not sent yet, and what the machine's own slowness may add.
+# Time for unsent spans at shutdown, and for a slow machine.
 SENDING_S = 3.0
 SOON_S = 5.0
 
 
 class Collector(ThreadingHTTPServer):
-    """An OTLP/HTTP receiver: the spans that were sent to it, and the attributes of whoever sent them."""
+    """OTLP/HTTP receiver that records spans and the resource attributes of their senders."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Receiver)
@@ -82,7 +82,7 @@ def test_a_collector_gets_a_restoration_as_one_trace(traced: Any, collector: Col
     answer = traced.client.post("/restore", content=png(48, 40), headers=parent)
     assert answer.status_code == 200
     traced.terminate()
-    assert traced.wait() == 0  # what has not been sent is sent at the end
+    assert traced.wait() == 0  # unsent spans are sent at the end
     spans = spans_by_name(collector, TRACE)
     assert sorted(spans) == sorted(["POST /restore", *STAGES])
     request = spans["POST /restore"]
@@ -144,7 +144,7 @@ def test_a_server_without_a_collector_serves_and_ends_all_the_same(
 
 @contextmanager
 def deaf_collector(answer: bytes, every_s: float) -> Iterator[str]:
-    """One that takes whatever comes and sends its answer a byte at a time, so slowly that it never ends."""
+    """Start a collector that accepts everything and responds so slowly, byte by byte, that it never ends."""
     ended = threading.Event()
 
     def serve(listener: socket.socket) -> None:
@@ -174,7 +174,7 @@ def test_a_collector_that_is_slow_or_says_nothing_does_not_hold_up_the_end(
 ) -> None:
     with deaf_collector(answer, every_s=0.2) as url:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
-        monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")  # so that one is being sent when the end comes
+        monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")  # so that a span is being sent at the shutdown
         server = start(tracing=True).until_ready()
         assert server.client.post("/restore", content=png(48, 40, seed=3)).status_code == 200
         time.sleep(0.3)

@@ -1,4 +1,4 @@
-"""What `promptir serve` says at a terminal, where somebody has just started it."""
+"""Tests of the welcome message of `promptir serve` on a terminal."""
 
 import os
 import re

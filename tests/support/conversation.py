@@ -1,4 +1,4 @@
-"""Conversations: a client on a socket of its own, and a protocol of uvicorn that answers it."""
+"""Conversations of a client socket with one of uvicorn's protocols."""
 
 import asyncio
 import socket
@@ -13,7 +13,7 @@ WAIT_S = 30.0
 
 
 def converse(talk: Talk, application: Any, protocol: Callable[..., Any], patience_s: float) -> tuple[Any, ServerState]:
-    """What a client sees on a connection of its own, and the state of the server after it."""
+    """Send bytes on a new connection; returns what the client received and the server's state afterwards."""
 
     async def run() -> tuple[Any, ServerState]:
         loop = asyncio.get_running_loop()

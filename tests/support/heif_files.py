@@ -1,4 +1,4 @@
-"""HEIF files put together box by box, sound and broken."""
+"""HEIF files built box by box, valid and broken."""
 
 import io
 import struct
@@ -15,7 +15,7 @@ ALPHA = b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha"
 
 @dataclass(frozen=True)
 class Piece:
-    """One item: `properties` are whole boxes."""
+    """One item; `properties` are whole boxes."""
 
     kind: bytes
     content: bytes = b""
@@ -42,7 +42,7 @@ def heif(
     tables: bytes = b"",
     tail: bytes = b"",
 ) -> bytes:
-    """A file whose items are numbered from 1, the first one its picture; `tables` are more boxes of its meta box."""
+    """Build a file whose items are numbered from 1, picture first; `tables` are more boxes in its meta box."""
     listed = [one for piece in pieces for one in piece.properties]
     infos = b"".join(
         full(b"infe", struct.pack(">HH4s", number, 0, piece.kind) + b"\0" + piece.content_type + b"\0", version=2)
@@ -81,14 +81,14 @@ def heif(
 
 
 def picture(data: bytes) -> Piece:
-    """The primary item of a file that an encoder wrote, with its properties."""
+    """Return the primary item of an encoder's file, with its properties."""
     items = read_items(data)
     item = items.by_number[items.primary]
     return Piece(item.kind, items.content(item), tuple(data[one.start : one.end] for one in item.properties))
 
 
 def av1(width: int = 36, height: int = 20, mode: str = "RGB") -> Piece:
-    """A picture of noise as Pillow codes it."""
+    """Encode a picture of noise with Pillow."""
     noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     file = io.BytesIO()
     PIL.Image.fromarray(noise).convert(mode).save(file, "AVIF", speed=10)
@@ -96,15 +96,15 @@ def av1(width: int = 36, height: int = 20, mode: str = "RGB") -> Piece:
 
 
 def resized(piece: Piece, width: int, height: int) -> Piece:
-    """The same coded picture, of which the tables say another size."""
+    """Return the coded picture with another size in its tables."""
     return with_properties(without(piece, b"ispe"), size(width, height))
 
 
 def without(piece: Piece, kind: bytes) -> Piece:
-    """The same without its properties of a kind."""
+    """Return the item without its properties of a kind."""
     return replace(piece, properties=tuple(one for one in piece.properties if one[4:8] != kind))
 
 
 def with_properties(piece: Piece, *more: bytes) -> Piece:
-    """The same with further properties, in front."""
+    """Return the item with additional properties in front."""
     return replace(piece, properties=(*more, *piece.properties))

@@ -1,4 +1,4 @@
-"""Problem documents: the one form in which the server refuses and fails."""
+"""Assertions on problem documents, the form of all errors."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ import httpx
 
 
 def assert_problem(response: httpx.Response, status: int, slug: str) -> dict[str, Any]:
-    """The response is this problem; returns its document."""
+    """Assert that the response is this problem; returns its document."""
     document: dict[str, Any] = response.json()
     assert_sound(status, response.headers, document)
     assert response.status_code == status, response.text
@@ -19,7 +19,7 @@ def assert_problem(response: httpx.Response, status: int, slug: str) -> dict[str
 
 
 def assert_sound(status: int, headers: Mapping[str, str], document: Mapping[str, Any]) -> None:
-    """A problem of any kind: a sentence for people, and nothing of the inside."""
+    """Assert that the response is a problem with a readable sentence and no internals."""
     assert headers["content-type"] == "application/problem+json"
     assert document["status"] == status
     assert len(document["detail"].split()) > 3

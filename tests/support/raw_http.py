@@ -1,4 +1,4 @@
-"""Raw HTTP: requests byte by byte on a socket, for what no client library would send or leave half done."""
+"""Raw HTTP requests on a socket, for malformed and incomplete ones."""
 
 import json
 import socket
@@ -9,20 +9,20 @@ RECEIVE_BYTES = 65536
 
 
 def connect(url: str) -> socket.socket:
-    """An open connection to the server at `url`; the caller closes it."""
+    """Open a connection to the server at `url`; the caller closes it."""
     host, _, port = url.removeprefix("http://").partition(":")
     return socket.create_connection((host, int(port)), timeout=WAIT_S)
 
 
 def upload_head(length: int, *lines: str) -> bytes:
-    """The head of an upload of `length` bytes to `/restore`, with further header lines."""
+    """Build the head of an upload of `length` bytes to `/restore`, with additional header lines."""
     return "\r\n".join(["POST /restore HTTP/1.1", "Host: x", f"Content-Length: {length}", *lines, "", ""]).encode()
 
 
 def read_answer(connection: socket.socket) -> tuple[int, dict[str, str], dict[str, Any]]:
-    """Status, headers (lower case) and JSON document of the next answer."""
+    """Read status, headers (lower case) and JSON document of the next response."""
     start, body = b"", b""
-    while not start.endswith(b"\r\n\r\n"):  # byte by byte: the next answer may have come with this one
+    while not start.endswith(b"\r\n\r\n"):  # byte by byte, because the next response may follow immediately
         start += received(connection, 1)
     start = start.removesuffix(b"\r\n\r\n")
     status, *lines = start.decode().split("\r\n")
@@ -33,7 +33,7 @@ def read_answer(connection: socket.socket) -> tuple[int, dict[str, str], dict[st
 
 
 def received(connection: socket.socket, most: int = RECEIVE_BYTES) -> bytes:
-    """What has come, at most so many bytes; never nothing."""
+    """Read at least one and at most so many bytes."""
     data = connection.recv(most)
     assert data, "closed before the answer was whole"
     return data

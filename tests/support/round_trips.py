@@ -1,4 +1,4 @@
-"""Round trips: image files through the codec and back into Pillow, with nothing restored in between."""
+"""Round trips of image files through the codec and back into Pillow, without restoration."""
 
 import io
 
@@ -30,7 +30,7 @@ def as_rgba(image: PIL.Image.Image) -> np.ndarray:
 
 
 def saved(image: PIL.Image.Image, kind: str, **options: object) -> bytes:
-    """The image as a file of `kind`, written by Pillow."""
+    """Encode the image as `kind` with Pillow."""
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()

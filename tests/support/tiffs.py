@@ -1,4 +1,4 @@
-"""TIFF files that are made by hand: directories in a row or below others, in front of their pixels."""
+"""Handmade TIFF files with sequences and hierarchies of directories."""
 
 import struct
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ SUBFILE, SUB_IFDS, STRIP_OFFSETS = 254, 330, 273
 
 @dataclass
 class Page:
-    """One directory: its tags, its pixels in one strip, and directories below it."""
+    """One directory: tags, pixels in one strip, and subdirectories."""
 
     tags: Mapping[int, Value]
     pixels: bytes = b""
@@ -20,7 +20,7 @@ class Page:
 
 
 def grey_page(side: int, shade: int, subfile: int | None = None, below: Sequence[Page] = (), **more: Value) -> Page:
-    """A page of one shade of grey; more tags by their numbers after `t`."""
+    """Build a page of one shade of grey; additional tags are named by their numbers after `t`."""
     tags: dict[int, Value] = {256: side, 257: side, 258: 8, 259: 1, 262: 1, 277: 1, 278: side, 279: side * side}
     if subfile is not None:
         tags[SUBFILE] = subfile
@@ -29,7 +29,7 @@ def grey_page(side: int, shade: int, subfile: int | None = None, below: Sequence
 
 
 def tiff_of(*pages: Page, order: str = "<") -> bytes:
-    """The file of some pages in a row."""
+    """Build a file of several pages."""
     data = bytearray(b"II*\0" if order == "<" else b"MM\0*") + bytes(4)
     pointer = 4
     for page in pages:

@@ -1,4 +1,4 @@
-"""The golden network: weights that anyone can draw from the parameters' names, with activations like trained ones."""
+"""Fixtures with golden networks: weights derived from parameter names, with activations like trained ones."""
 
 import math
 import zlib
@@ -12,14 +12,14 @@ import pytest
 if TYPE_CHECKING:
     from models.restoration import RestorationNetwork
 
-# Hypothesis fails an example that takes 200 ms, which on a busy machine says nothing about the code. Tests about time
-# measure it themselves.
+# By default Hypothesis fails examples of more than 200 ms, which a busy machine may take. Tests of time measure it
+# themselves.
 hypothesis.settings.register_profile("without-deadline", deadline=None)
 hypothesis.settings.load_profile("without-deadline")
 
 
 def drawn_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The weight that tests/golden/README.md prescribes for the parameter `name`."""
+    """Compute the weight that tests/golden/README.md prescribes for the parameter `name`."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     n = rng.standard_normal(shape)
     if name.endswith("temperature") or (".norm" in name and name.endswith("weight")):
@@ -35,7 +35,7 @@ def drawn_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def drawn_network() -> "Callable[[str], RestorationNetwork]":
-    """Make the network of a variant with the golden weights."""
+    """Build the network of a variant with golden weights."""
     torch = pytest.importorskip("torch", reason="makes the network with torch (extra `export`)")
     from models.checkpoint import shapes_of
     from models.restoration import RestorationNetwork

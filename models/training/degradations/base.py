@@ -14,7 +14,7 @@ Image = NDArray[np.float32]
 Degrade = Callable[[Image, np.random.Generator], Image]
 
 WHOLE_SCENES = 0.25
-"""Share of whole-scene patches for most degradations; were haze alone to have them, scale would be taken for haze."""
+"""Share of whole-scene patches for most degradations; if only haze had them, the network would take scale for haze."""
 
 NO_LABELS: frozenset[str] = frozenset()
 
@@ -42,7 +42,7 @@ class Degradation:
     """Relative frequency in the default mix."""
     make: Make
     whole_scenes: float
-    """Share of patches that may show a whole downscaled scene: small crops have too little depth for haze."""
+    """Share of patches that show a whole downscaled scene: small crops have too little depth for haze."""
 
 
 REGISTRY: dict[str, Degradation] = {}

@@ -11,7 +11,7 @@ COARSE_JPEG_QUALITY = (8, 70)
 FINE_JPEG_QUALITY = (70, 97)
 FINE_SHARE = 0.25
 LABELLED_JPEG_QUALITY = 85
-"""Compression up to this quality is labelled; above it, artefacts are hardly visible."""
+"""Highest labelled quality; above it, artefacts are hardly visible."""
 JPEG_BLOCK = 16
 """Side in pixels of a JPEG MCU with 4:2:0 subsampling: 2x2 luma blocks of 8x8 and one block per chroma channel."""
 
@@ -66,7 +66,7 @@ def jpeg_pair(clean: Image, rng: np.random.Generator) -> Degraded:
 
 @degradation("noise_jpeg", share=0.13)
 def noise_jpeg(clean: Image, rng: np.random.Generator) -> Degraded:
-    """Apply noise, then JPEG compression, the combination most noisy photos have."""
+    """Apply noise, then JPEG compression, as in most noisy photos."""
     noisy = random_noise(rng)(clean, rng)
     save, label = random_jpeg(JPEG_QUALITY, rng)
     return Degraded(save(noisy, rng), clean, labels("noise", label))
@@ -74,7 +74,7 @@ def noise_jpeg(clean: Image, rng: np.random.Generator) -> Degraded:
 
 @degradation("resized_noise", share=0.03)
 def resized_noise(clean: Image, rng: np.random.Generator) -> Degraded:
-    """Add noise before resizing; the target is resized too, and so has the same loss of detail."""
+    """Add noise, then resize; the target is also resized, to have the same loss of detail."""
     height, width = clean.shape[:2]
     scale = float(rng.uniform(0.6, 1.6))
     size = (max(8, round(width * scale)), max(8, round(height * scale)))

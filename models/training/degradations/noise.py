@@ -16,10 +16,10 @@ from models.training.degradations.base import (
 NOISE_LEVELS = (15, 25, 50)
 """Standard deviations of the paper's Gaussian noise, on the 0..255 scale."""
 NOISE_LEVEL_ODDS = (0.45, 0.33, 0.22)
-"""Light noise is learned most slowly, so it is drawn most often."""
+"""Light noise is drawn most often, because it is learned most slowly."""
 IN_BETWEEN_SIGMA = (1.0, 55.0)
 VISIBLE_SIGMA = 4.0
-"""Noise below this level is not labelled, because it is invisible."""
+"""Noise below this level is invisible, so it is not labelled."""
 
 CORRELATION_SIGMA = (0.4, 1.3)
 """Blur of correlated noise, in pixels."""
@@ -42,7 +42,7 @@ def noise(sigma: float) -> Degrade:
 
 
 def correlated_noise(sigma: float, blur: float) -> Degrade:
-    """Return a degradation that adds Gaussian noise blurred by `blur` pixels; `sigma` is its deviation after that."""
+    """Return a degradation that adds Gaussian noise blurred by `blur` pixels; `sigma` is the blurred deviation."""
 
     def degrade(clean: Image, rng: np.random.Generator) -> Image:
         sample = cv2.GaussianBlur(rng.standard_normal(clean.shape, dtype=np.float32), (0, 0), blur)
@@ -60,8 +60,8 @@ def _deviation_after(blur: float) -> float:
 def camera_noise(gain: float, read: float, *, bayer: bool, blur: float = 0.0) -> Degrade:
     """Return a degradation that adds photon noise (`gain`) and read noise (`read`) in linear light.
 
-    With `bayer` the noise passes a bilinear demosaicing, which correlates neighbours and colours it; `blur` is the
-    sigma in pixels of a blur of the noise after that.
+    With `bayer` the noise is demosaiced bilinearly, which correlates neighbours and colours the noise; it is then
+    blurred with a sigma of `blur` pixels.
     """
 
     def degrade(clean: Image, rng: np.random.Generator) -> Image:

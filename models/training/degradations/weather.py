@@ -36,7 +36,7 @@ GUIDE_EPSILON = 1e-3
 
 
 def rain(clean: Image, rng: np.random.Generator) -> Image:
-    """Add bright streaks in one or two layers, each with its own length, width and density but a common slant."""
+    """Add bright streaks in one or two layers with a common slant; length, width and density differ."""
     height, width = clean.shape[:2]
     slant = rng.uniform(*STREAK_ANGLE_DEGREES)
     streaks = np.zeros((height, width), np.float32)

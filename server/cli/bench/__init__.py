@@ -66,13 +66,13 @@ def add_command(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Apply the load and print the table; returns 1 if nothing was restored. Raises InvalidRequest for an invalid load.
 
-    What only this command needs is imported here: the server must start without it.
+    Imports the packages of this command lazily, because the server must start without them.
     """
     try:
         from server.cli.bench import report
     except ModuleNotFoundError as error:
         raise InvalidRequest(
-            f"bench needs the package {error.name}: pip install 'promptir-serve[bench]' brings it"
+            f"bench needs the package {error.name}: run pip install 'promptir-serve[bench]'"
         ) from error
     url = address(arguments.url)
     headers = _headers(arguments)
@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     _allow_many_connections()
     with _runner() as runner:
         summary = runner.run(_measure(arguments, url, headers, load))
-    how = f"{load.clients} clients" if load.rate is None else f"{load.rate:g} requests a second, {load.arrivals}"
+    how = f"{load.clients} clients" if load.rate is None else f"{load.rate:g} requests per second, {load.arrivals}"
     print(f"{url}: {how}\nuploads: {', '.join(kind.name for kind in load.kinds)}\n\n{report.as_table(summary)}")
     if arguments.json is not None:
         given = {name: str(value) if isinstance(value, Path) else value for name, value in vars(arguments).items()}
@@ -94,7 +94,7 @@ def address(url: str) -> str:
     """Return the URL to POST to; raises InvalidRequest for an invalid one."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise InvalidRequest(f"{url} is no address: write http://HOST:PORT")
+        raise InvalidRequest(f"{url} is not a URL: write http://HOST:PORT")
     return urlunsplit(parts._replace(path=DEFAULT_PATH)) if parts.path in ("", "/") else url
 
 
@@ -132,11 +132,11 @@ def _headers(arguments: argparse.Namespace) -> dict[str, str]:
     for header in arguments.header:
         name, colon, value = header.partition(":")
         if not (name.strip() and colon):
-            raise InvalidRequest(f"{header!r} is no header: write 'NAME: VALUE'")
+            raise InvalidRequest(f"{header!r} is not a header: write 'NAME: VALUE'")
         headers[name.strip()] = value.strip()
     if arguments.send_deadline:
         if arguments.deadline_ms is None:
-            raise InvalidRequest("--send-deadline sends what --deadline-ms says, and that is missing")
+            raise InvalidRequest("--send-deadline requires --deadline-ms")
         headers["X-Deadline-Ms"] = str(arguments.deadline_ms)
     if arguments.priority is not None:
         headers["X-Priority"] = arguments.priority
@@ -146,13 +146,13 @@ def _headers(arguments: argparse.Namespace) -> dict[str, str]:
 def _runner() -> asyncio.Runner:
     try:
         import uvloop
-    except ModuleNotFoundError:  # not on every platform; the figures tell what the client itself cost
+    except ModuleNotFoundError:  # missing on some platforms; the report shows the client's own CPU time
         return asyncio.Runner()
     return asyncio.Runner(loop_factory=uvloop.new_event_loop)
 
 
 def _allow_many_connections() -> None:
-    # An open loop has a connection per waiting request; the usual soft limit of 1024 files would distort the result.
+    # An open loop has one connection per waiting request; the usual limit of 1024 files would distort the result.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

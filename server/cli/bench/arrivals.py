@@ -9,10 +9,9 @@ Pattern = Literal["poisson", "even"]
 
 
 def due_offsets(rate: float, seconds: float, pattern: Pattern, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return the seconds after the start at which requests are due: ascending, below `seconds`, `rate` per second.
+    """Return the due times of requests in seconds after the start: ascending, below `seconds`, `rate` per second.
 
-    `poisson` draws independent exponential gaps, as many independent clients produce; `even` spaces
-    them equally.
+    `poisson` draws independent exponential gaps, like many independent clients; `even` spaces requests equally.
     """
     if pattern == "even":
         return np.arange(0, seconds, 1 / rate)

@@ -1,4 +1,4 @@
-"""Applies a load: closed-loop clients or open-loop arrivals, over a warm-up and a measured window."""
+"""Load generator: closed-loop clients or open-loop arrivals, over a warm-up and a measured window."""
 
 import asyncio
 import gc
@@ -91,7 +91,7 @@ async def _open_loop(due: NDArray[np.float64], sequencer: Sequencer, sender: Sen
 async def _on_time(due: NDArray[np.float64], start: Callable[[float], object]) -> None:
     """Call `start(time)` at each of the given times, on the loop.
 
-    A thread keeps the time, because timers of an event loop have a resolution of a millisecond.
+    A thread does the timing, because event loop timers have a resolution of a millisecond.
     """
     loop = asyncio.get_running_loop()
     finished, cancelled = asyncio.Event(), threading.Event()

@@ -1,4 +1,4 @@
-"""Reads a server's Prometheus metrics at both ends of the measured window."""
+"""Probe of a server's Prometheus metrics at both ends of the measured window."""
 
 import time
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ def parse_scrape(text: str, read_at: float) -> Scrape | None:
 
 @dataclass(frozen=True)
 class ServerUse:
-    """CPU time of the server over a span of time.perf_counter, and its memory at the end."""
+    """CPU time of the server over a time span, and its memory at the end."""
 
     span: tuple[float, float]
     cpu_s: float

@@ -16,10 +16,10 @@ def as_json(summary: Summary) -> dict[str, Any]:
 
 def as_table(summary: Summary) -> str:
     """Format a summary as text; the percentiles are a Markdown table."""
-    rows = [("latency of the restored", summary.latency_ms)]
+    rows = [("latency, restored", summary.latency_ms)]
     if len(summary.kinds) > 1:
         rows += [(f"- {kind.name}", kind.latency_ms) for kind in summary.kinds]
-    rows += [("latency of the refused", summary.refusal_ms)]
+    rows += [("latency, refused", summary.refusal_ms)]
     rows += [(f"server: {name}", spread) for name, spread in summary.stages_ms.items()]
     rows += [("sender's lateness", summary.lateness_ms)]
     table = [_line("milliseconds", *_COLUMNS), _line("---", *("---:" for _ in _COLUMNS))]
@@ -54,11 +54,11 @@ def _sentences(summary: Summary) -> list[str]:
         lines.append(_device(summary.device))
     if summary.server is not None:
         lines.append(
-            f"server: {_number(summary.server.cpu_ms_per_request)} ms of CPU a request, "
+            f"server: {_number(summary.server.cpu_ms_per_request)} ms of CPU per request, "
             f"{_number(summary.server.resident_mb)} MB resident"
         )
     lines.append(
-        f"this client: {_number(summary.client_cpu_ms_per_request)} ms of CPU a request, "
+        f"this client: {_number(summary.client_cpu_ms_per_request)} ms of CPU per request, "
         f"{summary.client_cpu_share:.0%} of a core"
     )
     return lines + [f"warning: {warning}" for warning in summary.warnings]

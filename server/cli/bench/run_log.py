@@ -22,7 +22,7 @@ class DeviceUse:
 def read_run_log(path: Path, start: float, end: float) -> DeviceUse:
     """Sum the runs in a SimulatedBackend log that ended within a window, in seconds of time.perf_counter.
 
-    A run that crosses an edge of the window counts as busy for the part inside. Raises InvalidRequest if the file is
+    Of a run that crosses an edge of the window, the part inside counts as busy. Raises InvalidRequest if the file is
     not such a log.
     """
     runs = images = 0
@@ -40,4 +40,4 @@ def _rows(path: Path) -> list[tuple[float, float, int]]:
         with path.open(newline="", encoding="ascii") as file:
             return [(float(row["start"]), float(row["end"]), int(row["images"])) for row in csv.DictReader(file)]
     except (KeyError, TypeError, ValueError) as error:
-        raise InvalidRequest(f"{path} is no log of simulated runs: {error!r}") from error
+        raise InvalidRequest(f"{path} is not a log of simulated runs: {error!r}") from error

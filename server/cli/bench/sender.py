@@ -1,4 +1,4 @@
-"""Sends POST requests and records their timing and outcome."""
+"""Sender of POST requests, which records their timing and outcome."""
 
 import json
 import time
@@ -96,7 +96,7 @@ class Sender:
 
     def _entered(self) -> aiohttp.ClientSession:
         if self._session is None:
-            raise RuntimeError("a sender sends within its `async with`")
+            raise RuntimeError("use the sender inside its `async with` block")
         return self._session
 
     def _content(self, body: Body) -> tuple[bytes | aiohttp.FormData, dict[str, str]]:
@@ -127,13 +127,13 @@ def _seconds(value: str | None) -> float | None:
 def _failure(error: Exception) -> str:
     match error:
         case TimeoutError():
-            return "no answer in time"
+            return "timeout"
         case aiohttp.ClientConnectorError():
             return "cannot connect"
         case aiohttp.ServerDisconnectedError():
-            return "closed without an answer"
+            return "closed without a response"
         case aiohttp.ClientPayloadError():
-            return "answer cut short"
+            return "response cut short"
         case OSError():
             return "connection broken"
         case _:

@@ -1,4 +1,4 @@
-"""Figures computed from a recording."""
+"""Statistics of a recording."""
 
 import re
 from collections import Counter
@@ -62,10 +62,10 @@ class ServerSummary:
 
 @dataclass(frozen=True)
 class Summary:
-    """Figures of one load.
+    """Statistics of one load.
 
-    Latencies, outcomes and lateness cover the requests that were due within the window; throughput, goodput and CPU
-    time per request cover the responses that ended within it. Latency is measured from a request's due time.
+    Latencies, outcomes and lateness cover the requests due within the window; throughput, goodput and CPU time per
+    request cover the responses that ended within it. Latency is measured from a request's due time.
     """
 
     seconds: float
@@ -96,7 +96,7 @@ def summarise(
     device: DeviceUse | None = None,
     server: ServerUse | None = None,
 ) -> Summary:
-    """Compute the figures; goodput needs `deadline_ms`, counted from when a request was due."""
+    """Compute the statistics; goodput needs `deadline_ms`, counted from a request's due time."""
     start, end = recording.window
     seconds = end - start
     due = [answer for answer in recording.answers if start <= answer.intended_at < end]
@@ -123,7 +123,7 @@ def summarise(
         client_cpu_ms_per_request=recording.client_cpu_s * 1e3 / len(ended) if ended else None,
         client_cpu_share=recording.client_cpu_s / seconds,
     )
-    summary.warnings.extend(_doubts(summary))
+    summary.warnings.extend(_warnings(summary))
     return summary
 
 
@@ -172,13 +172,13 @@ def _server(use: ServerUse, answers: Sequence[Answer]) -> ServerSummary:
     return ServerSummary(use.cpu_s * 1e3 / served if served else None, resident_mb)
 
 
-def _doubts(summary: Summary) -> list[str]:
-    doubts = []
+def _warnings(summary: Summary) -> list[str]:
+    warnings = []
     if summary.client_cpu_share > BUSY_CLIENT_SHARE:
-        doubts.append(
-            f"this load generator itself used {summary.client_cpu_share:.0%} of a core: the server may do better"
+        warnings.append(
+            f"this load generator used {summary.client_cpu_share:.0%} of a core: the server may be faster than measured"
         )
     late, latency = summary.lateness_ms, summary.latency_ms
     if late is not None and latency is not None and late.p99 > LATE_SHARE_OF_LATENCY * latency.p99:
-        doubts.append(f"requests left up to {late.p99:.1f} ms late (p99), which is part of their latency")
-    return doubts
+        warnings.append(f"requests were sent up to {late.p99:.1f} ms late (p99), which is part of their latency")
+    return warnings

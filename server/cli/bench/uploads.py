@@ -1,4 +1,4 @@
-"""Images sent by a load, generated or read before it starts."""
+"""Images that a load sends, generated or read before it starts."""
 
 import itertools
 import re
@@ -14,7 +14,7 @@ from server import formats
 from server.errors import InvalidRequest
 
 FORMATS = ("png", "jpeg", "webp")
-# Number of different images per size, to defeat caches; large ones are slow to generate.
+# Number of different images per size, to defeat caches; large images are slow to generate.
 VARIANTS = 4
 LARGE_PIXELS = 1_000_000
 
@@ -36,7 +36,7 @@ class Body:
 
 @dataclass(frozen=True)
 class Kind:
-    """Images reported together; `weight` is their share of the requests relative to other kinds."""
+    """Images reported as one row; `weight` is their share of the requests relative to other kinds."""
 
     name: str
     bodies: tuple[Body, ...]
@@ -50,12 +50,12 @@ def kinds_of_sizes(sizes: str, default_format: str, seed: int) -> list[Kind]:
         match = _SIZE.fullmatch(part.strip())
         if match is None:
             raise InvalidRequest(
-                f"{part.strip()!r} is no size: write 64 or 640x480, then .png, .jpeg or .webp and :WEIGHT if you like"
+                f"{part.strip()!r} is not a size: write 64 or 640x480, optionally with .png, .jpeg or .webp and :WEIGHT"
             )
         width, height = int(match[1]), int(match[2] or match[1])
         weight = float(match[4] or 1)
         if not (width and height and weight):
-            raise InvalidRequest(f"{part.strip()!r}: a side and a weight are above 0")
+            raise InvalidRequest(f"{part.strip()!r}: side and weight must be above 0")
         kinds.append(make_kind(width, height, match[3] or default_format, weight, seed))
     return kinds
 
@@ -69,7 +69,7 @@ def make_kind(width: int, height: int, image_format: str, weight: float = 1.0, s
     for variant in range(count):
         written, data = cv2.imencode(suffix, _photo_like(width, height, seed * VARIANTS + variant), options)
         if not written:
-            raise InvalidRequest(f"{width} x {height} pixels cannot be written as {image_format}")
+            raise InvalidRequest(f"an image of {width} x {height} pixels cannot be written as {image_format}")
         bodies.append(Body(bytes(data), f"image/{image_format}"))
     return Kind(f"{width}x{height} {image_format}", tuple(bodies), weight)
 
@@ -78,15 +78,15 @@ def kind_of_folder(folder: Path) -> Kind:
     """Read all images below a folder, sorted by path; raises InvalidRequest if there is none."""
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _MEDIA_TYPES and path.is_file())
     if not paths:
-        raise InvalidRequest(f"{folder} holds no image ({', '.join(_MEDIA_TYPES)})")
+        raise InvalidRequest(f"{folder} contains no image ({', '.join(_MEDIA_TYPES)})")
     bodies = tuple(Body(path.read_bytes(), _MEDIA_TYPES[path.suffix.lower()]) for path in paths)
     return Kind(f"{len(bodies)} files of {folder.name or folder}", bodies)
 
 
 class Sequencer:
-    """Chooses the next image: kinds at random by weight, the images of a kind in turn.
+    """Chooses the next image: kinds at random by weight, images of a kind in turn.
 
-    No two uploads are equal to the byte.
+    No two uploads have equal bytes.
     """
 
     def __init__(self, kinds: Sequence[Kind], rng: np.random.Generator) -> None:
@@ -105,12 +105,12 @@ class Sequencer:
         bodies = self.kinds[kind].bodies
         body = bodies[self._sent[kind] % len(bodies)]
         self._sent[kind] += 1
-        # Bytes after the end of an image are ignored but make uploads differ: equal ones may share a run.
+        # Bytes after the end of an image are ignored but make uploads unique: equal uploads could share a run.
         return kind, Body(body.data + next(self._endings), body.media_type)
 
 
 def _photo_like(width: int, height: int, seed: int) -> NDArray[np.uint8]:
-    """Generate a smooth scene with a little noise, (H, W, 3), which compresses about like a photo."""
+    """Generate a smooth scene with a little noise, (H, W, 3), which compresses like a photo."""
     rng = np.random.default_rng(seed)
     cells = rng.integers(0, 256, (_SCENE_CELLS, _SCENE_CELLS, 3), dtype=np.uint8)
     scene = np.asarray(cv2.resize(cells, (width, height), interpolation=cv2.INTER_CUBIC))

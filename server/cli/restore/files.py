@@ -48,8 +48,21 @@ def write(target: Path, data: bytes, *, overwrite: bool) -> None:
             partial.replace(target)
         else:
             _claim(partial, target)
+        _flush_folder(target.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _flush_folder(folder: Path) -> None:
+    # A new name is on the disk only once its folder is.
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that does not flush folders
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def exists(target: Path) -> InvalidRequest:

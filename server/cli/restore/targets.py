@@ -34,6 +34,10 @@ class RunEnded(Exception):  # noqa: N818 - it says what happened
     """Ends the run, because every other photo would fail too; it can be resumed."""
 
 
+class ServerLost(RunEnded):
+    """Ends the run because the server no longer answers; it may come back."""
+
+
 class RestoreTarget(Protocol):
     """Restores photos; an async context manager."""
 
@@ -110,7 +114,15 @@ class ServerTarget:
         await self._client.aclose()
 
     async def restore(self, data: bytes, options: RestoreOptions) -> bytes:
-        from promptir_client import Forbidden, PromptIRError, Unauthorized, Unreachable
+        from promptir_client import (
+            Forbidden,
+            PromptIRError,
+            TimedOut,
+            TooManyRequests,
+            Unauthorized,
+            Unavailable,
+            Unreachable,
+        )
 
         named = {name: value for name, value in options.named().items() if value is not None}
         asked: ClientOptions = {**named, "priority": "batch"}  # type: ignore[typeddict-item]
@@ -119,7 +131,9 @@ class ServerTarget:
         except (Unauthorized, Forbidden) as error:
             raise RunEnded(str(error)) from error
         except Unreachable as error:
-            raise RunEnded(f"{self._url} no longer answers: {error}") from error
+            raise ServerLost(f"{self._url} no longer answers: {error}") from error
+        except (TooManyRequests, Unavailable, TimedOut) as error:  # after the client's own retries
+            raise QueueFull(str(error), LONGEST_LOOK_S) from error
         except PromptIRError as error:
             raise PromptIRServeError(str(error)) from error
 

@@ -1,4 +1,4 @@
-"""AVIF: lossy, of 8 or 10 bits, with or without alpha; AV1 pixels in the boxes of HEIF (AV1-ISOBMFF, MIAF)."""
+"""AVIF: lossy, 8 or 10 bits, with or without alpha; AV1 pixels in HEIF boxes (AV1-ISOBMFF, MIAF)."""
 
 from server.formats.avif.deep_writer import DEPTH, can_write_deep
 from server.formats.avif.reader import NAME, decode, read_header
@@ -10,7 +10,7 @@ _LONGEST_SIDE = 32_768
 
 
 def matches(start: bytes) -> bool:
-    """Return whether a file is HEIF whose brands, or failing these whose picture, are those of AVIF."""
+    """Return whether a file is AVIF by its HEIF brands or, if these are ambiguous, by its codec."""
     return is_heif(start) and format_by_brands(start) == NAME
 
 
@@ -25,7 +25,7 @@ FORMAT = Format(
         encode,
         is_lossy=True,
         longest_side=_LONGEST_SIDE,
-        depth=DEPTH if can_write_deep() else 8,  # alpha of more than 8 bits could not be kept without loss
+        depth=DEPTH if can_write_deep() else 8,  # alpha of more than 8 bits would lose precision
         is_fast=False,
     ),
 )

@@ -1,4 +1,4 @@
-"""Deep AVIF writer: samples of 16 bits to an AVIF file of 10 bits, the depth that viewers read."""
+"""10-bit AVIF writer for 16-bit samples; viewers read no deeper AVIF."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ def can_write_deep() -> bool:
 
 
 def write_deep(planes: Sequence[Samples], quality: int, speed: int, metadata: Metadata) -> bytes:
-    """Encode one grey plane (H, W) uint16, or red, green and blue; quality 100 loses nothing beyond the 10 bits."""
+    """Encode grey or RGB planes, (H, W) uint16; at quality 100 only the reduction to 10 bits loses precision."""
     # OpenCV scales and rounds in one pass.
     scaled = [cv2.addWeighted(plane, _SCALE, plane, 0.0, 0.0, dtype=cv2.CV_16U) for plane in reversed(planes)]
     kinds = (

@@ -1,4 +1,4 @@
-"""Pillow's AVIF module, imported when the first AVIF is read or written."""
+"""Lazy import of Pillow's AVIF module."""
 
 from typing import Any
 
@@ -10,6 +10,6 @@ def plugin() -> Any:
     from PIL import AvifImagePlugin
 
     if not AvifImagePlugin.SUPPORTED:
-        raise UnsupportedImage("AVIF is not part of this server's build: use another format.")
+        raise UnsupportedImage("This server was built without AVIF: use another format.")
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
     return AvifImagePlugin

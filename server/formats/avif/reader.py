@@ -1,4 +1,4 @@
-"""AVIF reader: the header from the item tables, and the pixels of 8, 10 or 12 bits."""
+"""AVIF reader: the header from the item tables, and pixels of 8, 10 or 12 bits."""
 
 import io
 from typing import Any
@@ -16,13 +16,13 @@ NAME = "AVIF"
 
 
 def read_header(data: bytes, max_metadata_bytes: int) -> Header:
-    """Read the size, the orientation and the metadata from the item tables, before any decoder sees the file."""
+    """Read the size, orientation and metadata from the item tables, without a decoder."""
     plugin()
     return header_of(read_picture(data, NAME, max_metadata_bytes), NAME)
 
 
 def decode(data: bytes, header: Header) -> Planes:
-    """Decode the pixels; samples of 10 and 12 bits become 16."""
+    """Decode the pixels; samples of 10 and 12 bits become 16 bits."""
     picture = read_picture(data, NAME, len(data))
     shown = bytes(for_decoder(picture))
     if header.depth > 8:
@@ -34,7 +34,7 @@ def decode(data: bytes, header: Header) -> Planes:
         bands = [np.asarray(band) for band in _opened(shown).split()]
     except InvalidImage:
         raise
-    except Exception as error:  # parsers meet hostile bytes, and every exception they raise means the same
+    except Exception as error:  # hostile bytes can raise anything
         raise UndecodableImage("The AVIF is cut off or damaged and cannot be decoded.") from error
     alpha = bands.pop() if len(bands) in (2, 4) else None
     return _cropped(Planes(tuple(bands), alpha), picture.crop)

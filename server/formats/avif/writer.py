@@ -1,4 +1,4 @@
-"""AVIF writer: planes to a file of 8 bits, or of 10 if the samples have more than 8 bits and no alpha."""
+"""AVIF writer: 8 bits, or 10 bits for samples of more than 8 bits without alpha."""
 
 import io
 from dataclasses import replace
@@ -20,7 +20,7 @@ _LOSSLESS_ALPHA = {"alpha:lossless": "1"}
 
 
 def encode(planes: Planes, metadata: Metadata, options: EncoderOptions) -> bytes:
-    """Encode grey, RGB or RGBA planes; the alpha loses nothing but bits beyond 8."""
+    """Encode grey, RGB or RGBA planes; alpha is lossless except for bits beyond 8."""
     points = dict(metadata.colour_chunks).get(CODE_POINTS_CHUNK)
     if points is None:
         metadata = metadata.with_profile(is_grey=planes.is_grey)
@@ -34,7 +34,7 @@ def encode(planes: Planes, metadata: Metadata, options: EncoderOptions) -> bytes
 
 
 def _encode_eight_bits(planes: Planes, metadata: Metadata, quality: int) -> tuple[bytes, Metadata]:
-    # Returns the file, and the metadata that are valid for its colours.
+    # Returns the file, and the metadata that match its colours.
     plugin()
     if planes.alpha is not None:
         planes, metadata = in_colour(planes, metadata)
@@ -57,11 +57,11 @@ def _encode_eight_bits(planes: Planes, metadata: Metadata, quality: int) -> tupl
 
 
 def _without_orientation(block: bytes) -> bytes:
-    # Pillow rewrites the EXIF of an AVIF and fails if it is malformed; the image is worth more than its EXIF.
+    # Pillow rewrites the EXIF of an AVIF and fails if it is malformed; better an image without EXIF than none.
     try:
         tags = PIL.Image.Exif()
         tags.load(block)
         tags.pop(ExifTags.Base.Orientation, None)
         return tags.tobytes() if tags else b""
-    except Exception:  # parsers meet hostile bytes, and every exception they raise means the same
+    except Exception:  # hostile bytes can raise anything
         return b""

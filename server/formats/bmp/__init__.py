@@ -1,4 +1,4 @@
-"""BMP: uncompressed pixels behind a small header; only read."""
+"""BMP: uncompressed pixels after a small header; read-only."""
 
 import struct
 

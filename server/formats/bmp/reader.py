@@ -1,4 +1,4 @@
-"""BMP reader: pixels behind a small header, which may also describe their colours."""
+"""BMP reader: pixels after a small header, which may include a colour profile."""
 
 import io
 import struct
@@ -34,7 +34,7 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
 
 def decode(data: bytes, header: Header) -> Planes:
     """Decode the pixels."""
-    if fields := find_fields(data):  # OpenCV reads few of the orders of masks, and does not scale five bits to eight
+    if fields := find_fields(data):  # OpenCV supports few mask orders, and does not scale five bits to eight
         return decode_fields(data, fields)
     return planes_of(decode_with_opencv(data, header), header)
 
@@ -42,8 +42,8 @@ def decode(data: bytes, header: Header) -> Planes:
 def _opened(data: bytes) -> PIL.Image.Image:
     try:
         return BmpImagePlugin.BmpImageFile(io.BytesIO(data))
-    except Exception as error:  # parsers meet hostile bytes, and every exception they raise means the same
-        raise UndecodableImage("The upload begins like a BMP file but its header cannot be read.") from error
+    except Exception as error:  # hostile bytes can raise anything
+        raise UndecodableImage("The upload starts like a BMP file, but its header cannot be read.") from error
 
 
 def _metadata(data: bytes, max_metadata_bytes: int) -> Metadata:
@@ -61,7 +61,7 @@ def _metadata(data: bytes, max_metadata_bytes: int) -> Metadata:
 
 
 def _calibration(header: bytes) -> tuple[tuple[bytes, bytes], ...]:
-    # Returns the primaries and curves of the colour space as PNG chunks; most writers leave them zero.
+    # Returns the primaries and curves of the colour space as PNG chunks; most writers set them to zero.
     corners = [
         tuple(value / _FIXED_2_30 for value in struct.unpack_from("<3i", header, _ENDPOINTS_AT + 12 * number))
         for number in range(3)

@@ -1,1 +1,1 @@
-"""HEIF: the item tables of AVIF and HEIC, read and bounded before a decoder sees them (ISO/IEC 23008-12)."""
+"""HEIF: the item tables of AVIF and HEIC, validated before a decoder reads them (ISO/IEC 23008-12)."""

@@ -20,13 +20,12 @@ class Box(NamedTuple):
     end: int
 
 
-def boxes(data: bytes, start: int, end: int, most: int, *, may_be_cut: bool = False) -> Iterator[Box]:
-    """Yield the boxes between two offsets; raises BrokenBoxError for more than `most`, or one that exceeds `end`.
+def boxes(data: bytes, start: int, end: int, limit: int, *, may_be_cut: bool = False) -> Iterator[Box]:
+    """Yield the boxes between two offsets; raises BrokenBoxError for more than `limit`, or one that exceeds `end`.
 
-    With `may_be_cut` the iteration ends at a box that is cut off or invalid, since files may have other data behind
-    the picture.
+    With `may_be_cut` the iteration ends at a truncated or invalid box, since other data may follow the picture.
     """
-    for _ in range(most):
+    for _ in range(limit):
         if end - start < _HEADER:
             return
         size, kind, body = int.from_bytes(data[start : start + 4], "big"), data[start + 4 : start + 8], start + _HEADER
@@ -42,7 +41,7 @@ def boxes(data: bytes, start: int, end: int, most: int, *, may_be_cut: bool = Fa
         yield Box(kind, start, body, last)
         start = last
     if end - start >= _HEADER:
-        raise BrokenBoxError(f"a box contains more than {most} boxes")
+        raise BrokenBoxError(f"a box contains more than {limit} boxes")
 
 
 class Fields:

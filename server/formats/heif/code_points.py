@@ -15,9 +15,9 @@ _LARGEST = 255
 
 
 def code_points(data: bytes, box: Box | None) -> tuple[tuple[bytes, bytes], ...]:
-    """Return the content of an nclx box as a cICP chunk for RGB: primaries and transfer, no matrix, full range.
+    """Convert an nclx box to a cICP chunk for RGB: primaries and transfer, no matrix, full range.
 
-    PNG specification, section 11.3.2.6. Empty for sRGB; raises BrokenBoxError for a box that is cut short.
+    PNG specification, section 11.3.2.6. Empty for sRGB; raises BrokenBoxError for a truncated box.
     """
     if box is None:
         return ()
@@ -30,7 +30,7 @@ def code_points(data: bytes, box: Box | None) -> tuple[tuple[bytes, bytes], ...]
 
 
 def with_code_points(avif: bytes, points: bytes) -> bytes:
-    """Replace the primaries and the transfer in an encoded AVIF by those of a cICP chunk; the matrix is kept."""
+    """Set the primaries and transfer of an encoded AVIF to those of a cICP chunk; the matrix is kept."""
     items = read_items(avif)
     for box in items.by_number[items.primary].properties:
         if box.kind == b"colr" and avif[box.body : box.body + 4] == _NCLX:

@@ -1,11 +1,11 @@
-"""Coded size: the sizes that a decoder would allocate, from the headers of the AV1 and HEVC streams."""
+"""Coded sizes, which decoders allocate, from the headers of AV1 and HEVC streams."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from server.formats.heif.boxes import BrokenBoxError
 
-_MOST_UNITS = 10_000  # of one coded picture; encoders write one per slice or tile
+_MAX_UNITS = 10_000  # per coded picture; encoders write one per slice or tile
 _SEQUENCE_HEADER = 1  # AV1, section 6.2.2
 _SEQUENCE_PARAMETERS = 33  # HEVC, table 7-1
 _HEADER_BYTES = 512  # the longest header, without the extensions at its end
@@ -24,7 +24,7 @@ class Size(NamedTuple):
 
 
 class _Bits:
-    """Reads bits in sequence; raises BrokenBoxError behind the last one."""
+    """Reads bits in sequence; raises BrokenBoxError after the last bit."""
 
     def __init__(self, data: bytes) -> None:
         self._value = int.from_bytes(data, "big")
@@ -32,7 +32,7 @@ class _Bits:
 
     def take(self, count: int) -> int:
         if count > self._left:
-            raise BrokenBoxError("the header of a coded picture is cut off")
+            raise BrokenBoxError("a coded picture's header is cut off")
         self._left -= count
         return self._value >> self._left & ((1 << count) - 1)
 
@@ -47,7 +47,7 @@ class _Bits:
 def av1_sizes(data: bytes) -> Iterator[Size]:
     """Yield the largest frame size that each sequence header of an AV1 stream allows (AV1, sections 5.3 and 5.5)."""
     at = 0
-    for _ in range(_MOST_UNITS):
+    for _ in range(_MAX_UNITS):
         if at >= len(data):
             return
         kind, has_extension, has_size = data[at] >> 3 & 15, data[at] & 4, data[at] & 2
@@ -58,7 +58,7 @@ def av1_sizes(data: bytes) -> Iterator[Size]:
         if kind == _SEQUENCE_HEADER:
             yield _av1_size(_Bits(data[at : min(at + size, at + _HEADER_BYTES)]))
         at += size
-    raise BrokenBoxError(f"a picture has more than {_MOST_UNITS} units")
+    raise BrokenBoxError(f"a picture has more than {_MAX_UNITS} units")
 
 
 def hevc_sizes(parameters: bytes, data: bytes) -> Iterator[Size]:
@@ -75,12 +75,12 @@ def hevc_sizes(parameters: bytes, data: bytes) -> Iterator[Size]:
             at, unit = _unit(parameters, at, 2)
             yield from _hevc_size(unit)
     at, width = 0, 1 + (parameters[21] & 3)
-    for _ in range(_MOST_UNITS):
+    for _ in range(_MAX_UNITS):
         if at >= len(data):
             return
         at, unit = _unit(data, at, width)
         yield from _hevc_size(unit)
-    raise BrokenBoxError(f"a picture has more than {_MOST_UNITS} units")
+    raise BrokenBoxError(f"a picture has more than {_MAX_UNITS} units")
 
 
 def _unit(data: bytes, at: int, width: int) -> tuple[int, bytes]:

@@ -1,4 +1,4 @@
-"""Conversions that AVIF and HEIC share: a HEIF picture to a header, and its samples to their full range."""
+"""Conversions shared by AVIF and HEIC: HEIF pictures to headers, and samples to their full range."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from server.imaging.xmp import parts_of
 
 
 def header_of(picture: Picture, name: str) -> Header:
-    """Return the header of a HEIF file, with the size before the orientation is applied."""
+    """Build the header of a HEIF file, with the size before orientation."""
     return Header(
         format=name,
         width=picture.crop.width,
@@ -23,7 +23,7 @@ def header_of(picture: Picture, name: str) -> Header:
 
 
 def to_full_range(planes: Planes, depth: int) -> Planes:
-    """Scale samples as coded, where 1023 is white in 10 bits, to the full range of 16 bits; 8 bits stay as they are."""
+    """Scale samples of more than 8 bits to the full range of 16 bits, for example 1023 in 10 bits to 65535."""
     factor = np.float32(65535 / (2**depth - 1))
 
     def scale(samples: Samples) -> Samples:

@@ -1,4 +1,4 @@
-"""Items: the tables that list the contents of a HEIF file (ISO/IEC 14496-12, 8.11; ISO/IEC 23008-12, 9.3)."""
+"""Item tables, which list the contents of a HEIF file (ISO/IEC 14496-12, 8.11; ISO/IEC 23008-12, 9.3)."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -7,18 +7,18 @@ from typing import NamedTuple
 from server.formats.heif.boxes import Box, BrokenBoxError, Fields, boxes
 from server.formats.heif.tracks import SEQUENCE_BRANDS, frames_of
 
-# A phone's photo has some 60 items, one of 200 megapixels in tiles of 512 x 512 about 800. Decoding time grows with the
-# square of their number.
-MOST_ITEMS = 1000
-_MOST_FILE_BOXES, _MOST_META_BOXES = 1000, 100
-_MOST_PROPERTIES = 2000
-_MOST_EXTENTS = _MOST_ASSOCIATIONS = _MOST_REFERENCES = 10_000
-_MOST_BRAND_BYTES = 4096
-_MOST_INFO_BYTES = 4096
+# A phone's photo has about 60 items; 200 megapixels in tiles of 512 x 512 are about 800. Decoding time grows with the
+# square of this number.
+MAX_ITEMS = 1000
+_MAX_FILE_BOXES, _MAX_META_BOXES = 1000, 100
+_MAX_PROPERTIES = 2000
+_MAX_EXTENTS = _MAX_ASSOCIATIONS = _MAX_REFERENCES = 10_000
+_MAX_BRAND_BYTES = 4096
+_MAX_INFO_BYTES = 4096
 _VERSION_BYTES = 4
-# A tile may be used in several places of a grid, but a small file must not be read many times.
-_MOST_COPIES = 2
-# The boxes of a file and of its tables that decoders need; all others are hidden from them.
+# A grid may reuse a tile, but a small file must not be read many times.
+_MAX_COPIES = 2
+# The boxes that decoders need; all others are hidden from them.
 _FILE_BOXES = frozenset({b"ftyp", b"meta", b"mdat"})
 _TABLES = frozenset({b"hdlr", b"pitm", b"iloc", b"iinf", b"iprp", b"iref", b"idat"})
 _IN_FILE, _IN_IDAT = 0, 1
@@ -43,7 +43,7 @@ class Item:
     """The offset of `kind`."""
     content_type: bytes = b""
     extents: list[tuple[int, int]] | None = field(default_factory=list)
-    """Start and end of each piece of its content; None if that is neither in this file nor in its tables."""
+    """Start and end of each extent of its content; None if the content is outside this file."""
     properties: list[Box] = field(default_factory=list)
     """The boxes of its properties, in the order in which they apply."""
 
@@ -59,7 +59,7 @@ class Item:
 
 @dataclass
 class Items:
-    """The tables of one file, and the places of data that decoders do not need."""
+    """The item tables of one file, and the positions of data that decoders do not need."""
 
     data: bytes
     frames: int = 1
@@ -72,7 +72,7 @@ class Items:
     """Boxes to hide from decoders."""
 
     def content(self, item: Item) -> bytes:
-        """Return the content of an item, joined from its pieces."""
+        """Return the content of an item, joined from its extents."""
         return b"".join(self.data[start:end] for start, end in item.extents or ())
 
     def targets(self, kind: bytes, source: int) -> list[int]:
@@ -86,14 +86,14 @@ class Items:
 
 
 def read_items(data: bytes) -> Items:
-    """Read the item tables of a file, or only the number of its frames if there are several.
+    """Read the item tables of a file, or only its frame count if it has several frames.
 
-    Raises BrokenBoxError for tables that are malformed or larger than any photo's.
+    Raises BrokenBoxError for tables that are malformed or larger than those of any photo.
     """
     items = Items(data)
-    found = list(boxes(data, 0, len(data), _MOST_FILE_BOXES, may_be_cut=True))
+    found = list(boxes(data, 0, len(data), _MAX_FILE_BOXES, may_be_cut=True))
     brands = _only(b"ftyp", found)
-    _bounded(brands.end, _MOST_BRAND_BYTES, "bytes of brands")
+    _bounded(brands.end, _MAX_BRAND_BYTES, "bytes of brands")
     compatible = range(brands.body + 8, brands.end - 3, 4)
     items.brands_at = [brands.body, *(at for at in compatible if data[at : at + 4] in SEQUENCE_BRANDS)]
     items.skipped += [box for box in found if box.kind not in _FILE_BOXES]
@@ -104,7 +104,7 @@ def read_items(data: bytes) -> Items:
     fields, version = _full(data, tables[b"pitm"])
     items.primary = fields.integer(4 if version else 2)
     _read_infos(items, tables[b"iinf"])
-    _read_places(items, tables[b"iloc"], tables.get(b"idat"))
+    _read_locations(items, tables[b"iloc"], tables.get(b"idat"))
     if b"iprp" in tables:
         _read_properties(items, tables[b"iprp"])
     if b"iref" in tables:
@@ -116,11 +116,11 @@ def read_items(data: bytes) -> Items:
 
 def _tables(items: Items, meta: Box) -> dict[bytes, Box]:
     tables: dict[bytes, Box] = {}
-    for box in boxes(items.data, meta.body + _VERSION_BYTES, meta.end, _MOST_META_BOXES):
+    for box in boxes(items.data, meta.body + _VERSION_BYTES, meta.end, _MAX_META_BOXES):
         if box.kind not in _TABLES:
             items.skipped.append(box)
         elif box.kind in tables:
-            raise BrokenBoxError(f"there are two boxes {box.kind!r}, of which readers use either")
+            raise BrokenBoxError(f"there are two boxes {box.kind!r}, and readers differ in which they use")
         else:
             tables[box.kind] = box
     for kind in (b"pitm", b"iinf", b"iloc"):
@@ -137,23 +137,23 @@ def _only(kind: bytes, found: list[Box]) -> Box:
 
 
 def _full(data: bytes, box: Box) -> tuple[Fields, int]:
-    # Returns the fields of a full box, whose body begins with its version and flags, and the version.
+    # Returns the fields after the version and flags of a full box, and the version.
     fields = Fields(data, box.body, box.end)
     return fields, fields.integer(_VERSION_BYTES) >> 24
 
 
-def _bounded(count: int, most: int, what: str) -> int:
-    if count > most:
-        raise BrokenBoxError(f"there are more than {most} {what}")
+def _bounded(count: int, limit: int, what: str) -> int:
+    if count > limit:
+        raise BrokenBoxError(f"there are more than {limit} {what}")
     return count
 
 
 def _read_infos(items: Items, box: Box) -> None:
     fields, version = _full(items.data, box)
-    _bounded(fields.integer(4 if version else 2), MOST_ITEMS, "items")
-    for info in boxes(items.data, fields.at, box.end, MOST_ITEMS):
+    _bounded(fields.integer(4 if version else 2), MAX_ITEMS, "items")
+    for info in boxes(items.data, fields.at, box.end, MAX_ITEMS):
         entry, entry_version = _full(items.data, info)
-        _bounded(info.end - info.body, _MOST_INFO_BYTES, "bytes about one item")
+        _bounded(info.end - info.body, _MAX_INFO_BYTES, "bytes about one item")
         if info.kind != b"infe" or entry_version not in (2, 3):
             raise BrokenBoxError("the list of items contains something else")
         number = entry.integer(2 if entry_version == 2 else 4)
@@ -167,24 +167,24 @@ def _read_infos(items: Items, box: Box) -> None:
         items.by_number[number] = item
 
 
-def _read_places(items: Items, box: Box, idat: Box | None) -> None:
+def _read_locations(items: Items, box: Box, idat: Box | None) -> None:
     fields, version = _full(items.data, box)
     sizes = fields.integer(2)
     offset_size, length_size, base_size = sizes >> 12, sizes >> 8 & 15, sizes >> 4 & 15
     index_size = sizes & 15 if version else 0
     held, known, listed = 0, set[int](), 0
-    for _ in range(_bounded(fields.integer(4 if version == 2 else 2), MOST_ITEMS, "places of items")):
+    for _ in range(_bounded(fields.integer(4 if version == 2 else 2), MAX_ITEMS, "item locations")):
         number = fields.integer(4 if version == 2 else 2)
         method = fields.integer(2) & 15 if version else _IN_FILE
         fields.integer(2)  # which file: 0, this one
         base = fields.integer(base_size)
         if number in known:
-            raise BrokenBoxError(f"item {number} has two places")
+            raise BrokenBoxError(f"item {number} has two locations")
         known.add(number)
         extents: list[tuple[int, int]] | None = []
         room = (0, len(items.data)) if method == _IN_FILE else (idat.body, idat.end) if idat else (0, 0)
         count = fields.integer(2)
-        listed = _bounded(listed + count, _MOST_EXTENTS, "pieces of items")
+        listed = _bounded(listed + count, _MAX_EXTENTS, "extents of items")
         for _ in range(count):
             fields.take(index_size)
             start = room[0] + base + fields.integer(offset_size)
@@ -196,23 +196,23 @@ def _read_places(items: Items, box: Box, idat: Box | None) -> None:
                 extents.append((start, start + length))
         if number in items.by_number:
             items.by_number[number].extents = extents
-    _bounded(held, _MOST_COPIES * len(items.data), "bytes in pieces of a file of half as many")
+    _bounded(held, _MAX_COPIES * len(items.data), "bytes in the extents of items")
 
 
 def _read_properties(items: Items, box: Box) -> None:
-    inner = list(boxes(items.data, box.body, box.end, _MOST_META_BOXES))
+    inner = list(boxes(items.data, box.body, box.end, _MAX_META_BOXES))
     container = _only(b"ipco", inner)
-    properties = list(boxes(items.data, container.body, container.end, _MOST_PROPERTIES))
+    properties = list(boxes(items.data, container.body, container.end, _MAX_PROPERTIES))
     listed = 0
     for table in inner:
         if table.kind != b"ipma":
             continue
         fields, version = _full(items.data, table)
         is_long = items.data[table.body + 3] & 1
-        for _ in range(_bounded(fields.integer(4), MOST_ITEMS, "items with properties")):
+        for _ in range(_bounded(fields.integer(4), MAX_ITEMS, "items with properties")):
             item = items.by_number.get(fields.integer(4 if version else 2))
             count = fields.integer(1)
-            listed = _bounded(listed + count, _MOST_ASSOCIATIONS, "properties of items")
+            listed = _bounded(listed + count, _MAX_ASSOCIATIONS, "properties of items")
             for _ in range(count):
                 place = fields.integer(2) & 0x7FFF if is_long else fields.integer(1) & 0x7F
                 if place > len(properties):
@@ -224,10 +224,10 @@ def _read_properties(items: Items, box: Box) -> None:
 def _read_references(items: Items, box: Box) -> None:
     fields, version = _full(items.data, box)
     width, listed = (4 if version else 2), 0
-    for reference in boxes(items.data, fields.at, box.end, _MOST_REFERENCES):
+    for reference in boxes(items.data, fields.at, box.end, _MAX_REFERENCES):
         entry = Fields(items.data, reference.body, reference.end)
         source = entry.integer(width)
         count = entry.integer(2)
-        listed = _bounded(listed + count, _MOST_REFERENCES, "references between items")
+        listed = _bounded(listed + count, _MAX_REFERENCES, "references between items")
         targets = tuple(entry.integer(width) for _ in range(count))
         items.references.append(Reference(reference.kind, source, targets))

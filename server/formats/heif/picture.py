@@ -1,4 +1,4 @@
-"""Picture: the properties of a HEIF file's primary image (ISO/IEC 23008-12, sections 6.5 and 6.6)."""
+"""Properties of a HEIF file's primary image (ISO/IEC 23008-12, sections 6.5 and 6.6)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,16 +24,16 @@ _AUXILIARY_PARTS = {
 }
 _XMP = b"application/rdf+xml"
 _PROFILES = frozenset({b"prof", b"rICC"})
-# EXIF orientation 1..8, by the axis of a mirroring and then by the anticlockwise quarter turns before it.
+# EXIF orientation 1..8, by mirror axis and then by the number of anticlockwise quarter turns before the mirroring.
 _ORIENTATIONS = {None: (1, 8, 3, 6), 0: (4, 5, 2, 7), 1: (2, 7, 4, 5)}
-# Decoded sizes exceed the shown size a little, because tiles extend over the right and lower edge and encoders code
-# whole blocks.
-_MOST_TIMES, _SPARE_PIXELS = 4, 2**20
+# Decoded sizes slightly exceed the displayed size, because tiles extend past the right and lower edges and encoders
+# code whole blocks.
+_MAX_TIMES, _SPARE_PIXELS = 4, 2**20
 
 
 @dataclass(frozen=True)
 class Crop:
-    """The part of the decoded samples that is shown, in pixels."""
+    """The displayed part of the decoded samples, in pixels."""
 
     left: int
     top: int
@@ -43,7 +43,7 @@ class Crop:
 
 @dataclass(frozen=True)
 class Picture:
-    """The primary image of a file: `width` and `height` as decoded, before cropping and turning."""
+    """The primary image of a file; `width` and `height` are as decoded, before cropping and turning."""
 
     items: Items
     brand: bytes
@@ -55,23 +55,23 @@ class Picture:
     parts: frozenset[str]
     """Other images of the file: gain-map, depth-map."""
     crop: Crop
-    """The part that is shown, before the orientation is applied."""
+    """The displayed part, before orientation."""
     turn: Box | None
     mirror: Box | None
     metadata: Metadata
 
     @property
     def orientation(self) -> int:
-        """The EXIF orientation 1..8 according to the tables; the EXIF data is ignored (section 6.5.10)."""
+        """EXIF orientation 1..8 from the item tables; the EXIF block is ignored (section 6.5.10)."""
         angle = 0 if self.turn is None else _fields(self.items, self.turn, "angle").integer(1) & 3
         axis = None if self.mirror is None else _fields(self.items, self.mirror, "axis").integer(1) & 1
         return _ORIENTATIONS[axis][angle]
 
 
 def read_picture(data: bytes, name: str, max_metadata_bytes: int) -> Picture:
-    """Read the primary image of a file of format `name`, and check that the decoder would not produce more pixels.
+    """Read the primary image of a file in the format `name`, and check that no decoder would produce more pixels.
 
-    Raises UndecodableImage, UnsupportedImage (an image of another kind) and ImageTooLarge (pixels or metadata).
+    Raises UndecodableImage, UnsupportedImage (another kind of image) and ImageTooLarge (pixels or metadata).
     """
     try:
         items = read_items(data)
@@ -79,13 +79,13 @@ def read_picture(data: bytes, name: str, max_metadata_bytes: int) -> Picture:
             raise multiple_frames_error(name)
         return _read(items, name, max_metadata_bytes)
     except BrokenBoxError as error:
-        raise UndecodableImage(f"The {name} is cut off, or its tables are malformed: {error}.") from error
+        raise UndecodableImage(f"The {name} is cut off, or its item tables are malformed: {error}.") from error
 
 
 def for_decoder(picture: Picture) -> bytearray:
-    """Return the file with everything but the primary image hidden: EXIF, XMP, tracks and other images.
+    """Copy the file with everything but the primary image hidden: EXIF, XMP, tracks and other images.
 
-    Nothing is moved, since the tables contain offsets.
+    No data is moved, since the tables contain offsets.
     """
     items = picture.items
     data = bytearray(items.data)
@@ -152,7 +152,7 @@ def _size(items: Items, item: Item) -> Size:
 
 
 def _check_coded(items: Items, shown: Size, coded: list[Item]) -> None:
-    # Decoders allocate the size that the stream of an item states, even if the tables state another.
+    # Decoders allocate the size stated in an item's stream, even if the tables state another.
     made = 0
     sizes: dict[int, int] = {}
     for item in coded:
@@ -161,16 +161,16 @@ def _check_coded(items: Items, shown: Size, coded: list[Item]) -> None:
         if not sizes[id(item)]:
             raise BrokenBoxError("the stream of an image does not state its size")
         made += sizes[id(item)]
-    if made > _MOST_TIMES * shown.pixels + _SPARE_PIXELS:
+    if made > _MAX_TIMES * shown.pixels + _SPARE_PIXELS:
         raise ImageTooLarge(
-            f"The image says it is {shown.width} x {shown.height}, and would be decoded as {made} pixels.",
-            max_decoded_pixels=_MOST_TIMES * shown.pixels + _SPARE_PIXELS,
+            f"The image states a size of {shown.width} x {shown.height}, but would decode to {made} pixels.",
+            max_decoded_pixels=_MAX_TIMES * shown.pixels + _SPARE_PIXELS,
         )
 
 
 def _stream_sizes(items: Items, item: Item) -> Iterator[Size]:
     if not item.extents:
-        raise BrokenBoxError("the bytes of an image are not in the file")
+        raise BrokenBoxError("an image's data is outside the file")
     content = items.content(item)
     yield _size(items, item)
     if item.kind == b"av01":
@@ -214,7 +214,7 @@ def _property(item: Item, kind: bytes) -> Box | None:
 
 
 def _crop(items: Items, item: Item, size: Size) -> Crop:
-    # Reads the clean aperture: width, height and the offset of its centre from the picture's, as fractions.
+    # Reads the clean aperture: width, height and the offset of its centre from the picture's centre, as fractions.
     whole = Crop(0, 0, size.width, size.height)
     box = item.property(b"clap")
     if box is None:
@@ -257,7 +257,7 @@ def _metadata(items: Items, primary: Item, max_metadata_bytes: int) -> Metadata:
 
 
 def _exif_block(content: bytes) -> bytes:
-    # The first four bytes state the distance to the TIFF header; some writers omit them or state a wrong distance.
+    # The first four bytes give the offset of the TIFF header; some writers omit them or give a wrong offset.
     for at in (4 + int.from_bytes(content[:4], "big"), 4, 0):
         block = content[at:].removeprefix(exif.PREFIX)
         if block[:4] in tiff_directory.HEADERS:

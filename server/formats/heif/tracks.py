@@ -1,25 +1,23 @@
-"""Tracks: image sequences that a HEIF file may contain beside its still image (ISO/IEC 14496-12, section 8.3)."""
+"""Tracks: image sequences in a HEIF file, in addition to its still image (ISO/IEC 14496-12, section 8.3)."""
 
 from server.formats.heif.boxes import Box, Fields, boxes
 
 SEQUENCE_BRANDS = frozenset({b"avis", b"msf1", b"hevc", b"hevx", b"hevm", b"hevs"})
 _WAY_TO_SIZES = (b"trak", b"mdia", b"minf", b"stbl", b"stsz")
-_MOST_BOXES = 100
+_MAX_BOXES = 100
 
 
 def frames_of(data: bytes, movie: Box | None) -> int:
-    """Return the number of images that a file shows: those of its longest track if its major brand is a sequence's.
+    """Count the displayed frames of a file: the longest track if the major brand denotes a sequence, else one.
 
-    Files with another major brand show one. Raises BrokenBoxError.
+    Raises BrokenBoxError.
     """
     if movie is None or data[8:12] not in SEQUENCE_BRANDS:
         return 1
     inside = [movie]
     for kind in _WAY_TO_SIZES:
-        inside = [
-            box for outer in inside for box in boxes(data, outer.body, outer.end, _MOST_BOXES) if box.kind == kind
-        ]
-        inside = inside[:_MOST_BOXES]
+        inside = [box for outer in inside for box in boxes(data, outer.body, outer.end, _MAX_BOXES) if box.kind == kind]
+        inside = inside[:_MAX_BOXES]
     return max((_samples(data, sizes) for sizes in inside), default=1)
 
 

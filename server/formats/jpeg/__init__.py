@@ -1,11 +1,11 @@
-"""JPEG: lossy, of 8 bits, grey or RGB without alpha (ITU-T T.81)."""
+"""JPEG: lossy, 8 bits, grey or RGB without alpha (ITU-T T.81)."""
 
 from server.formats.base import Encoder, Format, starts_with
 from server.formats.jpeg import markers
 from server.formats.jpeg.reader import decode, read_header
 from server.formats.jpeg.writer import encode
 
-# libjpeg reserves 35 of the 65 535 pixels that the format allows for its own arithmetic.
+# libjpeg allows 35 pixels less than the format (65 535), as headroom for its own arithmetic.
 _LONGEST_SIDE = 65_500
 
 

@@ -1,4 +1,4 @@
-"""JPEG markers: the iteration over a file's segments that all readers share (ITU-T T.81, annex B)."""
+"""JPEG markers: iteration over the segments of a file (ITU-T T.81, annex B)."""
 
 import re
 from collections.abc import Iterator
@@ -9,11 +9,11 @@ APP0, APP1, APP2, APP14 = 0xE0, 0xE1, 0xE2, 0xEE
 SOF = frozenset({*range(0xC0, 0xD0)} - {DHT, 0xC8, DAC})
 PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 
-# Finds the next marker as libjpeg does: skips other data, stuffed bytes, fill bytes and the markers without a length,
-# TEM (01) and RST0 to RST7.
+# Finds the next marker as libjpeg does: skips other data, stuffed bytes, fill bytes and markers without a length (TEM,
+# RST0 to RST7).
 _MARKER = re.compile(rb"\xff[^\0\x01\xd0-\xd7\xff]")
 # A profile takes up to 255 segments, the XMP of a panorama about a hundred.
-_MOST_SEGMENTS = 4096
+_MAX_SEGMENTS = 4096
 # A search holds the interpreter lock, so a large file is searched in pieces.
 _SEARCHED_AT_ONCE = 256 * 1024
 
@@ -25,7 +25,7 @@ class Segment(NamedTuple):
     start: int
     """The offset of the marker."""
     end: int
-    """The offset behind the parameters."""
+    """The offset after the parameters."""
 
 
 class Frame(NamedTuple):
@@ -41,9 +41,9 @@ class Frame(NamedTuple):
 def walk(data: bytes, at: int = 2) -> Iterator[Segment]:
     """Yield the segments from offset `at` up to and including the end marker or the start of another image.
 
-    Stops early at the end of the data, at a segment that exceeds the data, and after more segments than a photo has.
+    Also stops at the end of the data, at a segment that exceeds it, and after more segments than any photo has.
     """
-    for _ in range(_MOST_SEGMENTS):
+    for _ in range(_MAX_SEGMENTS):
         start = _next_marker(data, at)
         if start is None:
             return
@@ -70,5 +70,5 @@ def _next_marker(data: bytes, at: int) -> int | None:
     while at + 1 < len(data):
         if found := _MARKER.search(data, at, at + _SEARCHED_AT_ONCE):
             return found.start()
-        at += _SEARCHED_AT_ONCE - 1  # the two bytes of a marker may be on both sides of the cut
+        at += _SEARCHED_AT_ONCE - 1  # a marker's two bytes may be split between pieces
     return None

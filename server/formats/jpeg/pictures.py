@@ -1,4 +1,4 @@
-"""JPEG pictures: data behind the first picture, further pictures (CIPA DC-007, Multi-Picture Format) or a video."""
+"""Data after the first picture of a JPEG: more pictures (CIPA DC-007, Multi-Picture Format) or a video."""
 
 import re
 import struct
@@ -15,30 +15,30 @@ GAIN_MAP_PREFIX = b"urn:iso:std:iso:ts:21496:-1\0"
 _ENTRIES = 0xB002
 _ENTRY_BYTES = 16
 # Phones write two or three.
-_MOST = 8
+_MAX_PICTURES = 8
 _START = bytes((0xFF, SOI))
-# The first box of an MP4 or QuickTime file (ISO/IEC 14496-12, section 4.3): type, brands and possible sizes.
+# The first box of an MP4 or QuickTime file (ISO/IEC 14496-12, section 4.3): type, brands and valid sizes.
 _FTYP, _BRANDS = b"ftyp", re.compile(rb"[ -~]{4}.{4}([ -~]{4})*", re.DOTALL)
 _FTYP_BYTES = range(16, 256, 4)
-# Coded data contains the four bytes of the type by chance, once in gigabytes.
-_MOST_CHANCES = 16
+# Coded data contains the four bytes of the type by chance about once in 4 GB.
+_MAX_CHANCES = 16
 # A search holds the interpreter lock, so a large file is searched in pieces.
 _SEARCHED_AT_ONCE = 256 * 1024
 
 
-def parts_behind(data: bytes, index: bytes, base: int) -> frozenset[str]:
-    """Return the parts (such as gain-map) that the pictures behind the first one state in their own metadata.
+def parts_after(data: bytes, index: bytes, base: int) -> frozenset[str]:
+    """Return the parts (such as gain-map) found in the metadata of the pictures after the first one.
 
-    iPhones state them nowhere else. `index` is the body of the segment that lists the offsets of the pictures, relative
-    to `base`; invalid entries are ignored.
+    iPhones record them nowhere else. `index` is the body of the segment that lists the offsets of the pictures,
+    relative to `base`; invalid entries are ignored.
     """
-    return frozenset().union(*(_own_parts(data, at) for at in _places(index, base) if data.startswith(_START, at)))
+    return frozenset().union(*(_own_parts(data, at) for at in _offsets(index, base) if data.startswith(_START, at)))
 
 
-def has_video_behind(data: bytes, at: int) -> bool:
-    """Return whether an MP4 file follows behind `at`, as phones of several makers append without mentioning it."""
+def has_video_after(data: bytes, at: int) -> bool:
+    """Return whether an MP4 file follows offset `at`; several phone makers append one without metadata."""
     chances = 0
-    while chances < _MOST_CHANCES and at < len(data):
+    while chances < _MAX_CHANCES and at < len(data):
         found = data.find(_FTYP, at, at + _SEARCHED_AT_ONCE)
         if found < 0:
             at += _SEARCHED_AT_ONCE - len(_FTYP) + 1
@@ -50,13 +50,13 @@ def has_video_behind(data: bytes, at: int) -> bool:
     return False
 
 
-def _places(index: bytes, base: int) -> Iterator[int]:
+def _offsets(index: bytes, base: int) -> Iterator[int]:
     try:
         directory = read_first(index)
     except BrokenDirectoryError:
         return
     entry = directory.entries.get(_ENTRIES)
-    raw = b"" if entry is None else entry.raw[: _MOST * _ENTRY_BYTES]
+    raw = b"" if entry is None else entry.raw[: _MAX_PICTURES * _ENTRY_BYTES]
     for at in range(0, len(raw) - _ENTRY_BYTES + 1, _ENTRY_BYTES):
         if offset := struct.unpack_from(f"{directory.order}I", raw, at + 8)[0]:
             yield base + offset

@@ -1,4 +1,4 @@
-"""JPEG reader: the segments around the pixels (ITU-T T.81, annex B)."""
+"""JPEG reader: header, metadata and pixels (ITU-T T.81, annex B)."""
 
 import io
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ from server.formats.jpeg.markers import (
     frame,
     walk,
 )
-from server.formats.jpeg.pictures import GAIN_MAP_PREFIX, MPF_PREFIX, XMP_PREFIX, has_video_behind, parts_behind
+from server.formats.jpeg.pictures import GAIN_MAP_PREFIX, MPF_PREFIX, XMP_PREFIX, has_video_after, parts_after
 from server.formats.jpeg.scans import Scans
 from server.formats.samples import decode_with_opencv, planes_of
 from server.imaging import colour, exif
@@ -43,7 +43,7 @@ _BEFORE_SCANS = SOF | {DHT, DQT, DRI, DAC, APP0, APP14}
 _BETWEEN_SCANS = frozenset({DHT, DQT, DRI, DAC, SOS})
 _AFTER_SCANS = SOF | {SOI, EOI}
 _START, _END = bytes((0xFF, SOI)), bytes((0xFF, EOI))
-# Decoders assume zeros for missing data; these bits differ from zeros from the first on.
+# Decoders assume zeros for missing data; these bits differ from zeros at once.
 _OTHER_BITS = bytes(range(0xB5, 0x35, -1))
 
 
@@ -63,11 +63,11 @@ class _Coded(NamedTuple):
     """The coded data of a picture."""
 
     pieces: list[tuple[int, int]]
-    """Start and end of the scans and of the tables between them; segments that do not affect pixels are left out."""
+    """Start and end of each scan and of the tables between them, without segments that do not affect pixels."""
     ends: bool
     """Whether an end marker follows."""
     is_complete: bool
-    """Whether the scans contain all of the picture, provided that the last one is not cut off."""
+    """Whether the scans contain the whole picture, unless the last one is cut off."""
 
 
 def read_header(data: bytes, max_metadata_bytes: int) -> Header:
@@ -97,10 +97,10 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
 
 
 def decode(data: bytes, header: Header) -> Planes:
-    """Decode the pixels, CMYK as sRGB; the decoder sees only the segments that affect pixels.
+    """Decode the pixels, CMYK as sRGB; the decoder gets only the segments that affect pixels.
 
-    Data without an end marker is accepted if it contains all pixels: decoding it twice, with different data appended,
-    then gives the same result.
+    Data without an end marker is accepted if it contains all pixels, that is, if decoding it twice with different data
+    appended gives the same result.
     """
     layout = _layout(data)
     coded = _coded(data, layout, whole=True)
@@ -118,7 +118,7 @@ def decode(data: bytes, header: Header) -> Planes:
 
 
 def _further(pixels: bytes) -> bytes:
-    # Returns data for what may be missing, in this restart interval and in the following ones.
+    # Returns filler for missing data, in this restart interval and in the following ones.
     last = max(range(8), key=lambda number: pixels.rfind(bytes((0xFF, 0xD0 + number))))
     follows = (last + 1) % 8 if bytes((0xFF, 0xD0 + last)) in pixels else 0
     restarts = (bytes((0xFF, 0xD0 + (follows + number) % 8)) for number in range(8))
@@ -131,9 +131,9 @@ def _decoded(pixels: bytes, header: Header, *, is_cmyk: bool) -> Planes:
     try:
         inks: PIL.Image.Image = JpegImagePlugin.JpegImageFile(io.BytesIO(pixels))
         inks.load()
-    except Exception as error:  # parsers meet hostile bytes, and every exception they raise means the same
+    except Exception as error:  # hostile bytes can raise anything
         raise UndecodableImage("The JPEG is cut off or damaged and cannot be decoded.") from error
-    return Planes(colour.inks_as_rgb(inks, header.metadata.icc_profile), None)
+    return Planes(colour.cmyk_to_rgb(inks, header.metadata.icc_profile), None)
 
 
 def _layout(data: bytes) -> _Layout:
@@ -149,15 +149,15 @@ def _layout(data: bytes) -> _Layout:
     starts = [segment for segment in before if segment.marker in SOF]
     read = frame(data, starts[0]) if len(starts) == 1 else None
     if read is None:
-        raise UndecodableImage("The JPEG has no frame header before its pixels, or several.")
+        raise UndecodableImage("The JPEG has no frame header before its pixels, or more than one.")
     return _Layout(before, starts[0], read, scan)
 
 
 def _coded(data: bytes, layout: _Layout, *, whole: bool = False) -> _Coded:
-    # Collects the scans that add to the picture, and counts the others; `whole` also finds the end of the last one.
+    # Collects the scans that add to the picture and counts the others; `whole` also finds the end of the last scan.
     is_progressive = layout.start.marker in PROGRESSIVE
     scans = Scans(layout.frame.height * layout.frame.width, layout.frame.components, is_progressive=is_progressive)
-    starts: list[tuple[int, bool]] = []  # of each segment, and whether it is collected
+    starts: list[tuple[int, bool]] = []  # start of each segment, and whether it is collected
     is_complete = ends = False
     for segment in walk(data, layout.scan.start):
         starts.append((segment.start, segment.marker in _BETWEEN_SCANS and not is_complete))
@@ -185,14 +185,14 @@ def _first_body(data: bytes, segments: list[Segment], prefix: bytes) -> bytes | 
 
 
 def _parts(data: bytes, layout: _Layout) -> frozenset[str]:
-    parts: frozenset[str] = frozenset({"motion-video"} if has_video_behind(data, layout.scan.end) else ())
+    parts: frozenset[str] = frozenset({"motion-video"} if has_video_after(data, layout.scan.end) else ())
     if any(_bodies(data, layout.before, APP2, GAIN_MAP_PREFIX)):
         parts |= {"gain-map"}
     for segment in layout.before:
         body = segment.start + 4
         if segment.marker == APP2 and data.startswith(MPF_PREFIX, body):
             base = body + len(MPF_PREFIX)
-            return parts | parts_behind(data, data[base : segment.end], base)
+            return parts | parts_after(data, data[base : segment.end], base)
     return parts
 
 

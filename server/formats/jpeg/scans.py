@@ -1,13 +1,13 @@
-"""JPEG scans: their number, and whether they contain all of a picture (ITU-T T.81, annexes B and G)."""
+"""JPEG scans: limit on their number, and completeness of the picture (ITU-T T.81, annexes B and G)."""
 
 from collections.abc import Sequence
 
 from server.errors import UnsupportedImage
 
-# Cameras write about ten. Each costs a pass over all pixels, even if it contains little data.
-MOST_SCANS = 100
-# A large photo with more scans than encoders write would take seconds of CPU time: 1 ns per pixel and scan.
-USUAL_SCANS, MOST_SCANNED_PIXELS = 20, 10**9
+# Cameras write about ten. Each scan costs a pass over all pixels, however little data it contains.
+MAX_SCANS = 100
+# At 1 ns per pixel and scan, a large photo with many scans would take seconds of CPU time.
+USUAL_SCANS, MAX_SCANNED_PIXELS = 20, 10**9
 
 _ALL = (1 << 64) - 1
 
@@ -15,8 +15,7 @@ _ALL = (1 << 64) - 1
 class Scans:
     """Counts the scans of a frame, and tracks which coefficients of its components are incomplete.
 
-    A sequential scan contains its components completely; a progressive one contains a band of coefficients down to some
-    bit.
+    A sequential scan completes its components; a progressive scan adds a band of coefficients down to some bit.
     """
 
     def __init__(self, pixels: int, components: Sequence[int], *, is_progressive: bool) -> None:
@@ -31,19 +30,19 @@ class Scans:
         return not any(self._missing.values())
 
     def add(self, parameters: bytes) -> None:
-        """Record a scan by the parameters of its header; raises UnsupportedImage for more scans than a photo has."""
+        """Record a scan from its header parameters; raises UnsupportedImage for too many scans."""
         self._count += 1
         scanned = self._count * self._pixels
-        if self._count > MOST_SCANS or (self._count > USUAL_SCANS and scanned > MOST_SCANNED_PIXELS):
+        if self._count > MAX_SCANS or (self._count > USUAL_SCANS and scanned > MAX_SCANNED_PIXELS):
             raise UnsupportedImage(
                 f"The JPEG has more than {self._count - 1} scans, too many for {self._pixels} pixels: save it again."
             )
         if not parameters or len(parameters) < 4 + 2 * parameters[0]:
             return  # the decoder will reject it
         first, last, bits = parameters[1 + 2 * parameters[0] :][:3]
-        brought = _ALL
+        completed = _ALL
         if self._is_progressive:
-            brought = sum(1 << at for at in range(first, min(last, 63) + 1)) if bits & 0x0F == 0 else 0
+            completed = sum(1 << at for at in range(first, min(last, 63) + 1)) if bits & 0x0F == 0 else 0
         for component in parameters[1 : 1 + 2 * parameters[0] : 2]:
             if component in self._missing:
-                self._missing[component] &= ~brought
+                self._missing[component] &= ~completed

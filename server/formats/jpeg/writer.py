@@ -1,4 +1,4 @@
-"""JPEG writer: planes to a baseline JPEG file."""
+"""Baseline JPEG writer."""
 
 import struct
 from collections.abc import Iterator
@@ -15,17 +15,17 @@ from server.imaging import exif
 from server.imaging.metadata import Metadata
 
 FULL_COLOUR_QUALITY = 90
-"""From this quality on colour keeps its full resolution, because the picture then matters more than the file size."""
+"""From this quality on, chroma is not subsampled."""
 
 _SEGMENT_BYTES = 65_000  # what one segment can hold, without the prefix of its content
 _START_BYTES = 20  # SOI and JFIF's APP0, which must come first (ITU-T T.871, section 10.1)
 
 
 def encode(planes: Planes, metadata: Metadata, options: EncoderOptions) -> bytes:
-    """Encode grey or RGB planes in 8 bits; transparent parts are shown on white.
+    """Encode grey or RGB planes in 8 bits; transparency is blended with white.
 
-    EXIF and XMP that do not fit one segment are left out. OpenCV encodes without the interpreter lock, which Pillow
-    holds; the files are the same to the byte.
+    EXIF and XMP that do not fit into one segment are left out. OpenCV encodes without the interpreter lock, which
+    Pillow holds; the files are the same to the byte.
     """
     full = options.quality >= FULL_COLOUR_QUALITY or planes.is_grey
     sampling = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444 if full else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420

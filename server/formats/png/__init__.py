@@ -1,4 +1,4 @@
-"""PNG: lossless, of 8 or 16 bits, with or without alpha (PNG specification, third edition)."""
+"""PNG: lossless, 8 or 16 bits, with or without alpha (PNG specification, third edition)."""
 
 import struct
 
@@ -9,7 +9,7 @@ from server.imaging.metadata import Metadata
 
 
 def peek(start: bytes) -> tuple[int, int] | None:
-    """Return (height, width) from IHDR, which is the first chunk."""
+    """Read (height, width) from IHDR, the first chunk."""
     kind, width, height = struct.unpack_from(">4sII", start, 12)
     return (height, width) if kind == b"IHDR" else None
 

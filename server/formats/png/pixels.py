@@ -1,4 +1,4 @@
-"""PNG pixels: inflated only as far as the header announces, and decoded a band of rows at a time."""
+"""PNG pixel decoding: inflates only what the header declares, and decodes a band of rows at a time."""
 
 import struct
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ _CHANNELS = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGB_ALPHA: 4}
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _ONE_PASS = ((0, 0, 1, 1),)
 _INFLATE_ERROR: Any = isal_zlib.error
-# Bytes that are inflated at once, and compressed bytes that are passed at once, because unused input is copied.
+# Bytes inflated per call, and compressed bytes passed per call, because unused input is copied.
 _PIECE_BYTES = 2**20
 # The decoder holds the inflated rows and up to three copies of the pixels, so a large photo is decoded in bands.
 _BAND_BYTES = 8 * 2**20
@@ -28,14 +28,14 @@ _UNFILTERED = b"\0"
 
 
 class PackedPixels(NamedTuple):
-    """The chunks that affect pixels: the body of IHDR, PLTE and tRNS with their framing, and the bodies of IDAT."""
+    """The chunks that affect pixels: the IHDR body, PLTE and tRNS as whole chunks, and the IDAT bodies."""
 
     header: bytes
     colours: bytes
     bodies: Sequence[memoryview]
 
 
-class _Form(NamedTuple):
+class _Ihdr(NamedTuple):
     """The content of IHDR."""
 
     width: int
@@ -51,17 +51,17 @@ class _Form(NamedTuple):
         return _ADAM7 if self.interlaced else _ONE_PASS
 
     @property
-    def parts(self) -> Iterator[tuple["_Form", tuple[slice, slice]]]:
-        """Each pass as an image that is not interlaced, and its rows and columns in the whole image."""
+    def parts(self) -> Iterator[tuple["_Ihdr", tuple[slice, slice]]]:
+        """Yield each pass as a non-interlaced image, with its rows and columns in the whole image."""
         for left, top, across, down in self.passes:
             columns, rows = -(-(self.width - left) // across), -(-(self.height - top) // down)
             if columns > 0 and rows > 0:
-                form = self._replace(width=columns, height=rows, interlaced=0)
-                yield form, (slice(top, None, down), slice(left, None, across))
+                ihdr = self._replace(width=columns, height=rows, interlaced=0)
+                yield ihdr, (slice(top, None, down), slice(left, None, across))
 
     @property
     def row_bytes(self) -> int:
-        """Inflated bytes of one row with its filter byte, for an image that is not interlaced."""
+        """Inflated bytes per row, with the filter byte, of a non-interlaced image."""
         return 1 + (self.width * self.depth * _CHANNELS[self.colour_type] + 7) // 8
 
     @property
@@ -78,41 +78,41 @@ class _Form(NamedTuple):
 def decode_pixels(packed: PackedPixels, header: Header) -> Planes:
     """Inflate and decode the pixels; raises UndecodableImage if they are damaged or cut off.
 
-    Data beyond the pixels, as in a decompression bomb, is not inflated. ISA-L inflates so fast that framing the result
-    again, uncompressed, and decoding that is faster than the decoder alone.
+    Data beyond the pixels, as in a decompression bomb, is not inflated. Inflating with ISA-L and giving the decoder an
+    uncompressed PNG is faster than letting the decoder inflate.
     """
-    form = _Form(*struct.unpack(">IIBBBBB", packed.header))
-    size = form.bytes_of_rows
+    ihdr = _Ihdr(*struct.unpack(">IIBBBBB", packed.header))
+    size = ihdr.bytes_of_rows
     try:
-        if size > _BAND_BYTES and form.can_be_cut:
-            return _decode_in_bands(packed, form, header)
-        file, found = _file(form, packed.colours, size, _inflated(packed.bodies, size))
+        if size > _BAND_BYTES and ihdr.can_be_cut:
+            return _decode_in_bands(packed, ihdr, header)
+        file, found = _file(ihdr, packed.colours, size, _inflated(packed.bodies, size))
         _check_whole(found, size)
     except _INFLATE_ERROR as error:
         raise UndecodableImage("The PNG is damaged: its pixels cannot be inflated.") from error
     return _decoded_and_freed([file], header)
 
 
-def _decode_in_bands(packed: PackedPixels, form: _Form, header: Header) -> Planes:
-    dtype = np.uint8 if form.depth == 8 else np.uint16
-    has_alpha, is_keyed = form.colour_type in (GREY_ALPHA, RGB_ALPHA), header.has_alpha and form.colour_type == RGB
-    whole = np.empty((_CHANNELS[form.colour_type] + is_keyed, form.height, form.width), dtype)
-    unpacked = _Rows(_inflated(packed.bodies, form.bytes_of_rows))
-    for part, (rows, columns) in form.parts:
+def _decode_in_bands(packed: PackedPixels, ihdr: _Ihdr, header: Header) -> Planes:
+    dtype = np.uint8 if ihdr.depth == 8 else np.uint16
+    has_alpha, is_keyed = ihdr.colour_type in (GREY_ALPHA, RGB_ALPHA), header.has_alpha and ihdr.colour_type == RGB
+    whole = np.empty((_CHANNELS[ihdr.colour_type] + is_keyed, ihdr.height, ihdr.width), dtype)
+    unpacked = _Rows(_inflated(packed.bodies, ihdr.bytes_of_rows))
+    for part, (rows, columns) in ihdr.parts:
         _decode_part(part, packed.colours, unpacked, header, whole[:, rows, columns])
     planes = tuple(whole)
     return Planes(planes[:-1], planes[-1]) if has_alpha or is_keyed else Planes(planes, None)
 
 
-def _decode_part(form: _Form, colours: bytes, unpacked: "_Rows", header: Header, target: Any) -> None:
-    # Filters refer to the row above, so each band is decoded as a PNG whose first row is that one, unfiltered.
+def _decode_part(ihdr: _Ihdr, colours: bytes, unpacked: "_Rows", header: Header, target: Any) -> None:
+    # Filters refer to the row above, so each band is decoded as a PNG that starts with that row, unfiltered.
     above = b""
-    for top in range(0, form.height, count := max(1, _BAND_BYTES // form.row_bytes)):
-        rows = min(count, form.height - top)
+    for top in range(0, ihdr.height, count := max(1, _BAND_BYTES // ihdr.row_bytes)):
+        rows = min(count, ihdr.height - top)
         lead = 1 if above else 0
-        size = (lead + rows) * form.row_bytes
+        size = (lead + rows) * ihdr.row_bytes
         file, found = _file(
-            form._replace(height=lead + rows), colours, size, unpacked.take(rows * form.row_bytes, above)
+            ihdr._replace(height=lead + rows), colours, size, unpacked.take(rows * ihdr.row_bytes, above)
         )
         _check_whole(found, size)
         band = _decoded_and_freed([file], header)
@@ -122,31 +122,31 @@ def _decode_part(form: _Form, colours: bytes, unpacked: "_Rows", header: Header,
         for plane, layer in zip(target, layers, strict=True):
             plane[top : top + rows] = layer[lead:]
         last = target[
-            : _CHANNELS[form.colour_type], top + rows - 1
+            : _CHANNELS[ihdr.colour_type], top + rows - 1
         ].T  # (W, C), without alpha that comes from a transparent colour
         above = _UNFILTERED + np.ascontiguousarray(last, last.dtype.newbyteorder(">")).tobytes()
 
 
 def _decoded_and_freed(file: list[NDArray[np.uint8]], header: Header) -> Planes:
-    # The file is popped from a list so that it is freed before the pixels are split into planes.
+    # Pops the file from a list, so that it is freed before the pixels are split into planes.
     samples: Samples = decode_with_opencv(file.pop(), header)
     return planes_of(samples, header)
 
 
 def _check_whole(found: int, size: int) -> None:
     if found < size:
-        raise UndecodableImage(f"The PNG is cut off: {found} of {size} bytes of a part of its pixels are present.")
+        raise UndecodableImage(f"The PNG is cut off: {found} of {size} bytes of pixels are present.")
 
 
 class _Rows:
-    """Reads a stream of inflated bytes in lengths that the caller chooses."""
+    """Reader that regroups a stream of inflated bytes into the requested lengths."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
         self._rest = memoryview(b"")
 
     def take(self, size: int, above: bytes) -> Iterator[bytes | memoryview]:
-        """Yield the row above and then the next `size` bytes, or fewer at the end of the stream."""
+        """Yield `above`, then the next `size` bytes, or fewer at the end of the stream."""
         yield above
         while size:
             if not len(self._rest):
@@ -159,9 +159,9 @@ class _Rows:
             yield part
 
 
-def _file(form: _Form, colours: bytes, size: int, rows: Iterator[bytes | memoryview]) -> tuple[NDArray[np.uint8], int]:
-    # Returns a PNG file of some rows, written in place, and how many of `size` bytes were available.
-    before = b"".join((SIGNATURE, png_chunk(b"IHDR", struct.pack(">IIBBBBB", *form)), colours))
+def _file(ihdr: _Ihdr, colours: bytes, size: int, rows: Iterator[bytes | memoryview]) -> tuple[NDArray[np.uint8], int]:
+    # Returns an uncompressed PNG file of some rows, and how many of the `size` bytes were available.
+    before = b"".join((SIGNATURE, png_chunk(b"IHDR", struct.pack(">IIBBBBB", *ihdr)), colours))
     after = png_chunk(b"IEND", b"")
     start, length = len(before) + 8, stored_bytes(size)
     file = np.empty(start + length + 4 + len(after), np.uint8)
@@ -180,10 +180,10 @@ def _inflated(bodies: Sequence[memoryview], size: int) -> Iterator[bytes]:
         packed: bytes | memoryview = start
         is_full = False
         while size and (len(packed) or is_full):  # if the output was full there may be more
-            most = min(size, _PIECE_BYTES)
-            piece: bytes = inflater.decompress(packed, most)
+            limit = min(size, _PIECE_BYTES)
+            piece: bytes = inflater.decompress(packed, limit)
             if piece:
                 yield piece
-            size, packed, is_full = size - len(piece), inflater.unconsumed_tail, len(piece) == most
+            size, packed, is_full = size - len(piece), inflater.unconsumed_tail, len(piece) == limit
         if size == 0 or inflater.eof:
             return

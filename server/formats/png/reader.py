@@ -1,4 +1,4 @@
-"""PNG reader: the chunks before and after the pixels (PNG specification, third edition)."""
+"""PNG reader: header, metadata and the chunks that affect pixels (PNG specification, third edition)."""
 
 import struct
 import zlib
@@ -15,7 +15,7 @@ from server.formats.png.writer import SIGNATURE, XMP_KEYWORD
 from server.imaging import exif
 from server.imaging.metadata import Metadata
 
-_MOST_CHUNKS = 20_000  # encoders write chunks of 8 KB or more, so this allows 160 MB of pixels
+_MAX_CHUNKS = 20_000  # encoders write chunks of 8 KB or more, so this allows 160 MB of pixels
 _DEPTHS = {GREY: (1, 2, 4, 8, 16), RGB: (8, 16), PALETTE: (1, 2, 4, 8), GREY_ALPHA: (8, 16), RGB_ALPHA: (8, 16)}
 _COLOUR_CHUNKS = frozenset({b"PLTE", b"tRNS"})
 _PIXEL_CHUNKS = frozenset({b"IHDR", b"IDAT", b"IEND", *_COLOUR_CHUNKS})
@@ -30,14 +30,14 @@ class _Chunk(NamedTuple):
 
 
 def read_header(data: bytes, max_metadata_bytes: int) -> Header:
-    """Read IHDR, and the profile, EXIF and XMP anywhere in the file; nothing is inflated beyond the limit."""
+    """Read IHDR, and the profile, EXIF and XMP anywhere in the file, inflated only up to the limit."""
     chunks = _first_of_each(data)
     body = _body(data, chunks[b"IHDR"]) if b"IHDR" in chunks else b""
     if len(body) != 13 or b"IDAT" not in chunks:
         raise UndecodableImage("The PNG has no header or no pixels.")
     width, height, depth, colour_type = struct.unpack(">IIBB", body[:10])
     if depth not in _DEPTHS.get(colour_type, ()):
-        raise UndecodableImage(f"The PNG says it has {depth} bits in colour type {colour_type}, which do not exist.")
+        raise UndecodableImage(f"The PNG states {depth} bits in colour type {colour_type}, which does not exist.")
     extra = {kind: _ancillary(data, chunks.get(kind), max_metadata_bytes) for kind in _READ_CHUNKS}
     block = extra[b"eXIf"].removeprefix(exif.PREFIX)
     xmp = _xmp(_ancillary(data, chunks.get(XMP_KEYWORD), max_metadata_bytes), max_metadata_bytes)
@@ -60,7 +60,7 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
 
 
 def decode(data: bytes, header: Header) -> Planes:
-    """Decode the pixels; the decoder sees only the chunks that affect them."""
+    """Decode the pixels; the decoder gets only the chunks that affect them."""
     found = [chunk for chunk in _chunks(data) if chunk.kind in _PIXEL_CHUNKS]
     if not all(_is_sound(data, chunk) for chunk in found):
         raise UndecodableImage("The PNG is damaged: a checksum is wrong.")
@@ -74,7 +74,7 @@ def decode(data: bytes, header: Header) -> Planes:
 
 
 def _with_keyed_alpha(planes: Planes, header: Header, key: int) -> Planes:
-    # Adds the alpha of grey with one transparent value, which OpenCV ignores. Fewer than 8 bits were scaled to 8.
+    # Adds the alpha of a transparent grey value, which OpenCV ignores. Fewer than 8 bits were scaled to 8.
     grey = planes.colour[0]
     full = np.iinfo(grey.dtype).max
     stretched = key if header.depth >= 8 else key * 255 // (2**header.depth - 1)
@@ -90,7 +90,7 @@ def _key(data: bytes) -> int:
 def _chunks(data: bytes) -> Iterator[_Chunk]:
     # Stops after IEND; raises UndecodableImage if it is missing.
     at = len(SIGNATURE)
-    for _ in range(_MOST_CHUNKS):
+    for _ in range(_MAX_CHUNKS):
         if at + 12 > len(data):
             break
         length, kind = struct.unpack_from(">I4s", data, at)
@@ -101,7 +101,7 @@ def _chunks(data: bytes) -> Iterator[_Chunk]:
             return
         at += 12 + length
     else:
-        raise ImageTooLarge(f"The PNG has more than {_MOST_CHUNKS} chunks.", max_chunks=_MOST_CHUNKS)
+        raise ImageTooLarge(f"The PNG has more than {_MAX_CHUNKS} chunks.", max_chunks=_MAX_CHUNKS)
     raise UndecodableImage("The PNG is cut off or damaged: its chunks do not reach the end marker.")
 
 
@@ -120,11 +120,11 @@ def _body(data: bytes, chunk: _Chunk) -> bytes:
     return data[chunk.start + 8 : chunk.start + 8 + chunk.length]
 
 
-def _ancillary(data: bytes, chunk: _Chunk | None, most: int) -> bytes:
-    # Damaged metadata is left out and the image is still read; the decoder checks the chunks of pixels.
+def _ancillary(data: bytes, chunk: _Chunk | None, limit: int) -> bytes:
+    # Damaged metadata is left out, and the image is still read; the decoder checks the pixel chunks.
     if chunk is None:
         return b""
-    check_metadata_size(chunk.kind.decode("latin-1"), chunk.length, most)
+    check_metadata_size(chunk.kind.decode("latin-1"), chunk.length, limit)
     return _body(data, chunk) if _is_sound(data, chunk) else b""
 
 

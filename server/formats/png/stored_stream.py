@@ -1,4 +1,4 @@
-"""Stored stream: a zlib stream of uncompressed blocks (RFC 1950, RFC 1951 section 3.2.4)."""
+"""Zlib streams of stored (uncompressed) blocks (RFC 1950, RFC 1951 section 3.2.4)."""
 
 import struct
 from collections.abc import Iterable
@@ -11,16 +11,16 @@ _BLOCK_BYTES = 65_535
 
 
 def stored_bytes(size: int) -> int:
-    """Return the length of a stream that contains `size` bytes, at least one."""
+    """Return the length of a stored stream of `size` bytes, at least one."""
     blocks = -(-size // _BLOCK_BYTES)
     return len(_START) + blocks * _HEADER_BYTES + size + _CHECKSUM_BYTES
 
 
 def store(pieces: Iterable[bytes | memoryview], size: int, into: memoryview) -> int:
-    """Write a stream of `size` bytes into a buffer of `stored_bytes(size)` bytes; returns how many bytes `pieces` had.
+    """Write a stored stream into a buffer of `stored_bytes(size)` bytes; returns how many bytes `pieces` had.
 
-    If there were fewer than `size`, the stream is incomplete. The bytes are never copied as a whole, because a large
-    photo has hundreds of megabytes.
+    The stream is incomplete if there were fewer than `size`. The bytes are copied piece by piece, because a large photo
+    has hundreds of megabytes.
     """
     into[: len(_START)] = _START
     at, done, room, checksum = len(_START), 0, 0, 1

@@ -1,4 +1,4 @@
-"""PNG writer: planes to a PNG file in one pass, several times faster than general-purpose encoders."""
+"""PNG writer: one pass, several times faster than general-purpose encoders."""
 
 import struct
 import zlib
@@ -20,7 +20,7 @@ _COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}  # channels -> IHDR colour type: grey, g
 _SUB_FILTER = 1
 _FASTEST = 1
 _SMALL = (6, zlib.DEFLATED, 15, 9, zlib.Z_FILTERED)  # level, method, window bits, memory, strategy
-# Bytes of the rows that are filtered together; the five candidates for each row are in memory at once.
+# Bytes of rows filtered per step; all five candidates for these rows are in memory.
 _BLOCK_BYTES = 2**20
 
 Rows = NDArray[np.uint8]
@@ -29,8 +29,8 @@ Rows = NDArray[np.uint8]
 def write_png(planes: Sequence[Samples], metadata: Metadata | None = None, effort: PngEffort = PngEffort.FAST) -> bytes:
     """Encode 1 to 4 planes (H, W): grey, grey and alpha, RGB, RGBA; uint8 or uint16 sets the bit depth.
 
-    FAST uses the Sub filter for all rows, which is one vectorised subtraction and makes files of photos nearly as small
-    as SMALL, which searches for the best filter per row (PNG specification, third edition, sections 9 and 12.7).
+    FAST uses the Sub filter for all rows: one vectorised subtraction, and photos become nearly as small as with SMALL,
+    which chooses the best filter per row (PNG specification, third edition, sections 9 and 12.7).
     """
     height, width = planes[0].shape
     depth = planes[0].dtype.itemsize * 8
@@ -41,7 +41,7 @@ def write_png(planes: Sequence[Samples], metadata: Metadata | None = None, effor
 
 
 def png_chunk(kind: bytes, body: bytes) -> bytes:
-    """Return a chunk: its body framed with length, type and checksum."""
+    """Frame a chunk's body with length, type and checksum."""
     return b"".join(_framed(kind, [body]))
 
 
@@ -53,7 +53,7 @@ def _framed(kind: bytes, pieces: Sequence[bytes]) -> tuple[bytes, ...]:
 
 
 def _packed(planes: Sequence[Samples], effort: PngEffort) -> list[bytes]:
-    # Works in blocks of rows, since interleaved and filtered copies of all rows would take several times the image.
+    # Works in blocks of rows, since interleaving and filtering all rows would take several times the image's memory.
     height, width = planes[0].shape
     step = len(planes) * planes[0].dtype.itemsize  # bytes per pixel, the distance to the sample on the left
     is_fast = effort is PngEffort.FAST
@@ -71,8 +71,8 @@ def _packed(planes: Sequence[Samples], effort: PngEffort) -> list[bytes]:
 
 def _interleaved(planes: Sequence[Samples], rows: slice) -> Rows:
     # Returns big-endian samples as bytes: (rows, W * step).
-    together: Any = [plane[rows] for plane in planes]
-    pixels = cv2.merge(together).reshape(len(together[0]), -1)
+    channels: Any = [plane[rows] for plane in planes]
+    pixels = cv2.merge(channels).reshape(len(channels[0]), -1)
     return np.ascontiguousarray(pixels, pixels.dtype.newbyteorder(">")).view(np.uint8)
 
 

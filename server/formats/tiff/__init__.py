@@ -1,4 +1,4 @@
-"""TIFF: read in many variants, written without loss in 8 or 16 bits, with or without alpha (TIFF 6.0)."""
+"""TIFF: reads many variants, writes losslessly in 8 or 16 bits, with or without alpha (TIFF 6.0)."""
 
 from server.formats.base import Encoder, EncoderOptions, Format, Planes, starts_with
 from server.formats.tiff.reader import decode, read_header

@@ -1,4 +1,4 @@
-"""TIFF layout: the strips or tiles of a picture, checked against the size of the picture and of the file."""
+"""TIFF layout: strips or tiles of a picture, checked against the size of the picture and of the file."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -12,14 +12,14 @@ from server.imaging.tiff_directory import Directory
 
 _INTEGERS = {1: "u1", 3: "u2", 4: "u4", 13: "u4"}
 _SEPARATE = 2
-# Pyramids use one size of tiles for all levels, so tiles of this size may exceed a small picture.
+# Pyramids use one tile size for all levels, so tiles of this size may exceed a small picture.
 _USUAL_TILE = 1024
-_MOST_PADDING = 2048  # pixels by which one tile may exceed the picture
-_LEAST_TILE = 16  # TIFF 6.0, section 15
+_MAX_PADDING = 2048  # pixels by which one tile may exceed the picture
+_MIN_TILE = 16  # TIFF 6.0, section 15
 
 
 class Layout(NamedTuple):
-    """How a picture is divided: the size of a strip or tile in pixels, and their number."""
+    """Division of a picture into pieces (strips or tiles): their size in pixels, and their number."""
 
     height: int
     width: int
@@ -31,22 +31,22 @@ class Layout(NamedTuple):
 
     @property
     def pixels(self) -> int:
-        """Pixels that the decoder produces, including padding; separate planes are counted individually."""
+        """Decoded pixels, including padding; separate planes are counted individually."""
         return self.height * self.width * self.pieces
 
 
 def layout_of(directory: Directory) -> Layout:
-    """The layout that a directory states; raises UndecodableImage and UnsupportedImage.
+    """Read the layout from a directory; raises UndecodableImage and UnsupportedImage.
 
-    A tile may be little larger than the picture, because it is decoded whole. Entries for more pieces than the
-    picture has are never looked at.
+    Tiles much larger than the picture are refused, because a tile is decoded whole. Entries for more pieces than the
+    picture has are ignored.
     """
     width, height, channels = (
         directory.integer(tag, default) for tag, default in ((tags.WIDTH, 0), (tags.HEIGHT, 0), (tags.CHANNELS, 1))
     )
     planes = channels if directory.integer(tags.PLANAR, 1) == _SEPARATE else 1
     if width < 1 or height < 1:
-        raise UndecodableImage(f"The TIFF says it is {width} x {height} pixels.")
+        raise UndecodableImage(f"The TIFF states a size of {width} x {height} pixels.")
     entries = directory.entries
     if not {tags.TILE_WIDTH, tags.TILE_HEIGHT, tags.TILE_OFFSETS}.isdisjoint(entries):
         if tags.STRIP_OFFSETS in entries:
@@ -59,19 +59,17 @@ def layout_of(directory: Directory) -> Layout:
     return Layout(rows, width, -(-height // rows) * planes, tags.STRIP_OFFSETS, tags.STRIP_BYTES)
 
 
-def check_places(layout: Layout, directory: Directory, size: int) -> int:
-    """Return the bytes of all pieces; raises UndecodableImage if one is missing, or outside a file of `size` bytes.
+def check_extents(layout: Layout, directory: Directory, size: int) -> int:
+    """Sum the bytes of all pieces; raises UndecodableImage if one is missing, or outside a file of `size` bytes.
 
-    Together they may not exceed the file, since overlapping pieces would expand a small file to a large picture.
+    The sum may not exceed the file: overlapping pieces would expand a small file to a large picture.
     """
     if layout.pieces < 1:
-        raise UndecodableImage("The TIFF says that its pixels have no channels.")
+        raise UndecodableImage("The TIFF states that its pixels have no channels.")
     offsets, sizes = (_values(directory, tag, layout.pieces) for tag in (layout.offsets, layout.sizes))
     count = min(len(offsets), len(sizes))
     if count < layout.pieces:
-        raise UndecodableImage(
-            f"The TIFF is damaged: it gives the place of {count} of {layout.pieces} strips or tiles."
-        )
+        raise UndecodableImage(f"The TIFF is damaged: it has offsets for {count} of {layout.pieces} strips or tiles.")
     if (offsets + sizes).max() > size:
         raise UndecodableImage("The TIFF is cut off: its pixels are outside the file.")
     held = int(sizes.sum())
@@ -80,27 +78,27 @@ def check_places(layout: Layout, directory: Directory, size: int) -> int:
     return held
 
 
-def places(layout: Layout, directory: Directory) -> Iterator[slice]:
-    """Yield where each piece is in the file."""
+def extents(layout: Layout, directory: Directory) -> Iterator[slice]:
+    """Yield the position of each piece in the file."""
     offsets, sizes = (_values(directory, tag, layout.pieces).tolist() for tag in (layout.offsets, layout.sizes))
     return (slice(offset, offset + size) for offset, size in zip(offsets, sizes, strict=True))
 
 
-def _values(directory: Directory, tag: int, most: int) -> NDArray[np.uint64]:
+def _values(directory: Directory, tag: int, limit: int) -> NDArray[np.uint64]:
     # A file can have millions of values, which would take a gigabyte as Python integers.
     entry = directory.entries.get(tag)
     if entry is None or entry.kind not in _INTEGERS:
         return np.empty(0, np.uint64)
     kind = np.dtype(directory.order + _INTEGERS[entry.kind])
-    return np.frombuffer(entry.raw, kind, min(most, entry.count)).astype(np.uint64)
+    return np.frombuffer(entry.raw, kind, min(limit, entry.count)).astype(np.uint64)
 
 
 def _check_tile(across: int, down: int, width: int, height: int) -> None:
     for tile, side in ((across, width), (down, height)):
-        if tile < min(_LEAST_TILE, side):
-            raise UndecodableImage(f"The TIFF says that its tiles are {across} x {down} pixels.")
-        if tile > max(_USUAL_TILE, side + min(side, _MOST_PADDING)):
+        if tile < min(_MIN_TILE, side):
+            raise UndecodableImage(f"The TIFF states a tile size of {across} x {down} pixels.")
+        if tile > max(_USUAL_TILE, side + min(side, _MAX_PADDING)):
             raise UnsupportedImage(
                 f"The TIFF has {width} x {height} pixels in tiles of {across} x {down}: a tile may have {_USUAL_TILE} "
-                f"pixels a side, or at most twice the side of the image, up to {_MOST_PADDING} pixels more than it."
+                f"pixels a side, or at most twice the side of the image, up to {_MAX_PADDING} pixels more than it."
             )

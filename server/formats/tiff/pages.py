@@ -1,4 +1,4 @@
-"""TIFF pages: finds the directory of the picture among thumbnails, pyramid levels, masks and raw sensor data."""
+"""TIFF pages: locating the picture among thumbnails, pyramid levels, masks and raw sensor data."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -10,11 +10,11 @@ from server.formats.tiff import tags
 from server.imaging import tiff_directory
 from server.imaging.tiff_directory import BrokenDirectoryError, Directory
 
-# Bits of NewSubfileType (TIFF 6.0, section 8): a smaller copy of another picture, and a mask for one.
+# Bits of NewSubfileType (TIFF 6.0, section 8): a smaller copy of another picture, and a mask.
 _REDUCED, _MASK = 1, 4
 _OLD_REDUCED = 2
-# A pyramid of 16 384 pixels a side has 15 directories, and as many of masks.
-_MOST_DIRECTORIES = 64
+# A pyramid of 16 384 pixels a side has 15 directories, and 15 more for masks.
+_MAX_DIRECTORIES = 64
 
 _SENSOR_VALUES = frozenset({32803, 34892})  # a colour filter array, and linear raw (DNG 1.7, chapter 4)
 _SENSOR_COMPRESSIONS = frozenset({32767, 32769, 32770, 34713, 65535})  # Sony, Epson, Samsung, Nikon, Pentax
@@ -23,7 +23,7 @@ _KINDS |= {b"CANON": "Canon CR2", b"SAMSUNG": "Samsung SRW", b"HASSELBLAD": "Has
 
 
 class Pages(NamedTuple):
-    """The directory of the picture, and the number of pages that are not smaller copies or masks."""
+    """The picture's directory, and the number of pages without smaller copies and masks."""
 
     picture: Directory
     number: int
@@ -32,18 +32,18 @@ class Pages(NamedTuple):
 def find(data: bytes) -> Pages:
     """Find the picture; raises BrokenDirectoryError, and UnsupportedImage for camera raw.
 
-    Smaller copies (pyramid levels, thumbnails) and masks do not count as pages. If all directories of the file's main
-    sequence are such, their subdirectories are searched.
+    Smaller copies (pyramid levels, thumbnails) and masks do not count as pages. If the main sequence has no other
+    directories, their subdirectories are searched.
     """
     sequence = list(_sequence(data))
-    below = [list(_below(data, directory)) for directory in sequence[:_MOST_DIRECTORIES]]
+    below = [list(_below(data, directory)) for directory in sequence[:_MAX_DIRECTORIES]]
     for directory in (*sequence, *(one for several in below for one in several)):
         _refuse_sensor_values(directory, sequence[0])
     whole = [directory for directory in sequence if _is_whole_picture(directory)]
     if not whole:
         whole = [one for several in below for one in several if _is_whole_picture(one)][:1]
     if not whole and tags.SUB_DIRECTORIES in sequence[0].entries and not below[0]:
-        raise BrokenDirectoryError("it contains only a smaller copy, and its picture is outside the data")
+        raise BrokenDirectoryError("it contains only a smaller copy; its picture is outside the data")
     return Pages(whole[0], len(whole)) if whole else Pages(sequence[0], 1)
 
 
@@ -53,9 +53,9 @@ def _sequence(data: bytes) -> Iterator[Directory]:
     seen = {directory.at}
     with suppress(BrokenDirectoryError):  # a directory that cannot be read is not a page
         while directory.next_offset and directory.next_offset not in seen:
-            if len(seen) == _MOST_DIRECTORIES:
+            if len(seen) == _MAX_DIRECTORIES:
                 raise UnsupportedImage(
-                    f"The TIFF has more than {_MOST_DIRECTORIES} pages and copies; only one is accepted."
+                    f"The TIFF has more than {_MAX_DIRECTORIES} pages and copies; only one is accepted."
                 )
             directory = tiff_directory.read(data, directory.next_offset, directory.order)
             seen.add(directory.at)
@@ -63,7 +63,7 @@ def _sequence(data: bytes) -> Iterator[Directory]:
 
 
 def _below(data: bytes, directory: Directory) -> Iterator[Directory]:
-    for offset in directory.integers(tags.SUB_DIRECTORIES, _MOST_DIRECTORIES):
+    for offset in directory.integers(tags.SUB_DIRECTORIES, _MAX_DIRECTORIES):
         with suppress(BrokenDirectoryError):
             yield tiff_directory.read(data, offset, directory.order)
 

@@ -1,4 +1,4 @@
-"""TIFF reader: strips or tiles of pixels that a directory describes (TIFF 6.0)."""
+"""TIFF reader: strips or tiles described by a directory (TIFF 6.0)."""
 
 import io
 import struct
@@ -14,32 +14,32 @@ from server.errors import UndecodableImage, UnsupportedImage
 from server.formats.base import Header, Planes, check_metadata_size
 from server.formats.samples import ROWS_AT_ONCE, planes_of_picture
 from server.formats.tiff import pages, tags
-from server.formats.tiff.layout import Layout, check_places, layout_of, places
+from server.formats.tiff.layout import Layout, check_extents, extents, layout_of
 from server.imaging import colour, exif, orientation, tiff_directory
 from server.imaging.metadata import Metadata
 from server.imaging.tiff_directory import LONG, BrokenDirectoryError, Directory, Entry, integer_entry
 
 _MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
-_PREMULTIPLIED, _UNASSOCIATED = 1, 2  # if a file does not state which, it is the second, the usual one
+_PREMULTIPLIED, _UNASSOCIATED = 1, 2  # values of ExtraSamples; if it is absent, the second is assumed
 _COMPRESSIONS = {1: "none", 2: "CCITT", 3: "CCITT", 4: "CCITT", 5: "LZW", 7: "JPEG", 8: "deflate"}
 _COMPRESSIONS |= {32773: "PackBits", 32946: "deflate"}
 _BYTE_COMPRESSIONS = frozenset({1, 5, 8, 32773, 32946})  # independent of the size of samples
 _PREDICTED_COMPRESSIONS = frozenset({5, 8, 32946})
 _HORIZONTAL = 2
-_JPEG, _START_OF_SCAN, _MOST_SCANS = 7, b"\xff\xda", 16  # progressive photos have ten
-_MOST_CHANNELS = 6  # RGB with three extra channels, which are ignored
+_JPEG, _START_OF_SCAN, _MAX_SCANS = 7, b"\xff\xda", 16  # progressive photos have ten
+_MAX_CHANNELS = 6  # RGB and three extra channels, which are ignored
 
 
 def read_header(data: bytes, max_metadata_bytes: int) -> Header:
-    """Read the directory of the picture; every page that is not a smaller copy or a mask of another one is counted."""
+    """Read the picture's directory, and count the pages without smaller copies and masks."""
     directory, page_count = _picture(data)
     for tag, kind in ((tags.ICC_PROFILE, "colour profile"), (tags.XMP, "XMP")):
         check_metadata_size(kind, len(_raw(directory, tag)), max_metadata_bytes)
     depth = max(directory.integers(tags.BITS), default=1)
     _check_kind(directory, depth)
     layout = layout_of(directory)
-    check_places(layout, directory, len(data))
+    check_extents(layout, directory, len(data))
     photometric, channels = directory.integer(tags.PHOTOMETRIC, _BLACK_IS_ZERO), directory.integer(tags.CHANNELS, 1)
     xmp = _raw(directory, tags.XMP)
     turned_by = orientation.of_directory(directory) or orientation.of_xmp(xmp) or orientation.UPRIGHT
@@ -68,31 +68,31 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
 
 
 def decode(data: bytes, header: Header) -> Planes:
-    """Decode the pixels, CMYK as sRGB, with straight alpha; the decoder sees only the tags that affect pixels."""
+    """Decode the pixels, CMYK as sRGB, with straight alpha; the decoder gets only the tags that affect pixels."""
     directory = _picture(data).picture
     layout = layout_of(directory)
-    held = check_places(layout, directory, len(data))
+    held = check_extents(layout, directory, len(data))
     if directory.integer(tags.COMPRESSION, 1) == _JPEG:
         _refuse_many_scans(data, layout, directory)
-    if directory.integer(tags.COMPRESSION, 1) == 1 and held < _least_bytes(directory, header.depth):
-        raise UndecodableImage("The TIFF is cut off: it contains fewer bytes than its pixels need.")
+    if directory.integer(tags.COMPRESSION, 1) == 1 and held < _min_bytes(directory, header.depth):
+        raise UndecodableImage("The TIFF is cut off: it has fewer bytes than its pixels need.")
     if header.depth == 16:
         return _planes_of_16_bits(data, directory, header)
     image = _opened(_with_directory(data, directory, {}))
     if image.mode not in _MODES:
         raise UnsupportedImage(f"TIFF with pixels of kind {image.mode} is not supported: save it as grey, RGB or RGBA.")
     if image.mode == "CMYK":
-        return Planes(colour.inks_as_rgb(image, header.metadata.icc_profile), None)
+        return Planes(colour.cmyk_to_rgb(image, header.metadata.icc_profile), None)
     mode = ("L" if header.is_grey else "RGB") + ("A" if header.has_alpha else "")
     return planes_of_picture(image, mode)
 
 
 def _refuse_many_scans(data: bytes, layout: Layout, directory: Directory) -> None:
-    # Each scan costs a pass over all pixels of a strip or tile, even if it contains little data. Its first bytes occur
-    # nowhere else except, very rarely, in tables.
-    if any(data.count(_START_OF_SCAN, place.start, place.stop) > _MOST_SCANS for place in places(layout, directory)):
+    # Each scan costs a pass over all pixels of a strip or tile, however little data it contains. The bytes that start a
+    # scan rarely occur elsewhere, and then only in tables.
+    if any(data.count(_START_OF_SCAN, extent.start, extent.stop) > _MAX_SCANS for extent in extents(layout, directory)):
         raise UnsupportedImage(
-            f"The TIFF contains JPEG data of more than {_MOST_SCANS} scans: save it again, not progressive."
+            f"The TIFF contains JPEG data of more than {_MAX_SCANS} scans: save it again, not progressive."
         )
 
 
@@ -109,8 +109,8 @@ def _picture(data: bytes) -> pages.Pages:
     return found
 
 
-def _least_bytes(directory: Directory, depth: int) -> int:
-    # Returns the least size of uncompressed pixels; YCbCr may be subsampled.
+def _min_bytes(directory: Directory, depth: int) -> int:
+    # Returns the minimum size of the uncompressed pixels; YCbCr may be subsampled.
     width, height, channels = (directory.integer(tag, 1) for tag in (tags.WIDTH, tags.HEIGHT, tags.CHANNELS))
     is_full = directory.integer(tags.PHOTOMETRIC, _BLACK_IS_ZERO) <= _RGB
     return (width * depth * (channels if is_full else 1) + 7) // 8 * height
@@ -132,8 +132,8 @@ def _check_kind(directory: Directory, depth: int) -> None:
             )
         if compression not in _BYTE_COMPRESSIONS or directory.integer(tags.PREDICTOR, 1) > _HORIZONTAL:
             raise UnsupportedImage("TIFF of 16 bits is supported only uncompressed or as LZW, deflate or PackBits.")
-    if channels > _MOST_CHANNELS:
-        raise UnsupportedImage(f"TIFF with {channels} channels is not supported: at most {_MOST_CHANNELS} are.")
+    if channels > _MAX_CHANNELS:
+        raise UnsupportedImage(f"TIFF with {channels} channels is not supported: at most {_MAX_CHANNELS} are.")
 
 
 def _raw(directory: Directory, tag: int) -> bytes:
@@ -141,12 +141,12 @@ def _raw(directory: Directory, tag: int) -> bytes:
 
 
 def _with_directory(data: bytes, directory: Directory, changes: Mapping[int, int | None]) -> bytes:
-    # Returns the file with a new directory appended, to which its header then points.
+    # Returns the file with a new directory appended and its header pointing to it.
     layout = layout_of(directory)
     if layout.offsets == tags.STRIP_OFFSETS:
         changes = {**changes, tags.ROWS_PER_STRIP: layout.height}
     kept = [
-        _first_values(entry, layout.pieces) if tag in tags.PLACES else entry
+        _first_values(entry, layout.pieces) if tag in tags.EXTENTS else entry
         for tag, entry in directory.entries.items()
         if tag in tags.PIXEL_TAGS and tag not in changes
     ]
@@ -168,14 +168,14 @@ def _opened(data: bytes) -> PIL.Image.Image:
     try:
         image: PIL.Image.Image = TiffImagePlugin.TiffImageFile(io.BytesIO(data))
         image.load()
-    except Exception as error:  # parsers meet hostile bytes, and every exception they raise means the same
+    except Exception as error:  # hostile bytes can raise anything
         raise UndecodableImage("The TIFF is cut off or damaged and cannot be decoded.") from error
     return image
 
 
 def _planes_of_16_bits(data: bytes, directory: Directory, header: Header) -> Planes:
-    # Pillow reduces 16-bit colour to 8, so the directory is changed to describe every byte as a grey pixel. Pillow then
-    # decompresses the bytes, which are joined to samples here.
+    # Pillow reduces 16-bit colour to 8 bits. So the directory is changed to describe every byte as a grey pixel, and
+    # the decompressed bytes are joined to samples here.
     width, height, channels = (directory.integer(tag, 1) for tag in (tags.WIDTH, tags.HEIGHT, tags.CHANNELS))
     step = channels * 2
     changes: dict[int, int | None] = {tags.WIDTH: width * step, tags.BITS: 8, tags.CHANNELS: 1}

@@ -1,4 +1,4 @@
-"""TIFF writer: planes to a TIFF file of deflated strips (TIFF 6.0, sections 8, 14 and 18)."""
+"""TIFF writer: deflated strips (TIFF 6.0, sections 8, 14 and 18)."""
 
 import struct
 from collections.abc import Sequence
@@ -63,8 +63,8 @@ def write_tiff(planes: Sequence[Samples], metadata: Metadata) -> bytes:
 
 def _strip(planes: Sequence[Samples], order: str) -> bytes:
     # Applies the horizontal predictor: each sample minus its left neighbour.
-    together: Any = planes
-    pixels = cv2.merge(together).reshape(*planes[0].shape, len(planes))
+    channels: Any = planes
+    pixels = cv2.merge(channels).reshape(*planes[0].shape, len(planes))
     differences = pixels.copy()
     np.subtract(pixels[:, 1:], pixels[:, :-1], out=differences[:, 1:])
     byte_order: Any = order

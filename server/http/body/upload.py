@@ -13,7 +13,7 @@ BINARY_TYPES = ("image/*", "application/octet-stream")
 """The media types of a raw body in OpenAPI; the server goes by its bytes, whatever its media type."""
 
 # Boundaries, part headers and small fields that a form may have around the file.
-_FORM_ALLOWANCE_BYTES = 64 * 1024
+FORM_ALLOWANCE_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ async def _read_form(content_type: str, body: Body | InflatedBody, look: Look) -
     file = FileBuffer(look)
     form = FormFile(content_type, file)
     max_bytes = body.limit_bytes
-    body.limit_bytes += _FORM_ALLOWANCE_BYTES
+    body.limit_bytes += FORM_ALLOWANCE_BYTES
     while not body.ended:
         form.feed(await body.chunk())
         if file.size > max_bytes:

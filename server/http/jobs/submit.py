@@ -2,43 +2,50 @@
 
 import time
 from typing import Annotated, Any
+from urllib.parse import parse_qsl, urlencode
 
 from fastapi import Header as HeaderParameter
 from fastapi import Query
 from fastapi.routing import APIRoute
+from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from server import errors
+from server.access.caller import Caller
 from server.errors import PromptIRServeError
-from server.formats.header import Header, peek, probe
 from server.http import error_responses
 from server.http.body.body import Body, UploadRoom, declared_bytes
 from server.http.body.compression import as_sent
 from server.http.body.refusal import refuse
-from server.http.body.upload import read_upload
+from server.http.body.upload import BINARY_TYPES
 from server.http.error_responses import openapi_responses
+from server.http.jobs.orders import Orders
+from server.http.jobs.photos import SEVERAL, Photos, read_photos
 from server.http.jobs.routes import require_jobs
-from server.http.jobs.schemas import PATH, Job
-from server.http.restore.openapi import REQUEST_BODY, UPLOAD_ERRORS
-from server.http.restore.options import RestoreHeaders, RestoreQuery, read_options
+from server.http.jobs.schemas import PATH, BatchJob, Job
+from server.http.restore.openapi import UPLOAD_ERRORS
+from server.http.restore.options import RestoreHeaders, RestoreQuery, invalid_parameters, read_options
 from server.http.scope import caller_of, note_outcome
 from server.http.services import Services
-from server.jobs.record import Order, options_json
+from server.jobs.archive import MEDIA_TYPE, MOST_PHOTOS
+from server.jobs.long_work import LongWork
+from server.jobs.record import options_json
+from server.jobs.webhook_hosts import MOST_URL_CHARACTERS
 from server.tracing import stage
 
 METHOD = "POST"
-ENCODING_ROOM = 1.02
-"""The most that a PNG is larger than its samples, for an image of noise."""
-CONTAINER_BYTES = 64 * 1024
+WEBHOOK = "webhook"
 
 
 class SubmitRoute:
-    """Takes the same body and options as `POST /restore`, and answers faults in them at once in the same way.
+    """Takes the same options as `POST /restore`, and answers faults in them and in the body at once in the same way.
 
-    Load is no reason to refuse: a job waits. Its upload shares one room with all others while it is read.
+    Several photos, as parts of a form or in an archive, make a batch; a bad one among them fails alone. Load is no
+    reason to refuse: a job waits. Its upload shares one room with all others while it is read.
     """
 
     def __init__(self, services: Services, room: UploadRoom) -> None:
@@ -62,40 +69,52 @@ class SubmitRoute:
             return
         await refuse(refusal, body, scope, receive, send)  # outside of `except`: a traceback would hold the upload
 
-    async def _submit(self, scope: Scope, headers: dict[bytes, bytes], body: Body) -> Job:
+    async def _submit(self, scope: Scope, headers: dict[bytes, bytes], body: Body) -> Job | BatchJob:
         jobs, limits = require_jobs(self._services.jobs), self._services.limits
-        options = read_options(scope["query_string"], headers)
+        webhook, query = webhook_of(scope["query_string"])
+        if webhook is not None:
+            jobs.check_webhook(webhook)
+        options = read_options(query, headers)
+        self._services.restorer.model_named(options.restore.model)
         sent = as_sent(headers, body, self._room)
         deadline_at = None if options.patience_s is None else time.time() + options.patience_s
-        caller = caller_of(scope)
+        orders = Orders(self._services.restorer, limits, options.restore, deadline_at, caller_of(scope))
         with self._services.restorer.accepted():
             try:
                 with stage("upload"):
-                    upload = await read_upload(headers, sent, lambda start: peek(start, limits) is not None)
-                header = await run_in_threadpool(probe, upload.data, limits)
-                self._services.restorer.check(header.height, header.width, options.restore)
-                if caller is not None:
-                    caller.charge_pixels(header.decoded_pixels)
-                order = Order(
-                    options_json(options.restore),
-                    upload.filename,
-                    header.width * header.height,
-                    _most_bytes(header),
-                    deadline_at,
-                    None if caller is None else caller.name,
-                )
-                return Job.of(await jobs.submit(upload.data, order), self._services.public_root)
+                    photos = await read_photos(headers, sent, limits)
+                return await self._store(jobs, photos, orders, webhook)
             finally:
                 sent.release()
 
+    async def _store(self, jobs: LongWork, photos: Photos, orders: Orders, webhook: str | None) -> Job | BatchJob:
+        root = self._services.public_root
+        if photos.are_several:
+            submissions, pixels = await run_in_threadpool(orders.submissions, photos.files)
+            _charge(orders.caller, pixels)
+            options = options_json(orders.options)
+            return BatchJob.of(await jobs.submit_batch(submissions, options, photos.archive_name, webhook), root)
+        (upload,) = photos.files
+        order, pixels = await run_in_threadpool(orders.order, upload)
+        _charge(orders.caller, pixels)
+        return Job.of(await jobs.submit(upload.data, order, webhook), root)
 
-def _most_bytes(header: Header) -> int:
-    """Estimate the most bytes a result may have: its samples uncompressed, and the metadata of the upload."""
-    samples = (1 if header.is_grey else 3) + header.has_alpha
-    pixels = header.width * header.height * samples * (2 if header.depth > 8 else 1)
-    notes = header.metadata
-    carried = sum(len(part or b"") for part in (notes.icc_profile, notes.exif, notes.xmp))
-    return int(pixels * ENCODING_ROOM) + carried + CONTAINER_BYTES
+
+def webhook_of(query: bytes) -> tuple[str | None, bytes]:
+    """Split the webhook from the other parameters of a query, which `/restore` has too."""
+    if WEBHOOK.encode() not in query:
+        return None, query
+    pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    urls = [value for name, value in pairs if name == WEBHOOK]
+    if len(urls) > 1:
+        raise invalid_parameters([{"in": "query", "name": WEBHOOK, "message": "is given more than once"}])
+    rest = urlencode([(name, value) for name, value in pairs if name != WEBHOOK], encoding="latin-1")
+    return (urls[0] if urls else None), rest.encode("latin-1")
+
+
+def _charge(caller: Caller | None, pixels: int) -> None:
+    if caller is not None:
+        caller.charge_pixels(pixels)
 
 
 _STORED: dict[int | str, dict[str, Any]] = {
@@ -106,6 +125,35 @@ _STORED: dict[int | str, dict[str, Any]] = {
 }
 
 
+_FILE = {"type": "string", "format": "binary"}
+_REQUEST_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": f"One image, raw or as the field `file`; or up to {MOST_PHOTOS} images, as fields `{SEVERAL}` "
+        "or in a zip archive. All files together have no more bytes than one upload may have.",
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {"file": _FILE, SEVERAL: {"type": "array", "items": _FILE, "maxItems": MOST_PHOTOS}},
+                }
+            },
+            **{media_type: {"schema": _FILE} for media_type in (*BINARY_TYPES, MEDIA_TYPE)},
+        },
+    }
+}
+
+
+class SubmitQuery(RestoreQuery):
+    """The query parameters of a job."""
+
+    webhook: Annotated[str, Field(max_length=MOST_URL_CHARACTERS)] | SkipJsonSchema[None] = Field(
+        default=None,
+        description="URL that is sent the job's document when it ends; only hosts of PROMPTIR_WEBHOOK_HOSTS are "
+        "allowed.",
+    )
+
+
 def submit_document() -> APIRoute:
     """Describe the route to FastAPI's generator; its parameters are the models that the real route checks with."""
     return APIRoute(
@@ -113,11 +161,11 @@ def submit_document() -> APIRoute:
         _submit,
         methods=[METHOD],
         status_code=202,
-        summary="Restore an image later",
+        summary="Restore one or several images later",
         operation_id="submit_job",
         tags=["jobs"],
-        response_model=Job,
-        openapi_extra=REQUEST_BODY,
+        response_model=Job | BatchJob,
+        openapi_extra=_REQUEST_BODY,
         responses=_STORED
         | openapi_responses(
             *UPLOAD_ERRORS,
@@ -129,7 +177,7 @@ def submit_document() -> APIRoute:
     )
 
 
-def _submit(query: Annotated[RestoreQuery, Query()], urgency: Annotated[RestoreHeaders, HeaderParameter()]) -> None:
+def _submit(query: Annotated[SubmitQuery, Query()], urgency: Annotated[RestoreHeaders, HeaderParameter()]) -> None:
     """The body and the options of `/restore`. Jobs are of the batch class, so `X-Priority` changes nothing.
 
     `X-Deadline-Ms` counts from here, also while the server is down. What `report` asks for is in the job's document;

@@ -23,7 +23,7 @@ from server.http.open_inference.schemas import (
 )
 from server.http.services import InjectedServices, Services
 from server.open_inference import models
-from server.open_inference.models import Model
+from server.open_inference.models import Model, Models
 from server.open_inference.statistics import statistics
 from server.restore.pipeline import Status
 
@@ -71,16 +71,20 @@ async def ready(services: InjectedServices, response: Response) -> ServerReady:
 
 @router.get("/models/stats", summary="Statistics of all models")
 async def all_statistics(services: InjectedServices) -> dict[str, Any]:
-    """Cumulative counts and nanoseconds; all models are names of one network."""
-    return statistics(list(models.MODELS.values()), services.metrics.registry)
+    """Cumulative counts and nanoseconds."""
+    return statistics(list(_models(services).by_name.values()), services.metrics.registry)
 
 
-async def _by_name(model: ModelName) -> Model:
-    return models.find(model)
+def _models(services: Services) -> Models:
+    return Models(services.restorer.models)
 
 
-async def _by_version(model: ModelName, version: ModelVersion) -> Model:
-    return models.find(model, version)
+async def _by_name(services: InjectedServices, model: ModelName) -> Model:
+    return _models(services).find(model)
+
+
+async def _by_version(services: InjectedServices, model: ModelName, version: ModelVersion) -> Model:
+    return _models(services).find(model, version)
 
 
 def _add_model_routes(path: str, found: Callable[..., Awaitable[Model]], what: str) -> None:
@@ -89,7 +93,7 @@ def _add_model_routes(path: str, found: Callable[..., Awaitable[Model]], what: s
 
     @router.get(path, summary=f"The tensors of {what}", responses=_UNKNOWN)
     async def metadata(services: InjectedServices, model: Found) -> ModelMetadata:
-        """All models are names of one network and take all datatypes; each lists one, for clients that rely on it."""
+        """All names of a model take all datatypes; each lists one, for clients that rely on it."""
         return ModelMetadata(**model.metadata(services.settings.backend.backend))
 
     @router.get(f"{path}/ready", summary=f"Whether {what} is ready", responses=_UNKNOWN | _UNREADY)
@@ -117,7 +121,8 @@ async def repository_index(services: InjectedServices) -> list[ModelIndex]:
     """Their names and whether they are ready; models are not loaded or unloaded by request."""
     status = services.restorer.status
     state, reason = ("READY", "") if status is Status.READY else ("UNAVAILABLE", status.value)
-    return [ModelIndex(name=name, version=models.VERSION, state=state, reason=reason) for name in models.MODELS]
+    names = _models(services).by_name
+    return [ModelIndex(name=name, version=models.VERSION, state=state, reason=reason) for name in names]
 
 
 def _is_ready(services: Services, response: Response) -> bool:

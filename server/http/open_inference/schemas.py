@@ -6,14 +6,13 @@ from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import Scope
 
-from server.open_inference.models import INPUT, MAX_IMAGES, MODELS, OUTPUT, VERSION, Datatype
+from server.open_inference.models import DEFAULT, INPUT, MAX_IMAGES, OUTPUT, VERSION, Datatype
 
 ROOT = "/v2"
 Parameters = dict[str, Any]
 MAX_LISTED = 16
 """Inputs, outputs and dimensions: more than a valid request has, few enough to be named in an error."""
-# OpenAPI lists the names that exist; a request for another name is refused by `models.find`.
-ModelName = Annotated[str, Path(json_schema_extra={"enum": list(MODELS)})]
+ModelName = Annotated[str, Path(description="One of the names in `/v2/repository/index`.", examples=[DEFAULT])]
 ModelVersion = Annotated[str, Path(json_schema_extra={"enum": [VERSION]})]
 # The first fault ends the validation of a list: a million faults would be collected before one is reported.
 _FIRST_FAULT: Any = Field(fail_fast=True, max_length=MAX_LISTED)

@@ -1,5 +1,6 @@
 """Routes about the service: description, limits, health, version, scheduler and metrics."""
 
+import math
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, HTTPException, Response
@@ -33,14 +34,22 @@ _NOT_READY: dict[int | str, dict[str, Any]] = {503: {"model": HealthResponse, "d
 async def describe(services: InjectedServices, response: Response) -> ServiceDescription:
     """Version, model, limits and links; browsers, which ask for HTML, get the page."""
     response.headers["Vary"] = "Accept"
-    info, limits = services.restorer.info, services.limits
-    model = info and Model(
-        artifact=info.model.name, precision=info.model.precision, backend=info.backend, device=info.device
-    )
+    limits = services.limits
+    models = [
+        Model(
+            name=name,
+            artifact=info.model.name,
+            precision=info.model.precision,
+            backend=info.backend,
+            device=info.device,
+        )
+        for name, info in services.restorer.infos.items()
+    ]
     description = ServiceDescription(
         version=services.version,
         status=services.restorer.status,
-        model=model,
+        model=next(iter(models), None),
+        models=models,
         jobs=services.jobs is not None,
         limits=Limits(
             max_upload_bytes=limits.max_upload_bytes,
@@ -55,8 +64,8 @@ async def describe(services: InjectedServices, response: Response) -> ServiceDes
 @router.get("/v1/limits", summary="Every limit on a request")
 async def limits(services: InjectedServices) -> ServiceLimits:
     """The limits on uploads and their options: bytes, pixels, sides, formats, tiles and qualities."""
-    info = services.restorer.info
-    return ServiceLimits.of(services.settings, None if info is None else info.model.size_multiple)
+    multiples = [info.model.size_multiple for info in services.restorer.infos.values()]
+    return ServiceLimits.of(services.settings, math.lcm(*multiples) if multiples else None)
 
 
 @router.get("/healthz", summary="Liveness")
@@ -126,11 +135,16 @@ async def ready(services: InjectedServices, response: Response) -> HealthRespons
 @health_router.get("/version", summary="Package, artifact, backend and device")
 async def version(services: InjectedServices) -> VersionResponse:
     """What to quote in a bug report, and to compare deployments by."""
-    info, backend = services.restorer.info, services.settings.backend
+    restorer, backend = services.restorer, services.settings.backend
+    artifacts = {
+        name: Artifact(name=info.model.name, sha256=info.model.hash, precision=info.model.precision)
+        for name, info in restorer.infos.items()
+    }
     return VersionResponse(
         version=services.version,
         backend=backend.backend,
         devices=list(backend.device_names),
-        device=info and info.device,
-        artifact=info and Artifact(name=info.model.name, sha256=info.model.hash, precision=info.model.precision),
+        device=restorer.info and restorer.info.device,
+        artifact=next(iter(artifacts.values()), None),
+        artifacts=artifacts,
     )

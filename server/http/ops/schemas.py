@@ -39,8 +39,9 @@ class Readiness(BaseModel):
 
 
 class Model(BaseModel):
-    """The network that runs, and its hardware."""
+    """A model that is served: the name that chooses it, its artifact, and its hardware."""
 
+    name: str
     artifact: str
     precision: str
     backend: str
@@ -58,10 +59,11 @@ class Limits(BaseModel):
 
 
 class SchedulerBucket(BaseModel):
-    """Queued tiles of one padded size."""
+    """Queued tiles of one model and padded size."""
 
     model_config = ConfigDict(from_attributes=True)
 
+    model: str
     height: int
     width: int
     tiles: int
@@ -72,10 +74,11 @@ class SchedulerBucket(BaseModel):
 
 
 class SchedulerPaddedShape(BaseModel):
-    """A shape that mixed-size batches are padded to."""
+    """A shape that mixed-size batches of a model are padded to."""
 
     model_config = ConfigDict(from_attributes=True)
 
+    model: str
     height: int
     width: int
     chosen_by: Literal["setting", "traffic"] = Field(description="`PROMPTIR_PADDED_SHAPES`, or the sizes that came.")
@@ -95,20 +98,38 @@ class SchedulerCost(BaseModel):
     runs: int = Field(description="Runs that the prediction was fitted to.")
 
 
-class SchedulerDevice(BaseModel):
-    """A device that is running batches."""
+class SchedulerModel(BaseModel):
+    """A model on a device: its limits per batch, and the predicted costs of its runs."""
 
     model_config = ConfigDict(from_attributes=True)
 
     name: str
     max_batch: int
     max_run_pixels: int
-    running: list[tuple[int, int, int]] = Field(
-        description="Height, width and number of images of its runs, the current one first."
-    )
-    remaining_ms: float = Field(description="Predicted, of the current runs.")
     cost_error: float = Field(description="Mean of |predicted - measured| / measured over recent runs.")
     costs: list[SchedulerCost]
+
+
+class SchedulerRun(BaseModel):
+    """A batch that a device runs, or has begun behind the current one."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    model: str
+    height: int
+    width: int
+    count: int
+
+
+class SchedulerDevice(BaseModel):
+    """A device that is running batches."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    name: str
+    running: list[SchedulerRun] = Field(description="Its runs, the current one first.")
+    remaining_ms: float = Field(description="Predicted, of the current runs.")
+    models: list[SchedulerModel]
 
 
 class Scheduler(BaseModel):
@@ -132,7 +153,8 @@ class ServiceDescription(BaseModel):
     description: str = "Blind image restoration: noise, rain and haze, found and removed by one network."
     version: str
     status: Status
-    model: Model | None
+    model: Model | None = Field(description="The default model.")
+    models: list[Model] = Field(description="All models, the default first; `model` of a request names one.")
     jobs: bool = Field(description="Whether the server keeps jobs; otherwise `/v1/jobs` answers 501.")
     limits: Limits
     links: dict[str, str] = {
@@ -154,7 +176,7 @@ class TileLimits(BaseModel):
     default: int
     smallest: int
     largest: int
-    step: int | None = Field(description="Null until the backend has started.")
+    step: int | None = Field(description="What every model takes; null until the backend has started.")
     default_overlap: int
     largest_overlap: str = "a quarter of the tile"
 
@@ -221,7 +243,7 @@ class HealthResponse(BaseModel):
 
 
 class Artifact(BaseModel):
-    """The network that runs."""
+    """An artifact that is served."""
 
     name: str
     sha256: str = Field(description="Of the model file.")
@@ -229,11 +251,12 @@ class Artifact(BaseModel):
 
 
 class VersionResponse(BaseModel):
-    """Versions of code and network, and the devices; `artifact` is null until the backend has started."""
+    """Versions of code and networks, and the devices; `artifact` is null until the backend has started."""
 
     package: str = "promptir-serve"
     version: str
     backend: str
     devices: list[str]
     device: str | None = Field(description="The backend's name for the first device that was ready.")
-    artifact: Artifact | None
+    artifact: Artifact | None = Field(description="Of the default model.")
+    artifacts: dict[str, Artifact] = Field(description="Of each model, by name.")

@@ -14,6 +14,7 @@ from server.imaging.report import Degradations
 from server.restore.options import Restored, Timings
 
 RESTORE_MODE = b"x-restore-mode"
+RESTORE_MODEL = b"x-restore-model"
 RESTORE_PADDED_SHAPE = b"x-restore-padded-shape"
 DEGRADATIONS = b"x-degradations"
 RESTORE_DROPPED = b"x-restore-dropped"
@@ -48,6 +49,7 @@ def restored_answer(restored: Restored, filename: str | None, tag: str, *, as_js
         (b"content-type", media_type),
         (SERVER_TIMING, server_timing(restored.timings)),
         (RESTORE_MODE, restored.mode.encode()),
+        (RESTORE_MODEL, model_header(restored.model)),
         (b"etag", tag.encode()),
         _VARY,
     ]
@@ -94,6 +96,11 @@ def server_timing(timings: Timings) -> bytes:
         timings.encode_s * 1e3,
         timings.batch_size,
     )
+
+
+def model_header(model: str) -> bytes:
+    """Percent-encode the name of a model, which may have characters that a header may not have."""
+    return quote(model).encode()
 
 
 def degradations_header(degradations: Degradations) -> bytes:

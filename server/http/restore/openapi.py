@@ -39,6 +39,7 @@ REQUEST_BODY: dict[str, Any] = {
 }
 UPLOAD_ERRORS = (
     errors.InvalidRequest,
+    errors.UnknownModel,
     errors.EmptyUpload,
     errors.NotAcceptable,
     errors.UploadStalled,
@@ -55,6 +56,10 @@ UPLOAD_ERRORS = (
 DROPPED_HEADER = {
     "description": "Parts of the upload that the answer lacks, such as `gain-map, motion-video`; absent if there are "
     "none.",
+    "schema": {"type": "string"},
+}
+MODEL_HEADER = {
+    "description": "The name of the model that restored it, percent-encoded.",
     "schema": {"type": "string"},
 }
 _RESTORED: dict[int | str, dict[str, Any]] = {
@@ -74,6 +79,7 @@ _RESTORED: dict[int | str, dict[str, Any]] = {
                 "description": "`tiled` where the photo ran in several pieces, which changes the answer a little.",
                 "schema": {"type": "string", "enum": [mode.value for mode in Mode]},
             },
+            "X-Restore-Model": MODEL_HEADER,
             "X-Restore-Padded-Shape": {
                 "description": "The shape each image ran in, such as `640x512; mixed-size`: `mixed-size` where several "
                 "sizes shared it, which changes nothing in the answer.",

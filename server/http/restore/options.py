@@ -38,6 +38,10 @@ class RestoreQuery(RestoreFields):
         description="Answer with multipart/mixed: a JSON report, then the image. If Accept names application/json, "
         "answer with JSON that has the image in base64.",
     )
+    model: Annotated[str, Field(min_length=1)] | SkipJsonSchema[None] = Field(
+        default=None,
+        description="The model that restores the image, one of `models` in `GET /`; by default the first of them.",
+    )
 
 
 class RestoreHeaders(BaseModel):
@@ -107,7 +111,7 @@ def read_options(query: bytes, headers: Mapping[bytes, bytes]) -> RequestOptions
         raise invalid_parameters(faults)
     accept = Accept(asked.accept)
     return RequestOptions(
-        parameters.with_output(_output(parameters, accept), report=parameters.report),
+        parameters.with_output(_output(parameters, accept), report=parameters.report, model=parameters.model),
         None if asked.deadline_ms is None else asked.deadline_ms / 1e3,
         _PRIORITIES[asked.priority],
         asked.if_none_match,

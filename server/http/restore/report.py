@@ -31,6 +31,7 @@ class ReportDocument(BaseModel):
 
     width: int
     height: int
+    model: str = Field(description="The name of the model that restored the photo.")
     mode: Mode = Field(description="`tiled` if the photo was restored in pieces, which changes the answer a little.")
     tiles: int = Field(description="Runs: one a tile and, if there are several, one of the whole frame for their tone.")
     change: ChangeDocument
@@ -57,6 +58,7 @@ class ReportDocument(BaseModel):
         return cls(
             width=restored.width,
             height=restored.height,
+            model=restored.model,
             mode=restored.mode,
             tiles=restored.tiles,
             change=ChangeDocument(

@@ -68,6 +68,7 @@ class RestoreRoute:
     async def _answer(self, scope: Scope, headers: dict[bytes, bytes], body: Body, receive: Receive) -> Answer:
         restorer = self._services.restorer
         options = read_options(scope["query_string"], headers)
+        restorer.model_named(options.restore.model)
         sent = as_sent(headers, body, self.room)
         deadline = restorer.deadline_in(options.patience_s)
         with restorer.accepted(), ExitStack() as held:

@@ -128,7 +128,7 @@ class Admission:
         parts = (devices, padded_shape, self._ahead_of(padded_shape, priority), priority, now, count or 1)
         seconds = promised = backlog.answered_s(*parts)
         refused = seconds > patience or not self.bound.allows(seconds)
-        if refused and any(device.masks for device in devices):  # savings are worth estimating for these alone
+        if refused and any(device.mixes_any for device in devices):  # savings are worth estimating for these alone
             apart, seconds = seconds, backlog.answered_s(*parts, self._saved(priority))
             spare = SPARE_RUNS * max(device.predict(padded_shape, device.room(padded_shape)) for device in devices)
             promised = min(apart, apart - CREDIT * (apart - seconds) + spare)

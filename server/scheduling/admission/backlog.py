@@ -93,7 +93,7 @@ class MixedSizeSavings:
 
     def saved_s(self, device: Device, priority: Priority) -> float:
         """Estimate the seconds that a device saves for all tiles of `priority` and above."""
-        if not device.masks:
+        if not device.mixes_any:
             return 0.0
         seconds = self._known.get((device.name, priority))
         if seconds is None:

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from server.backends.base import Backend, ModelInput, Pending, PipelinedBackend, Result
@@ -18,8 +18,9 @@ bound in seconds."""
 
 @dataclass(eq=False, slots=True)
 class _Run:
-    """One batch on the backend: first `pending`, then with a result or an error."""
+    """One batch on its backend: first `pending`, then with a result or an error."""
 
+    model: str
     pixels: int
     began: float
     pending: Pending | None = None
@@ -43,19 +44,20 @@ class Pipeline:
     """Begins batches, waits for them and times each run from the moment it could start; used by the worker's thread.
 
     Each batch takes `begin`, then perhaps `begin_ahead`, then `result`. Errors of the backend are raised by `result`,
-    except BackendLost, which is raised at once. A batch that cannot begin early begins in its turn, alone.
+    except BackendLost, which is raised at once. A batch that cannot begin early begins in its turn, alone. So does one
+    of another model than the current run: two backends share the device, and their runs must not overlap.
     """
 
-    def __init__(self, backend: Backend, clock: Callable[[], float]) -> None:
-        self.pipelined: PipelinedBackend | None = None
-        """The backend, if it can begin a batch while another runs."""
+    def __init__(self, backends: Mapping[str, Backend], clock: Callable[[], float]) -> None:
+        self.pipelined: dict[str, PipelinedBackend] = {}
+        """The backends that can begin a batch while another runs, by model."""
         self.ahead: Batch | None = None
         """The batch that was begun early, until its turn comes."""
         self.began = 0.0
         """When the last run could start, in seconds on `clock`: not before the end of the run before it."""
         self.seconds = 0.0
         """How long the last run took from `began`; runs do not overlap."""
-        self._backend = backend
+        self._backends = backends
         self._clock = clock
         self._run: _Run | None = None
         self._behind: _Run | None = None
@@ -68,7 +70,7 @@ class Pipeline:
             self._run, self._behind, self.ahead = self._behind, None, None
             if self._run is not None:
                 return
-        self._run = run = _Run(batch.pixel_count, self._clock())
+        self._run = run = _Run(batch.model, batch.pixel_count, self._clock())
         try:
             run.pending = self._put(batch)
         except Exception as error:
@@ -78,15 +80,17 @@ class Pipeline:
     def begin_ahead(self, next_batch: NextBatch) -> None:
         """Begin a further batch during the current run, if `next_batch` returns one; its exceptions are not caught."""
         run = self._run
-        if self.pipelined is None or run is None or run.pending is None:
+        if run is None or run.pending is None or run.model not in self.pipelined:
             return
         if (batch := next_batch(run.pending.wait)) is not None:
             self.begin_early(batch)
 
     def begin_early(self, batch: Batch) -> None:
-        """Begin a batch before its turn: behind the current run, if there is one."""
+        """Begin a batch before its turn: behind the current run of its model, or if nothing runs."""
         self.ahead = batch
-        early = _Run(batch.pixel_count, self._clock())
+        if batch.model not in self.pipelined or (self._run is not None and self._run.model != batch.model):
+            return
+        early = _Run(batch.model, batch.pixel_count, self._clock())
         beside = 0 if self._run is None else self._run.pixels
         if beside and beside + early.pixels > self._most_pixels:
             return
@@ -124,12 +128,13 @@ class Pipeline:
 
     def run_fp32(self, batch: Batch) -> Result:
         """Run a batch in FP32 while nothing else runs (see `wait_ahead`); raises as `Backend.run`."""
-        return self._backend.run(batch.model_input("fp32"))
+        return self._backends[batch.model].run(batch.model_input("fp32"))
 
     def _put(self, batch: Batch) -> Pending:
-        if self.pipelined is None:
-            return _Blocking(self._backend, batch.model_input())
-        return self.pipelined.begin(batch.model_input())
+        pipelined = self.pipelined.get(batch.model)
+        if pipelined is None:
+            return _Blocking(self._backends[batch.model], batch.model_input())
+        return pipelined.begin(batch.model_input())
 
     def _wait(self, run: _Run) -> None:
         if run.pending is None:

@@ -11,20 +11,23 @@ from server.errors import BackendUnavailable, Draining, NotReady
 from server.metrics import DeviceCondition, Metrics
 from server.scheduling.batcher import Batcher, Clock
 from server.scheduling.execution.supervisor import NewWorker, Sleep, Supervisor
-from server.scheduling.execution.worker import NewBackend, lost
+from server.scheduling.execution.worker import Infos, NewBackend, lost
 from server.scheduling.queue.tile import settle
 
 log = logging.getLogger(__name__)
 
 PATIENCE_S = 20.0
 """How long tiles wait while no device works: long enough for a few restarts."""
-# Consecutive failures on every device, which take a minute or more. A process whose CUDA context is broken must be
-# replaced.
+# Consecutive failures on every device, which take a minute or more.
 MOST_FAILED_STARTS = 8
 
 
 def _draining() -> Draining:
     return Draining("the server is stopping and takes no new images")
+
+
+def _no_backend() -> NotReady:
+    return NotReady("the server has no working backend")
 
 
 def _no_device() -> NotReady:
@@ -58,7 +61,7 @@ class WorkerPool:
             Supervisor(name, new_worker, metrics, self._changed, clock, sleep=sleep, jitter=jitter) for name in devices
         ]
         self._tasks: list[asyncio.Task[None]] = []
-        self._first: asyncio.Future[BackendInfo] | None = None
+        self._first: asyncio.Future[Infos] | None = None
         self._patience: asyncio.Task[None] | None = None
 
     @property
@@ -71,7 +74,7 @@ class WorkerPool:
         """Condition of each device, by name."""
         return {supervisor.name: supervisor.condition for supervisor in self._supervisors}
 
-    async def start(self) -> BackendInfo:
+    async def start(self) -> Infos:
         """Start all devices and return when the first is ready.
 
         Raises BackendUnavailable with the name of a device that cannot start; one that fails later sets `failure`.
@@ -80,12 +83,12 @@ class WorkerPool:
         self._tasks = [asyncio.create_task(supervisor.run()) for supervisor in self._supervisors]
         return await asyncio.shield(self._first)
 
-    async def replace(self, new_backend: NewBackend) -> BackendInfo:
-        """Replace the backends of all devices, one device after the other, without interrupting service.
+    async def replace(self, model: str, new_backend: NewBackend) -> BackendInfo:
+        """Replace the backends of a model, one device after the other, without interrupting service.
 
         Raises BackendUnavailable for the first device that cannot switch; it and the others keep their backends.
         """
-        infos = [await supervisor.replace(new_backend) for supervisor in self._supervisors]
+        infos = [await supervisor.replace(model, new_backend) for supervisor in self._supervisors]
         return infos[0]
 
     def drain(self) -> None:
@@ -122,8 +125,8 @@ class WorkerPool:
         if self._first is not None and not self._first.done():
             if self.failure is not None:
                 self._first.set_exception(self.failure)
-            elif (info := next((one.info for one in self._supervisors if one.info is not None), None)) is not None:
-                self._first.set_result(info)
+            elif (infos := next((one.infos for one in self._supervisors if one.infos is not None), None)) is not None:
+                self._first.set_result(infos)
         conditions = self.conditions.values()
         if "ready" in conditions:
             if self._patience is not None:
@@ -136,15 +139,18 @@ class WorkerPool:
         if self.failure is not None:
             return
         for supervisor in self._supervisors:
-            if supervisor.failure is not None and supervisor.info is None:
+            if supervisor.failure is not None and supervisor.infos is None:
                 self.failure = supervisor.failure
-        if all(supervisor.failed_starts >= MOST_FAILED_STARTS for supervisor in self._supervisors):
+        if all(one.lost_for_good or one.failed_starts >= MOST_FAILED_STARTS for one in self._supervisors):
             self.failure = self._supervisors[0].failure
         if self.failure is not None:
             if self._first is not None and self._first.done():  # or `start` raises it
                 log.critical("no device can be restarted", extra={"reason": self.failure.detail})
-            self._batcher.queue.close(lambda: NotReady("the server has no working backend"))
+            self._batcher.queue.close(_no_backend)
             self._end_supervision()
+            if all(one.lost_for_good for one in self._supervisors):  # nothing will run what waits
+                waiting = self._batcher.queue.clear()
+                settle(waiting, [_no_backend() for _ in waiting])
 
     def _end_supervision(self) -> None:
         for supervisor in self._supervisors:

@@ -38,7 +38,7 @@ class Ran:
 
 
 class Recovery:
-    """Runs batches through the pipeline; used by the worker's thread.
+    """Runs the batches of one model through the pipeline; used by the worker's thread.
 
     On out-of-memory a batch runs in halves and then one image at a time, and `ceiling_pixels` limits later batches. An
     output that is not finite, or that a sampled check finds too far from FP32, is replaced by an FP32 run if the
@@ -114,7 +114,9 @@ class Recovery:
             log.exception("a run failed", extra=_extra(batch))
             outcomes = [_failure(error) for _ in batch.tiles]
         began = self._pipeline.began
-        self._metrics.observe_run(len(batch.tiles), self._pipeline.seconds, self._device, batch.pixel_count)
+        self._metrics.observe_run(
+            len(batch.tiles), self._pipeline.seconds, self._device, batch.pixel_count, batch.model
+        )
         if batch.shared is not None:
             padding = batch.pixel_count - sum(tile.pixel_count for tile in batch.tiles)
             self._metrics.count_masked_run(self._device, len(batch.tiles), padding)

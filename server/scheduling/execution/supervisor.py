@@ -4,14 +4,14 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 from server.backends.base import BackendInfo
 from server.errors import BackendUnavailable
 from server.metrics import DeviceCondition, Metrics
 from server.scheduling.batcher import Clock
-from server.scheduling.execution.worker import NewBackend, Worker
+from server.scheduling.execution.worker import Infos, NewBackend, Worker
 
 log = logging.getLogger(__name__)
 
@@ -19,9 +19,9 @@ Sleep = Callable[[float], Awaitable[object]]
 
 
 class NewWorker(Protocol):
-    """Creates a worker without starting it; `new_backend` overrides the configured backend."""
+    """Creates a worker without starting it; `replaced` overrides the configured backends of some models."""
 
-    def __call__(self, name: str, new_backend: NewBackend | None = None, /) -> Worker: ...
+    def __call__(self, name: str, replaced: Mapping[str, NewBackend], /) -> Worker: ...
 
 
 WATCH_S = 0.25
@@ -46,8 +46,8 @@ class Supervisor:
     """Runs workers on one device, one after another; `run` is a task of the event loop.
 
     A worker is lost when its backend fails for good or a run hangs. A hanging worker is abandoned, and its thread lives
-    until the run ends. After a pause the next worker starts, with a new backend. `on_change` is called for each new
-    condition.
+    until the run ends. After a pause the next worker starts, with a new backend, unless the device is lost to the whole
+    process. `on_change` is called for each new condition.
     """
 
     def __init__(
@@ -63,14 +63,16 @@ class Supervisor:
     ) -> None:
         self.name = name
         self.condition: DeviceCondition = "starting"
-        self.info: BackendInfo | None = None
-        """What the backend of the last start reported."""
+        self.infos: Infos | None = None
+        """What the backends of the last start reported."""
         self.failure: BackendUnavailable | None = None
         """Why the last start failed, if it did."""
         self.failed_starts = 0
         """Consecutive failed starts."""
+        self.lost_for_good = False
+        """Whether only a new process can use the device; no worker is started again then."""
         self._new_worker = new_worker
-        self._new_backend: NewBackend | None = None
+        self._replaced: Mapping[str, NewBackend] = {}
         self._successor: Worker | None = None
         self._starting = asyncio.Lock()
         self._metrics = metrics
@@ -96,6 +98,9 @@ class Supervisor:
             worker = await self._start()
         while worker is not None:
             is_lost = await self._is_lost(worker)
+            if is_lost and worker.lost_for_good and self._successor is None:
+                self._give_up()
+                return
             if is_lost and self._successor is None:
                 self._losses = self._losses + 1 if self._clock() - self._ready_at < STEADY_S else 1
                 self._enter("lost")
@@ -103,25 +108,28 @@ class Supervisor:
                 worker, self._successor = self._successor, None
                 if worker is None and is_lost:
                     worker = await self._start_again()
-        self._enter("stopped")
+        if not self.lost_for_good:
+            self._enter("stopped")
 
-    async def replace(self, new_backend: NewBackend) -> BackendInfo:
-        """Replace the backend: start a worker with the new one, then let the present worker finish its runs.
+    async def replace(self, model: str, new_backend: NewBackend) -> BackendInfo:
+        """Replace a model's backend: start a worker with the new one, then let the present worker finish its runs.
 
-        Raises BackendUnavailable, and changes nothing, if the new backend cannot start or the device is not ready.
+        The new worker loads the other models again, because a backend belongs to the thread that started it. Raises
+        BackendUnavailable, and changes nothing, if the new backend cannot start or the device is not ready.
         """
         async with self._starting:
             if self.condition != "ready":
                 raise BackendUnavailable(f"{self.name} is {self.condition}")
-            worker = self._new_worker(self.name, new_backend)
+            replaced = {**self._replaced, model: new_backend}
+            worker = self._new_worker(self.name, replaced)
             try:
-                info = await worker.start()
+                infos = await worker.start()
             except BackendUnavailable:
                 await self._is_lost(worker)  # it has then released its memory
                 raise
-            self._new_backend, self._successor = new_backend, worker
-            self._serves(info)
-            return info
+            self._replaced, self._successor = replaced, worker
+            self._serves(infos)
+            return infos[model]
 
     def _enter(self, condition: DeviceCondition) -> None:
         self.condition = condition
@@ -131,30 +139,40 @@ class Supervisor:
     async def _start(self) -> Worker | None:
         """Start a worker; returns None and sets `failure` if its backend cannot start."""
         try:
-            worker = self._new_worker(self.name, self._new_backend)
+            worker = self._new_worker(self.name, self._replaced)
         except Exception as error:  # unexpected; if it ended the task, nobody would notice
             log.exception("a backend could not be made", extra={"device": self.name})
             self._failed(BackendUnavailable(f"the backend cannot be made: {type(error).__name__}: {error}"))
             return None
         try:
-            info = await worker.start()
+            infos = await worker.start()
         except BackendUnavailable as error:
             self._failed(error)
             await self._is_lost(worker)  # it has then released its memory
+            self.lost_for_good = worker.lost_for_good
             return None
-        self._serves(info)
+        self._serves(infos)
         return worker
 
-    def _serves(self, info: BackendInfo) -> None:
-        self.info = info
-        self._metrics.set_backend(
-            self.name,
-            backend=info.backend,
-            hardware=info.device,
-            artifact=info.model.name,
-            precision=info.model.precision,
-            model_hash=info.model.hash,
-        )
+    def _give_up(self) -> None:
+        """Leave the device lost: starts in this process would all fail."""
+        self.lost_for_good = True
+        self._failed(BackendUnavailable("its CUDA context is lost, and only a new process gets another"))
+        log.critical("a device is lost until the process restarts", extra={"device": self.name})
+        self._enter("lost")
+
+    def _serves(self, infos: Infos) -> None:
+        self.infos = infos
+        for model, info in infos.items():
+            self._metrics.set_backend(
+                self.name,
+                model,
+                backend=info.backend,
+                hardware=info.device,
+                artifact=info.model.name,
+                precision=info.model.precision,
+                model_hash=info.model.hash,
+            )
         self.failure, self.failed_starts = None, 0
         self._ready_at = self._clock()
         self._enter("ready")
@@ -173,8 +191,8 @@ class Supervisor:
         return worker.ended.result()
 
     async def _start_again(self) -> Worker | None:
-        """Start workers until one is ready; None once a drain needs none."""
-        while self._needed():
+        """Start workers until one is ready; None once a drain needs none, or the device is lost for good."""
+        while self._needed() and not self.lost_for_good:
             seconds = pause_s(self._losses, self._jitter())
             log.warning("a device is started again", extra={"device": self.name, "in_s": round(seconds, 2)})
             await self._pause(seconds)

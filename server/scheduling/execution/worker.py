@@ -1,10 +1,10 @@
-"""The Worker: the thread that owns a backend from its start until it ends or is lost."""
+"""The Worker: the thread that owns the backends of a device from their start until it ends or is lost."""
 
 import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TypeVar, cast
 
@@ -16,11 +16,13 @@ from server.scheduling.execution.pipeline import Pipeline
 from server.scheduling.execution.recovery import ParityCheck, Recovery
 from server.scheduling.execution.warm_up import warm_up
 from server.scheduling.policy.device import Device
-from server.scheduling.queue.tile import Batch, fail_soon, settle_soon
+from server.scheduling.queue.tile import Batch, PaddedShape, fail_soon, settle_soon
 
 Answer = TypeVar("Answer")
 NewBackend = Callable[[str], Backend]
 """Makes a backend for the named device, not started."""
+Infos = Mapping[str, BackendInfo]
+"""What started backends report, by model."""
 
 log = logging.getLogger(__name__)
 
@@ -38,38 +40,45 @@ def lost() -> BackendLost:
 
 
 class Worker:
-    """Takes batches from the batcher, runs them and ends every tile; serves one backend from start to stop.
+    """Takes batches from the batcher, runs them and ends every tile; serves its backends from start to stop.
 
-    A pipelined backend gets the next batch during a run: at once if that batch is full and would not gain by waiting,
-    else just before the run ends, so that the device does not idle.
+    It has one backend for each model, and runs one of them at a time. A pipelined backend gets the next batch of its
+    model during a run: at once if that batch is full and would not gain by waiting, else just before the run ends, so
+    that the device does not idle.
 
-    The worker ends when the queue is closed and empty, or when the backend is lost: a run raised BackendLost, or any
+    The worker ends when the queue is closed and empty, or when a backend is lost: a run raised BackendLost, or any
     other exception ended the thread. By then the device has left the batcher, its tiles have ended with BackendLost,
-    and the backend is stopped. `start`, `abandon` and `ended` are used on the event loop of the tiles' callers.
+    and all backends are stopped. `start`, `abandon` and `ended` are used on the event loop of the tiles' callers.
     """
 
     def __init__(
         self,
         device: Device,
-        backend: Backend,
+        backends: Mapping[str, Backend],
         batcher: Batcher,
         metrics: Metrics,
         clock: Clock = time.monotonic,
         *,
         check: ParityCheck | None = None,
         run_timeout_s: float = float("inf"),
+        padded_shapes: Sequence[PaddedShape] = (),
     ) -> None:
         self.device = device
         self.ended: asyncio.Future[bool] | None = None
-        """Set by `start`; its result says whether the backend was lost."""
-        self._backend = backend
+        """Set by `start`; its result says whether a backend was lost."""
+        self.lost_for_good = False
+        """Whether no other worker of this process could serve the device."""
+        self._backends = backends
         self._batcher = batcher
         self._clock = clock
         self._check = check or ParityCheck()
         self._run_timeout_s = run_timeout_s
-        self._pipeline = Pipeline(backend, clock)
-        self._recovery = Recovery(self._pipeline, metrics, self._check, clock, device=device.name)
-        device.untaken = self._recovery.untaken
+        self._padded_shapes = padded_shapes
+        self._pipeline = Pipeline(backends, clock)
+        self._recoveries: dict[str, Recovery] = {}
+        for model, loaded in device.models.items():
+            self._recoveries[model] = Recovery(self._pipeline, metrics, self._check, clock, device=device.name)
+            loaded.untaken = self._recoveries[model].untaken
         self._thread: threading.Thread | None = None
         self._due: float | None = None
         self._abandoned = False
@@ -85,10 +94,10 @@ class Worker:
         due = self._due
         return due is not None and self._clock() > due
 
-    async def start(self) -> BackendInfo:
-        """Load the backend, warm it up and add the device to the batcher; raises BackendUnavailable."""
+    async def start(self) -> Infos:
+        """Load the backends, warm them up and add the device to the batcher; raises BackendUnavailable."""
         loop = asyncio.get_running_loop()
-        started: asyncio.Future[BackendInfo] = loop.create_future()
+        started: asyncio.Future[Infos] = loop.create_future()
         self.ended = loop.create_future()
         # A daemon: a run that hangs in native code must not keep the process alive once it is abandoned.
         self._thread = threading.Thread(
@@ -102,46 +111,55 @@ class Worker:
         self._abandoned = True
         self._let_go()
 
-    def _main(self, started: asyncio.Future[BackendInfo], ended: asyncio.Future[bool]) -> None:
+    def _main(self, started: asyncio.Future[Infos], ended: asyncio.Future[bool]) -> None:
         is_lost = True
         try:
-            if self._start_backend(started):
+            if self._start_backends(started):
                 self._serve()
             is_lost = False
-        except BaseException:  # also SystemExit: no frame above this one could end the tiles
+        except BaseException as error:  # also SystemExit: no frame above this one could end the tiles
+            self.lost_for_good = _is_for_good(error)
             log.critical("a device was lost", extra={"device": self.device.name}, exc_info=True)
         finally:
             self._let_go()
             self._due = self._clock() + self._run_timeout_s  # a lost device may hang here as well
-            self._stop_backend()
+            self._stop_backends()
             self._due = None
             _post(ended, is_lost)
 
     def _let_go(self) -> None:
         fail_soon(self._batcher.leave(self.device), lost)
 
-    def _start_backend(self, started: asyncio.Future[BackendInfo]) -> bool:
+    def _start_backends(self, started: asyncio.Future[Infos]) -> bool:
         try:
-            info = self._backend.start()
-            warm_up(self._backend, info, self.device.cost_model, self._clock)
+            infos = {model: self._start_backend(model) for model in self._backends}
         except BaseException as error:
             if isinstance(error, BackendUnavailable):
                 failure = error
             else:
+                self.lost_for_good = _is_for_good(error)
                 log.exception("the backend failed to start", extra={"device": self.device.name})
                 failure = BackendUnavailable(f"the backend failed to start: {type(error).__name__}: {error}")
             _post(started, failure)
             return False
-        self.device.max_batch = min(self.device.max_batch, info.max_batch)
-        self.device.masks = info.model.mixed_sizes
-        self._recovery.can_repeat_in_fp32 = info.can_repeat_in_fp32
+        self._batcher.join(self.device)
+        _post(started, infos)
+        return True
+
+    def _start_backend(self, model: str) -> BackendInfo:
+        backend, loaded = self._backends[model], self.device.models[model]
+        info = backend.start()
+        own = [shape for shape in self._padded_shapes if shape.model == model]
+        shapes = [(shape, min(info.max_batch, self.device.room(shape))) for shape in own]
+        warm_up(backend, info, loaded.cost_model, self._clock, shapes, model)
+        loaded.max_batch = min(loaded.max_batch, info.max_batch)
+        loaded.mixes_sizes = info.model.mixed_sizes
+        self._recoveries[model].can_repeat_in_fp32 = info.can_repeat_in_fp32
         if self._check.every and not info.can_repeat_in_fp32:
             log.warning("answers are not compared with FP32: this backend has no other precision than its own")
         if info.can_begin_ahead:
-            self._pipeline.pipelined = cast(PipelinedBackend, self._backend)
-        self._batcher.join(self.device)
-        _post(started, info)
-        return True
+            self._pipeline.pipelined[model] = cast(PipelinedBackend, backend)
+        return info
 
     def _serve(self) -> None:
         ahead: Batch | None = None
@@ -151,12 +169,13 @@ class Worker:
 
     def _run(self, batch: Batch) -> Batch | None:
         """Run a batch to its end; return the batch that was begun meanwhile, if any."""
-        predicted_s = self.device.cost_model.predict(batch.padded_shape, len(batch.tiles))
+        recovery, loaded = self._recoveries[batch.model], self.device.models[batch.model]
+        predicted_s = self.device.predict(batch.padded_shape, len(batch.tiles))
         self._due = self._clock() + max(self._run_timeout_s, HUNG_FACTOR * predicted_s)
-        ran = self._recovery.run(batch, self._next_ahead)
+        ran = recovery.run(batch, self._next_ahead)
         self._due = None
-        if (ceiling := self._recovery.ceiling_pixels) is not None:
-            self.device.max_run_pixels = min(self.device.max_run_pixels, ceiling)
+        if (ceiling := recovery.ceiling_pixels) is not None:
+            loaded.max_run_pixels = min(loaded.max_run_pixels, ceiling)
         self._batcher.finished(self.device, batch, ran.seconds)
         try:  # the device gets its next batch before the answers are sent
             return self._begin_early() if ran.ahead is None else ran.ahead
@@ -169,25 +188,28 @@ class Worker:
     def _next_ahead(self, wait: Callable[[float], None]) -> Batch | None:
         """Take the batch to begin behind the current run; `wait` waits for that run, with a bound in seconds."""
         batch = self._batcher.poll(self.device, only_full=True)
-        if (
-            batch is not None or self.device.max_batch == 1
-        ):  # single images should stay in the queue, where they can be cancelled
+        if batch is not None or self.device.runs_single_images:  # they stay in the queue, where they can be cancelled
             return batch
         pixels = sum(batch.pixel_count for batch in self.device.running)
         wait(self.device.remaining_s(self._clock()) - LEAD_S - pixels * LEAD_S_A_PIXEL)
         return None if self._abandoned else self._batcher.poll(self.device)
 
     def _begin_early(self) -> Batch | None:
-        if self._pipeline.pipelined is None or (batch := self._batcher.poll(self.device)) is None:
+        if not self._pipeline.pipelined or (batch := self._batcher.poll(self.device)) is None:
             return None
         self._pipeline.begin_early(batch)
         return batch
 
-    def _stop_backend(self) -> None:
-        try:
-            self._backend.stop()
-        except Exception:
-            log.exception("the backend failed to stop", extra={"device": self.device.name})
+    def _stop_backends(self) -> None:
+        for backend in self._backends.values():
+            try:
+                backend.stop()
+            except Exception:
+                log.exception("the backend failed to stop", extra={"device": self.device.name})
+
+
+def _is_for_good(error: BaseException) -> bool:
+    return isinstance(error, BackendLost) and error.for_good
 
 
 def _post(future: asyncio.Future[Answer], answer: Answer | Exception) -> None:

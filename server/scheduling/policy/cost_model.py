@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from statistics import median_low
 from typing import NamedTuple
 
+from server.scheduling.queue.tile import PaddedShape
+
 # Runs of one padded shape and count: a median of five ignores two slow runs, and follows a change after three.
 RUNS_A_POINT = 5
 # The weight of a point halves with this many later runs of its padded shape.
@@ -78,14 +80,14 @@ class _Fit:
 class Costs(NamedTuple):
     """What runs cost by what is known at one moment; never changed, but replaced after each run."""
 
-    lines: Mapping[tuple[int, int], Line]
+    lines: Mapping[PaddedShape, Line]
     """Seconds by the count, of each padded shape seen."""
     by_pixels: Line
     """Seconds by the pixels of a run, for other shapes."""
     least_pixels: int = 0
     """Runs of fewer pixels are taken to cost as much as of these."""
 
-    def predict(self, padded_shape: tuple[int, int], count: int) -> float:
+    def predict(self, padded_shape: PaddedShape, count: int) -> float:
         """Predict the seconds that `count` images of `padded_shape` take in one run; 0 while nothing was measured."""
         line = self.lines.get(padded_shape)
         if line is not None:
@@ -95,7 +97,7 @@ class Costs(NamedTuple):
 
 
 class CostModel:
-    """Learns T(padded shape, count): the seconds of a run of `count` images, each of `padded_shape` (height, width).
+    """Learns T(padded shape, count): the seconds of a run of `count` images of `padded_shape` by one model.
 
     For each padded shape it fits a line over the count through the medians of the measured times. A shape with one
     known count, or none, leans on a line over the pixels of all recent runs. The thread of one device writes it; any
@@ -107,13 +109,13 @@ class CostModel:
         """What is known now."""
         self.relative_error = 0.0
         """Mean of |predicted - measured| / measured over the last runs that could be predicted."""
-        self._fits: OrderedDict[tuple[int, int], _Fit] = OrderedDict()
+        self._fits: OrderedDict[PaddedShape, _Fit] = OrderedDict()
         self._recent: deque[tuple[int, float]] = deque(maxlen=RECENT_RUNS)
         self._is_told = False
         self._runs = 0
         self._predicted_runs = 0
 
-    def observe(self, padded_shape: tuple[int, int], count: int, seconds: float) -> None:
+    def observe(self, padded_shape: PaddedShape, count: int, seconds: float) -> None:
         """Learn that a run of `count` images of `padded_shape` took `seconds`."""
         predicted, seconds = self.predict(padded_shape, count), max(seconds, SHORTEST_S)
         if predicted > 0:
@@ -148,11 +150,11 @@ class CostModel:
             return Line(scale * by_pixels.fixed, scale * by_pixels.slope), self.costs.least_pixels
         return _robust(self._recent), min(sizes)  # fewer pixels may cost as much
 
-    def predict(self, padded_shape: tuple[int, int], count: int) -> float:
+    def predict(self, padded_shape: PaddedShape, count: int) -> float:
         """Predict the seconds that `count` images of `padded_shape` take in one run; 0 while nothing was measured."""
         return self.costs.predict(padded_shape, count)
 
-    def fits(self) -> list[tuple[tuple[int, int], Line, int]]:
+    def fits(self) -> list[tuple[PaddedShape, Line, int]]:
         """Return each padded shape seen, T as a line over the count, and the number of its runs; latest first."""
         lines = self.costs.lines
         return [

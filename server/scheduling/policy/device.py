@@ -2,8 +2,7 @@
 
 import math
 import threading
-from collections.abc import Collection
-from collections.abc import Set as AbstractSet
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from server.scheduling.policy.cost_model import CostModel, Costs
@@ -32,24 +31,72 @@ NOTHING_TO_DO = Wait(math.inf)
 """The wait until a tile arrives or a run ends."""
 
 
-class Capacity:
-    """What a device takes in one run, and how long runs take on it."""
-
-    __slots__ = ()
+class ModelView(NamedTuple):
+    """What a device takes of one model in a run, and what its runs cost, at one moment."""
 
     max_batch: int
     max_run_pixels: int
     costs: Costs
-    untaken: AbstractSet[PaddedShape]
+    mixes_sizes: bool = False
+    """Whether its runs may hold images of several sizes."""
+    untaken: frozenset[PaddedShape] = NO_SHAPES
+    """Padded shapes in which it has refused such a run."""
+
+
+class LoadedModel:
+    """One model on one device: what it takes in a run, and what its runs cost. The worker owns the backend itself.
+
+    The device's own thread may lower the limits at any time; all else belongs to the batcher and its lock.
+    """
+
+    def __init__(
+        self, max_batch: int, max_run_pixels: int = MAX_RUN_PIXELS, cost_model: CostModel | None = None
+    ) -> None:
+        self.max_batch = max_batch
+        self.max_run_pixels = max_run_pixels
+        self.cost_model = cost_model or CostModel()
+        self.mixes_sizes = False
+        """Whether its runs may hold images of several sizes."""
+        self.untaken: set[PaddedShape] = set()
+        """Padded shapes in which it has refused such a run."""
+
+    @property
+    def costs(self) -> Costs:
+        """What runs cost by what was measured so far; a new object after each run."""
+        return self.cost_model.costs
+
+    def view(self) -> ModelView:
+        """Describe the model at this moment, as data for the planner."""
+        untaken = frozenset(self.untaken) if self.untaken else NO_SHAPES
+        return ModelView(self.max_batch, self.max_run_pixels, self.cost_model.costs, self.mixes_sizes, untaken)
+
+
+class Capacity:
+    """What a device takes in one run of each of its models, and how long runs take on it."""
+
+    __slots__ = ()
+
+    models: Mapping[str, LoadedModel | ModelView]
+    """By name."""
 
     def room(self, padded_shape: PaddedShape) -> int:
         """Return the most images of `padded_shape` in one run; at least one, whatever its size."""
-        fitting = self.max_run_pixels // (padded_shape[0] * padded_shape[1])
-        return fitting if 1 <= fitting <= self.max_batch else 1 if fitting < 1 else self.max_batch
+        model = self.models[padded_shape[2]]
+        most, fitting = model.max_batch, model.max_run_pixels // (padded_shape[0] * padded_shape[1])
+        return fitting if 1 <= fitting <= most else 1 if fitting < 1 else most
+
+    def mixes_sizes(self, padded_shape: PaddedShape) -> bool:
+        """Tell whether runs of the model of a padded shape may hold images of several sizes."""
+        return self.models[padded_shape[2]].mixes_sizes
+
+    def mixes_in(self, padded_shape: PaddedShape) -> bool:
+        """Tell whether a run may hold images of several sizes, padded to `padded_shape`."""
+        model = self.models[padded_shape[2]]
+        return model.mixes_sizes and padded_shape not in model.untaken
 
     def predict(self, padded_shape: PaddedShape, count: int) -> float:
         """Predict the seconds of one run."""
-        return self.costs.predict(padded_shape, count)
+        return self.models[padded_shape[2]].costs.predict(padded_shape, count)
 
     def predict_all(self, padded_shape: PaddedShape, count: int) -> float:
         """Predict the seconds of as many runs as `count` images need."""
@@ -63,13 +110,8 @@ class Capacity:
 
 class _DeviceFields(NamedTuple):
     name: str
-    max_batch: int
-    max_run_pixels: int
-    costs: Costs
-    mixes_sizes: bool = False
-    """Whether its runs may hold images of several sizes."""
-    untaken: frozenset[PaddedShape] = NO_SHAPES
-    """Padded shapes in which it has refused such a run."""
+    models: Mapping[str, ModelView]
+    """The models that it has loaded, by name; one of them runs at a time."""
     running: tuple[tuple[PaddedShape, int], ...] = ()
     """Shape and images of the batches that it has and has not finished."""
     remaining_s: float = 0.0
@@ -85,27 +127,16 @@ class DeviceView(Capacity, _DeviceFields):  # type: ignore[misc]  # what may cha
 
 
 class Device(Capacity):
-    """One device: what it takes in a run, what runs cost on it and what runs now. The worker owns the backend itself.
+    """One device: the models that it has loaded, and what runs now.
 
-    One object for one life of a worker: a rebuilt worker has a new Device of the same name, with the old cost model.
-    The device's own thread may lower the limits at any time; all else belongs to the batcher and its lock.
+    One object for one life of a worker: a rebuilt worker has a new Device of the same name, with the old cost models.
+    It belongs to the batcher and its lock.
     """
 
-    def __init__(
-        self,
-        name: str,
-        max_batch: int,
-        max_run_pixels: int = MAX_RUN_PIXELS,
-        cost_model: CostModel | None = None,
-    ) -> None:
+    def __init__(self, name: str, models: Mapping[str, LoadedModel]) -> None:
         self.name = name
-        self.max_batch = max_batch
-        self.max_run_pixels = max_run_pixels
-        self.cost_model = cost_model or CostModel()
-        self.masks = False
-        """Whether its runs may hold images of several sizes."""
-        self.untaken: set[PaddedShape] = set()
-        """Padded shapes in which it has refused such a run."""
+        self.models: Mapping[str, LoadedModel] = models
+        """By name; one of them runs at a time."""
         self.running: tuple[Batch, ...] = ()
         """The batches that it took and has not finished, in the order of their runs."""
         self.run_began = 0.0
@@ -123,14 +154,23 @@ class Device(Capacity):
         self._waiting_since: float | None = None
         self._bucket_work: dict[PaddedShape, tuple[float, float]] = {}
 
-    @property
-    def costs(self) -> Costs:  # type: ignore[override]  # a view keeps what this one looks up
-        """What runs cost by what was measured so far; a new object after each run."""
-        return self.cost_model.costs
-
     def predict(self, padded_shape: PaddedShape, count: int) -> float:
         """Predict the seconds of one run."""
-        return self.cost_model.costs.predict(padded_shape, count)
+        return self.models[padded_shape[2]].cost_model.costs.predict(padded_shape, count)
+
+    def full_run(self, padded_shape: PaddedShape) -> float:
+        """Return the images of a full run; infinity for a model that takes one image in a batch."""
+        return self.room(padded_shape) if self.models[padded_shape.model].max_batch > 1 else math.inf
+
+    @property
+    def runs_single_images(self) -> bool:
+        """Whether no run of any model holds more than one image."""
+        return all(model.max_batch == 1 for model in self.models.values())
+
+    @property
+    def mixes_any(self) -> bool:
+        """Whether runs of some model may hold images of several sizes."""
+        return any(model.mixes_sizes for model in self.models.values())
 
     @property
     def is_idle(self) -> bool:
@@ -142,11 +182,7 @@ class Device(Capacity):
         running = tuple([(batch.padded_shape, len(batch.tiles)) for batch in self.running]) if self.running else ()
         return DeviceView(
             self.name,
-            self.max_batch,
-            self.max_run_pixels,
-            self.cost_model.costs,
-            self.masks,
-            frozenset(self.untaken) if self.untaken else NO_SHAPES,
+            {name: model.view() for name, model in self.models.items()},
             running,
             self.remaining_s(now),
             0.0 if self._waiting_since is None else now - self._waiting_since,
@@ -202,7 +238,7 @@ class Device(Capacity):
         if any(tile.priority is Priority.INTERACTIVE for tile in batch.tiles):
             tile_s = seconds / len(batch.tiles)
             self.tile_s += (tile_s - self.tile_s) / RECENT_RUNS if self.tile_s else tile_s
-        self.cost_model.observe(batch.padded_shape, len(batch.tiles), seconds)
+        self.models[batch.model].cost_model.observe(batch.padded_shape, len(batch.tiles), seconds)
 
     def ended(self, batch: Batch, now: float) -> None:
         """Note that a batch has left it."""

@@ -54,10 +54,11 @@ def share(
     """
     parts = list(_parts(bucket, buckets, device))
     # Until shapes have been chosen from the traffic, the sizes that wait stand in for them.
-    shapes = padded_shapes or [part.padded_shape for part in parts]
+    chosen = [padded_shape for padded_shape in padded_shapes if padded_shape.model == own.padded_shape.model]
+    shapes = chosen or [part.padded_shape for part in parts]
     best = None
     for padded_shape in dict.fromkeys((own.padded_shape, *shapes)):
-        if padded_shape in device.untaken or not fits(own.padded_shape, padded_shape):
+        if not device.mixes_in(padded_shape) or not fits(own.padded_shape, padded_shape):
             continue
         room = device.room(padded_shape)
         while room > own.images and device.predict(padded_shape, room) > time_left_s:
@@ -93,7 +94,7 @@ def saved_s(
     for padded_shape in padded_shapes:
         if len(parts) < 2:
             break
-        if padded_shape in device.untaken:
+        if not device.mixes_in(padded_shape):
             continue
         room = device.room(padded_shape)
         joining, left = _joining(parts, padded_shape, device)
@@ -111,7 +112,8 @@ def saved_s(
 
 def _parts(bucket: BucketView, buckets: Collection[BucketView], device: Capacity) -> Iterable[Part]:
     """Yield what may join a run that begins with `bucket`: buckets that do not fill a run of their own."""
-    interactive = bucket.priority is Priority.INTERACTIVE
+    interactive, model = bucket.priority is Priority.INTERACTIVE, bucket.padded_shape.model
+    buckets = [other for other in buckets if other.padded_shape.model == model]
     if len(buckets) > MOST_BUCKETS:
         buckets = nlargest(MOST_BUCKETS, buckets, key=lambda other: -other.enqueued_at)
     for other in buckets:
@@ -127,13 +129,13 @@ def _joining(parts: Iterable[Part], padded_shape: PaddedShape, device: Capacity)
 
     Those that save most time per image come first. A part that would fill the run alone shares nothing.
     """
-    (height, width), room = padded_shape, device.room(padded_shape)
+    room = device.room(padded_shape)
     an_image_s = device.predict(padded_shape, 2) - device.predict(padded_shape, 1)
     joining: list[Part] = []
     left: list[Part] = []
     for part in parts:
         shape, images, seconds = part
-        if shape[0] <= height and shape[1] <= width and images < room and seconds > an_image_s * images:
+        if fits(shape, padded_shape) and images < room and seconds > an_image_s * images:
             joining.append(part)
         else:
             left.append(part)

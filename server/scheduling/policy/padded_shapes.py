@@ -1,6 +1,6 @@
 """The PaddedShapes: the few shapes that mixed-size batches are padded to, chosen from the traffic."""
 
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable
 from itertools import accumulate
 
@@ -21,7 +21,7 @@ Size = tuple[int, int]
 
 
 class PaddedShapes:
-    """Remembers the sizes of tiles, and chooses padded shapes that hold each of them with little padding.
+    """Remembers the sizes of each model's tiles, and chooses padded shapes that hold them with little padding.
 
     Each shape comes with its turned form, for portraits and landscapes. Shapes that are `given` do not change with the
     traffic. To be used under the batcher's lock.
@@ -32,25 +32,27 @@ class PaddedShapes:
         """From small to large; empty until there was traffic, unless they were given."""
         self.given = bool(self.chosen)
         self._size_multiple = size_multiple
-        self._seen: deque[Size] = deque(maxlen=MEMORY)
-        self._until_refresh = FIRST_AFTER
+        self._seen: defaultdict[str, deque[Size]] = defaultdict(lambda: deque(maxlen=MEMORY))
+        self._until_refresh: defaultdict[str, int] = defaultdict(lambda: FIRST_AFTER)
 
     def arrived(self, padded_shape: PaddedShape) -> None:
         """Note a tile."""
         if self.given:
             return
-        self._seen.append((min(padded_shape), max(padded_shape)))
-        self._until_refresh -= 1
-        if self._until_refresh <= 0:
-            self._until_refresh = min(REFRESH_EVERY, len(self._seen))
-            self.chosen = self._chosen()
+        height, width, model = padded_shape
+        self._seen[model].append((min(height, width), max(height, width)))
+        self._until_refresh[model] -= 1
+        if self._until_refresh[model] <= 0:
+            self._until_refresh[model] = min(REFRESH_EVERY, len(self._seen[model]))
+            others = [chosen for chosen in self.chosen if chosen.model != model]
+            self.chosen = _turned_too([*others, *self._choose(model)])
 
-    def _chosen(self) -> tuple[PaddedShape, ...]:
-        sizes, step = Counter(self._seen), self._size_multiple
+    def _choose(self, model: str) -> Iterable[PaddedShape]:
+        sizes, step = Counter(self._seen[model]), self._size_multiple
         while len(sizes) > MOST_SIZES:
             step *= COARSER
             sizes = _rounded(sizes, step)
-        return _turned_too(PaddedShape(*size) for size in choose_padded_shapes(sizes, MOST_SHAPES))
+        return (PaddedShape(*size, model) for size in choose_padded_shapes(sizes, MOST_SHAPES))
 
 
 def choose_padded_shapes(sizes: Counter[Size], most: int) -> list[Size]:
@@ -91,13 +93,17 @@ def choose_padded_shapes(sizes: Counter[Size], most: int) -> list[Size]:
 
 
 def fits(padded_shape: PaddedShape, other: PaddedShape) -> bool:
-    """Tell whether an image of `padded_shape` fits in `other`."""
-    return padded_shape[0] <= other[0] and padded_shape[1] <= other[1]
+    """Tell whether an image of `padded_shape` fits in `other`, of the same model."""
+    return padded_shape[0] <= other[0] and padded_shape[1] <= other[1] and padded_shape[2] == other[2]
 
 
 def _turned_too(padded_shapes: Iterable[PaddedShape]) -> tuple[PaddedShape, ...]:
-    both = {turned for high, wide in padded_shapes for turned in (PaddedShape(high, wide), PaddedShape(wide, high))}
-    return tuple(sorted(both, key=lambda padded_shape: padded_shape.pixels))
+    both = {
+        turned
+        for height, width, model in padded_shapes
+        for turned in (PaddedShape(height, width, model), PaddedShape(width, height, model))
+    }
+    return tuple(sorted(both, key=lambda padded_shape: (padded_shape.pixels, padded_shape)))
 
 
 def _area(size: Size) -> int:

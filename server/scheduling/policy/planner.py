@@ -108,8 +108,8 @@ def _complete(bucket: BucketView, run: Run, buckets: Sequence[BucketView], state
         return run._replace(parts=((own, count),), seconds=device.predict(own, count))
     if len(state.buckets) == 1:
         return batch_delay(bucket, count, run.seconds, device, state.forecast, state.now) or run
-    cut = count < bucket.tiles
-    if not device.mixes_sizes or cut or run.batch_first or len(buckets) < 2 or count >= device.room(own):
+    is_cut = count < bucket.tiles
+    if is_cut or run.batch_first or len(buckets) < 2 or count >= device.room(own) or not device.mixes_sizes(own):
         return run
     start, deadline = state.now + device.remaining_s, bucket.deadline
     time_left = math.inf if deadline is None or start + run.seconds > deadline else deadline - start

@@ -31,10 +31,15 @@ PATIENCE_S = (STARVATION_S, BATCH_PATIENCE_S)
 
 
 class PaddedShape(NamedTuple):
-    """The (height, width) of the tiles in one bucket, and of each image in a run."""
+    """The (height, width) of the tiles in one bucket, and of each image in a run, and the model that runs them.
+
+    Buckets, costs and forecasts are kept by it, so tiles of two models share nothing but a device.
+    """
 
     height: int
     width: int
+    model: str = ""
+    """The name under which the model is served; empty where there is only one."""
 
     @property
     def pixels(self) -> int:
@@ -79,13 +84,15 @@ class Tile:
     """Whether it left the queue inside a batch; from then on device time is spent on it."""
     expected_at: float | None = None
     """When it was predicted to end, at its admission; None for a tile of a series."""
+    model: str = ""
+    """The name of the model that restores it."""
     padded_shape: PaddedShape = field(init=False)
     due: float = field(init=False)
     """The deadline, or the time from which it goes first in its class because it has waited long."""
 
     def __post_init__(self) -> None:
         shape = self.pixels.shape
-        self.padded_shape = PaddedShape(shape[1], shape[2])
+        self.padded_shape = PaddedShape(shape[1], shape[2], self.model)
         self.due = self.enqueued_at + PATIENCE_S[self.priority] if self.deadline is None else self.deadline
 
     @property
@@ -106,7 +113,7 @@ Outcome = Completion | Exception
 
 @dataclass(eq=False, slots=True)
 class Batch:
-    """Tiles that run together, of one shape or padded to the shape `shared`, and the moment they left the queue."""
+    """Tiles of one model that run together, of one shape or padded to `shared`, and when they left the queue."""
 
     tiles: Sequence[Tile]
     taken_at: float
@@ -118,6 +125,11 @@ class Batch:
         return self.shared or self.tiles[0].padded_shape
 
     @property
+    def model(self) -> str:
+        """The name of the model that runs."""
+        return self.tiles[0].model
+
+    @property
     def pixel_count(self) -> int:
         """N * H * W of what runs."""
         return len(self.tiles) * self.padded_shape.pixels
@@ -125,7 +137,7 @@ class Batch:
     @property
     def sizes(self) -> Sizes | None:
         """Each image's own (height, width) in a mixed-size batch; None if all are of one shape."""
-        return None if self.shared is None else np.array([tile.padded_shape for tile in self.tiles], np.int64)
+        return None if self.shared is None else np.array([tile.padded_shape[:2] for tile in self.tiles], np.int64)
 
     def by_padded_shape(self) -> Iterable[tuple[PaddedShape, int]]:
         """The tiles' own padded shapes, and how many tiles each has."""
@@ -144,10 +156,10 @@ class Batch:
     def stack(self) -> Pixels:
         """Return the input (N, 3, H, W): one copy, or a view where the batch is a single tile."""
         if self.shared is not None:
-            padded_shape = np.zeros((len(self.tiles), 3, *self.shared), np.float32)
-            for place, tile in zip(padded_shape, self.tiles, strict=True):
+            padded = np.zeros((len(self.tiles), 3, *self.shared[:2]), np.float32)
+            for place, tile in zip(padded, self.tiles, strict=True):
                 place[:, : tile.padded_shape.height, : tile.padded_shape.width] = tile.pixels
-            return padded_shape
+            return padded
         if len(self.tiles) == 1:
             return self.tiles[0].pixels[np.newaxis]
         return np.stack([tile.pixels for tile in self.tiles])
@@ -161,7 +173,7 @@ class Batch:
         output, aux = result.pixels, result.aux
         if aux is not None and len(aux) != len(self.tiles):
             raise WrongOutput(f"the run returned the auxiliary output of {len(aux)} images for {len(self.tiles)}")
-        expected = (len(self.tiles), 3, *self.padded_shape)
+        expected = (len(self.tiles), 3, *self.padded_shape[:2])
         if not isinstance(output, np.ndarray) or output.dtype != np.float32 or output.shape != expected:
             found = f"{output.dtype} {output.shape}" if isinstance(output, np.ndarray) else type(output).__name__
             raise WrongOutput(f"the run answered with {found} instead of float32 {expected}")

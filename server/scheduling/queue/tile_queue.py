@@ -1,4 +1,4 @@
-"""The TileQueue: all waiting tiles, in buckets of one padded shape."""
+"""The TileQueue: all waiting tiles, in buckets of one model and padded shape."""
 
 import math
 import threading
@@ -97,12 +97,12 @@ class ShapeBucket:
         interactive, batch = self.classes
         return (batch if batch and (batch_first or not interactive) else interactive).pop(0)
 
-    def has(self, count: int, now: float) -> bool:
+    def has(self, count: float, now: float) -> bool:
         """Tell whether at least `count` tiles still need an answer: not cancelled, deadline not passed."""
         if len(self) < count:
             return False
         left = (tile for tile in self if not tile.future.done() and not tile.expired(now))
-        return sum(1 for _ in islice(left, count)) == count
+        return sum(1 for _ in islice(left, int(count))) == count
 
 
 @dataclass(slots=True)

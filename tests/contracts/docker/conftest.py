@@ -1,4 +1,4 @@
-"""The files under docker/, parsed, and the tools that check them."""
+"""Fixtures with the parsed files of docker/ and the tools that check them."""
 
 import importlib.util
 import json
@@ -17,7 +17,7 @@ import yaml
 
 PROJECT = Path(__file__).resolve().parents[3]
 SCHEMAS = Path(__file__).resolve().parents[1] / "schemas"
-# podman-compose asks the engine for its version and for what exists; no container is started here.
+# podman-compose queries the engine's version and its objects; no container is started here.
 PODMAN = """#!/bin/sh
 case "$1" in --version) echo "podman version 5.4.2" ;; *) echo "[]" ;; esac
 """
@@ -32,7 +32,7 @@ def docker() -> Path:
 
 @pytest.fixture(scope="session")
 def compose(docker: Path) -> dict[str, Any]:
-    """The model of compose.yaml, its variables unresolved."""
+    """Parse compose.yaml, with unresolved variables."""
     return yaml.safe_load((docker / "compose.yaml").read_text())
 
 
@@ -59,7 +59,7 @@ def script(docker: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Mod
 
 @pytest.fixture(scope="session")
 def tool() -> Callable[[str], str]:
-    """The path of a checker that the extra `dev` installs."""
+    """Return the path of a checker that the extra `dev` installs."""
 
     def find(name: str) -> str:
         found = shutil.which(name, path=sysconfig.get_path("scripts")) or shutil.which(name)
@@ -71,9 +71,9 @@ def tool() -> Callable[[str], str]:
 
 @pytest.fixture(scope="session")
 def podman_compose(docker: Path, tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> RunCompose:
-    """Run podman-compose on compose.yaml: `podman_compose(*arguments, dotenv=text, **variables)` -> all its output.
+    """Run podman-compose on compose.yaml: `podman_compose(*arguments, dotenv=text, **variables)` -> its whole output.
 
-    `dotenv` is the text of the .env file; what the caller's own environment says of the project is left out.
+    `dotenv` is the text of the .env file; the project's variables in the caller's environment are removed.
     """
     folder = tmp_path_factory.mktemp("compose")
     (folder / "podman").write_text(PODMAN)
@@ -92,6 +92,6 @@ def podman_compose(docker: Path, tool: Callable[[str], str], tmp_path_factory: p
 
 @pytest.fixture(scope="session")
 def resolved(podman_compose: RunCompose) -> dict[str, Any]:
-    """The model of compose.yaml as a compose implementation reads it, every variable at its default."""
+    """Resolve compose.yaml with a compose implementation, with every variable at its default."""
     profiles = ["--profile", "cpu", "--profile", "gpu", "--profile", "export"]
     return yaml.safe_load(podman_compose(*profiles, "config"))

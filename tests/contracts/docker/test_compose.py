@@ -1,4 +1,4 @@
-"""compose.yaml: the specification's schema, a security linter, and what neither can know."""
+"""Tests of compose.yaml: the specification's schema, a security linter, and this project's rules."""
 
 import re
 import subprocess
@@ -93,7 +93,7 @@ def test_a_run_and_all_that_may_wait_fit_the_memory_of_the_cpu_server(resolved: 
 
 @pytest.mark.parametrize("name", SERVERS)
 def test_a_server_that_ends_by_itself_is_replaced(compose: Model, name: str) -> None:
-    # it exits with 1 once its devices are lost for good; `on-failure` would forget it at a restart of Docker
+    # it exits with 1 after permanent loss of its devices; `on-failure` would not start it after a restart of Docker
     assert compose["services"][name]["restart"] == "unless-stopped"
 
 
@@ -138,12 +138,12 @@ def test_the_start_is_ordered_by_health(compose: Model) -> None:
     for name, service in services.items():
         for dependency, how in service.get("depends_on", {}).items():
             assert how["condition"] == "service_healthy", name
-            # the images of the servers bring their health check
+            # the servers' images contain their health check
             assert "healthcheck" in services[dependency] or dependency in SERVERS
             if services[dependency].get("profiles"):
                 assert how["required"] is False, f"{name} could not start without the profile of {dependency}"
 
 
 def test_no_variable_of_compose_looks_like_a_setting_of_the_server(docker: Path) -> None:
-    # `promptir` refuses to start in a shell that exports a PROMPTIR_ name it does not know
+    # `promptir` refuses to start in a shell that exports an unknown PROMPTIR_ variable
     assert "${PROMPTIR_" not in (docker / "compose.yaml").read_text()

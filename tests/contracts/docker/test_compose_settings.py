@@ -1,4 +1,4 @@
-"""What of compose's variables, its .env file and its secret reaches the server, as podman-compose passes it on."""
+"""Tests of the variables, .env file and secret that Compose passes to the server, with podman-compose."""
 
 import re
 import shlex
@@ -13,7 +13,7 @@ from server.settings import PREFIX, Settings, environment_names
 Model = dict[str, Any]
 RunCompose = Callable[..., str]
 SERVERS = ("server-gpu", "server-cpu")
-FIXED = {"HOST", "PORT", "CACHE_FOLDER", "JOBS_FOLDER", "KEYS_FILE"}
+FIXED = {"HOST", "PORT", "CACHE_FOLDER", "JOBS_FOLDER", "KEYS_FILE", "WEBHOOK_SECRET_FILE"}
 """Settings that compose itself decides: ports, volumes and the secret depend on them."""
 OTHERS_PORTS = {"GRPC_PORT", "METRICS_PORT"}
 """Ports that compose.yaml does not publish."""
@@ -25,12 +25,12 @@ EXAMPLE_LINE = re.compile(r"^#([A-Z][A-Z0-9_]*)=(.*)$", re.MULTILINE)
 
 @pytest.fixture(scope="module")
 def example(docker: Path) -> dict[str, str]:
-    """The variables of .env.example, without their comment sign."""
+    """Return the variables of .env.example, uncommented."""
     return dict(EXAMPLE_LINE.findall((docker / ".env.example").read_text()))
 
 
 def started(podman_compose: RunCompose, service: str = "server-cpu", **how: str) -> list[str]:
-    """The words of the command with which a server would be started."""
+    """Return the words of the command that would start a server."""
     profile = service.removeprefix("server-")
     said = podman_compose(
         "--verbose", "--profile", profile, "--dry-run", "run", "--rm", "--no-deps", service, "serve", **how
@@ -40,7 +40,7 @@ def started(podman_compose: RunCompose, service: str = "server-cpu", **how: str)
 
 
 def environment(words: list[str]) -> dict[str, str]:
-    """What `-e NAME=VALUE` gives the container."""
+    """Return the variables that `-e NAME=VALUE` sets in the container."""
     given = [words[at + 1] for at, word in enumerate(words) if word == "-e"]
     return dict(pair.split("=", 1) for pair in given if "=" in pair)
 

@@ -1,4 +1,4 @@
-"""The Dockerfile: what a linter says of it, and what it must agree with."""
+"""Tests of the Dockerfile: the linter, and consistency with other files."""
 
 import re
 import subprocess
@@ -19,7 +19,7 @@ def dockerfile(docker: Path) -> str:
 
 
 def stage(dockerfile: str, name: str) -> str:
-    """The instructions of a stage and of those it stands on; the base image has none."""
+    """Return the instructions of a stage and of its base stages; the base image has none."""
     found = re.search(rf"^FROM (\S+) AS {name}$(.*?)(?=^FROM |\Z)", dockerfile, re.MULTILINE | re.DOTALL)
     if found is None:
         return ""

@@ -1,4 +1,4 @@
-"""The health check of the container, against real servers."""
+"""Tests of the container's health check, against real servers."""
 
 import socket
 import threading
@@ -14,7 +14,7 @@ Script = Callable[[str], ModuleType]
 
 @contextmanager
 def answering(status: int) -> Iterator[int]:
-    """A server that answers everything with the status; its port."""
+    """Run a server that answers everything with the status; returns its port."""
 
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -48,7 +48,7 @@ def test_no_answer_is_one_sentence(
     script: Script, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))  # bound and not listening: nothing answers, and nobody else takes the port
+        closed.bind(("127.0.0.1", 0))  # bound but not listening: no response, and no other process takes the port
         monkeypatch.setenv("PROMPTIR_PORT", str(closed.getsockname()[1]))
         assert script("healthcheck").main() == 1
     assert capsys.readouterr().out.startswith("no response on port")

@@ -1,4 +1,4 @@
-"""The locks: each holds what its extras ask for, and nothing that they must not have."""
+"""Tests of the locks: each has the packages of its extras and none that they exclude."""
 
 import re
 import tomllib
@@ -13,7 +13,7 @@ PROJECT = Path(__file__).resolve().parents[3]
 PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text())
 EXTRAS = {
     "cpu": ["cpu", "heif", "tracing", "grpc"],
-    "gpu": ["gpu", "heif", "tracing", "grpc"],
+    "gpu": ["gpu", "pytorch", "heif", "tracing", "grpc"],
     "export": ["export", "cpu"],
 }
 """Lock -> the extras of the image it is for."""
@@ -21,7 +21,7 @@ LOCKS = (*EXTRAS, "build", "tensorrt", "tensorrt-rtx")
 
 
 def pins(lock: str) -> dict[str, set[str]]:
-    """Name -> pinned versions; there are two where they depend on Python's version."""
+    """Return name -> pinned versions; there are two if they depend on the Python version."""
     found: dict[str, set[str]] = {}
     for name, version in re.findall(r"^([\w.-]+)==([\w.+!-]+)", lock_text(lock), re.MULTILINE):
         found.setdefault(canonicalize_name(name), set()).add(version)
@@ -62,13 +62,14 @@ def test_the_build_lock_holds_the_build_tools() -> None:
         assert requirement.specifier.contains(version)
 
 
-def test_no_image_has_both_runtimes_and_no_server_has_torch() -> None:
+def test_no_image_has_both_runtimes_and_the_torch_that_serves_is_the_one_that_measures_plans() -> None:
     assert "onnxruntime" in pins("cpu")
     assert "onnxruntime-gpu" in pins("gpu")
     for lock in LOCKS:
         assert not {"onnxruntime", "onnxruntime-gpu"} <= set(pins(lock))
-    for lock in ("cpu", "gpu", "tensorrt", "tensorrt-rtx"):
+    for lock in ("cpu", "tensorrt", "tensorrt-rtx"):
         assert "torch" not in pins(lock)
+    assert pins("gpu")["torch"] == pins("export")["torch"]
 
 
 @pytest.mark.parametrize("flavour", ["tensorrt", "tensorrt-rtx"])

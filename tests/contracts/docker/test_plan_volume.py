@@ -1,4 +1,4 @@
-"""The plan volume: what is built into it, and what is served from it."""
+"""Tests of the plan volume: the plans built into it and served from it."""
 
 import hashlib
 import sys
@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from export.profiles import DEFAULT_PROFILES
 from models.artifact import ArtifactError, Manifest, Parity
 from models.plan_manifest import PLAN_FILE, BuildOptions, PlanManifest, ShapeProfile
 from server.restore.artifact_watcher import successor
@@ -42,6 +43,7 @@ def artifact(tmp_path: Path) -> Path:
     folder = tmp_path / "artifact"
     folder.mkdir()
     ARTIFACT.save(folder)
+    (folder / "weights.safetensors").write_bytes(b"")
     return folder
 
 
@@ -60,7 +62,7 @@ def write_plan(folder: Path, **changed: object) -> PlanManifest:
         "tensorrt_version": "11.4.0",
         "device": "NVIDIA H100 80GB HBM3",
         "compute_capability": "9.0",
-        "profiles": (ShapeProfile(min=(1, 8, 8), opt=(1, 64, 64), max=(1, 128, 128)),),
+        "profiles": DEFAULT_PROFILES,
         "options": BuildOptions(),
         "layer_types": {"CONVOLUTION": {"HALF": 1}},
         "onnx_sha256": "2" * 64,
@@ -76,7 +78,7 @@ def write_plan(folder: Path, **changed: object) -> PlanManifest:
 
 
 def exporting(steps: list[list[str]], **changed: object) -> SimpleNamespace:
-    """In the place of `subprocess`: notes each step; the one that builds a plan leaves one behind."""
+    """Replace `subprocess`: records each step; a step that builds a plan writes one."""
 
     def run(step: list[str], check: bool) -> SimpleNamespace:
         steps.append(step)
@@ -103,7 +105,7 @@ def test_the_plan_of_this_gpu_is_served(volume: ModuleType, hopper: Any, artifac
     folder = tmp_path / "plans" / hopper.key / "promptnaf"
     write_plan(folder)
     volume.find_runtime = lambda: hopper
-    assert volume.serving(tmp_path / "plans", artifact, {}) == {
+    assert volume.serving(tmp_path / "plans", [artifact], {}) == {
         "PROMPTIR_BACKEND": "tensorrt",
         "PROMPTIR_ARTIFACT": str(folder),
     }
@@ -118,10 +120,11 @@ def test_the_plan_of_this_gpu_is_served(volume: ModuleType, hopper: Any, artifac
         {"sha256": "3" * 64},
         {"weights_sha256": "4" * 64},
         {"parity": (), "parity_unmeasured": "no weights were at hand"},
+        {"profiles": (ShapeProfile(min=(1, 8, 8), opt=(1, 64, 64), max=(1, 2040, 2048)),)},
     ],
-    ids=["another GPU", "another version", "another library", "damaged", "other weights", "not verified"],
+    ids=["another GPU", "another version", "another library", "damaged", "other weights", "not verified", "too small"],
 )
-def test_a_plan_that_does_not_fit_leaves_the_server_on_cuda(
+def test_a_plan_that_does_not_fit_leaves_the_server_on_pytorch(
     volume: ModuleType, hopper: Any, artifact: Path, tmp_path: Path, changed: dict[str, Any]
 ) -> None:
     folder = tmp_path / "plans" / hopper.key / "promptnaf"
@@ -131,20 +134,21 @@ def test_a_plan_that_does_not_fit_leaves_the_server_on_cuda(
         manifest.model_copy(update={"weights_sha256": common}).save(folder)
     volume.find_runtime = lambda: hopper
     expected = {
-        "PROMPTIR_BACKEND": "onnx",
-        "PROMPTIR_ONNX_PROVIDERS": "cuda",
+        "PROMPTIR_BACKEND": "pytorch",
+        "PROMPTIR_DEVICES": "cuda:0",
+        "PROMPTIR_TORCH_PRECISION": "fp16",
         "PROMPTIR_SUCCESSOR": str(folder),  # another one may come
     }
-    assert volume.serving(tmp_path / "plans", artifact, {}) == expected
+    assert volume.serving(tmp_path / "plans", [artifact], {}) == expected
 
 
-def test_an_empty_volume_or_no_tensorrt_leaves_the_server_on_cuda(
+def test_an_empty_volume_or_no_tensorrt_leaves_the_server_on_pytorch(
     volume: ModuleType, hopper: Any, artifact: Path, tmp_path: Path
 ) -> None:
     for runtime in (hopper, None):
         volume.find_runtime = lambda found=runtime: found
-        chosen = volume.serving(tmp_path, artifact, {})
-        assert chosen["PROMPTIR_ONNX_PROVIDERS"] == "cuda"
+        chosen = volume.serving(tmp_path, [artifact], {})
+        assert chosen["PROMPTIR_BACKEND"] == "pytorch"
         # the folder that the export fills, or nothing to wait for
         assert ("PROMPTIR_SUCCESSOR" in chosen) == (runtime is not None)
 
@@ -154,21 +158,54 @@ def test_the_server_waits_for_the_very_plan_that_the_export_leaves(
     volume: ModuleType, hopper: Any, artifact: Path, tmp_path: Path, changed: dict[str, str]
 ) -> None:
     volume.find_runtime = lambda: hopper
-    chosen = volume.serving(tmp_path, artifact, {})
+    chosen = volume.serving(tmp_path, [artifact], {})
     given = {name.removeprefix("PROMPTIR_").lower(): value for name, value in chosen.items()}
     present = Settings.from_environment(given | {"artifact": artifact}).backend
     plan = write_plan(Path(chosen["PROMPTIR_SUCCESSOR"]))
-    plan.model_copy(update=changed).save(present.successor)
+    (folder,) = present.successor
+    plan.model_copy(update=changed).save(folder)
     if changed:
         with pytest.raises(ArtifactError, match="not made from the weights"):
-            successor(present.successor, present)
+            successor(folder, present)
         return
-    assert volume.usable_plan(tmp_path, hopper, Manifest.load(artifact)) == present.successor
-    assert successor(present.successor, present).backend == "tensorrt"
+    assert volume.usable_plan(tmp_path, hopper, Manifest.load(artifact)) == folder
+    _, better = successor(folder, present)
+    assert better.backend == "tensorrt"
+
+
+def test_of_several_artifacts_each_waits_for_its_plan(
+    volume: ModuleType, hopper: Any, artifact: Path, tmp_path: Path
+) -> None:
+    volume.find_runtime = lambda: hopper
+    other = tmp_path / "other"
+    other.mkdir()
+    Manifest.load(artifact).model_copy(update={"variant": "promptir-tiny"}).save(other)
+    (other / "weights.safetensors").touch()
+    chosen = volume.serving(tmp_path, [artifact, other], {})
+    assert chosen["PROMPTIR_BACKEND"] == "pytorch"
+    folders = [Path(folder) for folder in chosen["PROMPTIR_SUCCESSOR"].split(",")]
+    assert [folder.name for folder in folders] == [Manifest.load(artifact).variant, "promptir-tiny"]
+
+
+def test_an_artifact_without_weights_is_served_by_onnx_runtime_meanwhile(
+    volume: ModuleType, artifact: Path, tmp_path: Path
+) -> None:
+    volume.find_runtime = lambda: None
+    (artifact / "weights.safetensors").unlink()
+    expected = {"PROMPTIR_BACKEND": "onnx", "PROMPTIR_ONNX_PROVIDERS": "cuda"}
+    assert volume.serving(tmp_path, [artifact], {}) == expected
+
+
+def test_a_device_and_a_precision_that_the_user_sets_are_kept(
+    volume: ModuleType, artifact: Path, tmp_path: Path
+) -> None:
+    volume.find_runtime = lambda: None
+    given = {"PROMPTIR_DEVICES": "cuda:0,cuda:1", "PROMPTIR_TORCH_PRECISION": "bf16"}
+    assert volume.serving(tmp_path, [artifact], given) == {"PROMPTIR_BACKEND": "pytorch", **given}
 
 
 def test_a_backend_that_the_user_names_is_not_overruled(volume: ModuleType, artifact: Path, tmp_path: Path) -> None:
-    assert volume.serving(tmp_path, artifact, {"PROMPTIR_BACKEND": "pytorch"}) == {}
+    assert volume.serving(tmp_path, [artifact], {"PROMPTIR_BACKEND": "pytorch"}) == {}
 
 
 def test_the_export_makes_the_mixed_onnx_file_and_then_the_plan(
@@ -184,7 +221,7 @@ def test_the_export_makes_the_mixed_onnx_file_and_then_the_plan(
     assert plan[:2] == ["promptir-export", "tensorrt"]
     assert plan[plan.index("--onnx") + 1] == onnx[onnx.index("--output") + 1]
     assert plan[plan.index("--output") + 1] == str(tmp_path / hopper.key / "promptnaf")
-    # the mixed folder has none, and without them nothing is measured
+    # the mixed folder has no weights, and without them nothing is measured
     assert plan[plan.index("--weights") + 1] == onnx[onnx.index("--weights") + 1]
     assert plan[-2:] == ["--profile", "1x64x64:1x64x64:1x64x64"]
 
@@ -241,9 +278,9 @@ def test_without_a_gpu_nothing_is_built_and_no_plan_is_served(
     volume.subprocess = None  # nothing may be run
     assert volume.export(tmp_path, artifact, []) == 1
     assert "no GPU to measure the plan" in capsys.readouterr().err
-    assert volume.serving(tmp_path, artifact, {})["PROMPTIR_ONNX_PROVIDERS"] == "cuda"
+    assert volume.serving(tmp_path, [artifact], {})["PROMPTIR_BACKEND"] == "pytorch"
     volume.find_runtime = lambda: volume.Runtime("tensorrt_rtx", "1.7.1", "NVIDIA L40S", "8.9")
-    assert volume.serving(tmp_path, artifact, {})["PROMPTIR_BACKEND"] == "tensorrt"
+    assert volume.serving(tmp_path, [artifact], {})["PROMPTIR_BACKEND"] == "tensorrt"
 
 
 def test_serving_takes_the_place_of_the_process(
@@ -257,7 +294,7 @@ def test_serving_takes_the_place_of_the_process(
     volume.main(["--plans", str(tmp_path), "serve", "--max-batch", "4"])
     ((file, arguments, environment),) = started
     assert (file, arguments) == ("promptir", ["promptir", "serve", "--max-batch", "4"])
-    assert environment["PROMPTIR_ONNX_PROVIDERS"] == "cuda"
+    assert environment["PROMPTIR_TORCH_PRECISION"] == "fp16"
 
 
 def test_an_artifact_that_is_missing_is_one_sentence(

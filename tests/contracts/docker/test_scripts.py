@@ -1,4 +1,4 @@
-"""The shell scripts: what a linter says of them."""
+"""Tests of the shell scripts with a linter."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The Kubernetes documents: those of the base as they are, and the overlays as kustomize renders them."""
+"""Fixtures with the Kubernetes documents: the base as written, and the overlays as kustomize renders them."""
 
 import copy
 import functools
@@ -48,7 +48,7 @@ def _render(folder: Path) -> list[Document]:
 
 @pytest.fixture(scope="session", params=OVERLAYS)
 def overlay(request: pytest.FixtureRequest) -> list[Document]:
-    """What `kubectl apply -k` would send, an overlay at a time."""
+    """Return what `kubectl apply -k` would send, for each overlay."""
     return copy.deepcopy(_render(K8S / "overlays" / request.param))
 
 
@@ -60,7 +60,7 @@ def render() -> Callable[[str], list[Document]]:
 
 @pytest.fixture(scope="session", params=SOURCES)
 def sources(request: pytest.FixtureRequest) -> list[Document]:
-    """The whole documents of one folder, without kustomize: not its patches."""
+    """Return the documents of one folder without kustomize and its patches."""
     folder = K8S / request.param
     kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
     files = [name for name in kustomization["resources"] if name.endswith(".yaml")]
@@ -69,7 +69,7 @@ def sources(request: pytest.FixtureRequest) -> list[Document]:
 
 @pytest.fixture(scope="session")
 def base() -> list[Document]:
-    """The base as it is written."""
+    """Return the base as written."""
     kustomization = yaml.safe_load((K8S / "base" / "kustomization.yaml").read_text())
     return [
         document for name in kustomization["resources"] for document in _documents((K8S / "base" / name).read_text())
@@ -78,14 +78,14 @@ def base() -> list[Document]:
 
 @pytest.fixture(scope="session")
 def crd_schemas() -> dict[str, Document]:
-    """Kind -> the JSON schema of a custom resource, in which unknown fields are refused."""
+    """Return kind -> JSON schema of a custom resource, with unknown fields refused."""
     kinds = ("InferenceService", "PrometheusRule", "ScaledObject", "ServiceMonitor")
     return {kind: json.loads((SCHEMAS / f"{kind.lower()}.json").read_text()) for kind in kinds}
 
 
 @pytest.fixture(scope="session")
 def image_user() -> str:
-    """The user and group that the images run as."""
+    """Return the user and group of the images."""
     lines = (PROJECT / "docker" / "Dockerfile").read_text().splitlines()
     (user,) = (line.removeprefix("USER ") for line in lines if line.startswith("USER "))
     return user

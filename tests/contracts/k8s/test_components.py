@@ -1,4 +1,4 @@
-"""The components that are added by hand, on top of an overlay: ports, Service, policy and settings agree."""
+"""Tests of the optional components on top of an overlay: ports, Service, policy and settings agree."""
 
 import os
 from collections.abc import Callable
@@ -22,7 +22,7 @@ PREFIX = "PROMPTIR_"
 
 @pytest.fixture(scope="module")
 def rendered_with(tmp_path_factory: pytest.TempPathFactory, render: Render) -> With:
-    """The cpu overlay with components on top, as somebody's own overlay has them."""
+    """Render the cpu overlay with components, as in a user's own overlay."""
 
     def rendered(*components: str) -> list[Document]:
         folder = tmp_path_factory.mktemp("overlay")
@@ -49,7 +49,7 @@ def pod_of(documents: list[Document]) -> Document:
 
 
 def reached(documents: list[Document]) -> dict[str, list[str]]:
-    """Namespaces, besides the server's own, that reach each port by name."""
+    """Return the other namespaces that can reach each port, by port name."""
     found: dict[str, list[str]] = {}
     for rule in the(documents, "NetworkPolicy")["spec"]["ingress"]:
         for port in rule["ports"]:
@@ -95,7 +95,7 @@ def test_the_keys_file_is_where_its_volume_is(rendered_with: With) -> None:
     (keys,) = (variable["value"] for variable in container["env"] if variable["name"] == f"{PREFIX}KEYS_FILE")
     (mount,) = (mount for mount in container["volumeMounts"] if mount["name"] == "keys")
     assert Path(keys).parent == Path(mount["mountPath"])
-    # a mount of one file of the volume would never see its keys change
+    # a mount of a single file in the volume would never be updated
     assert "subPath" not in mount
     (volume,) = (volume for volume in pod["volumes"] if volume["name"] == "keys")
     assert volume["secret"]["secretName"] == "promptir-keys"

@@ -1,4 +1,4 @@
-"""The Kubernetes documents among themselves and with the server: what an API server or an evening would find out."""
+"""Tests of the Kubernetes documents for consistency with each other and with the server."""
 
 import re
 import shutil
@@ -26,7 +26,7 @@ BINARY_SUFFIX = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
 @pytest.fixture(params=["base", "cpu", "gpu", "gpu-own-plans", "gpu-keda"])
 def deployed(request: pytest.FixtureRequest, base: list[Document], render: Render) -> list[Document]:
-    """The documents of a server: the base as written, which needs no tool, and each overlay."""
+    """Return the documents of a server: the base as written, and each overlay."""
     return base if request.param == "base" else render(request.param)
 
 
@@ -112,12 +112,12 @@ def test_probes_ask_what_is_for_them(deployed: list[Document], asked_paths: set[
     assert {probe: container[probe]["httpGet"]["path"] for probe in PROBES} == PROBES
     assert set(PROBES.values()) <= asked_paths
     startup = container["startupProbe"]
-    assert startup["periodSeconds"] * startup["failureThreshold"] >= 300  # a load of a plan takes minutes
+    assert startup["periodSeconds"] * startup["failureThreshold"] >= 300  # loading a plan takes minutes
 
 
 @pytest.fixture(scope="session")
 def asked_paths() -> set[str]:
-    """The paths that the server answers to."""
+    """Return the server's paths."""
     from server.http.ops.routes import router
 
     return {route.path for route in router.routes}
@@ -129,7 +129,7 @@ def test_the_grace_period_holds_what_comes_before_the_end(deployed: list[Documen
     assert command == "sleep"
     needed = int(seconds) + HttpSettings().drain_timeout_s + CLOSE_CONNECTIONS_S
     assert spec["terminationGracePeriodSeconds"] >= needed
-    # the proxies hear of it from the readiness probe or from the endpoint, whichever is first
+    # proxies learn of it from the readiness probe or the endpoint, whichever is first
     assert int(seconds) >= server(deployed)["readinessProbe"]["periodSeconds"]
 
 
@@ -153,7 +153,7 @@ def test_every_mount_has_a_volume_and_every_volume_a_mount(overlay: list[Documen
 
 
 def test_every_document_that_is_referred_to_is_there(overlay: list[Document], render: Render) -> None:
-    # the Job of a pool comes beside a gpu overlay and takes its account and its volume
+    # a pool's Job runs next to a gpu overlay and uses its account and its volume
     present = {(document["kind"], document["metadata"]["name"]) for document in [*overlay, *render("gpu")]}
     for spec in pod_specs(overlay):
         assert ("ServiceAccount", spec["serviceAccountName"]) in present
@@ -176,7 +176,7 @@ def test_both_autoscalers_aim_at_the_same_backlog(render: Render) -> None:
     (trigger,) = the(render("gpu-keda"), "ScaledObject")["spec"]["triggers"]
     assert metric["pods"]["target"]["averageValue"] == trigger["metadata"]["threshold"]
     assert metric["pods"]["metric"]["name"] in trigger["metadata"]["query"]
-    # more pods are asked for before anybody is refused
+    # more pods are requested before any request is refused
     assert float(trigger["metadata"]["threshold"]) < BatchingSettings().max_backlog_ms / 1e3
 
 
@@ -248,7 +248,7 @@ def test_a_run_and_all_that_may_wait_fit_the_memory_of_a_pod(deployed: list[Docu
 
 
 def test_a_server_that_ends_by_itself_is_replaced(deployed: list[Document]) -> None:
-    # it exits with 1 once its devices are lost for good
+    # it exits with 1 after permanent loss of its devices
     assert the(deployed, "Deployment")["spec"]["template"]["spec"].get("restartPolicy", "Always") == "Always"
 
 

@@ -1,4 +1,4 @@
-"""The InferenceService: the pod of the gpu overlay, found by what is around it, asked and scaled in KServe's way."""
+"""Tests of the InferenceService: the pod of the gpu overlay, with KServe's names, probes and scaling."""
 
 import copy
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def predictor(overlay: list[Document]) -> Document:
 
 
 def in_order(pod: Document) -> Document:
-    """The same pod; a patch of kustomize puts its volumes first."""
+    """Sort the volumes of a pod, since a kustomize patch puts its volumes first."""
     pod["volumes"].sort(key=lambda volume: volume["name"])
     for container in pod["containers"]:
         container["volumeMounts"].sort(key=lambda mount: mount["name"])
@@ -84,7 +84,7 @@ def test_nothing_else_runs_or_reaches_the_server(overlay: list[Document]) -> Non
         document["kind"] for document in overlay
     }
     annotations = the(overlay, "InferenceService")["metadata"]["annotations"]
-    assert annotations["serving.kserve.io/deploymentMode"] == "Standard"  # elsewhere pods may mount no volume of ours
+    assert annotations["serving.kserve.io/deploymentMode"] == "Standard"  # pods elsewhere may not mount our volumes
     assert annotations["serving.kserve.io/autoscalerClass"] == "keda"
 
 

@@ -1,4 +1,4 @@
-"""The Kubernetes documents against the published schemas, unknown fields refused."""
+"""Tests of the Kubernetes documents against the published schemas, with unknown fields refused."""
 
 import copy
 import functools
@@ -13,13 +13,13 @@ from packaging.version import Version
 
 Document = dict[str, Any]
 OLDEST = Version("1.29")
-# Of a predictor; the rest of its fields are those of a pod.
+# Fields of a predictor; all others are those of a pod.
 KSERVES_OWN = {"annotations", "autoScaling", "deploymentStrategy", "labels", "maxReplicas", "minReplicas"}
 VERSIONS = [version for version in all_versions() if Version(version) >= OLDEST]
 
 
 def complaints(document: Document, crd_schemas: dict[str, Document]) -> list[str]:
-    """What the schemas say against a document; a kind without a schema is a complaint as well."""
+    """Return a document's schema violations; a kind without a schema is a violation too."""
     if (schema := crd_schemas.get(document["kind"])) is not None:
         found = [f"{error.json_path}: {error.message}" for error in Draft202012Validator(schema).iter_errors(document)]
         if document["kind"] == "InferenceService" and not found:
@@ -29,14 +29,14 @@ def complaints(document: Document, crd_schemas: dict[str, Document]) -> list[str
 
 
 def pod_of(service: Document, schema: Document) -> Document:
-    """What a predictor says of its pods, as a pod: the schema of KServe leaves that to Kubernetes."""
+    """Convert a predictor's pod fields to a pod, because KServe's schema does not cover them."""
     known = schema["properties"]["spec"]["properties"]["predictor"]["properties"]
     predictor = service["spec"]["predictor"]
     spec = {name: value for name, value in predictor.items() if name in known and name not in KSERVES_OWN}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": service["metadata"]["name"]}, "spec": spec}
 
 
-@functools.cache  # the overlays share most of their documents, and each look at one reads megabytes of schema
+@functools.cache  # overlays share most of their documents, and each check reads megabytes of schema
 def _core_complaints(text: str) -> tuple[str, ...]:
     document, found = json.loads(text), []
     for version in VERSIONS:

@@ -1,4 +1,4 @@
-"""What is watched: rules, dashboard and the metrics that exist."""
+"""Fixtures with the rules, the dashboard and the existing metrics."""
 
 import json
 import re
@@ -38,7 +38,7 @@ def monitoring() -> Path:
 
 @pytest.fixture(scope="session")
 def rules() -> list[dict[str, Any]]:
-    """Every recording and alerting rule."""
+    """Return every recording and alerting rule."""
     groups = yaml.safe_load((MONITORING / "rules.yml").read_text())["groups"]
     return [rule for group in groups for rule in group["rules"]]
 
@@ -50,13 +50,13 @@ def dashboard() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def tables() -> ModuleType:
-    """The script that writes what operations is told twice."""
+    """Load the script that writes the generated rules and tables."""
     return doc_script("operations_tables")
 
 
 @pytest.fixture(scope="session")
 def exported(tables: ModuleType) -> set[str]:
-    """The names of all series that a real server exports, those without a sample yet as well."""
+    """Return the names of all series that a real server exports, including those without a sample."""
     names = set()
     for family in tables.registry().collect():
         names |= {sample.name for sample in family.samples}
@@ -66,7 +66,7 @@ def exported(tables: ModuleType) -> set[str]:
 
 @pytest.fixture(scope="session")
 def metric_names() -> Callable[[str], set[str]]:
-    """The names of the metrics in a PromQL expression; names with a colon are recorded by a rule."""
+    """Return the metric names in a PromQL expression; names with a colon are recorded by a rule."""
 
     def find(expression: str) -> set[str]:
         without_text = re.sub(r'"[^"]*"', '""', expression)
@@ -77,7 +77,7 @@ def metric_names() -> Callable[[str], set[str]]:
 
 @pytest.fixture(scope="session")
 def run() -> Run:
-    """Run a tool of Prometheus where it is installed."""
+    """Run a Prometheus tool if it is installed."""
 
     def start(tool: str, *arguments: object, folder: Path = MONITORING) -> subprocess.CompletedProcess[str]:
         if shutil.which(tool) is None:

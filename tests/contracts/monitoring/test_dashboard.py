@@ -1,4 +1,4 @@
-"""The Grafana dashboard: its queries, its metrics and its layout."""
+"""Tests of the Grafana dashboard: queries, metrics and layout."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""The rules: checked by promtool and amtool, and against the server and the runbook."""
+"""Tests of the rules with promtool and amtool, and against the server and the runbook."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""One small network and the artifact exported from it, made once for all tests of the export."""
+"""Fixtures with a small network and its exported artifact, created once for all export tests."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def network() -> RestorationNetwork:
     torch.manual_seed(0)
     network = build(variant(VARIANT)).eval()
     with torch.inference_mode():
-        for parameter in network.parameters():  # initial ones and zeros would hide a lost weight or bias
+        for parameter in network.parameters():  # initial ones and zeros would hide a missing weight or bias
             parameter += 0.1 * torch.randn_like(parameter)
     return network
 
@@ -33,7 +33,7 @@ def weights(network: RestorationNetwork, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="session")
 def artifact(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The artifact folder; only to be read."""
+    """Return the artifact folder, which is read-only."""
     folder = tmp_path_factory.mktemp("export") / "artifact"
     export_onnx(weights, VARIANT, folder)
     return folder
@@ -46,7 +46,7 @@ def manifest(artifact: Path) -> Manifest:
 
 @pytest.fixture(scope="session")
 def mixed_artifact(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the same network in mixed precision; only to be read."""
+    """Return the folder of the same network in mixed precision, which is read-only."""
     folder = tmp_path_factory.mktemp("export") / "mixed"
     export_onnx(weights, VARIANT, folder, precision="mixed")
     return folder

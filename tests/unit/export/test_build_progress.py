@@ -1,4 +1,4 @@
-"""The build progress: bars where someone looks, and an orderly way out."""
+"""Tests of the build progress: bars on terminals, and Ctrl-C."""
 
 import io
 import signal

@@ -1,4 +1,4 @@
-"""The command line of the export: progress, one-sentence errors and exit codes."""
+"""Tests of the export's command line: progress, one-sentence errors and exit codes."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ def arguments(weights: Path, output: Path, variant: str = "promptir-tiny") -> li
 
 
 def refusal(capfd: pytest.CaptureFixture[str], *command: str) -> str:
-    """The last line on stderr of a command that fails, after checking that it is fit for a user."""
+    """Return the last line on stderr of a failing command, after checking that it is one clean sentence."""
     assert main(command) == 1
     captured = capfd.readouterr()
     assert captured.out == ""

@@ -1,4 +1,4 @@
-"""The emulator of half precision: the overflow that it finds, and that the exported form is free of it."""
+"""Tests of the half-precision emulator: it finds overflows, and the exported form has none."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ SIDE = 512
 
 
 def picture(side: int) -> Tensor:
-    """A smooth scene with a little noise, (1, 3, side, side): no photo has independent pixels."""
+    """Generate a smooth scene with a little noise, (1, 3, side, side), because pixels of photos are correlated."""
     noise = torch.Generator().manual_seed(0)
     coarse = torch.rand(1, 3, 8, 8, generator=noise)
     smooth = nn.functional.interpolate(coarse, (side, side), mode="bicubic")
@@ -35,19 +35,19 @@ class Total(nn.Module):
 
 def test_naive_half_overflows_at_512_and_the_exported_form_does_not() -> None:
     torch.manual_seed(0)
-    network = build(variant("promptir-tiny")).eval()  # fresh weights overflow too; trained ones more
+    network = build(variant("promptir-tiny")).eval()  # random weights overflow too, trained weights more
     naive, islands = emulate(network, picture(SIDE))
 
     assert GATES["mixed"].complaint(naive.comparison) is not None
     assert sum(naive.overflows.values()) > 0
-    assert naive.comparison.non_finite == 0  # the reason why a look at the answer alone is not enough
+    assert naive.comparison.non_finite == 0  # so checking the output alone is not enough
 
     assert GATES["mixed"].complaint(islands.comparison) is None
     assert islands.comparison.psnr_db > 60
     assert islands.overflows == {}
 
 
-@pytest.mark.slow  # many minutes and gigabytes
+@pytest.mark.slow  # takes many minutes and gigabytes
 @pytest.mark.parametrize("side", [512, 1024])
 def test_the_papers_network_overflows_in_naive_half_and_not_as_exported(
     drawn_network: Callable[[str], RestorationNetwork], side: int
@@ -70,7 +70,7 @@ def test_both_forms_pass_where_nothing_is_large() -> None:
 def test_an_operator_on_half_is_computed_in_float32_and_stored_in_half() -> None:
     fits, rounding = rounded(Total(), torch.full((40_000,), 0.1).half(), islands=True)
     assert fits.dtype == torch.float16
-    assert fits == 4000  # 3999.02, rounded once to a multiple of 2; a sum kept in half would stop growing at 256
+    assert fits == 4000  # 3999.02, rounded once to a multiple of 2; a sum in half precision would stop growing at 256
     assert rounding.overflows == {}
 
 

@@ -1,4 +1,4 @@
-"""The layer audit: what its check lets pass and what it names."""
+"""Tests of the layer audit: accepted tables and reported violations."""
 
 from types import SimpleNamespace
 
@@ -11,7 +11,7 @@ MIXED = {layer_type: {dtype: 3} for layer_type, dtype in expected_by_layer().ite
 
 
 def a_network(*layers: tuple[str, str]) -> SimpleNamespace:
-    """What the audit reads of an `INetworkDefinition`."""
+    """Build the part of an `INetworkDefinition` that the audit reads."""
 
     def layer(index: int) -> SimpleNamespace:
         layer_type, dtype = layers[index]

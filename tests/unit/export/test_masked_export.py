@@ -1,4 +1,4 @@
-"""The masked export: a graph that takes each image's own size, held to the network's answer for that image alone."""
+"""Tests of the masked export: a graph with each image's size as input, compared with single runs."""
 
 from pathlib import Path
 
@@ -29,16 +29,16 @@ def masked(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def canvas() -> np.ndarray:
+def padded() -> np.ndarray:
     return np.random.default_rng(7).random((len(SIZES), 3, 48, 40), np.float32)
 
 
 def test_the_manifest_names_the_inputs_and_has_the_parity_of_every_mix(masked: Path, manifest: Manifest) -> None:
     found = Manifest.load(masked)
     assert (found.size_inputs, manifest.size_inputs) == (NAMES, None)
-    mixed = [(entry.canvas, entry.shape[2:]) for entry in found.parity if entry.canvas]
-    assert mixed == [(canvas, size) for canvas, sizes in VERIFICATION_MIXES for size in sizes]
-    assert not any(entry.canvas for entry in manifest.parity)
+    mixed = [(entry.padded_shape, entry.shape[2:]) for entry in found.parity if entry.padded_shape]
+    assert mixed == [(shape, size) for shape, sizes in VERIFICATION_MIXES for size in sizes]
+    assert not any(entry.padded_shape for entry in manifest.parity)
 
 
 def test_the_graph_takes_any_batch_with_the_size_of_each_image(masked: Path) -> None:
@@ -51,27 +51,27 @@ def test_the_graph_takes_any_batch_with_the_size_of_each_image(masked: Path) -> 
     }
 
 
-def test_each_image_comes_out_as_from_the_plain_export(masked: Path, artifact: Path, canvas: np.ndarray) -> None:
-    together, weights = open_masked_onnx(masked / MODEL_FILE, NAMES)(canvas, SIZES)
+def test_each_image_comes_out_as_from_the_plain_export(masked: Path, artifact: Path, padded: np.ndarray) -> None:
+    mixed, weights = open_masked_onnx(masked / MODEL_FILE, NAMES)(padded, SIZES)
     plain = open_onnx(artifact / MODEL_FILE)
     for index, (height, width) in enumerate(SIZES):
-        alone = plain(np.ascontiguousarray(canvas[index : index + 1, :, :height, :width]))
-        assert np.abs(together[index : index + 1, :, :height, :width] - alone.restored).max() < 1e-5
+        alone = plain(np.ascontiguousarray(padded[index : index + 1, :, :height, :width]))
+        assert np.abs(mixed[index : index + 1, :, :height, :width] - alone.restored).max() < 1e-5
         assert np.abs(weights[index] - alone.prompt_weights[0]).max() < 1e-5
 
 
 def test_mixed_precision_is_as_near_to_float32_as_its_own_single_runs(
-    weights: Path, mixed_artifact: Path, network: RestorationNetwork, canvas: np.ndarray, tmp_path: Path
+    weights: Path, mixed_artifact: Path, network: RestorationNetwork, padded: np.ndarray, tmp_path: Path
 ) -> None:
     export_onnx(weights, VARIANT, tmp_path / "masked", precision="mixed", masked=True)
-    together, _ = open_masked_onnx(tmp_path / "masked" / MODEL_FILE, NAMES)(canvas, SIZES)
+    mixed, _ = open_masked_onnx(tmp_path / "masked" / MODEL_FILE, NAMES)(padded, SIZES)
     plain = open_onnx(mixed_artifact / MODEL_FILE)
     for index, (height, width) in enumerate(SIZES):
-        image = np.ascontiguousarray(canvas[index : index + 1, :, :height, :width])
+        image = np.ascontiguousarray(padded[index : index + 1, :, :height, :width])
         with torch.inference_mode():
             expected = network(torch.from_numpy(image)).numpy()
         own_error = np.abs(plain(image).restored - expected).max()
-        assert np.abs(together[index : index + 1, :, :height, :width] - expected).max() < 2 * own_error
+        assert np.abs(mixed[index : index + 1, :, :height, :width] - expected).max() < 2 * own_error
 
 
 def test_a_model_that_takes_no_sizes_does_not_pass_for_a_masked_one(

@@ -1,4 +1,4 @@
-"""The options of a build, recorded by a stand-in for the library: what TensorRT-RTX has not cannot be tried on it."""
+"""Tests of build options on a stand-in for the library, since TensorRT-RTX lacks some of them."""
 
 import enum
 from pathlib import Path
@@ -34,14 +34,14 @@ class TimingCache:
 
 
 class Config:
-    """Records what it is told, and refuses the timings of another device."""
+    """Builder configuration that records its options and refuses timings of another device."""
 
     hardware_compatibility_level = Level.NONE
     builder_optimization_level = 3
     progress_monitor = None
 
     def __init__(self) -> None:
-        self.flags: list[str] = ["tf32"]  # as the real ones
+        self.flags: list[str] = ["tf32"]  # as in the real library
         self.pools: dict[str, int] = {}
         self.profiles: list[list[tuple[object, ...]]] = []
         self.timings: TimingCache | None = None
@@ -77,7 +77,7 @@ class Profile:
 
 
 class Library:
-    """The part of `tensorrt` that a build touches; `answer` is the plan, and `complaints` what it logs meanwhile."""
+    """The part of `tensorrt` that a build uses; `answer` is the plan, `complaints` the log lines."""
 
     class ILogger:
         pass

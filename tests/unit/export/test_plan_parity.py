@@ -1,4 +1,4 @@
-"""The parity of a plan, with an execution context that runs the plan's ONNX file instead, on the CPU."""
+"""Tests of a plan's parity, with an execution context that runs the ONNX file on the CPU instead."""
 
 import ctypes
 from collections.abc import Callable
@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from export import plan_model
-from export.device import Device
 from export.plan_model import PlanModel, PlanRunError, open_plan
 from export.plan_parity import NO_WEIGHTS, find_weights, with_parity
 from export.shapes import VERIFICATION_MIXES, extent_of, shapes_within
 from export.to_onnx import export_onnx
 from export.verify import Candidate, ParityError, open_artifact, open_onnx
 from models.artifact import MODEL_FILE, ArtifactError, Manifest, sha256_of
+from models.nvidia_gpu import Device
 from models.plan_manifest import PLAN_FILE, PlanManifest, ShapeOutsideProfiles, ShapeProfile
 from models.tensorrt_faults import NO_USABLE_DEVICE
 
@@ -28,7 +28,7 @@ PROFILES = (
 
 
 class OnnxContext:
-    """An execution context whose engine is an ONNX session; `shift` is added to its answers."""
+    """Execution context whose engine is an ONNX session; `shift` is added to its outputs."""
 
     def __init__(self, model: Path) -> None:
         self.session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
@@ -76,7 +76,7 @@ def context(mixed_artifact: Path) -> OnnxContext:
 
 @pytest.fixture
 def plan(mixed_artifact: Path, tmp_path: Path) -> PlanManifest:
-    """The manifest in a plan folder at `tmp_path`, whose plan nothing can read."""
+    """Write a plan folder with an unreadable plan at `tmp_path`; returns its manifest."""
     return plan_of(mixed_artifact, tmp_path)
 
 
@@ -151,10 +151,10 @@ def test_a_masked_plan_is_measured_with_mixes_of_sizes_as_well(weights: Path, tm
     context = OnnxContext(masked / MODEL_FILE)
     opened = lambda _, manifest: PlanModel(manifest, context, torch.device("cpu"))  # noqa: E731
     measured = with_parity(plan_of(masked, folder), folder, weights, opened)
-    mixes = [(canvas, sizes) for canvas, sizes in VERIFICATION_MIXES if PROFILES[0].holds((len(sizes), *canvas))]
+    mixes = [(shape, sizes) for shape, sizes in VERIFICATION_MIXES if PROFILES[0].holds((len(sizes), *shape))]
     assert mixes
-    expected = [(canvas, (1, 3, *size)) for canvas, sizes in mixes for size in sizes]
-    assert [(entry.canvas, entry.shape) for entry in measured.parity if entry.canvas] == expected
+    expected = [(shape, (1, 3, *size)) for shape, sizes in mixes for size in sizes]
+    assert [(entry.padded_shape, entry.shape) for entry in measured.parity if entry.padded_shape] == expected
     assert max(entry.max_abs_error for entry in measured.parity) < 1e-5
 
 
@@ -162,7 +162,7 @@ def test_a_masked_plan_is_measured_with_mixes_of_sizes_as_well(weights: Path, tm
 def test_a_plan_under_50_db_is_refused(
     plan: PlanManifest, weights: Path, tmp_path: Path, opened: Any, context: OnnxContext, shift: float, passes: bool
 ) -> None:
-    context.shift = shift  # with half precision's own error a little less than 3.16e-3 is 50 dB
+    context.shift = shift  # with the error of half precision, slightly less than 3.16e-3 gives 50 dB
     if passes:
         assert min(entry.psnr_db or 0 for entry in with_parity(plan, tmp_path, weights, opened).parity) > 50
     else:

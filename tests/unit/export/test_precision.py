@@ -1,4 +1,4 @@
-"""The precision table and the check of a graph against it."""
+"""Tests of the precision table and of the check of graphs against it."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from models.artifact import MODEL_FILE
 
 
 def one_operator(operator: str, inputs: dict[str, tuple[int, ...]], dtype: int) -> onnx.ModelProto:
-    """A model of `operator` computed in `dtype`, whose answer is added to its float32 image."""
+    """Build a model that computes `operator` in `dtype` and adds the result to its float32 image."""
     shape = inputs["image"]
     nodes = [helper.make_node("Cast", [name], [f"{name}_cast"], to=dtype) for name in inputs]
     nodes.append(helper.make_node(operator, [f"{name}_cast" for name in inputs], ["made"], name="the_node"))

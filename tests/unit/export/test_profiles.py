@@ -1,4 +1,4 @@
-"""Shape profiles: how they are written, and how many elements they may ask of a tensor."""
+"""Tests of shape profiles: their syntax and the limit on tensor elements."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ PAPER_CHANNELS = 512
 
 
 def a_graph(channels: int, *, known: bool = True) -> onnx.ModelProto:
-    """The image, multiplied out to `channels` channels and summed up again."""
+    """Build a graph that expands the image to `channels` channels and sums them."""
     axes = ["n", 3, "h", "w"]
     nodes = [
         helper.make_node("Conv", ["image", "weight"], ["wide"], name="/widen"),
@@ -88,7 +88,7 @@ def test_the_widest_tensor_of_the_network_is_the_feed_forward_at_full_resolution
 
 
 def test_a_tensor_of_unknown_size_is_not_passed_over() -> None:
-    with pytest.raises(ProfileError, match="the size of tensor 'restored' does not follow from the input's"):
+    with pytest.raises(ProfileError, match="the size of tensor 'restored' cannot be inferred from the input"):
         widest_tensor(a_graph(channels=4, known=False), (1, 8, 8))
 
 

@@ -1,4 +1,4 @@
-"""The images of verification: their shapes, their values and the folders that hold none."""
+"""Tests of the verification samples: shapes, values and folders without photos."""
 
 from pathlib import Path
 

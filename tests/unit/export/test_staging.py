@@ -1,4 +1,4 @@
-"""The artifact folder that appears whole or not at all."""
+"""Tests of the atomic replacement of artifact folders."""
 
 from pathlib import Path
 

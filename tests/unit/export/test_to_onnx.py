@@ -1,4 +1,4 @@
-"""The exported model: what it computes, what it looks like and what its manifest says."""
+"""Tests of the exported model: its outputs, its graph and its manifest."""
 
 import math
 import shutil
@@ -57,7 +57,7 @@ def test_the_second_output_is_the_prompt_weights_of_each_image(
     assert found is not None
     np.testing.assert_allclose(found, expected, atol=tolerance)
     np.testing.assert_allclose(found.sum(axis=2), 1, atol=1e-5)
-    assert np.ptp(found, axis=0).max() > tolerance  # images differ, so none has another's
+    assert np.ptp(found, axis=0).max() > tolerance  # images differ, so a mix-up would be noticed
 
 
 def test_the_mixed_model_agrees_with_float32_pytorch_to_sixty_decibels(

@@ -1,4 +1,4 @@
-"""The TensorRT export on a graph of two layers, built by TensorRT-RTX: what it writes and what it refuses."""
+"""Tests of the TensorRT export with TensorRT-RTX, on a graph of two layers."""
 
 import sys
 from collections.abc import Callable
@@ -12,7 +12,6 @@ from onnx import TensorProto, helper
 from export import plan_model
 from export.build_progress import BuildProgress
 from export.cli import main
-from export.device import find_device
 from export.plan_builder import BuildError, PlanBuilder
 from export.precision import PrecisionError
 from export.profiles import ProfileError
@@ -20,6 +19,7 @@ from export.staging import OutputFolderError
 from export.tensorrt_library import TensorRTUnavailable, load_tensorrt
 from export.to_tensorrt import build_options, export_plan
 from models.artifact import MANIFEST_FILE, MODEL_FILE, ArtifactError, Manifest, sha256_of
+from models.nvidia_gpu import find_device
 from models.plan_manifest import PLAN_FILE, BuildOptions, PlanManifest, ShapeProfile
 from models.tensorrt_faults import NO_USABLE_DEVICE
 
@@ -34,7 +34,7 @@ MakeArtifact = Callable[..., Path]
 
 
 def a_model(operator: str = "Relu", domain: str = "", axes: tuple[object, ...] = IMAGE_AXES) -> onnx.ModelProto:
-    """A 1x1 convolution and one more operator."""
+    """Build a model of a 1x1 convolution and one more operator."""
     nodes = [
         helper.make_node("Conv", ["image", "weight"], ["features"], name="/project/Conv"),
         helper.make_node(operator, ["features"], ["restored"], name="/last/node", domain=domain),
@@ -48,7 +48,7 @@ def a_model(operator: str = "Relu", domain: str = "", axes: tuple[object, ...] =
 
 @pytest.fixture
 def make_artifact(tmp_path: Path) -> MakeArtifact:
-    """Writes an artifact folder around a model; keyword arguments replace fields of its manifest."""
+    """Write an artifact folder for a model; keyword arguments replace fields of its manifest."""
 
     def make(model: onnx.ModelProto, **fields: object) -> Path:
         folder = tmp_path / "onnx"

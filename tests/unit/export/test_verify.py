@@ -1,4 +1,4 @@
-"""The parity gate: what passes it and what does not."""
+"""Tests of the parity gate."""
 
 import copy
 import shutil
@@ -9,7 +9,7 @@ import onnx
 import pytest
 import torch
 
-from export.comparison import EXACT_DB, Answer, Comparison, Pixels, compare
+from export.comparison import EXACT_DB, Comparison, ModelOutput, Pixels, compare
 from export.samples import noise_samples
 from export.shapes import VERIFICATION_SHAPES
 from export.verify import GATES, Gate, Model, ParityError, measure, open_artifact, parity_of, verify
@@ -39,19 +39,19 @@ def test_the_gate_is_the_callers(network: RestorationNetwork, artifact: Path) ->
 
 @pytest.mark.parametrize("wrong_by", [0.01, float("nan")])
 def test_a_model_that_weighs_its_prompts_wrong_is_refused(network: RestorationNetwork, wrong_by: float) -> None:
-    def candidate(batch: Pixels) -> Answer:
+    def candidate(batch: Pixels) -> ModelOutput:
         with torch.inference_mode():
             restored, weights, _ = network.outputs(torch.from_numpy(batch))
-        return Answer(restored.numpy(), weights.numpy() + np.float32(wrong_by))
+        return ModelOutput(restored.numpy(), weights.numpy() + np.float32(wrong_by))
 
-    with pytest.raises(ParityError, match=r"weighs a prompt wrong by .*; the tolerance is 0.0001"):
+    with pytest.raises(ParityError, match=r"has a prompt weight off by .*; the tolerance is 0.0001"):
         parity_of(network, Model("wrong", candidate), noise_samples(), GATES["fp32"])
 
 
 def test_a_model_without_prompt_weights_is_held_to_its_images(network: RestorationNetwork) -> None:
-    def candidate(batch: Pixels) -> Answer:
+    def candidate(batch: Pixels) -> ModelOutput:
         with torch.inference_mode():
-            return Answer(network(torch.from_numpy(batch)).numpy())
+            return ModelOutput(network(torch.from_numpy(batch)).numpy())
 
     parity = parity_of(network, Model("images", candidate), noise_samples(), GATES["fp32"])
     assert {entry.prompt_weights_error for entry in parity} == {None}
@@ -91,9 +91,9 @@ def test_equal_answers_have_a_ratio_that_json_can_hold() -> None:
 
 
 def test_a_candidate_of_any_runtime_can_be_measured(network: RestorationNetwork) -> None:
-    def darker(batch: Pixels) -> Answer:
+    def darker(batch: Pixels) -> ModelOutput:
         with torch.inference_mode():
-            return Answer(network(torch.from_numpy(batch)).numpy() - np.float32(0.25))
+            return ModelOutput(network(torch.from_numpy(batch)).numpy() - np.float32(0.25))
 
     (measured,) = measure(network, [Model("darker", darker)], noise_samples(((2, 3, 16, 24),)))
     assert (measured.model.name, measured.shape) == ("darker", (2, 3, 16, 24))

@@ -1,4 +1,4 @@
-"""The manifest: what it refuses and that it survives the disk."""
+"""Tests of the manifest: validation, saving and loading."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Weights files: which are read, which are refused and with what sentence."""
+"""Tests of weights files: accepted formats, and refusals with their messages."""
 
 import os
 import pickle
@@ -16,7 +16,7 @@ from models.promptir import PromptIRConfig
 from models.variants import build, variant
 
 TINY = variant("promptir-tiny")
-# With 64 channels more in the coarsest prompt, as the published shapes of the unused convolutions subtract 64.
+# 64 more channels in the coarsest prompt, because the published unused convolutions subtract 64.
 TINY_WITH_UNUSED = replace(TINY, prompt_channels=(8, 16, 96), unused_convolutions=True)
 TINY_WITHOUT_UNUSED = replace(TINY_WITH_UNUSED, unused_convolutions=False)
 
@@ -143,7 +143,7 @@ def test_whole_numbers_are_no_weights(state: StateDict, tmp_path: Path) -> None:
 
 
 class Malicious:
-    """Creates the file `witness` when a careless reader unpickles it."""
+    """Object that creates the file `witness` if it is unpickled."""
 
     def __init__(self, witness: Path) -> None:
         self.witness = witness
@@ -157,7 +157,7 @@ def test_a_malicious_file_is_refused_and_runs_nothing(
     save: Callable[[object, Path], None], state: StateDict, tmp_path: Path
 ) -> None:
     save({"state_dict": state, "callbacks": Malicious(tmp_path / "witness")}, tmp_path / "evil.ckpt")
-    assert "it asks for posix.mkdir, which was not run" in refusal(tmp_path / "evil.ckpt")
+    assert "it refers to posix.mkdir, which was not run" in refusal(tmp_path / "evil.ckpt")
     assert not (tmp_path / "witness").exists()
 
 

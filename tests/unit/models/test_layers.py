@@ -1,4 +1,4 @@
-"""The transformer's building blocks, by what they promise and not by how they are written."""
+"""Tests of the properties of the transformer's building blocks."""
 
 from collections.abc import Iterator
 
@@ -31,7 +31,7 @@ def pass_through(conv: nn.Conv2d) -> None:
 
 
 def attention_alone(channels: int, heads: int) -> MDTA:
-    """An MDTA with identity convolutions around the attention; only `qkv` is random."""
+    """Build an MDTA with identity convolutions around the attention; only `qkv` is random."""
     mdta = MDTA(channels, heads)
     pass_through(mdta.qkv_dwconv)
     pass_through(mdta.project_out)
@@ -86,7 +86,7 @@ def test_attention_refuses_channels_that_heads_do_not_divide() -> None:
 def test_attention_rows_sum_to_one() -> None:
     mdta = attention_alone(8, 2)
     mdta.qkv.weight[16:] = 0
-    mdta.qkv.weight[16:, 3] = 1  # every value channel is input channel 3, so any weighted mean of them is, too
+    mdta.qkv.weight[16:, 3] = 1  # every value channel is input channel 3, and so is any weighted mean of them
     x = torch.randn(2, 8, 6, 6)
     assert_close(mdta(x), x[:, 3:4].expand(-1, 8, -1, -1))
 

@@ -1,4 +1,4 @@
-"""Images of several sizes in one canvas: each answer is that of the image alone."""
+"""Tests of mixed-size batches: each result equals that of the image alone."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -25,7 +25,7 @@ Size = tuple[int, int]
 
 FP64_TOLERANCE = 1e-12
 FP32_TOLERANCE = 1e-5
-# What leaves a mask out is off by far more than any rounding.
+# A missing mask causes an error far above rounding.
 WRONG = 1e-3
 
 sides = st.integers(1, 5).map(lambda eighths: eighths * SIZE_MULTIPLE)
@@ -60,21 +60,21 @@ def shipped() -> RestorationNetwork:
     return load_network(weights, variant("promptnaf"))
 
 
-def canvas_for(mix: list[Size], margin: Size = (0, 0), dtype: torch.dtype = torch.float32) -> Tensor:
-    """Noise all over a canvas that has room for each of `mix`: outside of the images it must not matter."""
+def padded_noise(mix: list[Size], margin: Size = (0, 0), dtype: torch.dtype = torch.float32) -> Tensor:
+    """Create noise in the padded shape of `mix`; the noise outside the images must not matter."""
     height, width = (max(size[axis] for size in mix) + margin[axis] for axis in (0, 1))
     generator = torch.Generator().manual_seed(len(mix) + height * width)
     return torch.rand(len(mix), 3, height, width, dtype=dtype, generator=generator)
 
 
-def together(network: RestorationNetwork, canvas: Tensor, mix: list[Size]) -> list[Tensor]:
+def run_mixed(network: RestorationNetwork, padded: Tensor, mix: list[Size]) -> list[Tensor]:
     heights, widths = torch.tensor(mix).unbind(dim=1)
-    restored = network(canvas, heights, widths)
+    restored = network(padded, heights, widths)
     return [image[None, :, :height, :width] for image, (height, width) in zip(restored, mix, strict=True)]
 
 
-def alone(network: RestorationNetwork, canvas: Tensor, mix: list[Size]) -> list[Tensor]:
-    return [network(image[None, :, :height, :width]) for image, (height, width) in zip(canvas, mix, strict=True)]
+def run_alone(network: RestorationNetwork, padded: Tensor, mix: list[Size]) -> list[Tensor]:
+    return [network(image[None, :, :height, :width]) for image, (height, width) in zip(padded, mix, strict=True)]
 
 
 def worst(found: list[Tensor], expected: list[Tensor]) -> float:
@@ -86,8 +86,8 @@ def worst(found: list[Tensor], expected: list[Tensor]) -> float:
 def test_any_mix_of_sizes_is_exact_in_double_precision(
     exact: RestorationNetwork, mix: list[Size], margin: Size
 ) -> None:
-    canvas = canvas_for(mix, margin, torch.float64)
-    assert worst(together(exact, canvas, mix), alone(exact, canvas, mix)) < FP64_TOLERANCE
+    padded = padded_noise(mix, margin, torch.float64)
+    assert worst(run_mixed(exact, padded, mix), run_alone(exact, padded, mix)) < FP64_TOLERANCE
 
 
 @given(mix=mixes)
@@ -95,40 +95,49 @@ def test_any_mix_of_sizes_is_exact_in_double_precision(
 def test_any_mix_of_sizes_is_exact_to_rounding_with_the_shipped_weights(
     shipped: RestorationNetwork, mix: list[Size]
 ) -> None:
-    canvas = canvas_for(mix)
-    assert worst(together(shipped, canvas, mix), alone(shipped, canvas, mix)) < FP32_TOLERANCE
+    padded = padded_noise(mix)
+    assert worst(run_mixed(shipped, padded, mix), run_alone(shipped, padded, mix)) < FP32_TOLERANCE
 
 
 def test_the_shipped_weights_are_exact_in_double_precision(shipped: RestorationNetwork) -> None:
-    canvas = canvas_for(MIX, dtype=torch.float64)
+    padded = padded_noise(MIX, dtype=torch.float64)
     double = load_network(DEFAULT_ARTIFACT / "weights.safetensors", shipped.config).double()
-    assert worst(together(double, canvas, MIX), alone(double, canvas, MIX)) < FP64_TOLERANCE
+    assert worst(run_mixed(double, padded, MIX), run_alone(double, padded, MIX)) < FP64_TOLERANCE
 
 
 def test_the_deployed_form_is_exact_too(tiny: RestorationNetwork) -> None:
-    network, canvas = to_float32(tiny), canvas_for(MIX)
-    assert worst(together(network, canvas, MIX), alone(network, canvas, MIX)) < FP32_TOLERANCE
+    network, padded = to_float32(tiny), padded_noise(MIX)
+    assert worst(run_mixed(network, padded, MIX), run_alone(network, padded, MIX)) < FP32_TOLERANCE
 
 
-def test_mixed_precision_is_as_near_as_its_own_single_runs_are_to_float32(shipped: RestorationNetwork) -> None:
-    network, canvas = to_mixed(shipped, torch.bfloat16), canvas_for(MIX)
-    own_error = worst(alone(network, canvas, MIX), alone(shipped, canvas, MIX))
-    assert worst(together(network, canvas, MIX), alone(shipped, canvas, MIX)) < 2 * own_error
+@pytest.mark.parametrize("wide_copies", [True, False])
+def test_mixed_precision_is_as_near_as_its_own_single_runs_are_to_float32(
+    shipped: RestorationNetwork, wide_copies: bool
+) -> None:
+    network, padded = to_mixed(shipped, torch.bfloat16, wide_copies=wide_copies), padded_noise(MIX)
+    own_error = worst(run_alone(network, padded, MIX), run_alone(shipped, padded, MIX))
+    assert worst(run_mixed(network, padded, MIX), run_alone(shipped, padded, MIX)) < 2 * own_error
+
+
+def test_attention_without_float32_copies_sees_no_padding(tiny: RestorationNetwork) -> None:
+    network, padded = to_mixed(tiny, torch.float16, wide_copies=False), padded_noise(MIX)
+    own_error = worst(run_alone(network, padded, MIX), run_alone(tiny, padded, MIX))
+    assert worst(run_mixed(network, padded, MIX), run_alone(tiny, padded, MIX)) < 2 * own_error
 
 
 def test_the_prompt_weights_are_those_of_the_image_alone(exact: RestorationNetwork) -> None:
-    canvas = canvas_for(MIX, dtype=torch.float64)
+    padded = padded_noise(MIX, dtype=torch.float64)
     heights, widths = torch.tensor(MIX).unbind(dim=1)
-    weights = exact.outputs(canvas, heights, widths).prompt_weights
-    for found, image, (height, width) in zip(weights, canvas, MIX, strict=True):
+    weights = exact.outputs(padded, heights, widths).prompt_weights
+    for found, image, (height, width) in zip(weights, padded, MIX, strict=True):
         expected = exact.outputs(image[None, :, :height, :width]).prompt_weights[0]
         torch.testing.assert_close(found, expected, atol=FP64_TOLERANCE, rtol=0)
 
 
-def test_images_that_fill_the_canvas_come_out_as_in_a_plain_run(tiny: RestorationNetwork) -> None:
-    canvas = canvas_for([(24, 32)] * 2)
+def test_images_that_fill_the_padded_shape_come_out_as_in_a_plain_run(tiny: RestorationNetwork) -> None:
+    padded = padded_noise([(24, 32)] * 2)
     torch.testing.assert_close(
-        torch.cat(together(tiny, canvas, [(24, 32)] * 2)), tiny(canvas), atol=FP32_TOLERANCE, rtol=0
+        torch.cat(run_mixed(tiny, padded, [(24, 32)] * 2)), tiny(padded), atol=FP32_TOLERANCE, rtol=0
     )
 
 
@@ -174,14 +183,14 @@ LEFT_OUT = [
 @pytest.mark.parametrize(("name", "patch"), [pytest.param(n, p, id=f"{n}, {part}") for n, part, p in LEFT_OUT])
 def test_no_mask_can_be_left_out(drawn_network: Draw, monkeypatch: pytest.MonkeyPatch, name: str, patch: Patch) -> None:
     network = drawn_network(name).double()
-    canvas = canvas_for(MIX, dtype=torch.float64)
-    expected = alone(network, canvas, MIX)
+    padded = padded_noise(MIX, dtype=torch.float64)
+    expected = run_alone(network, padded, MIX)
     monkeypatch.setattr(*patch)
-    assert worst(together(network, canvas, MIX), expected) > WRONG
+    assert worst(run_mixed(network, padded, MIX), expected) > WRONG
 
 
 def test_zero_padding_without_masks_is_wrong(exact: RestorationNetwork) -> None:
-    canvas = canvas_for(MIX[:1], margin=(8, 8), dtype=torch.float64)
-    padded = torch.zeros_like(canvas)
-    padded[:, :, :24, :32] = canvas[:, :, :24, :32]
-    assert (exact(padded)[..., :24, :32] - exact(canvas[..., :24, :32])).abs().max() > WRONG
+    padded = padded_noise(MIX[:1], margin=(8, 8), dtype=torch.float64)
+    zeroed = torch.zeros_like(padded)
+    zeroed[:, :, :24, :32] = padded[:, :, :24, :32]
+    assert (exact(zeroed)[..., :24, :32] - exact(padded[..., :24, :32])).abs().max() > WRONG

@@ -1,16 +1,18 @@
-"""The plan manifest: what it accepts, which profile it picks and where it says a plan can run."""
+"""Tests of the plan manifest: validation, choice of a profile and check of the runtime."""
 
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
+from export.profiles import DEFAULT_PROFILES
 from models.artifact import MANIFEST_FILE, MODEL_FILE, ArtifactError, Manifest, sha256_of
 from models.plan_manifest import PLAN_FILE, BuildOptions, PlanManifest, ShapeOutsideProfiles, ShapeProfile
 
 SMALL = ShapeProfile(min=(1, 8, 8), opt=(4, 256, 256), max=(8, 512, 512))
 LARGE = ShapeProfile(min=(1, 8, 8), opt=(1, 1024, 1024), max=(1, 2040, 2048))
 PLAN = b"not really a plan"
+WHOLE_PIXELS = 2_097_152
 
 
 def a_manifest(folder: Path, **fields: object) -> PlanManifest:
@@ -60,7 +62,7 @@ def test_a_saved_manifest_is_the_one_that_is_loaded(tmp_path: Path) -> None:
     ids=["neither", "both"],
 )
 def test_a_plan_has_its_parity_or_the_reason_why_it_has_none(tmp_path: Path, fields: dict[str, object]) -> None:
-    with pytest.raises(ValidationError, match="has its parity or the reason why it was not measured"):
+    with pytest.raises(ValidationError, match="needs either parity or the reason why it was not measured"):
         a_manifest(tmp_path, **fields)
 
 
@@ -74,7 +76,7 @@ def test_a_changed_plan_is_refused(tmp_path: Path) -> None:
 def test_an_onnx_artifact_is_not_taken_for_a_plan(tmp_path: Path) -> None:
     (tmp_path / MODEL_FILE).write_bytes(b"")
     (tmp_path / MANIFEST_FILE).write_text("{}")
-    with pytest.raises(ArtifactError, match="holds an ONNX artifact and no TensorRT plan; build one with"):
+    with pytest.raises(ArtifactError, match="contains an ONNX artifact, not a TensorRT plan; build one with"):
         PlanManifest.load(tmp_path)
 
 
@@ -94,7 +96,7 @@ def test_a_profile_whose_optimum_exceeds_its_maximum_is_refused() -> None:
     [
         ((1, 8, 8), 0),
         ((8, 512, 512), 0),
-        ((1, 512, 512), 0),  # both hold it; four images of 256x256 have just as many pixels
+        ((1, 512, 512), 0),  # both accept it; four images of 256x256 have the same number of pixels
         ((1, 520, 512), 1),
         ((1, 2040, 2048), 1),
     ],
@@ -114,8 +116,8 @@ def test_a_shape_outside_every_profile_gets_one_sentence(tmp_path: Path, extent:
     with pytest.raises(ShapeOutsideProfiles) as refusal:
         a_manifest(tmp_path).profile_for(extent)
     assert str(refusal.value) == (
-        f"no profile of the plan takes the shape {'x'.join(map(str, extent))} (batch x height x width); "
-        "they take 1x8x8 to 8x512x512, 1x8x8 to 1x2040x2048"
+        f"no profile of the plan accepts the shape {'x'.join(map(str, extent))} (batch x height x width); "
+        "they accept 1x8x8 to 8x512x512, 1x8x8 to 1x2040x2048"
     )
 
 
@@ -160,3 +162,19 @@ def test_a_portable_plan_is_bound_to_no_device(tmp_path: Path) -> None:
         tmp_path, flavour="tensorrt_rtx", tensorrt_version="1.7.1.116", compute_capability=None, driver=None
     )
     manifest.check_runtime("tensorrt_rtx", "1.7.1.116", "12.0")
+
+
+def test_a_size_that_would_run_whole_and_that_no_profile_takes_is_named(tmp_path: Path) -> None:
+    assert a_manifest(tmp_path).first_gap(WHOLE_PIXELS, 2048) == (2048, 8)
+    assert a_manifest(tmp_path).first_gap(WHOLE_PIXELS, 2040) is None
+    narrow = ShapeProfile(min=(1, 64, 8), opt=(1, 64, 64), max=(1, 2048, 2048))
+    assert a_manifest(tmp_path, profiles=(narrow,)).first_gap(WHOLE_PIXELS, 1024) == (8, 8)
+    pairs = ShapeProfile(min=(2, 8, 8), opt=(2, 64, 64), max=(2, 512, 512))
+    assert a_manifest(tmp_path, profiles=(pairs,)).first_gap(64, 8) == (8, 8)
+
+
+@pytest.mark.parametrize("size", [(2048, 1024), (1024, 2048), (800, 2400), (600, 3000), (512, 4096), (1448, 1448)])
+def test_the_default_profiles_take_what_runs_whole_on_a_gpu(tmp_path: Path, size: tuple[int, int]) -> None:
+    manifest = a_manifest(tmp_path, profiles=DEFAULT_PROFILES)
+    assert manifest.profile_for((1, *size)) > 0
+    assert manifest.first_gap(WHOLE_PIXELS, 5824) is None

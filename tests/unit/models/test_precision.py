@@ -1,4 +1,4 @@
-"""Mixed precision and aligned widths: what changes, what stays and where half precision would fail."""
+"""Tests of mixed precision and aligned widths, and of where half precision would fail."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from models.layers import GDFN, MDTA, LayerNorm2d, l2_normalise
 from models.precision import MIXED_DTYPES, aligned, to_float32, to_mixed
 from models.prompt import PromptGeneration
-from models.restoration import RestorationNetwork
+from models.restoration import RestorationNetwork, channels_last
 from models.variants import build, variant
 
 PADDING_TOLERANCE = 1e-6
@@ -85,6 +85,34 @@ def test_a_mixed_network_takes_and_gives_float32_and_stays_close(
     assert psnr(restored, network(image)) > decibels
 
 
+@pytest.mark.parametrize(("dtype", "decibels"), [(torch.float16, 70), (torch.bfloat16, 50)])
+def test_a_mixed_network_without_float32_copies_is_as_close(
+    network: RestorationNetwork, dtype: torch.dtype, decibels: float
+) -> None:
+    image = torch.rand(2, 3, 32, 48)
+    found = channels_last(to_mixed(network, dtype, wide_copies=False)).outputs(image)
+    expected = network.outputs(image)
+    assert psnr(found.restored, expected.restored) > decibels
+    torch.testing.assert_close(found.prompt_weights, expected.prompt_weights, atol=5e-3, rtol=0)
+
+
+def test_without_float32_copies_only_temperatures_stay_float32(network: RestorationNetwork) -> None:
+    mixed = to_mixed(network, wide_copies=False)
+    wide = {name for name, parameter in mixed.named_parameters() if parameter.dtype != torch.float16}
+    assert wide == {name for name in network.state_dict() if name.endswith("temperature")}
+
+
+def test_long_rows_and_rows_of_zeros_do_not_overflow_without_float32_copies() -> None:
+    attention, x = MDTA(4, 2), torch.full((2, 4, 300, 300), 2.0)  # sums of squares reach 5 times the largest half
+    attention.qkv_dwconv.weight.fill_(0.1)
+    attention.qkv.weight[5].zero_()
+    expected = attention(x)
+    for parameter in (attention.qkv.weight, attention.qkv_dwconv.weight, attention.project_out.weight):
+        parameter.data = parameter.data.half()
+    attention.wide_copies = False
+    torch.testing.assert_close(attention(x.half()).float(), expected, atol=5e-3, rtol=5e-3)
+
+
 @pytest.mark.parametrize("dtype", MIXED_DTYPES)
 def test_only_what_islands_read_stays_float32(network: RestorationNetwork, dtype: torch.dtype) -> None:
     wide = {name for name, parameter in to_mixed(network, dtype).named_parameters() if parameter.dtype != dtype}
@@ -110,12 +138,14 @@ def test_a_zero_row_of_half_stays_zero() -> None:
     assert not l2_normalise(torch.zeros(1, 64).half()).any()
 
 
-def test_the_layer_norm_of_large_and_of_tiny_features_is_that_of_float32() -> None:
-    features = torch.randn(1, 16, 4, 4)
+@pytest.mark.parametrize("wide_copies", [True, False])
+def test_the_layer_norm_of_large_and_of_tiny_features_is_that_of_float32(wide_copies: bool) -> None:
+    features, norm = torch.randn(1, 16, 4, 4), LayerNorm2d(16).half()
+    norm.wide_copies = wide_copies
     for scale in (4000.0, 4e-5):
         x = (features * scale).half()
         expected = LayerNorm2d(16)(x.float())
-        torch.testing.assert_close(LayerNorm2d(16).half()(x).float(), expected, atol=2e-3, rtol=1e-3)
+        torch.testing.assert_close(norm(x).float(), expected, atol=2e-3, rtol=1e-3)
 
 
 def test_the_mean_of_the_prompt_does_not_overflow_half() -> None:
@@ -128,7 +158,7 @@ def test_the_mean_of_the_prompt_does_not_overflow_half() -> None:
 def test_a_large_temperature_keeps_its_attention_finite() -> None:
     mdta = MDTA(8, 2)
     x = torch.randn(1, 8, 16, 16)
-    mdta.temperature.fill_(1e5)  # beyond half itself
+    mdta.temperature.fill_(1e5)  # beyond the range of half
     expected = mdta(x)
     for parameter in (mdta.qkv.weight, mdta.qkv_dwconv.weight, mdta.project_out.weight):
         parameter.data = parameter.data.half()

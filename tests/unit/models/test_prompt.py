@@ -1,4 +1,4 @@
-"""The prompt block: how components are weighed, mixed and met by the features."""
+"""Tests of the prompt block: weights, mixture and interaction with features."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""The network against the published one, its variants and its promises to the server."""
+"""Tests of the network: agreement with the published one, variants, and properties that the server relies on."""
 
 import json
 from collections.abc import Callable

@@ -37,7 +37,7 @@ def test_nothing_else_is_opened_or_waited_for(kind: str, tmp_path: Path) -> None
     elif kind == "folder":
         path.mkdir()
     elif kind == "socket":
-        os.chdir(tmp_path)  # the address of a socket is short
+        os.chdir(tmp_path)  # a socket's path must be short
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind("x")
     else:

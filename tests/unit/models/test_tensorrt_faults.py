@@ -1,4 +1,4 @@
-"""What TensorRT's exceptions and log lines mean to an operator."""
+"""Tests of the explanations of TensorRT's exceptions and log lines."""
 
 import pytest
 

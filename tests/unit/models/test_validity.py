@@ -1,4 +1,4 @@
-"""The validity of a canvas: masks at every scale, sums over an image's own pixels, the resize to its own size."""
+"""Tests of the masks: every scale, sums over an image's own pixels, and the resize to its own size."""
 
 import pytest
 import torch
@@ -11,19 +11,19 @@ SIZES = [(8, 24), (24, 16), (32, 24)]
 
 
 @pytest.fixture
-def canvas() -> torch.Tensor:
+def padded() -> torch.Tensor:
     return torch.rand(3, 4, 32, 24, dtype=torch.float64)
 
 
 @pytest.fixture
-def valid(canvas: torch.Tensor) -> Validity:
+def valid(padded: torch.Tensor) -> Validity:
     heights, widths = torch.tensor(SIZES).unbind(dim=1)
-    return Validity.within(canvas, heights, widths, canvas.dtype)
+    return Validity.within(padded, heights, widths, padded.dtype)
 
 
-def test_at_every_scale_each_image_has_its_own_rows_and_columns(canvas: torch.Tensor) -> None:
+def test_at_every_scale_each_image_has_its_own_rows_and_columns(padded: torch.Tensor) -> None:
     heights, widths = torch.tensor(SIZES).unbind(dim=1)
-    for level, valid in enumerate(scales(canvas, heights, widths, torch.float32)):
+    for level, valid in enumerate(scales(padded, heights, widths, torch.float32)):
         assert valid is not None
         assert valid.mask.shape == (3, 1, 32 >> level, 24 >> level)
         for mask, (height, width) in zip(valid.mask[:, 0], SIZES, strict=True):
@@ -31,29 +31,29 @@ def test_at_every_scale_each_image_has_its_own_rows_and_columns(canvas: torch.Te
             assert mask.sum() == (height >> level) * (width >> level)
 
 
-def test_what_is_outside_becomes_zero_and_what_is_inside_stays(canvas: torch.Tensor, valid: Validity) -> None:
-    found = kept(canvas, valid)
-    for image, whole, (height, width) in zip(found, canvas, SIZES, strict=True):
+def test_what_is_outside_becomes_zero_and_what_is_inside_stays(padded: torch.Tensor, valid: Validity) -> None:
+    found = kept(padded, valid)
+    for image, whole, (height, width) in zip(found, padded, SIZES, strict=True):
         assert torch.equal(image[:, :height, :width], whole[:, :height, :width])
         assert not image[:, height:].any()
         assert not image[:, :, width:].any()
 
 
-def test_without_an_outside_nothing_is_touched(canvas: torch.Tensor) -> None:
-    assert all(kept(canvas, valid) is canvas for valid in EVERYWHERE)
+def test_without_an_outside_nothing_is_touched(padded: torch.Tensor) -> None:
+    assert all(kept(padded, valid) is padded for valid in EVERYWHERE)
 
 
-def test_the_mean_is_of_the_pixels_of_the_image_alone(canvas: torch.Tensor, valid: Validity) -> None:
-    alone = [image[:, :height, :width].mean(dim=(1, 2)) for image, (height, width) in zip(canvas, SIZES, strict=True)]
-    torch.testing.assert_close(valid.mean(canvas), torch.stack(alone), atol=EXACT, rtol=0)
+def test_the_mean_is_of_the_pixels_of_the_image_alone(padded: torch.Tensor, valid: Validity) -> None:
+    alone = [image[:, :height, :width].mean(dim=(1, 2)) for image, (height, width) in zip(padded, SIZES, strict=True)]
+    torch.testing.assert_close(valid.mean(padded), torch.stack(alone), atol=EXACT, rtol=0)
 
 
-def test_the_shape_of_features_is_known_at_every_scale(canvas: torch.Tensor, valid: Validity) -> None:
+def test_the_shape_of_features_is_known_at_every_scale(padded: torch.Tensor, valid: Validity) -> None:
     assert valid.shape(5) == (3, 5, 32, 24)
     assert valid.halved().halved().shape(7) == (3, 7, 8, 6)
 
 
-def test_at_half_the_resolution_maps_are_resized_to_half_the_image(canvas: torch.Tensor, valid: Validity) -> None:
+def test_at_half_the_resolution_maps_are_resized_to_half_the_image(padded: torch.Tensor, valid: Validity) -> None:
     maps = torch.randn(3, 5, 16, 16, dtype=torch.float64)
     found = valid.halved().halved().resized(maps)
     for image, one, (height, width) in zip(found, maps, SIZES, strict=True):
@@ -73,7 +73,7 @@ def test_maps_are_resized_to_each_image_as_interpolation_does(valid: Validity, s
         assert not image[:, :, width:].any()
 
 
-def test_the_masks_have_the_dtype_of_the_features_and_counts_stay_exact(canvas: torch.Tensor) -> None:
-    valid = Validity.within(canvas.half(), torch.tensor([32, 32, 32]), torch.tensor([24, 24, 24]), torch.float16)
+def test_the_masks_have_the_dtype_of_the_features_and_counts_stay_exact(padded: torch.Tensor) -> None:
+    valid = Validity.within(padded.half(), torch.tensor([32, 32, 32]), torch.tensor([24, 24, 24]), torch.float16)
     assert valid.mask.dtype == torch.float16
     assert valid.vertical.lengths.dtype == valid.vertical.interpolation(4).dtype == torch.float32

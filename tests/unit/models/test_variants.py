@@ -1,4 +1,4 @@
-"""The named networks: their sizes, and what their names are good for."""
+"""Tests of the named networks: sizes and lookup by name."""
 
 import math
 from dataclasses import FrozenInstanceError

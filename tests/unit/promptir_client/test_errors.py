@@ -1,4 +1,4 @@
-"""Tests of errors as they travel between processes."""
+"""Tests of errors passed between processes."""
 
 import copy
 import json

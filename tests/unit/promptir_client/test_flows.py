@@ -1,4 +1,4 @@
-"""Tests of the calls, step by step, without a server or a clock that runs."""
+"""Tests of the calls, step by step, without a server and with a fake clock."""
 
 import json
 from collections.abc import Callable
@@ -18,7 +18,7 @@ REFUSED = Lost("refused", sent=False)
 
 
 class Clock:
-    """Moves by the pauses that are asked for."""
+    """Clock that advances by the requested pauses."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -32,7 +32,7 @@ def call(clock: Clock, timeout_s: float | None = 60.0) -> Call:
 
 
 def run(flow: Flow[Any], clock: Clock, *outcomes: Outcome) -> tuple[Any, list[Step]]:
-    """Play the outcomes; pauses pass at once."""
+    """Run a flow with the given outcomes, without real pauses."""
     waiting, steps = list(outcomes), []
     try:
         step = next(flow)

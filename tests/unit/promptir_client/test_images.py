@@ -1,4 +1,4 @@
-"""Tests of what can be sent: every kind of image arrives as the same samples."""
+"""Tests of image types: each arrives as the same samples."""
 
 import io
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Tests of what a forked process must not share with its parent."""
+"""Tests of connections after a fork."""
 
 import os
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from promptir_client.own_process import OwnProcess
 
 
 def in_a_fork(work: Callable[[], bool]) -> bool:
-    """Whether the work is true in a forked process."""
+    """Run the work in a forked process; returns whether its result is true."""
     child = os.fork()
     if child == 0:
         os._exit(0 if work() else 1)

@@ -1,4 +1,4 @@
-"""Tests of results as a log and a notebook show them."""
+"""Tests of results in logs and notebooks."""
 
 import base64
 import copy

@@ -1,4 +1,4 @@
-"""Tests of when another attempt is made, and how long after."""
+"""Tests of the retry policy and its pauses."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Tests of the allocator's arenas, in processes of their own."""
+"""Tests of the allocator's arenas, in separate processes."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ from server import allocator
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has no arenas to count")
 
-# Every thread allocates while the others do; malloc_info then writes each arena as a <heap>, and the mapped blocks.
+# All threads allocate concurrently; malloc_info then lists each arena as a <heap>, and the mapped blocks.
 PROGRAM = """
 import ctypes, runpy, sys, threading
 file, how = sys.argv[1:]
@@ -40,7 +40,7 @@ libc.fflush(out)
 
 
 def outcome(how: str, **environment: str) -> tuple[bool, int, int]:
-    """Whether it was done, the arenas of the process then, and the blocks that it has from the system one by one."""
+    """Return whether the limit was set, the number of arenas, and the number of mapped blocks."""
     inherited = {
         name: value for name, value in os.environ.items() if name not in ("MALLOC_ARENA_MAX", "GLIBC_TUNABLES")
     }

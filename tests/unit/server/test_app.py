@@ -1,4 +1,4 @@
-"""Tests of what stands in front of the framework."""
+"""Tests of the application in front of the framework."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""Tests of the cores of a process's share, on files like those of the kernel."""
+"""Tests of the number of available cores, with files like the kernel's."""
 
 import os
 from pathlib import Path
@@ -17,13 +17,13 @@ V2_MOUNTS = "22 1 0:5 / /proc rw - proc proc rw\n30 23 0:26 {top} {folder} rw - 
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight cores, all of them this process's."""
+    """Pretend that the process may use eight cores."""
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
 
 
 class Kernel:
-    """A root folder with the files of a process."""
+    """Root folder with a process's kernel files."""
 
     def __init__(self, root: Path, group: str, mounts: str) -> None:
         self.root = root

@@ -1,4 +1,4 @@
-"""Tests of work that succeeds as a whole."""
+"""Tests of gathering coroutines and running work in threads."""
 
 import asyncio
 import time

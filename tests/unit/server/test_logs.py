@@ -13,7 +13,7 @@ import pytest
 from server import logs
 
 PROJECT = Path(logs.__file__).parents[1]
-# In a process of its own: configuring logging here would take away the handlers of the test runner.
+# In a separate process, because configuring logging here would remove the test runner's handlers.
 CONFIGURED_PROCESS = """
 import logging
 from uvicorn.config import Config
@@ -72,7 +72,7 @@ def test_every_value_that_json_knows_is_written_as_json_writes_it() -> None:
 
 def test_the_time_is_that_of_the_record_to_the_millisecond() -> None:
     formatter = logs.JsonFormatter()
-    for created in (1e9, 1e9 + 0.25, 1e9 + 0.999, 1e9 + 1.5, 1e9):  # threads may come with an older one
+    for created in (1e9, 1e9 + 0.25, 1e9 + 0.999, 1e9 + 1.5, 1e9):  # threads may see an older second
         record = logging.makeLogRecord({"created": created})
         time = datetime.fromisoformat(json.loads(formatter.format(record))["time"])
         assert abs(time.timestamp() - created) < 0.001

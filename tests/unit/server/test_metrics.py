@@ -27,9 +27,9 @@ def test_two_servers_in_one_process_do_not_share_series(registry: CollectorRegis
 
 def test_stages_share_one_histogram_from_a_millisecond_to_a_minute(registry: CollectorRegistry) -> None:
     metrics = Metrics(registry)
-    metrics.observe_stage("queue", 0.2)
-    count = registry.get_sample_value("promptir_stage_duration_seconds_count", {"stage": "queue"})
-    untouched = registry.get_sample_value("promptir_stage_duration_seconds_count", {"stage": "encode"})
+    metrics.observe_stage("a", "queue", 0.2)
+    count = registry.get_sample_value("promptir_stage_duration_seconds_count", {"model": "a", "stage": "queue"})
+    untouched = registry.get_sample_value("promptir_stage_duration_seconds_count", {"model": "a", "stage": "encode"})
     assert (count, untouched) == (1, 0)
     assert (STAGE_BUCKETS_S[0], STAGE_BUCKETS_S[-1]) == (0.001, 60.0)
 
@@ -38,22 +38,22 @@ def test_queue_depth_is_read_when_scraped(registry: CollectorRegistry) -> None:
     depth = {"jobs": 0, "pixels": 0}
     metrics = Metrics(registry)
     metrics.watch_queue(lambda: depth["jobs"], lambda: depth["pixels"], lambda: depth["jobs"] / 4)
-    metrics.watch_cost_model("cuda:0", lambda: 0.05)
+    metrics.watch_cost_model("cuda:0", "a", lambda: 0.05)
     depth.update(jobs=3, pixels=12288)
     assert registry.get_sample_value("promptir_backlog_seconds") == 0.75
-    assert registry.get_sample_value("promptir_cost_model_relative_error", {"device": "cuda:0"}) == 0.05
+    assert registry.get_sample_value("promptir_cost_model_relative_error", {"device": "cuda:0", "model": "a"}) == 0.05
     assert registry.get_sample_value("promptir_queue_tiles") == 3
     assert registry.get_sample_value("promptir_queue_pixels") == 12288
 
 
 def test_a_run_counts_its_size_and_its_busy_seconds(registry: CollectorRegistry) -> None:
     metrics = Metrics(registry)
-    metrics.observe_run(4, 0.5, "cuda:0", pixels=4 * 72 * 64)
-    metrics.observe_run(2, 0.25, "cuda:0", pixels=2 * 64 * 64)
+    metrics.observe_run(4, 0.5, "cuda:0", pixels=4 * 72 * 64, model="a")
+    metrics.observe_run(2, 0.25, "cuda:0", pixels=2 * 64 * 64, model="a")
     assert registry.get_sample_value("promptir_device_busy_seconds_total", {"device": "cuda:0"}) == 0.75
     assert registry.get_sample_value("promptir_run_pixels_total", {"device": "cuda:0"}) == 26624
-    assert registry.get_sample_value("promptir_batch_size_sum") == 6
-    assert registry.get_sample_value("promptir_batch_size_bucket", {"le": "2.0"}) == 1
+    assert registry.get_sample_value("promptir_batch_size_sum", {"model": "a"}) == 6
+    assert registry.get_sample_value("promptir_batch_size_bucket", {"le": "2.0", "model": "a"}) == 1
 
 
 def test_drops_and_refusals_are_counted_by_reason(registry: CollectorRegistry) -> None:
@@ -74,16 +74,19 @@ def test_every_reason_to_refuse_is_there_before_the_first_refusal(registry: Coll
         if sample.name == "promptir_refusals_total"
     }
     assert {"queue-full", "deadline-unmet", "draining", "not-ready", "deadline-exceeded"} <= there
-    assert "refused" not in there  # a family of reasons is none
+    assert "refused" not in there  # a base class is not a reason
 
 
-def test_each_device_says_what_it_runs_now(registry: CollectorRegistry) -> None:
+def test_each_device_says_what_runs_each_model_now(registry: CollectorRegistry) -> None:
     metrics = Metrics(registry)
+    facts = {"backend": "onnx", "hardware": "cpu", "precision": "fp32", "model_hash": "a1"}
     for artifact in ("first", "second"):
-        metrics.set_backend("cpu", backend="onnx", hardware="cpu", artifact=artifact, precision="fp32", model_hash="a1")
+        metrics.set_backend("cpu", "a", artifact=artifact, **facts)
+    metrics.set_backend("cpu", "b", artifact="third", **facts)
     lines = [line for line in generate_latest(registry).decode().splitlines() if "backend_info{" in line]
-    told = 'artifact="second",backend="onnx",device="cpu",hardware="cpu",model_hash="a1",precision="fp32"'
-    assert lines == [f"promptir_backend_info{{{told}}} 1.0"]
+    told = 'artifact="{}",backend="onnx",device="cpu",hardware="cpu",model="{}",model_hash="a1",precision="fp32"'
+    pairs = [("second", "a"), ("third", "b")]
+    assert lines == [f"promptir_backend_info{{{told.format(*pair)}}} 1.0" for pair in pairs]
 
 
 def test_the_pixels_that_were_sent_are_beside_those_that_were_run(registry: CollectorRegistry) -> None:

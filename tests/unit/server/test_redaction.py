@@ -1,4 +1,4 @@
-"""Tests of what is shown of a stranger's text."""
+"""Tests of the redaction of clients' text."""
 
 import secrets
 

@@ -14,12 +14,11 @@ from server.settings import (
     environment_names,
 )
 
-# 24 without long work and large photos. `max_whole_pixels`, `upload_stall_s` (what runs, what is waited for) and those
-# of jobs (where, how much, for how long) bound what no other setting bounds; `tracing` turns on what costs, and
-# `successor` says where the export leaves what is better, and `grpc_port` opens another front.
-# `tone_guide` is the one choice in what comes back that a client is not asked for.
-# Who may come (keys, origins) and where metrics are scraped is known to an operator alone.
-MOST_KNOBS = 44
+# 24 without jobs and large photos. `max_whole_pixels`, `upload_stall_s` and the job settings limit what no other
+# setting limits; `tracing` costs time, `successor` is the folder of better artifacts, `grpc_port` opens another port.
+# `tone_guide` is the only choice about results that clients do not have.
+# Only operators know keys, origins and the metrics port.
+MOST_KNOBS = 43
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +29,7 @@ def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_empty_environment_gives_the_defaults() -> None:
     assert Settings.from_environment() == Settings()
-    assert Settings().backend.artifact == DEFAULT_ARTIFACT
+    assert Settings().backend.artifact == (DEFAULT_ARTIFACT,)
 
 
 def test_each_group_reads_its_flat_names(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,7 +40,7 @@ def test_each_group_reads_its_flat_names(monkeypatch: pytest.MonkeyPatch) -> Non
         "BACKEND": "simulated",
         "SIMULATED_BASE_MS": "1.5",
         "SIMULATED_MS_PER_MEGAPIXEL": "7",
-        "ARTIFACT": "some/folder",
+        "ARTIFACT": "some/folder, another",
         "MAX_IMAGE_PIXELS": "1000",
         "LOG_LEVEL": "WARNING",
     }.items():
@@ -51,7 +50,7 @@ def test_each_group_reads_its_flat_names(monkeypatch: pytest.MonkeyPatch) -> Non
     assert settings.batching.max_batch == 3
     assert settings.backend.backend == "simulated"
     assert (settings.backend.simulated_base_ms, settings.backend.simulated_ms_per_megapixel) == (1.5, 7.0)
-    assert settings.backend.artifact == Path("some/folder")
+    assert settings.backend.artifact == (Path("some/folder"), Path("another"))
     assert settings.limits.max_image_pixels == 1000
     assert settings.log_level == "WARNING"
 
@@ -108,7 +107,7 @@ def test_runs_are_as_large_as_the_device_can_use_and_its_memory_holds() -> None:
     mixed = Settings.from_environment({"backend": "pytorch", "devices": "cuda:0,cpu"})
     assert mixed.run_pixels("cpu") < mixed.run_pixels("cuda:0")
     gpu = Settings.from_environment({"backend": "tensorrt"})
-    assert mixed.whole_pixels < gpu.whole_pixels  # any device may get the image
+    assert mixed.whole_pixels < gpu.whole_pixels  # any device may run the image
     assert mixed.run_pixels("cpu") <= mixed.whole_pixels
 
 

@@ -1,4 +1,4 @@
-"""Tests of the bounds on thread pools that are not ours."""
+"""Tests of the bounds on libraries' thread pools."""
 
 import asyncio
 import threading

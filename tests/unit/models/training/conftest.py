@@ -1,4 +1,4 @@
-"""What all tests of training share."""
+"""Fixtures of all training tests."""
 
 import pytest
 import torch
@@ -6,5 +6,5 @@ import torch
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
-    """Train with one thread: two that share a busy core wait for each other."""
+    """Train with one thread, because two threads on a busy core wait for each other."""
     torch.set_num_threads(1)

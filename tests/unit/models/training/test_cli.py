@@ -1,4 +1,4 @@
-"""`python -m models.training` fits, resumes and evaluates from the command line."""
+"""Tests of the command line: training, resuming and evaluation."""
 
 import json
 from pathlib import Path

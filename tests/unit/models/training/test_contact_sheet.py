@@ -1,4 +1,4 @@
-"""The contact sheet shows every photo before and after."""
+"""Tests of the contact sheet."""
 
 from pathlib import Path
 

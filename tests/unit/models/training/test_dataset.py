@@ -1,4 +1,4 @@
-"""PatchDataset draws the patches a step is owed, from real photos, and says what is wrong with a folder."""
+"""Tests of PatchDataset: patches per step, from real photos, and messages about bad folders."""
 
 from pathlib import Path
 

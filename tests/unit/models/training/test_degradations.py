@@ -1,4 +1,4 @@
-"""The degradations do to a photo what their names say, and the same seed does it again."""
+"""Tests of the degradations: their effects and reproducibility."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def test_a_seed_gives_the_same_image_again_and_another_seed_another(kind: str) -
     degrade, clean = EVALUATION[kind], texture()
     first = degrade(clean, np.random.default_rng(1))
     np.testing.assert_array_equal(first, degrade(clean, np.random.default_rng(1)))
-    if kind not in ("clean", "jpeg20", "jpeg40"):  # nothing in them is drawn
+    if kind not in ("clean", "jpeg20", "jpeg40"):  # these are not random
         assert not np.array_equal(first, degrade(clean, np.random.default_rng(2)))
 
 

@@ -1,4 +1,4 @@
-"""Evaluation measures what it says, on sets named as they are, at any image size."""
+"""Tests of the evaluation: metrics, sets and image sizes."""
 
 import math
 from pathlib import Path
@@ -58,7 +58,7 @@ def test_a_perfect_pair_is_the_best_and_a_known_error_gives_its_psnr(tmp_path: P
 def test_an_input_without_target_is_named(tmp_path: Path) -> None:
     write(tmp_path / "target" / "1.png", scene(0))
     write(tmp_path / "input" / "2.png", scene(0))
-    with pytest.raises(DatasetError, match=r"2\.png has no image of its name"):
+    with pytest.raises(DatasetError, match=r"2\.png has no matching image"):
         evaluate_pairs(identity, tmp_path)
 
 

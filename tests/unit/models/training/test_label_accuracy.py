@@ -1,4 +1,4 @@
-"""The degradation head's accuracy and calibration are measured as they say."""
+"""Tests of the measured accuracy and calibration of the degradation head."""
 
 import numpy as np
 import pytest

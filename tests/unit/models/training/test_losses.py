@@ -1,4 +1,4 @@
-"""The losses weigh images and frequencies as they say."""
+"""Tests of the losses' weighting of images and frequencies."""
 
 import pytest
 import torch

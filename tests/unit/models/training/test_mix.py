@@ -1,4 +1,4 @@
-"""The mix of degradations."""
+"""Tests of the mix of degradations."""
 
 import numpy as np
 import pytest

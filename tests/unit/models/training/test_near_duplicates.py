@@ -1,4 +1,4 @@
-"""Evaluation pictures are kept out of training."""
+"""Tests that evaluation pictures are kept out of training."""
 
 from pathlib import Path
 

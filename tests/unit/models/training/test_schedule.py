@@ -1,4 +1,4 @@
-"""The schedule of a run, by steps and by the clock."""
+"""Tests of the training schedule in steps and in minutes."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A run learns, follows its schedule, and resumes to the bit."""
+"""Tests of the trainer: learning, schedule and bit-exact resuming."""
 
 from dataclasses import replace
 from pathlib import Path

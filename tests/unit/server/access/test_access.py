@@ -1,4 +1,4 @@
-"""Tests of who is let in, while the keys file changes."""
+"""Tests of authentication while the keys file changes."""
 
 import logging
 import os
@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from server.access.access import LOOK_S, Access
+from server.access.access import CHECK_INTERVAL_S, Access
 from server.access.keys_file import Terms, new_key, read_keys
 from server.errors import Forbidden, KeysUnavailable, QuotaExceeded, Unauthorized
 from server.metrics import Metrics
 
 
 class Site:
-    """An Access over a file, with a clock that is moved by hand."""
+    """Access to a keys file, with a fake clock."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -27,7 +27,7 @@ class Site:
     def write(self, *lines: str) -> None:
         self.path.write_text("\n".join(lines))
         self._writes += 1
-        os.utime(self.path, ns=(self._writes, self._writes))  # as a clock that is fine enough would
+        os.utime(self.path, ns=(self._writes, self._writes))  # as a precise clock would
 
     def enter(self, key: str) -> Any:
         return self.access.enter([(b"host", b"x"), (b"authorization", f"Bearer {key}".encode())])
@@ -62,7 +62,7 @@ def test_both_headers_are_taken_and_nothing_else(site: Site) -> None:
         [(b"x-api-key", key[:-1].encode())],
         [(b"x-api-key", b"\xff" * 600)],
         [(b"cookie", f"key={key}".encode())],
-        [(b"x-api-key", line.split("sha256:")[1].encode())],  # the hash is no key
+        [(b"x-api-key", line.split("sha256:")[1].encode())],  # the hash is not a key
     ):
         with pytest.raises(Unauthorized):
             site.access.enter(headers)
@@ -76,14 +76,14 @@ def test_keys_are_rotated_while_it_runs_and_quotas_stay_with_the_client(site: Si
     site.enter(old).charge_request()
     site.write(old_line, new_line)
     with pytest.raises(Unauthorized):
-        site.enter(new)  # the file is looked at once a second
-    site.now += LOOK_S
+        site.enter(new)  # the file is checked once per second
+    site.now += CHECK_INTERVAL_S
     site.enter(new).charge_request()
     with pytest.raises(QuotaExceeded) as exceeded:
         site.enter(old).charge_request()
-    assert exceeded.value.retry_after_s == pytest.approx(30 - LOOK_S)
+    assert exceeded.value.retry_after_s == pytest.approx(30 - CHECK_INTERVAL_S)
     site.write(new_line)
-    site.now += LOOK_S
+    site.now += CHECK_INTERVAL_S
     with pytest.raises(Unauthorized):
         site.enter(old)
     assert site.enter(new).name == "ada"
@@ -95,18 +95,18 @@ def test_a_file_that_is_broken_or_gone_changes_nothing(site: Site, caplog: pytes
     site.access.open()
     site.write("ada promptir_secret")
     for _ in range(3):
-        site.now += LOOK_S
+        site.now += CHECK_INTERVAL_S
         assert site.enter(key).name == "ada"
     assert [record.message for record in caplog.records if record.levelno == logging.ERROR] == [
         "the keys file cannot be read; the loaded keys stay valid"
     ]
     site.path.unlink()
-    site.now += LOOK_S
+    site.now += CHECK_INTERVAL_S
     assert site.enter(key).name == "ada"
     site.write("")
-    site.now += LOOK_S
-    assert site.enter(key).name == "ada"  # an editor may be about to write it
-    site.now += LOOK_S
+    site.now += CHECK_INTERVAL_S
+    assert site.enter(key).name == "ada"  # an editor may be writing it
+    site.now += CHECK_INTERVAL_S
     with pytest.raises(Unauthorized):
         site.enter(key)
     with pytest.raises(KeysUnavailable):
@@ -158,7 +158,7 @@ def test_a_good_key_counts_beside_whatever_a_proxy_adds(site: Site) -> None:
         assert site.access.enter(headers).name == "ada", headers
     with pytest.raises(Forbidden, match="eve"):
         site.access.enter([(b"authorization", b"Bearer " + bad), (b"x-api-key", eve.encode())])
-    with pytest.raises(Unauthorized):  # so many are looked up, and no more
+    with pytest.raises(Unauthorized):  # no more keys are looked up
         site.access.enter([(b"x-api-key", b",".join([bad] * 20_000 + [good]))])
 
 
@@ -170,11 +170,11 @@ def test_a_suspended_key_stays_so_wherever_its_line_is_cut(words: str, site: Sit
     site.access.open()
     for end in range(len(line + words) + 1):
         site.write(other, (line + words)[:end])
-        site.now += LOOK_S
+        site.now += CHECK_INTERVAL_S
         with pytest.raises((Forbidden, Unauthorized)):
             site.enter(key)
     site.write(other, line, "")
-    site.now += LOOK_S
+    site.now += CHECK_INTERVAL_S
     assert site.enter(key).name == "eve"
 
 
@@ -185,10 +185,10 @@ def test_a_limit_is_not_read_from_a_line_that_is_cut(site: Site) -> None:
     site.access.open()
     for end in range(1, 62):
         site.write(line[:-end])
-        site.now += LOOK_S
+        site.now += CHECK_INTERVAL_S
         assert site.enter(key).terms == terms
     site.write(line.removesuffix("0"), "")
-    site.now += LOOK_S
+    site.now += CHECK_INTERVAL_S
     assert site.enter(key).terms == Terms(requests_per_minute=60, megapixels_per_minute=2)
 
 
@@ -197,11 +197,11 @@ def test_a_new_client_comes_in_once_its_line_has_an_end(site: Site) -> None:
     site.write(new_key("bob", Terms())[1])
     site.access.open()
     site.write(line)
-    site.now += LOOK_S
+    site.now += CHECK_INTERVAL_S
     with pytest.raises(Unauthorized):
         site.enter(key)
     site.write(line, "")
-    site.now += LOOK_S
+    site.now += CHECK_INTERVAL_S
     assert site.enter(key).name == "ada"
 
 
@@ -221,7 +221,7 @@ def test_what_takes_the_place_of_the_file_is_never_waited_for(kind: str, site: S
         site.path.touch()
         os.truncate(site.path, 1 << 40)
     for _ in range(2):
-        site.now += LOOK_S
+        site.now += CHECK_INTERVAL_S
         assert site.enter(key).name == "ada"
     with pytest.raises(KeysUnavailable):
         Access(site.path, Metrics(CollectorRegistry())).open()
@@ -246,6 +246,6 @@ def test_the_metrics_name_no_client_and_go_on_under_the_same_label(site: Site) -
     assert again.value("promptir_key_requests_total", key=site.label("ada")) == 1
     new, new_line = new_key("ada", Terms())
     site.write(new_line)
-    site.now += LOOK_S
+    site.now += CHECK_INTERVAL_S
     site.enter(new).charge_request()
     assert site.value("promptir_key_requests_total", key=site.label("ada")) == 1

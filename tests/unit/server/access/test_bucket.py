@@ -1,4 +1,4 @@
-"""Tests of the token bucket, on a clock that is moved by hand."""
+"""Tests of the token bucket, with a fake clock."""
 
 import pytest
 
@@ -14,7 +14,7 @@ class Clock:
 
 def test_it_is_full_at_first_and_fills_evenly() -> None:
     clock = Clock()
-    bucket = TokenBucket(6, clock)  # one in ten seconds
+    bucket = TokenBucket(6, clock)  # one token in ten seconds
     assert [bucket.take(1) for _ in range(6)] == [0.0] * 6
     assert bucket.take(1) == pytest.approx(10)
     clock.now += 9
@@ -36,7 +36,7 @@ def test_what_costs_more_than_it_holds_leaves_a_debt() -> None:
     clock = Clock()
     bucket = TokenBucket(60, clock)
     assert bucket.take(150) == 0.0
-    assert bucket.take(150) == pytest.approx(150)  # 90 of debt, and full
+    assert bucket.take(150) == pytest.approx(150)  # a debt of 90, then full
     clock.now += 90
     assert bucket.take(1) == pytest.approx(1)
     clock.now += 60

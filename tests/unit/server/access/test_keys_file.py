@@ -1,4 +1,4 @@
-"""Tests of the keys file: what it may say, and that a key is not in it."""
+"""Tests of the keys file: its syntax, and that it contains no key."""
 
 import hashlib
 from pathlib import Path
@@ -53,8 +53,8 @@ def test_a_client_has_several_keys_and_comments_are_passed_over(tmp_path: Path) 
         (f"\nada {A}", "line 2 is not NAME"),
         ("ada sha256:abc", "line 1 is not NAME"),
         (f"a/b sha256:{A}", "line 1 is not NAME"),
-        (f"ada sha256:{A}\nbob sha256:{A}", "line 2: the hash is already that of ada"),
-        (f"ada sha256:{A}\nada sha256:{B} suspended", "line 2: ada has other limits"),
+        (f"ada sha256:{A}\nbob sha256:{A}", "line 2: ada already has this hash"),
+        (f"ada sha256:{A}\nada sha256:{B} suspended", "line 2: ada has different limits"),
         (f"ada sha256:{A} requests_per_minute=0", "requests_per_minute is not one of"),
         (f"ada sha256:{A} requests_per_minute=many", "requests_per_minute is not one of"),
         (f"ada sha256:{A} pixels=3", "pixels is not one of"),

@@ -95,7 +95,9 @@ class CudaInHostMemory:
     A stream does nothing until it is waited for, and then only what it must: a missing event gives wrong pixels.
     """
 
+    cudaEventBlockingSync = 1
     cudaEventDisableTiming = 2
+    cudaDeviceScheduleBlockingSync = 4
     cudaStreamNonBlocking = 1
 
     class cudaError_t(enum.IntEnum):
@@ -120,6 +122,8 @@ class CudaInHostMemory:
         self.fault = 0
         self.streams: dict[int, list[Any]] = {}
         self.events: dict[int, tuple[int, object] | None] = {}
+        self.event_flags: set[int] = set()
+        self.unlaunched: list[Any] = []
 
     def __getattribute__(self, name: str) -> Any:
         if name.startswith("cuda") and name[4].isupper():
@@ -187,6 +191,7 @@ class CudaInHostMemory:
         return (self.fault,)
 
     def cudaEventCreateWithFlags(self, flags: int) -> tuple[int, int]:
+        self.event_flags.add(flags)
         event = max(self.events, default=0) + 1
         self.events[event] = None
         return 0, event
@@ -226,6 +231,7 @@ class CudaInHostMemory:
 
     def cudaStreamEndCapture(self, stream: int) -> tuple[int, Any]:
         captured, self.capturing = self.capturing, None
+        self.unlaunched.append(captured)
         return 0, captured
 
     def cudaGraphInstantiate(self, graph: Any, flags: int) -> tuple[int, Any]:
@@ -233,6 +239,7 @@ class CudaInHostMemory:
         return 0, graph
 
     def cudaGraphDestroy(self, graph: Any) -> tuple[int]:
+        self.unlaunched = [kept for kept in self.unlaunched if kept is not graph]
         return (0,)
 
     def cudaGraphLaunch(self, graph: Any, stream: int) -> tuple[int]:
@@ -253,11 +260,13 @@ class CudaInHostMemory:
 class AddOne:
     """An execution context that answers its input plus one, and 15 prompt weights: its first value, counted up.
 
-    For a plan for mixed sizes it adds a thousand times each image's height, and its width.
+    For a plan for mixed sizes it adds a thousand times each image's height, and its width. As the library, it sets
+    itself up in the first run after a change of shape, which cannot be captured.
     """
 
     def __init__(self, cuda: CudaInHostMemory) -> None:
         self.cuda = cuda
+        self.set_up_for: tuple[int, ...] = ()
         self.shapes: list[tuple[int, ...]] = []
         self.addresses: dict[str, int] = {}
         self.accepts = True
@@ -273,8 +282,9 @@ class AddOne:
         return any(at <= address < at + ctypes.sizeof(block) for at, block in self.cuda.on_device.items())
 
     def execute_async_v3(self, stream: int) -> bool:
-        if not self.works:
+        if not self.works or (self.cuda.capturing is not None and self.set_up_for != self.shape):
             return False
+        self.set_up_for = self.shape
         names = ("image", "restored", "prompt_weights", "height", "width")
         shape, (source, target, weights, heights, widths) = self.shape, map(self.addresses.get, names)
 

@@ -53,7 +53,7 @@ def test_the_protocol_and_the_parser_of_settings_load_no_runtime() -> None:
 
 
 def test_every_backend_is_a_choice_of_the_settings() -> None:
-    assert get_args(BackendSettings.model_fields["backend"].annotation) == CHOICES
+    assert get_args(BackendSettings.model_fields["backend"].annotation) == ("auto", *CHOICES)
     with pytest.raises(ValidationError, match="'onnx', 'tensorrt', 'pytorch' or 'simulated'"):
         BackendSettings(backend="abacus")
 

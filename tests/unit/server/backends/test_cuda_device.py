@@ -32,17 +32,21 @@ def test_a_cuda_error_is_said_in_the_runtimes_words(cuda: Any) -> None:
 def test_a_fault_that_leaves_no_context_is_the_loss_of_the_device(cuda: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     device = CudaDevice(cuda, 1)
     monkeypatch.setattr(cuda, "cudaFree", lambda _: (700,))
-    with pytest.raises(BackendLost, match="cuda:1 is lost: cudaFree failed"):
+    with pytest.raises(BackendLost, match="cuda:1 is lost: cudaFree failed") as caught:
         device.free(12345)
+    assert caught.value.for_good
 
 
 def test_a_device_is_opened_by_its_number(cuda: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cuda.bindings", SimpleNamespace(runtime=cuda))
     chosen: list[int] = []
+    flags: list[int] = []
+    monkeypatch.setattr(cuda, "cudaSetDeviceFlags", lambda value: flags.append(value) or (0,), raising=False)
     monkeypatch.setattr(cuda, "cudaGetDeviceCount", lambda: (0, 2), raising=False)
     monkeypatch.setattr(cuda, "cudaSetDevice", lambda index: chosen.append(index) or (0,), raising=False)
     open_device(1)
     assert chosen == [1]
+    assert flags == [cuda.cudaDeviceScheduleBlockingSync]
     with pytest.raises(BackendUnavailable, match="there is no cuda:2: the last of this machine's GPUs is cuda:1"):
         open_device(2)
 

@@ -17,6 +17,8 @@ SMALL = ShapeProfile(min=(1, 8, 8), opt=(4, 16, 16), max=(4, 32, 32))
 LARGE = ShapeProfile(min=(1, 8, 8), opt=(1, 64, 64), max=(1, 128, 128))
 PAIRS = ShapeProfile(min=(2, 8, 8), opt=(2, 8, 8), max=(2, 64, 64))
 
+SMALL_BUDGET = 2 * tensor_bytes((1, 3, 8, 16))
+
 MakeRuns = Callable[..., PlanRuns]
 
 
@@ -82,10 +84,10 @@ def test_the_answer_is_the_contexts_and_of_its_own_memory(make: MakeRuns) -> Non
 
 def test_each_part_runs_on_the_context_of_its_profile(make: MakeRuns, contexts: list[Any]) -> None:
     batch = photo(6, 3, 32, 32)
-    np.testing.assert_array_equal(make().run(ModelInput(batch)).pixels, batch + 1)
+    np.testing.assert_array_equal(make(records=False).run(ModelInput(batch)).pixels, batch + 1)
     assert contexts[0].shapes == [(4, 3, 32, 32), (2, 3, 32, 32)]
     large = photo(2, 3, 64, 64)
-    np.testing.assert_array_equal(make().run(ModelInput(large)).pixels, large + 1)
+    np.testing.assert_array_equal(make(records=False).run(ModelInput(large)).pixels, large + 1)
     assert contexts[1].shapes == [(1, 3, 64, 64)] * 2
 
 
@@ -122,7 +124,7 @@ def test_a_shape_is_recorded_after_two_runs_and_replayed_with_new_pixels(
         np.testing.assert_array_equal(runs.run(ModelInput(batch)).pixels, batch + 1)
     assert cuda.calls.count("cudaStreamBeginCapture") == 1
     assert cuda.calls.count("cudaGraphLaunch") == 3
-    assert len(contexts[0].shapes) == 5  # recording runs nothing
+    assert len(contexts[0].shapes) == 6  # one more, before it is recorded
 
 
 @pytest.mark.parametrize(("max_bytes", "records"), [(2**20, False), (0, True)])
@@ -136,11 +138,46 @@ def test_nothing_is_recorded_unless_asked(make: MakeRuns, cuda: Any, max_bytes: 
 
 def test_a_shape_that_cannot_be_recorded_runs_all_the_same_and_is_not_tried_again(make: MakeRuns, cuda: Any) -> None:
     cuda.refuse_capture = True
+    runs = make(SMALL_BUDGET)
+    for width in (8, 16):  # each evicts the buffers of the other
+        for _ in range(2):
+            for seed in range(4):
+                batch = photo(1, 3, 8, width, seed=seed)
+                np.testing.assert_array_equal(runs.run(ModelInput(batch)).pixels, batch + 1)
+    assert cuda.calls.count("cudaStreamBeginCapture") == 2
+
+
+def test_a_shape_is_recorded_although_another_ran_in_between(make: MakeRuns, cuda: Any) -> None:
     runs = make()
-    for seed in range(4):
+    batches = [photo(1, 3, 8, width, seed=seed) for seed in range(6) for width in (8, 16)]
+    pending = runs.begin(ModelInput(batches[0]))
+    for number, batch in enumerate(batches):
+        behind = runs.begin(ModelInput(batches[number + 1])) if number + 1 < len(batches) else None
+        np.testing.assert_array_equal(pending.result().pixels, batch + 1)
+        pending = behind  # type: ignore[assignment]
+    assert len(cuda.graphs) == cuda.calls.count("cudaStreamBeginCapture") == 2
+
+
+def test_a_recording_that_fails_half_way_leaves_no_graph_behind(
+    make: MakeRuns, cuda: Any, contexts: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = make()
+    execute = contexts[0].execute_async_v3
+
+    def only_outside(stream: int) -> bool:
+        return cuda.capturing is None and bool(execute(stream))
+
+    monkeypatch.setattr(contexts[0], "execute_async_v3", only_outside)
+    for seed in range(5):
         batch = photo(1, 3, 8, 8, seed=seed)
         np.testing.assert_array_equal(runs.run(ModelInput(batch)).pixels, batch + 1)
     assert cuda.calls.count("cudaStreamBeginCapture") == 1
+    assert (cuda.graphs, cuda.unlaunched) == ([], [])
+
+
+def test_a_thread_that_waits_for_a_run_sleeps(make: MakeRuns, cuda: Any) -> None:
+    make().run(ModelInput(photo(1, 3, 8, 8)))
+    assert cuda.event_flags == {cuda.cudaEventBlockingSync | cuda.cudaEventDisableTiming}
 
 
 def test_the_budget_bounds_what_is_kept(make: MakeRuns, cuda: Any) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from server.backends.base import ModelInput, Pixels
 from server.backends.pytorch import TorchBackend
+from server.backends.torch_library import keep_sums_exact
 from server.errors import BackendError, BackendLost, BackendUnavailable, DeviceOutOfMemory
 from server.scheduling.execution.recovery import psnr
 from server.settings import BackendSettings
@@ -72,6 +73,20 @@ def test_a_batch_that_may_only_be_read_is_run_and_left_as_it_is(weights_artifact
     batch.setflags(write=False)
     backend.run(ModelInput(batch))
     assert np.array_equal(batch, before)
+
+
+def test_sums_of_half_precision_stay_in_fp32_on_a_gpu() -> None:
+    matmul = torch.backends.cuda.matmul
+    names = ("allow_tf32", "allow_fp16_reduced_precision_reduction", "allow_bf16_reduced_precision_reduction")
+    before = [getattr(matmul, name) for name in names]
+    try:
+        for name in names:
+            setattr(matmul, name, True)
+        keep_sums_exact(torch)
+        assert not any(getattr(matmul, name) for name in names)
+    finally:
+        for name, value in zip(names, before, strict=True):
+            setattr(matmul, name, value)
 
 
 def test_it_says_what_it_serves(weights_artifact: Make) -> None:

@@ -57,6 +57,14 @@ def test_the_table_reads_like_the_environment(capsys: pytest.CaptureFixture[str]
     assert lines["PROMPTIR_JOBS_FOLDER"] == ["default"]
 
 
+def test_the_automatic_choice_of_the_backend_is_told_with_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "--devices", "cpu"]) == 0
+    sentence = "PROMPTIR_BACKEND=auto chose onnx, because the devices that are set are CPUs"
+    assert capsys.readouterr().out.splitlines()[-1] == sentence
+    assert main(["config", "--backend", "simulated"]) == 0
+    assert "auto" not in capsys.readouterr().out
+
+
 def test_what_serve_refuses_is_refused_in_the_same_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "--devices", "gpu0"]) == 1
     told = capsys.readouterr()
@@ -67,7 +75,7 @@ def test_what_serve_refuses_is_refused_in_the_same_sentence(capsys: pytest.Captu
 
 
 class WithSecrets(Settings):
-    """As any further setting of this type would be."""
+    """Settings with an additional secret."""
 
     token: SecretStr | None = Field(default=None, min_length=4, description="Of a client.")
 

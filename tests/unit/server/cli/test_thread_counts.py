@@ -1,4 +1,4 @@
-"""Tests of what the command line tells libraries about threads, in a process of its own: they read it as they load."""
+"""Tests of the libraries' thread counts, in a separate process, since libraries read them when they load."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-# A machine of 64 cores, of which the process may use those that its affinity mask has.
+# A machine of 64 cores, limited by the process's affinity mask.
 PROGRAM = """
 import json, os, sys
 os.cpu_count = lambda: {machine}

@@ -1,4 +1,4 @@
-"""Tests of what counts as want of memory."""
+"""Tests of which errors count as lack of memory."""
 
 import subprocess
 import sys

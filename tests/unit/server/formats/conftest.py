@@ -20,7 +20,7 @@ def _quiet_codec() -> None:
 
 @pytest.fixture
 def samples() -> np.ndarray:
-    """(24, 40, 3) uint8: flat blocks, so that lossy formats stay close."""
+    """Return (24, 40, 3) uint8 samples in flat blocks, which lossy formats keep closely."""
     blocks = np.random.default_rng(0).integers(0, 256, (3, 5, 3), dtype=np.uint8)
     return np.kron(blocks, np.ones((8, 8, 1), np.uint8))
 

@@ -160,11 +160,11 @@ def test_other_threads_run_while_pixels_are_decoded_and_encoded(output: OutputFo
 
 
 def lets_others_run(work: Callable[[], object]) -> bool:
-    """Return whether the work releases the interpreter lock by itself: it is not forced to for an hour."""
+    """Return whether the work releases the interpreter lock, with forced switches disabled."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(3600)
     try:
-        return any(_runs_beside(work) for _ in range(50))  # the machine may be too busy to notice at once
+        return any(_runs_beside(work) for _ in range(50))  # a busy machine may not notice at once
     finally:
         sys.setswitchinterval(interval)
 

@@ -111,7 +111,7 @@ def test_a_palette_of_greys_is_grey_and_one_of_colours_is_not() -> None:
 @pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA"])
 @pytest.mark.parametrize("size", [(1, 1), (3, 9), (40, 24)])
 def test_interlaced_pngs_of_any_size_are_read(mode: str, size: tuple[int, int]) -> None:
-    # OpenCV and Pillow only read them: an image is interlaced here by drawing its seven passes.
+    # OpenCV and Pillow do not write interlaced files, so this test builds the seven passes.
     noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 4), dtype=np.uint8)
     image = PIL.Image.fromarray(noise)
     image = image if mode == "RGBA" else image.convert("RGB").convert(mode)

@@ -18,7 +18,7 @@ LOSSY = [output for output in OutputFormat if output.encoder.is_lossy]
 
 
 def written(output: OutputFormat, pixels: np.ndarray, quality: int, metadata: Metadata | None = None) -> bytes:
-    """The file of (H, W, C) pixels, C = 1 grey, 3 RGB or 4 RGBA."""
+    """Encode (H, W, C) pixels: C = 1 grey, 3 RGB or 4 RGBA."""
     planes = [np.ascontiguousarray(plane) for plane in np.moveaxis(pixels, 2, 0)]
     alpha = planes.pop() if len(planes) == 4 else None
     image = codec.Image(tuple(planes), alpha, metadata or Metadata())

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[4]
 GENERATOR = ROOT / "tests" / "corpus" / "malformed.py"
-MOST_MEGABYTES = 50
+MAX_MEGABYTES = 50
 REPEATS = 20
 
 # Runs in a separate process, so that its memory can be measured. Some files are read before the measurement begins.
@@ -136,7 +136,7 @@ def test_each_kind_of_attack_has_its_expected_outcome(name: str, outcome: str, f
 
 
 def test_no_file_takes_more_memory_than_a_small_image_may(figures: dict[str, Any]) -> None:
-    dear = {name: cost for name, cost in figures["costs"].items() if cost > MOST_MEGABYTES}
+    dear = {name: cost for name, cost in figures["costs"].items() if cost > MAX_MEGABYTES}
     assert not dear
 
 

@@ -33,7 +33,7 @@ def planes(samples: Samples) -> np.ndarray:
 
 
 def noise(grid: Grid) -> list[np.ndarray]:
-    """An answer for each tile that has nothing to do with its neighbours', with values out of range."""
+    """Generate independent results for the tiles, with values out of range."""
     rng = np.random.default_rng(1)
     shapes = [(3, tile.padded_height, tile.padded_width) for tile in grid]
     return [rng.normal(0.5, 0.4, shape).astype(np.float32) for shape in shapes]

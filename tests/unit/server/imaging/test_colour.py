@@ -42,16 +42,16 @@ def inks_that_are_all_middle_grey() -> bytes:
 
 def test_cmyk_is_converted_by_its_profile() -> None:
     inks = PIL.Image.new("CMYK", (4, 3), (0, 255, 255, 0))
-    planes = colour.inks_as_rgb(inks, inks_that_are_all_middle_grey())
+    planes = colour.cmyk_to_rgb(inks, inks_that_are_all_middle_grey())
     assert [plane.shape for plane in planes] == [(3, 4)] * 3
-    # Black point compensation stretches a profile whose darkest is grey, hence neutral and no exact value.
+    # Black point compensation stretches a profile whose darkest colour is grey, so only neutrality is checked.
     assert np.ptp([plane[0, 0] for plane in planes]) <= 2
     assert planes[0][0, 0] != 255
 
 
 @pytest.mark.parametrize("broken", [None, b"", b"noise", SRGB, inks_that_are_all_middle_grey()[:-8]])
 def test_cmyk_without_a_valid_profile_is_complemented(broken: bytes | None) -> None:
-    planes = colour.inks_as_rgb(PIL.Image.new("CMYK", (4, 3), (0, 255, 255, 0)), broken)
+    planes = colour.cmyk_to_rgb(PIL.Image.new("CMYK", (4, 3), (0, 255, 255, 0)), broken)
     assert [plane[0, 0] for plane in planes] == [255, 0, 0]
 
 

@@ -1,4 +1,4 @@
-"""Tests of PNG's colour chunks, by what LittleCMS makes of the equivalent profile."""
+"""Tests of PNG's colour chunks, with LittleCMS applying the equivalent profile."""
 
 import struct
 

@@ -13,7 +13,7 @@ from server.imaging.memory import DecodedRoom, blaming_memory
 
 ROOT = Path(__file__).parents[4]
 MEGABYTE = 2**20
-# Decodes an image with less room than it takes; what a file is blamed for is printed.
+# Decodes an image with too little memory, and prints the reported error.
 SCENE = """
 import io, resource, sys
 import PIL.Image

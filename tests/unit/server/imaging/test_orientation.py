@@ -43,4 +43,4 @@ def test_without_a_packet_there_is_no_orientation() -> None:
 def test_four_megabytes_of_incomplete_matches_take_little_time(piece: bytes) -> None:
     began = time.process_time()
     assert of_xmp(piece * (2**22 // len(piece))) is None
-    assert time.process_time() - began < 5  # seconds: a square of the length would take hours
+    assert time.process_time() - began < 5  # seconds; quadratic time would be hours

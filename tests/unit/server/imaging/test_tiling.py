@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from server.backends.base import ModelSpec, SizeRange
 from server.errors import InvalidRequest
 from server.imaging import tiling
 from server.imaging.tiling import DEFAULT_OVERLAP, DEFAULT_TILE, Grid
@@ -15,7 +16,7 @@ MULTIPLE = 8
 
 @st.composite
 def tilings(draw: st.DrawFn) -> tuple[int, int, int, int, int]:
-    """Height, width, multiple, tile and overlap of any image up to 900 pixels a side."""
+    """Generate height, width, multiple, tile and overlap for images of up to 900 pixels a side."""
     multiple = draw(st.sampled_from([1, 2, 8, 16]))
     step = 4 * multiple
     tile = step * draw(st.integers(64 // step, 320 // step))
@@ -214,3 +215,25 @@ def test_an_overlap_of_more_than_a_quarter_of_the_tile_is_refused(overlap: int) 
 def test_a_requested_overlap_is_checked_for_a_whole_image_too(overlap: int) -> None:
     with pytest.raises(InvalidRequest, match="from 0 to 128"):
         tiling.plan(64, 64, MULTIPLE, max_pixels=2**21, overlap=overlap)
+
+
+@pytest.mark.parametrize(
+    ("size", "ranges", "tile"),
+    [
+        ((4096, 400), (), None),
+        ((4090, 400), (SizeRange((8, 8), (720, 5824)),), DEFAULT_TILE),
+        ((400, 4090), (SizeRange((8, 8), (720, 5824)),), None),
+        ((300, 1000), (SizeRange((8, 8), (256, 256)),), 256),
+        ((8, 1000), (SizeRange((64, 64), (512, 512)),), None),  # too low for any tile, so that its run is refused
+        ((3000, 3000), (SizeRange((8, 8), (512, 512)),), None),  # is in tiles anyway
+    ],
+)
+def test_an_image_that_the_model_does_not_take_whole_gets_tiles_that_it_takes(
+    size: tuple[int, int], ranges: tuple[SizeRange, ...], tile: int | None
+) -> None:
+    model = ModelSpec("none", "fp16", MULTIPLE, size_ranges=ranges)
+    assert tiling.fitting_tile(*size, model, 2_097_152) == tile
+    if tile is not None:
+        grid = tiling.plan(*size, MULTIPLE, 2_097_152, tile)
+        assert not grid.is_whole
+        assert model.takes(*grid.tile_shape)

@@ -51,15 +51,21 @@ def test_that_a_job_was_there_is_told_to_its_owner_alone(store: Store, order: Ne
         store.find(id_, "bob")
 
 
-def test_a_folder_of_the_version_before_is_taken_over(tmp_path: Path, clock: Any, order: NewOrder) -> None:
+@pytest.mark.parametrize(("version", "lacking"), [(1, ("owner", "batch")), (2, ("batch",))])
+def test_a_folder_of_an_older_version_is_taken_over(
+    version: int, lacking: tuple[str, ...], tmp_path: Path, clock: Any, order: NewOrder
+) -> None:
     first = Store(tmp_path, 20 * JOB_BYTES, HOUR, clock)
     first.open()
     id_ = first.submit(b"upload", order(filename="a.png", deadline_at=5.0)).id
     first.close()
-    with closing(sqlite3.connect(tmp_path / "jobs.sqlite3")) as database:  # as the version before wrote it
-        database.execute("DROP INDEX jobs_by_owner")
-        database.execute("ALTER TABLE jobs DROP COLUMN owner")
-        database.execute("PRAGMA user_version = 1")
+    with closing(sqlite3.connect(tmp_path / "jobs.sqlite3")) as database:  # as that version wrote it
+        for column in lacking:
+            database.execute(f"DROP INDEX jobs_by_{column}")
+            database.execute(f"ALTER TABLE jobs DROP COLUMN {column}")
+        database.execute("DROP TABLE batches")
+        database.execute("DROP TABLE webhooks")
+        database.execute(f"PRAGMA user_version = {version}")
     for _ in range(2):
         again = Store(tmp_path, 20 * JOB_BYTES, HOUR, clock)
         again.open()

@@ -21,10 +21,10 @@ from server.errors import (
     UndecodableImage,
 )
 from server.formats.output import OutputFormat
+from server.jobs.batch_store import BatchStore
 from server.jobs.long_work import LongWork
 from server.jobs.record import Order, State
 from server.jobs.runner import CONCURRENT, LONGEST_PAUSE_S, MOST_STARTS, Runner
-from server.jobs.store import Store
 from server.jobs.store_thread import StoreThread
 from server.metrics import Metrics
 from server.restore.options import Mode, Progress, Restored, Timings
@@ -85,7 +85,7 @@ class Bench:
 
     work: LongWork
     runner: Runner
-    store: Store
+    store: BatchStore
     restorer: Restorations
 
     async def until(self, condition: Callable[[], bool]) -> None:
@@ -116,7 +116,7 @@ def play(tmp_path: Path, clock: Any) -> Callable[[Scenario], None]:
     """Run a scenario with long work that is started, and stop it."""
 
     async def played(scenario: Scenario) -> None:
-        store, thread, restorer = Store(tmp_path, 10**7, 3600, clock), StoreThread(), Restorations()
+        store, thread, restorer = BatchStore(tmp_path, 10**7, 3600, clock), StoreThread(), Restorations()
         runner = Runner(
             store,
             thread,
@@ -201,8 +201,8 @@ def test_a_job_that_is_cancelled_before_its_first_step_leaves_its_place(play: An
     async def scenario(bench: Bench) -> None:
         ring, withdrawn = bench.runner.notifier.notify, []
 
-        def withdraw_at_once(id_: str) -> None:
-            ring(id_)
+        def withdraw_at_once(id_: str, *others: str | None) -> None:
+            ring(id_, *others)
             if id_ in bench.runner.runs and not withdrawn:
                 withdrawn.append(id_)
                 bench.runner.withdraw(id_)
@@ -285,7 +285,7 @@ def test_a_stop_puts_back_what_runs(play: Any, order: NewOrder, tmp_path: Path, 
         await bench.calls(1)
 
     play(scenario)
-    store = Store(tmp_path, 10**7, 3600, clock)
+    store = BatchStore(tmp_path, 10**7, 3600, clock)
     store.open()
     record = store.find(ids[0])
     assert (record.state, record.starts) == (State.QUEUED, 0)

@@ -13,6 +13,8 @@ from prometheus_client import CollectorRegistry
 from models.artifact import ArtifactError, Manifest, Parity
 from models.plan_manifest import PLAN_FILE, BuildOptions, PlanManifest, ShapeProfile
 from server.backends.base import BackendInfo, ModelSpec
+from server.backends.onnx_runtime import OnnxSettings
+from server.backends.settings import RuntimeSettings
 from server.errors import BackendUnavailable
 from server.metrics import Metrics
 from server.restore.artifact_watcher import MOST_TRIES, ArtifactWatcher, successor
@@ -69,21 +71,39 @@ def present(tmp_path: Path) -> BackendSettings:
 
 
 def test_a_plan_is_served_by_tensorrt_on_the_same_devices(tmp_path: Path, present: BackendSettings) -> None:
-    better = successor(plan(tmp_path / "plan"), present)
-    assert (better.backend, better.artifact, better.device_names) == ("tensorrt", tmp_path / "plan", ("cuda:0",))
+    model, better = successor(plan(tmp_path / "plan"), present)
+    assert (better.backend, better.artifact, better.devices) == ("tensorrt", tmp_path / "plan", ("cuda:0",))
+    assert model == "promptir"
     assert better.threads == 3
 
 
 def test_an_onnx_artifact_is_served_as_the_present_one_is(tmp_path: Path, present: BackendSettings) -> None:
-    better = successor(onnx(tmp_path / "better"), present)
-    assert (better.backend, better.onnx_providers, better.device_names) == ("onnx", ("cuda",), ("cuda:0",))
+    _, better = successor(onnx(tmp_path / "better"), present)
+    assert isinstance(better, OnnxSettings)
+    assert (better.backend, better.onnx_providers, better.devices) == ("onnx", ("cuda",), ("cuda:0",))
+
+
+def test_of_several_models_the_one_of_the_same_weights_is_replaced(tmp_path: Path) -> None:
+    first = onnx(tmp_path / "first", name="first", weights_sha256="3" * 64)
+    second = onnx(tmp_path / "second", name="second")
+    third = onnx(tmp_path / "third", name="third")
+    given = {"artifact": f"{first},{second},{third}", "onnx_providers": "cuda", "cache_folder": tmp_path / "cache"}
+    present = Settings.from_environment(given).backend
+    model, better = successor(plan(tmp_path / "plan", name="unknown"), present)
+    assert (model, better.artifact) == ("second", tmp_path / "plan")
+    assert better.device_cache_bytes == present.device_cache_bytes // 3  # the models share it still
+    assert better.cache_folder == tmp_path / "cache" / "second"
+    model, _ = successor(plan(tmp_path / "other plan", name="third"), present)
+    assert model == "third"
+    with pytest.raises(ArtifactError, match="not made from the weights"):
+        successor(plan(tmp_path / "foreign", weights_sha256="4" * 64), present)
 
 
 def test_a_plan_takes_the_place_of_the_weights_that_pytorch_serves(tmp_path: Path) -> None:
     weights = tmp_path / "weights.safetensors"
     weights.write_bytes(b"weights")
     given = {"backend": "pytorch", "artifact": weights, "devices": "cuda:0", "torch_precision": "fp16"}
-    found = successor(
+    _, found = successor(
         plan(tmp_path / "plan", weights_sha256=hashlib.sha256(b"weights").hexdigest()),
         Settings.from_environment(given).backend,
     )
@@ -115,10 +135,10 @@ class Replacing:
     """In the place of the restorer: notes what it is asked to serve, and can or cannot."""
 
     def __init__(self) -> None:
-        self.asked: list[BackendSettings] = []
+        self.asked: list[RuntimeSettings] = []
         self.error: BackendUnavailable | None = None
 
-    async def __call__(self, better: BackendSettings) -> BackendInfo:
+    async def __call__(self, model: str, better: RuntimeSettings) -> BackendInfo:
         self.asked.append(better)
         if self.error is not None:
             raise self.error

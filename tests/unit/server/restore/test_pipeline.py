@@ -12,18 +12,28 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from server.app import create_restorer
-from server.backends.base import BackendInfo, ModelInput, Pixels, Result
+from server.backends.base import BackendInfo, ModelInput, Pixels, Result, SizeRange
 from server.backends.simulated import SimulatedBackend
-from server.errors import BackendError, BackendUnavailable, Draining, InvalidImage, MemoryShort, NotReady, QueueFull
+from server.errors import (
+    BackendError,
+    BackendUnavailable,
+    Draining,
+    InvalidImage,
+    MemoryShort,
+    NotReady,
+    QueueFull,
+    UnsupportedSize,
+)
 from server.formats.output import PngEffort
 from server.imaging.memory import DecodedRoom
 from server.metrics import Metrics
-from server.restore.options import Restored, RestoreOptions
+from server.restore.options import Mode, Restored, RestoreOptions
 from server.restore.photo import Photo
 from server.restore.pipeline import Restorer, Status
 from server.restore.request import RestoreRequest
 from server.settings import Settings
 
+MODEL = "promptnaf"
 SETTINGS = Settings()
 FOREVER_S = 60.0
 
@@ -95,7 +105,36 @@ def test_an_image_comes_back_in_its_size_with_its_pixels_and_its_timings() -> No
 
     registry = play(scene).registry
     for stage in ("decode", "queue", "inference", "encode", "total"):
-        assert registry.get_sample_value("promptir_stage_duration_seconds_count", {"stage": stage}) == 1
+        assert registry.get_sample_value("promptir_stage_duration_seconds_count", {"model": MODEL, "stage": stage}) == 1
+
+
+class SmallSizesBackend(SimulatedBackend):
+    """A simulated backend that takes images of at most 64x64, as a plan with a small profile."""
+
+    def __init__(self) -> None:
+        super().__init__(base_ms=0.0, ms_per_megapixel=0.0, max_batch=8)
+
+    def start(self) -> BackendInfo:
+        info = super().start()
+        model = replace(info.model, size_ranges=(SizeRange((8, 8), (64, 64)),))
+        return replace(info, model=model, can_begin_ahead=False)
+
+    def run(self, batch: ModelInput) -> Result:
+        if max(batch.shape[2:]) > 64:
+            raise UnsupportedSize("outside the profiles", allowed_sizes=[])
+        return super().run(batch)
+
+
+def test_an_image_that_no_profile_takes_whole_is_restored_in_tiles() -> None:
+    async def scene(restorer: Restorer) -> None:
+        await restorer.start()
+        restored = await restorer.restore(png(20, 250), RestoreRequest())
+        assert (restored.width, restored.height, restored.mode) == (250, 20, Mode.TILED)
+        result = cv2.imdecode(np.frombuffer(restored.data, np.uint8), cv2.IMREAD_UNCHANGED)
+        source = cv2.imdecode(np.frombuffer(png(20, 250), np.uint8), cv2.IMREAD_UNCHANGED)
+        np.testing.assert_array_equal(result, source)
+
+    play(scene, SmallSizesBackend())
 
 
 def test_large_images_beyond_the_room_are_refused_before_they_are_decoded_and_the_room_is_given_back() -> None:

@@ -4,11 +4,12 @@ import asyncio
 import math
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
 import pytest
+from devices import MODEL, a_device
 from prometheus_client import CollectorRegistry
 
 from server.backends.base import BackendInfo, ModelInput, ModelSpec, Pixels, Result
@@ -18,7 +19,6 @@ from server.scheduling.execution.pool import PATIENCE_S, WorkerPool
 from server.scheduling.execution.recovery import ParityCheck
 from server.scheduling.execution.supervisor import Sleep
 from server.scheduling.execution.worker import NewBackend, Worker
-from server.scheduling.policy.device import Device
 from server.scheduling.queue.tile_queue import TileQueue
 from server.settings import MAX_RUN_PIXELS
 
@@ -166,10 +166,10 @@ def build(metrics: Metrics) -> Callable[..., tuple[Batcher, WorkerPool]]:
     ) -> tuple[Batcher, WorkerPool]:
         batcher = Batcher(TileQueue(max_pixels=10**9), metrics, clock)
 
-        def new_worker(name: str, replacing: NewBackend | None = None) -> Worker:
-            device = Device(name, max_batch, max_run_pixels)
-            backend = (replacing or new_backend)(name)
-            return Worker(device, backend, batcher, metrics, clock, check=check, run_timeout_s=run_timeout_s)
+        def new_worker(name: str, replaced: Mapping[str, NewBackend]) -> Worker:
+            device = a_device(name, max_batch, max_run_pixels)
+            backends = {MODEL: replaced.get(MODEL, new_backend)(name)}
+            return Worker(device, backends, batcher, metrics, clock, check=check, run_timeout_s=run_timeout_s)
 
         names = devices or ("test",)
         return batcher, WorkerPool(names, new_worker, batcher, metrics, clock, sleep=sleep, jitter=lambda: 0.0)

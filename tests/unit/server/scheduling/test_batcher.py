@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from devices import a_device, loaded
 from prometheus_client import CollectorRegistry
 
 from server.backends.base import Pixels, Result
@@ -13,7 +14,7 @@ from server.errors import DeadlineExceeded, Draining, NotReady
 from server.metrics import Metrics
 from server.scheduling.batcher import Batcher
 from server.scheduling.policy.device import Device
-from server.scheduling.queue.tile import Batch, Completion, settle_soon
+from server.scheduling.queue.tile import Batch, Completion, PaddedShape, settle_soon
 from server.scheduling.queue.tile_queue import TileQueue
 
 MakePixels = Callable[..., Pixels]
@@ -27,7 +28,7 @@ MAX_BATCH = 3
 def make(clock: Any, metrics: Metrics) -> Make:
     def batcher(max_backlog_s: float = ANY_NUMBER, max_pixels: int = ANY_NUMBER) -> Batcher:
         batcher = Batcher(TileQueue(max_pixels), metrics, clock, max_backlog_s=max_backlog_s)
-        batcher.join(Device("0", MAX_BATCH))
+        batcher.join(a_device("0", MAX_BATCH))
         return batcher
 
     return batcher
@@ -207,13 +208,13 @@ def test_a_failed_run_teaches_the_cost_model_nothing(make: Make, play: Play, mak
     async def scenario() -> None:
         batcher = make()
         device = _device(batcher)
-        device.cost_model.observe((8, 8), 1, 10.0)
+        loaded(device).cost_model.observe(PaddedShape(8, 8), 1, 10.0)
         (task,) = await _submitted(batcher, make_pixels())
         batch = _poll(batcher)
         assert batch is not None
         batcher.finished(device, batch, None)
         assert device.is_idle
-        assert device.cost_model.predict((8, 8), 1) == pytest.approx(10.0)
+        assert device.predict(PaddedShape(8, 8), 1) == pytest.approx(10.0)
         task.cancel()
 
     play(scenario())
@@ -273,7 +274,7 @@ def test_without_a_device_what_waits_stays_and_new_tiles_are_refused(
         assert batcher.next_batch(device) is None
         with pytest.raises(NotReady):
             await batcher.submit(make_pixels())
-        batcher.join(Device("0", 1, cost_model=device.cost_model))
+        batcher.join(a_device("0", 1, cost_model=loaded(device).cost_model))
         again = _poll(batcher)
         assert again is not None
         _run(batcher, again)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from devices import a_device
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
@@ -13,7 +14,6 @@ from server.backends.base import Pixels, Result
 from server.errors import BackendError, DeadlineExceeded, Draining, QueueFull
 from server.metrics import Metrics
 from server.scheduling.batcher import Batcher
-from server.scheduling.policy.device import Device
 from server.scheduling.queue.tile import Batch, Completion, Priority, settle_soon
 from server.scheduling.queue.tile_queue import TileQueue
 
@@ -56,7 +56,7 @@ class Story:
         self.clock = clock
         self.registry = CollectorRegistry()
         self.batcher = Batcher(TileQueue(MAX_PIXELS), Metrics(self.registry), clock, max_backlog_s=MAX_BACKLOG_S)
-        self.device = Device("0", MAX_BATCH, RUN_PIXELS)
+        self.device = a_device("0", MAX_BATCH, RUN_PIXELS)
         self.batcher.join(self.device)
         self.tasks: list[asyncio.Task[Completion]] = []
         self.begun: set[int] = set()

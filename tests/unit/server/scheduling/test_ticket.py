@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import numpy as np
 import pytest
+from devices import a_device, loaded
 from prometheus_client import CollectorRegistry
 
 from server.errors import DeadlineUnmet, QueueFull
@@ -27,10 +28,10 @@ def play(
 
     async def run() -> None:
         batcher = Batcher(TileQueue(max_pixels), Metrics(CollectorRegistry()), lambda: 0.0, max_backlog_s=max_backlog_s)
-        device = Device("cpu", max_batch=1)
+        device = a_device("cpu", max_batch=1)
         for _ in range(3):
-            device.cost_model.observe(SHAPE, 1, TILE_S)
-            device.cost_model.observe(SMALL, 1, SMALL_S)
+            loaded(device).cost_model.observe(SHAPE, 1, TILE_S)
+            loaded(device).cost_model.observe(SMALL, 1, SMALL_S)
         batcher.join(device)
         await scene(batcher, device)
 

@@ -1,4 +1,4 @@
-"""Tests of the traces, through the SDK's own exporter into memory."""
+"""Tests of traces with the SDK's in-memory exporter."""
 
 import time
 from collections.abc import Iterator
@@ -148,14 +148,14 @@ def test_a_collector_that_does_not_answer_holds_the_end_up_no_longer_than_asked(
             return SpanExportResult.SUCCESS
 
         def shutdown(self) -> None:
-            """It hangs."""
+            """Hang."""
 
     telemetry = OpenTelemetry("1.2", BatchSpanProcessor(Silent()))
     telemetry.start()
     telemetry.begin(scope(), "abc").end(scope(), 200, "restored")
     began = time.monotonic()
     telemetry.stop(0.1)
-    assert time.monotonic() - began < 20  # of the exporter's minute
+    assert time.monotonic() - began < 20  # instead of the exporter's minute
 
 
 def test_a_block_is_a_stage_of_the_current_request_however_it_ends(

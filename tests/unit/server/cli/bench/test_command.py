@@ -1,4 +1,4 @@
-"""Tests of what the command line makes of its arguments."""
+"""Tests of the arguments of the command line."""
 
 import argparse
 from pathlib import Path
@@ -25,11 +25,11 @@ def test_an_address_without_a_path_means_restore(given: str, meant: str) -> None
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["localhost:8000"], "no address"),
-        (["http://host", "--sizes", "big"], "'big' is no size"),
-        (["http://host", "--header", "no colon"], "'no colon' is no header"),
+        (["localhost:8000"], "is not a URL"),
+        (["http://host", "--sizes", "big"], "'big' is not a size"),
+        (["http://host", "--header", "no colon"], "'no colon' is not a header"),
         (["http://host", "--send-deadline"], "--deadline-ms"),
-        (["http://host", "--images", "no such folder"], "holds no image"),
+        (["http://host", "--images", "no such folder"], "contains no image"),
     ],
 )
 def test_a_load_that_cannot_be_is_one_sentence(

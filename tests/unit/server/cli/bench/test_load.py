@@ -1,4 +1,4 @@
-"""Tests of sending: who sends when, and what becomes of what fails."""
+"""Tests of the load generator: timing of requests and handling of failures."""
 
 import asyncio
 import threading
@@ -14,7 +14,7 @@ KINDS = [Kind("8x8 png", (Body(b"image", "image/png"),))]
 
 
 class Answering:
-    """Stands in for a Sender: answers after a turn of the loop, or once `hold` requests are open at once."""
+    """Fake Sender that answers after one loop iteration, or when `hold` requests are open at once."""
 
     def __init__(self, outcome: str = "200", hold: int = 0) -> None:
         self.open = self.most_open = 0
@@ -36,7 +36,7 @@ class Answering:
 
 
 class Recorder:
-    """A probe that remembers when it was called."""
+    """Probe that records the times of its calls."""
 
     def __init__(self) -> None:
         self.calls: list[float] = []
@@ -89,7 +89,7 @@ def test_a_load_that_is_cancelled_ends_with_its_pacer() -> None:
         load = Load(KINDS, 1000, 0.0, rate=0.002, arrivals="even")
         sender = Answering()
         sending = asyncio.create_task(apply(load, sender))  # type: ignore[arg-type]
-        await sender.first.wait()  # so the pacer runs, and waits for the second
+        await sender.first.wait()  # so that the timing thread runs and waits for the second
         sending.cancel()
         with pytest.raises(asyncio.CancelledError):
             await sending

@@ -1,4 +1,4 @@
-"""Tests of reading a server's own metrics."""
+"""Tests of the metrics probe."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from server.cli.bench.probes import MetricsProbe, parse_scrape
 
 
 def _page(runs: list[tuple[int, float]]) -> str:
-    """A page as the server's: batch sizes, busy seconds, processor time."""
+    """Build a metrics page with batch sizes, busy seconds and processor time."""
     registry = CollectorRegistry()
     sizes = Histogram("promptir_batch_size", "Jobs per run", registry=registry)
     busy = Counter("promptir_device_busy_seconds", "Seconds in runs", registry=registry)
@@ -21,7 +21,7 @@ def _page(runs: list[tuple[int, float]]) -> str:
 
 
 class Pages:
-    """Gives one page after the other, as a Sender would fetch them."""
+    """Fake Sender that returns one page after another."""
 
     def __init__(self, *pages: str | None) -> None:
         self.pages = list(pages)

@@ -1,4 +1,4 @@
-"""Tests of reading what a simulated device wrote about its runs."""
+"""Tests of reading the run log of a simulated device."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def test_a_window_without_runs_has_no_mean_batch(log: Path) -> None:
 @pytest.mark.parametrize("text", ["a,b\n1,2\n", "start,end,images,pixels\n1,2\n", "start,end,images,pixels\nx,2,3,4\n"])
 def test_another_file_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "other.csv").write_text(text)
-    with pytest.raises(InvalidRequest, match=r"other\.csv is no log of simulated runs"):
+    with pytest.raises(InvalidRequest, match=r"other\.csv is not a log of simulated runs"):
         read_run_log(tmp_path / "other.csv", 0, 1)
 
 

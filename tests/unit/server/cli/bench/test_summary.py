@@ -1,4 +1,4 @@
-"""Tests of the figures of a recording."""
+"""Tests of the statistics of a recording."""
 
 import json
 
@@ -45,7 +45,7 @@ def test_latency_runs_from_when_a_request_was_due() -> None:
     assert summary.latency_ms.p50 == pytest.approx(50)
     assert summary.lateness_ms is not None
     assert summary.lateness_ms.p50 == pytest.approx(20)
-    assert _summary(_answer(101, 50)).lateness_ms is None  # in a closed loop nothing is due
+    assert _summary(_answer(101, 50)).lateness_ms is None  # a closed loop has no due times
 
 
 def test_the_warm_up_and_what_is_due_after_the_window_do_not_count() -> None:
@@ -75,19 +75,19 @@ def test_outcomes_are_counted_by_kind_and_refusals_have_their_own_latency() -> N
         _answer(101, 10),
         _answer(102, 2, "429 queue-full", kind=1, retry_after_s=3.0),
         _answer(103, 4, "429 queue-full", kind=1, retry_after_s=1.0),
-        _answer(104, 5000, "no answer in time"),
+        _answer(104, 5000, "timeout"),
     )
-    assert summary.outcomes == {"429 queue-full": 2, "200": 1, "no answer in time": 1}
+    assert summary.outcomes == {"429 queue-full": 2, "200": 1, "timeout": 1}
     assert summary.refusal_ms is not None
     assert (summary.refusal_ms.count, summary.refusal_ms.maximum) == (2, pytest.approx(4))
     assert summary.retry_after_s == (1, 3)
     small, large = summary.kinds
-    assert (small.name, small.requests, small.outcomes) == ("8x8 png", 2, {"200": 1, "no answer in time": 1})
+    assert (small.name, small.requests, small.outcomes) == ("8x8 png", 2, {"200": 1, "timeout": 1})
     assert (large.requests, large.latency_ms) == (2, None)
 
 
 def test_stages_and_the_mean_batch_come_from_the_headers_of_the_server() -> None:
-    # One run of 3 and one of 1: their mean is 2, though three of four answers name a 3.
+    # A run of 3 and a run of 1 have the mean 2, although three of four responses report 3.
     timings = [f'queue;dur={ms}, inference;dur=8.00, batch;desc="{size}", total;dur=9' for ms, size in ((1, 3), (5, 1))]
     summary = _summary(
         *[_answer(101, 10, server_timing=timings[0]) for _ in range(3)], _answer(102, 10, server_timing=timings[1])
@@ -107,7 +107,7 @@ def test_processor_time_is_shared_among_the_answers_of_its_span() -> None:
     assert summary.client_cpu_share == pytest.approx(0.05)
 
 
-def test_it_doubts_itself_where_the_load_generator_was_the_bottleneck() -> None:
+def test_a_busy_load_generator_is_a_warning() -> None:
     assert _summary(_answer(101, 10), cpu_s=1).warnings == []
     assert "90% of a core" in _summary(_answer(101, 10), cpu_s=9).warnings[0]
     assert "late" in _summary(_answer(101, 10, late_ms=5), load=OPEN).warnings[0]
@@ -124,7 +124,7 @@ def test_the_table_and_the_json_tell_the_same_figures() -> None:
     summary = _summary(*answers, deadline_ms=100)
     table, figures = as_table(summary), json.loads(json.dumps(as_json(summary)))
     rows = {cells[1].strip(): cells for line in table.splitlines() if len(cells := line.split("|")) > 3}
-    assert float(rows["latency of the restored"][3]) == 12.5 == pytest.approx(figures["latency_ms"]["p50"])
+    assert float(rows["latency, restored"][3]) == 12.5 == pytest.approx(figures["latency_ms"]["p50"])
     assert float(rows["- 16x16 png"][7]) == 20.25 == pytest.approx(figures["kinds"][1]["latency_ms"]["maximum"])
     assert "goodput 0.2/s within 100 ms" in table
     assert figures["outcomes"] == {"200": 2, "429 queue-full": 1}

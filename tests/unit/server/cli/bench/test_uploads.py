@@ -47,7 +47,7 @@ def test_a_folder_is_read_with_all_below_it(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no image")
     assert kind_of_folder(tmp_path).bodies == (Body(b"png bytes", "image/png"), Body(b"jpeg bytes", "image/jpeg"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InvalidRequest, match="holds no image"):
+    with pytest.raises(InvalidRequest, match="contains no image"):
         kind_of_folder(tmp_path / "empty")
 
 
@@ -57,5 +57,5 @@ def test_kinds_are_drawn_by_weight_and_their_images_in_turns() -> None:
     drawn = [sequencer.next() for _ in range(4000)]
     assert Counter(kind for kind, _ in drawn)[0] == pytest.approx(400, rel=0.15)
     assert [body.data[:1] for kind, body in drawn if kind == 0][:4] == [b"1", b"2", b"1", b"2"]
-    assert len({body.data for _, body in drawn}) == len(drawn)  # no server can answer two with one run
+    assert len({body.data for _, body in drawn}) == len(drawn)  # so a server cannot answer two requests with one run
     assert all(body.media_type == ("r", "o")[kind] for kind, body in drawn)

@@ -49,7 +49,7 @@ def test_rows_stored_top_down_are_not_flipped() -> None:
 def by_hand(
     words: np.ndarray, kind: int = 0, masks: tuple[int, ...] = (), header: int = 40, top_down: bool = False
 ) -> bytes:
-    """A BMP of (H, W) words of 16 or 32 bits, its masks in or behind a header of some length."""
+    """Build a BMP of (H, W) words of 16 or 32 bits, with its masks inside or after a header of some length."""
     height, width = words.shape
     bits = words.dtype.itemsize * 8
     rows = b"".join(row.tobytes().ljust(-(-width * bits // 32) * 4, b"\0") for row in words[:: 1 if top_down else -1])
@@ -100,7 +100,7 @@ def test_what_is_read_of_five_and_six_bits_is_what_pillow_reads() -> None:
     words = np.arange(65_536, dtype=np.uint16).reshape(256, 256)
     data = by_hand(words, 3, (0xF800, 0x7E0, 0x1F))
     expected = np.asarray(PIL.Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
-    assert np.abs(np.dstack(read(data).colour) - expected).max() <= 1  # which cuts where this rounds
+    assert np.abs(np.dstack(read(data).colour) - expected).max() <= 1  # which truncates where this rounds
 
 
 def test_alpha_is_ignored_only_if_it_is_zero_everywhere() -> None:
@@ -131,7 +131,7 @@ def test_words_that_are_cut_off_are_said_and_the_filling_behind_the_last_row_is_
 
 
 def version_5(space: bytes, profile: bytes = b"", corners: tuple[int, ...] = (0,) * 9, gamma: int = 0) -> bytes:
-    """A BMP whose header of 124 bytes says what its colours mean."""
+    """Build a BMP whose 124-byte header describes its colours."""
     data = bytearray(by_hand(np.zeros((4, 4), np.uint32), header=124))
     data[14 + 56 : 14 + 60] = space
     struct.pack_into("<9i3I", data, 14 + 60, *corners, gamma, gamma, gamma)
@@ -147,7 +147,7 @@ def test_a_profile_that_is_embedded_is_read_and_held_against_the_limit() -> None
 
 
 def test_corners_and_gamma_become_the_words_of_png() -> None:
-    # Of Display P3: XYZ of red, green and blue in 2.30 fixed point, and a gamma of 1.8.
+    # Display P3: XYZ of red, green and blue in 2.30 fixed point, and a gamma of 1.8.
     xyz = (0.4866, 0.2290, 0.0, 0.2657, 0.6917, 0.0451, 0.1982, 0.0793, 1.0439)
     corners = tuple(round(value * 2**30) for value in xyz)
     words = dict(

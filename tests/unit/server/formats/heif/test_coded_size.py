@@ -18,7 +18,7 @@ def test_the_size_of_av1_is_that_of_the_picture(size: tuple[int, int]) -> None:
 
 
 def test_the_full_header_of_a_video_is_read_too() -> None:
-    # As a sequence is coded: no reduced header, timing and a decoder model, one operating point.
+    # A sequence's header: not reduced, with timing, a decoder model and one operating point.
     fields = [(0, 3), (0, 1), (0, 1), (1, 1), (1, 32), (25, 32), (1, 1), (1, 1), (1, 1), (4, 5), (1, 32), (0, 10)]
     fields += [(1, 1), (0, 5), (0, 12), (8, 5), (0, 1), (1, 1), (0, 11), (1, 1), (0, 4)]
     fields += [(11, 4), (10, 4), (1919, 12), (1079, 11)]

@@ -6,7 +6,7 @@ import pytest
 from heif_files import Piece, av1, box, full, heif
 
 from server.formats.heif.boxes import BrokenBoxError
-from server.formats.heif.items import MOST_ITEMS, read_items
+from server.formats.heif.items import MAX_ITEMS, read_items
 
 PICTURE = av1()
 PLAIN = heif(PICTURE)
@@ -23,14 +23,14 @@ def test_items_with_their_places_properties_and_references_are_read() -> None:
 
 
 def with_table(kind: bytes, replaced: bytes, plain: bytes = PLAIN) -> bytes:
-    # The meta box grows with its tables; what is behind it moves, which matters to none of these.
+    # The meta box grows with its tables and moves later data, which does not affect these tests.
     start, meta = plain.index(kind) - 4, plain.index(b"meta") - 4
     end = start + int.from_bytes(plain[start : start + 4], "big")
     size = int.from_bytes(plain[meta : meta + 4], "big") + len(replaced) - (end - start)
     return plain[:meta] + size.to_bytes(4, "big") + plain[meta + 4 : start] + replaced + plain[end:]
 
 
-MANY = MOST_ITEMS + 1
+MANY = MAX_ITEMS + 1
 INFO = full(b"infe", b"\0\1\0\0av01\0", version=2)
 HOSTILE = {
     "a hundred thousand items": (b"iinf", full(b"iinf", struct.pack(">I", 100_000) + INFO * 100_000, version=1)),

@@ -1,4 +1,4 @@
-"""Tests of the parts found in the pictures behind the first one of a JPEG."""
+"""Tests of the parts found after the first picture of a JPEG."""
 
 import io
 import struct
@@ -38,7 +38,7 @@ def pictures(first: bytes, *others: bytes, order: str = ">", places: list[int] |
         )
         return b"MPF\0" + header + tags + entries
 
-    base = 2 + 4 + 4  # of the segment that stands first
+    base = 2 + 4 + 4  # of the first segment
     at = len(with_segment(first, index([0] * count)))
     found = [0]
     for other in others:

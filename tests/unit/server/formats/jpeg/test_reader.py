@@ -90,7 +90,7 @@ def test_a_scan_behind_a_complete_picture_never_reaches_the_decoder() -> None:
 
 @pytest.mark.parametrize("hiding", HIDING)
 def test_the_size_read_early_is_the_size_that_is_decoded(hiding: bytes) -> None:
-    # The other reader of the size took what stands behind such a marker for its length, and met another frame there.
+    # The other reader of the size took the bytes after such a marker for its length, and found another frame there.
     plain = photo()
     frame = b"\xff\xc0" + struct.pack(">HBHHB", 11, 8, 1, 1, 1) + b"\1\x11\0"
     for length in (b"", b"\0\6"):
@@ -118,7 +118,7 @@ def test_a_file_that_lacks_pixels_and_an_end_marker_is_refused_at_every_cut(
 ) -> None:
     plain = photo(mode, **options)
     scan = plain.index(b"\xff\xda")
-    for end in range(scan + 30, len(plain) - 5):  # the last bytes may be no more than the filling of their bits
+    for end in range(scan + 30, len(plain) - 5):  # the last bytes may only be bit padding
         with pytest.raises(UndecodableImage):
             same_planes(plain[:end], plain)
 
@@ -132,7 +132,7 @@ def same_planes(data: bytes, plain: bytes) -> None:
 
 @pytest.mark.parametrize("transform", [0, 2])
 def test_cmyk_is_read_whether_coded_directly_or_as_ycck(transform: int) -> None:
-    # Pillow writes CMYK with Adobe's marker; what it says decides how a decoder reads the same numbers.
+    # Pillow writes CMYK with Adobe's marker, which determines how a decoder reads the samples.
     data = bytearray(photo("CMYK"))
     at = data.index(b"Adobe")
     data[at + 11] = transform

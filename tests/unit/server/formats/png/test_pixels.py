@@ -1,4 +1,4 @@
-"""Tests of decoding PNG in bands, against decoding it as a whole."""
+"""Tests of decoding PNG in bands, compared with decoding it whole."""
 
 import struct
 import tracemalloc
@@ -20,7 +20,7 @@ KEYS = {0: b"\0\7", 2: b"\0\7\0\7\0\7"}
 
 
 def samples(colour_type: int, dtype: type, height: int = 97, width: int = 61) -> np.ndarray:
-    """A slope with noise, so that the best filter differs from row to row; some pixels are all 7."""
+    """Return a noisy gradient, for which the best filter differs between rows; some pixels are all 7."""
     channels = {0: 1, 2: 3, 4: 2, 6: 4}[colour_type]
     slope = np.add.outer(np.arange(height) * 3, np.arange(width) * 2)[:, :, None] * np.arange(1, channels + 1)
     pixels = (slope * np.iinfo(dtype).max // 3000 + RNG.integers(0, 9, slope.shape)).astype(dtype)
@@ -61,7 +61,7 @@ def test_bands_of_any_height_give_the_same_pixels_as_the_whole(
 
 
 def interlaced(pixels: np.ndarray, colour_type: int) -> bytes:
-    """A PNG of seven passes, each with the filters that the writer chooses for it."""
+    """Encode an interlaced PNG, each pass with the filters that the writer chooses."""
     rows = b""
     for left, top, across, down in (
         (0, 0, 8, 8),

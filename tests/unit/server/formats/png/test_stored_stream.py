@@ -1,4 +1,4 @@
-"""Tests of the stored stream, against zlib."""
+"""Tests of stored streams, compared with zlib."""
 
 import zlib
 

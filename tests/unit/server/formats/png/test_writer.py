@@ -23,7 +23,7 @@ PIXELS = st.tuples(DTYPES, st.integers(1, 9), st.integers(1, 9), CHANNELS).flatm
 
 
 def decode(png: bytes) -> np.ndarray:
-    """(H, W) or (H, W, C) samples in RGB order."""
+    """Decode (H, W) or (H, W, C) samples in RGB order."""
     samples = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
     if samples.ndim == 2:
         return samples

@@ -16,7 +16,7 @@ LIMITS = LimitSettings()
 
 
 def tiled(width: int, height: int, across: int, down: int) -> bytes:
-    """A grey image whose first row counts up, in deflated tiles of one size."""
+    """Build a grey image with an increasing first row, in deflated tiles."""
     columns, rows = -(-width // across), -(-height // down)
     body, offsets, sizes = b"", [], []
     for _ in range(rows):
@@ -62,7 +62,7 @@ def test_the_charged_pixels_are_the_decoded_pixels() -> None:
 
 
 def strips(stated: int, rows: int = 4) -> bytes:
-    """An image of 4 columns, in strips of a row, with the places of some more."""
+    """Build an image of 4 columns in one-row strips, with offsets of additional strips."""
     tags = {256: 4, 257: rows, 258: 8, 259: 1, 262: 1, 277: 1, 278: 1}
     return tiff_of(Page(tags | {273: (8,) * stated, 279: (4,) * stated}))
 

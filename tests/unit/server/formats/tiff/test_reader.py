@@ -23,7 +23,7 @@ def decode(data: bytes) -> Planes:
 
 
 def by_hand(samples: np.ndarray, order: str = "<", **changes: int | tuple[int, ...] | None) -> bytes:
-    """A TIFF of one strip or tile with the given (H, W, C) samples as its bytes; changes are tag numbers after `t`."""
+    """Build a TIFF of one strip or tile from (H, W, C) samples; changed tags are named by their numbers after `t`."""
     height, width, channels = samples.shape
     body = zlib.compress(samples.astype(samples.dtype.newbyteorder(order)).tobytes())
     tags: dict[int, int | tuple[int, ...] | None] = {

@@ -5,13 +5,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from devices import a_device, loaded
 from prometheus_client import CollectorRegistry
 
 from server.errors import DeadlineExceeded, DeadlineUnmet, QueueFull
 from server.metrics import Metrics
 from server.scheduling.admission.admission import MIN_RETRY_AFTER_S
 from server.scheduling.batcher import Batcher
-from server.scheduling.policy.device import Device
 from server.scheduling.queue.tile import PaddedShape, Priority, Tile
 from server.scheduling.queue.tile_queue import TileQueue
 
@@ -26,8 +26,8 @@ def make(clock: Any, metrics: Metrics) -> Make:
 
     def batcher(max_backlog_s: float = ANY_NUMBER, max_pixels: int = ANY_NUMBER) -> Batcher:
         batcher = Batcher(TileQueue(max_pixels), metrics, clock, max_backlog_s=max_backlog_s)
-        device = Device("0", 4)
-        device.cost_model.observe((8, 8), 1, RUN_S)
+        device = a_device("0", 4)
+        loaded(device).cost_model.observe(PaddedShape(8, 8), 1, RUN_S)
         batcher.join(device)
         return batcher
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from devices import a_device
 
 from server.scheduling.admission import backlog
 from server.scheduling.policy.cost_model import CostModel
@@ -19,7 +20,7 @@ def device(name: str = "cuda:0", slowdown: float = 1.0, max_batch: int = 4) -> D
     for padded_shape in (SHAPE, OTHER):
         for count in (1, 4):
             model.observe(padded_shape, count, slowdown * (1.0 + count))
-    return Device(name, max_batch, cost_model=model)
+    return a_device(name, max_batch, cost_model=model)
 
 
 def batch(make_pixels: Any, count: int) -> Batch:
@@ -98,7 +99,7 @@ def test_a_lone_tile_is_not_shared(make_pixels: Any) -> None:
 
 
 def test_a_run_holds_at_least_one_image_and_at_most_its_budget() -> None:
-    one = Device("cuda:0", max_batch=4, max_run_pixels=200)
+    one = a_device("cuda:0", max_batch=4, max_run_pixels=200)
     assert [
         one.room(padded_shape)
         for padded_shape in (PaddedShape(2, 2), PaddedShape(8, 8), PaddedShape(10, 15), PaddedShape(20, 20))

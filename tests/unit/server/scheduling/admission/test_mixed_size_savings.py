@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from devices import a_device as new_device
+from devices import loaded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,10 +22,10 @@ SQUARE, WIDE, LARGE = PaddedShape(256, 256), PaddedShape(256, 320), PaddedShape(
 
 
 def a_device(fixed_s: float = FIXED_S, name: str = "sim") -> Device:
-    device = Device(name, 8, 2_097_152)
+    device = new_device(name, 8, 2_097_152)
     for side, count in ((64, 1), (64, 8), (512, 1), (512, 4)):
-        device.cost_model.observe((side, side), count, fixed_s + count * side * side * S_A_PIXEL)
-    device.masks = True
+        loaded(device).cost_model.observe(PaddedShape(side, side), count, fixed_s + count * side * side * S_A_PIXEL)
+    loaded(device).mixes_sizes = True
     return device
 
 
@@ -39,7 +41,7 @@ def test_nothing_is_saved_without_a_padded_shape_that_holds_both() -> None:
 
 def test_a_padded_shape_that_the_device_has_refused_saves_nothing() -> None:
     device = a_device()
-    device.untaken.add(WIDE)
+    loaded(device).untaken.add(WIDE)
     assert saved_s({SQUARE: 1, WIDE: 1}, (WIDE,), device) == 0
 
 
@@ -78,7 +80,7 @@ def test_no_more_is_saved_than_the_fixed_costs_of_all_runs_but_those_that_are_ne
     device = a_device(fixed_ms / 1e3)
     saved = saved_s(counts, (PaddedShape(256, 256), PaddedShape(512, 512), PaddedShape(1024, 1024)), device)
     runs = sum(-(-count // device.room(padded_shape)) for padded_shape, count in counts.items())
-    needed = -(-sum(counts.values()) // device.max_batch)
+    needed = -(-sum(counts.values()) // loaded(device).max_batch)
     assert -1e-9 <= saved <= (runs - needed) * fixed_ms / 1e3 * (1 + 1e-6) + 1e-6
 
 
@@ -96,12 +98,12 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 def send(batcher: Batcher, loop: Any, make_pixels: Any, *tiles: tuple[PaddedShape, Priority]) -> None:
     for padded_shape, priority in tiles:
-        batcher.enqueue(Tile(make_pixels(*padded_shape), loop.create_future(), 100.0, priority=priority))
+        batcher.enqueue(Tile(make_pixels(*padded_shape[:2]), loop.create_future(), 100.0, priority=priority))
 
 
 def test_the_backlog_falls_when_a_device_comes_that_shares(batcher: Batcher, loop: Any, make_pixels: Any) -> None:
     plain = a_device()
-    plain.masks = False
+    loaded(plain).mixes_sizes = False
     batcher.join(plain)
     send(batcher, loop, make_pixels, (SQUARE, Priority.INTERACTIVE), (WIDE, Priority.INTERACTIVE))
     apart = batcher.backlog_s()

@@ -5,13 +5,15 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from devices import MODEL, a_device
+
 from server.backends.base import ModelInput, Pending, Pixels, Result
 from server.backends.simulated import SimulatedBackend
 from server.errors import BackendLost, Draining
 from server.metrics import Metrics
 from server.scheduling.batcher import Batcher
 from server.scheduling.execution.worker import Worker
-from server.scheduling.policy.device import Device
+from server.scheduling.queue.tile import PaddedShape
 from server.scheduling.queue.tile_queue import TileQueue
 
 MakePixels = Callable[..., Pixels]
@@ -50,9 +52,9 @@ def test_what_waits_is_not_taken_by_a_run_that_comes_back_too_late(
     play: Play, make_pixels: MakePixels, clock: Any, metrics: Metrics
 ) -> None:
     batcher = Batcher(TileQueue(max_pixels=10**9), metrics, clock)
-    stuck, device = StuckBackend(), Device("test", 4)
-    worker = Worker(device, stuck, batcher, metrics, clock)
-    fresh = Worker(Device("test", 4), SimulatedBackend(0, 0, 4), batcher, metrics, clock)
+    stuck, device = StuckBackend(), a_device("test", 4)
+    worker = Worker(device, {MODEL: stuck}, batcher, metrics, clock)
+    fresh = Worker(a_device("test", 4), {MODEL: SimulatedBackend(0, 0, 4)}, batcher, metrics, clock)
 
     async def scenario() -> None:
         await worker.start()
@@ -62,13 +64,13 @@ def test_what_waits_is_not_taken_by_a_run_that_comes_back_too_late(
         await asyncio.sleep(0)
         worker.abandon()
         assert type((await asyncio.gather(running, return_exceptions=True))[0]) is BackendLost
-        observed = device.cost_model.predict((8, 8), 1)
+        observed = device.predict(PaddedShape(8, 8), 1)
         clock.advance(1000.0)
         stuck.released.set()
         assert worker.ended is not None
         await worker.ended
         assert batcher.queue.tiles == 1  # for whoever serves the device next
-        assert device.cost_model.predict((8, 8), 1) == observed  # that it hung says nothing about the next run
+        assert device.predict(PaddedShape(8, 8), 1) == observed  # that it hung says nothing about the next run
         await fresh.start()
         assert (await waiting).output[0, 0, 0] == 2
         batcher.queue.close(lambda: Draining("stopping"))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from devices import MODEL
 from prometheus_client import CollectorRegistry
 
 from server.backends.base import BackendInfo, ModelInput, ModelSpec, Pixels, Result
@@ -164,7 +165,7 @@ def test_every_second_of_the_device_counts_once(serve: Any, device: DeepDevice, 
     assert [end.inference_s for end in ends] == [RUN_S] * 12
     assert [end.queue_s for end in ends] == [RUN_S] * 4 + [2 * RUN_S] * 4 + [3 * RUN_S] * 4
     assert registry.get_sample_value("promptir_device_busy_seconds_total", {"device": "test"}) == 4 * RUN_S
-    assert registry.get_sample_value("promptir_batch_size_count") == 4
+    assert registry.get_sample_value("promptir_batch_size_count", {"model": MODEL}) == 4
 
 
 @pytest.mark.parametrize("fault", [BackendError("no"), RuntimeError("no"), DeviceOutOfMemory("no")])
@@ -174,7 +175,7 @@ def test_a_batch_that_cannot_begin_behind_another_runs_when_that_one_has_ended(
     device.faults["begin 4 #2"] = fault
     assert_right(serve(device, 8))
     assert device.log[2:] == ["begin 4", "begin 4", "end 4", "begin 4", "end 4", "stop"]
-    assert registry.get_sample_value("promptir_batch_size_count") == 3
+    assert registry.get_sample_value("promptir_batch_size_count", {"model": MODEL}) == 3
     assert registry.get_sample_value("promptir_out_of_memory_runs_total") == 0
 
 

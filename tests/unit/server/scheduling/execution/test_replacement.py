@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from devices import MODEL
 from prometheus_client import CollectorRegistry
 
 from server.backends.base import Pixels
@@ -50,7 +51,7 @@ def test_what_runs_ends_on_the_old_backend_and_what_waits_runs_on_the_new_one(
         running = asyncio.create_task(batcher.submit(make_pixels()))
         await until(old.inside.is_set)
         waiting = asyncio.create_task(batcher.submit(make_pixels()))
-        info = await pool.replace(lambda name: new)
+        info = await pool.replace(MODEL, lambda name: new)
         assert pool.ready
         assert served_by(registry) == [1.0, 0.0]
         assert info.backend == "scripted"
@@ -83,7 +84,7 @@ def test_no_tile_is_lost_or_refused_in_many_replacements_under_load(
 
         clients = [asyncio.create_task(client(float(value))) for value in range(8)]
         for _ in range(5):
-            await pool.replace(lambda name: scripted(adds(0)))
+            await pool.replace(MODEL, lambda name: scripted(adds(0)))
             await asyncio.sleep(0.01)  # a few runs on each
         stopping = True
         answered = await asyncio.gather(*clients)
@@ -105,7 +106,7 @@ def test_a_backend_that_cannot_start_changes_nothing(
         batcher, pool = build(lambda name: old)
         await pool.start()
         with pytest.raises(BackendUnavailable, match="no such plan"):
-            await pool.replace(lambda name: new)
+            await pool.replace(MODEL, lambda name: new)
         assert (new.stops, old.stops) == (1, 0)
         assert value_of(await batcher.submit(make_pixels())) == 1
         assert pool.failure is None
@@ -128,7 +129,7 @@ def test_an_old_backend_that_is_lost_in_its_last_run_ends_its_tile(
         old.released.clear()
         running = asyncio.create_task(batcher.submit(make_pixels()))
         await until(old.inside.is_set)
-        await pool.replace(lambda name: new)
+        await pool.replace(MODEL, lambda name: new)
         old.released.set()
         with pytest.raises(BackendLost):
             await running
@@ -151,7 +152,7 @@ def test_a_device_that_is_lost_later_comes_back_with_what_it_ran_last(
     async def scene() -> None:
         batcher, pool = build(lambda name: scripted(adds(1)))
         await pool.start()
-        await pool.replace(lambda name: made.pop(0))
+        await pool.replace(MODEL, lambda name: made.pop(0))
         with pytest.raises(BackendLost):
             await batcher.submit(make_pixels())
         await until(lambda: pool.ready)
@@ -172,7 +173,7 @@ def test_a_drain_in_the_middle_of_it_does_what_was_admitted(
         old.released.clear()
         admitted = [asyncio.create_task(batcher.submit(make_pixels())) for _ in range(3)]
         await until(old.inside.is_set)
-        replacing = asyncio.create_task(pool.replace(lambda name: new))
+        replacing = asyncio.create_task(pool.replace(MODEL, lambda name: new))
         pool.drain()
         stopping = asyncio.create_task(pool.stop(TIMEOUT_S))
         await asyncio.gather(replacing, return_exceptions=True)

@@ -101,6 +101,52 @@ def test_a_loss_ends_what_ran_and_what_waits_runs_on_a_fresh_backend(
     assert batcher.queue.running == []
 
 
+def test_a_device_that_only_a_new_process_can_use_ends_the_service_at_once(
+    build: Any, scripted: Any, play: Play, make_pixels: MakePixels, registry: CollectorRegistry
+) -> None:
+    async def sleep(seconds: float) -> None:
+        raise AssertionError("nothing is waited for")
+
+    backends = Backends(scripted, dies(BackendLost.until_restart("CUDA error 700")))
+    batcher, pool = build(backends, sleep=sleep)
+
+    async def scenario() -> None:
+        await pool.start()
+        backends.made[0].batch_delay()
+        running = asyncio.create_task(batcher.submit(make_pixels()))
+        await backends.made[0].running()
+        waiting = asyncio.create_task(batcher.submit(make_pixels(8, 16)))
+        await asyncio.sleep(0)
+        backends.made[0].released.set()
+        assert [type(end) for end in await _all(running, waiting)] == [BackendLost, NotReady]
+        assert "only a new process" in str(pool.failure)
+        await pool.stop(PATIENCE_S)
+
+    play(scenario())
+    assert len(backends.made) == 1
+    assert condition_of(registry) == "lost"
+
+
+def test_a_device_that_only_a_new_process_can_use_leaves_the_others_at_work(
+    build: Any, scripted: Any, play: Play, make_pixels: MakePixels
+) -> None:
+    backends = {"one": scripted(dies(BackendLost.until_restart("CUDA error 700"))), "two": scripted()}
+    batcher, pool = build(backends.__getitem__, *backends)
+
+    async def scenario() -> None:
+        await pool.start()
+        await until(lambda: set(pool.conditions.values()) == {"ready"})
+        while pool.conditions["one"] == "ready":
+            await _all(*(batcher.submit(make_pixels(8, side)) for side in (8, 16)))
+        assert isinstance(await batcher.submit(make_pixels()), Completion)
+        assert pool.failure is None
+        await pool.stop(PATIENCE_S)
+
+    play(scenario())
+    assert [backend.stops for backend in backends.values()] == [1, 1]
+    assert len(backends["one"].shapes) == 1
+
+
 def test_while_no_device_is_there_it_is_not_ready_and_refuses_and_afterwards_it_is_again(
     build: Any, scripted: Any, play: Play, make_pixels: MakePixels, registry: CollectorRegistry
 ) -> None:

@@ -11,6 +11,7 @@ from server.backends.base import BackendInfo, ModelInput, ModelSpec, Pixels, Res
 from server.errors import BackendError, BackendLost, BackendUnavailable, DeviceOutOfMemory
 from server.scheduling.execution.warm_up import BUDGET_S, COMPILING_S, warm_up
 from server.scheduling.policy.cost_model import CostModel
+from server.scheduling.queue.tile import PaddedShape
 
 INFO = BackendInfo(ModelSpec("none", "fp32", 8), "timed", "test", max_batch=8)
 
@@ -49,8 +50,8 @@ class Recorded(CostModel):
         super().__init__()
         self.told: dict[tuple[int, int, int], float] = {}
 
-    def observe(self, padded_shape: tuple[int, int], count: int, seconds: float) -> None:
-        self.told[*padded_shape, count] = seconds
+    def observe(self, padded_shape: PaddedShape, count: int, seconds: float) -> None:
+        self.told[*padded_shape[:2], count] = seconds
         super().observe(padded_shape, count, seconds)
 
 
@@ -74,6 +75,26 @@ def test_the_further_points_keep_to_their_budget_however_slow_the_device(clock: 
     warm_up(backend, INFO, Recorded(), clock)
     assert clock() - began <= 2 * a_pixel_s * 64 * 64 + BUDGET_S
     assert backend.shapes[:2] == [(1, 3, 64, 64)] * 2
+
+
+def test_the_padded_shapes_of_the_settings_run_once_alone_and_once_full(clock: Any) -> None:
+    backend, model = TimedBackend(clock, lambda _: 0.002, first_s=0.08), Recorded()
+    warm_up(backend, INFO, model, clock, [(PaddedShape(768, 1024), 5), (PaddedShape(1024, 768), 5)])
+    for shape in ((768, 1024), (1024, 768)):
+        assert model.told[*shape, 1] == model.told[*shape, 5] == pytest.approx(0.002)
+
+
+def test_padded_shapes_that_would_delay_the_start_of_a_slow_device_are_left_out(clock: Any) -> None:
+    backend = TimedBackend(clock, lambda shape: 1e-5 * shape[0] * shape[2] * shape[3])
+    warm_up(backend, INFO, Recorded(), clock, [(PaddedShape(768, 1024), 5), (PaddedShape(256, 256), 2)])
+    assert [shape for shape in backend.shapes if shape[-1] == 1024] == []
+    assert (2, 3, 256, 256) in backend.shapes
+
+
+def test_default_tiles_are_warm_on_a_device_whose_time_is_mostly_fixed(clock: Any) -> None:
+    backend = TimedBackend(clock, lambda shape: 0.004 + 5e-9 * shape[0] * shape[2] * shape[3], first_s=0.05)
+    warm_up(backend, INFO, Recorded(), clock)
+    assert (1, 3, 512, 512) in backend.shapes
 
 
 def test_a_runtime_that_compiles_for_each_size_is_not_asked_for_more_than_one(clock: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from devices import MODEL, a_device
 from prometheus_client import CollectorRegistry
 
 from server.backends.base import Pixels
@@ -16,7 +17,6 @@ from server.errors import BackendError, Draining, NotReady, WrongOutput
 from server.metrics import Metrics
 from server.scheduling.batcher import Batcher
 from server.scheduling.execution.worker import Worker
-from server.scheduling.policy.device import Device
 from server.scheduling.queue.tile import Completion
 from server.scheduling.queue.tile_queue import TileQueue
 
@@ -38,8 +38,8 @@ def test_what_goes_in_comes_out_of_the_one_thread_that_owns_the_backend(
     batcher, pool = build(lambda _: backend)
 
     async def scenario() -> None:
-        info = await pool.start()
-        assert info.backend == "scripted"
+        infos = await pool.start()
+        assert infos[MODEL].backend == "scripted"
         ends = await _all(*(batcher.submit(make_pixels(value=value)) for value in range(9)))
         assert [end.output[0, 0, 0] for end in ends] == list(range(1, 10))
         await pool.stop(PATIENCE_S)
@@ -88,8 +88,8 @@ def test_while_one_batch_runs_the_next_one_gathers(
         await pool.stop(PATIENCE_S)
 
     play(scenario())
-    assert registry.get_sample_value("promptir_batch_size_sum") == 4
-    assert registry.get_sample_value("promptir_batch_size_count") == 2
+    assert registry.get_sample_value("promptir_batch_size_sum", {"model": MODEL}) == 4
+    assert registry.get_sample_value("promptir_batch_size_count", {"model": MODEL}) == 2
 
 
 def test_the_backends_own_limit_lowers_the_largest_batch(
@@ -221,7 +221,7 @@ def test_a_run_hangs_when_it_outlasts_the_bound_and_what_was_predicted_by_far(
 ) -> None:
     backend = scripted(lambda batch: (clock.advance(15.0), batch.copy())[1])
     batcher = Batcher(TileQueue(max_pixels=10**9), metrics, clock)
-    worker = Worker(Device("test", 4), backend, batcher, metrics, clock, run_timeout_s=30.0)
+    worker = Worker(a_device("test", 4), {MODEL: backend}, batcher, metrics, clock, run_timeout_s=30.0)
 
     async def scenario() -> None:
         await worker.start()

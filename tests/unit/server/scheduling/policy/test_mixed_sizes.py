@@ -1,6 +1,7 @@
 """Tests of mixed-size batches: buckets join a run where that takes less time than separate runs."""
 
 import pytest
+from devices import a_device_view
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +19,8 @@ HUGE = PaddedShape(1024, 1024)
 
 
 def a_device(fixed_s: float = FIXED_S, untaken: frozenset[PaddedShape] = frozenset()) -> DeviceView:
-    return DeviceView("sim", MAX_BATCH, 2_097_152, Costs({}, Line(fixed_s, S_A_PIXEL)), True, untaken)
+    costs = Costs({}, Line(fixed_s, S_A_PIXEL))
+    return a_device_view("sim", MAX_BATCH, 2_097_152, costs, mixes_sizes=True, untaken=untaken)
 
 
 def a_bucket(
@@ -132,7 +134,7 @@ def test_a_shared_run_takes_less_time_than_separate_runs_and_holds_all_its_tiles
     run = the_run(buckets, device, (PaddedShape(512, 512), HUGE))
     if not is_shared(run):
         return
-    height, width = run.padded_shape
+    height, width, _ = run.padded_shape
     assert len({padded_shape for padded_shape, _ in run.parts}) == len(run.parts)
     assert all(padded_shape[0] <= height and padded_shape[1] <= width for padded_shape, _ in run.parts)
     images = sum(count for _, count in run.parts)

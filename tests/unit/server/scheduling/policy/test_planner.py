@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import pytest
+from devices import a_device_view
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +24,7 @@ def device(
 ) -> DeviceView:
     """A device that takes 6 ms for a run and 2 ms for each image of 64x64, larger ones by their pixels."""
     costs = Costs({}, Line(fixed_ms / 1e3, image_ms / 1e3 / SMALL.pixels))
-    return DeviceView(name, MAX_BATCH, max_run_pixels, costs)._replace(**more)  # type: ignore[arg-type]
+    return a_device_view(name, MAX_BATCH, max_run_pixels, costs, **more)
 
 
 def wait_for(

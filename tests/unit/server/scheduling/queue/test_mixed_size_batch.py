@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from devices import MODEL
 from prometheus_client import CollectorRegistry
 
 from server.backends.base import BackendInfo, ModelInput, ModelSpec, Result
@@ -63,9 +64,9 @@ class MixedSizeBackend:
 
 def test_images_lie_in_the_corner_and_the_rest_is_zero(batch: Batch) -> None:
     padded_shape = batch.stack()
-    assert padded_shape.shape == (3, 3, *SHARED)
+    assert padded_shape.shape == (3, 3, *SHARED[:2])
     for place, tile in zip(padded_shape, batch.tiles, strict=True):
-        height, width = tile.padded_shape
+        height, width, _ = tile.padded_shape
         assert np.array_equal(place[:, :height, :width], tile.pixels)
         assert np.count_nonzero(place) == np.count_nonzero(tile.pixels)
     assert batch.sizes is not None
@@ -95,14 +96,14 @@ def test_a_batch_of_one_size_has_no_sizes(batch: Batch) -> None:
 
 def recovered(backend: MixedSizeBackend, batch: Batch) -> tuple[list[object], CollectorRegistry]:
     registry = CollectorRegistry()
-    recovery = Recovery(Pipeline(backend, lambda: 0.0), Metrics(registry), ParityCheck(), lambda: 0.0)
+    recovery = Recovery(Pipeline({MODEL: backend}, lambda: 0.0), Metrics(registry), ParityCheck(), lambda: 0.0)
     return list(recovery.run(batch, lambda wait: None).outcomes), registry
 
 
 def test_the_backend_gets_the_sizes_and_the_run_is_counted(batch: Batch) -> None:
     backend = MixedSizeBackend()
     outcomes, registry = recovered(backend, batch)
-    assert backend.runs == [((3, 3, *SHARED), [list(size) for size in SIZES])]
+    assert backend.runs == [((3, 3, *SHARED[:2]), [list(size) for size in SIZES])]
     for tile, outcome in zip(batch.tiles, outcomes, strict=True):
         assert isinstance(outcome, Completion)
         assert np.array_equal(outcome.output, tile.pixels + 1)
@@ -123,10 +124,12 @@ def test_out_of_memory_the_parts_keep_the_padded_shape_and_a_single_image_its_ow
 def test_in_a_padded_shape_that_the_backend_does_not_take_each_runs_by_itself_and_the_padded_shape_is_remembered(
     batch: Batch,
 ) -> None:
-    backend = MixedSizeBackend(largest=max(SHARED) - 1)
-    recovery = Recovery(Pipeline(backend, lambda: 0.0), Metrics(CollectorRegistry()), ParityCheck(), lambda: 0.0)
+    backend = MixedSizeBackend(largest=max(SHARED[:2]) - 1)
+    recovery = Recovery(
+        Pipeline({MODEL: backend}, lambda: 0.0), Metrics(CollectorRegistry()), ParityCheck(), lambda: 0.0
+    )
     ran = recovery.run(batch, lambda wait: None)
-    assert [shape for shape, _ in backend.runs] == [(3, 3, *SHARED)] + [(1, 3, *size) for size in SIZES]
+    assert [shape for shape, _ in backend.runs] == [(3, 3, *SHARED[:2])] + [(1, 3, *size) for size in SIZES]
     for tile, outcome in zip(batch.tiles, ran.outcomes, strict=True):
         assert isinstance(outcome, Completion)
         assert np.array_equal(outcome.output, tile.pixels + 1)

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from devices import a_device, loaded
 from prometheus_client import CollectorRegistry
 
 from server.errors import PromptIRServeError
 from server.metrics import Metrics
 from server.scheduling.batcher import Batcher
-from server.scheduling.policy.device import Device
-from server.scheduling.queue.tile import Batch, Completion, Priority, Tile
+from server.scheduling.queue.tile import Batch, Completion, PaddedShape, Priority, Tile
 from server.scheduling.queue.tile_queue import TileQueue
 
 Size = int | tuple[int, int]
@@ -89,7 +89,7 @@ class SimulatedDevice:
     def __init__(
         self, simulation: "Simulation", name: str, cost: Cost, turnaround_s: float, ahead_s: float, max_batch: int
     ) -> None:
-        self.device = Device(name, max_batch)
+        self.device = a_device(name, max_batch)
         self.cost = cost
         self.busy_s = 0.0
         self.runs: list[tuple[float, float, Batch]] = []
@@ -182,8 +182,8 @@ class Simulation:
         for simulated in self.devices:
             device = simulated.device
             for side, count in ((64, 1), (64, 8), (128, 1), (128, 4)) if learned else ():
-                device.cost_model.observe((side, side), count, simulated.cost(side * side, count))
-            device.masks = masks
+                loaded(device).cost_model.observe(PaddedShape(side, side), count, simulated.cost(side * side, count))
+            loaded(device).mixes_sizes = masks
             self.batcher.join(device)
             device.wake = simulated  # type: ignore[assignment]
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from devices import loaded
 
 from server.errors import QueueFull
 from server.scheduling.queue.tile import Priority
@@ -96,4 +97,4 @@ def test_a_cost_model_that_knows_nothing_learns_within_seconds_of_overload(simul
     simulation.poisson(5 * IDEAL)
     simulation.run(6)
     assert simulation.latencies(2)[-1] < BOUND_S + 0.022
-    assert simulation.devices[0].device.cost_model.relative_error < 0.02
+    assert loaded(simulation.devices[0].device).cost_model.relative_error < 0.02

@@ -1,4 +1,4 @@
-"""The device, asked of a driver library that the test compiles."""
+"""Tests of the device query, with a driver library that the test compiles."""
 
 import shutil
 import subprocess
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from export.device import Device, find_device
+from models.nvidia_gpu import Device, find_device
 
 DRIVER = """
 #include <string.h>

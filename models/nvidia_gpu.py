@@ -1,4 +1,4 @@
-"""Query of the CUDA driver for the NVIDIA GPU that a plan is built on."""
+"""Query of the CUDA driver for the NVIDIA GPU that a plan is built on and a server runs on."""
 
 import ctypes
 from collections.abc import Callable
@@ -26,7 +26,7 @@ class Device:
 def find_device(library: str = DRIVER_LIBRARY) -> Device | None:
     """Return the first visible GPU, or None if there is no driver or no GPU.
 
-    Queries the driver directly, so that a build needs no other CUDA package.
+    Queries the driver directly, so that neither a build nor the choice of a backend needs another CUDA package.
     """
     try:
         driver = ctypes.CDLL(library)

@@ -1,0 +1,1 @@
+"""`promptir restore --watch`: restores each photo that appears in a folder, once."""

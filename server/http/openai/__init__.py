@@ -1,0 +1,1 @@
+"""/v1/images/edits: the part of OpenAI's image API that restores photos."""
