@@ -28,6 +28,8 @@ from server.restore.tiles import RestoredFile, write_photo
 
 _FLOAT_BYTES = 4
 _VECTOR_BYTES = 64
+# The largest image of one run takes about this in a decoder. To return it after each image costs more than to decode.
+_RETAINED_BYTES = 64 * 2**20
 _attachments = Attachments()
 
 
@@ -98,8 +100,8 @@ class Decoded:
 
 
 def prepare() -> None:
-    """Configure a codec process like the server: its allocator keeps memory for small images only."""
-    limit_retained_memory()
+    """Configure a codec process: silent codecs, and an allocator that keeps the memory for the next image."""
+    limit_retained_memory(_RETAINED_BYTES // 2, _RETAINED_BYTES)
     codec.silence_decoder_messages()
 
 
