@@ -116,7 +116,7 @@ class MDTA(nn.Module):
         attention = self._attention(q, k, postponed=valid is not None)
         if self.merges_projection:
             v = v.flatten(1, 2) if valid is None else v.reshape(shape[0], self.channels, -1)  # N C HW
-            return (self._merged(attention, self.project_out.weight) @ v).reshape(shape)
+            return (self.merged_projection(attention, self.project_out.weight) @ v).reshape(shape)
         return self.project_out((attention @ v).reshape(shape))
 
     def _attention(self, q: Tensor, k: Tensor, *, postponed: bool) -> Tensor:
@@ -145,20 +145,19 @@ class MDTA(nn.Module):
         Norms and logits are float32 sums of half-precision products. The logits of all pairs of channels are computed,
         because the pairs of one head have no batch axis that a product could use without copying q and k.
         """
-        shape = q.shape
+        shape, size = q.shape, self.channels // self.heads
         q, k, pixels = q.flatten(2), k.flatten(2), v.flatten(2).transpose(1, 2)  # N C HW; N HW C
-        by_head = (self.heads, self.channels // self.heads)
-        logits = product_in_float32(q, k.transpose(1, 2)).unflatten(2, by_head).unflatten(1, by_head)
+        logits = product_in_float32(q, k.transpose(1, 2)).reshape(-1, self.heads, size, self.heads, size)
         logits = logits.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)  # N heads c c
-        lengths = (torch.linalg.vector_norm(part, dim=-1, dtype=torch.float32).unflatten(1, by_head) for part in (q, k))
-        rows, columns = (length.clamp_min(L2_NORM_EPSILON) for length in lengths)  # N heads c
+        lengths = (torch.linalg.vector_norm(part, dim=-1, dtype=torch.float32) for part in (q, k))  # N C
+        rows, columns = (part.clamp_min(L2_NORM_EPSILON).reshape(-1, self.heads, size) for part in lengths)
         scale = widened(self.temperature) / rows[..., None] / columns[..., None, :]
         weight = widened(self.project_out.weight)
-        matrix = self._merged(torch.softmax(logits * scale, dim=-1), weight).to(v.dtype)  # N C C
+        matrix = self.merged_projection(torch.softmax(logits * scale, dim=-1), weight).to(v.dtype)  # N C C
         # Pixels by channels: the product of channels-last features is channels-last again.
         return (pixels @ matrix.transpose(1, 2)).transpose(1, 2).reshape(shape)
 
-    def _merged(self, attention: Tensor, weight: Tensor) -> Tensor:
+    def merged_projection(self, attention: Tensor, weight: Tensor) -> Tensor:
         """Multiply the `weight` of `project_out` with each head's attention: one matrix per image, not two.
 
         The product is only reassociated: (W blockdiag(A)) v instead of W (blockdiag(A) v).

@@ -45,8 +45,11 @@ class Validity:
     def mean(self, x: Tensor) -> Tensor:
         """Return the mean (N, C) over each image's own pixels, in at least float32."""
         wide = (x * self.mask).to(torch.promote_types(x.dtype, torch.float32))
-        pixels = self.vertical.lengths * self.horizontal.lengths / self.vertical.step**2  # N 1 1 1
-        return wide.sum(dim=(-2, -1)) / pixels[:, :, 0, 0].to(wide.dtype)
+        return wide.sum(dim=(-2, -1)) / self.pixels()[:, :, 0, 0].to(wide.dtype)
+
+    def pixels(self) -> Tensor:
+        """Return the number (N, 1, 1, 1) of each image's own pixels, in at least float32."""
+        return self.vertical.lengths * self.horizontal.lengths / self.vertical.step**2
 
     def resized(self, maps: Tensor) -> Tensor:
         """Resize maps (N, C, h, w) to each image's own size: (N, C, H, W), zero in the padding.
