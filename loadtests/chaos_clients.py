@@ -18,6 +18,7 @@ RETRYABLE = {
     "429 jobs-full",
     "500 backend-error",
     "500 backend-lost",
+    "500 codec-lost",
     "500 wrong-output",
     "503 draining",
     "503 not-ready",
@@ -158,15 +159,17 @@ class Crowd:
 
 
 @asynccontextmanager
-async def crowd(url: str, *, clients: int = CLIENTS, submitters: int = SUBMITTERS, **more: Any) -> AsyncIterator[Crowd]:
+async def crowd(
+    url: str, *, clients: int = CLIENTS, submitters: int = SUBMITTERS, scale: int = 1, **more: Any
+) -> AsyncIterator[Crowd]:
     """Run a crowd of clients during the block; on exit, wait for their open requests and jobs."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         crowd = Crowd(url, session, **more)
         async with asyncio.TaskGroup() as group:
             for number in range(clients):
-                group.create_task(crowd.restore_all(pictures(number)))
+                group.create_task(crowd.restore_all(pictures(number, scale)))
             for number in range(submitters):
-                group.create_task(crowd.submit_all(pictures(clients + number)))
+                group.create_task(crowd.submit_all(pictures(clients + number, scale)))
             try:
                 yield crowd
             finally:
@@ -174,11 +177,11 @@ async def crowd(url: str, *, clients: int = CLIENTS, submitters: int = SUBMITTER
         await crowd.settle()
 
 
-def pictures(seed: int) -> Iterator[np.ndarray]:
-    """Yield unique noise images in a few sizes: (H, W, 3) uint8."""
+def pictures(seed: int, scale: int = 1) -> Iterator[np.ndarray]:
+    """Yield unique noise images in a few sizes, `scale` times as high and wide as usual: (H, W, 3) uint8."""
     rng = np.random.default_rng(seed)
     for number in itertools.count():
-        yield rng.integers(0, 256, (HEIGHT, WIDTH + 8 * (number % 3), 3), dtype=np.uint8)
+        yield rng.integers(0, 256, (scale * HEIGHT, scale * (WIDTH + 8 * (number % 3)), 3), dtype=np.uint8)
 
 
 def encoded(picture: np.ndarray) -> bytes:

@@ -1,7 +1,9 @@
 """Faults of the chaos test, one function each."""
 
 import asyncio
+import os
 import random
+import signal
 import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -18,6 +20,8 @@ SEED, ATTACK_SEED = 11, 99
 DAY_S = 86_400
 KEPT_HOURS = 24
 SHORTEST_LIFE_S, LONGEST_LIFE_S = 0.3, 1.5
+LONGEST_CODEC_LIFE_S, LARGE = 3.0, 4
+SEGMENTS = Path("/dev/shm")  # noqa: S108 - only looked at
 FULL_MB, FULL_S = 48, 0.6
 BUDGET_BYTES = 2_000_000
 PATIENT_MS = 30_000
@@ -87,6 +91,25 @@ def of_device(name: str, fault: str, share: float, *flags: str) -> Fault:
         return Row(name, clients.counts, subject.faults, {}, [f"exit code {code}"] * (code != 0))
 
     return inject
+
+
+async def codec(folder: Path, seconds: float) -> Row:
+    """Kill codec processes at random moments, on images large enough for them; nothing of them may remain."""
+    rng, kills, before = random.Random(SEED), 0, _segments()
+    async with alive(Subject(folder, flags=("--codec-processes", "2"))) as subject:
+        async with crowd(subject.url, scale=LARGE, explained=frozenset({"codec-lost"})) as clients:
+            for _ in _while(seconds):
+                await asyncio.sleep(rng.uniform(0, LONGEST_CODEC_LIFE_S))
+                if victims := _codec_processes(subject):
+                    with suppress(ProcessLookupError):
+                        os.kill(rng.choice(victims), signal.SIGKILL)
+                        kills += 1
+        last = _codec_processes(subject)
+        code = await subject.drain()
+    violations = [f"exit code {code}"] * (code != 0)
+    violations += ["a codec process remains"] * any(Path(f"/proc/{pid}").exists() for pid in last)
+    violations += [f"{name} remains in /dev/shm" for name in _segments() - before]
+    return Row("kill -9 of codec processes", clients.counts, kills, {}, violations)
 
 
 async def slow(folder: Path, seconds: float) -> Row:
@@ -180,6 +203,7 @@ FAULTS: dict[str, Fault] = {
     "not-finite": of_device("output not finite", "not-finite", 0.1),
     "wrong-shape": of_device("output with a wrong shape", "wrong-shape", 0.1),
     "error": of_device("run fails", "error", 0.1),
+    "codec": codec,
     "slow": slow,
     "half-closed": half_closed,
     "full-disk": full_disk,
@@ -191,6 +215,15 @@ def _while(seconds: float, not_yet: Callable[[], bool] = lambda: False) -> Itera
     until = time.monotonic() + seconds
     while time.monotonic() < until or (not_yet() and time.monotonic() < until + FIRST_FAULT_S):
         yield
+
+
+def _codec_processes(subject: Subject) -> list[int]:
+    children = [(pid, Path(f"/proc/{pid}/cmdline")) for pid in subject.running.children()]
+    return [pid for pid, line in children if line.exists() and b"--multiprocessing-fork" in line.read_bytes()]
+
+
+def _segments() -> set[str]:
+    return {file.name for file in SEGMENTS.glob("psm_*")}
 
 
 async def _until_idle(subject: Subject) -> bool:

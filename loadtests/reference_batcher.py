@@ -44,7 +44,8 @@ def decode(data: bytes) -> np.ndarray:
 
 def encode(output: np.ndarray, suffix: str) -> bytes:
     pixels = (np.clip(output, 0, 1) * 255 + 0.5).astype(np.uint8).transpose(1, 2, 0)
-    return cv2.imencode(suffix, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))[1].tobytes()
+    fast = [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY] if suffix == ".png" else []
+    return cv2.imencode(suffix, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), fast)[1].tobytes()
 
 
 class Batcher:

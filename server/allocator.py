@@ -14,7 +14,7 @@ KEPT_BYTES = 8 * 2**20
 CHOICES = ("MALLOC_ARENA_MAX", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
 
 
-def limit_retained_memory() -> bool:
+def limit_retained_memory(mapped_bytes: int = MAPPED_BYTES, kept_bytes: int = KEPT_BYTES) -> bool:
     """Limit how much freed memory the process keeps; returns False if the environment or C library prevents it.
 
     By default glibc gives each allocating thread its own arena and raises both thresholds to the size of freed blocks,
@@ -27,5 +27,5 @@ def limit_retained_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # another C library
         return False
-    wanted = ((M_ARENA_MAX, ONE_ARENA), (M_MMAP_THRESHOLD, MAPPED_BYTES), (M_TRIM_THRESHOLD, KEPT_BYTES))
+    wanted = ((M_ARENA_MAX, ONE_ARENA), (M_MMAP_THRESHOLD, mapped_bytes), (M_TRIM_THRESHOLD, kept_bytes))
     return all(bool(mallopt(parameter, value)) for parameter, value in wanted)

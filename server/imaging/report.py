@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Self
 
 import numpy as np
@@ -72,10 +73,14 @@ class Findings:
         Tiles have equal sizes, so this is also the mean over pixels. If there are `labels`, the last row has their
         probabilities. The result is empty if an output is missing or not finite.
         """
-        known = [tile for tile in tiles if tile is not None and np.isfinite(tile).all()]
+        known = [tile for tile in tiles if tile is not None]
         if not known or len(known) < len(tiles):
             return cls()
-        rows = np.stack(known).mean(axis=0, dtype=np.float64).tolist()
+        with np.errstate(invalid="ignore"):  # infinity less infinity, which is found below
+            mean = known[0] if len(known) == 1 else np.stack(known).mean(axis=0, dtype=np.float64)
+        rows = mean.tolist()
+        if not all(map(math.isfinite, chain.from_iterable(rows))):
+            return cls()
         levels = rows[:-1] if labels else rows
         return cls(
             tuple(tuple(level) for level in levels) or None,

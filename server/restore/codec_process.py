@@ -14,7 +14,7 @@ from typing import Any
 START_S = 60.0
 """The longest time in which a process starts: it imports the codecs, on a busy machine."""
 _SPAWN = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-_PIECE_BYTES = 64 * 1024
+_PIECE_BYTES = 4096  # more than most messages have; a larger buffer costs more than a second piece
 _LENGTH = struct.Struct("<Q")
 
 Work = Callable[..., Any]
@@ -99,7 +99,6 @@ class CodecProcess:
         atexit.unregister(self.stop)
 
     def _answer(self, work: Work, arguments: tuple[Any, ...]) -> tuple[bool, Any]:
-        self._socket.settimeout(self._limit_s)
         try:
             _send(self._socket, pickle.dumps((work, arguments), pickle.HIGHEST_PROTOCOL))
             answer: tuple[bool, Any] = pickle.loads(_receive(self._socket))  # noqa: S301 - from a process of our own
@@ -118,6 +117,7 @@ class CodecProcess:
         except (OSError, EOFError, pickle.UnpicklingError):
             self._end()
             raise ProcessAbsent("a codec process does not start") from None
+        self._socket.settimeout(self._limit_s)
         self._is_ready = True
 
     def _end(self) -> None:

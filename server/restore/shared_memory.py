@@ -17,8 +17,8 @@ FILES = Path("/dev/shm")  # noqa: S108 - where Linux keeps segments; the names a
 MAX_BYTES = 2**30
 """The most that all segments take."""
 KEPT_BYTES = 128 * 2**20
-"""The most that unused segments take: to make and fill a new one costs more than to decode a small image."""
-MAPPED_BYTES = 2**29
+"""Unused segments take at most this, or as much as those in use: to make a new one costs as much as to decode."""
+MAPPED_BYTES = 2 * MAX_BYTES
 """The most that a codec process has mapped; what was removed meanwhile is freed with its next new segment."""
 _STEP_BYTES = 2**20
 # A kept segment of more than this many times the bytes that are needed stays for larger images.
@@ -81,7 +81,7 @@ class SegmentPool:
         while self._returned:
             self._free.append(self._returned.popleft())
         kept = sum(segment.size for segment in self._free)
-        while self._free and kept > self._kept_bytes:
+        while self._free and kept > max(self._kept_bytes, self._bytes - kept):
             kept -= self._free[0].size
             self._remove(self._free.pop(0))
 

@@ -28,7 +28,7 @@ def test_every_setting_has_one_row_with_what_it_takes_and_why(tables: ModuleType
     assert all(cell.strip() for row in rows for cell in row)
     found = {name: (default, allowed) for name, default, allowed, _ in rows}
     assert found["PORT"] == ("`8000`", "whole number ≥ 0, ≤ 65535")
-    assert found["ARTIFACT"] == ("`models/artifacts/promptnaf`", "path")
+    assert found["ARTIFACT"] == ("`models/artifacts/promptnaf`", "comma-separated paths")
     assert found["MAX_WHOLE_PIXELS"][0] == "unset"
 
 

@@ -55,6 +55,11 @@ def test_what_a_device_does_wrong_reaches_nobody(tmp_path: Path) -> None:
         assert set(found[name]["reported"]) <= {f"job {problem}"}
 
 
+def test_codec_processes_that_are_killed_cost_no_picture(tmp_path: Path) -> None:
+    figure = chaos(tmp_path, "codec", seconds=6.0)["codec"]
+    assert set(figure["counts"]["retried"]) <= {"500 codec-lost"}
+
+
 def test_bad_connections_affect_no_other_client(tmp_path: Path) -> None:
     figures = chaos(tmp_path, "slow", "half-closed")
     assert figures["slow"]["notes"]["slow body: 408"] > 0

@@ -18,7 +18,7 @@ from server.settings import (
 # setting limits; `tracing` costs time, `successor` is the folder of better artifacts, `grpc_port` opens another port.
 # `tone_guide` is the only choice about results that clients do not have.
 # Only operators know keys, origins and the metrics port.
-MOST_KNOBS = 43
+MOST_KNOBS = 46
 
 
 @pytest.fixture(autouse=True)
