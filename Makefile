@@ -96,9 +96,10 @@ docs: $(VENV)/.docs ## write the documentation as a site into build/site; a brok
 lock: ## regenerate the images' lock files with versions and hashes; needs uv; ARGS=--upgrade updates packages
 	docker/lock.sh $(ARGS)
 
-monitoring: $(VENV)/.develop ## regenerate the PrometheusRule and the tables of metrics and settings
+monitoring: $(VENV)/.develop ## regenerate the PrometheusRule and the tables of metrics, settings and sizes
 	$(BIN)/python docs/operations_tables.py
 	$(BIN)/python docs/settings_tables.py
+	$(BIN)/python docs/sizing_tables.py
 
 image: ## build the CPU image promptir:cpu with Docker
 	docker build -f docker/Dockerfile --target serve-cpu -t promptir:cpu .

@@ -16,9 +16,8 @@ from gpu_ways import half, seconds_of, with_fused_kernels
 from safetensors.torch import save_file
 
 from server.backends.base import ModelInput, Pixels
-from server.backends.pytorch import TorchBackend
+from server.backends.pytorch import TorchBackend, TorchSettings
 from server.backends.torch_recordings import MOST_RECORDINGS, RUNS_BEFORE_RECORDING
-from server.settings import BackendSettings
 
 RUNS_UNTIL_RECORDED = RUNS_BEFORE_RECORDING + 1
 BATCHES = 40
@@ -59,7 +58,7 @@ def kernels(options: Options, results: Results) -> None:
     if options.on_cuda:
         activities.append(torch.profiler.ProfilerActivity.CUDA)
     by = "self_device_time_total" if options.on_cuda else "self_cpu_time_total"
-    size = options.sizes[min(1, len(options.sizes) - 1)]
+    size, runs = options.sizes[min(1, len(options.sizes) - 1)], 1 if options.dry_run else PROFILED_RUNS
     for name in options.variants:
         mixed = half(network_of(name, device))
         for way, build in (("eager", lambda network: network), ("fused", lambda n: with_fused_kernels(n, device))):
@@ -69,13 +68,13 @@ def kernels(options: Options, results: Results) -> None:
                 network, image = build(mixed), torch.rand(1, 3, *size, device=device)
                 image = image.to(memory_format=torch.channels_last)
                 with torch.inference_mode(), torch.profiler.profile(activities=activities) as profiler:
-                    for _ in range(PROFILED_RUNS):
+                    for _ in range(runs):
                         network(image)
                     if options.on_cuda:
                         torch.cuda.synchronize()
                 table = profiler.key_averages().table(sort_by=by, row_limit=PROFILE_ROWS, max_name_column_width=80)
                 with (options.folder / KERNELS_FILE).open("a", encoding="utf-8") as file:
-                    file.write(f"{row}, {PROFILED_RUNS} runs\n{table}\n")
+                    file.write(f"{row}, {runs} runs\n{table}\n")
                 return {"table": KERNELS_FILE}
 
             results.add(**row, **_reasoned(profile))
@@ -137,13 +136,13 @@ def _alternating(backend: TorchBackend, options: Options) -> dict[str, object]:
 
 def _evictions(backend: TorchBackend, options: Options) -> dict[str, object]:
     """Run more shapes than are kept, then the first one again, whose answer must not have changed."""
-    shapes = 3 if options.dry_run else MOST_RECORDINGS + 4
-    first = _photo(1, (64, 64))
+    shapes, side = (2, 16) if options.dry_run else (MOST_RECORDINGS + 4, 64)
+    first = _photo(1, (side, side))
     expected = backend.run(ModelInput(first)).pixels
     before = _reserved(options)
     for number in range(shapes):
         for _ in range(RUNS_UNTIL_RECORDED + 1):
-            backend.run(ModelInput(_photo(1, (64, 64 + 8 * number))))
+            backend.run(ModelInput(_photo(1, (side, side + 8 * number))))
     found = backend.run(ModelInput(first)).pixels
     recordings = backend._recordings
     return {
@@ -160,7 +159,7 @@ def _started(name: str, options: Options, **settings: object) -> Iterator[TorchB
     with tempfile.TemporaryDirectory() as folder:
         weights = weights_of(name, Path(folder))
         known = {"backend": "pytorch", "artifact": weights, "devices": (backend_device(options),)}
-        backend = TorchBackend(BackendSettings(**known, torch_precision="fp16", **settings), options.batch)
+        backend = TorchBackend(TorchSettings(**known, torch_precision="fp16", **settings), options.batch)
         backend.start()
         try:
             yield backend

@@ -5,10 +5,11 @@ import math
 import platform
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import torch
 from gpu_results import Options, Results, Size, size_name
-from gpu_ways import UnavailableError, Way, compiled_ways, eager_ways, seconds_of
+from gpu_ways import UnavailableError, Way, compiled_ways, eager_ways, fused_ways, seconds_of
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -53,6 +54,11 @@ def modules(options: Options, results: Results) -> None:
     _measure(options, results, eager_ways())
 
 
+def fused(options: Options, results: Results) -> None:
+    """Time the fused kernels."""
+    _measure(options, results, fused_ways())
+
+
 def compiled(options: Options, results: Results) -> None:
     """Time torch.compile, which takes a minute a shape; in a dry run without the compiler itself."""
     _measure(options, results, compiled_ways("eager" if options.dry_run else "inductor"))
@@ -92,21 +98,28 @@ def _measure(options: Options, results: Results, ways: list[Way]) -> None:
                     if batch * size[0] * size[1] > LARGEST_RUN_PIXELS:
                         continue
                     image = photo_like(batch, size, device)
+                    try:
+                        reference = network(image)
+                    except torch.OutOfMemoryError:
+                        results.add(network=name, size=size_name(size), batch=batch, reason="out of memory in FP32")
+                        continue
                     for way in ways:
                         row = {"network": name, "way": way.name, "size": size_name(size), "batch": batch}
                         if options.is_over:
                             results.add(**row, reason="out of time")
-                        else:
-                            results.add(**row, **_figures(way, network, image, flop, briefly=options.dry_run))
+                            continue
+                        figures = _figures(way, network, image, reference, briefly=options.dry_run)
+                        if "ms_per_image" in figures:
+                            figures["tflop_per_s"] = flop * size[0] * size[1] / figures["ms_per_image"] / 1e9
+                        results.add(**row, **figures)
 
 
 def _figures(
-    way: Way, network: RestorationNetwork, image: Tensor, flop_per_pixel: float, *, briefly: bool
-) -> dict[str, object]:
+    way: Way, network: RestorationNetwork, image: Tensor, reference: Tensor, *, briefly: bool
+) -> dict[str, Any]:
     """Time one way, or say why it cannot run: one failure must not prevent the other measurements."""
     on_cuda = image.device.type == "cuda"
     try:
-        reference = network(image)
         if on_cuda:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
@@ -119,10 +132,8 @@ def _figures(
         return {"reason": "out of memory"}
     except Exception as error:
         return {"reason": f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:160]}"}
-    batch, _, height, width = image.shape
     return {
-        "ms_per_image": seconds * 1e3 / batch,
-        "tflop_per_s": flop_per_pixel * batch * height * width / seconds / 1e12,
+        "ms_per_image": seconds * 1e3 / len(image),
         "psnr_db": psnr,
         "peak_memory_mib": torch.cuda.max_memory_allocated() / 2**20 if on_cuda else None,
     }

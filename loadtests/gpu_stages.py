@@ -8,14 +8,14 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # a GPU machine may have torch and no installed checkout
 
 from gpu_backend import kernels, served, switches  # noqa: E402
-from gpu_modules import compiled, machine, modules  # noqa: E402
+from gpu_modules import compiled, fused, machine, modules  # noqa: E402
 from gpu_results import Options, Results, parse_size  # noqa: E402
 from gpu_server import server  # noqa: E402
 
 from server.backends.torch_library import check_cuda, import_torch  # noqa: E402
 from server.errors import BackendUnavailable  # noqa: E402
 
-STAGES = {stage.__name__: stage for stage in (machine, modules, served, kernels, switches, server, compiled)}
+STAGES = {stage.__name__: stage for stage in (machine, modules, fused, served, kernels, switches, server, compiled)}
 
 
 def main() -> int:

@@ -81,7 +81,8 @@ class Window:
                 outcome = "done" if code == 0 else f"failed with exit code {code}"
             except subprocess.TimeoutExpired:
                 outcome = "stopped at its limit"
-            _end_group(process)
+            finally:
+                _end_group(process)
         self.note(Outcome(name, round(time.monotonic() - began, 1), outcome))
 
     def note(self, outcome: Outcome) -> None:
@@ -101,6 +102,7 @@ class Window:
 
 def main() -> int:
     options = _parsed()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # which ends the stage that runs
     if options.dry_run:
         options.minutes *= PATIENCE
     options.output.mkdir(parents=True, exist_ok=True)
@@ -122,16 +124,21 @@ def main() -> int:
 
 def _stages(options: argparse.Namespace) -> list[Stage]:
     """Return the stages in the order of their worth; those that compile come last, before the training."""
-    each = [(name, 60.0 if number == 0 else 35.0) for number, name in enumerate(options.variant)]
+    large = options.variant[0]
+
+    def each(stage: str, large_s: float, small_s: float) -> list[Stage]:
+        return [Stage(stage, large_s if name == large else small_s, name) for name in options.variant]
+
     return [
-        Stage("machine", 25.0),
-        Stage("tests", 80.0),
-        *(Stage("modules", limit_s, name) for name, limit_s in each),
-        Stage("served", 35.0),
+        Stage("machine", 20.0),
+        Stage("tests", 70.0),
+        *each("modules", 50.0, 25.0),
+        *each("fused", 70.0, 45.0),
+        Stage("served", 30.0),
         Stage("kernels", 25.0),
-        Stage("switches", 40.0, options.variant[-1]),
-        Stage("server", 50.0, options.variant[-1]),
-        *(Stage("compiled", limit_s, name) for name, limit_s in each),
+        Stage("switches", 35.0, options.variant[-1]),
+        Stage("server", 45.0, options.variant[-1]),
+        *each("compiled", 50.0, 30.0),
     ]
 
 

@@ -133,7 +133,7 @@ def main() -> int:
 def start(options: argparse.Namespace) -> tuple[Run, int]:
     """Load the artifact with the server's backend; returns a function of (3, H, W) and the size multiple."""
     settings = Settings.from_environment({"artifact": options.artifact, "backend": "onnx", "threads": options.threads})
-    backend = backends.create(settings.backend, 1)
+    backend = backends.create(settings.backend.of_model(settings.backend.artifact[0]), 1)
     info = backend.start()
     return lambda pixels: backend.run(ModelInput(pixels[np.newaxis])).pixels[0], info.model.size_multiple
 

@@ -145,13 +145,12 @@ class MDTA(nn.Module):
         Norms and logits are float32 sums of half-precision products. The logits of all pairs of channels are computed,
         because the pairs of one head have no batch axis that a product could use without copying q and k.
         """
-        shape = q.shape
+        shape, size = q.shape, self.channels // self.heads
         q, k, pixels = q.flatten(2), k.flatten(2), v.flatten(2).transpose(1, 2)  # N C HW; N HW C
-        by_head = (self.heads, self.channels // self.heads)
-        logits = product_in_float32(q, k.transpose(1, 2)).unflatten(2, by_head).unflatten(1, by_head)
+        logits = product_in_float32(q, k.transpose(1, 2)).reshape(-1, self.heads, size, self.heads, size)
         logits = logits.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)  # N heads c c
-        lengths = (torch.linalg.vector_norm(part, dim=-1, dtype=torch.float32).unflatten(1, by_head) for part in (q, k))
-        rows, columns = (length.clamp_min(L2_NORM_EPSILON) for length in lengths)  # N heads c
+        lengths = (torch.linalg.vector_norm(part, dim=-1, dtype=torch.float32) for part in (q, k))  # N C
+        rows, columns = (part.clamp_min(L2_NORM_EPSILON).reshape(-1, self.heads, size) for part in lengths)
         scale = widened(self.temperature) / rows[..., None] / columns[..., None, :]
         weight = widened(self.project_out.weight)
         matrix = self.merged_projection(torch.softmax(logits * scale, dim=-1), weight).to(v.dtype)  # N C C

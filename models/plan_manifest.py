@@ -116,9 +116,9 @@ class PlanManifest(Manifest):
         return min(holding, key=lambda index: abs(math.log(pixels / math.prod(self.profiles[index].opt))))
 
     def first_gap(self, whole_pixels: int, longest_side: int) -> tuple[int, int] | None:
-        """Return the (height, width) of a single image that no profile takes, or None if there is none.
+        """Find a (height, width) of a single image that no profile accepts; None if every size is accepted.
 
-        Looks at all sizes in steps of `size_multiple` with at most `whole_pixels` and no side over `longest_side`.
+        Searches all sizes in steps of `size_multiple` with at most `whole_pixels` and no side over `longest_side`.
         """
         step = self.size_multiple
         singles = [profile for profile in self.profiles if profile.min[0] == 1]

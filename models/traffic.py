@@ -1,4 +1,4 @@
-"""Counts the operators, memory traffic and peak memory of a forward pass, without computing anything."""
+"""Counting of a forward pass's operators, memory traffic and peak memory, without computing anything."""
 
 import weakref
 from collections import Counter
@@ -14,15 +14,15 @@ from torch.utils._pytree import tree_leaves
 from models.restoration import IMAGE_CHANNELS
 
 VIEWS_IN_ALL_BUT_NAME = frozenset({"_unsafe_view"})
-"""Operators that move nothing, although torch does not declare them as views."""
+"""Operators that move no data, although torch does not declare them as views."""
 
 
 @dataclass
 class Traffic:
-    """What a forward pass needs if each operator reads its inputs once and writes its outputs once."""
+    """Cost of a forward pass in which each operator reads its inputs once and writes its outputs once."""
 
     calls: Counter[str] = field(default_factory=Counter)
-    """Operator -> number of calls; views are not counted, because they move nothing."""
+    """Operator -> number of calls; views are not counted, because they move no data."""
     bytes_moved: Counter[str] = field(default_factory=Counter)
     """Operator -> bytes read and written."""
     peak_bytes: int = 0
@@ -38,7 +38,7 @@ class Traffic:
 
 
 def traffic_of(network: nn.Module, height: int, width: int, count: int = 1) -> Traffic:
-    """Count the pass of `count` images through `network`, whose weights must be on the meta device."""
+    """Count the cost of `count` images in `network`, whose weights must be on the meta device."""
     image = torch.empty(count, IMAGE_CHANNELS, height, width, device="meta").to(memory_format=torch.channels_last)
     counter = TrafficCounter()
     with torch.inference_mode(mode=False), torch.no_grad(), counter:  # inference mode hides composed operators' steps

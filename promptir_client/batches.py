@@ -1,4 +1,4 @@
-"""Batches: several photos that are sent as one job, and their results in one archive."""
+"""Batches: several photos submitted as one job, with their results in one archive."""
 
 import io
 import json
@@ -14,7 +14,7 @@ from promptir_client.images import Image, upload_of
 ERRORS = "errors.json"
 
 Images = Mapping[str, Image] | Iterable[Image]
-"""Images by name, or paths, or other images, which are numbered."""
+"""A mapping from names to images, or a sequence of paths and other images; the latter are named by number."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class RestoredBatch:
 
     @cached_property
     def errors(self) -> list[dict[str, Any]]:
-        """Photos without a result: `filename`, `state` and `problem` of each."""
+        """Photos without a result, each with `filename`, `state` and `problem`."""
         with self._opened() as archive:
             listed: list[dict[str, Any]] = json.loads(archive.read(ERRORS)) if ERRORS in archive.namelist() else []
             return listed
@@ -50,7 +50,7 @@ class RestoredBatch:
 
 
 def archive_of(images: Images) -> bytes:
-    """Pack images into an archive; raises TypeError or ValueError for anything that is no image."""
+    """Pack images into an archive; raises TypeError or ValueError for anything that is not an image."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, image in _named(images):
@@ -60,7 +60,7 @@ def archive_of(images: Images) -> bytes:
 
 def _named(images: Images) -> Iterable[tuple[str, Image]]:
     if isinstance(images, str | bytes):
-        raise TypeError("a batch is several images: give a list, or a mapping from names to images")
+        raise TypeError("a batch needs several images: pass a list, or a mapping from names to images")
     if isinstance(images, Mapping):
         yield from images.items()
         return

@@ -29,10 +29,10 @@ class RestoreOptions(TypedDict, total=False):
 
 
 class JobOptions(RestoreOptions, total=False):
-    """Options of a job: those of a restoration, and where its end is told."""
+    """Options of a job: those of a restoration, and a webhook."""
 
     webhook: str
-    """URL that the server sends the job's document to when it ends; the server must allow its host."""
+    """URL to which the server sends the job's document when the job ends; the server must allow its host."""
 
 
 def check_options(options: Mapping[str, object], kind: type[RestoreOptions] = RestoreOptions) -> None:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server import backends
 from server.access.access import Access
@@ -29,7 +28,7 @@ from server.http.jobs.routes import router as jobs_router
 from server.http.jobs.submit import METHOD as SUBMIT_METHOD
 from server.http.jobs.submit import SubmitRoute
 from server.http.middleware.stack import middleware_of, within
-from server.http.middleware.target import Methods, own_path
+from server.http.middleware.target import Methods
 from server.http.open_inference import routes as open_inference
 from server.http.openai.route import EditsRoute
 from server.http.ops.page import Page
@@ -37,6 +36,7 @@ from server.http.ops.routes import health_router, router
 from server.http.protocol.load_shedder import LoadShedder
 from server.http.restore.report import ReportDocument
 from server.http.restore.route import METHOD, PATH, RestoreRoute
+from server.http.service import Service
 from server.http.services import Services
 from server.jobs.batch_store import BatchStore
 from server.jobs.budget import Budget
@@ -142,10 +142,7 @@ def create_artifact_watchers(settings: Settings, restorer: Restorer, metrics: Me
 def create_jobs(
     settings: JobSettings, restorer: Restorer, metrics: Metrics, access: Access | None = None, root: str = ""
 ) -> LongWork | None:
-    """Wire the jobs, not started; None if the settings give them no folder. Clients of `access` share its budget.
-
-    `root` is the prefix of paths in webhooks.
-    """
+    """Wire the jobs, not started; None if the settings give them no folder. Clients of `access` share its budget."""
     if settings.jobs_folder is None:
         return None
     budget = Budget(settings.jobs_max_bytes, lambda: () if access is None else access.clients)
@@ -188,26 +185,6 @@ def create_rpc(services: Services, room: UploadRoom) -> "RpcFront | None":
 def create_access(settings: Settings, metrics: Metrics) -> Access | None:
     """Wire the API keys, not read yet; None if the settings name no file of them."""
     return None if settings.access.keys_file is None else Access(settings.access.keys_file, metrics)
-
-
-class Service(FastAPI):
-    """FastAPI, and in front of it the routes that bypass it: its routing costs more than decoding a small image.
-
-    Middleware of `add_middleware` is not called for these routes; they are wrapped in theirs.
-    """
-
-    direct: Mapping[tuple[str, str], ASGIApp] = {}
-    """The routes that bypass FastAPI, by method and path."""
-    public_root = ""
-    """The prefix under which a proxy serves this: taken off each path, so that routes know their own paths only."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, or run the lifespan."""
-        app = None
-        if scope["type"] == "http":
-            scope["path"] = own_path(scope["path"], self.public_root)
-            app = self.direct.get((scope["method"], scope["path"]))
-        await (super().__call__ if app is None else app)(scope, receive, send)
 
 
 @asynccontextmanager

@@ -1,7 +1,7 @@
-"""Triton kernels for depthwise 3x3 convolutions: alone, with a gate, and with a gate and the 1x1 convolution after it.
+"""Triton kernels for depthwise 3x3 convolutions: alone, with a gate, and with gate and 1x1 convolution.
 
-Features are rows of channels, one row per pixel (NHWC). A block holds consecutive pixels of one image, so any width will
-do; neighbouring rows are read again from the cache.
+Features are rows of channels, one row per pixel (NHWC). A block holds consecutive pixels of one image, whatever its
+width; neighbouring rows are read again from the cache.
 """
 
 import triton
@@ -20,18 +20,24 @@ def convolved(x, weight, pixel, inside, channel, channels, height, width, stride
     row, column = pixel // width, pixel % width
     known = channel < channels
     total = tl.zeros((BP, BC), tl.float32)
-    for tap in tl.static_range(9):
-        y, z = row + (tap // 3 - 1), column + (tap % 3 - 1)
-        mask = inside & (y >= 0) & (y < height) & (z >= 0) & (z < width)
-        at = x + (pixel + (tap // 3 - 1) * width + (tap % 3 - 1)).to(tl.int64)[:, None] * stride + channel[None, :]
-        features = tl.load(at, mask=mask[:, None] & known[None, :], other=0.0).to(tl.float32)
-        total += features * tl.load(weight + channel * 9 + tap, mask=known, other=0.0).to(tl.float32)[None, :]
+    for down in tl.range(0, 3, num_stages=1):  # a loop, because nine loads at once would take most registers
+        y = row + down - 1
+        for right in tl.static_range(3):
+            z = column + (right - 1)
+            mask = inside & (y >= 0) & (y < height) & (z >= 0) & (z < width)
+            at = x + (pixel + (down - 1) * width + (right - 1)).to(tl.int64)[:, None] * stride + channel[None, :]
+            features = tl.load(at, mask=mask[:, None] & known[None, :], other=0.0).to(tl.float32)
+            kernel = tl.load(weight + channel * 9 + down * 3 + right, mask=known, other=0.0).to(tl.float32)
+            total += features * kernel[None, :]
     return total
 
 
 @triton.jit
-def _gated(x, weight, pixel, inside, channel, hidden, height, width, GELU: tl.constexpr, BP: tl.constexpr, BC: tl.constexpr):  # fmt: skip
-    """Convolve both halves of the channels and multiply the second with the first, or with its GELU: (BP, BC) float32."""
+def _gated(
+    x, weight, pixel, inside, channel, hidden, height, width,
+    GELU: tl.constexpr, BP: tl.constexpr, BC: tl.constexpr,
+):  # fmt: skip
+    """Convolve both halves of the channels and multiply the second with the first or its GELU: (BP, BC) float32."""
     gate = convolved(x, weight, pixel, inside, channel, hidden, height, width, 2 * hidden, BP, BC)
     value = convolved(
         x + hidden, weight + 9 * hidden, pixel, inside, channel, hidden, height, width, 2 * hidden, BP, BC

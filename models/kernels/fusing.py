@@ -2,23 +2,24 @@
 
 import copy
 import logging
-import math
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from models.kernels.modules import FusedNAFBlock, FusedTransformerBlock
 from models.kernels.operators import WIDEST_TILE
 from models.layers import GDFN, TransformerBlock
 from models.naf import NAFBlock
-from models.restoration import IMAGE_CHANNELS, Outputs, RestorationNetwork
+from models.restoration import IMAGE_CHANNELS, RestorationNetwork
 
 WIDTH_MULTIPLE = 16
 """Rows of a multiple of 16 half-precision numbers begin at addresses that the kernels can load 16 bytes from."""
 LOWEST_PSNR_DB = 50.0
 LARGEST_WEIGHT_ERROR = 0.02
 """Bounds of the check, as for an exported mixed model."""
-CHECKED_SIZES = ((40, 56), (24, 16))
+SMALLEST_ERROR = 1e-20
+"""Mean square error that counts as none: 200 dB."""
+CHECKED_SIZES = ((24, 40), (16, 8))
 """Height and width of the images of the check, which share a batch: no multiple of any tile."""
 
 logger = logging.getLogger(__name__)
@@ -74,24 +75,22 @@ def checked(network: RestorationNetwork, device: torch.device) -> RestorationNet
 
 @torch.inference_mode()
 def agreement(first: RestorationNetwork, second: RestorationNetwork, device: torch.device) -> tuple[float, float]:
-    """Return the worst PSNR in dB between the networks' outputs, and the largest difference of a prompt weight."""
+    """Return the worst PSNR in dB between the networks' outputs, and the largest difference of a prompt weight.
+
+    Both are NaN if an output is not finite.
+    """
     height, width = CHECKED_SIZES[0]
     shape = (len(CHECKED_SIZES), IMAGE_CHANNELS, height, width)
     image = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     image = image.to(device).contiguous(memory_format=torch.channels_last)
     heights, widths = (torch.tensor(sides, device=device) for sides in zip(*CHECKED_SIZES, strict=True))
-    worst_db, worst_weight = math.inf, 0.0
+    errors, weight_errors = [], [torch.zeros((), device=device)]
     for sizes in ((), (heights, widths)):
         one, other = first.outputs(image, *sizes), second.outputs(image, *sizes)
-        for index, (rows, columns) in enumerate(CHECKED_SIZES if sizes else CHECKED_SIZES[:1] * len(CHECKED_SIZES)):
-            error = (one.restored - other.restored)[index, :, :rows, :columns].square().mean()
-            worst_db = min(worst_db, -10 * math.log10(max(float(error), 1e-20)))
-        worst_weight = max(worst_weight, _weight_error(one, other))
-    return worst_db, worst_weight
-
-
-def _weight_error(one: Outputs, other: Outputs) -> float:
-    if one.prompt_weights is None or other.prompt_weights is None:
-        return 0.0
-    difference: Tensor = (one.prompt_weights - other.prompt_weights).abs().max()
-    return float(difference)
+        squares = (one.restored - other.restored).square()
+        for index, (rows, columns) in enumerate(CHECKED_SIZES if sizes else [CHECKED_SIZES[0]] * len(CHECKED_SIZES)):
+            errors.append(squares[index, :, :rows, :columns].mean())
+        if one.prompt_weights is not None and other.prompt_weights is not None:
+            weight_errors.append((one.prompt_weights - other.prompt_weights).abs().max())
+    worst = torch.stack(errors).max()  # which lets NaN through, as Python's own would not
+    return float(-10 * torch.log10(worst.clamp_min(SMALLEST_ERROR))), float(torch.stack(weight_errors).max())

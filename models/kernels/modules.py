@@ -36,7 +36,7 @@ class FusedTransformerBlock(nn.Module):
         split = 2 * attn.channels  # q and k come first, then v
         kernels = attn.qkv_dwconv.weight
         gram, squares = operators.channel_gram(qkv[..., :split], kernels[:split], mask, attn.heads)
-        attention = operators.attention_map(gram, squares, attn.temperature, pixels, L2_NORM_EPSILON)
+        attention = operators.attention_map(gram, squares, attn.temperature, pixels.dtype, L2_NORM_EPSILON)
         matrix = attn.merged_projection(attention, attn.project_out.weight)
         v = operators.depthwise_convolution(qkv[..., split:], kernels[split:])
         return operators.project_add(v, matrix, pixels)

@@ -24,6 +24,10 @@ GRAM_BLOCK, FEWEST_GRAM_BLOCKS = 32, 8
 """Pixels read at a time for a Gram matrix, and fewest such blocks worth a partial sum of their own."""
 GATE_BLOCK = 32
 ROW_BLOCK = 16
+NEIGHBOURHOOD_WARPS = 8
+"""A 3x3 neighbourhood of two blocks takes 18 loads; with this many warps each thread keeps 16 bytes of each."""
+UNPIPELINED = 1
+"""Number of stages of loops whose loads would not fit the shared memory of a small GPU several times."""
 
 
 def tile(channels: int, most: int = WIDEST_TILE) -> int:
@@ -45,7 +49,7 @@ def gram_splits(images: int, pixels: int, heads: int, size: int) -> int:
 
 def _launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) -> None:
     """Launch on the device of the first tensor, which need not be the current one."""
-    with torch.cuda.device_of(arguments[0]):
+    with torch.cuda.device_of(arguments[0]):  # type: ignore[no-untyped-call]
         kernel[grid](*arguments, **options)
 
 
@@ -78,7 +82,7 @@ def _(x: Tensor, gain: Tensor, bias: Tensor, weight: Tensor, valid: Tensor | Non
 
 @torch.library.custom_op("promptir::project_add", mutates_args=())
 def project_add(x: Tensor, matrix: Tensor, residual: Tensor) -> Tensor:
-    """1x1 convolution of (N, H, W, C) and residual; `matrix` is (outputs, C, 1, 1), or (N, outputs, C) for each image."""
+    """1x1 convolution of (N, H, W, C) and sum; `matrix` is (outputs, C, 1, 1), or one (outputs, C) for each image."""
     images, height, width, channels = x.shape
     outputs, of_images = residual.shape[-1], matrix.dim() == 3
     rows = matrix.contiguous() if of_images else _row(matrix)
@@ -106,6 +110,7 @@ def gated_feed_forward(x: Tensor, gain: Tensor, bias: Tensor, expand: Tensor, we
     _launch(
         pointwise.gated_feed_forward, (triton.cdiv(pixels, block),), x, gain, bias, _row(expand), _row(weight), y,
         pixels, channels, EPSILON=epsilon, BM=block, BC=width, BK=min(width, 32), num_warps=warps(width),
+        num_stages=UNPIPELINED,
     )  # fmt: skip
     return y
 
@@ -124,7 +129,7 @@ def depthwise_convolution(x: Tensor, weight: Tensor) -> Tensor:
     grid = (images * triton.cdiv(height * width, GATE_BLOCK) * triton.cdiv(channels, columns),)
     _launch(
         depthwise.depthwise, grid, x, _row(weight), y, height, width, channels, x.stride(2), BP=GATE_BLOCK,
-        BC=columns, num_warps=4,
+        BC=columns, num_warps=NEIGHBOURHOOD_WARPS,
     )  # fmt: skip
     return y
 
@@ -143,7 +148,8 @@ def gate(x: Tensor, weight: Tensor, valid: Tensor | None, gelu: bool, pooled: bo
     grid = (images * triton.cdiv(height * width, GATE_BLOCK) * triton.cdiv(hidden, columns),)
     _launch(
         depthwise.gate, grid, x, _row(weight), x if valid is None else valid, y, sums, height, width, hidden,
-        GELU=gelu, POOLED=pooled, MASKED=valid is not None, BP=GATE_BLOCK, BC=columns, num_warps=4,
+        GELU=gelu, POOLED=pooled, MASKED=valid is not None, BP=GATE_BLOCK, BC=columns,
+        num_warps=NEIGHBOURHOOD_WARPS,
     )  # fmt: skip
     return y, sums
 
@@ -169,7 +175,8 @@ def gate_project_add(x: Tensor, weight: Tensor, matrix: Tensor, residual: Tensor
     block = 64 if side < WIDEST_TILE else 32
     _launch(
         depthwise.gate_project_add, (images * triton.cdiv(height * width, block),), x, _row(weight), _row(matrix),
-        residual, y, height, width, hidden, outputs, BP=block, BN=side, BK=32, num_warps=warps(side),
+        residual, y, height, width, hidden, outputs, BP=block, BN=side, BK=32,
+        num_warps=NEIGHBOURHOOD_WARPS, num_stages=UNPIPELINED,
     )  # fmt: skip
     return y
 
@@ -192,7 +199,8 @@ def channel_gram(x: Tensor, weight: Tensor, valid: Tensor | None, heads: int) ->
     _launch(
         attention.channel_gram, (images * splits, heads, triton.cdiv(size, side) ** 2), x, _row(weight),
         x if valid is None else valid, gram, squares, height, width, channels, size, x.stride(2), splits,
-        MASKED=valid is not None, BP=GRAM_BLOCK, BC=side, num_warps=warps(side),
+        MASKED=valid is not None, BP=GRAM_BLOCK if side < ATTENTION_TILE else GRAM_BLOCK // 2, BC=side,
+        num_warps=NEIGHBOURHOOD_WARPS, num_stages=UNPIPELINED,
     )  # fmt: skip
     return gram, squares
 
@@ -211,10 +219,10 @@ def _gram_outputs(x: Tensor, heads: int) -> tuple[Tensor, Tensor]:
 
 
 @torch.library.custom_op("promptir::attention_map", mutates_args=())
-def attention_map(gram: Tensor, squares: Tensor, temperature: Tensor, like: Tensor, epsilon: float) -> Tensor:
-    """Softmax of the normalised sums of `channel_gram`: (N, heads, c, c), of the dtype of `like`."""
+def attention_map(gram: Tensor, squares: Tensor, temperature: Tensor, dtype: torch.dtype, epsilon: float) -> Tensor:
+    """Softmax of the normalised sums of `channel_gram`: (N, heads, c, c), of `dtype`."""
     images, splits, heads, size, _ = gram.shape
-    result = gram.new_empty((images, heads, size, size), dtype=like.dtype)
+    result = gram.new_empty((images, heads, size, size), dtype=dtype)
     _launch(
         attention.attention_map, (images, heads, triton.cdiv(size, ROW_BLOCK)), gram, squares, temperature, result,
         heads * size, size, splits, EPSILON=epsilon, BI=ROW_BLOCK, BC=tile(size), num_warps=4,
@@ -223,9 +231,9 @@ def attention_map(gram: Tensor, squares: Tensor, temperature: Tensor, like: Tens
 
 
 @attention_map.register_fake
-def _(gram: Tensor, squares: Tensor, temperature: Tensor, like: Tensor, epsilon: float) -> Tensor:
+def _(gram: Tensor, squares: Tensor, temperature: Tensor, dtype: torch.dtype, epsilon: float) -> Tensor:
     images, _, heads, size, _ = gram.shape
-    return gram.new_empty((images, heads, size, size), dtype=like.dtype)
+    return gram.new_empty((images, heads, size, size), dtype=dtype)
 
 
 @torch.library.custom_op("promptir::scaled_projection", mutates_args=())

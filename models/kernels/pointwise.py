@@ -50,11 +50,12 @@ def _weights(weight, first, channels, output, outputs, BK: tl.constexpr):
 @triton.jit(do_not_specialize=["pixels"])
 def norm_project(
     x, gain, bias, weight, valid, y, pixels, channels, outputs,
-    EPSILON: tl.constexpr, MASKED: tl.constexpr, WHOLE: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
+    EPSILON: tl.constexpr, MASKED: tl.constexpr, WHOLE: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
 ):  # fmt: skip
     """LayerNorm and 1x1 convolution: y = LayerNorm(x) W^T, with padding pixels set to zero if MASKED.
 
-    One program computes BM pixels of BN outputs. If WHOLE, the BK channels of a tile hold all of them and are read once.
+    One program computes BM pixels of BN outputs. If WHOLE, a tile of BK channels holds all and is read once.
     """
     columns = tl.cdiv(outputs, BN)
     start = (tl.program_id(0) // columns).to(tl.int64) * BM

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import torch
 
 AT_ONCE = 4
-"""Images on their way at the same time: enough for the server to batch them."""
+"""Concurrent requests: enough for the server to batch them."""
 _WHITE_8, _WHITE_16 = 255, 65535
 
 
@@ -36,7 +36,7 @@ class PromptIRRestore:
         }
 
     def restore(self, image: "torch.Tensor", server: str, strength: float) -> "tuple[torch.Tensor]":
-        """Restore (B, H, W, 3) images; raises a PromptIRError. Images travel with 16 bits."""
+        """Restore (B, H, W, 3) images, sent with 16 bits; raises a PromptIRError."""
         import numpy as np
         import torch
 

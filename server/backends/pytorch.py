@@ -92,6 +92,8 @@ class TorchBackend:
             raise BackendUnavailable(
                 f"the weights of {settings.artifact} do not fit the device's free memory"
             ) from error
+        if on_cuda and settings.torch_precision == "fp16" and not settings.torch_compile:
+            self._network = _accelerated(torch, self._network)
         if settings.torch_compile:
             self._network = torch.compile(self._network, dynamic=True)
         if on_cuda:
@@ -256,6 +258,14 @@ def _placed(network: Any, place: str) -> Any:
     from models.restoration import WithFindings, channels_last
 
     return WithFindings(channels_last(network.to(place)))
+
+
+def _accelerated(torch: Any, network: Any) -> Any:
+    """Let the network run on fused kernels, if they are installed and agree with torch's own on this device."""
+    from models.kernels import accelerate
+
+    network.network = accelerate(network.network, torch.device("cuda"))
+    return network
 
 
 KIND = BackendKind(

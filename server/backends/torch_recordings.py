@@ -87,7 +87,7 @@ class Recordings:
         # What torch keeps for eager runs is no use to the pool, and would hide in `before` what the pool takes.
         cuda.empty_cache()
         free, _ = cuda.mem_get_info()
-        if free < needed:
+        if free + self.bytes < needed:
             log.warning("no room to record a shape", extra={"shape": key[:-1], "bytes": needed, "free_bytes": free})
             self._cache.refuse(key)
             return

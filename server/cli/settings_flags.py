@@ -37,7 +37,7 @@ def settings_from(arguments: argparse.Namespace) -> Settings:
 def given_flags(arguments: argparse.Namespace) -> dict[str, object]:
     """Return the flags' values by field name; None for flags that were not given.
 
-    A list is separated by commas, and its flag may be repeated.
+    Values of a repeated flag are joined by commas.
     """
     flags = {name.removeprefix(_DEST): value for name, value in vars(arguments).items() if name.startswith(_DEST)}
     return {name: ",".join(value) if isinstance(value, list) else value for name, value in flags.items()}

@@ -91,7 +91,7 @@ class MemoryShort(Refused):
 
 
 class CodecLost(PromptIRServeError):
-    """The process that decodes or encodes the image ended or hung, twice: the image may be the cause."""
+    """The process that decodes or encodes the image ended or hung twice; the image may be the cause."""
 
     slug = "codec-lost"
     title = "Codec lost"
@@ -190,11 +190,11 @@ class BackendLost(BackendError):
     slug = "backend-lost"
     title = "Backend lost"
     for_good = False
-    """Whether no later start in this process can use the device: its CUDA context is gone."""
+    """Whether this process cannot use the device again, because its CUDA context is lost."""
 
     @classmethod
     def until_restart(cls, detail: str) -> Self:
-        """Make the error of a device that only a new process can use."""
+        """Build the error for a device that only a new process can use."""
         error = cls(detail)
         error.for_good = True
         return error

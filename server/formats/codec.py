@@ -52,7 +52,7 @@ class Image:
     def crop(self, rows: slice = EVERYTHING, columns: slice = EVERYTHING, *, into: Pixels | None = None) -> Pixels:
         """Convert some rows and columns to the network's input: (3, H, W) RGB float32 in [0, 1]; grey is repeated.
 
-        They are written to `into`, if it is given.
+        Writes to `into` if given.
         """
         parts = [plane[rows, columns] for plane in self.planes]
         scale = _SCALES[self.dtype]

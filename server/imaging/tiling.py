@@ -206,9 +206,9 @@ def tile_sides(multiple: int, max_pixels: int | None = None) -> tuple[int, int |
 
 
 def fitting_tile(height: int, width: int, model: ModelSpec, max_pixels: int | None = None) -> int | None:
-    """Return the `tile` to divide an image by that would be one tile, but in a size that the model does not take.
+    """Choose a `tile` for an image that would be one tile, but of a size that the model does not accept.
 
-    None if the model takes it, or takes none of the tiles that it could have.
+    None if the model accepts the whole image, or none of the possible tiles.
     """
     padded = _round_up(height, model.size_multiple), _round_up(width, model.size_multiple)
     if model.takes(*padded) or (max_pixels is not None and padded[0] * padded[1] > max_pixels):

@@ -7,9 +7,8 @@ import pytest
 
 from server.backends.base import ModelInput, Pixels
 from server.backends.onnx_providers import PROVIDER_NAMES, Provider
-from server.backends.onnx_runtime import OnnxBackend
+from server.backends.onnx_runtime import OnnxBackend, OnnxSettings
 from server.scheduling.execution.recovery import psnr
-from server.settings import BackendSettings
 
 ort = pytest.importorskip("onnxruntime", reason="runs its models with onnxruntime (extra `gpu`)")
 export = pytest.importorskip("export.to_onnx", reason="exports its model (extra `export`)")
@@ -29,9 +28,9 @@ def test_a_gpu_provider_answers_like_the_cpu(
 ) -> None:
     if PROVIDER_NAMES[providers[0]] not in ort.get_available_providers():
         pytest.skip(f"this onnxruntime has no provider {providers[0]}")
-    on_cpu = OnnxBackend(BackendSettings(backend="onnx", artifact=artifact), max_batch=8)
+    on_cpu = OnnxBackend(OnnxSettings(artifact=artifact), max_batch=8)
     on_gpu = OnnxBackend(
-        BackendSettings(backend="onnx", artifact=artifact, onnx_providers=providers, cache_folder=tmp_path),
+        OnnxSettings(artifact=artifact, onnx_providers=providers, cache_folder=tmp_path),
         max_batch=8,
     )
     on_cpu.start()

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 from server.backends.base import ModelInput, Pixels
-from server.backends.pytorch import TorchBackend
+from server.backends.pytorch import TorchBackend, TorchSettings
 from server.backends.torch_recordings import RUNS_BEFORE_RECORDING
 from server.errors import DeviceOutOfMemory
 from server.scheduling.execution.recovery import psnr
-from server.settings import BackendSettings
 
 torch = pytest.importorskip("torch", reason="runs the network with torch (extra `pytorch`)")
 pytestmark = pytest.mark.gpu
@@ -24,7 +23,7 @@ Photo = Callable[..., Pixels]
 @contextmanager
 def started(weights: Path, **settings: Any) -> Iterator[TorchBackend]:
     settings = {"devices": ("cuda:0",)} | settings
-    backend = TorchBackend(BackendSettings(backend="pytorch", artifact=weights, **settings), max_batch=8)
+    backend = TorchBackend(TorchSettings(backend="pytorch", artifact=weights, **settings), max_batch=8)
     backend.start()
     try:
         yield backend

@@ -7,11 +7,11 @@ import pytest
 
 from models.plan_manifest import ShapeProfile
 from server.backends.base import ModelInput, Pixels
-from server.backends.onnx_runtime import OnnxBackend
+from server.backends.onnx_runtime import OnnxBackend, OnnxSettings
+from server.backends.settings import RuntimeSettings
 from server.backends.tensorrt_plan import PlanBackend
 from server.errors import UnsupportedSize
 from server.scheduling.execution.recovery import psnr
-from server.settings import BackendSettings
 
 to_onnx = pytest.importorskip("export.to_onnx", reason="exports its model (extra `export`)")
 to_tensorrt = pytest.importorskip("export.to_tensorrt", reason="builds its plan (extra `export`)")
@@ -37,7 +37,7 @@ def artifacts(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 
 @pytest.fixture
 def backend(artifacts: tuple[Path, Path]) -> Iterator[PlanBackend]:
-    backend = PlanBackend(BackendSettings(backend="tensorrt", artifact=artifacts[1]), max_batch=8)
+    backend = PlanBackend(RuntimeSettings(backend="tensorrt", artifact=artifacts[1]), max_batch=8)
     backend.start()
     yield backend
     backend.stop()
@@ -46,7 +46,7 @@ def backend(artifacts: tuple[Path, Path]) -> Iterator[PlanBackend]:
 def test_a_plan_answers_like_the_onnx_file_on_both_profiles_and_when_replayed(
     artifacts: tuple[Path, Path], backend: PlanBackend, photo: Callable[..., Pixels]
 ) -> None:
-    reference = OnnxBackend(BackendSettings(backend="onnx", artifact=artifacts[0]), max_batch=8)
+    reference = OnnxBackend(OnnxSettings(artifact=artifacts[0]), max_batch=8)
     reference.start()
     for shape in [(1, 3, 64, 64), (2, 3, 128, 96), (5, 3, 64, 64), (1, 3, 512, 512)]:
         for seed in range(4):

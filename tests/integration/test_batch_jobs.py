@@ -84,7 +84,9 @@ def test_an_archive_becomes_an_archive_with_its_folders(jobs: Any, png: Image, s
 
 
 def test_a_bad_photo_fails_alone_and_is_listed(jobs: Any, png: Image) -> None:
-    sent = zipped({"good.png": png(8, 9), "notes.txt": b"hello", "cut.png": png(60, 60)[:500]})
+    whole = png(64, 64)
+    damaged = whole[:1000] + bytes(500) + whole[1500:]  # its header is sound: it fails while it is decoded
+    sent = zipped({"good.png": png(8, 9), "notes.txt": b"hello", "cut.png": damaged})
     document = ended(jobs, jobs.client.post("/v1/jobs", content=sent).headers["location"])
     assert document["state"] == "done"
     assert document["counts"] == {"done": 1, "failed": 2}

@@ -27,7 +27,8 @@ def test_a_dry_run_of_all_stages_ends_well_and_leaves_few_files(tmp_path: Path) 
     assert ended.returncode == 0, ended.stdout + log[-3000:]
     assert len(list(tmp_path.iterdir())) <= MOST_FILES
     stages = json.loads((tmp_path / "window.json").read_text())["stages"]
-    names = ["machine", "tests", "modules", "served", "kernels", "switches", "server", "compiled", "training"]
+    names = ["machine", "tests", "modules", "fused", "served", "kernels", "switches", "server", "compiled"]
+    names.append("training")
     assert [(stage["stage"], stage["outcome"]) for stage in stages] == [(name, "done") for name in names]
     rows = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
     assert {row["stage"] for row in rows} == set(names) - {"tests", "training"}

@@ -1,5 +1,6 @@
 """Two networks in one real server: the shipped one, and a small one of the paper's kind that mixes sizes."""
 
+import base64
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -151,6 +152,16 @@ def test_the_client_raises_for_a_model_that_is_not_served(client: Client) -> Non
     assert refused.value.slug == "unknown-model"
 
 
+def test_openais_model_field_chooses_one_and_names_of_openai_mean_the_default(server: Any, alone: Any) -> None:
+    image = noise(24, 24, seed=8)
+    for named, model in ((TINY, TINY), (SHIPPED, SHIPPED), ("gpt-image-1", SHIPPED)):
+        answer = server.client.post("/v1/images/edits", files={"image": file_of(image)}, data={"model": named})
+        assert answer.status_code == 200, answer.text
+        data = np.frombuffer(base64.b64decode(answer.json()["data"][0]["b64_json"]), np.uint8)
+        found = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
+        np.testing.assert_allclose(found / 255, alone(model, image), atol=ROUNDING)
+
+
 def test_jobs_are_restored_by_the_model_they_name(server: Any, client: Client, alone: Any) -> None:
     image = noise(24, 32, seed=3)
     for model in (TINY, SHIPPED):
@@ -207,6 +218,19 @@ def test_the_command_line_restores_with_the_model_it_names(
     refused = command("restore", *both, "--model", "other", tmp_path / "in.png", tmp_path / "other.png")
     assert refused.returncode != 0
     assert f"no model other; the artifacts are of {SHIPPED}, {TINY}" in refused.stderr
+
+
+def test_a_run_with_a_server_ends_at_once_if_that_does_not_know_the_model(
+    server: Any, command: Any, tmp_path: Path
+) -> None:
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.png").write_bytes(file_of(noise(8, 8, seed=9)))
+    photos = tmp_path / "one.png", tmp_path / "two.png"
+    finished = command("restore", "--server", server.url, "--model", "other", *photos, tmp_path / "out")
+    assert finished.returncode == 1
+    assert f"there are {SHIPPED}, {TINY}" in finished.stderr
+    finished = command("restore", "--server", server.url, "--model", TINY, *photos, tmp_path / "out")
+    assert finished.returncode == 0, finished.stderr
 
 
 def test_two_artifacts_of_one_name_are_refused_at_the_start(command: Any, tmp_path: Path) -> None:

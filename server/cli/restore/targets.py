@@ -116,6 +116,7 @@ class ServerTarget:
     async def restore(self, data: bytes, options: RestoreOptions) -> bytes:
         from promptir_client import (
             Forbidden,
+            NotFound,
             PromptIRError,
             TimedOut,
             TooManyRequests,
@@ -128,7 +129,7 @@ class ServerTarget:
         asked: ClientOptions = {**named, "priority": "batch"}  # type: ignore[typeddict-item]
         try:
             return (await self._client.restore(data, **asked)).data
-        except (Unauthorized, Forbidden) as error:
+        except (Unauthorized, Forbidden, NotFound) as error:  # a key or a model that the server does not know
             raise RunEnded(str(error)) from error
         except Unreachable as error:
             raise ServerLost(f"{self._url} no longer answers: {error}") from error

@@ -108,8 +108,8 @@ def webhook_of(query: bytes) -> tuple[str | None, bytes]:
     urls = [value for name, value in pairs if name == WEBHOOK]
     if len(urls) > 1:
         raise invalid_parameters([{"in": "query", "name": WEBHOOK, "message": "is given more than once"}])
-    rest = urlencode([(name, value) for name, value in pairs if name != WEBHOOK], encoding="latin-1")
-    return (urls[0] if urls else None), rest.encode("latin-1")
+    rest = urlencode([(name, value) for name, value in pairs if name != WEBHOOK])
+    return (urls[0] if urls else None), rest.encode()
 
 
 def _charge(caller: Caller | None, pixels: int) -> None:

@@ -1,6 +1,6 @@
 """Options of an edit: the fields of OpenAI's form that mean something here."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from server.errors import InvalidRequest
@@ -19,8 +19,10 @@ class EditOptions:
     copies: int = 1
 
 
-def read_edit_options(fields: Mapping[str, str]) -> EditOptions:
+def read_edit_options(fields: Mapping[str, str], models: Collection[str]) -> EditOptions:
     """Check the fields of a form; those that guide a generator, such as `prompt` and `size`, are ignored.
+
+    A `model` that is not one of the server's `models`, such as OpenAI's, stands for the default.
 
     Raises InvalidRequest with the `param` that is wrong.
     """
@@ -35,8 +37,9 @@ def read_edit_options(fields: Mapping[str, str]) -> EditOptions:
     quality = _number(fields, "output_compression", 0, 100, DEFAULT_QUALITY)
     copies = _number(fields, "n", 1, MOST_COPIES, 1)
     strength = _number(fields, "strength", 0, 1, 1.0)
-    output = OutputFormat(name)
-    return EditOptions(RestoreOptions(output, max(1, int(quality)), strength=strength), output, int(copies))
+    output, model = OutputFormat(name), fields.get("model")
+    restore = RestoreOptions(output, max(1, int(quality)), strength=strength, model=model if model in models else None)
+    return EditOptions(restore, output, int(copies))
 
 
 def _number(fields: Mapping[str, str], name: str, least: int, most: int, default: float) -> float:

@@ -36,7 +36,7 @@ _NAMES = {_IMAGE: _IMAGE, f"{_IMAGE}[]": _IMAGE, _MASK: _MASK}
 
 
 class EditsRoute:
-    """Restores every `image` of a form. A mask, a prompt and the name of a model are accepted and change nothing."""
+    """Restores every `image` of a form; a mask, a prompt and the name of another model change nothing."""
 
     path = PATH
 
@@ -79,7 +79,7 @@ class EditsRoute:
                 if not 0 < len(images) <= MOST_IMAGES:
                     rule = f"The form has 1 to {MOST_IMAGES} files in the field `image`, and not {len(images)}."
                     raise InvalidRequest(rule, param=_IMAGE)
-                options = read_edit_options(form.fields)
+                options = read_edit_options(form.fields, self._services.restorer.models)
                 del form
                 with WhileConnected(receive):
                     results = await gather(self._restore(image, options, caller) for image in images)
@@ -118,8 +118,8 @@ def _edit() -> None:
     """Restore every `image`, and return the files in base64.
 
     `output_format`, `output_compression`, `n`, `response_format` (`b64_json`) and `strength` (0 to 1, of this server)
-    have an effect. `prompt`, `model`, `mask`, `size`, `quality`, `background` and `user` are accepted and ignored: the
-    network finds the degradation itself, and a result has the size of its upload.
+    have an effect, and `model` if it is one of this server's. `prompt`, `mask`, `size`, `quality`, `background` and
+    `user` are accepted and ignored: the network finds the degradation itself, and a result has the size of its upload.
     """
 
 

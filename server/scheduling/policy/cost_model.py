@@ -1,5 +1,6 @@
 """The CostModel: predicts the seconds of a run from what earlier runs took."""
 
+import threading
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -100,8 +101,8 @@ class CostModel:
     """Learns T(padded shape, count): the seconds of a run of `count` images of `padded_shape` by one model.
 
     For each padded shape it fits a line over the count through the medians of the measured times. A shape with one
-    known count, or none, leans on a line over the pixels of all recent runs. The thread of one device writes it; any
-    thread may read `costs`.
+    known count, or none, leans on a line over the pixels of all recent runs. Any thread may use it: while a device
+    switches to another backend of one model, two threads run the other models.
     """
 
     def __init__(self) -> None:
@@ -114,9 +115,14 @@ class CostModel:
         self._is_told = False
         self._runs = 0
         self._predicted_runs = 0
+        self._lock = threading.Lock()
 
     def observe(self, padded_shape: PaddedShape, count: int, seconds: float) -> None:
         """Learn that a run of `count` images of `padded_shape` took `seconds`."""
+        with self._lock:
+            self._learn(padded_shape, count, seconds)
+
+    def _learn(self, padded_shape: PaddedShape, count: int, seconds: float) -> None:
         predicted, seconds = self.predict(padded_shape, count), max(seconds, SHORTEST_S)
         if predicted > 0:
             error = abs(predicted - seconds) / seconds

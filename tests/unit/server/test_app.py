@@ -5,7 +5,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from server.app import Service
+from server.http.service import Service
 
 
 def asked(method: str, path: str) -> bytes:

@@ -11,12 +11,11 @@ from models.artifact import MODEL_FILE, Manifest, PromptOutput, sha256_of
 from models.plan_manifest import PlanManifest, ShapeProfile
 from server.backends.base import Aux, AuxOutput, ModelInput, Pixels, Result
 from server.backends.cuda_device import CudaDevice
-from server.backends.onnx_runtime import OnnxBackend
+from server.backends.onnx_runtime import OnnxBackend, OnnxSettings
 from server.backends.plan_runs import PlanRuns
-from server.backends.pytorch import TorchBackend
+from server.backends.pytorch import TorchBackend, TorchSettings
 from server.backends.simulated import SimulatedBackend
 from server.errors import BackendUnavailable
-from server.settings import BackendSettings
 
 PROMPT = PromptOutput(name="prompt_weights", levels=3, components=5)
 PROFILE = ShapeProfile(min=(1, 8, 8), opt=(2, 16, 16), max=(2, 64, 64))
@@ -77,7 +76,7 @@ def weighing_model(weights_artifact: Callable[..., Path]) -> Callable[..., Path]
 
 def test_onnx_runtime_returns_what_the_model_reports_for_each_image(weighing_model: Callable[..., Path]) -> None:
     artifact = weighing_model(prompt_output=PromptOutput(name="prompt_weights", levels=1, components=3))
-    backend = OnnxBackend(BackendSettings(artifact=artifact, threads=1), max_batch=4)
+    backend = OnnxBackend(OnnxSettings(artifact=artifact, threads=1), max_batch=4)
     assert backend.start().model.aux == AuxOutput((1, 3))
     batch = photo(4, 3, 16, 8)
     result = backend.run(ModelInput(batch))
@@ -87,7 +86,7 @@ def test_onnx_runtime_returns_what_the_model_reports_for_each_image(weighing_mod
 
 def test_a_bound_run_returns_it_too(weighing_model: Callable[..., Path]) -> None:
     artifact = weighing_model(prompt_output=PromptOutput(name="prompt_weights", levels=1, components=3))
-    backend = OnnxBackend(BackendSettings(artifact=artifact, threads=1), max_batch=4)
+    backend = OnnxBackend(OnnxSettings(artifact=artifact, threads=1), max_batch=4)
     backend.start()
     batch = photo(2, 3, 8, 8)
     result = backend._run_bound(backend._session, batch, "cpu")
@@ -105,7 +104,7 @@ def test_a_bound_run_returns_it_too(weighing_model: Callable[..., Path]) -> None
 def test_onnx_runtime_refuses_a_model_whose_weights_are_not_the_manifests(
     weighing_model: Callable[..., Path], output: PromptOutput | None, words: str
 ) -> None:
-    backend = OnnxBackend(BackendSettings(artifact=weighing_model(prompt_output=output)), max_batch=4)
+    backend = OnnxBackend(OnnxSettings(artifact=weighing_model(prompt_output=output)), max_batch=4)
     with pytest.raises(BackendUnavailable, match=words):
         backend.start()
 
@@ -119,7 +118,7 @@ def test_torch_returns_the_networks_own_weights(
     from models.variants import variant
 
     network = load_network(tiny_weights, variant("promptir-tiny"))
-    settings = BackendSettings(backend="pytorch", artifact=weights_artifact(), torch_precision=precision)
+    settings = TorchSettings(backend="pytorch", artifact=weights_artifact(), torch_precision=precision)
     backend = TorchBackend(settings, max_batch=4)
     assert backend.start().model.aux == AuxOutput(PROMPT.shape)
     batch = photo(2, 3, 16, 24)

@@ -3,18 +3,25 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from pydantic import ValidationError
 
 import server
 from server import backends
+from server.backends.settings import RuntimeSettings
 from server.settings import BackendSettings
 
 PROJECT = Path(server.__file__).parents[1]
-CHOICES = tuple(backends.registry())
+KINDS = backends.registry()
+CHOICES = tuple(KINDS)
 RUNTIMES = {"onnxruntime", "torch", "tensorrt", "tensorrt_rtx", "cuda", "openvino"}
+
+
+def settings_of(choice: str, **given: Any) -> RuntimeSettings:
+    """Return the settings of the backend that serves one model."""
+    return BackendSettings(backend=choice, **given).of_model(Path("model"))
 
 
 def _imported_by(statements: str) -> set[str]:
@@ -24,7 +31,7 @@ def _imported_by(statements: str) -> set[str]:
 
 
 def test_the_settings_choose_the_backend() -> None:
-    assert {choice: type(backends.create(BackendSettings(backend=choice), 2)).__name__ for choice in CHOICES} == {
+    assert {choice: type(backends.create(settings_of(choice), 2)).__name__ for choice in CHOICES} == {
         "simulated": "SimulatedBackend",
         "onnx": "OnnxBackend",
         "tensorrt": "PlanBackend",
@@ -33,7 +40,7 @@ def test_the_settings_choose_the_backend() -> None:
 
 
 def test_a_backend_is_made_for_a_device_or_for_the_first_one() -> None:
-    settings = BackendSettings(backend="simulated", devices=("left", "right"))
+    settings = settings_of("simulated", devices=("left", "right"))
     assert backends.create(settings, 2, "right").start().device == "right"
     assert backends.create(settings, 2).start().device == "left"
 
@@ -41,8 +48,8 @@ def test_a_backend_is_made_for_a_device_or_for_the_first_one() -> None:
 @pytest.mark.parametrize("choice", CHOICES)
 def test_choosing_loads_no_runtime_before_start(choice: str) -> None:
     imported = _imported_by(
-        "from server import backends; from server.settings import BackendSettings\n"
-        f"backends.create(BackendSettings(backend={choice!r}), 1)"
+        "from pathlib import Path; from server import backends; from server.settings import BackendSettings\n"
+        f"backends.create(BackendSettings(backend={choice!r}).of_model(Path('model')), 1)"
     )
     assert not RUNTIMES & imported
 

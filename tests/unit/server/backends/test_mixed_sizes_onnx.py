@@ -11,9 +11,8 @@ import pytest
 
 from models.artifact import MANIFEST_FILE, Manifest
 from server.backends.base import ModelInput
-from server.backends.onnx_runtime import OnnxBackend
+from server.backends.onnx_runtime import OnnxBackend, OnnxSettings
 from server.errors import BackendUnavailable
-from server.settings import BackendSettings
 
 if TYPE_CHECKING:
     from models.restoration import RestorationNetwork
@@ -42,7 +41,7 @@ def artifact(drawn_network: "Callable[[str], RestorationNetwork]", tmp_path_fact
 
 @pytest.fixture
 def backend(artifact: Path) -> Iterator[OnnxBackend]:
-    backend = OnnxBackend(BackendSettings(artifact=artifact), 8)
+    backend = OnnxBackend(OnnxSettings(artifact=artifact), 8)
     assert backend.start().model.mixed_sizes
     yield backend
     backend.stop()
@@ -74,7 +73,7 @@ def test_a_manifest_that_leaves_the_sizes_out_is_refused(artifact: Path, tmp_pat
             (tmp_path / file.name).symlink_to(file)
     plain.save(tmp_path)
     with pytest.raises(BackendUnavailable, match="inputs are"):
-        OnnxBackend(BackendSettings(artifact=tmp_path), 8).start()
+        OnnxBackend(OnnxSettings(artifact=tmp_path), 8).start()
 
 
 MEMORY_OF_SIZES = """
@@ -82,15 +81,14 @@ import random, sys
 from pathlib import Path
 import numpy as np
 from server.backends.base import ModelInput
-from server.backends.onnx_runtime import OnnxBackend
+from server.backends.onnx_runtime import OnnxBackend, OnnxSettings
 from server.allocator import limit_retained_memory
-from server.settings import BackendSettings
 
 def resident_bytes():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 limit_retained_memory()  # as the server does
-backend = OnnxBackend(BackendSettings(artifact=Path(sys.argv[1]), threads=1), 8)
+backend = OnnxBackend(OnnxSettings(artifact=Path(sys.argv[1]), threads=1), 8)
 backend.start()
 sizes = [(8 * h, 8 * w) for h in range(1, 21) for w in range(1, 26)]
 random.Random(1).shuffle(sizes)

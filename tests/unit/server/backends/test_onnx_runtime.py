@@ -13,9 +13,8 @@ from models.artifact import MODEL_FILE, Manifest, Parity, sha256_of
 from server.backends.base import ModelInput
 from server.backends.cuda_device import CudaDevice
 from server.backends.onnx_providers import PROVIDER_NAMES, engine_key
-from server.backends.onnx_runtime import OnnxBackend
+from server.backends.onnx_runtime import OnnxBackend, OnnxSettings
 from server.errors import BackendError, BackendLost, BackendUnavailable, DeviceOutOfMemory
-from server.settings import BackendSettings
 
 onnx = pytest.importorskip("onnx", reason="writes its models with onnx")
 pytest.importorskip("onnxruntime", reason="runs its models with onnxruntime")
@@ -103,7 +102,7 @@ def _started(artifact: Path) -> OnnxBackend:
 
 def _backend(artifact: Path, *providers: str, device: str | None = None, **settings: Any) -> OnnxBackend:
     given = {"threads": 1} | ({"onnx_providers": providers} if providers else {}) | settings
-    return OnnxBackend(BackendSettings(artifact=artifact, **given), max_batch=4, device=device)
+    return OnnxBackend(OnnxSettings(artifact=artifact, **given), max_batch=4, device=device)
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 8, 8), (3, 3, 16, 8), (2, 3, 8, 40)])
@@ -172,13 +171,12 @@ import os, sys
 from pathlib import Path
 import numpy as np
 from server.backends.base import ModelInput
-from server.backends.onnx_runtime import OnnxBackend
-from server.settings import BackendSettings
+from server.backends.onnx_runtime import OnnxBackend, OnnxSettings
 
 def resident_bytes():
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
-backend = OnnxBackend(BackendSettings(artifact=Path(sys.argv[1]), threads=1), 8)
+backend = OnnxBackend(OnnxSettings(artifact=Path(sys.argv[1]), threads=1), 8)
 backend.start()
 backend.run(ModelInput(np.zeros((1, 3, 8, 8), np.float32)))  # the warm-up: onnxruntime keeps what the first run took
 backend.run(ModelInput(np.zeros((1, 3, 512, 512), np.float32)))

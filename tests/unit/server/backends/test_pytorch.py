@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 from server.backends.base import ModelInput, Pixels
-from server.backends.pytorch import TorchBackend
+from server.backends.pytorch import TorchBackend, TorchSettings
 from server.backends.torch_library import keep_sums_exact
 from server.errors import BackendError, BackendLost, BackendUnavailable, DeviceOutOfMemory
 from server.scheduling.execution.recovery import psnr
-from server.settings import BackendSettings
 
 torch = pytest.importorskip("torch", reason="runs the network with torch (extra `export`)")
 
@@ -21,7 +20,7 @@ Make = Callable[..., Path]
 
 
 def backend_of(artifact: Path, device: str | None = None, **settings: Any) -> TorchBackend:
-    return TorchBackend(BackendSettings(backend="pytorch", artifact=artifact, **settings), max_batch=4, device=device)
+    return TorchBackend(TorchSettings(backend="pytorch", artifact=artifact, **settings), max_batch=4, device=device)
 
 
 def photo(*shape: int) -> Pixels:

@@ -14,9 +14,9 @@ from models.plan_manifest import PLAN_FILE, PlanManifest
 from server.backends import tensorrt_plan
 from server.backends.base import ModelInput
 from server.backends.cuda_device import CudaDevice
+from server.backends.settings import RuntimeSettings
 from server.backends.tensorrt_plan import RUNTIME_CACHE_FILE, PlanBackend
 from server.errors import BackendError, BackendUnavailable
-from server.settings import BackendSettings
 
 MakePlan = Callable[..., Path]
 SCRATCH_BYTES = 4096
@@ -117,7 +117,7 @@ def plan(plan_manifest: Callable[..., PlanManifest], tmp_path: Path) -> MakePlan
 
 
 def backend_of(folder: Path, **settings: Any) -> PlanBackend:
-    return PlanBackend(BackendSettings(backend="tensorrt", artifact=folder, **settings), max_batch=8)
+    return PlanBackend(RuntimeSettings(backend="tensorrt", artifact=folder, **settings), max_batch=8)
 
 
 def refusal_of(folder: Path) -> str:

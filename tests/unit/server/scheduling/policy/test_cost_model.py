@@ -1,6 +1,8 @@
 """Tests of the CostModel."""
 
 import random
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
@@ -159,3 +161,19 @@ def test_whatever_was_measured_no_prediction_is_negative_and_more_images_never_c
         predictions = [model.predict(padded_shape, count) for count in range(1, 9)]
         assert predictions == sorted(predictions)
         assert predictions[0] >= 0
+
+
+def test_two_threads_may_teach_it_at_once() -> None:
+    model, interval = CostModel(), sys.getswitchinterval()
+
+    def teach(side: int) -> None:
+        for run in range(400):
+            model.observe((side, 64 + run % 300), 1 + run % 8, 0.001)
+
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(2) as threads:
+            list(threads.map(teach, (64, 128)))  # raises what a thread raised
+    finally:
+        sys.setswitchinterval(interval)
+    assert len(model.fits()) == len(model.costs.lines) == MOST_SHAPES
