@@ -158,7 +158,7 @@ class SchedulingMetrics:
         self._out_of_memory.inc()
         self._ceiling.set(ceiling_pixels)
 
-    def count_masked_run(self, device: str, images: int, padding_pixels: int) -> None:
+    def count_mixed_size_run(self, device: str, images: int, padding_pixels: int) -> None:
         """Count a mixed-size batch, successful or not."""
         self._mixed_batches.labels(device).inc()
         self._mixed_images.labels(device).inc(images)

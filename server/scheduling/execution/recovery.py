@@ -57,7 +57,7 @@ class Recovery:
         self.can_repeat_in_fp32 = False
         self.ceiling_pixels: int | None = None
         """Pixels (N * H * W) that later runs should not exceed; None until memory runs out."""
-        self.untaken: set[PaddedShape] = set()
+        self.unsupported_shapes: set[PaddedShape] = set()
         """Padded shapes in which the backend accepts no mixed-size batch."""
         self._pipeline = pipeline
         self._metrics = metrics
@@ -79,7 +79,7 @@ class Recovery:
             part = batch if size == count else batch.part(batch.tiles[len(outcomes) : len(outcomes) + size])
             ended, seconds = self._run_once(part, begins_ahead)
             if ended is None and len(part.tiles) > 1:
-                size = math.ceil(count / 2) if size == count and part.shared not in self.untaken else 1
+                size = math.ceil(count / 2) if size == count and part.shared not in self.unsupported_shapes else 1
                 self._pipeline.wait_ahead()  # beside it less would fit
                 begins_ahead = None
                 continue
@@ -108,7 +108,7 @@ class Recovery:
             if batch.shared is None:
                 outcomes = [_failure(error) for _ in batch.tiles]
             else:  # each may still run alone
-                self.untaken.add(batch.shared)
+                self.unsupported_shapes.add(batch.shared)
         except Exception as error:
             seconds = None
             log.exception("a run failed", extra=_extra(batch))
@@ -119,7 +119,7 @@ class Recovery:
         )
         if batch.shared is not None:
             padding = batch.pixel_count - sum(tile.pixel_count for tile in batch.tiles)
-            self._metrics.count_masked_run(self._device, len(batch.tiles), padding)
+            self._metrics.count_mixed_size_run(self._device, len(batch.tiles), padding)
         # Outside the except clauses: a live traceback would keep the failed run's arrays on the device.
         if outcomes is not None and seconds is not None:
             outcomes = self._repeat_where_needed(batch.tiles, outcomes, began)

@@ -78,7 +78,7 @@ class Worker:
         self._recoveries: dict[str, Recovery] = {}
         for model, loaded in device.models.items():
             self._recoveries[model] = Recovery(self._pipeline, metrics, self._check, clock, device=device.name)
-            loaded.untaken = self._recoveries[model].untaken
+            loaded.unsupported_shapes = self._recoveries[model].unsupported_shapes
         self._thread: threading.Thread | None = None
         self._due: float | None = None
         self._abandoned = False

@@ -39,7 +39,7 @@ class ModelView(NamedTuple):
     costs: Costs
     mixes_sizes: bool = False
     """Whether its runs may hold images of several sizes."""
-    untaken: frozenset[PaddedShape] = NO_SHAPES
+    unsupported_shapes: frozenset[PaddedShape] = NO_SHAPES
     """Padded shapes in which it has refused such a run."""
 
 
@@ -57,7 +57,7 @@ class LoadedModel:
         self.cost_model = cost_model or CostModel()
         self.mixes_sizes = False
         """Whether its runs may hold images of several sizes."""
-        self.untaken: set[PaddedShape] = set()
+        self.unsupported_shapes: set[PaddedShape] = set()
         """Padded shapes in which it has refused such a run."""
 
     @property
@@ -67,8 +67,10 @@ class LoadedModel:
 
     def view(self) -> ModelView:
         """Describe the model at this moment, as data for the planner."""
-        untaken = frozenset(self.untaken) if self.untaken else NO_SHAPES
-        return ModelView(self.max_batch, self.max_run_pixels, self.cost_model.costs, self.mixes_sizes, untaken)
+        unsupported_shapes = frozenset(self.unsupported_shapes) if self.unsupported_shapes else NO_SHAPES
+        return ModelView(
+            self.max_batch, self.max_run_pixels, self.cost_model.costs, self.mixes_sizes, unsupported_shapes
+        )
 
 
 class Capacity:
@@ -92,7 +94,7 @@ class Capacity:
     def mixes_in(self, padded_shape: PaddedShape) -> bool:
         """Tell whether a run may hold images of several sizes, padded to `padded_shape`."""
         model = self.models[padded_shape[2]]
-        return model.mixes_sizes and padded_shape not in model.untaken
+        return model.mixes_sizes and padded_shape not in model.unsupported_shapes
 
     def predict(self, padded_shape: PaddedShape, count: int) -> float:
         """Predict the seconds of one run."""

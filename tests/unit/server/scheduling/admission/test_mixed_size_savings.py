@@ -41,7 +41,7 @@ def test_nothing_is_saved_without_a_padded_shape_that_holds_both() -> None:
 
 def test_a_padded_shape_that_the_device_has_refused_saves_nothing() -> None:
     device = a_device()
-    loaded(device).untaken.add(WIDE)
+    loaded(device).unsupported_shapes.add(WIDE)
     assert saved_s({SQUARE: 1, WIDE: 1}, (WIDE,), device) == 0
 
 

@@ -18,9 +18,9 @@ SQUARE, WIDE, TALL = PaddedShape(256, 256), PaddedShape(256, 320), PaddedShape(3
 HUGE = PaddedShape(1024, 1024)
 
 
-def a_device(fixed_s: float = FIXED_S, untaken: frozenset[PaddedShape] = frozenset()) -> DeviceView:
+def a_device(fixed_s: float = FIXED_S, unsupported_shapes: frozenset[PaddedShape] = frozenset()) -> DeviceView:
     costs = Costs({}, Line(fixed_s, S_A_PIXEL))
-    return a_device_view("sim", MAX_BATCH, 2_097_152, costs, mixes_sizes=True, untaken=untaken)
+    return a_device_view("sim", MAX_BATCH, 2_097_152, costs, mixes_sizes=True, unsupported_shapes=unsupported_shapes)
 
 
 def a_bucket(
@@ -50,7 +50,7 @@ def test_two_similar_sizes_share_the_larger_ones_padded_shape() -> None:
 
 
 def test_a_padded_shape_that_the_device_has_refused_is_left_out() -> None:
-    buckets, device = [a_bucket(WIDE), a_bucket(SQUARE)], a_device(untaken=frozenset({WIDE}))
+    buckets, device = [a_bucket(WIDE), a_bucket(SQUARE)], a_device(unsupported_shapes=frozenset({WIDE}))
     assert not is_shared(the_run(buckets, device))
     assert the_run(buckets, device, (WIDE, PaddedShape(320, 320))).padded_shape == PaddedShape(320, 320)
 

@@ -133,4 +133,4 @@ def test_in_a_padded_shape_that_the_backend_does_not_take_each_runs_by_itself_an
     for tile, outcome in zip(batch.tiles, ran.outcomes, strict=True):
         assert isinstance(outcome, Completion)
         assert np.array_equal(outcome.output, tile.pixels + 1)
-    assert recovery.untaken == {SHARED}
+    assert recovery.unsupported_shapes == {SHARED}
