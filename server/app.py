@@ -243,16 +243,7 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Ser
         if tracing is not None:
             tracing.stop(SEND_TRACES_S)
 
-    app = Service(
-        title="PromptIR Serve",
-        description=DESCRIPTION,
-        version=version(),
-        lifespan=lifespan,
-        # The page has its own viewer, and redirects would lead to any host that the Host header names.
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
-    )
+    app = Service(title="PromptIR Serve", description=DESCRIPTION, version=version(), lifespan=lifespan)
     app.public_root = settings.http.root_path or ""
     app.state.services = services = Services(restorer, metrics, settings, version(), jobs, access)
     app.state.room = room = _add_routes(app, services, tracing)

@@ -48,8 +48,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=PROGRAM, description=__doc__)
     commands = parser.add_subparsers(required=True)
-    defaults = Schedule(steps=1)
+    _add_fit(commands)
+    _add_calibrate(commands)
+    _add_evaluate(commands)
+    return parser
 
+
+def _add_fit(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    defaults = Schedule(steps=1)
     fit = commands.add_parser("fit", help="train a network on a folder of clean photos")
     fit.set_defaults(run=_fit)
     fit.add_argument("photos", type=Path, nargs="+", help="folders of clean photos")
@@ -86,6 +92,8 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--precision", choices=["bf16", "fp32"], default="bf16" if _bf16_is_fast() else "fp32")
     fit.add_argument("--validate-every", type=int, default=500, metavar="STEPS")
 
+
+def _add_calibrate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     calibrating = commands.add_parser("calibrate", help="fit the degradation head's probabilities to held-out photos")
     calibrating.set_defaults(run=_calibrate)
     calibrating.add_argument("weights", type=Path)
@@ -99,6 +107,8 @@ def _parser() -> argparse.ArgumentParser:
     calibrating.add_argument("--output", type=Path, required=True, help="safetensors file of the calibrated weights")
     calibrating.add_argument("--seed", type=int, default=0)
 
+
+def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     evaluate = commands.add_parser("evaluate", help="measure PSNR and SSIM of weights")
     evaluate.set_defaults(run=_evaluate)
     evaluate.add_argument("weights", type=Path)
@@ -115,7 +125,6 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--json", type=Path, help="also write the results to this file")
     evaluate.add_argument("--seed", type=int, default=0)
     evaluate.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    return parser
 
 
 def _stage(text: str) -> Stage:

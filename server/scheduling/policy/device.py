@@ -67,10 +67,8 @@ class LoadedModel:
 
     def view(self) -> ModelView:
         """Describe the model at this moment, as data for the planner."""
-        unsupported_shapes = frozenset(self.unsupported_shapes) if self.unsupported_shapes else NO_SHAPES
-        return ModelView(
-            self.max_batch, self.max_run_pixels, self.cost_model.costs, self.mixes_sizes, unsupported_shapes
-        )
+        unsupported = frozenset(self.unsupported_shapes) if self.unsupported_shapes else NO_SHAPES
+        return ModelView(self.max_batch, self.max_run_pixels, self.cost_model.costs, self.mixes_sizes, unsupported)
 
 
 class Capacity:
