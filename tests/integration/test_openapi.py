@@ -6,7 +6,7 @@ from typing import Any
 def test_restore_lists_every_response_it_can_give(server: Any) -> None:
     document = server.client.get("/openapi.json").json()
     responses = document["paths"]["/restore"]["post"]["responses"]
-    refusals = ["400", "406", "408", "413", "415", "422", "429", "500", "503", "504", "507"]
+    refusals = ["400", "404", "406", "408", "413", "415", "422", "429", "500", "503", "504", "507"]
     assert sorted(responses) == ["200", "304", *refusals]
     images = ["image/avif", "image/jpeg", "image/png", "image/tiff", "image/webp"]
     content = responses["200"]["content"]
@@ -53,7 +53,7 @@ def test_the_parameters_of_restore_are_the_ones_that_are_checked(server: Any) ->
         (parameter["in"], parameter["name"]): parameter
         for parameter in document["paths"]["/restore"]["post"]["parameters"]
     }
-    query = ["color", "effort", "format", "metadata", "overlap", "quality", "report", "strength", "tile"]
+    query = ["color", "effort", "format", "metadata", "model", "overlap", "quality", "report", "strength", "tile"]
     headers = ["Accept", "If-None-Match", "X-Deadline-Ms", "X-Priority"]
     assert sorted(parameters) == [*(("header", name) for name in headers), *(("query", name) for name in query)]
     assert parameters["header", "X-Priority"]["schema"]["enum"] == ["interactive", "batch"]
