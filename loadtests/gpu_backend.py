@@ -34,7 +34,7 @@ def served(options: Options, results: Results) -> None:
     for name in options.variants:
         with _started(name, options) as backend:
             for size in options.sizes:
-                for batch in (1, options.batch):
+                for batch in sorted({1, options.batch}):
                     if options.is_over:
                         return
                     row = {"network": name, "size": size_name(size), "batch": batch}

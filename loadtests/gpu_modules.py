@@ -94,7 +94,7 @@ def _measure(options: Options, results: Results, ways: list[Way]) -> None:
             network = network_of(name, device)
             flop = _flop_per_pixel(network, device)
             for size in options.sizes:
-                for batch in (1, options.batch):
+                for batch in sorted({1, options.batch}):
                     if batch * size[0] * size[1] > LARGEST_RUN_PIXELS:
                         continue
                     image = photo_like(batch, size, device)
