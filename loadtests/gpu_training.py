@@ -46,6 +46,6 @@ def training_files(run: Path, output: Path) -> None:
 def _photos_of_noise(folder: Path) -> Path:
     folder.mkdir(parents=True)
     for number in range(DRY_RUN_PHOTOS):
-        samples = np.random.default_rng(number).integers(0, 256, (256, 256, 3), np.uint8)
+        samples = np.random.default_rng(number).integers(0, 256, (384, 384, 3), np.uint8)
         cv2.imwrite(str(folder / f"{number:02}.png"), samples)
     return folder

@@ -273,7 +273,7 @@ def test_the_document_has_each_route_and_each_of_its_problems(jobs: Any) -> None
         for method, operation in operations.items()
     }
     assert found == {
-        ("post", ""): "202 400 406 408 413 415 422 429 501 503 507",
+        ("post", ""): "202 400 404 406 408 413 415 422 429 501 503 507",
         ("get", "/{job_id}"): "200 404 410 500 501 503",
         ("delete", "/{job_id}"): "204 404 410 500 501 503 507",
         ("get", "/{job_id}/result"): "200 304 404 409 410 500 501 503",

@@ -108,7 +108,11 @@ def test_no_image_is_written_to_a_terminal(piped: Any, png: Image) -> None:
 
 def test_a_reader_that_leaves_ends_the_command_without_a_traceback(png: Image) -> None:
     command = f"{sys.executable} -m server.cli restore - - | true; echo ${{PIPESTATUS[0]}}"
-    settings = {"PROMPTIR_BACKEND": "simulated", "PATH": os.environ["PATH"], "PYTHONPATH": os.environ["PYTHONPATH"]}
+    settings = {
+        "PROMPTIR_BACKEND": "simulated",
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+    }
     finished = subprocess.run(
         ["bash", "-c", command], input=png(300, 300), env=settings, capture_output=True, timeout=WAIT_S, check=True
     )

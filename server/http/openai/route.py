@@ -128,8 +128,8 @@ def edits_document() -> APIRoute:
     file = {"type": "string", "format": "binary"}
     properties: dict[str, Any] = {
         _IMAGE: {"type": "array", "items": file, "maxItems": MOST_IMAGES},
-        "prompt": {"type": "string"},
-        "model": {"type": "string"},
+        "prompt": {},
+        "model": {"description": "A name in `models` of `GET /`; any other is ignored."},
         "n": {"type": "integer", "minimum": 1, "maximum": 10},
         "response_format": {"type": "string", "enum": ["b64_json"]},
         "output_format": {"type": "string", "enum": ["png", "jpeg", "webp"]},

@@ -133,6 +133,11 @@ class Device(Capacity):
     It belongs to the batcher and its lock.
     """
 
+    __slots__ = (
+        "_bucket_work", "_waiting_since", "models", "name", "poll_at", "run_began", "running", "tile_s", "wait", "wake",
+        "work_s",
+    )  # fmt: skip
+
     def __init__(self, name: str, models: Mapping[str, LoadedModel]) -> None:
         self.name = name
         self.models: Mapping[str, LoadedModel] = models

@@ -60,7 +60,7 @@ def test_the_example_names_every_variable_of_compose_with_its_default(example: d
     for name, default in re.findall(r"\$\{([A-Z_]+):?-([^}]*)\}", text):
         defaults.setdefault(name, set()).add(default)
     assert {name for name in example if not name.startswith(PREFIX)} == set(defaults)
-    assert defaults.pop("KEYS_FILE") == {"/dev/null"}
+    assert defaults.pop("KEYS_FILE") == defaults.pop("WEBHOOK_SECRET_FILE") == {"/dev/null"}
     assert {name: example[name] in values for name, values in defaults.items()} == dict.fromkeys(defaults, True)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from devices import loaded
 
 # A device that is bound by its launches: 6 ms a run, and 7.6 ms a megapixel.
 LAUNCH_BOUND = {"base_ms": 6.0, "ms_per_megapixel": 7.6}
@@ -20,7 +21,7 @@ def latencies(
 ) -> Any:
     """Seconds of all requests of a Poisson trace; the same trace whatever `masks` is."""
     simulation = simulate((cost,), seed=seed, masks=masks, turnaround_s=0.0005, ahead_s=0.001)
-    simulation.devices[0].device.max_run_pixels = RUN_PIXELS
+    loaded(simulation.devices[0].device).max_run_pixels = RUN_PIXELS
     draw = random.Random(seed)
     simulation.poisson(rate, side=lambda: draw.choices(sizes, weights)[0], until=SECONDS)
     simulation.run(SECONDS + 60)
@@ -69,7 +70,7 @@ def test_where_runs_have_no_fixed_cost_nothing_is_shared(simulate: Any, device_c
 def test_deadlines_are_kept_as_well_as_by_buckets(simulate: Any, device_cost: Any) -> None:
     def kept(masks: bool) -> int:
         simulation = simulate((device_cost(**LAUNCH_BOUND),), masks=masks)
-        simulation.devices[0].device.max_run_pixels = RUN_PIXELS
+        loaded(simulation.devices[0].device).max_run_pixels = RUN_PIXELS
         draw = random.Random(3)
         simulation.poisson(250, lambda: draw.choices(PHOTOS, WEIGHTS)[0], until=SECONDS, patience_s=0.1)
         simulation.run(SECONDS + 60)

@@ -3,6 +3,7 @@
 from collections import Counter
 from typing import Any
 
+from devices import loaded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -34,7 +35,7 @@ def played(simulate: Any, device_cost: Any, load: list[Any], devices: int, ahead
         turnaround_s=0.0005,
     )
     for simulated in simulation.devices:
-        simulated.device.max_run_pixels = RUN_PIXELS
+        loaded(simulated.device).max_run_pixels = RUN_PIXELS
     when = 0.0
     for pause, side, patience_s, priority, leaves_s in load:
         when += pause

@@ -5,6 +5,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from devices import loaded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,7 +25,7 @@ LATE = 0.005
 
 def simulated(simulate: Any, cost: Any, masks: bool = True, **options: Any) -> Any:
     simulation = simulate((cost(**LAUNCH_BOUND),), masks=masks, turnaround_s=0.0005, ahead_s=0.001, **options)
-    simulation.devices[0].device.max_run_pixels = RUN_PIXELS
+    loaded(simulation.devices[0].device).max_run_pixels = RUN_PIXELS
     return simulation
 
 
@@ -63,7 +64,7 @@ def test_a_queue_is_worked_off_in_the_time_that_was_predicted(
     simulate: Any, device_cost: Any, sizes: list[Any], priority: Priority
 ) -> None:
     simulation = simulate((device_cost(**LAUNCH_BOUND),), masks=True)
-    simulation.devices[0].device.max_run_pixels = RUN_PIXELS
+    loaded(simulation.devices[0].device).max_run_pixels = RUN_PIXELS
     for size in sizes * 2:  # padded shapes are chosen from the traffic before it waits
         simulation.send(size)
     simulation.run(60)
