@@ -20,6 +20,7 @@ def window(output: Path, *arguments: object) -> subprocess.CompletedProcess[str]
     return subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
 
 
+@pytest.mark.slow  # minutes, most of them of torch.compile
 def test_a_dry_run_of_all_stages_ends_well_and_leaves_few_files(tmp_path: Path) -> None:
     small = ("--variant", "promptir-tiny", "--sizes", "16", "24x16", "--batch", 2, "--dry-run")
     ended = window(tmp_path, *small)
@@ -50,7 +51,7 @@ def test_a_dry_run_of_all_stages_ends_well_and_leaves_few_files(tmp_path: Path) 
 def test_stages_that_fail_or_take_too_long_do_not_stop_the_others(tmp_path: Path) -> None:
     began = time.monotonic()
     ended = window(tmp_path, "--variant", "no-such-network", "--minutes", 0.4)
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 300
     assert ended.returncode == 1
     outcomes = {
         stage["stage"]: stage["outcome"] for stage in json.loads((tmp_path / "window.json").read_text())["stages"]
