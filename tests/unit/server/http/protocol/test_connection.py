@@ -174,7 +174,7 @@ def test_an_answer_that_is_read_slowly_arrives_whole(monkeypatch: pytest.MonkeyP
         loop = asyncio.get_running_loop()
         await loop.sock_sendall(connection, WELL_FORMED.replace(b"/ ", b"/long "))
         count = 0
-        while count < len(LONG) and (received := await loop.sock_recv(connection, 2**14)):
+        while count <= len(LONG) and (received := await loop.sock_recv(connection, 2**14)):
             count += len(received)
             await asyncio.sleep(0)
         return count
