@@ -153,7 +153,8 @@ def sha256_of(path: Path) -> str:
 
 def _read_object(path: Path) -> dict[str, object]:
     if not path.parent.is_dir():
-        raise ArtifactError(f"artifact folder {path.parent} does not exist")
+        fault = "is not a folder" if path.parent.exists() else "does not exist"
+        raise ArtifactError(f"artifact folder {path.parent} {fault}")
     try:
         fields = json.loads(read_regular(path, MAX_MANIFEST_BYTES).decode())
     except OSError as error:

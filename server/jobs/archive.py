@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -24,7 +25,10 @@ _ENTRY = b"PK\x01\x02"
 _ENCRYPTED = 0x1 | 0x40 | 0x2000  # APPNOTE 4.4.4: traditional, strong, and a masked directory
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 # What the library raises for damaged archives.
-_UNREADABLE = (zipfile.BadZipFile, zlib.error, ValueError, NotImplementedError, RuntimeError, OSError, EOFError)
+_UNREADABLE = (
+    zipfile.BadZipFile, zlib.error, struct.error, ValueError, LookupError, OverflowError, NotImplementedError,
+    RuntimeError, OSError, EOFError,
+)  # fmt: skip
 _JUNK = re.compile(r"(^|/)(\.|__MACOSX/|Thumbs\.db$|desktop\.ini$)", re.IGNORECASE)
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\/]')
 _LONGEST_PART = 100
@@ -61,7 +65,7 @@ class ArchiveReader:
             raise InvalidRequest("The entries of the archive overlap.")
         for entry in entries:
             _check(entry)
-        self._entries = [entry for entry in entries if not entry.is_dir() and not _JUNK.search(entry.filename)]
+        self._entries = [entry for entry in entries if not entry.is_dir() and not _is_junk(entry.filename)]
         if not self._entries:
             raise InvalidRequest("The archive has no photo in it.")
         self.inflated_bytes = sum(entry.file_size for entry in self._entries)
@@ -92,6 +96,8 @@ class ArchiveReader:
 def _check(entry: zipfile.ZipInfo) -> None:
     name = entry.filename
     parts = name.replace("\\", "/").split("/")
+    if not name:
+        raise InvalidRequest("A file of the archive has no name.")
     # `orig_filename` has what follows a NUL, which the library cuts off.
     if name.startswith(("/", "\\")) or ".." in parts or re.match(r"[A-Za-z]:", name) or "\0" in entry.orig_filename:
         raise InvalidRequest(f"The name {_shown(entry)} in the archive leads out of its folder.")
@@ -101,6 +107,11 @@ def _check(entry: zipfile.ZipInfo) -> None:
         raise InvalidRequest("The archive is encrypted, which is not accepted.")
     if entry.compress_type not in _METHODS:
         raise InvalidRequest(f"{_shown(entry)} is compressed by a method other than store and deflate.")
+
+
+def _is_junk(name: str) -> bool:
+    """Return whether a file is hidden, or one that an operating system adds to archives."""
+    return _JUNK.search("/".join(part for part in name.split("/") if part not in ("", "."))) is not None
 
 
 def _shown(entry: zipfile.ZipInfo) -> str:
@@ -186,6 +197,7 @@ class Names:
 
     def __init__(self) -> None:
         self._taken: set[str] = {ERRORS}
+        self._folders: set[str] = set()
 
     def of(self, filename: str | None, suffix: str) -> str:
         """Return the name of a result: that of the upload, folders included, with another suffix."""
@@ -193,9 +205,16 @@ class Names:
         parts = [part[:_LONGEST_PART] for part in parts if part][-_MOST_PARTS:] or ["photo"]
         stem = PurePosixPath(*parts[:-1], PurePosixPath(parts[-1]).stem or "photo").as_posix()
         stem = stem.encode("utf-8", "replace").decode()
+        if not self._taken.isdisjoint(_folders_of(stem)):  # a result cannot be a file and a folder
+            stem = stem.replace("/", "_")
         name, number = f"{stem}{suffix}", 1
-        while name.lower() in self._taken:
+        while name.lower() in self._taken | self._folders:
             number += 1
             name = f"{stem}-{number}{suffix}"
         self._taken.add(name.lower())
+        self._folders.update(_folders_of(name))
         return name
+
+
+def _folders_of(name: str) -> list[str]:
+    return [folder.as_posix() for folder in PurePosixPath(name.lower()).parents[:-1]]

@@ -47,7 +47,8 @@ class Destination:
             host, port = parts.hostname or "", parts.port
         except ValueError as error:
             raise _invalid(str(error)) from None
-        if parts.scheme not in _PORTS or not _HOST.fullmatch(host):
+        labels = host.rstrip(".").split(".")
+        if parts.scheme not in _PORTS or not _HOST.fullmatch(host) or not all(0 < len(one) <= 63 for one in labels):
             raise _invalid("a URL begins with https:// or http:// and the name of a host")
         if parts.username is not None or parts.password is not None or parts.fragment:
             raise _invalid("the URL has a user, a password or a fragment, which are not accepted")
@@ -124,7 +125,7 @@ class WebhookHosts:
         asked = partial(socket.getaddrinfo, destination.host, destination.port)
         try:
             found = await asyncio.get_running_loop().run_in_executor(self._threads, asked)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             raise WebhookRefused(f"the host has no address: {error}") from error
         addresses = dict.fromkeys(str(socket_address[0]) for *_, socket_address in found)
         allowed = [text for text in addresses if self._is_allowed(_address(text), destination.port)]

@@ -99,11 +99,14 @@ class WebhookSender:
         for part in (request, h11.Data(data=body), h11.EndOfMessage()):
             writer.write(connection.send(part) or b"")
         await writer.drain()
-        while True:
+        received = 0
+        while received <= _MOST_HEAD_BYTES:
             event = connection.next_event()
             if isinstance(event, h11.Response):
                 return event.status_code
             if event is h11.NEED_DATA:
-                connection.receive_data(await reader.read(_READ_BYTES))
+                connection.receive_data(data := await reader.read(_READ_BYTES))
+                received += len(data)
             elif not isinstance(event, h11.InformationalResponse):
                 raise WebhookRefused("the host closed the connection without an answer")
+        raise WebhookRefused(f"the head of its answer has more than {_MOST_HEAD_BYTES} bytes")

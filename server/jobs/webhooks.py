@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 
 import h11
 
@@ -69,20 +70,37 @@ class Webhooks:
         self._sender.hosts.close()
 
     async def _serve(self, look: Look) -> None:
-        while True:
-            due = list[Webhook]()
+        running: dict[str, asyncio.Task[None]] = {}
+        try:
+            while True:
+                try:
+                    due = await self._thread.run(self._store.due_webhooks, self._clock(), 2 * AT_ONCE)
+                except JobError:  # the disk fails, as the store has logged
+                    due = []
+                for webhook in due:
+                    if len(running) < AT_ONCE and webhook.id not in running:
+                        running[webhook.id] = task = asyncio.create_task(self._attempt(webhook, look))
+                        task.add_done_callback(partial(_forget, running, webhook.id))
+                if len(running) < AT_ONCE:
+                    await asyncio.sleep(CHECK_S)
+                else:
+                    await asyncio.wait(running.values(), timeout=CHECK_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            unfinished = list(running.values())
+            for task in unfinished:
+                task.cancel()
+            await asyncio.gather(*unfinished, return_exceptions=True)
+
+    async def _attempt(self, webhook: Webhook, look: Look) -> None:
+        """Try a message once; whatever goes wrong concerns this one alone."""
+        with suppress(JobError):  # the disk fails, as the store has logged; the message stays due
             try:
-                due = await self._thread.run(self._store.due_webhooks, self._clock(), AT_ONCE)
-                async with asyncio.TaskGroup() as group:
-                    for webhook in due:
-                        group.create_task(self._deliver(webhook, look))
-            except* JobError:  # the disk fails, as the store has logged
-                due = []
-            except* Exception:
-                log.exception("webhooks cannot be delivered")
-                due = []
-            if len(due) < AT_ONCE:
-                await asyncio.sleep(CHECK_S)
+                await self._deliver(webhook, look)
+            except JobError:
+                raise
+            except Exception as error:
+                log.exception("a webhook cannot be delivered", extra={"webhook": webhook.id})
+                await self._failed(webhook, f"{type(error).__name__}: {error}")
 
     async def _deliver(self, webhook: Webhook, look: Look) -> None:
         try:
@@ -121,3 +139,7 @@ class Webhooks:
         await self._thread.run(self._store.remove_webhook, webhook.id)
         extra = {"job": webhook.subject, "webhook": webhook.id, "reason": reason}
         log.error("a webhook is given up", extra=extra)
+
+
+def _forget(running: dict[str, asyncio.Task[None]], id_: str, _: asyncio.Task[None]) -> None:
+    del running[id_]

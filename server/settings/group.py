@@ -22,7 +22,9 @@ def is_secret(annotation: Any) -> bool:
 
 
 def split(value: object) -> object:
-    """Split a comma-separated list; any other value is returned unchanged, and a single path as a list."""
+    """Split a comma-separated list, dropping empty members; a single path becomes a list of one."""
     if isinstance(value, Path):
         return [value]
-    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    return [part for part in map(str.strip, value.split(",")) if part]

@@ -176,10 +176,34 @@ def lying(data: bytes) -> bytes:
     return bytes(whole)
 
 
+def nameless(data: bytes) -> bytes:
+    """An archive whose only entry has an empty name."""
+    whole = zipped({"a": data}).replace(b"\x01\x00\x00\x00a", b"\x00\x00\x00\x00", 1)
+    at = whole.index(b"PK\x01\x02")
+    entry = bytearray(whole[at : at + 46])
+    struct.pack_into("<H", entry, 28, 0)
+    tail = struct.pack("<4sHHHHIIH", b"PK\x05\x06", 0, 0, 1, 1, len(entry), at, 0)
+    return whole[:at] + bytes(entry) + tail
+
+
+def far_away(data: bytes) -> bytes:
+    """An archive whose directory puts an entry 2^63 bytes away, in the field of zip64."""
+    whole = zipped({"a.png": data})
+    at = whole.index(b"PK\x01\x02")
+    entry = bytearray(whole[at : whole.index(b"PK\x05\x06")])
+    struct.pack_into("<H", entry, 30, 12)
+    struct.pack_into("<I", entry, 42, 0xFFFFFFFF)
+    entry += struct.pack("<HHQ", 1, 8, 2**63)
+    return whole[:at] + entry + struct.pack("<4sHHHHIIH", b"PK\x05\x06", 0, 0, 1, 1, len(entry), at, 0)
+
+
 HOSTILE: dict[str, tuple[Callable[[bytes], bytes], int, str]] = {
     "bomb": (lambda data: zipped({"a.bmp": bytes(50_000_000)}, zipfile.ZIP_DEFLATED), 413, "50000000 bytes"),
     "many files": (lambda data: zipped({f"{n}": b"" for n in range(300)}), 400, "256 entries"),
     "overlapping": (overlapping, 400, "overlap"),
+    "nameless": (nameless, 400, "no name"),
+    "far away": (far_away, 400, "cannot be read"),
+    "hidden": (lambda data: zipped({".a.png": data, "__MACOSX/b.png": data}), 400, "no photo"),
     "lying": (lying, 400, "cannot be read"),
     "up": (lambda data: zipped({"../a.png": data}), 400, "leads out"),
     "deep up": (lambda data: zipped({"a/../../b.png": data}), 400, "leads out"),
@@ -210,6 +234,28 @@ def test_a_hostile_archive_is_refused_and_nothing_of_it_is_kept(jobs: Any, png: 
     assert (jobs.metric('promptir_jobs{state="queued"}'), jobs.metric("promptir_jobs_bytes")) == before
     assert jobs.client.get("/readyz").status_code == 200
     assert not [line for line in jobs.lines if line["level"] == "ERROR"]
+
+
+def test_names_below_the_present_folder_are_kept_and_results_collide_with_nothing(jobs: Any, png: Image) -> None:
+    names = ["./a.png", "b/./c.png", "errors.json/d.png", "e", "e.png/f.png"]
+    submitted = jobs.client.post("/v1/jobs", content=zipped({name: png(16, 16) for name in names}))
+    assert submitted.status_code == 202, submitted.text
+    path = submitted.json()["links"]["self"]
+    assert ended(jobs, path)["counts"]["done"] == len(names)
+    found = opened(jobs.client.get(f"{path}/result")).namelist()
+    assert found == ["a.png", "b/c.png", "errors.json_d.png", "e.png", "e.png_f.png"]
+
+
+def test_a_form_with_parts_without_end_is_refused_soon(jobs: Any) -> None:
+    part = b'--b\r\nContent-Disposition: form-data; name="x"; filename=""\r\n\r\n\r\n'
+    began = time.monotonic()
+    for path in ("/v1/jobs", "/v1/images/edits"):
+        response = jobs.client.post(
+            path, content=part * 2000 + b"--b--\r\n", headers={"Content-Type": "multipart/form-data; boundary=b"}
+        )
+        assert response.status_code == 400, response.text
+        assert "parts" in response.text
+    assert time.monotonic() - began < 10
 
 
 def test_a_form_with_the_wrong_files_is_refused(jobs: Any, png: Image) -> None:

@@ -106,6 +106,18 @@ def test_no_image_is_written_to_a_terminal(piped: Any, png: Image) -> None:
         os.close(theirs)
 
 
+@pytest.mark.parametrize(("closed", "reason"), [("<&-", b"standard input is closed"), (">&-", b"standard output is")])
+def test_a_closed_stream_is_one_sentence(closed: str, reason: bytes, png: Image) -> None:
+    command = f"exec {sys.executable} -m server.cli restore - - {closed}"
+    settings = {"PROMPTIR_BACKEND": "simulated", "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    finished = subprocess.run(
+        ["bash", "-c", command], input=png(8, 8), env=settings, capture_output=True, timeout=WAIT_S, check=False
+    )
+    assert finished.returncode == 1
+    assert reason in finished.stderr
+    assert len(finished.stderr.splitlines()) == 1
+
+
 def test_a_reader_that_leaves_ends_the_command_without_a_traceback(png: Image) -> None:
     command = f"{sys.executable} -m server.cli restore - - | true; echo ${{PIPESTATUS[0]}}"
     settings = {

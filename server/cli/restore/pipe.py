@@ -37,6 +37,8 @@ def restore_piped(
         if not overwrite and Path(destination).exists():
             raise exists(Path(destination))
         output = OUTPUT_BY_SUFFIX[suffix]
+    elif sys.stdout is None:
+        raise InvalidRequest("standard output is closed: redirect it, or name a file")
     elif sys.stdout.isatty():
         raise InvalidRequest("the result is an image and not for a terminal: redirect it, or name a file")
     data = _standard_input(max_bytes) if source == PIPE else read(source)
@@ -56,6 +58,8 @@ async def _restored(target: RestoreTarget, data: bytes, options: RestoreOptions)
 
 
 def _standard_input(max_bytes: int) -> bytes:
+    if sys.stdin is None:
+        raise InvalidRequest("standard input is closed: pipe an image into the command, or name a file")
     if sys.stdin.isatty():
         raise InvalidRequest("standard input is a terminal: pipe an image into the command, or name a file")
     data = sys.stdin.buffer.read(max_bytes + 1)

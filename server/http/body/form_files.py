@@ -47,7 +47,7 @@ class FormFiles:
         self._looks = looks or {}
         self._part = Disposition(None, None)
         self._buffer: FileBuffer | None = None
-        self._count = 0
+        self._count = self._part_count = 0
         self.file_bytes = 0
         """Bytes of the collected files so far."""
         with _well_formed():
@@ -71,6 +71,9 @@ class FormFiles:
         if part.name is None:
             raise InvalidRequest("The form cannot be read: a part of it has no name.")
         self._buffer = None
+        self._part_count += 1
+        if self._part_count > self._most_files + MOST_FIELDS:
+            raise InvalidRequest(f"The form has more than {self._most_files + MOST_FIELDS} parts.")
         if part.filename is None:
             self._count += 1
             if self._count > MOST_FIELDS:
