@@ -29,7 +29,7 @@ CLOSING_S = 5.0
 INSTALL_S = 60.0
 KILL_S = 3.0
 PATIENCE = 8
-"""A dry run may take so many times longer: it measures nothing, and its machine may be busy."""
+"""Factor on the time limits of a dry run, which measures nothing and may run on a busy machine."""
 
 
 @dataclass(frozen=True)

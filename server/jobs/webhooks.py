@@ -93,13 +93,13 @@ class Webhooks:
 
     async def _attempt(self, webhook: Webhook, look: Look) -> None:
         """Try a message once; whatever goes wrong concerns this one alone."""
-        with suppress(JobError):  # the disk fails, as the store has logged; the message stays due
-            try:
-                await self._deliver(webhook, look)
-            except JobError:
-                raise
-            except Exception as error:
-                log.exception("a webhook cannot be delivered", extra={"webhook": webhook.id})
+        try:
+            await self._deliver(webhook, look)
+        except JobError:  # the disk fails, as the store has logged; the message stays due
+            pass
+        except Exception as error:
+            log.exception("a webhook cannot be delivered", extra={"webhook": webhook.id})
+            with suppress(JobError):
                 await self._failed(webhook, f"{type(error).__name__}: {error}")
 
     async def _deliver(self, webhook: Webhook, look: Look) -> None:

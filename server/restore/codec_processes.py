@@ -39,7 +39,7 @@ OpenPhoto = Callable[[bytes, Header, Grid, RestoreOptions], Photo | SingleRun]
 LIMIT_S = 120.0
 """A process that works longer on an image hangs: the slowest encoder takes some ten seconds for the largest one."""
 TRIES = 2
-"""An image whose process is lost is tried once more: the kernel kills for lack of memory, whoever is the cause."""
+"""Attempts for an image whose process is lost: the kernel may have killed it for memory that others used."""
 
 
 class CodecProcesses:

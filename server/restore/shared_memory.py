@@ -31,8 +31,8 @@ _in_use: list[SharedMemory] = []
 class Lease:
     """A segment in use: its name and its bytes.
 
-    It is free for the next image when the last view of `data` is gone, and no earlier: a run or an encoder that goes on
-    after its request was cancelled still finds its own pixels.
+    It is free for the next image when the last view of `data` is gone, not earlier: a run or an encoder that continues
+    after its request was cancelled still reads its own pixels.
     """
 
     def __init__(self, name: str, data: Bytes) -> None:

@@ -33,7 +33,7 @@ def read_answer(connection: socket.socket) -> tuple[int, dict[str, str], dict[st
 
 
 def received(connection: socket.socket, most: int = RECEIVE_BYTES) -> bytes:
-    """Read at least one and at most so many bytes."""
+    """Read at least one and at most `most` bytes."""
     data = connection.recv(most)
     assert data, "closed before the answer was whole"
     return data

@@ -25,23 +25,27 @@ _HEADER = "Content-Disposition"
 _ONE_BYTE = ("iso-8859-1", "us-ascii")
 
 
-class FormFile:
-    """Puts the content of the field `file` into a buffer; skips other fields, and files without a byte.
+def content_type_of(headers: Mapping[bytes, bytes]) -> str:
+    """Return the Content-Type of a request; empty if it has none."""
+    return headers.get(b"content-type", b"").decode("latin-1")
 
-    Browsers send an empty file for each input in which none was chosen. Raises InvalidRequest if the body is not a
-    form, or does not have exactly one file, in this field.
-    """
 
-    def __init__(self, content_type: str, file: FileBuffer) -> None:
+def is_form(headers: Mapping[bytes, bytes]) -> bool:
+    """Return whether the body of a request is a form."""
+    return content_type_of(headers).partition(";")[0].strip().lower() == "multipart/form-data"
+
+
+class Form:
+    """Base of a form's readers: takes the body in pieces, and raises InvalidRequest if it is not a form."""
+
+    def __init__(self, content_type: str) -> None:
         _, parameters = parse_options_header(content_type)
         boundary = parameters.get(b"boundary")
         if not boundary:
             raise InvalidRequest("The form cannot be read: its content type names no boundary.")
-        self.filename: str | None = None
-        self._file = file
+        self.file_bytes = 0
+        """Bytes of the collected files so far."""
         self._part = Disposition(None, None)
-        self._has_content = self._found = False
-        self._files = self._others = 0
         with _well_formed():
             self._parts = FormParts(boundary, self)
 
@@ -51,19 +55,49 @@ class FormFile:
             self._parts.feed(chunk)
 
     def finish(self) -> None:
-        """Check at the end of the body that the form was whole and had its file."""
+        """Check at the end of the body that the form was whole."""
         if not self._parts.ended:
             raise InvalidRequest(
                 "The form cannot be read: it is cut off, or its boundary is not the one that is named."
             )
+
+    def begin(self, headers: Mapping[bytes, bytes]) -> None:
+        """Begin a part."""
+        self._part = Disposition.of(headers.get(b"content-disposition", b""))
+        if self._part.name is None:
+            raise InvalidRequest("The form cannot be read: a part of it has no name.")
+
+    def content(self, data: memoryview) -> None:
+        """Add to the content of the part."""
+
+    def end(self) -> None:
+        """End the part."""
+
+
+class FormFile(Form):
+    """Puts the content of the field `file` into a buffer; skips other fields, and files without a byte.
+
+    Browsers send an empty file for each input in which none was chosen. Raises InvalidRequest if the body is not a
+    form, or does not have exactly one file, in this field.
+    """
+
+    def __init__(self, content_type: str, file: FileBuffer) -> None:
+        super().__init__(content_type)
+        self.filename: str | None = None
+        self._file = file
+        self._has_content = self._found = False
+        self._files = self._others = 0
+
+    def finish(self) -> None:
+        """Check at the end of the body that the form was whole and had its file."""
+        super().finish()
         if not self._found:
             raise InvalidRequest(f"The form has no file in the field `{FIELD}`.", expected_field=FIELD)
 
     def begin(self, headers: Mapping[bytes, bytes]) -> None:
         """Begin a part."""
-        self._part, self._has_content = Disposition.of(headers.get(b"content-disposition", b"")), False
-        if self._part.name is None:
-            raise InvalidRequest("The form cannot be read: a part of it has no name.")
+        super().begin(headers)
+        self._has_content = False
         if self._is_file():
             self._found = True
         else:
@@ -81,9 +115,7 @@ class FormFile:
         if self._is_file():
             self.filename = self._part.filename
             self._file.add(data)
-
-    def end(self) -> None:
-        """End the part."""
+            self.file_bytes = self._file.size
 
     def _is_file(self) -> bool:
         return self._part.name == FIELD and self._part.filename is not None

@@ -1,29 +1,19 @@
 """FormFiles: the files and short text fields of a multipart/form-data body, read while it arrives."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-
-from python_multipart.multipart import parse_options_header
+from collections.abc import Mapping
 
 from server.errors import InvalidRequest
 from server.http.body.body import Body
 from server.http.body.compression import InflatedBody
 from server.http.body.file_buffer import FileBuffer, Look
-from server.http.body.form import Disposition, FormError, FormParts
-from server.http.body.upload import FORM_ALLOWANCE_BYTES, Upload
+from server.http.body.form import Form, content_type_of
+from server.http.body.upload import Upload, feed_form
 
 MOST_FIELDS = 32
 MOST_FIELD_BYTES = 256 * 1024
-_FORM = "multipart/form-data"
 
 
-def is_form(headers: Mapping[bytes, bytes]) -> bool:
-    """Return whether the body of a request is a form."""
-    content_type = headers.get(b"content-type", b"").decode("latin-1")
-    return content_type.partition(";")[0].strip().lower() == _FORM
-
-
-class FormFiles:
+class FormFiles(Form):
     """Collects the files of the fields in `names`, and the text of all fields that are no file.
 
     Files of other fields are skipped, as are files without a byte, which browsers send for an empty input. `looks`
@@ -34,10 +24,7 @@ class FormFiles:
     def __init__(
         self, content_type: str, names: Mapping[str, str], most_files: int, looks: Mapping[str, Look] | None = None
     ) -> None:
-        _, parameters = parse_options_header(content_type)
-        boundary = parameters.get(b"boundary")
-        if not boundary:
-            raise InvalidRequest("The form cannot be read: its content type names no boundary.")
+        super().__init__(content_type)
         self.files: list[tuple[str, Upload]] = []
         """The files with the names that `names` gives to their fields, in the order of the form."""
         self.fields: dict[str, str] = {}
@@ -45,32 +32,13 @@ class FormFiles:
         self._names = names
         self._most_files = most_files
         self._looks = looks or {}
-        self._part = Disposition(None, None)
         self._buffer: FileBuffer | None = None
         self._count = self._part_count = 0
-        self.file_bytes = 0
-        """Bytes of the collected files so far."""
-        with _well_formed():
-            self._parts = FormParts(boundary, self)
-
-    def feed(self, chunk: bytes) -> None:
-        """Read the next bytes of the body."""
-        with _well_formed():
-            self._parts.feed(chunk)
-
-    def finish(self) -> None:
-        """Check at the end of the body that the form was whole."""
-        if not self._parts.ended:
-            raise InvalidRequest(
-                "The form cannot be read: it is cut off, or its boundary is not the one that is named."
-            )
 
     def begin(self, headers: Mapping[bytes, bytes]) -> None:
         """Begin a part."""
-        self._part = part = Disposition.of(headers.get(b"content-disposition", b""))
-        if part.name is None:
-            raise InvalidRequest("The form cannot be read: a part of it has no name.")
-        self._buffer = None
+        super().begin(headers)
+        part, self._buffer = self._part, None
         self._part_count += 1
         if self._part_count > self._most_files + MOST_FIELDS:
             raise InvalidRequest(f"The form has more than {self._most_files + MOST_FIELDS} parts.")
@@ -79,7 +47,7 @@ class FormFiles:
             if self._count > MOST_FIELDS:
                 raise InvalidRequest(f"The form has more than {MOST_FIELDS} fields beside the files.")
             self._buffer = FileBuffer(_seen)
-        elif part.name in self._names:
+        elif part.name is not None and part.name in self._names:
             self._buffer = FileBuffer(self._looks.get(self._names[part.name], _seen))
 
     def content(self, data: memoryview) -> None:
@@ -114,23 +82,9 @@ async def read_form(
     looks: Mapping[str, Look] | None = None,
 ) -> FormFiles:
     """Read a form whose files have no more bytes than the body may have; raises what FormFiles and the body raise."""
-    form = FormFiles(headers.get(b"content-type", b"").decode("latin-1"), names, most_files, looks)
-    max_bytes = body.limit_bytes
-    body.limit_bytes += FORM_ALLOWANCE_BYTES
-    while not body.ended:
-        form.feed(await body.chunk())
-        if form.file_bytes > max_bytes:
-            raise body.too_large()
-    form.finish()
+    form = FormFiles(content_type_of(headers), names, most_files, looks)
+    await feed_form(form, body)
     return form
-
-
-@contextmanager
-def _well_formed() -> Iterator[None]:
-    try:
-        yield
-    except FormError as error:
-        raise InvalidRequest(f"The form cannot be read: {error}.") from error
 
 
 def _seen(start: bytes) -> bool:

@@ -7,7 +7,7 @@ from server.errors import EmptyUpload
 from server.http.body.body import Body
 from server.http.body.compression import InflatedBody
 from server.http.body.file_buffer import FileBuffer, Look
-from server.http.body.form import FormFile
+from server.http.body.form import Form, FormFile, content_type_of, is_form
 
 BINARY_TYPES = ("image/*", "application/octet-stream")
 """The media types of a raw body in OpenAPI; the server goes by its bytes, whatever its media type."""
@@ -32,9 +32,7 @@ async def read_upload(headers: Mapping[bytes, bytes], body: Body | InflatedBody,
     """
     if body.declared_bytes == 0:
         raise EmptyUpload("The request has no body: send the bytes of one image.")
-    content_type = headers.get(b"content-type", b"").decode("latin-1")
-    is_form = content_type.partition(";")[0].strip().lower() == "multipart/form-data"
-    upload = await (_read_form(content_type, body, look) if is_form else _read_raw(body, look))
+    upload = await (_read_form(headers, body, look) if is_form(headers) else _read_raw(body, look))
     if not upload.data:
         raise EmptyUpload("The upload is empty: send the bytes of one image.")
     return upload
@@ -47,14 +45,19 @@ async def _read_raw(body: Body | InflatedBody, look: Look) -> Upload:
     return Upload(file.take(), None)
 
 
-async def _read_form(content_type: str, body: Body | InflatedBody, look: Look) -> Upload:
-    file = FileBuffer(look)
-    form = FormFile(content_type, file)
+async def feed_form(form: Form, body: Body | InflatedBody) -> None:
+    """Read a form whose files have no more bytes than the body may have; raises what the form and the body raise."""
     max_bytes = body.limit_bytes
     body.limit_bytes += FORM_ALLOWANCE_BYTES
     while not body.ended:
         form.feed(await body.chunk())
-        if file.size > max_bytes:
+        if form.file_bytes > max_bytes:
             raise body.too_large()
     form.finish()
+
+
+async def _read_form(headers: Mapping[bytes, bytes], body: Body | InflatedBody, look: Look) -> Upload:
+    file = FileBuffer(look)
+    form = FormFile(content_type_of(headers), file)
+    await feed_form(form, body)
     return Upload(file.take(), form.filename)

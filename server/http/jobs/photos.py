@@ -9,8 +9,8 @@ from server.errors import InvalidRequest
 from server.formats.header import peek
 from server.http.body.body import Body
 from server.http.body.compression import InflatedBody
-from server.http.body.form import FIELD
-from server.http.body.form_files import is_form, read_form
+from server.http.body.form import FIELD, is_form
+from server.http.body.form_files import read_form
 from server.http.body.upload import Upload, read_upload
 from server.jobs.archive import MAGIC, MOST_PHOTOS, ArchiveReader
 from server.settings import LimitSettings

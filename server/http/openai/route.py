@@ -17,7 +17,8 @@ from server.http import error_responses
 from server.http.body.body import Body, UploadRoom, declared_bytes
 from server.http.body.cancellation import WhileConnected
 from server.http.body.compression import as_sent
-from server.http.body.form_files import is_form, read_form
+from server.http.body.form import is_form
+from server.http.body.form_files import read_form
 from server.http.body.refusal import refuse
 from server.http.body.upload import Upload
 from server.http.openai.options import EditOptions, read_edit_options

@@ -148,7 +148,7 @@ class WorkerPool:
                 log.critical("no device can be restarted", extra={"reason": self.failure.detail})
             self._batcher.queue.close(_no_backend)
             self._end_supervision()
-            if all(one.lost_for_good for one in self._supervisors):  # nothing will run what waits
+            if all(one.lost_for_good for one in self._supervisors):  # no device is left for the queued tiles
                 waiting = self._batcher.queue.clear()
                 settle(waiting, [_no_backend() for _ in waiting])
 

@@ -62,7 +62,7 @@ class LoadedModel:
 
     @property
     def costs(self) -> Costs:
-        """What runs cost by what was measured so far; a new object after each run."""
+        """Run times predicted from the measurements so far; a new object after each run."""
         return self.cost_model.costs
 
     def view(self) -> ModelView:
@@ -127,7 +127,7 @@ class DeviceView(Capacity, _DeviceFields):  # type: ignore[misc]  # what may cha
 
 
 class Device(Capacity):
-    """One device: the models that it has loaded, and what runs now.
+    """One device, with its loaded models and current runs.
 
     One object for one life of a worker: a rebuilt worker has a new Device of the same name, with the old cost models.
     It belongs to the batcher and its lock.
