@@ -9,7 +9,7 @@ from typing import Self, TypeVar
 
 from server.concurrency import available_cores
 from server.metrics import Metrics
-from server.scheduling.admission.admission import WaitBound
+from server.scheduling.admission.backlog import WaitBound
 
 T = TypeVar("T")
 
