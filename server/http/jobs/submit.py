@@ -28,8 +28,8 @@ from server.http.jobs.photos import SEVERAL, Photos, read_photos
 from server.http.jobs.routes import require_jobs
 from server.http.jobs.schemas import PATH, BatchJob, Job
 from server.http.restore.openapi import UPLOAD_ERRORS
-from server.http.restore.options import RestoreHeaders, RestoreQuery, invalid_parameters, read_options
-from server.http.scope import caller_of, note_outcome
+from server.http.restore.options import RestoreHeaders, RestoreQuery, invalid_parameters, read_options, repeated
+from server.http.scope import caller_of, headers_of, note_outcome
 from server.http.services import Services
 from server.jobs.archive import MEDIA_TYPE, MOST_PHOTOS
 from server.jobs.long_work import LongWork
@@ -53,7 +53,7 @@ class SubmitRoute:
         self._room = room
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = dict(scope["headers"])
+        headers = headers_of(scope)
         limits = self._services.limits
         body = Body(receive, declared_bytes(headers), limits.max_upload_bytes, self._room, limits.upload_stall_s)
         try:
@@ -107,7 +107,7 @@ def webhook_of(query: bytes) -> tuple[str | None, bytes]:
     pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
     urls = [value for name, value in pairs if name == WEBHOOK]
     if len(urls) > 1:
-        raise invalid_parameters([{"in": "query", "name": WEBHOOK, "message": "is given more than once"}])
+        raise invalid_parameters([repeated(WEBHOOK)])
     rest = urlencode([(name, value) for name, value in pairs if name != WEBHOOK])
     return (urls[0] if urls else None), rest.encode()
 

@@ -35,7 +35,7 @@ from server.http.open_inference.schemas import (
 from server.http.open_inference.wire import HEADER_LENGTH, Head, PiecewiseResponse, read_head, write_answer
 from server.http.restore.answer import RESTORE_MODE, server_timing
 from server.http.restore.route import HOLD_S
-from server.http.scope import caller_of, note_outcome
+from server.http.scope import caller_of, headers_of, note_outcome
 from server.http.services import Services
 from server.open_inference.inference import Call, Inference, Outcome, Reserve
 from server.restore.byte_room import Reservation
@@ -58,7 +58,7 @@ class InferRoute:
         self._inference = Inference(services.restorer, services.limits)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = dict(scope["headers"])
+        headers = headers_of(scope)
         limits = self._services.limits
         body = Body(receive, declared_bytes(headers), limits.max_upload_bytes, self._room, limits.upload_stall_s)
         with Reservation(self._room) as held:  # until the results are sent

@@ -23,7 +23,7 @@ from server.http.body.refusal import refuse
 from server.http.body.upload import Upload
 from server.http.openai.options import EditOptions, read_edit_options
 from server.http.openai.schemas import PATH, ImagesResponse, OpenAIError
-from server.http.scope import caller_of, note_outcome
+from server.http.scope import caller_of, headers_of, note_outcome
 from server.http.services import Services
 from server.restore.options import Restored
 from server.restore.request import RestoreRequest
@@ -46,7 +46,7 @@ class EditsRoute:
         self._room = room
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = dict(scope["headers"])
+        headers = headers_of(scope)
         limits = self._services.limits
         body = Body(receive, declared_bytes(headers), limits.max_upload_bytes, self._room, limits.upload_stall_s)
         try:
@@ -80,7 +80,7 @@ class EditsRoute:
                 if not 0 < len(images) <= MOST_IMAGES:
                     rule = f"The form has 1 to {MOST_IMAGES} files in the field `image`, and not {len(images)}."
                     raise InvalidRequest(rule, param=_IMAGE)
-                options = read_edit_options(form.fields, self._services.restorer.models)
+                options = read_edit_options(form.fields, self._services.restorer.models, form.repeated)
                 del form
                 with WhileConnected(receive):
                     results = await gather(self._restore(image, options, caller) for image in images)

@@ -1,7 +1,8 @@
 """Options: the query parameters and headers of a restoration."""
 
 import difflib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Annotated, Any, Literal, TypeVar
@@ -108,12 +109,14 @@ def read_options(query: bytes, headers: Mapping[bytes, bytes]) -> RequestOptions
 def _read(query: bytes, headers: tuple[tuple[bytes, bytes], ...]) -> RequestOptions:
     given = {_HEADERS[name]: value.decode("latin-1") for name, value in headers}
     faults: list[dict[str, str]] = []
-    asked_for = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
+    pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    asked_for = dict(pairs)
     unknown = [name for name in asked_for if name not in RestoreQuery.model_fields]
     faults += [_unknown(name) for name in unknown[:_MOST_UNKNOWN]]
+    faults += [repeated(name) for name in repeats(name for name, _ in pairs) if name in RestoreQuery.model_fields]
     parameters = _checked(RestoreQuery, asked_for, "query", faults)
     asked = _checked(RestoreHeaders, given, "header", faults)
-    if parameters is None or asked is None or unknown:
+    if parameters is None or asked is None or faults:
         raise invalid_parameters(faults)
     accept = Accept(asked.accept)
     return RequestOptions(
@@ -132,6 +135,16 @@ def _unknown(name: str) -> dict[str, str]:
     close = difflib.get_close_matches(name[:_LONGEST_NAME].lower(), RestoreQuery.model_fields, n=1)
     hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(RestoreQuery.model_fields)}"
     return {"in": "query", "name": name[:_LONGEST_NAME], "message": f"is not an option; {hint}"}
+
+
+def repeats(names: Iterable[str]) -> list[str]:
+    """Return the names that occur more than once."""
+    return [name for name, count in Counter(names).items() if count > 1]
+
+
+def repeated(name: str) -> dict[str, str]:
+    """Describe the fault of a query parameter that is given more than once."""
+    return {"in": "query", "name": name, "message": "is given more than once"}
 
 
 def invalid_parameters(faults: list[dict[str, str]]) -> InvalidRequest:

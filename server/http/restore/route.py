@@ -18,7 +18,7 @@ from server.http.body.upload import Upload, read_upload
 from server.http.restore.answer import Answer, not_modified, restored_answer
 from server.http.restore.options import RequestOptions, read_options
 from server.http.restore.shared_work import SharedWork
-from server.http.scope import caller_of, note_outcome
+from server.http.scope import caller_of, headers_of, note_outcome
 from server.http.services import Services
 from server.imaging.entity_tag import is_listed
 from server.restore.options import Restored
@@ -48,7 +48,7 @@ class RestoreRoute:
         services.metrics.watch_uploads(lambda: room.used_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = dict(scope["headers"])
+        headers = headers_of(scope)
         limits = self._services.limits
         body = Body(receive, declared_bytes(headers), limits.max_upload_bytes, self.room, limits.upload_stall_s)
         try:
