@@ -58,7 +58,7 @@ from server.scheduling.execution.recovery import ParityCheck
 from server.scheduling.execution.worker import NewBackend, Worker
 from server.scheduling.policy.cost_model import CostModel
 from server.scheduling.policy.device import Device, LoadedModel
-from server.scheduling.policy.padded_shapes import PaddedShapes
+from server.scheduling.policy.mixed_sizes import PaddedShapes
 from server.scheduling.queue.tile import PaddedShape
 from server.scheduling.queue.tile_queue import TileQueue
 from server.settings import PREFIX, JobSettings, Settings, SettingsError

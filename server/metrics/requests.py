@@ -64,6 +64,7 @@ class RequestMetrics:
         self._restored_pixels = Counter(
             "promptir_restored_pixels", "Pixels of restored images, counted at their uploaded size", registry=registry
         )
+        self._detected: dict[str, Counter] = {}
         self._degradations = Counter(
             "promptir_degradations",
             "Restored images by detected degradation, or clean; an image with several counts once for each",
@@ -134,7 +135,9 @@ class RequestMetrics:
             return
         found = [label for label, probability in degradations.items() if probability > PRESENT]
         for label in found or [CLEAN]:
-            self._degradations.labels(label).inc()
+            if (child := self._detected.get(label)) is None:
+                child = self._detected[label] = self._degradations.labels(label)
+            child.inc()
 
     def watch_uploads(self, used_bytes: Callable[[], float]) -> None:
         """Read the memory held by uploads at each scrape."""

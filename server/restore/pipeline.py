@@ -29,7 +29,6 @@ from server.scheduling.batcher import Batcher, Clock
 from server.scheduling.execution.pool import WorkerPool
 from server.scheduling.queue.tile import Priority
 from server.scheduling.snapshot import Snapshot
-from server.scheduling.ticket import Ticket
 from server.settings import LimitSettings
 
 # Up to these sizes a thread costs more than it saves (docs/scheduling.md). The bytes count too: a small image with many
@@ -107,7 +106,7 @@ class Restorer(Lifecycle):
             self._admit_to_codecs(request, input_format)
         runs, priority = images * grid.runs, request.priority if grid.is_whole else Priority.BATCH
         at_once = grid.is_whole and images > 1
-        ticket = Ticket(self._batcher, request.shape, runs, request.deadline, priority, at_once=at_once)
+        ticket = self._batcher.ticket(request.shape, runs, request.deadline, priority, at_once=at_once)
         request.ticket = request.hold(ticket)
 
     def admit_any(self, arriving: int, upload_bytes: int) -> None:
@@ -116,7 +115,7 @@ class Restorer(Lifecycle):
         `arriving` further requests are ahead of it and not yet queued. Reserves nothing.
         """
         if self.status is Status.READY:  # otherwise the route has a better answer
-            self._batcher.admit_any(arriving)
+            self._batcher.admission.admit_any(arriving)
             if upload_bytes > INLINE_BYTES:
                 self._codecs.check(arriving)
 
@@ -146,9 +145,10 @@ class Restorer(Lifecycle):
         if request.header is None:
             work = run_inline if len(data) <= INLINE_BYTES else self._codecs.read
             request.header = header = await work(partial(probe, data, self._limits))
-            self._plan_for(request, header.height, header.width)
-            if request.ticket is not None:
-                request.ticket.move(request.shape)
+            if request.grid is None or (request.grid.height, request.grid.width) != (header.height, header.width):
+                self._plan_for(request, header.height, header.width)
+                if request.ticket is not None:
+                    request.ticket.move(request.shape)
         return request.header
 
     async def restore(self, data: bytes, request: RestoreRequest, progress: Progress = _ignore) -> Restored:

@@ -13,8 +13,8 @@ from server.imaging.tiling import Grid
 from server.restore.byte_room import Reservation
 from server.restore.codec_pool import CodecWork
 from server.restore.options import RestoreOptions
+from server.scheduling.admission.admission import Ticket
 from server.scheduling.queue.tile import PaddedShape, Priority
-from server.scheduling.ticket import Ticket
 
 T = TypeVar("T")
 

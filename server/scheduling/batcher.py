@@ -12,12 +12,12 @@ import numpy as np
 from server.backends.base import Pixels
 from server.errors import DeadlineExceeded, NotReady
 from server.metrics import Metrics
-from server.scheduling.admission.admission import Admission
-from server.scheduling.policy.arrival_forecast import NOBODY, ArrivalForecast
+from server.scheduling.admission.admission import Admission, Ticket
+from server.scheduling.policy.batch_delay import NOBODY, ArrivalForecast
 from server.scheduling.policy.device import Device, wake_all, wake_for, wake_idle
-from server.scheduling.policy.padded_shapes import PaddedShapes
+from server.scheduling.policy.mixed_sizes import PaddedShapes
 from server.scheduling.policy.planner import Run, State, plan
-from server.scheduling.queue.tile import Admitted, Batch, Completion, PaddedShape, Priority, Tile, fail_soon
+from server.scheduling.queue.tile import Batch, Completion, PaddedShape, Priority, Tile, fail_soon
 from server.scheduling.queue.tile_queue import TileQueue
 from server.scheduling.snapshot import Snapshot, snapshot_of
 
@@ -28,7 +28,7 @@ Clock = Callable[[], float]
 class Batcher:
     """Holds the queue's lock, shows the planner the present state, and carries out what it decides.
 
-    It runs nothing itself. `submit` and `admit` belong to the event loop; `poll`, `next_batch`, `expire` and `finished`
+    It runs nothing itself. `submit` and tickets belong to the event loop; `poll`, `next_batch`, `expire` and `finished`
     to the thread of a device. Deadlines are seconds on `clock`.
     """
 
@@ -47,7 +47,7 @@ class Batcher:
         self._metrics, self._clock = metrics, clock
         self._arrivals = ArrivalForecast()
         self._padded_shapes = PaddedShapes(padded_shapes)
-        self._admission = Admission(queue, self.devices, max_backlog_s, self._padded_shapes)
+        self.admission = Admission(queue, self.devices, max_backlog_s, self._padded_shapes, metrics, clock)
         self._runs_since_batch = 0
         queue.on_close = lambda: wake_all(self.devices.values())
         metrics.watch_queue(lambda: queue.tiles, lambda: queue.pixels, self.backlog_s)
@@ -55,7 +55,7 @@ class Batcher:
     @property
     def max_backlog_s(self) -> float:
         """The bound on the backlog, in predicted seconds."""
-        return self._admission.bound.seconds
+        return self.admission.bound.seconds
 
     def join(self, device: Device) -> None:
         """Give work to a warmed-up device from now on; the first one opens the queue.
@@ -68,8 +68,8 @@ class Batcher:
             if before is not None:
                 before.wake.notify_all()
             waiting = {bucket.padded_shape for bucket in self.queue.buckets}
-            for padded_shape in waiting.union(*self._admission.reserved.values()):
-                self._admission.changed(padded_shape)
+            for padded_shape in waiting.union(*self.admission.reserved.values()):
+                self.admission.changed(padded_shape)
             self.queue.open()
         for name, model in device.models.items():
             self._metrics.watch_cost_model(device.name, name, partial(getattr, model.cost_model, "relative_error"))
@@ -91,33 +91,17 @@ class Batcher:
             device.wake.notify_all()
             return stranded
 
-    def admit(
+    def ticket(
         self,
         padded_shape: PaddedShape,
+        count: int = 1,
         deadline: float | None = None,
         priority: Priority = Priority.INTERACTIVE,
-        count: int | None = None,
-    ) -> float:
-        """Return when a tile, or a series of `count` tiles, would be answered; reserves nothing, which a `Ticket` does.
-
-        Raises QueueFull, DeadlineUnmet, DeadlineExceeded, NotReady or Draining.
-        """
-        with self._metrics.refusals, self.queue.lock:
-            now = self._clock()
-            return now + self._admission.check(padded_shape, deadline, priority, now, count)
-
-    def admit_any(self, arriving: int) -> None:
-        """Raise QueueFull if an interactive tile of the usual size would be refused behind `arriving` others."""
-        if arriving or self.queue.tiles:
-            with self._metrics.refusals, self.queue.lock:
-                self._admission.check_any(arriving, self._clock())
-
-    def reserve(
-        self, padded_shape: PaddedShape, count: int, priority: Priority = Priority.BATCH, *, alone: bool = False
-    ) -> None:
-        """Count `count` more tiles as backlog that are admitted and not yet queued; fewer if negative."""
-        with self.queue.lock:
-            self._admission.reserve(padded_shape, count, priority, alone=alone)
+        *,
+        at_once: bool = False,
+    ) -> Ticket:
+        """Make the ticket for `count` tiles of a padded shape; entering it admits them."""
+        return Ticket(self.admission, self.submit, padded_shape, count, deadline, priority, at_once=at_once)
 
     def useful_tiles(self, padded_shape: PaddedShape) -> int:
         """Return how many tiles of a padded shape keep all devices busy: those of two runs on each."""
@@ -131,12 +115,12 @@ class Batcher:
         priority: Priority = Priority.INTERACTIVE,
         *,
         model: str = "",
-        ticket: Admitted | None = None,
+        ticket: Ticket | None = None,
     ) -> Completion:
         """Wait for the copy of one tile that `model` restores: float32 (3, H, W), H and W of its size multiple.
 
         The tile takes up one of the places that `ticket` holds; without a ticket it is admitted here, which raises what
-        `admit` raises. Raises DeadlineExceeded if the deadline passes before the run, or no run could keep it;
+        `Admission.admit` raises. Raises DeadlineExceeded if the deadline passes before the run or no run could keep it;
         BackendError if the run fails. Cancelling the call takes the tile out of the queue; a run that has begun
         continues without it. The array must not change until then.
         """
@@ -164,30 +148,30 @@ class Batcher:
             if timer is not None:
                 timer.cancel()
 
-    def enqueue(self, tile: Tile, ticket: Admitted | None = None) -> None:
+    def enqueue(self, tile: Tile, ticket: Ticket | None = None) -> None:
         """Put a new tile into the queue and wake a device for it; raises what `submit` raises at once."""
         padded_shape = tile.padded_shape
         with self._metrics.refusals, self.queue.lock:
             self._arrivals.arrived(padded_shape, tile.enqueued_at)
             self._padded_shapes.arrived(padded_shape)
             if ticket is None:
-                seconds = self._admission.check(padded_shape, tile.deadline, tile.priority, tile.enqueued_at)
+                seconds = self.admission.check(padded_shape, tile.deadline, tile.priority, tile.enqueued_at)
                 tile.expected_at = tile.enqueued_at + seconds
             else:
                 tile.expected_at = ticket.redeem()
             self.queue.offer(tile, admitted=True)  # its room was checked with its admission
-            self._admission.changed(padded_shape)
+            self.admission.changed(padded_shape)
             wake_for(tile, self.devices.values(), self.queue)
 
     def delivered(self, tile: Tile) -> None:
         """Learn that a caller has its answer. Belongs to the event loop, whose delay is part of the wait."""
-        self._admission.learn(tile, self._clock())
+        self.admission.learn(tile, self._clock())
 
     def withdraw(self, tile: Tile) -> bool:
         """Take a tile out of the queue; False if it has left already."""
         with self.queue.lock:
             if discarded := self.queue.discard(tile):
-                self._admission.changed(tile.padded_shape)
+                self.admission.changed(tile.padded_shape)
             return discarded
 
     def next_batch(self, device: Device) -> Batch | None:
@@ -246,13 +230,13 @@ class Batcher:
     def snapshot(self) -> Snapshot:
         """Describe what waits and runs now, for `GET /v1/scheduler`."""
         with self.queue.lock:
-            seconds = self._clock(), self.backlog_s(), self._admission.bound.seconds
+            seconds = self._clock(), self.backlog_s(), self.admission.bound.seconds
             return snapshot_of(self.queue.buckets, self.devices.values(), self._padded_shapes, *seconds)
 
     def backlog_s(self) -> float:
         """Predict the seconds until all admitted tiles are done."""
         with self.queue.lock:
-            return self._admission.drain_s(Priority.BATCH, self._clock())
+            return self.admission.drain_s(Priority.BATCH, self._clock())
 
     def _has(self, device: Device) -> bool:
         """Tell whether a device takes work now; another one may have taken its name."""
@@ -278,7 +262,7 @@ class Batcher:
             if (bucket := self.queue.bucket(padded_shape)) is None:
                 continue
             taken = self.queue.take(bucket, count, now, device, batch_first=run.batch_first)
-            self._admission.changed(padded_shape)
+            self.admission.changed(padded_shape)
             if taken.expired:
                 fail_soon(taken.expired, DeadlineExceeded.in_queue)
                 self.queue.release(taken.expired)

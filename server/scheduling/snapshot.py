@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from server.scheduling.policy.device import Device, LoadedModel
-from server.scheduling.policy.padded_shapes import PaddedShapes, fits
+from server.scheduling.policy.mixed_sizes import PaddedShapes, fits
 from server.scheduling.queue.tile import PaddedShape
 from server.scheduling.queue.tile_queue import ShapeBucket
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from server.scheduling.policy.padded_shapes import FIRST_AFTER
+from server.scheduling.policy.mixed_sizes import FIRST_AFTER
 
 Image = Callable[..., bytes]
 SIZES = [(16, 24), (16, 32), (24, 32)]

@@ -176,6 +176,8 @@ def _file(ihdr: _Ihdr, colours: bytes, size: int, rows: Iterator[bytes | memoryv
 def _inflated(bodies: Sequence[memoryview], size: int) -> Iterator[bytes]:
     # Yields at most `size` bytes, in pieces.
     inflater = isal_zlib.decompressobj()
+    if len(bodies) > 1 and sum(map(len, bodies)) <= _PIECE_BYTES:  # one call instead of one for every few kilobytes
+        bodies = [memoryview(b"".join(bodies))]
     for start in (body[at : at + _PIECE_BYTES] for body in bodies for at in range(0, len(body), _PIECE_BYTES)):
         packed: bytes | memoryview = start
         is_full = False

@@ -11,7 +11,7 @@ from server.errors.problem import problem_of, retry_after
 from server.http.middleware.request_context import request_id_of
 from server.metrics import Metrics
 from server.restore.pipeline import Restorer
-from server.scheduling.admission.admission import MIN_RETRY_AFTER_S
+from server.scheduling.admission.backlog import MIN_RETRY_AFTER_S
 
 log = logging.getLogger(__name__)
 

@@ -3,7 +3,8 @@
 import difflib
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import parse_qsl
 
@@ -83,12 +84,12 @@ class RequestOptions:
     """Whether the report is wanted as JSON with the image in it."""
 
 
-_DEFAULTS = RequestOptions()
-_ACCEPT = b"accept"
-_ANYTHING = b"*/*"
+_IF_NONE_MATCH = b"if-none-match"
 _HEADERS = {field.alias.lower().encode(): field.alias for field in RestoreHeaders.model_fields.values() if field.alias}
 # How many unknown parameters an error names, and how much of each name.
 _MOST_UNKNOWN, _LONGEST_NAME = 5, 40
+# Clients send few combinations of options, and checking one takes as long as decoding a small image.
+_MOST_KEPT, _LONGEST_KEPT = 256, 512
 _PRIORITIES = {"interactive": Priority.INTERACTIVE, "batch": Priority.BATCH}
 
 
@@ -97,11 +98,16 @@ def read_options(query: bytes, headers: Mapping[bytes, bytes]) -> RequestOptions
 
     Raises InvalidRequest that names every fault, NotAcceptable where Accept wants nothing that is written.
     """
-    given = {_HEADERS[name]: headers[name].decode("latin-1") for name in _HEADERS if name in headers}
-    if headers.get(_ACCEPT) == _ANYTHING:
-        del given[_HEADERS[_ACCEPT]]
-    if not query and not given:  # nearly always
-        return _DEFAULTS
+    given = tuple([(name, headers[name]) for name in _HEADERS if name in headers and name != _IF_NONE_MATCH])
+    length = len(query) + sum([len(value) for _, value in given])
+    options = _read_kept(query, given) if length <= _LONGEST_KEPT else _read(query, given)
+    if (tags := headers.get(_IF_NONE_MATCH)) is not None:  # of one image, so not kept
+        options = replace(options, if_none_match=tags.decode("latin-1"))
+    return options
+
+
+def _read(query: bytes, headers: tuple[tuple[bytes, bytes], ...]) -> RequestOptions:
+    given = {_HEADERS[name]: value.decode("latin-1") for name, value in headers}
     faults: list[dict[str, str]] = []
     pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
     asked_for = dict(pairs)
@@ -117,9 +123,11 @@ def read_options(query: bytes, headers: Mapping[bytes, bytes]) -> RequestOptions
         parameters.with_output(_output(parameters, accept), report=parameters.report, model=parameters.model),
         None if asked.deadline_ms is None else asked.deadline_ms / 1e3,
         _PRIORITIES[asked.priority],
-        asked.if_none_match,
-        parameters.report and accept.names(JSON) and accept.weight(JSON) >= accept.weight("multipart/mixed"),
+        as_json=parameters.report and accept.names(JSON) and accept.weight(JSON) >= accept.weight("multipart/mixed"),
     )
+
+
+_read_kept = lru_cache(_MOST_KEPT)(_read)
 
 
 def _unknown(name: str) -> dict[str, str]:

@@ -1,25 +1,26 @@
-"""The Admission: which tiles are refused before they wait, and when their clients may come back."""
+"""The Admission: which tiles are refused before they wait, and the Ticket for the places of those that are not."""
 
+import asyncio
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from types import TracebackType
+from typing import Self
 
+from server.backends.base import Pixels
 from server.errors import DeadlineExceeded, DeadlineUnmet, QueueFull
+from server.metrics import Metrics
 from server.scheduling.admission import backlog
-from server.scheduling.admission.backlog import MixedSizeSavings
+from server.scheduling.admission.backlog import MIN_RETRY_AFTER_S, MixedSizeSavings, WaitBound
 from server.scheduling.policy.device import Device
-from server.scheduling.policy.padded_shapes import PaddedShapes
-from server.scheduling.queue.tile import PaddedShape, Priority, Tile
+from server.scheduling.policy.mixed_sizes import PaddedShapes
+from server.scheduling.queue.tile import Completion, PaddedShape, Priority, Tile
 from server.scheduling.queue.tile_queue import TileQueue
 
-# A client told to come back sooner would most likely be refused again.
-MIN_RETRY_AFTER_S = 1.0
-# The quantile of the prediction error that the bound allows for, the step size of its estimator as a part of the bound,
-# and the part of the bound from which on predicted waits teach it.
-QUANTILE, STEP, LONG_WAIT = 0.99, 0.001, 0.5
-# The largest margin, as a part of the bound: some long waits must still be admitted, to learn from.
-LARGEST_MARGIN = 0.4
+Submit = Callable[..., Awaitable[Completion]]
+"""`Batcher.submit`."""
+
 # What mixed-size batches save counts in full for the bound on the backlog. A deadline is a promise, and when each head
 # leaves time only for a small run, little is shared: there it counts in part, and this many full runs must fit as well.
 CREDIT = 0.75
@@ -27,54 +28,31 @@ SPARE_RUNS = 2
 ADMITTED = "what was admitted before"
 
 
-class WaitBound:
-    """Rejects requests whose predicted wait exceeds `seconds`, with a margin learned so that about 99 % of the admitted
-    ones meet it.
-
-    The margin follows a high quantile of the prediction errors. They stand for what no prediction knows: gaps between
-    runs, tiles that joined them, other users of the processors.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self.lateness_s = 0.0
-        """The margin: how much later than predicted nearly all long waits end."""
-
-    def allows(self, predicted_s: float) -> bool:
-        """Tell whether a predicted wait is within the bound."""
-        return predicted_s + self.lateness_s <= self.seconds
-
-    def check(self, predicted_s: float, what: str) -> None:
-        """Raise QueueFull if a predicted wait is too long; `what` is the subject of the message."""
-        if not self.allows(predicted_s):
-            wait_s = predicted_s + self.lateness_s
-            retry_after_s = max(MIN_RETRY_AFTER_S, wait_s - self.seconds)
-            raise QueueFull(f"{what} takes {wait_s:.1f} s already", retry_after_s)
-
-    def learn(self, predicted_s: float, took_s: float) -> None:
-        """Learn how long a predicted wait took; short waits say nothing about the bound."""
-        if predicted_s > LONG_WAIT * self.seconds:
-            late = took_s - predicted_s > self.lateness_s
-            step = STEP * self.seconds * (QUANTILE if late else QUANTILE - 1)
-            self.lateness_s = min(max(0.0, self.lateness_s + step), LARGEST_MARGIN * self.seconds)
-
-
 class Admission:
     """Bounds the waiting tiles: their pixels by the queue's memory, their time by `max_backlog_s` and by deadlines.
 
     While a device is idle and nothing waits, any tile is admitted that its deadline allows. A series of tiles counts as
-    a whole from its beginning: its tiles that are still to come are `reserved`.
+    a whole from its beginning: its tiles that are still to come are `reserved`. `changed`, `drain_s`, `check` and
+    `learn` are for the batcher, under the queue's lock.
     """
 
     def __init__(
-        self, queue: TileQueue, devices: Mapping[str, Device], max_backlog_s: float, padded_shapes: PaddedShapes
+        self,
+        queue: TileQueue,
+        devices: Mapping[str, Device],
+        max_backlog_s: float,
+        padded_shapes: PaddedShapes,
+        metrics: Metrics,
+        clock: Callable[[], float],
     ) -> None:
+        self.lock = queue.lock
         self.bound = WaitBound(max_backlog_s)
         self.reserved: dict[Priority, Counter[PaddedShape]] = {priority: Counter() for priority in Priority}
         """Tiles that are admitted and not yet queued, by class and padded shape."""
         self._single_pixels = self._series_pixels = 0
         self._queue = queue
         self._devices = devices
+        self._metrics, self._clock = metrics, clock
         self._savings = MixedSizeSavings(queue, self.reserved, padded_shapes)
 
     def changed(self, padded_shape: PaddedShape) -> None:
@@ -87,17 +65,44 @@ class Admission:
             device.price(padded_shape, interactive, total)
         self._savings.changed()
 
-    def reserve(self, padded_shape: PaddedShape, count: int, priority: Priority, *, alone: bool = False) -> None:
-        """Count `count` more tiles as backlog, or fewer if negative; `alone` for a tile that is not one of a series."""
-        counts = self.reserved[priority]
-        counts[padded_shape] += count
-        if not counts[padded_shape]:
-            del counts[padded_shape]
-        if alone:
-            self._single_pixels += count * padded_shape.pixels
-        else:
-            self._series_pixels += count * padded_shape.pixels
-        self.changed(padded_shape)
+    def admit(
+        self,
+        padded_shape: PaddedShape,
+        deadline: float | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+        count: int | None = None,
+    ) -> float:
+        """Return when a tile, or a series of `count` tiles, would be answered; reserves nothing, which a `Ticket` does.
+
+        Raises QueueFull, DeadlineUnmet, DeadlineExceeded, NotReady or Draining.
+        """
+        with self._metrics.refusals, self.lock:
+            now = self._clock()
+            return now + self.check(padded_shape, deadline, priority, now, count)
+
+    def admit_any(self, arriving: int) -> None:
+        """Raise QueueFull if an interactive tile of the usual size would be refused behind `arriving` others."""
+        if arriving or self._queue.tiles:
+            with self._metrics.refusals, self.lock:
+                self._check_any(arriving, self._clock())
+
+    def reserve(
+        self, padded_shape: PaddedShape, count: int, priority: Priority = Priority.BATCH, *, alone: bool = False
+    ) -> None:
+        """Count `count` more tiles as backlog that are admitted and not yet queued; fewer if negative.
+
+        `alone` is for a tile that is not one of a series.
+        """
+        with self.lock:
+            counts = self.reserved[priority]
+            counts[padded_shape] += count
+            if not counts[padded_shape]:
+                del counts[padded_shape]
+            if alone:
+                self._single_pixels += count * padded_shape.pixels
+            else:
+                self._series_pixels += count * padded_shape.pixels
+            self.changed(padded_shape)
 
     def drain_s(self, priority: Priority, now: float) -> float:
         """Predict the seconds until all admitted tiles of `priority` and above are done."""
@@ -138,16 +143,6 @@ class Admission:
             self.bound.check(seconds, ADMITTED)
         return seconds
 
-    def check_any(self, arriving: int, now: float) -> None:
-        """Raise QueueFull if an interactive tile of the usual size would be refused behind `arriving` others."""
-        devices = self._devices.values()
-        if not devices or not (self._is_waited or arriving):
-            return
-        self._check_room(1, self._queue.pixels + self._single_pixels, now)
-        usual_s = backlog.usual_s(devices, arriving + 1)
-        if not self.bound.allows(backlog.drain_s(devices, Priority.INTERACTIVE, now) + usual_s):
-            self.bound.check(self.drain_s(Priority.INTERACTIVE, now) + usual_s, ADMITTED)
-
     def learn(self, tile: Tile, now: float) -> None:
         """Learn from an answered tile how late its answer was."""
         # With deadlines and in the batch class others may have overtaken it, or it them.
@@ -157,6 +152,15 @@ class Admission:
     @property
     def _is_waited(self) -> bool:
         return self._queue.tiles > 0 or any(self.reserved.values())
+
+    def _check_any(self, arriving: int, now: float) -> None:
+        devices = self._devices.values()
+        if not devices or not (self._is_waited or arriving):
+            return
+        self._check_room(1, self._queue.pixels + self._single_pixels, now)
+        usual_s = backlog.usual_s(devices, arriving + 1)
+        if not self.bound.allows(backlog.drain_s(devices, Priority.INTERACTIVE, now) + usual_s):
+            self.bound.check(self.drain_s(Priority.INTERACTIVE, now) + usual_s, ADMITTED)
 
     def _saved(self, priority: Priority) -> backlog.Saved:
         return partial(self._savings.saved_s, priority=priority)
@@ -184,3 +188,81 @@ class Admission:
             f"with what was admitted before, the answer would take {seconds:.3f} s",
             retry_after_s=max(MIN_RETRY_AFTER_S, seconds - patience_s),
         )
+
+
+class Ticket:
+    """Admits `count` tiles of one padded shape at the entry of its block: as a whole or not at all.
+
+    From then on the tiles count as backlog and take up room in the queue. `submit` redeems one place without another
+    check; the exit gives back the places that are left. The tiles of a photo are of the batch class, so a single image
+    waits for the current run and not for the whole photo. With `at_once` the first tile waits for the last, so that an
+    idle device does not start with one of them alone; all of them must come.
+    """
+
+    def __init__(
+        self,
+        admission: Admission,
+        submit: Submit,
+        padded_shape: PaddedShape,
+        count: int,
+        deadline: float | None,
+        priority: Priority,
+        *,
+        at_once: bool,
+    ) -> None:
+        self._admission = admission
+        self._submit = submit
+        self._padded_shape = padded_shape
+        self._count = count
+        self._deadline = deadline
+        self._priority = priority
+        self._alone = count == 1
+        self._left = 0
+        self._expected_at: float | None = None
+        self._gate = asyncio.Barrier(count) if at_once else None
+
+    def __enter__(self) -> Self:
+        """Raise what `Admission.admit` raises, or hold the places."""
+        count = None if self._alone else self._count
+        with self._admission.lock:
+            expected_at = self._admission.admit(self._padded_shape, self._deadline, self._priority, count)
+            self._hold(self._count)
+        if self._alone:
+            self._expected_at = expected_at
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Give back the places that are left; further calls do nothing."""
+        if self._left:
+            self._hold(-self._left)
+
+    def move(self, padded_shape: PaddedShape) -> None:
+        """Hold the places for another padded shape: an image lies on its side, which only its whole header tells."""
+        left = self._left
+        with self._admission.lock:
+            self.release()
+            self._padded_shape = padded_shape
+            self._hold(left)
+
+    def redeem(self) -> float | None:
+        """Give up one place for a tile that enters the queue; returns when its answer was expected, if it is alone."""
+        if not self._left:
+            raise RuntimeError("a ticket has no place left")
+        self._hold(-1)
+        return self._expected_at
+
+    async def submit(self, pixels: Pixels) -> Completion:
+        """Wait for the restored copy of one tile; raises what `Batcher.submit` raises, but no refusal for load."""
+        if self._gate is not None:
+            await self._gate.wait()
+        model = self._padded_shape.model
+        return await self._submit(pixels, self._deadline, self._priority, model=model, ticket=self)
+
+    def _hold(self, count: int) -> None:
+        self._admission.reserve(self._padded_shape, count, self._priority, alone=self._alone)
+        self._left += count

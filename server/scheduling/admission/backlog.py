@@ -1,15 +1,23 @@
-"""The backlog: predicts how long the admitted tiles take, with the runs that sizes will share."""
+"""The backlog: predicts how long the admitted tiles take, with the runs that sizes will share, and bounds it."""
 
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Set
 
+from server.errors import QueueFull
 from server.scheduling.policy.device import Device
-from server.scheduling.policy.mixed_sizes import saved_s
-from server.scheduling.policy.padded_shapes import PaddedShapes
+from server.scheduling.policy.mixed_sizes import PaddedShapes, saved_s
 from server.scheduling.policy.planner import LONG_RUN_S
 from server.scheduling.queue.tile import PaddedShape, Priority
 from server.scheduling.queue.tile_queue import TileQueue
+
+# A client told to come back sooner would most likely be refused again.
+MIN_RETRY_AFTER_S = 1.0
+# The quantile of the prediction error that the bound allows for, the step size of its estimator as a part of the bound,
+# and the part of the bound from which on predicted waits teach it.
+QUANTILE, STEP, LONG_WAIT = 0.99, 0.001, 0.5
+# The largest margin, as a part of the bound: some long waits must still be admitted, to learn from.
+LARGEST_MARGIN = 0.4
 
 Saved = Callable[[Device], float]
 """Returns the seconds that mixed-size batches save a device for all waiting tiles."""
@@ -71,6 +79,38 @@ def _shared(parts: list[tuple[float, float]]) -> float:
         rate += 1 / work
         end = (1 + free) / rate
     return end
+
+
+class WaitBound:
+    """Rejects requests whose predicted wait exceeds `seconds`, with a margin learned so that about 99 % of the admitted
+    ones meet it.
+
+    The margin follows a high quantile of the prediction errors. They stand for what no prediction knows: gaps between
+    runs, tiles that joined them, other users of the processors.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.lateness_s = 0.0
+        """The margin: how much later than predicted nearly all long waits end."""
+
+    def allows(self, predicted_s: float) -> bool:
+        """Tell whether a predicted wait is within the bound."""
+        return predicted_s + self.lateness_s <= self.seconds
+
+    def check(self, predicted_s: float, what: str) -> None:
+        """Raise QueueFull if a predicted wait is too long; `what` is the subject of the message."""
+        if not self.allows(predicted_s):
+            wait_s = predicted_s + self.lateness_s
+            retry_after_s = max(MIN_RETRY_AFTER_S, wait_s - self.seconds)
+            raise QueueFull(f"{what} takes {wait_s:.1f} s already", retry_after_s)
+
+    def learn(self, predicted_s: float, took_s: float) -> None:
+        """Learn how long a predicted wait took; short waits say nothing about the bound."""
+        if predicted_s > LONG_WAIT * self.seconds:
+            late = took_s - predicted_s > self.lateness_s
+            step = STEP * self.seconds * (QUANTILE if late else QUANTILE - 1)
+            self.lateness_s = min(max(0.0, self.lateness_s + step), LARGEST_MARGIN * self.seconds)
 
 
 class MixedSizeSavings:

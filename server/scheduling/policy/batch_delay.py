@@ -1,15 +1,114 @@
-"""The batch delay: whether a run that is not full waits for tiles that are about to arrive."""
+"""The batch delay: whether a run that is not full waits for clients that, by the arrival forecast, return soon."""
 
+import math
+from bisect import bisect_right, insort
+from collections import deque
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-from server.scheduling.policy.arrival_forecast import Forecast
 from server.scheduling.policy.device import DeviceView, Wait
+from server.scheduling.queue.tile import PaddedShape
 from server.scheduling.queue.tile_queue import BucketView
 
+# Turnarounds that the forecast remembers: eight clients replace all of them in eight runs.
+MEMORY = 64
+# A client that has not returned by then is not waited for; far above what the fixed cost of any run is worth.
+FORGET_S = 2.0
+# No thread wakes up more precisely.
+SHORTEST_S = 1e-4
+# The most moments that are tried as the end of a wait.
+MOMENTS = 8
 # Waiting for a full run must raise the throughput by more than the forecast may be wrong.
 WORTHWHILE = 1.03
 # A wait may take this many times as long as forecast: the tile that completes the run may be a little late.
 SLACK = 1.5
+
+
+class Forecast(NamedTuple):
+    """What is expected of one padded shape, as plain data. All times are seconds from now."""
+
+    answers: tuple[tuple[float, int], ...]
+    """Answers whose clients have not returned yet: their age (negative for a run that has not ended) and number."""
+    turnarounds: tuple[float, ...]
+    """Times from earlier answers to the arrivals that followed, sorted; infinite for clients that did not return."""
+
+    def expected(self, start_s: float, end_s: float) -> float:
+        """Return the mean number of arrivals between two times."""
+        return sum(count * self._share(age, start_s, end_s) for age, count in self.answers)
+
+    def probability_of_none(self, start_s: float, end_s: float) -> float:
+        """Return the probability that no tile arrives between two times."""
+        return math.prod((1 - self._share(age, start_s, end_s)) ** count for age, count in self.answers)
+
+    def moments(self, end_s: float) -> list[float]:
+        """Return times before `end_s` at which arrivals are due, where it may pay to end a wait."""
+        times = sorted({t - age for age, _ in self.answers for t in self.turnarounds if SHORTEST_S < t - age < end_s})
+        step = max(1, len(times) // MOMENTS)
+        return times[::-1][::step][::-1]
+
+    def _share(self, age: float, start_s: float, end_s: float) -> float:
+        """Return which part of the clients that are still out after `age` returns between two times."""
+        times = self.turnarounds
+        left = len(times) - bisect_right(times, age)
+        if not left:
+            return 0.0
+        return (bisect_right(times, age + end_s) - bisect_right(times, age + start_s)) / left
+
+
+NOBODY = Forecast((), ())
+"""The forecast where no client is expected back."""
+
+
+class ArrivalForecast:
+    """Learns turnarounds: matches each arrival with the oldest answer of its padded shape that has none yet.
+
+    With clients that send one tile after another, the answers of a run come back as a burst of arrivals. Arrivals that
+    have nothing to do with answers give turnarounds so spread out that no wait based on them pays.
+    """
+
+    def __init__(self) -> None:
+        self._answers: dict[PaddedShape, deque[list[float]]] = {}  # [when, clients still out], oldest first
+        self._turnarounds: deque[float] = deque()
+        self._sorted: list[float] = []
+
+    def answered(self, padded_shape: PaddedShape, count: int, now: float) -> None:
+        """Note that `count` tiles of `padded_shape` have their answer."""
+        answers = self._answers.setdefault(padded_shape, deque())
+        answers.append([now, count])
+        self._forget(answers, now)
+
+    def arrived(self, padded_shape: PaddedShape, now: float) -> None:
+        """Note a new tile, admitted or not."""
+        answers = self._answers.get(padded_shape)
+        if answers is None:
+            return
+        self._forget(answers, now)
+        if not answers:
+            del self._answers[padded_shape]
+            return
+        self._remember(now - answers[0][0])
+        answers[0][1] -= 1
+        if not answers[0][1]:
+            answers.popleft()
+
+    def forecast(self, padded_shape: PaddedShape, now: float) -> Forecast:
+        """Return what is expected of a padded shape from `now` on."""
+        answers = self._answers.get(padded_shape, ())
+        ages = [(now - when, int(count)) for when, count in answers if now - when < FORGET_S]
+        return Forecast(tuple(ages), tuple(self._sorted))
+
+    def _forget(self, answers: deque[list[float]], now: float) -> None:
+        while answers and now - answers[0][0] >= FORGET_S:
+            for _ in range(min(MEMORY, int(answers[0][1]))):
+                self._remember(math.inf)
+            answers.popleft()
+
+    def _remember(self, seconds: float) -> None:
+        if len(self._turnarounds) == MEMORY:
+            oldest = self._turnarounds.popleft()
+            del self._sorted[bisect_right(self._sorted, oldest) - 1]
+        self._turnarounds.append(seconds)
+        insort(self._sorted, seconds)
 
 
 def batch_delay(

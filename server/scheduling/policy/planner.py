@@ -4,8 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from server.scheduling.policy.arrival_forecast import NOBODY, Forecast
-from server.scheduling.policy.batch_delay import batch_delay
+from server.scheduling.policy.batch_delay import NOBODY, Forecast, batch_delay
 from server.scheduling.policy.device import NOTHING_TO_DO, DeviceView, Wait
 from server.scheduling.policy.mixed_sizes import Part, share
 from server.scheduling.queue.tile import PaddedShape, Priority

@@ -1,1 +1,1 @@
-"""Tiles that wait: buckets, admission and backlog."""
+"""Tiles that wait, in shape buckets."""

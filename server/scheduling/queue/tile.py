@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
@@ -60,13 +60,6 @@ class Completion:
     batch_size: int
     aux: Aux | None = None
     shared: PaddedShape | None = None
-
-
-class Admitted(Protocol):
-    """What `submit` needs of a ticket."""
-
-    def redeem(self) -> float | None:
-        """Give up the place of one tile; returns when its answer was expected, if that was predicted for it alone."""
 
 
 # Identity, not equality: two tiles with equal pixels are still two tiles.

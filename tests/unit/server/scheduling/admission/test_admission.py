@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from server.errors import DeadlineExceeded, DeadlineUnmet, QueueFull
 from server.metrics import Metrics
-from server.scheduling.admission.admission import MIN_RETRY_AFTER_S
+from server.scheduling.admission.backlog import MIN_RETRY_AFTER_S
 from server.scheduling.batcher import Batcher
 from server.scheduling.queue.tile import PaddedShape, Priority, Tile
 from server.scheduling.queue.tile_queue import TileQueue
@@ -55,7 +55,7 @@ def test_the_bound_on_pixels_refuses_and_is_counted(make: Make, send: Any, regis
     batcher = make(max_pixels=4 * 64)
     send(batcher, 3)
     with pytest.raises(QueueFull) as refusal:
-        batcher.admit(PaddedShape(8, 24))
+        batcher.admission.admit(PaddedShape(8, 24))
     assert refusal.value.retry_after_s == pytest.approx(3 * RUN_S * 2 / 3)  # 128 of the 192 pixels have to leave first
     send(batcher)
     with pytest.raises(QueueFull):
@@ -68,7 +68,7 @@ def test_nobody_is_told_to_come_back_sooner_than_makes_sense(make: Make, send: A
     batcher = make(max_backlog_s=2 * RUN_S - 0.001)
     send(batcher)
     with pytest.raises(QueueFull) as refusal:
-        batcher.admit(PaddedShape(8, 8))
+        batcher.admission.admit(PaddedShape(8, 8))
     assert refusal.value.retry_after_s == MIN_RETRY_AFTER_S
 
 
@@ -79,10 +79,10 @@ def test_a_backlog_beyond_its_bound_refuses_until_the_excess_has_run(make: Make,
     send(batcher)
     assert batcher.backlog_s() == pytest.approx(20.0)
     with pytest.raises(QueueFull) as refusal:
-        batcher.admit(PaddedShape(8, 8))
+        batcher.admission.admit(PaddedShape(8, 8))
     assert refusal.value.retry_after_s == pytest.approx(5.0)
     clock.advance(5)  # of the run that goes on
-    batcher.admit(PaddedShape(8, 8))
+    batcher.admission.admit(PaddedShape(8, 8))
 
 
 def test_an_idle_server_takes_a_tile_beyond_the_bound(make: Make, send: Any) -> None:
@@ -97,8 +97,8 @@ def test_the_backlog_of_the_batch_class_does_not_refuse_interactive_tiles(make: 
     batcher = make(max_backlog_s=25.0)
     send(batcher, 2, Priority.BATCH)
     with pytest.raises(QueueFull):
-        batcher.admit(PaddedShape(8, 8), priority=Priority.BATCH)
-    batcher.admit(PaddedShape(8, 8), priority=Priority.INTERACTIVE)
+        batcher.admission.admit(PaddedShape(8, 8), priority=Priority.BATCH)
+    batcher.admission.admit(PaddedShape(8, 8), priority=Priority.INTERACTIVE)
 
 
 def test_a_deadline_that_the_backlog_leaves_no_time_for_is_refused_at_once(
@@ -107,21 +107,21 @@ def test_a_deadline_that_the_backlog_leaves_no_time_for_is_refused_at_once(
     batcher = make()
     send(batcher)
     with pytest.raises(DeadlineUnmet) as refusal:
-        batcher.admit(PaddedShape(8, 8), clock.now + 15)
+        batcher.admission.admit(PaddedShape(8, 8), clock.now + 15)
     assert refusal.value.retry_after_s == pytest.approx(5.0)
-    batcher.admit(PaddedShape(8, 8), clock.now + 21)
+    batcher.admission.admit(PaddedShape(8, 8), clock.now + 21)
     assert refusals(registry, "deadline-unmet") == 1
 
 
 def test_a_deadline_that_no_run_could_keep_is_no_matter_of_coming_back(make: Make, clock: Any) -> None:
     with pytest.raises(DeadlineExceeded):
-        make().admit(PaddedShape(8, 8), clock.now + RUN_S - 1)
+        make().admission.admit(PaddedShape(8, 8), clock.now + RUN_S - 1)
 
 
 def test_a_tile_that_is_only_asked_about_takes_no_place(make: Make) -> None:
     batcher = make(max_pixels=64)
     for _ in range(3):
-        batcher.admit(PaddedShape(8, 8))
+        batcher.admission.admit(PaddedShape(8, 8))
     assert (batcher.queue.tiles, batcher.backlog_s()) == (0, 0)
 
 
@@ -140,14 +140,14 @@ def test_any_tile_is_refused_once_there_is_no_room_for_one_of_the_usual_size(
     batcher = make(max_backlog_s=45.0)
     send(batcher, 1)
     finish(batcher, clock, RUN_S)  # so a tile usually takes ten seconds
-    batcher.admit_any(3)  # nothing waits, but those who arrive: ten seconds each, and itself
+    batcher.admission.admit_any(3)  # nothing waits, but those who arrive: ten seconds each, and itself
     with pytest.raises(QueueFull) as refusal:
-        batcher.admit_any(5)
+        batcher.admission.admit_any(5)
     assert refusal.value.retry_after_s == pytest.approx(15.0)
     send(batcher, 3)
-    batcher.admit_any(0)
+    batcher.admission.admit_any(0)
     with pytest.raises(QueueFull):
-        batcher.admit_any(1)
+        batcher.admission.admit_any(1)
     assert refusals(registry, "queue-full") == 2
 
 
@@ -155,11 +155,11 @@ def test_while_nothing_runs_and_nothing_waits_nobody_is_refused_unasked(make: Ma
     batcher = make(max_backlog_s=1.0)
     send(batcher)
     finish(batcher, clock, RUN_S)
-    batcher.admit_any(0)
+    batcher.admission.admit_any(0)
 
 
 def test_what_the_batch_class_takes_is_not_usual(make: Make, send: Any, clock: Any) -> None:
     batcher = make(max_backlog_s=25.0)
     send(batcher, 1, Priority.BATCH)
     finish(batcher, clock, 20.0)
-    batcher.admit_any(10)
+    batcher.admission.admit_any(10)

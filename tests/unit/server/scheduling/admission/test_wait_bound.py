@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from server.scheduling.admission.admission import QUANTILE, WaitBound
+from server.scheduling.admission.backlog import QUANTILE, WaitBound
 
 BOUND_S = 2.0
 

@@ -9,7 +9,7 @@ import pytest
 
 from server.backends.base import BackendInfo, ModelInput, ModelSpec, Pixels, Result
 from server.errors import BackendError, BackendLost, BackendUnavailable, DeviceOutOfMemory
-from server.scheduling.execution.warm_up import BUDGET_S, COMPILING_S, warm_up
+from server.scheduling.execution.worker import BUDGET_S, COMPILING_S, warm_up
 from server.scheduling.policy.cost_model import CostModel
 from server.scheduling.queue.tile import PaddedShape
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.scheduling.policy.arrival_forecast import FORGET_S, MEMORY, NOBODY, ArrivalForecast
+from server.scheduling.policy.batch_delay import FORGET_S, MEMORY, NOBODY, ArrivalForecast
 from server.scheduling.queue.tile import PaddedShape
 
 SMALL, LARGE = PaddedShape(64, 64), PaddedShape(128, 128)

@@ -6,7 +6,7 @@ from itertools import combinations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.scheduling.policy.padded_shapes import (
+from server.scheduling.policy.mixed_sizes import (
     FIRST_AFTER,
     MOST_SHAPES,
     REFRESH_EVERY,

@@ -7,7 +7,7 @@ from devices import a_device_view
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.scheduling.policy.arrival_forecast import Forecast
+from server.scheduling.policy.batch_delay import Forecast
 from server.scheduling.policy.cost_model import Costs, Line
 from server.scheduling.policy.device import NOTHING_TO_DO, DeviceView, Wait
 from server.scheduling.policy.planner import BATCH_SHARE_RUNS, SHORTEST_WAIT_S, Run, State, plan

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from server.scheduling.policy.cost_model import Costs, Line
 from server.scheduling.policy.device import DeviceView, ModelView
-from server.scheduling.policy.padded_shapes import FIRST_AFTER, PaddedShapes
+from server.scheduling.policy.mixed_sizes import FIRST_AFTER, PaddedShapes
 from server.scheduling.policy.planner import BATCH_SHARE_RUNS, Run, State, Wait, plan
 from server.scheduling.queue.tile import BATCH_PATIENCE_S, STARVATION_S, PaddedShape
 from server.scheduling.queue.tile_queue import BucketView

@@ -14,7 +14,6 @@ from server.scheduling.batcher import Batcher
 from server.scheduling.policy.device import Device
 from server.scheduling.queue.tile import Completion, PaddedShape, Priority, settle
 from server.scheduling.queue.tile_queue import TileQueue
-from server.scheduling.ticket import Ticket
 
 SHAPE, SMALL = PaddedShape(64, 64), PaddedShape(8, 8)
 TILE = np.zeros((3, 64, 64), np.float32)
@@ -45,7 +44,7 @@ async def turns() -> None:
 
 def test_what_is_still_to_come_is_backlog_until_it_has_come_or_is_given_up() -> None:
     async def scene(batcher: Batcher, device: Device) -> None:
-        with Ticket(batcher, SHAPE, 8, None, Priority.BATCH) as ticket:
+        with batcher.ticket(SHAPE, 8, None, Priority.BATCH) as ticket:
             assert batcher.backlog_s() == pytest.approx(8 * TILE_S)
             tile = asyncio.create_task(ticket.submit(TILE))
             await turns()
@@ -61,12 +60,12 @@ def test_what_is_still_to_come_is_backlog_until_it_has_come_or_is_given_up() -> 
 
 def test_an_idle_server_takes_a_series_of_any_length_and_then_no_other() -> None:
     async def scene(batcher: Batcher, device: Device) -> None:
-        with Ticket(batcher, SHAPE, 1000, None, Priority.BATCH):
+        with batcher.ticket(SHAPE, 1000, None, Priority.BATCH):
             for count in (1000, 1):
-                with pytest.raises(QueueFull) as refusal, Ticket(batcher, SHAPE, count, None, Priority.BATCH):
+                with pytest.raises(QueueFull) as refusal, batcher.ticket(SHAPE, count, None, Priority.BATCH):
                     pass
                 assert refusal.value.retry_after_s > 900
-        with Ticket(batcher, SHAPE, 11, None, Priority.BATCH):
+        with batcher.ticket(SHAPE, 11, None, Priority.BATCH):
             pass
 
     play(scene, max_pixels=10**9)
@@ -74,17 +73,17 @@ def test_an_idle_server_takes_a_series_of_any_length_and_then_no_other() -> None
 
 def test_what_is_still_to_come_takes_room_from_other_series_only() -> None:
     async def scene(batcher: Batcher, device: Device) -> None:
-        with Ticket(batcher, SHAPE, 5, None, Priority.BATCH):
-            with pytest.raises(QueueFull), Ticket(batcher, SHAPE, 2, None, Priority.BATCH):
+        with batcher.ticket(SHAPE, 5, None, Priority.BATCH):
+            with pytest.raises(QueueFull), batcher.ticket(SHAPE, 2, None, Priority.BATCH):
                 pass
-            batcher.admit(SHAPE)
+            batcher.admission.admit(SHAPE)
 
     play(scene, max_pixels=6 * SHAPE.pixels)
 
 
 def test_a_series_that_is_running_is_not_refused_its_own_tiles() -> None:
     async def scene(batcher: Batcher, device: Device) -> None:
-        with Ticket(batcher, SHAPE, 500, None, Priority.BATCH) as ticket:
+        with batcher.ticket(SHAPE, 500, None, Priority.BATCH) as ticket:
             tiles = [asyncio.create_task(ticket.submit(TILE)) for _ in range(4)]
             await turns()
             assert batcher.queue.tiles == 4
@@ -97,7 +96,7 @@ def test_a_series_that_is_running_is_not_refused_its_own_tiles() -> None:
 
 def test_interactive_images_are_admitted_beside_a_series_and_run_before_its_tiles() -> None:
     async def scene(batcher: Batcher, device: Device) -> None:
-        with Ticket(batcher, SHAPE, 100, None, Priority.BATCH) as ticket:
+        with batcher.ticket(SHAPE, 100, None, Priority.BATCH) as ticket:
             tiles = [asyncio.create_task(ticket.submit(TILE)) for _ in range(3)]
             await turns()
             running = batcher.poll(device)
@@ -119,17 +118,17 @@ def test_interactive_images_are_admitted_beside_a_series_and_run_before_its_tile
 
 def test_batch_images_wait_behind_what_is_still_to_come() -> None:
     async def scene(batcher: Batcher, device: Device) -> None:
-        with Ticket(batcher, SHAPE, 100, None, Priority.BATCH), pytest.raises(QueueFull):
-            batcher.admit(SMALL, priority=Priority.BATCH)
+        with batcher.ticket(SHAPE, 100, None, Priority.BATCH), pytest.raises(QueueFull):
+            batcher.admission.admit(SMALL, priority=Priority.BATCH)
 
     play(scene)
 
 
 def test_a_deadline_holds_for_the_whole_series() -> None:
     async def scene(batcher: Batcher, device: Device) -> None:
-        with Ticket(batcher, SHAPE, 5, 5.5, Priority.BATCH):
+        with batcher.ticket(SHAPE, 5, 5.5, Priority.BATCH):
             pass
-        with pytest.raises(DeadlineUnmet), Ticket(batcher, SHAPE, 6, 5.5, Priority.BATCH):
+        with pytest.raises(DeadlineUnmet), batcher.ticket(SHAPE, 6, 5.5, Priority.BATCH):
             pass
 
     play(scene)
@@ -137,7 +136,7 @@ def test_a_deadline_holds_for_the_whole_series() -> None:
 
 def test_tiles_that_come_at_once_wait_for_the_last_and_keep_their_class() -> None:
     async def scene(batcher: Batcher, device: Device) -> None:
-        with Ticket(batcher, SMALL, 3, None, Priority.INTERACTIVE, at_once=True) as ticket:
+        with batcher.ticket(SMALL, 3, None, Priority.INTERACTIVE, at_once=True) as ticket:
             first = [asyncio.create_task(ticket.submit(np.zeros((3, 8, 8), np.float32))) for _ in range(2)]
             await turns()
             assert batcher.queue.tiles == 0
@@ -155,9 +154,9 @@ def test_tiles_that_come_at_once_wait_for_the_last_and_keep_their_class() -> Non
 
 def test_a_single_image_holds_its_place_from_its_ticket_on_and_is_not_checked_again() -> None:
     async def scene(batcher: Batcher, device: Device) -> None:
-        with Ticket(batcher, SHAPE) as first, Ticket(batcher, SHAPE):
+        with batcher.ticket(SHAPE) as first, batcher.ticket(SHAPE):
             assert batcher.backlog_s() == pytest.approx(2 * TILE_S)
-            with pytest.raises(QueueFull), Ticket(batcher, SHAPE):  # before any of them is queued
+            with pytest.raises(QueueFull), batcher.ticket(SHAPE):  # before any of them is queued
                 pass
             tile = asyncio.create_task(first.submit(TILE))
             await turns()
@@ -172,9 +171,9 @@ def test_a_single_image_holds_its_place_from_its_ticket_on_and_is_not_checked_ag
 
 def test_single_images_that_are_admitted_take_up_room_before_they_are_queued() -> None:
     async def scene(batcher: Batcher, device: Device) -> None:
-        with Ticket(batcher, SHAPE), pytest.raises(QueueFull), Ticket(batcher, SHAPE):
+        with batcher.ticket(SHAPE), pytest.raises(QueueFull), batcher.ticket(SHAPE):
             pass
-        with Ticket(batcher, SHAPE):
+        with batcher.ticket(SHAPE):
             pass
 
     play(scene, max_pixels=SHAPE.pixels)
@@ -182,19 +181,19 @@ def test_single_images_that_are_admitted_take_up_room_before_they_are_queued() -
 
 def test_interactive_tickets_delay_both_classes_and_batch_tickets_their_own_alone() -> None:
     async def scene(batcher: Batcher, device: Device) -> None:
-        with Ticket(batcher, SHAPE, 5, None, Priority.BATCH):
-            batcher.admit(SMALL)
-        with Ticket(batcher, SHAPE, 5):
+        with batcher.ticket(SHAPE, 5, None, Priority.BATCH):
+            batcher.admission.admit(SMALL)
+        with batcher.ticket(SHAPE, 5):
             for priority in Priority:
                 with pytest.raises(QueueFull):
-                    batcher.admit(SMALL, priority=priority)
+                    batcher.admission.admit(SMALL, priority=priority)
 
     play(scene, max_backlog_s=4.0)
 
 
 def test_a_ticket_moves_to_another_padded_shape_with_its_places() -> None:
     async def scene(batcher: Batcher, device: Device) -> None:
-        with Ticket(batcher, SMALL) as ticket:
+        with batcher.ticket(SMALL) as ticket:
             ticket.move(SHAPE)
             assert batcher.backlog_s() == pytest.approx(TILE_S)
         assert batcher.backlog_s() == 0
@@ -204,7 +203,7 @@ def test_a_ticket_moves_to_another_padded_shape_with_its_places() -> None:
 
 def test_a_released_ticket_admits_nothing_more() -> None:
     async def scene(batcher: Batcher, device: Device) -> None:
-        with Ticket(batcher, SHAPE) as ticket:
+        with batcher.ticket(SHAPE) as ticket:
             ticket.release()
             assert batcher.backlog_s() == 0
             with pytest.raises(RuntimeError, match="no place left"):
