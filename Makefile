@@ -13,7 +13,7 @@ VERSION ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 RELEASES := cpu gpu export
 REPORTS := runs/release
 
-.PHONY: serve test test-slow check format export bench bench-front bench-mixed bench-peers load load-ui chaos soak fuzz \
+.PHONY: serve test test-python test-slow check format export bench bench-front bench-mixed bench-peers load load-ui chaos soak fuzz \
 	gpu-window gpu-wheels protocol pictures screenshots docs lock monitoring image image-proof release $(RELEASES:%=release-%) clean
 
 serve: $(VENV)/.serve ## start the server with the shipped model on http://127.0.0.1:8000 (CPU, no torch)
@@ -21,6 +21,9 @@ serve: $(VENV)/.serve ## start the server with the shipped model on http://127.0
 
 test: check ## everything CI runs, three files at a time; installs PyTorch and the checkers once, about 2.5 GB
 	$(BIN)/python -m pytest -m "not slow" -n 3 --dist loadfile
+
+test-python: ## run `make test` under another Python, in a venv of its own: PYTHON=python3.13
+	$(MAKE) test VENV=.venv-$(notdir $(PYTHON)) PYTHON=$(PYTHON)
 
 test-slow: $(VENV)/.develop ## test the paper's variant through export and TensorRT; takes minutes and gigabytes of memory
 	$(BIN)/python -m pytest -m slow

@@ -9,7 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,13 +45,12 @@ class Peer:
     run_log: Path | None = None
 
     def cpu_s(self) -> float:
-        """Return the CPU time of the process and its children so far, all threads."""
-        return sum(map(_cpu_s, (self.process.pid, *self.children())))
+        """Return the CPU time of the process and its descendants so far, all threads."""
+        return sum(map(_cpu_s, _family(self.process.pid)))
 
     def children(self) -> list[int]:
         """Return the process ids of its children, such as codec processes."""
-        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")
-        return [int(child) for task in tasks for child in task.read_text().split()]
+        return _children(self.process.pid)
 
     def run_and_wait_s(self) -> tuple[float, float]:
         """Return for how long its threads ran, and for how long they could have run and waited for a core (Linux)."""
@@ -61,8 +60,11 @@ class Peer:
 
     def resident_mb(self) -> float:
         """Return the resident memory of the process, in 10**6 bytes."""
-        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+        return _resident_mb(self.process.pid)
+
+    def family_resident_mb(self) -> float:
+        """Return the sum of the resident memory of the process and its descendants, in 10**6 bytes."""
+        return sum(map(_resident_mb, _family(self.process.pid)))
 
     def terminate(self) -> None:
         """Send SIGTERM and return immediately."""
@@ -158,6 +160,22 @@ def environment(settings: Mapping[str, object]) -> dict[str, str]:
     return inherited | {f"PROMPTIR_{name.upper()}": str(value) for name, value in settings.items()}
 
 
+def _children(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
+
+
+def _family(pid: int) -> Iterator[int]:
+    yield pid
+    for child in _children(pid):
+        yield from _family(child)
+
+
+def _resident_mb(pid: int) -> float:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
 def _cpu_s(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # proc(5): utime and stime
@@ -213,7 +231,11 @@ def _process(
         yield peer
     finally:
         if process.poll() is None:
+            descendants = list(_family(process.pid))[1:]
             peer.stop()
+            for left in descendants:  # a framework may leave its workers behind
+                with suppress(ProcessLookupError):
+                    os.kill(left, signal.SIGKILL)
 
 
 def free_port() -> int:

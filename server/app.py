@@ -153,10 +153,12 @@ def create_jobs(
         return ReportDocument.of(restored).model_dump(mode="json")
 
     runner = Runner(store, thread, restorer, problem_of, describe)
-    return LongWork(store, thread, runner, metrics, create_webhooks(settings, store, thread, root))
+    return LongWork(store, thread, runner, metrics, create_webhooks(settings, store, thread, metrics, root))
 
 
-def create_webhooks(settings: JobSettings, store: BatchStore, thread: StoreThread, root: str) -> Webhooks | None:
+def create_webhooks(
+    settings: JobSettings, store: BatchStore, thread: StoreThread, metrics: Metrics, root: str
+) -> Webhooks | None:
     """Wire the webhooks, not started; None if the settings allow no host. Raises SettingsError for bad secrets."""
     if settings.webhook_secret_file is None:
         return None
@@ -165,7 +167,7 @@ def create_webhooks(settings: JobSettings, store: BatchStore, thread: StoreThrea
     except (OSError, ValueError) as error:
         raise SettingsError(f"{PREFIX}WEBHOOK_HOSTS, {PREFIX}WEBHOOK_SECRET_FILE: {error}") from None
 
-    return Webhooks(store, thread, sender, partial(schemas.webhook_document, root=root))
+    return Webhooks(store, thread, sender, partial(schemas.webhook_document, root=root), metrics)
 
 
 def create_rpc(services: Services, room: UploadRoom) -> "RpcFront | None":

@@ -18,6 +18,10 @@ def _accept(settings: Any, device: str) -> None:
     """Find nothing wrong with any device."""
 
 
+def _accept_artifact(settings: Any) -> None:
+    """Find nothing wrong with any artifact."""
+
+
 def manifest_of(folder: Path) -> Manifest:
     """Load the manifest of an artifact, which may be a plan; raises ArtifactError."""
     return (PlanManifest if (folder / PLAN_FILE).exists() else Manifest).load(folder)
@@ -52,6 +56,8 @@ class BackendKind:
     """Returns one sentence on why the settings do not allow a device, or None if they do."""
     model_name: Callable[[Any], str] = name_of
     """Returns the name of the model that its settings name, without loading it."""
+    check_artifact: Callable[[Any], object] = _accept_artifact
+    """Checks the files of the artifact as `start` does, without the runtime; raises BackendUnavailable."""
     platform: str = ""
     """Its name in the model metadata of the Open Inference Protocol; empty: the name itself."""
 

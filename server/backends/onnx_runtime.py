@@ -74,11 +74,7 @@ class OnnxBackend:
     def start(self) -> BackendInfo:
         """Load and check the artifact; BackendUnavailable says what is wrong with it or with the installation."""
         settings = self._settings
-        try:
-            manifest = Manifest.load(settings.artifact)
-            manifest.verify(settings.artifact)
-        except ArtifactError as error:
-            raise BackendUnavailable(f"the artifact cannot be served: {error}") from error
+        manifest = check_artifact(settings)
         ort = self._ort = import_onnxruntime()
         check_available(ort, self._providers)
         load_cuda_libraries(ort, self._providers)
@@ -220,6 +216,16 @@ def session_options(ort: Any, threads: int, *, on_cpu: bool) -> "onnxruntime.Ses
     return options
 
 
+def check_artifact(settings: OnnxSettings) -> Manifest:
+    """Check the model file against its manifest and return the manifest; raises BackendUnavailable."""
+    try:
+        manifest = Manifest.load(settings.artifact)
+        manifest.verify(settings.artifact)
+    except ArtifactError as error:
+        raise BackendUnavailable(f"the artifact cannot be served: {error}") from error
+    return manifest
+
+
 def default_device(settings: OnnxSettings) -> str:
     """Return the CPU, or the first GPU if the best provider needs one."""
     return "cpu" if settings.onnx_providers[0] == "cpu" else "cuda:0"
@@ -240,5 +246,6 @@ KIND = BackendKind(
     default_device=default_device,
     settings_type=OnnxSettings,
     device_fault=device_fault,
+    check_artifact=check_artifact,
     platform="onnxruntime_onnx",
 )

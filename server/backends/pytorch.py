@@ -73,7 +73,7 @@ class TorchBackend:
         if self._index is not None:
             check_cuda(torch, self._index)
             torch.cuda.set_device(self._index)  # of this thread, which is the one that runs
-        name, network = _load(settings.artifact)
+        name, network = _load(settings)
         aux = None if (shape := network.findings_shape) is None else AuxOutput(shape, network.degradation_labels)
         workers = sum(cuda_index(name) is None for name in device_names(settings))
         if threads := threads_for(settings.threads, workers=workers):
@@ -228,22 +228,43 @@ def _weights_of(artifact: Path) -> Path:
     return artifact / WEIGHTS_FILE if artifact.is_dir() else artifact
 
 
-def _load(artifact: Path) -> tuple[str, Any]:
+def _load(settings: TorchSettings) -> tuple[str, Any]:
     """Return the name and the network, in FP32 on the CPU, of an artifact folder or of a weights file."""
-    from models.checkpoint import CheckpointError, load_network, variant_of
+    from models.checkpoint import load_network, variant_of
     from models.variants import variant
 
+    manifest, weights = check_artifact(settings), _weights_of(settings.artifact)
     try:
-        if not artifact.is_dir():
-            return artifact.stem, load_network(artifact, variant(variant_of(artifact)))
-        manifest, weights = Manifest.load(artifact), _weights_of(artifact)
-        if not weights.is_file():
-            raise CheckpointError(f"{artifact} has no {WEIGHTS_FILE}, which this backend runs instead of the ONNX file")
-        if manifest.weights_sha256 is not None and sha256_of(weights) != manifest.weights_sha256:
-            raise CheckpointError(f"{weights} is not the file that {artifact.name} was exported from (sha256 differs)")
+        if manifest is None:
+            return weights.stem, load_network(weights, variant(variant_of(weights)))
         return manifest.name, load_network(weights, variant(manifest.variant))
-    except (ArtifactError, CheckpointError, ValueError) as error:
-        raise BackendUnavailable(f"the weights cannot be served: {error}") from error
+    except ValueError as error:
+        raise _not_served(error) from error
+
+
+def check_artifact(settings: TorchSettings) -> Manifest | None:
+    """Check the weights against the manifest of their folder and return it; None for a file without one.
+
+    Raises BackendUnavailable.
+    """
+    artifact, weights = settings.artifact, _weights_of(settings.artifact)
+    try:
+        if not artifact.exists():
+            raise ArtifactError(f"{artifact} does not exist")
+        if not artifact.is_dir():
+            return None
+        manifest = Manifest.load(artifact)
+        if not weights.is_file():
+            raise ArtifactError(f"{artifact} has no {WEIGHTS_FILE}, which this backend runs instead of the ONNX file")
+        if manifest.weights_sha256 is not None and sha256_of(weights) != manifest.weights_sha256:
+            raise ArtifactError(f"{weights} is not the file that {artifact.name} was exported from (sha256 differs)")
+    except ArtifactError as error:
+        raise _not_served(error) from error
+    return manifest
+
+
+def _not_served(error: Exception) -> BackendUnavailable:
+    return BackendUnavailable(f"the weights cannot be served: {error}")
 
 
 def _mixed(torch: Any, network: Any, settings: TorchSettings) -> Any:
@@ -275,5 +296,6 @@ KIND = BackendKind(
     devices_in_words="cpu, cpu:N or cuda:N",
     default_device=lambda settings: "cpu",
     settings_type=TorchSettings,
+    check_artifact=check_artifact,
     platform="pytorch_libtorch",
 )

@@ -50,7 +50,7 @@ class PlanBackend:
                 self.stop()
             if isinstance(error, BackendUnavailable):
                 raise
-            raise BackendUnavailable(f"the plan cannot be served: {error}") from error
+            raise _not_served(error) from error
 
     def run(self, batch: ModelInput) -> Result:
         """Restore a batch; UnsupportedSize, DeviceOutOfMemory, BackendLost, or BackendError for all else."""
@@ -80,8 +80,7 @@ class PlanBackend:
 
     def _load(self) -> BackendInfo:
         folder = self._settings.artifact
-        manifest = PlanManifest.load(folder)
-        manifest.verify(folder)
+        manifest = check_artifact(self._settings)
         trt = self._trt = import_tensorrt()
         manifest.check_runtime(trt.__name__, trt.__version__, None)  # before a device is asked for
         device = self._device = open_device(self._index)
@@ -225,11 +224,26 @@ def _restore(kernels: Any, path: Path) -> None:
         log.info("kernels of another device, driver or version are made again", extra={"file": str(path)})
 
 
+def _not_served(error: Exception) -> BackendUnavailable:
+    return BackendUnavailable(f"the plan cannot be served: {error}")
+
+
+def check_artifact(settings: RuntimeSettings) -> PlanManifest:
+    """Check the plan file against its manifest and return the manifest; raises BackendUnavailable."""
+    try:
+        manifest = PlanManifest.load(settings.artifact)
+        manifest.verify(settings.artifact)
+    except ArtifactError as error:
+        raise _not_served(error) from error
+    return manifest
+
+
 KIND = BackendKind(
     name="tensorrt",
     new=PlanBackend,
     devices=CUDA,
     devices_in_words="cuda:N",
     default_device=lambda settings: "cuda:0",
+    check_artifact=check_artifact,
     platform="tensorrt_plan",
 )

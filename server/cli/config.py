@@ -1,11 +1,13 @@
-"""`promptir config`: prints the settings in effect and the source of each."""
+"""`promptir config`: prints the settings in effect and the source of each, after the checks of `promptir serve`."""
 
 import argparse
 import json
 import sys
 from typing import Any
 
+from server.app import create_app
 from server.cli.settings_flags import GROUPS, add_settings, given_flags
+from server.restore.served_models import check_artifacts
 from server.settings import PREFIX, Settings, Source, environment_names, is_secret, sources
 
 HIDDEN = "********"
@@ -16,7 +18,8 @@ def add_command(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "config",
         help="print the settings that `serve` would use, and the source of each",
-        description="Rejects invalid settings with the same message as `serve`. Secrets are not printed.",
+        description="Rejects settings, keys and artifacts that `serve` would reject, with the same message. "
+        "Secrets are not printed.",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     add_settings(parser, GROUPS)
@@ -24,15 +27,23 @@ def add_command(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print every setting; raises SettingsError as `serve` does."""
+    """Print every setting; raises SettingsError, KeysUnavailable and BackendUnavailable as `serve` does."""
     flags = given_flags(arguments)
     settings = Settings.from_environment(flags)
+    _check(settings)
     origins = sources(flags)
     rows = {name: (_shown(settings, name), origins.get(name, "default")) for name in environment_names()}
     print(_as_json(rows) if arguments.json else _as_table(rows))
     if (choice := settings.backend.choice) is not None:  # not part of the JSON, which holds settings only
         print(f"{PREFIX}BACKEND=auto chose {choice.sentence}", file=sys.stderr if arguments.json else sys.stdout)
     return 0
+
+
+def _check(settings: Settings) -> None:
+    """Check what a start would, without a port, a jobs folder, a device or a runtime."""
+    if (access := create_app(settings).state.services.access) is not None:
+        access.open()
+    check_artifacts(settings.backend)
 
 
 def _shown(settings: Settings, name: str) -> object:

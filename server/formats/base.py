@@ -40,6 +40,12 @@ class Header:
     """Content of the file that responses leave out: gain-map, motion-video, depth-map."""
     padded_pixels: int = 0
     """Pixels of all stored tiles, padding included, if tiles are decoded whole; 0 if the file has no tiles."""
+    found: object = field(default=None, compare=False, repr=False)
+    """Where the reader found what its `decode` needs, so that it does not walk through the file again; or None."""
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave out `found`: another process finds it faster than it unpickles it."""
+        return {**self.__dict__, "found": None}
 
     @property
     def decoded_pixels(self) -> int:

@@ -65,4 +65,6 @@ def not_installed(known: Format) -> str:
 
 
 def _starting(names: Mapping[bytes, str], data: bytes) -> str:
-    return next((name for start, name in names.items() if data.startswith(start)), "")
+    if not data.startswith(tuple(names)):  # nearly always
+        return ""
+    return next(name for start, name in names.items() if data.startswith(start))

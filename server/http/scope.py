@@ -1,10 +1,24 @@
-"""Notes in the scope of a request: who sent it, and how it ended."""
+"""What the scope of a request holds: its headers, and notes on who sent it and how it ended."""
+
+from collections import defaultdict
 
 from starlette.types import Scope
 
 from server.access.caller import Caller
 
 _CALLER, _OUTCOME = "promptir_caller", "promptir_outcome"
+
+
+def headers_of(scope: Scope) -> dict[bytes, bytes]:
+    """Return the headers by lower-case name; a repeated one has its values joined by commas (RFC 9110, section 5.2)."""
+    pairs = scope["headers"]
+    headers: dict[bytes, bytes] = dict(pairs)
+    if len(headers) == len(pairs):  # nearly always
+        return headers
+    values: defaultdict[bytes, list[bytes]] = defaultdict(list)
+    for name, value in pairs:
+        values[name].append(value)
+    return {name: b", ".join(several) for name, several in values.items()}
 
 
 def note_caller(scope: Scope, caller: Caller) -> None:

@@ -40,6 +40,8 @@ class Destination:
     @classmethod
     def of(cls, url: str) -> Self:
         """Parse a URL; raises InvalidRequest for one that is not plain http or https."""
+        if not url:
+            raise _invalid("its URL is empty; give one that begins with https:// or http://, or leave it out")
         if len(url) > MOST_URL_CHARACTERS or not re.fullmatch(r"[!-~]+", url) or "\\" in url:
             raise _invalid(f"a URL has at most {MOST_URL_CHARACTERS} visible ASCII characters and no backslash")
         try:

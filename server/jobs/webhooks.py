@@ -19,6 +19,7 @@ from server.jobs.store_thread import StoreThread
 from server.jobs.webhook_hosts import WebhookRefused
 from server.jobs.webhook_sender import WebhookSender
 from server.jobs.webhook_table import Webhook
+from server.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -44,12 +45,14 @@ class Webhooks:
         thread: StoreThread,
         sender: WebhookSender,
         document_of: DocumentOf,
+        metrics: Metrics,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._thread = thread
         self._sender = sender
         self._document_of = document_of
+        self._metrics = metrics
         self._clock = clock
         self._loop: asyncio.Task[None] | None = None
 
@@ -120,6 +123,7 @@ class Webhooks:
         else:
             if 200 <= status < 300:
                 await self._thread.run(self._store.remove_webhook, webhook.id)
+                self._metrics.count_webhook("delivered")
                 log.info("webhook delivered", extra={"job": webhook.subject, "webhook": webhook.id})
             elif status == GONE:
                 await self._give_up(webhook, "the host wants no more of them (410)")
@@ -132,11 +136,13 @@ class Webhooks:
             return
         delay_s = DELAYS_S[webhook.attempts] * (1 + JITTER * random.random())
         await self._thread.run(self._store.postpone_webhook, webhook.id, self._clock() + delay_s)
+        self._metrics.count_webhook("retried")
         extra = {"job": webhook.subject, "webhook": webhook.id, "reason": reason, "retry_in_s": round(delay_s, 1)}
         log.warning("a webhook was not delivered", extra=extra)
 
     async def _give_up(self, webhook: Webhook, reason: str) -> None:
         await self._thread.run(self._store.remove_webhook, webhook.id)
+        self._metrics.count_webhook("given-up")
         extra = {"job": webhook.subject, "webhook": webhook.id, "reason": reason}
         log.error("a webhook is given up", extra=extra)
 

@@ -16,6 +16,8 @@ CLEAN = "clean"
 Stage = Literal["decode", "queue", "inference", "encode", "total"]
 QuotaKind = Literal["requests", "megapixels", "suspended"]
 """Reason for refusing a key: an exhausted quota, or suspension."""
+WebhookOutcome = Literal["delivered", "retried", "given-up"]
+"""End of one attempt to deliver a webhook; `retried` is followed by another attempt."""
 
 # From one millisecond (decoding a thumbnail) to a minute (a large photo on a CPU).
 STAGE_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -62,6 +64,7 @@ class RequestMetrics:
         self._restored_pixels = Counter(
             "promptir_restored_pixels", "Pixels of restored images, counted at their uploaded size", registry=registry
         )
+        self._detected: dict[str, Counter] = {}
         self._degradations = Counter(
             "promptir_degradations",
             "Restored images by detected degradation, or clean; an image with several counts once for each",
@@ -89,6 +92,13 @@ class RequestMetrics:
         self._job_bytes = Gauge(
             "promptir_jobs_bytes", "Bytes of the job budget that are used or reserved", registry=registry
         )
+        webhooks = Counter(
+            "promptir_webhooks",
+            "Attempts to deliver a webhook: delivered, to be retried, or given up",
+            ["outcome"],
+            registry=registry,
+        )
+        self._webhooks = {outcome: webhooks.labels(outcome) for outcome in get_args(WebhookOutcome)}
 
     def add_stages(self, model: str) -> dict[Stage, Histogram]:
         """Create the series of a model's stages, at 0."""
@@ -125,7 +135,9 @@ class RequestMetrics:
             return
         found = [label for label, probability in degradations.items() if probability > PRESENT]
         for label in found or [CLEAN]:
-            self._degradations.labels(label).inc()
+            if (child := self._detected.get(label)) is None:
+                child = self._detected[label] = self._degradations.labels(label)
+            child.inc()
 
     def watch_uploads(self, used_bytes: Callable[[], float]) -> None:
         """Read the memory held by uploads at each scrape."""
@@ -156,6 +168,10 @@ class RequestMetrics:
     def watch_job_bytes(self, used_bytes: Callable[[], float]) -> None:
         """Read the bytes counted against the job budget at each scrape."""
         self._job_bytes.set_function(used_bytes)
+
+    def count_webhook(self, outcome: WebhookOutcome) -> None:
+        """Count one attempt to deliver a webhook."""
+        self._webhooks[outcome].inc()
 
 
 class CountedRefusals:

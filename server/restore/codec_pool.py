@@ -1,14 +1,13 @@
 """The CodecThreads: a small thread pool for decoding and encoding, and a prediction of its backlog."""
 
-import asyncio
 import time
 from collections.abc import Callable, Hashable
-from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self, TypeVar
 
 from server.concurrency import available_cores
 from server.metrics import Metrics
+from server.restore.worker_threads import WorkerThreads
 from server.scheduling.admission.backlog import WaitBound
 
 T = TypeVar("T")
@@ -30,8 +29,8 @@ class CodecThreads:
 
     def __init__(self, metrics: Metrics, max_backlog_s: float, processes: int = 0) -> None:
         self.count = processes or min(MAX_THREADS, available_cores())  # each process has a thread that waits for it
-        self._threads: ThreadPoolExecutor | None = None
-        self._reader: ThreadPoolExecutor | None = None
+        self._threads: WorkerThreads | None = None
+        self._reader: WorkerThreads | None = None
         self._pending_s = 0.0
         self._images = 0
         self._pixel_s: dict[Hashable, float] = {}
@@ -41,14 +40,14 @@ class CodecThreads:
         metrics.watch_codecs(lambda: self.backlog_s)
 
     def start(self) -> None:
-        self._threads = ThreadPoolExecutor(self.count, thread_name_prefix="promptir-codec")
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="promptir-reader")
+        self._threads = WorkerThreads(self.count, "promptir-codec")
+        self._reader = WorkerThreads(1, "promptir-reader")
 
     def stop(self) -> None:
         """Drop waiting work and return at once; running work ends by itself."""
         for threads in (self._threads, self._reader):
             if threads is not None:
-                threads.shutdown(wait=False, cancel_futures=True)
+                threads.stop()
 
     @property
     def backlog_s(self) -> float:
@@ -68,16 +67,11 @@ class CodecThreads:
 
     async def run(self, work: Callable[[], T]) -> T:
         """Run work in one of the threads."""
-        return await self._do(self._threads, work)
+        return await _started(self._threads).run(work)
 
     async def read(self, work: Callable[[], T]) -> T:
         """Read a header in a separate thread: it is short, and must not wait behind decodes."""
-        return await self._do(self._reader, work)
-
-    async def _do(self, threads: ThreadPoolExecutor | None, work: Callable[[], T]) -> T:
-        if threads is None:
-            raise RuntimeError("the threads were not started")
-        return await asyncio.wrap_future(threads.submit(work))
+        return await _started(self._reader).run(work)
 
     def predict(self, kind: Hashable, pixels: int) -> float:
         """Predict the seconds of one thread; an unknown kind is assumed to cost as much as the most expensive one."""
@@ -140,3 +134,9 @@ class CodecWork:
         self._waited_s += time.perf_counter() - began
         self._parts += 1
         return result
+
+
+def _started(threads: WorkerThreads | None) -> WorkerThreads:
+    if threads is None:
+        raise RuntimeError("the threads were not started")
+    return threads

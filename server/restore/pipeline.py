@@ -145,9 +145,10 @@ class Restorer(Lifecycle):
         if request.header is None:
             work = run_inline if len(data) <= INLINE_BYTES else self._codecs.read
             request.header = header = await work(partial(probe, data, self._limits))
-            self._plan_for(request, header.height, header.width)
-            if request.ticket is not None:
-                request.ticket.move(request.shape)
+            if request.grid is None or (request.grid.height, request.grid.width) != (header.height, header.width):
+                self._plan_for(request, header.height, header.width)
+                if request.ticket is not None:
+                    request.ticket.move(request.shape)
         return request.header
 
     async def restore(self, data: bytes, request: RestoreRequest, progress: Progress = _ignore) -> Restored:

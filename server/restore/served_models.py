@@ -4,6 +4,7 @@ from pathlib import Path
 
 from server.backends import registry
 from server.backends.settings import RuntimeSettings
+from server.errors import BackendUnavailable
 from server.settings import PREFIX, BackendSettings, SettingsError
 
 
@@ -27,6 +28,15 @@ def served_models(settings: BackendSettings) -> dict[str, RuntimeSettings]:
             own = own.model_copy(update={"cache_folder": settings.cache_folder / _folder_name(name)})
         models[name] = own
     return models
+
+
+def check_artifacts(settings: BackendSettings) -> None:
+    """Check the files of every artifact as the start of its backend does; raises BackendUnavailable, SettingsError."""
+    for own in served_models(settings).values():
+        try:
+            registry()[settings.backend].check_artifact(own)
+        except BackendUnavailable as error:
+            raise BackendUnavailable(f"{settings.device_names[0]}: {error}") from error
 
 
 def _folder_name(name: str) -> str:

@@ -8,7 +8,7 @@ import { duration, list, size } from "./words.js";
 /** @typedef {import("./photo.js").Photo} Photo */
 /** @typedef {import("./server.js").Options} Options */
 
-const MADE_HERE = "Blended or converted in this page, without camera data. “Restore again” keeps them.";
+const MADE_HERE = "Made in this page, without camera data. “Restore again” has the server make it, and keeps that data.";
 const NEEDS_A_RUN = "This takes another run: the download is still the photo as it was restored.";
 
 const MEANING = /** @type {Record<string, string>} */ ({

@@ -45,6 +45,10 @@ export class Problem extends Error {
     return new Problem(415, `${ending} is a camera's raw file, and raw files are not taken.`, advice);
   }
 
+  static empty() {
+    return new Problem(400, "The file is empty.");
+  }
+
   static noAnswer() {
     return new Problem(0, "The server does not answer. Is it running, and is the network up?");
   }

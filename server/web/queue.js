@@ -70,6 +70,7 @@ export class Queue {
   /** @param {Photo} photo @param {boolean} asChosen */
   async #restore(photo, asChosen) {
     if (isRaw(photo.name)) throw Problem.raw(photo.name);
+    if (!photo.file.size) throw Problem.empty();
     if (photo.file.size > this.mostBytes) throw tooLarge(photo.file.size, this.mostBytes);
     await photo.measure();
     const chosen = this.#options();

@@ -81,6 +81,6 @@ export function sentence(measured, found) {
   const toned = tone !== null && tone > TONE;
   if (change < UNSEEN) return found?.length === 0 ? "Looks clean: almost nothing changed" : "Almost nothing changed";
   const names = (found ?? []).map((name) => NAMES[name] ?? name);
-  const done = names.length ? `${list(names, "and")} removed` : change < SLIGHT ? "slightly changed" : "clearly changed";
+  const done = names.length ? `${list(names, "and")} found and reduced` : change < SLIGHT ? "slightly changed" : "clearly changed";
   return done[0].toUpperCase() + done.slice(1) + (toned ? ", tone changed" : "");
 }

@@ -77,3 +77,10 @@ def test_an_installation_says_first_how_much_it_will_take() -> None:
 def test_the_web_interface_of_locust_is_on_this_machine_only() -> None:
     output = dry_run("load-ui", FRESH).stdout
     assert "loadtests/locust/locustfile.py --class-picker --web-host 127.0.0.1" in output
+
+
+def test_another_python_has_a_venv_of_its_own() -> None:
+    done = dry_run("test-python", "PYTHON=/opt/bin/python3.13")
+    assert "/opt/bin/python3.13 -m venv .venv-python3.13" in done.stdout
+    assert ".venv-python3.13/bin/python -m pytest" in done.stdout
+    assert ".venv/bin" not in done.stdout

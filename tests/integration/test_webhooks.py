@@ -19,6 +19,7 @@ from problems import assert_problem
 Image = Callable[..., bytes]
 KEYS = [bytes(range(32)), bytes(range(32, 64))]
 WAIT_S = 120.0
+OUTCOMES = ("delivered", "retried", "given-up")
 
 
 class Receiver:
@@ -110,6 +111,8 @@ def test_the_end_of_a_job_is_told_with_a_signature_and_retried_until_it_is_taken
     assert message["data"] == server.client.get(path).json()
     time.sleep(2.5)
     assert len(taking.received) == 3, "what was taken was sent again"
+    counted = {name: server.metric(f'promptir_webhooks_total{{outcome="{name}"}}') for name in OUTCOMES}
+    assert counted == {"retried": 2, "delivered": 1, "given-up": 0}
 
 
 def test_a_batch_is_told_once_when_its_last_photo_ends(hooked: Any, receiver: Any, png: Image) -> None:
@@ -136,6 +139,14 @@ def test_failures_and_cancellations_are_told_too(hooked: Any, receiver: Any, png
     server.client.delete(path)
     taking.until(2)
     assert {json.loads(body)["type"] for _, _, body in taking.received} == {"job.failed", "job.cancelled"}
+
+
+def test_a_host_that_wants_no_more_is_counted_as_given_up(hooked: Any, receiver: Any, png: Image) -> None:
+    refusing = receiver(410)
+    server = hooked(f"127.0.0.1:{refusing.port}")
+    assert server.client.post("/v1/jobs", params={"webhook": refusing.url()}, content=png(8, 8)).status_code == 202
+    server.until(lambda: server.metric('promptir_webhooks_total{outcome="given-up"}') == 1)
+    assert len(refusing.received) == 1
 
 
 def test_a_message_outlives_a_kill_of_the_server(hooked: Any, receiver: Any, png: Image) -> None:
@@ -194,10 +205,11 @@ def test_only_listed_hosts_are_taken_and_a_server_without_a_list_sends_nothing(
 ) -> None:
     taking = receiver(200)
     server = hooked("hooks.example", f"localhost:{taking.port}")
-    for url in ("https://evil.example/", taking.url(), "http://169.254.169.254/latest", "nonsense"):
+    for url in ("https://evil.example/", taking.url(), "http://169.254.169.254/latest", "nonsense", ""):
         response = server.client.post("/v1/jobs", params={"webhook": url}, content=png(8, 8))
         assert_problem(response, 400, "invalid-request")
         assert "webhook" in response.json()["detail"]
+    assert "its URL is empty" in response.json()["detail"]
     twice = server.client.post("/v1/jobs?webhook=a&webhook=b", content=png(8, 8))
     assert_problem(twice, 400, "invalid-request")
     odd = server.client.post("/v1/jobs?webhook=https://hooks.example/&format=%E2%98%80", content=png(8, 8))

@@ -59,9 +59,8 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "--settle",
         type=_seconds,
-        default=DEFAULT_SETTLE_S,
         metavar="SECONDS",
-        help="with --watch: a photo is taken once it has not changed for this long",
+        help=f"with --watch: a photo is taken once it has not changed for this long (default: {DEFAULT_SETTLE_S:g})",
     )
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--overwrite", action="store_true", help="replace existing files")
@@ -109,6 +108,8 @@ def run(arguments: argparse.Namespace) -> int:
         overlap=arguments.overlap,
         model=arguments.model,
     )
+    _needs("--settle", arguments.settle, "--watch", arguments.watch)
+    _needs("--api-key-file", arguments.api_key_file, "--server", arguments.server)
     if arguments.watch is not None:
         return _watch(arguments, options)
     if PIPE in arguments.files:
@@ -172,7 +173,7 @@ def _watch(arguments: argparse.Namespace, options: RestoreOptions) -> int:
         arguments.format,
         options,
         failures=arguments.failures,
-        settle_s=arguments.settle,
+        settle_s=DEFAULT_SETTLE_S if arguments.settle is None else arguments.settle,
         jobs=arguments.jobs or DEFAULT_JOBS,
         overwrite=arguments.overwrite,
         max_upload_bytes=settings_from(arguments).limits.max_upload_bytes,
@@ -221,6 +222,12 @@ def _alone(arguments: argparse.Namespace, what: str, **others: object) -> None:
         refused.append("--engine ray")
     if refused:
         raise InvalidRequest(f"{what} cannot be combined with {', '.join(refused)}")
+
+
+def _needs(flag: str, value: object, other: str, other_value: object) -> None:
+    """Raise InvalidRequest for an option that is given without the one that it belongs to."""
+    if value is not None and other_value is None:
+        raise InvalidRequest(f"{flag} has no effect without {other}")
 
 
 def _target(arguments: argparse.Namespace) -> RestoreTarget:

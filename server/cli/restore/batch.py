@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from server.cli.restore.files import exists, read, write
+from server.cli.restore.files import check_free, read, write
 from server.cli.restore.inputs import plan
 from server.cli.restore.lists import shown
 from server.cli.restore.targets import RunEnded
@@ -37,8 +37,7 @@ def restore_batch(
     from promptir_client import JobFailed, PromptIRError
     from promptir_client import JobOptions as ClientOptions
 
-    if archive.exists() and not overwrite:
-        raise exists(archive)
+    check_free(archive, overwrite=overwrite)
     base = archive.with_suffix("")
     photos = plan(sources, f"{base}/", output)
     named = {str(each.destination.relative_to(base).with_suffix(Path(each.source).suffix)): each for each in photos}

@@ -65,9 +65,22 @@ def _flush_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def exists(target: Path) -> InvalidRequest:
-    """Make the error for a result that already exists."""
-    return InvalidRequest(f"{target} exists; replace it with --overwrite or skip it with --skip-existing")
+def check_free(target: Path, *, overwrite: bool, can_skip: bool = False) -> None:
+    """Raise InvalidRequest if a folder, or a file that is to be kept, is in the way of a result.
+
+    `can_skip` says that the command has --skip-existing.
+    """
+    if target.is_dir():
+        raise InvalidRequest(f"the result would be {target}, which is a folder; move it or choose another OUT")
+    if (file := next((parent for parent in target.parents if parent.is_file()), None)) is not None:
+        raise InvalidRequest(f"the result would be {target}, but {file} is a file; move it or choose another OUT")
+    if not overwrite and target.exists():
+        raise _exists(target, can_skip=can_skip)
+
+
+def _exists(target: Path, *, can_skip: bool = False) -> InvalidRequest:
+    skipping = " or skip it with --skip-existing" if can_skip else ""
+    return InvalidRequest(f"{target} exists; replace it with --overwrite{skipping}")
 
 
 def sweep(folders: Iterable[Path]) -> int:
@@ -88,12 +101,12 @@ def _claim(partial: Path, target: Path) -> None:
     try:
         os.link(partial, target)
     except FileExistsError:
-        raise exists(target) from None
+        raise _exists(target) from None
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
         if target.exists():
-            raise exists(target) from None
+            raise _exists(target) from None
         partial.rename(target)
 
 

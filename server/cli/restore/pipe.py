@@ -5,7 +5,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from server.cli.restore.files import exists, read, write
+from server.cli.restore.files import check_free, read, write
 from server.cli.restore.inputs import OUTPUT_BY_SUFFIX, SUFFIXES
 from server.cli.restore.targets import RestoreTarget
 from server.errors import ImageTooLarge, InvalidRequest
@@ -34,8 +34,7 @@ def restore_piped(
         suffix = Path(destination).suffix.lower()
         if suffix not in OUTPUT_BY_SUFFIX:
             raise InvalidRequest(f"{destination} names no output format: use the suffix {SUFFIXES}")
-        if not overwrite and Path(destination).exists():
-            raise exists(Path(destination))
+        check_free(Path(destination), overwrite=overwrite)
         output = OUTPUT_BY_SUFFIX[suffix]
     elif sys.stdout is None:
         raise InvalidRequest("standard output is closed: redirect it, or name a file")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 from prometheus_client import CollectorRegistry
 
 from server.app import create_restorer
-from server.cli.restore.files import exists, read, write
+from server.cli.restore.files import check_free, read, write
 from server.cli.restore.inputs import Input
 from server.errors import InvalidRequest, PromptIRServeError, QueueFull
 from server.formats import codec
@@ -144,8 +144,7 @@ async def restore_input(target: RestoreTarget, item: Input, options: RestoreOpti
 
     If the run is cancelled during the write, the write is finished first, so that its result counts.
     """
-    if not overwrite and item.destination.exists():
-        raise exists(item.destination)
+    check_free(item.destination, overwrite=overwrite, can_skip=True)
     data = await asyncio.to_thread(read, item.source)
     if not data:
         raise InvalidRequest("the file is empty")

@@ -44,7 +44,8 @@ def walk(data: bytes, at: int = 2) -> Iterator[Segment]:
     Also stops at the end of the data, at a segment that exceeds it, and after more segments than any photo has.
     """
     for _ in range(_MAX_SEGMENTS):
-        start = _next_marker(data, at)
+        # Segments follow one another at once, and coded data follows the header of a scan.
+        start = at if _MARKER.match(data, at) else _next_marker(data, at)
         if start is None:
             return
         marker = data[start + 1]

@@ -93,6 +93,7 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
             xmp=xmp,
         ),
         parts=parts_of(xmp) | _parts(data, layout),
+        found=layout,
     )
 
 
@@ -102,7 +103,7 @@ def decode(data: bytes, header: Header) -> Planes:
     Data without an end marker is accepted if it contains all pixels, that is, if decoding it twice with different data
     appended gives the same result.
     """
-    layout = _layout(data)
+    layout = header.found if isinstance(header.found, _Layout) else _layout(data)
     coded = _coded(data, layout, whole=True)
     kept = [data[one.start : one.end] for one in layout.before if one.marker in _BEFORE_SCANS]
     pixels = b"".join((_START, *kept, *(data[start:end] for start, end in coded.pieces)))

@@ -16,6 +16,8 @@ from server.imaging import exif
 from server.imaging.metadata import Metadata
 
 _MAX_CHUNKS = 20_000  # encoders write chunks of 8 KB or more, so this allows 160 MB of pixels
+# A file with more chunks of pixels is walked through again for them: a list would be held as long as it waits.
+_MAX_KEPT_CHUNKS = 256
 _DEPTHS = {GREY: (1, 2, 4, 8, 16), RGB: (8, 16), PALETTE: (1, 2, 4, 8), GREY_ALPHA: (8, 16), RGB_ALPHA: (8, 16)}
 _COLOUR_CHUNKS = frozenset({b"PLTE", b"tRNS"})
 _PIXEL_CHUNKS = frozenset({b"IHDR", b"IDAT", b"IEND", *_COLOUR_CHUNKS})
@@ -29,9 +31,14 @@ class _Chunk(NamedTuple):
     length: int
 
 
+class _PixelChunks(NamedTuple):
+    chunks: tuple[_Chunk, ...]
+    """The chunks that affect pixels, in the order of the file."""
+
+
 def read_header(data: bytes, max_metadata_bytes: int) -> Header:
     """Read IHDR, and the profile, EXIF and XMP anywhere in the file, inflated only up to the limit."""
-    chunks = _first_of_each(data)
+    chunks, pixel_chunks = _found(data)
     body = _body(data, chunks[b"IHDR"]) if b"IHDR" in chunks else b""
     if len(body) != 13 or b"IDAT" not in chunks:
         raise UndecodableImage("The PNG has no header or no pixels.")
@@ -56,20 +63,24 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
             xmp=xmp,
             colour_chunks=tuple((kind, extra[kind]) for kind, size in _COLOUR_SIZES if len(extra[kind]) == size),
         ),
+        found=pixel_chunks,
     )
 
 
 def decode(data: bytes, header: Header) -> Planes:
     """Decode the pixels; the decoder gets only the chunks that affect them."""
-    found = [chunk for chunk in _chunks(data) if chunk.kind in _PIXEL_CHUNKS]
-    if not all(_is_sound(data, chunk) for chunk in found):
+    kept, view = header.found, memoryview(data)
+    found = (
+        kept.chunks if isinstance(kept, _PixelChunks) else [one for one in _chunks(data) if one.kind in _PIXEL_CHUNKS]
+    )
+    if not all(_is_sound(view, chunk) for chunk in found):
         raise UndecodableImage("The PNG is damaged: a checksum is wrong.")
-    view = memoryview(data)
     colours = b"".join(view[one.start : one.start + one.length + 12] for one in found if one.kind in _COLOUR_CHUNKS)
     bodies = [view[one.start + 8 : one.start + 8 + one.length] for one in found if one.kind == b"IDAT"]
     planes = decode_pixels(PackedPixels(_body(data, found[0]), colours, bodies), header)
     if planes.alpha is None and header.has_alpha:
-        return _with_keyed_alpha(planes, header, _key(data))
+        key = next(_body(data, chunk) for chunk in found if chunk.kind == b"tRNS")
+        return _with_keyed_alpha(planes, header, int.from_bytes(key[:2], "big"))
     return planes
 
 
@@ -80,11 +91,6 @@ def _with_keyed_alpha(planes: Planes, header: Header, key: int) -> Planes:
     stretched = key if header.depth >= 8 else key * 255 // (2**header.depth - 1)
     alpha = np.where(grey == stretched, grey.dtype.type(0), grey.dtype.type(full))
     return Planes(planes.colour, alpha)
-
-
-def _key(data: bytes) -> int:
-    chunk = next(chunk for chunk in _chunks(data) if chunk.kind == b"tRNS")
-    return int.from_bytes(_body(data, chunk)[:2], "big")
 
 
 def _chunks(data: bytes) -> Iterator[_Chunk]:
@@ -105,15 +111,19 @@ def _chunks(data: bytes) -> Iterator[_Chunk]:
     raise UndecodableImage("The PNG is cut off or damaged: its chunks do not reach the end marker.")
 
 
-def _first_of_each(data: bytes) -> dict[bytes, _Chunk]:
-    # XMP is one of several iTXt chunks, so its key is its keyword.
+def _found(data: bytes) -> tuple[dict[bytes, _Chunk], _PixelChunks | None]:
+    # Returns the first chunk of each kind, and all those of the pixels unless they are many. XMP is one of several iTXt
+    # chunks, so its key is its keyword.
     first: dict[bytes, _Chunk] = {}
+    pixels: list[_Chunk] = []
     for chunk in _chunks(data):
         if not first and chunk.kind != b"IHDR":
             break
         is_xmp = chunk.kind == b"iTXt" and data.startswith(XMP_KEYWORD + b"\0", chunk.start + 8)
         first.setdefault(XMP_KEYWORD if is_xmp else chunk.kind, chunk)
-    return first
+        if chunk.kind in _PIXEL_CHUNKS and len(pixels) <= _MAX_KEPT_CHUNKS:
+            pixels.append(chunk)
+    return first, _PixelChunks(tuple(pixels)) if len(pixels) <= _MAX_KEPT_CHUNKS else None
 
 
 def _body(data: bytes, chunk: _Chunk) -> bytes:
@@ -128,7 +138,7 @@ def _ancillary(data: bytes, chunk: _Chunk | None, limit: int) -> bytes:
     return _body(data, chunk) if _is_sound(data, chunk) else b""
 
 
-def _is_sound(data: bytes, chunk: _Chunk) -> bool:
+def _is_sound(data: bytes | memoryview, chunk: _Chunk) -> bool:
     end = chunk.start + 8 + chunk.length
     checksum: int = isal_zlib.crc32(memoryview(data)[chunk.start + 4 : end])
     return checksum == int.from_bytes(data[end : end + 4], "big")

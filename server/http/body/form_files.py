@@ -29,6 +29,8 @@ class FormFiles(Form):
         """The files with the names that `names` gives to their fields, in the order of the form."""
         self.fields: dict[str, str] = {}
         """The text fields; of several with one name, the last."""
+        self.repeated: set[str] = set()
+        """The names that several text fields have."""
         self._names = names
         self._most_files = most_files
         self._looks = looks or {}
@@ -66,6 +68,8 @@ class FormFiles(Form):
             return
         data = self._buffer.take()
         if self._part.filename is None:
+            if self._part.name in self.fields:
+                self.repeated.add(self._part.name)
             self.fields[self._part.name] = data.decode("utf-8", "replace")
         elif data:
             if len(self.files) == self._most_files:

@@ -12,7 +12,7 @@ from server.errors import PromptIRServeError
 from server.http import error_responses
 from server.http.body.body import Body, UploadRoom, declared_bytes
 from server.http.body.refusal import refuse
-from server.http.scope import caller_of, note_outcome
+from server.http.scope import caller_of, headers_of, note_outcome
 from server.http.services import Services
 
 
@@ -47,7 +47,7 @@ class UploadRoute(ABC):
         """Return the outcome for log and metrics, and the response; raises PromptIRServeError, ClientDisconnect."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = dict(scope["headers"])
+        headers = headers_of(scope)
         limits = self._services.limits
         body = Body(receive, declared_bytes(headers), limits.max_upload_bytes, self._room, limits.upload_stall_s)
         with ExitStack() as held:

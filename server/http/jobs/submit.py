@@ -24,7 +24,7 @@ from server.http.jobs.photos import SEVERAL, Photos, read_photos
 from server.http.jobs.routes import require_jobs
 from server.http.jobs.schemas import PATH, BatchJob, Job
 from server.http.restore.openapi import UPLOAD_ERRORS
-from server.http.restore.options import RestoreHeaders, RestoreQuery, invalid_parameters, read_options
+from server.http.restore.options import RestoreHeaders, RestoreQuery, invalid_parameters, read_options, repeated
 from server.jobs.archive import MEDIA_TYPE, MOST_PHOTOS
 from server.jobs.long_work import LongWork
 from server.jobs.record import options_json
@@ -86,7 +86,7 @@ def webhook_of(query: bytes) -> tuple[str | None, bytes]:
     pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
     urls = [value for name, value in pairs if name == WEBHOOK]
     if len(urls) > 1:
-        raise invalid_parameters([{"in": "query", "name": WEBHOOK, "message": "is given more than once"}])
+        raise invalid_parameters([repeated(WEBHOOK)])
     rest = urlencode([(name, value) for name, value in pairs if name != WEBHOOK])
     return (urls[0] if urls else None), rest.encode()
 

@@ -87,6 +87,10 @@ class RequestContext:
         outcome = outcome_of(scope)
         if outcome is not None and status is not None:
             self._metrics.count_request(status, outcome)
+        # Probes and scrapes are logged at a lower level, or they would drown the rest.
+        level = logging.INFO if outcome is not None else logging.DEBUG
+        if not log.isEnabledFor(level):
+            return
         extra = {
             "method": scope["method"],
             "path": shortened(scope["path"]),
@@ -96,8 +100,7 @@ class RequestContext:
         }
         if (caller := caller_of(scope)) is not None:
             extra["key"] = caller.name
-        # Probes and scrapes are logged at a lower level, or they would drown the rest.
-        log.log(logging.INFO if outcome is not None else logging.DEBUG, "request", extra=extra)
+        log.log(level, "request", extra=extra)
 
 
 def _with_context(headers: Iterable[tuple[bytes, bytes]], request_id: str, seconds: float) -> list[tuple[bytes, bytes]]:

@@ -8,6 +8,8 @@ from server.formats.output import OutputFormat
 from server.restore.options import DEFAULT_QUALITY, RestoreOptions
 
 MOST_COPIES = 10
+FIELDS = ("output_format", "response_format", "stream", "output_compression", "n", "strength", "model")
+"""The fields that are read, each given once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +21,18 @@ class EditOptions:
     copies: int = 1
 
 
-def read_edit_options(fields: Mapping[str, str], models: Collection[str]) -> EditOptions:
+def read_edit_options(
+    fields: Mapping[str, str], models: Collection[str], repeated: Collection[str] = ()
+) -> EditOptions:
     """Check the fields of a form; those that guide a generator, such as `prompt` and `size`, are ignored.
 
-    A `model` that is not one of the server's `models`, such as OpenAI's, stands for the default.
+    A `model` that is not one of the server's `models`, such as OpenAI's, stands for the default. `repeated` names the
+    fields that the form has more than once.
 
     Raises InvalidRequest with the `param` that is wrong.
     """
+    if (twice := next((name for name in FIELDS if name in repeated), None)) is not None:
+        raise _invalid(twice, "is given more than once")
     names = [output.value for output in OutputFormat]
     name = fields.get("output_format") or OutputFormat.PNG.value
     if name not in names:

@@ -49,7 +49,7 @@ class EditsRoute(UploadRoute):
                 if not 0 < len(images) <= MOST_IMAGES:
                     rule = f"The form has 1 to {MOST_IMAGES} files in the field `image`, and not {len(images)}."
                     raise InvalidRequest(rule, param=_IMAGE)
-                options = read_edit_options(form.fields, self._services.restorer.models)
+                options = read_edit_options(form.fields, self._services.restorer.models, form.repeated)
                 del form
                 with WhileConnected(exchange.receive):
                     results = await gather(self._restore(image, options, exchange.caller) for image in images)

@@ -3,11 +3,14 @@
 import asyncio
 import http
 import json
+import os
 import random
 import sys
+from contextlib import suppress
 from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.utils import is_ssl
 
 from server.errors.memory import NO_MEMORY, is_memory_short
 from server.http.middleware.privacy import kept_private
@@ -17,6 +20,8 @@ from server.http.protocol.plain_parser import PlainParser
 MAX_HEAD_BYTES = 64 * 1024
 # If a buffered answer does not shrink in this time, its client is not reading.
 UNREAD_S = 60.0
+# Answers from this size on are copied to the kernel without the interpreter lock, which a transport holds meanwhile.
+LARGE_BYTES = 64 * 1024
 _HEADERS = "".join(f"{name.decode()}: {value.decode()}\r\n" for name, value in kept_private(()))
 
 
@@ -72,8 +77,10 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Pass on a part of the body."""
+        """Pass on a part of the body: as it is, where uvicorn would copy it twice."""
         self._bare_bytes = 0
+        if not self.cycle.response_complete and not self.cycle.body:
+            self.cycle.body, body = cast(bytearray, body), b""
         super().on_body(body)
 
     def send_400_response(self, msg: str) -> None:
@@ -137,6 +144,7 @@ class _Joining:
         self._transport = transport
         self._loop = loop
         self._head = b""
+        self._socket = None if is_ssl(transport) else transport.get_extra_info("socket")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -144,7 +152,10 @@ class _Joining:
     def write(self, data: bytes) -> None:
         if self._head:
             head, self._head = self._head, b""
-            self._transport.writelines((head, data))
+            if len(data) >= LARGE_BYTES:
+                self._write_large(head, data)
+            else:
+                self._transport.writelines((head, data))
         elif data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 100"):
             self._head = data
             self._loop.call_soon(self._flush)
@@ -157,6 +168,16 @@ class _Joining:
 
     def is_closing(self) -> bool:
         return self._transport.is_closing()
+
+    def _write_large(self, head: bytes, data: bytes) -> None:
+        sent = 0
+        if self._socket is not None and not self.is_closing() and not self._transport.get_write_buffer_size():
+            with suppress(OSError):  # the transport will meet it as well
+                sent = os.writev(self._socket.fileno(), (head, data))
+        if sent < len(head):
+            self._transport.writelines((head[sent:], data))
+        elif sent < len(head) + len(data):
+            self._transport.write(memoryview(data)[sent - len(head) :])
 
     def _flush(self) -> None:
         if self._head:

@@ -4,6 +4,7 @@ import base64
 import re
 import secrets
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import PurePosixPath
 from urllib.parse import quote
 
@@ -104,6 +105,7 @@ def server_timing(timings: Timings) -> bytes:
     )
 
 
+@lru_cache
 def model_header(model: str) -> bytes:
     """Percent-encode the name of a model, which may have characters that a header may not have."""
     return quote(model).encode()

@@ -1,8 +1,10 @@
 """Options: the query parameters and headers of a restoration."""
 
 import difflib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import parse_qsl
 
@@ -82,12 +84,12 @@ class RequestOptions:
     """Whether the report is wanted as JSON with the image in it."""
 
 
-_DEFAULTS = RequestOptions()
-_ACCEPT = b"accept"
-_ANYTHING = b"*/*"
+_IF_NONE_MATCH = b"if-none-match"
 _HEADERS = {field.alias.lower().encode(): field.alias for field in RestoreHeaders.model_fields.values() if field.alias}
 # How many unknown parameters an error names, and how much of each name.
 _MOST_UNKNOWN, _LONGEST_NAME = 5, 40
+# Clients send few combinations of options, and checking one takes as long as decoding a small image.
+_MOST_KEPT, _LONGEST_KEPT = 256, 512
 _PRIORITIES = {"interactive": Priority.INTERACTIVE, "batch": Priority.BATCH}
 
 
@@ -96,27 +98,36 @@ def read_options(query: bytes, headers: Mapping[bytes, bytes]) -> RequestOptions
 
     Raises InvalidRequest that names every fault, NotAcceptable where Accept wants nothing that is written.
     """
-    given = {_HEADERS[name]: headers[name].decode("latin-1") for name in _HEADERS if name in headers}
-    if headers.get(_ACCEPT) == _ANYTHING:
-        del given[_HEADERS[_ACCEPT]]
-    if not query and not given:  # nearly always
-        return _DEFAULTS
+    given = tuple([(name, headers[name]) for name in _HEADERS if name in headers and name != _IF_NONE_MATCH])
+    length = len(query) + sum([len(value) for _, value in given])
+    options = _read_kept(query, given) if length <= _LONGEST_KEPT else _read(query, given)
+    if (tags := headers.get(_IF_NONE_MATCH)) is not None:  # of one image, so not kept
+        options = replace(options, if_none_match=tags.decode("latin-1"))
+    return options
+
+
+def _read(query: bytes, headers: tuple[tuple[bytes, bytes], ...]) -> RequestOptions:
+    given = {_HEADERS[name]: value.decode("latin-1") for name, value in headers}
     faults: list[dict[str, str]] = []
-    asked_for = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
+    pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    asked_for = dict(pairs)
     unknown = [name for name in asked_for if name not in RestoreQuery.model_fields]
     faults += [_unknown(name) for name in unknown[:_MOST_UNKNOWN]]
+    faults += [repeated(name) for name in repeats(name for name, _ in pairs) if name in RestoreQuery.model_fields]
     parameters = _checked(RestoreQuery, asked_for, "query", faults)
     asked = _checked(RestoreHeaders, given, "header", faults)
-    if parameters is None or asked is None or unknown:
+    if parameters is None or asked is None or faults:
         raise invalid_parameters(faults)
     accept = Accept(asked.accept)
     return RequestOptions(
         parameters.with_output(_output(parameters, accept), report=parameters.report, model=parameters.model),
         None if asked.deadline_ms is None else asked.deadline_ms / 1e3,
         _PRIORITIES[asked.priority],
-        asked.if_none_match,
-        parameters.report and accept.names(JSON) and accept.weight(JSON) >= accept.weight("multipart/mixed"),
+        as_json=parameters.report and accept.names(JSON) and accept.weight(JSON) >= accept.weight("multipart/mixed"),
     )
+
+
+_read_kept = lru_cache(_MOST_KEPT)(_read)
 
 
 def _unknown(name: str) -> dict[str, str]:
@@ -124,6 +135,16 @@ def _unknown(name: str) -> dict[str, str]:
     close = difflib.get_close_matches(name[:_LONGEST_NAME].lower(), RestoreQuery.model_fields, n=1)
     hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(RestoreQuery.model_fields)}"
     return {"in": "query", "name": name[:_LONGEST_NAME], "message": f"is not an option; {hint}"}
+
+
+def repeats(names: Iterable[str]) -> list[str]:
+    """Return the names that occur more than once."""
+    return [name for name, count in Counter(names).items() if count > 1]
+
+
+def repeated(name: str) -> dict[str, str]:
+    """Describe the fault of a query parameter that is given more than once."""
+    return {"in": "query", "name": name, "message": "is given more than once"}
 
 
 def invalid_parameters(faults: list[dict[str, str]]) -> InvalidRequest:

@@ -119,7 +119,7 @@ def test_only_an_opaque_picture_is_blended_in_the_page(least_alpha: int, said: s
 
 
 def test_the_page_says_what_was_found_and_that_the_tone_changed(changed: Any) -> None:
-    assert changed.text(".entry .state") == "Noise and haze removed, tone changed"
+    assert changed.text(".entry .state") == "Noise and haze found and reduced, tone changed"
     assert changed.text(".entry .state") in changed.text("#caption-facts")
 
 
@@ -181,7 +181,7 @@ def test_what_this_tab_restored_survives_a_reload_and_no_other_tab_sees_it(chang
     changed.page.reload()
     changed.until("done")
     changed.settle()
-    assert changed.text(".entry .state") == "Noise and haze removed, tone changed"
+    assert changed.text(".entry .state") == "Noise and haze found and reduced, tone changed"
     assert saved(changed) == ("hill-restored.png", grey(NEW))
     assert len(changed.runs) == 1
     other = changed.page.context.new_page()
@@ -259,7 +259,7 @@ def test_the_sentence_says_what_the_pixels_say(server: Any, visit: Any) -> None:
     assert guest.page.evaluate(script, []) == [
         "Looks clean: almost nothing changed",
         "Almost nothing changed",
-        "Noise and JPEG blocks removed",
+        "Noise and JPEG blocks found and reduced",
         "Clearly changed, tone changed",
         "Restored",
         "Slightly changed",

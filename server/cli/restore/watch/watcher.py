@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from server.cli.restore.files import exists, write
+from server.cli.restore.files import check_free, write
 from server.cli.restore.inputs import OUTPUT_BY_SUFFIX
 from server.cli.restore.targets import RestoreTarget, ServerLost
 from server.cli.restore.watch.arrivals import Arrival, Arrivals
@@ -170,8 +170,7 @@ class Watcher:
         try:
             if starts > MOST_STARTS:
                 raise InvalidRequest(f"this command was killed {MOST_STARTS} times while it restored the photo")
-            if not is_free and not overwrite:
-                raise exists(destination)
+            check_free(destination, overwrite=overwrite)
             self._check(data)
             restored = await self._restored(data)
         except (asyncio.CancelledError, _Waits):

@@ -1,12 +1,15 @@
 """Tests of `promptir config`."""
 
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from pydantic import Field, SecretStr
 
+from models.artifact import DEFAULT_ARTIFACT
 from server.cli import config, main
 from server.settings import PREFIX, Settings, SettingsError, environment_names, is_secret
 
@@ -72,6 +75,44 @@ def test_what_serve_refuses_is_refused_in_the_same_sentence(capsys: pytest.Captu
         "",
         "promptir: PROMPTIR_DEVICES=gpu0: the devices of onnx are cpu, cpu:N or cuda:N\n",
     )
+
+
+@pytest.mark.parametrize(
+    ("backend", "fault"),
+    [
+        ("onnx", "cpu: the artifact cannot be served: {0}/model.onnx does not match its manifest: expected sha256 "),
+        ("pytorch", "cpu: the weights cannot be served: {0} has no weights.safetensors, which this backend runs "),
+        ("tensorrt", "cuda:0: the plan cannot be served: {0} contains an ONNX artifact, not a TensorRT plan; "),
+    ],
+)
+def test_an_artifact_that_serve_refuses_is_refused(
+    backend: str, fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    shutil.copy(DEFAULT_ARTIFACT / "manifest.json", folder)
+    (folder / "model.onnx").write_bytes(b"cut off")
+    assert main(["config", "--backend", backend, "--artifact", str(folder)]) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("promptir: " + fault.format(folder))
+
+
+@pytest.mark.parametrize("backend", ["onnx", "pytorch"])
+def test_one_missing_artifact_among_several_is_refused(backend: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "--backend", backend, "--artifact", f"{DEFAULT_ARTIFACT},/nowhere"]) == 1
+    assert "/nowhere does not exist" in capsys.readouterr().err
+
+
+def test_what_the_wiring_of_serve_refuses_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "--artifact", f"{DEFAULT_ARTIFACT},{DEFAULT_ARTIFACT}"]) == 1
+    assert "both hold a model called promptnaf" in capsys.readouterr().err
+    assert main(["config", "--keys-file", str(tmp_path / "keys")]) == 1
+    assert str(tmp_path / "keys") in capsys.readouterr().err
+    secrets = ["--webhook-hosts", "example.org", "--webhook-secret-file", str(tmp_path / "secret")]
+    assert main(["config", "--jobs-folder", str(tmp_path / "jobs"), *secrets]) == 1
+    assert "PROMPTIR_WEBHOOK_SECRET_FILE" in capsys.readouterr().err
+    assert not (tmp_path / "jobs").exists()
 
 
 class WithSecrets(Settings):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from server.cli.restore.files import read, sweep, write
+from server.cli.restore.files import check_free, read, sweep, write
 from server.errors import InvalidRequest
 
 
@@ -39,6 +39,25 @@ def test_a_result_that_came_meanwhile_is_not_overwritten(
         write(target, b"second", overwrite=False)
     assert target.read_bytes() == b"first"
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_folder_or_a_file_in_the_way_of_a_result_is_named(overwrite: bool, tmp_path: Path) -> None:
+    (tmp_path / "a.png").mkdir()
+    with pytest.raises(InvalidRequest, match=r"would be .*a\.png, which is a folder; move it"):
+        check_free(tmp_path / "a.png", overwrite=overwrite)
+    (tmp_path / "photos").write_bytes(b"")
+    with pytest.raises(InvalidRequest, match=r"photos/deep/a\.png, but .*photos is a file; move it"):
+        check_free(tmp_path / "photos/deep/a.png", overwrite=overwrite)
+    check_free(tmp_path / "new/a.png", overwrite=overwrite)
+
+
+@pytest.mark.parametrize("can_skip", [True, False])
+def test_only_an_option_that_the_command_has_is_advised(can_skip: bool, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    with pytest.raises(InvalidRequest, match="exists; replace it with --overwrite") as refusal:
+        check_free(tmp_path / "a.png", overwrite=False, can_skip=can_skip)
+    assert ("--skip-existing" in str(refusal.value)) is can_skip
 
 
 def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

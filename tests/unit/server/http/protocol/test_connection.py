@@ -2,11 +2,15 @@
 
 import asyncio
 import json
+import random
 import socket
-from typing import Any
+import struct
+from collections.abc import Callable
+from typing import Any, cast
 
 import conversation
 import pytest
+import uvloop
 from conversation import Talk
 
 from server.http.protocol import connection
@@ -29,8 +33,8 @@ class Wire:
     def close(self) -> None:
         self.closed = True
 
-    def get_extra_info(self, name: str) -> str:
-        return name
+    def get_extra_info(self, name: str) -> str | None:
+        return name if name == "peername" else None
 
 
 HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
@@ -75,6 +79,62 @@ def test_closing_sends_what_is_held() -> None:
     wire = play(HEAD, close=True)
     assert wire.writes == [HEAD]
     assert wire.closed
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_large_answers_arrive_whole_and_in_order(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    rng = random.Random(0)
+    bodies = [rng.randbytes(size) for size in (connection.LARGE_BYTES, 10, 12 * 2**20, 300_000, 0, 70_000)]
+
+    class Answering(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            joining = _Joining(cast(asyncio.Transport, transport), asyncio.get_running_loop())
+            for body in bodies:
+                joining.write(HEAD)
+                joining.write(body)
+            joining.close()
+
+    async def scene() -> bytes:
+        server = await asyncio.get_running_loop().create_server(Answering, "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        received = b""
+        while piece := await reader.read(100_000):
+            received += piece
+            await asyncio.sleep(0)
+        writer.close()
+        server.close()
+        return received
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        received = runner.run(scene())
+    assert received == b"".join(HEAD + body for body in bodies)
+
+
+def test_a_large_answer_to_a_client_that_has_left_raises_nothing() -> None:
+    async def scene() -> None:
+        lost = asyncio.Event()
+
+        class Answering(asyncio.Protocol):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                self.joining = _Joining(cast(asyncio.Transport, transport), asyncio.get_running_loop())
+
+            def data_received(self, data: bytes) -> None:
+                for _ in range(3):
+                    self.joining.write(HEAD)
+                    self.joining.write(bytes(8 * 2**20))
+
+            def connection_lost(self, exc: Exception | None) -> None:
+                lost.set()
+
+        server = await asyncio.get_running_loop().create_server(Answering, "127.0.0.1", 0)
+        client = socket.create_connection(server.sockets[0].getsockname())
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
+        client.sendall(b"go")
+        client.close()
+        await asyncio.wait_for(lost.wait(), 10)
+        server.close()
+
+    asyncio.run(scene())
 
 
 LONG = bytes(32 * 2**20)  # more than all buffers on the way

@@ -121,3 +121,11 @@ def test_a_query_of_nonsense_is_answered_shortly() -> None:
         with pytest.raises(InvalidRequest) as caught:
             read_options(query, {})
         assert len(caught.value.detail) < 1000
+
+
+@pytest.mark.parametrize("query", [b"model=a&model=b", b"strength=1&strength=1", b"format=png&quality=5&format=png"])
+def test_an_option_is_given_once(query: bytes) -> None:
+    name = query.decode().partition("=")[0]
+    with pytest.raises(InvalidRequest, match=f"query parameter {name}: is given more than once") as caught:
+        read_options(query, {})
+    assert caught.value.extensions["errors"] == [{"in": "query", "name": name, "message": "is given more than once"}]
