@@ -119,8 +119,8 @@ class Batcher:
     ) -> Completion:
         """Wait for the copy of one tile that `model` restores: float32 (3, H, W), H and W of its size multiple.
 
-        The tile takes up one of the places that `ticket` holds; without a ticket it is admitted here, which raises what
-        `Admission.admit` raises. Raises DeadlineExceeded if the deadline passes before the run or no run could keep it;
+        The tile takes up one of the places that `ticket` holds; without a ticket it is admitted here, which raises as
+        `Admission.admit`. Raises DeadlineExceeded if the deadline passes before the run or no run could keep it;
         BackendError if the run fails. Cancelling the call takes the tile out of the queue; a run that has begun
         continues without it. The array must not change until then.
         """
@@ -149,7 +149,7 @@ class Batcher:
                 timer.cancel()
 
     def enqueue(self, tile: Tile, ticket: Ticket | None = None) -> None:
-        """Put a new tile into the queue and wake a device for it; raises what `submit` raises at once."""
+        """Put a new tile into the queue and wake a device for it; raises as `submit`, at once."""
         padded_shape = tile.padded_shape
         with self._metrics.refusals, self.queue.lock:
             self._arrivals.arrived(padded_shape, tile.enqueued_at)

@@ -32,7 +32,7 @@ class Photos:
 async def read_photos(headers: Mapping[bytes, bytes], body: Body | InflatedBody, limits: LimitSettings) -> Photos:
     """Read the photos of a request, all of whose files together have no more bytes than one upload may have.
 
-    Raises what `read_upload` raises, and InvalidRequest for archives and forms that are not accepted.
+    Raises as `read_upload`, and InvalidRequest for archives and forms that are not accepted.
     """
 
     def look(start: bytes) -> bool:

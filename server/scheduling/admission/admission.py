@@ -222,7 +222,7 @@ class Ticket:
         self._gate = asyncio.Barrier(count) if at_once else None
 
     def __enter__(self) -> Self:
-        """Raise what `Admission.admit` raises, or hold the places."""
+        """Hold the places; raises as `Admission.admit`."""
         count = None if self._alone else self._count
         with self._admission.lock:
             expected_at = self._admission.admit(self._padded_shape, self._deadline, self._priority, count)
@@ -257,7 +257,7 @@ class Ticket:
         return self._expected_at
 
     async def submit(self, pixels: Pixels) -> Completion:
-        """Wait for the restored copy of one tile; raises what `Batcher.submit` raises, but no refusal for load."""
+        """Wait for the restored copy of one tile; raises as `Batcher.submit`, except for load."""
         if self._gate is not None:
             await self._gate.wait()
         model = self._padded_shape.model
