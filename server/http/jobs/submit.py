@@ -36,7 +36,7 @@ WEBHOOK = "webhook"
 
 
 class SubmitRoute(UploadRoute):
-    """Takes the same options as `POST /restore`, and answers faults in them and in the body at once in the same way.
+    """Stores a job; takes the options of `POST /restore`, and checks them and the photos before it accepts.
 
     Several photos, as parts of a form or in an archive, make a batch; a bad one among them fails alone. Load is no
     reason to refuse: a job waits. Its upload shares one room with all others while it is read.
