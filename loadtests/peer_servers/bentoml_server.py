@@ -34,4 +34,4 @@ class Front:
 if __name__ == "__main__":
     command = ["bentoml", "serve", f"{HERE.stem}:Front", "--host", "127.0.0.1", "--port", str(PORT)]
     os.chdir(HERE.parent)
-    os.execv(Path(sys.executable).with_name("bentoml"), command)
+    os.execv(Path(sys.executable).with_name("bentoml"), command)  # noqa: S606 - there is nothing for a shell to do

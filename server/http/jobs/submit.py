@@ -28,7 +28,14 @@ from server.http.jobs.photos import SEVERAL, Photos, read_photos
 from server.http.jobs.routes import require_jobs
 from server.http.jobs.schemas import PATH, BatchJob, Job
 from server.http.restore.openapi import UPLOAD_ERRORS
-from server.http.restore.options import RestoreHeaders, RestoreQuery, invalid_parameters, read_options, repeated
+from server.http.restore.options import (
+    RestoreHeaders,
+    RestoreQuery,
+    check_form_fields,
+    invalid_parameters,
+    read_options,
+    repeated,
+)
 from server.http.scope import caller_of, headers_of, note_outcome
 from server.http.services import Services
 from server.jobs.archive import MEDIA_TYPE, MOST_PHOTOS
@@ -83,6 +90,7 @@ class SubmitRoute:
             try:
                 with stage("upload"):
                     photos = await read_photos(headers, sent, limits)
+                check_form_fields(photos.fields, (*RestoreQuery.model_fields, WEBHOOK))
                 return await self._store(jobs, photos, orders, webhook)
             finally:
                 sent.release()

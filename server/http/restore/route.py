@@ -16,7 +16,7 @@ from server.http.body.compression import as_sent
 from server.http.body.refusal import refuse
 from server.http.body.upload import Upload, read_upload
 from server.http.restore.answer import Answer, not_modified, restored_answer
-from server.http.restore.options import RequestOptions, read_options
+from server.http.restore.options import RequestOptions, check_form_fields, read_options
 from server.http.restore.shared_work import SharedWork
 from server.http.scope import caller_of, headers_of, note_outcome
 from server.http.services import Services
@@ -88,6 +88,7 @@ class RestoreRoute:
 
             with stage("upload"):
                 upload = await read_upload(headers, sent, look)
+            check_form_fields(upload.fields)
             if request.owes:  # the first bytes did not tell its size
                 header = await restorer.inspect(upload.data, request)
                 request.charge(header.decoded_pixels)
