@@ -52,7 +52,7 @@ async def read_photos(headers: Mapping[bytes, bytes], body: Body | InflatedBody,
             raise InvalidRequest(f"The form has no file in the field `{FIELD}` or `{SEVERAL}`.", expected_field=FIELD)
         if len(single) > 1:
             raise InvalidRequest(f"The form has more than one file in `{FIELD}`: send several photos as `{SEVERAL}`.")
-        (upload,), fields = single, form.fields.keys()
+        (upload,), fields = single, frozenset(form.fields)
     else:
         upload = await read_upload(headers, body, look)
         fields = upload.fields
