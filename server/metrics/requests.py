@@ -5,9 +5,10 @@ from functools import partial
 from types import TracebackType
 from typing import Literal, get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from server import errors
+from server.metrics.stage_seconds import StageSeconds
 
 PRESENT = 0.5
 """A degradation with a higher probability counts as present."""
@@ -35,21 +36,20 @@ class RequestMetrics:
         """Context manager that counts the refusals raised inside it."""
 
     def _add_requests(self, registry: CollectorRegistry) -> None:
-        self._stages = Histogram(
+        self._stages = StageSeconds(
             "promptir_stage_duration_seconds",
             "Seconds a request spent in each stage, by the model that restored it",
-            ["model", "stage"],
-            buckets=STAGE_BUCKETS_S,
-            registry=registry,
+            get_args(Stage),
+            STAGE_BUCKETS_S,
+            registry,
         )
-        # Children are looked up once: labels() takes a lock and hashes on every call.
-        self._model_stages: dict[str, dict[Stage, Histogram]] = {}
         self._requests = Counter(
             "promptir_requests",
             "Finished requests, by HTTP status and outcome",
             ["status", "outcome"],
             registry=registry,
         )
+        # Children are looked up once: labels() takes a lock and hashes on every call.
         self._outcomes: dict[tuple[int, str], Counter] = {}
         self._refusals = Counter(
             "promptir_refusals", "Requests refused before they entered the queue", ["reason"], registry=registry
@@ -100,16 +100,15 @@ class RequestMetrics:
         )
         self._webhooks = {outcome: webhooks.labels(outcome) for outcome in get_args(WebhookOutcome)}
 
-    def add_stages(self, model: str) -> dict[Stage, Histogram]:
+    def add_stages(self, model: str) -> None:
         """Create the series of a model's stages, at 0."""
-        stages: dict[Stage, Histogram] = {stage: self._stages.labels(model, stage) for stage in get_args(Stage)}
-        self._model_stages[model] = stages
-        return stages
+        self._stages.add(model)
 
-    def observe_stage(self, model: str, stage: Stage, seconds: float, exemplar: dict[str, str] | None = None) -> None:
-        """Record the duration of one stage of one request; `exemplar` links it to the trace of that request."""
-        stages = self._model_stages.get(model) or self.add_stages(model)
-        stages[stage].observe(seconds, exemplar)
+    def observe_stages(
+        self, model: str, seconds: Mapping[Stage, float], exemplar: dict[str, str] | None = None
+    ) -> None:
+        """Record the durations of the stages of one request; `exemplar` links them to the trace of that request."""
+        self._stages.observe(model, seconds, exemplar)
 
     def count_request(self, status: int, outcome: str) -> None:
         """Count one finished request; `outcome` is `restored`, an error's slug, or `client-closed`."""

@@ -1,6 +1,6 @@
 """Stages: reports the duration of each stage of a restoration to the metrics and the trace."""
 
-from server.metrics import Metrics
+from server.metrics import Metrics, Stage
 from server.restore.options import Timings
 from server.tracing import current
 
@@ -9,11 +9,14 @@ def observe_stages(metrics: Metrics, model: str, timings: Timings, began: float,
     """Report the duration of each stage; `began` and `ended` are on the clock of the Restorer."""
     trace = current.get()
     exemplar = None if trace is None else trace.exemplar
-    metrics.observe_stage(model, "decode", timings.decode_s, exemplar)
-    metrics.observe_stage(model, "queue", timings.queue_s, exemplar)
-    metrics.observe_stage(model, "inference", timings.inference_s, exemplar)
-    metrics.observe_stage(model, "encode", timings.encode_s, exemplar)
-    metrics.observe_stage(model, "total", ended - began, exemplar)
+    seconds: dict[Stage, float] = {
+        "decode": timings.decode_s,
+        "queue": timings.queue_s,
+        "inference": timings.inference_s,
+        "encode": timings.encode_s,
+        "total": ended - began,
+    }
+    metrics.observe_stages(model, seconds, exemplar)
     if trace is not None:
         decoded, encoding = began + timings.decode_s, ended - timings.encode_s
         taken = decoded + timings.queue_s

@@ -1,9 +1,10 @@
 """Tests of the metrics."""
 
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
 from server.metrics import STAGE_BUCKETS_S, GpuReading, Metrics
+from server.metrics.stage_seconds import StageSeconds
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def test_two_servers_in_one_process_do_not_share_series(registry: CollectorRegis
 
 def test_stages_share_one_histogram_from_a_millisecond_to_a_minute(registry: CollectorRegistry) -> None:
     metrics = Metrics(registry)
-    metrics.observe_stage("a", "queue", 0.2)
+    metrics.observe_stages("a", {"queue": 0.2})
     count = registry.get_sample_value("promptir_stage_duration_seconds_count", {"model": "a", "stage": "queue"})
     untouched = registry.get_sample_value("promptir_stage_duration_seconds_count", {"model": "a", "stage": "encode"})
     assert (count, untouched) == (1, 0)
@@ -126,3 +127,26 @@ def test_a_device_is_in_one_condition_at_a_time_and_its_rebuilds_are_there_from_
         registry.get_sample_value("promptir_device_rebuilds_total", {"device": f"cuda:{index}"}) for index in range(2)
     ]
     assert rebuilds == [1, 0]
+
+
+def test_the_stages_are_shown_as_the_histogram_of_prometheus_client_shows_them(registry: CollectorRegistry) -> None:
+    own, theirs = StageSeconds("a", "Seconds", ("x", "y"), (0.01, 0.1, 1.0), registry), CollectorRegistry()
+    other = Histogram("a", "Seconds", ["model", "stage"], buckets=(0.01, 0.1, 1.0), registry=theirs)
+    own.add("m")
+    for stage in ("x", "y"):
+        other.labels("m", stage)
+    for seconds in (0.0, 0.01, 0.011, 0.5, 1.0, 7.0):
+        exemplar = {"trace_id": f"{seconds}"} if seconds > 0.01 else None
+        own.observe("m", {"x": seconds}, exemplar)
+        other.labels("m", "x").observe(seconds, exemplar)
+
+    def shown(registry: CollectorRegistry) -> list[object]:
+        (family,) = registry.collect()
+        samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
+        seen = [(one.name, one.labels, one.value, one.exemplar and one.exemplar[:2]) for one in samples]
+        return [family.name, family.documentation, family.type, sorted(seen, key=str)]
+
+    assert shown(registry) == shown(theirs)
+    assert list(registry.restricted_registry(["a_count"]).collect())
+    with pytest.raises(ValueError, match="Duplicated"):
+        StageSeconds("a", "Seconds", ("x",), (1.0,), registry)
