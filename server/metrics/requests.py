@@ -108,7 +108,7 @@ class RequestMetrics:
         self, model: str, seconds: Mapping[Stage, float], exemplar: dict[str, str] | None = None
     ) -> None:
         """Record the durations of the stages of one request; `exemplar` links them to the trace of that request."""
-        self._stages.observe(model, seconds, exemplar)
+        self._stages.observe(model, seconds.items(), exemplar)
 
     def count_request(self, status: int, outcome: str) -> None:
         """Count one finished request; `outcome` is `restored`, an error's slug, or `client-closed`."""

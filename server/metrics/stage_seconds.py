@@ -2,7 +2,7 @@
 
 import time
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from threading import Lock
 
@@ -28,6 +28,8 @@ class StageSeconds(Collector):
     That one takes two locks for each stage and searches its buckets one by one: a twentieth of a small image's Python.
     """
 
+    label_names = ("model", "stage")
+
     def __init__(
         self,
         name: str,
@@ -48,11 +50,11 @@ class StageSeconds(Collector):
         with self._lock:
             self._add(model)
 
-    def observe(self, model: str, seconds: Mapping[str, float], exemplar: dict[str, str] | None = None) -> None:
+    def observe(self, model: str, seconds: Iterable[tuple[str, float]], exemplar: dict[str, str] | None = None) -> None:
         """Record the seconds of some stages of one request; `exemplar` links them to its trace."""
         with self._lock:
             stages = self._models.get(model) or self._add(model)
-            for stage, taken in seconds.items():
+            for stage, taken in seconds:
                 series, bucket = stages[stage], bisect_left(self._bounds, taken)
                 series.counts[bucket] += 1
                 series.seconds += taken
@@ -61,7 +63,7 @@ class StageSeconds(Collector):
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
         """Return the series as they are now."""
-        family = HistogramMetricFamily(self._name, self._documentation, labels=("model", "stage"))
+        family = HistogramMetricFamily(self._name, self._documentation, labels=self.label_names)
         with self._lock:
             for model, stages in self._models.items():
                 for stage, series in stages.items():
@@ -73,7 +75,7 @@ class StageSeconds(Collector):
 
     def describe(self) -> Iterator[HistogramMetricFamily]:
         """Return the family without its series, by which the registry knows its names."""
-        yield HistogramMetricFamily(self._name, self._documentation, labels=("model", "stage"))
+        yield HistogramMetricFamily(self._name, self._documentation, labels=self.label_names)
 
     def _add(self, model: str) -> dict[str, _Series]:
         return self._models.setdefault(model, {stage: _Series(len(self._shown)) for stage in self._stages})

@@ -137,7 +137,7 @@ def test_the_stages_are_shown_as_the_histogram_of_prometheus_client_shows_them(r
         other.labels("m", stage)
     for seconds in (0.0, 0.01, 0.011, 0.5, 1.0, 7.0):
         exemplar = {"trace_id": f"{seconds}"} if seconds > 0.01 else None
-        own.observe("m", {"x": seconds}, exemplar)
+        own.observe("m", [("x", seconds)], exemplar)
         other.labels("m", "x").observe(seconds, exemplar)
 
     def shown(registry: CollectorRegistry) -> list[object]:

@@ -1,6 +1,7 @@
 """Tests of the header probe."""
 
 import io
+import pickle
 import struct
 import zlib
 from collections.abc import Callable
@@ -186,3 +187,23 @@ def test_metadata_beyond_the_limit_is_refused_with_the_limit(kind: str, encode: 
     with pytest.raises(ImageTooLarge, match=r"(?i)colour profile|icc") as caught:
         probe(encode(kind, icc_profile=bytes(range(256)) * 40), limits)
     assert caught.value.extensions == {"max_metadata_bytes": 3000}
+
+
+@pytest.mark.parametrize("bytes_a_chunk", [8192, 100, 1], ids=["few chunks", "many", "more than are kept"])
+def test_what_the_header_found_decodes_as_a_walk_through_the_file_does(bytes_a_chunk: int) -> None:
+    rows = np.random.default_rng(0).integers(0, 256, (24, 1 + 3 * 20), np.uint8)
+    rows[:, 0] = 0
+    packed = zlib.compress(rows.tobytes())
+    body = struct.pack(">IIBBBBB", 20, 24, 8, 2, 0, 0, 0)
+    pieces = [chunk(b"IDAT", packed[at : at + bytes_a_chunk]) for at in range(0, len(packed), bytes_a_chunk)]
+    png = b"".join((b"\x89PNG\r\n\x1a\n", chunk(b"IHDR", body), *pieces, chunk(b"IEND", b"")))
+    jpeg = io.BytesIO()
+    PIL.Image.fromarray(rows[:, 1:].reshape(24, 20, 3)).save(jpeg, "JPEG", progressive=True)
+    for data in (png, jpeg.getvalue()):
+        header = probe(data, LIMITS)
+        elsewhere = pickle.loads(pickle.dumps(header))  # noqa: S301 - our own
+        assert elsewhere == header
+        assert elsewhere.found is None
+        decode = formats.format_of(data).decode
+        for kept, walked in zip(decode(data, header).colour, decode(data, elsewhere).colour, strict=True):
+            assert np.array_equal(kept, walked)
