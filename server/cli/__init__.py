@@ -25,11 +25,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python flushes again at exit
         return BROKEN_PIPE
     except USER_ERRORS as error:
-        print(f"promptir: {error}", file=sys.stderr)
+        print(f"promptir: {_sentence(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED
     return code
+
+
+def _sentence(error: Exception) -> str:
+    """Return the message of an error; that of a file operation as `FILE: REASON`."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _bound_libraries() -> None:

@@ -1,8 +1,44 @@
-"""Argument parser that accepts positional arguments before, between and after flags."""
+"""Argument parser that accepts positional arguments before, between and after flags, and its types of numbers."""
 
 import argparse
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
+
+
+def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Return the argument type of whole numbers within these bounds."""
+    words = f"of {least} or more" if most is None else f"from {least} to {most}"
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < least or (most is not None and int(text) > most):
+            raise argparse.ArgumentTypeError(f"{text} is not a whole number {words}")
+        return int(text)
+
+    return read
+
+
+def positive(text: str) -> float:
+    """Read a finite number above 0."""
+    if not (number := _number(text)) > 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return number
+
+
+def not_negative(text: str) -> float:
+    """Read a finite number of 0 or more."""
+    if not (number := _number(text)) >= 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of 0 or more")
+    return number
+
+
+def _number(text: str) -> float:
+    """Return a finite number; NaN for anything else."""
+    try:
+        number = float(text)
+    except ValueError:
+        return math.nan
+    return number if math.isfinite(number) else math.nan
 
 
 class CommandParser(argparse.ArgumentParser):

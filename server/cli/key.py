@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from server.access.keys_file import Terms, new_key, read_keys
+from server.cli.command_parser import positive
 
 
 def add_command(commands: Any) -> None:
@@ -19,8 +20,8 @@ def add_command(commands: Any) -> None:
         "labels in the metrics",
     )
     parser.add_argument("--name", help="name of the client, for new; used in logs and as owner of jobs")
-    parser.add_argument("--requests-per-minute", type=_positive, metavar="N", help="quota (default: unlimited)")
-    parser.add_argument("--megapixels-per-minute", type=_positive, metavar="N", help="quota (default: unlimited)")
+    parser.add_argument("--requests-per-minute", type=positive, metavar="N", help="quota (default: unlimited)")
+    parser.add_argument("--megapixels-per-minute", type=positive, metavar="N", help="quota (default: unlimited)")
     parser.add_argument("--keys-file", type=Path, metavar="FILE", help="keys file to read, for labels")
     parser.set_defaults(run=partial(run, parser))
 
@@ -39,10 +40,3 @@ def run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
     print(key, file=sys.stderr)
     print(line)
     return 0
-
-
-def _positive(text: str) -> float:
-    number = float(text)
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not greater than 0")
-    return number

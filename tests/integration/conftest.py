@@ -36,7 +36,12 @@ class RunningServer:
         self._addresses: queue.Queue[str] = queue.Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        self.url = self._addresses.get(timeout=WAIT_S)
+        try:
+            self.url = self._addresses.get(timeout=WAIT_S)
+        except queue.Empty:
+            process.kill()
+            process.wait()
+            raise
         self.client = httpx.Client(base_url=self.url, timeout=WAIT_S)
 
     def _read(self) -> None:

@@ -80,6 +80,14 @@ def test_a_wrong_field_is_named_as_the_client_expects(
     assert words in error.value.message
 
 
+def test_a_field_that_is_read_is_given_once(server: Any, png: Image) -> None:
+    photo = {"image": ("a.png", png(8, 8))}
+    twice = server.client.post(PATH, files=photo, data={"n": ["1", "2"]})
+    assert (twice.status_code, twice.json()["error"]["param"]) == (400, "n")
+    assert "given more than once" in twice.json()["error"]["message"]
+    assert server.client.post(PATH, files=photo, data={"tag": ["a", "b"]}).status_code == 200
+
+
 def test_bad_images_are_told_apart_by_status_and_code(client: openai.OpenAI, png: Image) -> None:
     with pytest.raises(openai.APIStatusError) as error:
         client.images.edit(image=("a.png", b"no image at all"), prompt="")

@@ -172,3 +172,24 @@ def test_a_client_that_leaves_takes_all_tiles_of_its_photo_along(start: Any, png
         httpx.post(f"{server.url}/restore", content=png(1000, 1500), timeout=httpx.Timeout(5, read=1))
     server.until(lambda: server.metric("promptir_backlog_seconds") < 0.3)
     server.until(lambda: server.metric("promptir_queue_tiles") == 0)
+
+
+@pytest.mark.parametrize("path", ["/restore", "/v1/jobs"])
+def test_an_option_in_the_form_is_refused_and_not_dropped(path: str, start: Any, tmp_path: Any, png: Image) -> None:
+    server = start(jobs_folder=tmp_path / "jobs").until_ready()
+    form: dict[str, Any] = {"files": {"file": ("a.png", png(8, 8))}}
+    response = server.client.post(path, **form, data={"comment": "a", "strength": "0.5"})
+    assert response.status_code == 400
+    assert response.json()["detail"] == (
+        "The form has a field `strength`: options go into the query, as in ?strength=VALUE."
+    )
+    assert server.client.post(path, **form, data={"comment": "a"}).is_success
+
+
+def test_headers_that_are_repeated_are_one_list(server: Any, png: Image) -> None:
+    accepted = [("Accept", "image/jpeg;q=0.1"), ("Accept", "image/webp")]
+    assert server.client.post("/restore", content=png(8, 8), headers=accepted).headers["content-type"] == "image/webp"
+    twice = [("X-Deadline-Ms", "60000"), ("X-Deadline-Ms", "60000")]
+    response = server.client.post("/restore", content=png(8, 8), headers=twice)
+    assert response.status_code == 400
+    assert "X-Deadline-Ms" in response.json()["detail"]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
+from server.cli.command_parser import not_negative, positive, whole_number
 from server.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -24,10 +25,13 @@ def add_command(commands: Any) -> None:
     parser.add_argument("url", help=f"URL to POST images to; without a path, {DEFAULT_PATH}")
     loop = parser.add_mutually_exclusive_group()
     loop.add_argument(
-        "--clients", type=_count, metavar="N", help="closed loop: N clients, each sending one request at a time (8)"
+        "--clients",
+        type=whole_number(1),
+        metavar="N",
+        help="closed loop: N clients, each sending one request at a time (8)",
     )
     loop.add_argument(
-        "--rate", type=_positive, metavar="R", help="open loop: R requests per second, independent of responses"
+        "--rate", type=positive, metavar="R", help="open loop: R requests per second, independent of responses"
     )
     parser.add_argument(
         "--arrivals", choices=("poisson", "even"), default="poisson", help="arrival process of the open loop (poisson)"
@@ -44,12 +48,12 @@ def add_command(commands: Any) -> None:
         "--format", choices=("png", "jpeg", "webp"), default="png", help="format of generated images (png)"
     )
     parser.add_argument("--form", metavar="FIELD", help="send a multipart form with the image in this field")
-    parser.add_argument("--seconds", type=_positive, default=10.0, metavar="S", help="measured time (10)")
+    parser.add_argument("--seconds", type=positive, default=10.0, metavar="S", help="measured time (10)")
     parser.add_argument(
-        "--warm-up", type=_not_negative, default=1.0, metavar="S", help="load before the measured time (1)"
+        "--warm-up", type=not_negative, default=1.0, metavar="S", help="load before the measured time (1)"
     )
-    parser.add_argument("--timeout", type=_positive, default=60.0, metavar="S", help="longest wait for a response (60)")
-    parser.add_argument("--deadline-ms", type=_count, metavar="MS", help="report goodput: responses within MS")
+    parser.add_argument("--timeout", type=positive, default=60.0, metavar="S", help="longest wait for a response (60)")
+    parser.add_argument("--deadline-ms", type=whole_number(1), metavar="MS", help="report goodput: responses within MS")
     parser.add_argument("--send-deadline", action="store_true", help="send the deadline as X-Deadline-Ms")
     parser.add_argument("--priority", choices=("interactive", "batch"), help="send as X-Priority")
     parser.add_argument(
@@ -156,24 +160,3 @@ def _allow_many_connections() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return value
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError("must be above 0")
-    return value
-
-
-def _not_negative(text: str) -> float:
-    value = float(text)
-    if not value >= 0:
-        raise argparse.ArgumentTypeError("must not be below 0")
-    return value

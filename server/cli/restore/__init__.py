@@ -2,12 +2,12 @@
 
 import argparse
 import asyncio
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from server.cli.command_parser import not_negative, whole_number
 from server.cli.restore.batch import SUFFIX, restore_batch
 from server.cli.restore.files import sweep
 from server.cli.restore.inputs import SUFFIXES, Input, plan, plan_list
@@ -58,7 +58,7 @@ def add_command(commands: Any) -> None:
     )
     parser.add_argument(
         "--settle",
-        type=_seconds,
+        type=not_negative,
         metavar="SECONDS",
         help=f"with --watch: a photo is taken once it has not changed for this long (default: {DEFAULT_SETTLE_S:g})",
     )
@@ -70,12 +70,14 @@ def add_command(commands: Any) -> None:
         action="store_true",
         help="skip photos whose result exists, to continue an interrupted run",
     )
-    parser.add_argument("--jobs", type=_positive, metavar="N", help="photos restored in parallel; with ray, workers")
+    parser.add_argument(
+        "--jobs", type=whole_number(1), metavar="N", help="photos restored in parallel; with ray, workers"
+    )
     parser.add_argument("--failures", type=Path, metavar="FILE", help="write failed photos and reasons to FILE")
     parser.add_argument("--server", metavar="URL", help="restore with this server")
     parser.add_argument("--api-key-file", type=Path, metavar="FILE", help="file with the server's API key in line 1")
     parser.add_argument("--engine", choices=["local", "ray"], default="local", help="ray: workers on several machines")
-    parser.add_argument("--quality", type=int, default=DEFAULT_QUALITY, choices=range(1, 101), metavar="1..100")
+    parser.add_argument("--quality", type=whole_number(1, 100), default=DEFAULT_QUALITY, metavar="1..100")
     parser.add_argument(
         "--format",
         type=OutputFormat,
@@ -268,17 +270,3 @@ def _key(file: Path) -> str:
         return file.read_bytes().partition(b"\n")[0].strip().decode("ascii")
     except UnicodeDecodeError:
         raise InvalidRequest(f"{file} contains no key: keys consist of ASCII characters") from None
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 <= seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
-    return seconds
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
-    return number

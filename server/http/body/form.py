@@ -84,6 +84,8 @@ class FormFile(Form):
     def __init__(self, content_type: str, file: FileBuffer) -> None:
         super().__init__(content_type)
         self.filename: str | None = None
+        self.fields: set[str] = set()
+        """Names of the fields that are no file."""
         self._file = file
         self._has_content = self._found = False
         self._files = self._others = 0
@@ -101,6 +103,8 @@ class FormFile(Form):
         if self._is_file():
             self._found = True
         else:
+            if self._part.filename is None:
+                self.fields.add(self._part.name or "")
             self._others += 1
             if self._others > _MOST_FIELDS:
                 raise InvalidRequest(f"The form has more than {_MOST_FIELDS} fields beside the file.")

@@ -22,6 +22,8 @@ class Upload:
 
     data: bytes
     filename: str | None
+    fields: frozenset[str] = frozenset()
+    """Names of the other fields of its form that are no file."""
 
 
 async def read_upload(headers: Mapping[bytes, bytes], body: Body | InflatedBody, look: Look) -> Upload:
@@ -60,4 +62,4 @@ async def _read_form(headers: Mapping[bytes, bytes], body: Body | InflatedBody, 
     file = FileBuffer(look)
     form = FormFile(content_type_of(headers), file)
     await feed_form(form, body)
-    return Upload(file.take(), form.filename)
+    return Upload(file.take(), form.filename, frozenset(form.fields))

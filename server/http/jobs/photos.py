@@ -1,6 +1,6 @@
 """Photos of a new job: one image, several parts of a form, or a zip archive."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from starlette.concurrency import run_in_threadpool
@@ -27,6 +27,8 @@ class Photos:
     files: Sequence[Upload]
     are_several: bool = False
     archive_name: str | None = None
+    fields: Collection[str] = ()
+    """Names of the form's fields that are no file."""
 
 
 async def read_photos(headers: Mapping[bytes, bytes], body: Body | InflatedBody, limits: LimitSettings) -> Photos:
@@ -45,17 +47,18 @@ async def read_photos(headers: Mapping[bytes, bytes], body: Body | InflatedBody,
         if several and single:
             raise InvalidRequest(f"The form has files in `{FIELD}` and in `{SEVERAL}`: send one kind.")
         if several:
-            return Photos(several, are_several=True)
+            return Photos(several, are_several=True, fields=form.fields)
         if not single:
             raise InvalidRequest(f"The form has no file in the field `{FIELD}` or `{SEVERAL}`.", expected_field=FIELD)
         if len(single) > 1:
             raise InvalidRequest(f"The form has more than one file in `{FIELD}`: send several photos as `{SEVERAL}`.")
-        (upload,) = single
+        (upload,), fields = single, frozenset(form.fields)
     else:
         upload = await read_upload(headers, body, look)
+        fields = upload.fields
     if not upload.data.startswith(MAGIC):
-        return Photos([upload])
+        return Photos([upload], fields=fields)
     archive = await run_in_threadpool(ArchiveReader, upload.data, limits.max_upload_bytes)
     body.held.take(archive.inflated_bytes)
     found = await run_in_threadpool(archive.read)
-    return Photos([Upload(each.data, each.filename) for each in found], True, upload.filename)
+    return Photos([Upload(each.data, each.filename) for each in found], True, upload.filename, fields)

@@ -24,7 +24,14 @@ from server.http.jobs.photos import SEVERAL, Photos, read_photos
 from server.http.jobs.routes import require_jobs
 from server.http.jobs.schemas import PATH, BatchJob, Job
 from server.http.restore.openapi import UPLOAD_ERRORS
-from server.http.restore.options import RestoreHeaders, RestoreQuery, invalid_parameters, read_options, repeated
+from server.http.restore.options import (
+    RestoreHeaders,
+    RestoreQuery,
+    check_form_fields,
+    invalid_parameters,
+    read_options,
+    repeated,
+)
 from server.jobs.archive import MEDIA_TYPE, MOST_PHOTOS
 from server.jobs.long_work import LongWork
 from server.jobs.record import options_json
@@ -62,6 +69,7 @@ class SubmitRoute(UploadRoute):
             try:
                 with stage("upload"):
                     photos = await read_photos(exchange.headers, sent, limits)
+                check_form_fields(photos.fields, (*RestoreQuery.model_fields, WEBHOOK))
                 return await self._store(jobs, photos, orders, webhook)
             finally:
                 sent.release()

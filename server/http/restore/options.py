@@ -2,7 +2,7 @@
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Annotated, Any, Literal, TypeVar
@@ -128,6 +128,15 @@ def _read(query: bytes, headers: tuple[tuple[bytes, bytes], ...]) -> RequestOpti
 
 
 _read_kept = lru_cache(_MOST_KEPT)(_read)
+
+
+def check_form_fields(names: Iterable[str], options: Collection[str] = RestoreQuery.model_fields) -> None:
+    """Raise InvalidRequest if a field of a form has the name of an option, which would have no effect there."""
+    if misplaced := [name for name in names if name in options]:
+        raise InvalidRequest(
+            f"The form has a field `{misplaced[0]}`: options go into the query, as in ?{misplaced[0]}=VALUE.",
+            misplaced_fields=misplaced,
+        )
 
 
 def _unknown(name: str) -> dict[str, str]:

@@ -13,7 +13,7 @@ from server.http.body.compression import as_sent
 from server.http.body.upload import Upload, read_upload
 from server.http.body.upload_route import Exchange, UploadRoute
 from server.http.restore.answer import Answer, not_modified, restored_answer
-from server.http.restore.options import RequestOptions, read_options
+from server.http.restore.options import RequestOptions, check_form_fields, read_options
 from server.http.restore.shared_work import SharedWork
 from server.http.services import Services
 from server.imaging.entity_tag import is_listed
@@ -71,6 +71,7 @@ class RestoreRoute(UploadRoute):
 
             with stage("upload"):
                 upload = await read_upload(exchange.headers, sent, look)
+            check_form_fields(upload.fields)
             if request.owes:  # the first bytes did not tell its size
                 header = await restorer.inspect(upload.data, request)
                 request.charge(header.decoded_pixels)
