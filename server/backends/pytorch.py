@@ -243,10 +243,7 @@ def _load(settings: TorchSettings) -> tuple[str, Any]:
 
 
 def check_artifact(settings: TorchSettings) -> Manifest | None:
-    """Check the weights against the manifest of their folder and return it; None for a file without one.
-
-    Raises BackendUnavailable.
-    """
+    """Return the manifest, which fits the weights, or None for a file without one; raises BackendUnavailable."""
     artifact, weights = settings.artifact, _weights_of(settings.artifact)
     try:
         if not artifact.exists():

@@ -1,4 +1,4 @@
-"""The parity of a plan that is built and run on the GPU at hand."""
+"""The parity of a plan that is built and run on this machine's GPU."""
 
 import json
 from pathlib import Path

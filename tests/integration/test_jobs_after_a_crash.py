@@ -16,7 +16,7 @@ Samples = Callable[[bytes], np.ndarray]
 # A test of this length is what `make test` can afford; more rounds find what these do not: see docs/jobs.md.
 ROUNDS = 12
 SENDERS = 2
-# A server is killed after so many accepted jobs at most, and then so long: no matter how fast the machine is.
+# A server is killed after at most this many accepted jobs and this many seconds, however fast the machine is.
 MOST_JOBS_OF_A_LIFE = 10
 LONGEST_WAIT_S = 0.05
 SEED = 20

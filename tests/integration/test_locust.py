@@ -144,7 +144,7 @@ def until(tried: Callable[[], Any], seconds: float) -> Any:
         except httpx.TransportError:
             pass  # it has not begun to listen
         time.sleep(0.2)
-    raise AssertionError("waited in vain")
+    raise AssertionError("the condition never held")
 
 
 def test_a_threshold_that_is_missed_is_told_and_the_exit_code_is_1(locust: Locust) -> None:

@@ -172,7 +172,7 @@ def test_a_message_outlives_a_kill_of_the_server(hooked: Any, receiver: Any, png
 
 
 def test_a_receiver_that_never_answers_holds_up_nothing_and_is_given_up(hooked: Any, receiver: Any, png: Image) -> None:
-    """One sends a byte a second for ever: the answer has a bound in time, and jobs and other webhooks go on."""
+    """One sends a byte a second for ever: the answer has a bound in time, and jobs and other webhooks continue."""
     taking = receiver(200)
     with closing(socket.create_server(("127.0.0.1", 0))) as listening:
         port = listening.getsockname()[1]

@@ -74,7 +74,7 @@ class LongWorkParts:
     restorer: Restorations
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Let the loop and the store's thread go on until it holds."""
+        """Let the loop and the store's thread run until the condition holds."""
         async with asyncio.timeout(10):
             while True:
                 if condition():

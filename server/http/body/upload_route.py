@@ -1,7 +1,6 @@
 """Upload routes: what every route that reads an upload does around its own work."""
 
 from abc import ABC, abstractmethod
-from contextlib import ExitStack
 from dataclasses import dataclass
 
 from starlette.requests import ClientDisconnect
@@ -18,13 +17,12 @@ from server.http.services import Services
 
 @dataclass(eq=False, slots=True)
 class Exchange:
-    """One request with an upload; `held` is left once its answer is sent."""
+    """One request with an upload: its scope, its headers by lower-case name, and its body."""
 
     scope: Scope
     receive: Receive
     headers: dict[bytes, bytes]
     body: Body
-    held: ExitStack
 
     @property
     def caller(self) -> Caller | None:
@@ -50,16 +48,15 @@ class UploadRoute(ABC):
         headers = headers_of(scope)
         limits = self._services.limits
         body = Body(receive, declared_bytes(headers), limits.max_upload_bytes, self._room, limits.upload_stall_s)
-        with ExitStack() as held:
-            try:
-                outcome, response = await self.answer(Exchange(scope, receive, headers, body, held))
-            except PromptIRServeError as error:
-                refusal = error_responses.answer(scope, error)
-            except ClientDisconnect:
-                refusal = error_responses.client_gone(scope)
-            else:
-                note_outcome(scope, outcome)
-                await response(scope, receive, send)
-                return
+        try:
+            outcome, response = await self.answer(Exchange(scope, receive, headers, body))
+        except PromptIRServeError as error:
+            refusal = error_responses.answer(scope, error)
+        except ClientDisconnect:
+            refusal = error_responses.client_gone(scope)
+        else:
+            note_outcome(scope, outcome)
+            await response(scope, receive, send)
+            return
         # Out of the except block: the traceback of the error holds the upload, while the rest of it is dropped.
         await refuse(refusal, body, scope, receive, send)

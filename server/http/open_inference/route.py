@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 from starlette.responses import Response
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server import errors
 from server.concurrency import run_off_loop
@@ -55,15 +55,15 @@ class InferRoute(UploadRoute):
     async def answer(self, exchange: Exchange) -> tuple[str, ASGIApp]:
         """Run the request, and answer piece by piece; the results take up room until they are sent."""
         headers = exchange.headers
-        reserve = exchange.held.enter_context(Reservation(self._room)).take
-        with self._services.restorer.accepted():
+        with self._services.restorer.accepted(), ExitStack() as held:
+            reserve = held.enter_context(Reservation(self._room)).take
             incoming = Incoming(headers, exchange.body, self._room)
             try:
                 head, call, outcome = await self._infer(exchange, incoming, reserve)
             finally:
                 incoming.release()
             response = await _response(head, call, outcome, wanted_encoding(headers))
-            return "restored", response  # it alone holds the outcome, and drops it piece by piece
+            return "restored", _Holding(response, held.pop_all())
 
     async def _infer(self, exchange: Exchange, incoming: Incoming, reserve: Reserve) -> tuple[Head, Call, Outcome]:
         path = exchange.scope["path_params"]
@@ -89,6 +89,18 @@ class InferRoute(UploadRoute):
                 images = partial(head.images, call.shape, binary)
                 outcome = await self._inference.run(call, images, incoming.size, reserve)
         return head, call, outcome
+
+
+class _Holding:
+    """Sends a response, and then gives back the room of its results; the response drops them piece by piece."""
+
+    def __init__(self, response: Response, held: ExitStack) -> None:
+        self._response = response
+        self._held = held
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._held:
+            await self._response(scope, receive, send)
 
 
 async def _response(head: Head, call: Call, outcome: Outcome, encoding: str | None) -> Response:

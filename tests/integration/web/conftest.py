@@ -43,7 +43,7 @@ class Visit:
         self.page.set_input_files("#files", named)  # type: ignore[arg-type]
 
     def until(self, state: str, entries: int = 1) -> None:
-        """Wait for so many entries of the tray in a state."""
+        """Wait until a number of entries of the tray are in a state."""
         self.page.wait_for_function(
             "([state, entries]) => document.querySelectorAll(`.entry[data-state=${state}]`).length === entries",
             arg=[state, entries],

@@ -62,7 +62,7 @@ def test_copies_and_runs_have_a_stream_each(make: Any, cuda: Any) -> None:
     runs = make()
     pending = [runs.begin(ModelInput(photo(1, 3, 8, 8))), runs.begin(ModelInput(photo(1, 3, 8, 8)))]
     copies_in, works, copies_out = cuda.streams.values()
-    cuda.work_off(next(iter(cuda.streams)))  # the copies in of both go on by themselves
+    cuda.work_off(next(iter(cuda.streams)))  # both input copies continue by themselves
     assert not copies_in
     assert works
     assert copies_out

@@ -89,7 +89,7 @@ def test_a_backend_that_has_no_memory_is_a_refusal_too() -> None:
 
 
 def test_an_image_that_is_refused_for_load_is_not_decoded() -> None:
-    """It is damaged: whoever decoded it would say so instead."""
+    """It is damaged, so decoding it would give another error."""
     metrics, backend = Metrics(CollectorRegistry()), GatedBackend()
     damaged = bytearray(png(64, 64))
     damaged[len(damaged) // 2] ^= 0xFF

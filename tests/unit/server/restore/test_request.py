@@ -44,7 +44,7 @@ def play(scene: Callable[[Restorer], Awaitable[None]], **settings: object) -> No
 
 
 def room_for(count: int) -> dict[str, object]:
-    """A queue that holds so many images of the tests."""
+    """A queue that holds this many images of the tests."""
     return {"max_queued_pixels": count * SIDE * SIDE}
 
 

@@ -81,7 +81,7 @@ def test_a_backlog_beyond_its_bound_refuses_until_the_excess_has_run(make: Make,
     with pytest.raises(QueueFull) as refusal:
         batcher.admission.admit(PaddedShape(8, 8))
     assert refusal.value.retry_after_s == pytest.approx(5.0)
-    clock.advance(5)  # of the run that goes on
+    clock.advance(5)  # of the current run
     batcher.admission.admit(PaddedShape(8, 8))
 
 

@@ -69,7 +69,7 @@ def test_what_waits_is_not_taken_by_a_run_that_comes_back_too_late(
         stuck.released.set()
         assert worker.ended is not None
         await worker.ended
-        assert batcher.queue.tiles == 1  # for whoever serves the device next
+        assert batcher.queue.tiles == 1  # for the next worker of the device
         assert device.predict(PaddedShape(8, 8), 1) == observed  # that it hung says nothing about the next run
         await fresh.start()
         assert (await waiting).output[0, 0, 0] == 2

@@ -29,7 +29,7 @@ class DeepDevice:
     """Adds 1; a run takes a second of the clock after the one before. `log` has each begin and each end in order,
     `waits` how many of them were before each wait for the end of a run.
 
-    `faults` are raised in the places they are named for, once; `hold` keeps results from coming.
+    `faults` are raised once, in the places they are named for; results come only while `released` is set.
     """
 
     def __init__(self, clock: Any, *, repeats: bool = False) -> None:
@@ -98,7 +98,7 @@ def device(clock: Any) -> DeepDevice:
 
 @pytest.fixture
 def serve(build: Any, clock: Any, play: Play, make_pixels: MakePixels) -> Callable[..., list[Any]]:
-    """Let `count` tiles wait behind a run of one other tile, then let the device go on; return their ends."""
+    """Let `count` tiles wait behind a run of one other tile, then release the device; return their ends."""
 
     def serve(
         device: DeepDevice,

@@ -51,7 +51,7 @@ def test_what_runs_ends_on_the_old_backend_and_what_waits_runs_on_the_new_one(
         assert pool.ready
         assert served_by(registry) == [1.0, 0.0]
         assert info.backend == "scripted"
-        assert value_of(await waiting) == 2  # beside the run that goes on
+        assert value_of(await waiting) == 2  # beside the current run
         assert not running.done()
         old.released.set()
         assert value_of(await running) == 1

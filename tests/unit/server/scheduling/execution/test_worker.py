@@ -224,7 +224,7 @@ def test_a_run_hangs_when_it_outlasts_the_bound_and_what_was_predicted_by_far(
         await worker.start()
         clock.advance(1000.0)  # it idles, which is no run
         assert not worker.overdue
-        for _ in range(40):  # so many that the cost model knows what a run takes
+        for _ in range(40):  # enough for the cost model to predict a run
             await batcher.submit(make_pixels())
         backend.hold_runs()
         running = asyncio.create_task(batcher.submit(make_pixels()))

@@ -64,7 +64,7 @@ def test_interactive_tiles_do_not_feel_the_batch_class(simulate: Any) -> None:
         simulation.at(1, arrive)
         simulation.run(8)
         worst.append(max(request.latency for request in interactive if request.ended_at))
-    # Behind the run that goes on and one that was begun ahead, and in a run that batch tiles fill up.
+    # Behind the current run and one that was begun ahead, and in a run that batch tiles fill up.
     assert worst[1] <= worst[0] + 3 * FULL_RUN_S
 
 
@@ -147,7 +147,7 @@ def test_a_bucket_that_would_miss_its_deadline_goes_before_a_fuller_one(simulate
     simulation.run(0)
     for _ in range(8):
         simulation.send()
-    pressed = simulation.send(72, patience_s=0.040)  # 8 ms of the run that goes on, 22 of the full bucket, 8.5 its own
+    pressed = simulation.send(72, patience_s=0.040)  # 8 ms of the current run, 22 of the full bucket, 8.5 its own
     relaxed = simulation.send(80, patience_s=0.500)
     simulation.run(1)
     assert pressed.restored

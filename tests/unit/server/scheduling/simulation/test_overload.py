@@ -1,4 +1,4 @@
-"""Simulations of overload: the backlog stays bounded, and the device goes on doing nothing but useful work."""
+"""Simulations of overload: the backlog stays bounded, and the device keeps doing only useful work."""
 
 import random
 from typing import Any
