@@ -87,7 +87,7 @@ def expected_by_operator() -> dict[str, Dtype]:
 
 
 def expected_by_layer() -> dict[str, Dtype]:
-    """Return name of a `tensorrt.LayerType` -> dtype of its outputs in the network parsed from a mixed graph."""
+    """Map the name of a `tensorrt.LayerType` to the dtype of its outputs, in the network parsed from a mixed graph."""
     return {layer: rule.dtype for rule in RULES for layer in rule.layers}
 
 

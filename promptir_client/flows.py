@@ -39,9 +39,9 @@ class Call:
         # A job sent twice would run twice, so retry only if the server cannot have stored it.
         return Job.of((yield from self._exchange(request, repeatable=False)).content)
 
-    def look(self, id_: str) -> Flow[Job]:
-        """Read the state and progress of a job."""
-        return Job.of((yield from self._exchange(Request("GET", f"{JOBS}/{id_}"))).content)
+    def look(self, id_: str, until: float | None = None) -> Flow[Job]:
+        """Read the state and progress of a job; `until` replaces the time limit of the call."""
+        return Job.of((yield from self._exchange(Request("GET", f"{JOBS}/{id_}"), until=until)).content)
 
     def cancel(self, id_: str) -> Flow[None]:
         """Cancel a job, or delete a finished one."""
@@ -89,7 +89,7 @@ class Call:
             request = Request("GET", f"{JOBS}/{id_}/events", headers=headers)
             outcome = yield Listen(request, min(SILENCE_S, until - self.clock()))
             if isinstance(outcome, Reply) and outcome.status == _NOTHING_NEW:
-                return Job.of((yield from self._exchange(Request("GET", f"{JOBS}/{id_}"), until=until)).content)
+                return (yield from self.look(id_, until))
             if not isinstance(outcome, Reply) or outcome.status != 200:
                 yield from self._recover(_error_of(outcome), attempt, until)
                 attempt += 1

@@ -8,7 +8,7 @@ import httpx
 
 
 class HttpPool:
-    """Pool that limits concurrent calls and followed jobs to `concurrency` each.
+    """Limits concurrent calls and followed jobs to `concurrency` each.
 
     Each concurrent call has its own httpx client: a shared one scans all connections and waiting requests at each
     change, so the time would grow with the square of their number. `given` is a client passed by the caller.

@@ -12,6 +12,7 @@ from models.nvidia_gpu import Device, find_device
 from models.plan_manifest import PLAN_FILE, PlanManifest
 from server.backends.onnx_providers import PROVIDER_NAMES, import_onnxruntime
 from server.backends.pytorch import WEIGHTS_FILE
+from server.backends.settings import split
 from server.backends.tensorrt_plan import import_tensorrt
 from server.backends.torch_library import check_cuda, import_torch
 from server.errors import BackendUnavailable
@@ -76,21 +77,13 @@ def choose(given: Mapping[str, Any], find_gpu: Callable[[], Device | None] = fin
 
 
 def _read(given: Mapping[str, Any]) -> _Given:
-    devices = _listed(given.get("devices"))
+    artifacts, successors, devices = (split(given.get(name)) or () for name in ("artifact", "successor", "devices"))
     return _Given(
-        artifacts=tuple(map(Path, _listed(given.get("artifact")))) or (DEFAULT_ARTIFACT,),
-        successors=tuple(map(Path, _listed(given.get("successor")))),
-        device=devices[0] if devices else None,
+        artifacts=tuple(map(Path, artifacts)) or (DEFAULT_ARTIFACT,),
+        successors=tuple(map(Path, successors)),
+        device=next(iter(devices), None),
         names=frozenset(given),
     )
-
-
-def _listed(value: Any) -> tuple[str, ...]:
-    """Return the members of a setting that is a list: text with commas, one path, or a sequence."""
-    if value is None:
-        return ()
-    parts = str(value).split(",") if isinstance(value, str | Path) else map(str, value)
-    return tuple(part.strip() for part in parts if part.strip())
 
 
 def _only_possibility(known: _Given) -> Choice | None:

@@ -59,11 +59,11 @@ class CudaDevice:
         self._call("cudaStreamDestroy", stream)
 
     def check(self) -> None:
-        """Block until the device is idle; BackendLost if it is unusable."""
+        """Block until the device is idle; raises BackendLost if it is unusable."""
         self._call("cudaDeviceSynchronize")
 
     def synchronize(self, stream: int) -> None:
-        """Block until everything in the stream has run; BackendError if any of it failed."""
+        """Block until everything in the stream has run; raises BackendError if any of it failed."""
         self._call("cudaStreamSynchronize", stream)
 
     def new_event(self) -> int:
@@ -83,7 +83,7 @@ class CudaDevice:
         self._call("cudaStreamWaitEvent", stream, event, 0)
 
     def wait(self, event: int) -> None:
-        """Block until the event; BackendError if anything before it failed."""
+        """Block until the event; raises BackendError if anything before it failed."""
         self._call("cudaEventSynchronize", event)
 
     def has_happened(self, event: int) -> bool:
@@ -121,7 +121,7 @@ class CudaDevice:
     def record(self, stream: int, queue_work: Callable[[], None]) -> Any:
         """Record the work that `queue_work` puts into the stream as a graph, without running it.
 
-        Raises what `queue_work` raises; the stream is usable again, and what was recorded by then is destroyed.
+        Raises as `queue_work`; the stream is usable again, and what was recorded by then is destroyed.
         """
         mode = self._runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         self._call("cudaStreamBeginCapture", stream, mode)
@@ -186,7 +186,7 @@ def pci_bus_id(index: int) -> str | None:
 
 
 def open_device(index: int = 0) -> CudaDevice:
-    """Return a visible device, made current in this thread; BackendUnavailable says what is missing."""
+    """Return a visible device, made current in this thread; raises BackendUnavailable, which says what is missing."""
     try:
         from cuda.bindings import runtime
     except ImportError as error:

@@ -18,7 +18,7 @@ PROVIDER_NAMES: dict[Provider, str] = {
 
 
 def import_onnxruntime() -> Any:
-    """Import the library; BackendUnavailable says how to install it, or that two distributions are in conflict."""
+    """Import the library; raises BackendUnavailable, which says how to install it or which distributions conflict."""
     installed = [name for name in DISTRIBUTIONS if _is_installed(name)]
     if len(installed) > 1:
         raise BackendUnavailable(

@@ -72,7 +72,7 @@ class OnnxBackend:
         return self._index is not None
 
     def start(self) -> BackendInfo:
-        """Load and check the artifact; BackendUnavailable says what is wrong with it or with the installation."""
+        """Load and check the artifact; raises BackendUnavailable, which says what is wrong with it or the runtime."""
         settings = self._settings
         manifest = check_artifact(settings)
         ort = self._ort = import_onnxruntime()
@@ -86,7 +86,7 @@ class OnnxBackend:
         return BackendInfo(self._model, "onnx", device, self._max_batch)
 
     def run(self, batch: ModelInput) -> Result:
-        """Restore a batch; DeviceOutOfMemory, BackendLost, or BackendError caused by onnxruntime's exception."""
+        """Restore a batch; raises DeviceOutOfMemory, BackendLost, or BackendError caused by onnxruntime's exception."""
         if self._session is None or self._manifest is None or self._model is None:
             raise BackendError("the ONNX Runtime backend is not started")
         self._model.check(batch)

@@ -100,7 +100,7 @@ class PlanSlots:
         return bool(self._lent)
 
     def lend(self, shape: tuple[int, ...], *, within_budget: bool) -> Slot:
-        """Return an unused slot; DeviceOutOfMemory if it does not fit even after all kept slots are freed.
+        """Return an unused slot; raises DeviceOutOfMemory if it does not fit even after all kept slots are freed.
 
         With `within_budget`, DeviceOutOfMemory also if it exceeds `max_bytes` together with the lent slots.
         """

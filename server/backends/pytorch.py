@@ -66,7 +66,7 @@ class TorchBackend:
         self._copies: Copies | None = None
 
     def start(self) -> BackendInfo:
-        """Load the weights onto the device; BackendUnavailable says what is missing or does not fit."""
+        """Load the weights onto the device; raises BackendUnavailable, which says what is missing or does not fit."""
         torch = import_torch()
         settings = self._settings
         on_cuda = self._index is not None
@@ -117,7 +117,7 @@ class TorchBackend:
         )
 
     def run(self, batch: ModelInput) -> Result:
-        """Restore a batch; DeviceOutOfMemory, BackendLost, or BackendError caused by torch's own exception."""
+        """Restore a batch; raises DeviceOutOfMemory, BackendLost, or BackendError caused by torch's own exception."""
         return self._begin(batch).result()
 
     def begin(self, batch: ModelInput) -> Pending:

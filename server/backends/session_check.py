@@ -7,7 +7,7 @@ from server.errors import BackendUnavailable
 
 
 def check_session(session: Any, manifest: Manifest) -> None:
-    """Compare the inputs and outputs of a session with the manifest; BackendUnavailable names the difference."""
+    """Compare the inputs and outputs of a session with the manifest; raises BackendUnavailable if they differ."""
     shapes: dict[str, tuple[object, ...]] = {manifest.output_name: manifest.input_shape}
     if prompt := manifest.prompt_output:
         shapes[prompt.name] = (manifest.input_shape[0], *prompt.shape)

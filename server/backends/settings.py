@@ -1,6 +1,7 @@
-"""The settings that every backend reads."""
+"""The settings that every backend reads, and how a list in a setting is written."""
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -36,3 +37,12 @@ class RuntimeSettings(BaseModel):
     cache_folder: Path | None = Field(
         default=None, description="Where runtimes keep compiled engines and kernels; unset, in the artifact folder."
     )
+
+
+def split(value: Any) -> Any:
+    """Split a comma-separated list, dropping empty members; a single path becomes a list of one."""
+    if isinstance(value, Path):
+        return [value]
+    if not isinstance(value, str):
+        return value
+    return [part for part in map(str.strip, value.split(",")) if part]

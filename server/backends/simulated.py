@@ -82,12 +82,12 @@ class SimulatedBackend:
         return BackendInfo(self._model, "simulated", self._device, self._max_batch, can_begin_ahead=True)
 
     def run(self, batch: ModelInput) -> Result:
-        """Return a copy of the batch; BackendError for what a real device would refuse."""
+        """Return a copy of the batch; raises BackendError for a batch that a real device would refuse."""
         with self._one_caller():
             return self._finish(self._begin(batch))
 
     def begin(self, batch: ModelInput) -> Pending:
-        """Queue a run behind the current one, if any; BackendError as `run`, and for a third run."""
+        """Queue a run behind the current one, if any; raises as `run`, and BackendError for a third run."""
         with self._one_caller():
             return self._begin(batch)
 

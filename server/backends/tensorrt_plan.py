@@ -42,7 +42,7 @@ class PlanBackend:
         self._loaded: list[Any] = []
 
     def start(self) -> BackendInfo:
-        """Load the plan onto the device; BackendUnavailable says what is wrong with the plan or the device."""
+        """Load the plan onto the device; raises BackendUnavailable, which names the fault of the plan or the device."""
         try:
             return self._load()
         except (ArtifactError, BackendError) as error:
@@ -158,7 +158,7 @@ class PlanBackend:
 
 
 def import_tensorrt() -> Any:
-    """Import TensorRT or, where that is not installed, TensorRT-RTX; BackendUnavailable says what is missing."""
+    """Import TensorRT or, where that is not installed, TensorRT-RTX; raises BackendUnavailable if neither can be."""
     try:
         try:
             import tensorrt

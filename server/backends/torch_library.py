@@ -7,7 +7,7 @@ from server.errors import BackendUnavailable
 
 
 def import_torch() -> Any:
-    """Import torch; BackendUnavailable says how to install it."""
+    """Import torch; raises BackendUnavailable, which says how to install it."""
     try:
         import safetensors  # noqa: F401 - the weights are read with it
         import torch

@@ -91,10 +91,10 @@ def _decode(data: bytes, header: Header, colours: ColourPolicy) -> Image:
             f"The {header.format} header says {header.width} x {header.height} pixels, the data has {width} x {height}."
         )
     metadata = header.metadata.upright(header.orientation)
-    profile = colour.cut(metadata.icc_profile)
-    metadata = replace(
-        metadata, icc_profile=profile if colour.fits(profile, colour.GREY if planes.is_grey else colour.RGB) else None
-    )
+    if metadata.icc_profile is not None:
+        profile = colour.cut(metadata.icc_profile)
+        fits = colour.fits(profile, colour.GREY if planes.is_grey else colour.RGB)
+        metadata = replace(metadata, icc_profile=profile if fits else None)
     if colours is ColourPolicy.SRGB and planes.dtype == _EIGHT_BITS:
         planes = planes._replace(colour=_srgb(planes.colour, metadata.profile(is_grey=planes.is_grey)))
         metadata = metadata.without_colour()
@@ -124,7 +124,8 @@ def encode(
             f"{output.file_format.name} holds at most {encoder.longest_side} pixels a side: ask for PNG."
         )
     metadata = image.metadata if options.metadata is MetadataPolicy.KEEP else image.metadata.without_exif_and_xmp()
-    metadata = replace(metadata, xmp=without_claims(metadata.xmp))
+    if metadata.xmp is not None:
+        metadata = replace(metadata, xmp=without_claims(metadata.xmp))
     with blaming_memory(sum(plane.nbytes for plane in planes)):
         layers = Planes(tuple(planes), image.alpha)
         return encoder.encode(layers, metadata, EncoderOptions(quality, options.effort))

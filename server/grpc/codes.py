@@ -39,6 +39,6 @@ def detail_of(error: PromptIRServeError) -> str:
 
 
 def metadata_of(error: PromptIRServeError) -> Metadata:
-    """Tell when to come back: in the form of HTTP, and in the one that gRPC's own retries obey."""
+    """Return when to retry as trailing metadata: `retry-after` in seconds, and in the form that gRPC's retries obey."""
     seconds = retry_after(error)
     return () if seconds is None else (("retry-after", str(seconds)), ("grpc-retry-pushback-ms", str(seconds * 1000)))

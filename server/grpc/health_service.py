@@ -40,7 +40,7 @@ class HealthService:
         }
 
     def stop(self) -> None:
-        """End all watches after a last message: none would end by itself."""
+        """Send each watcher a last message and end its call, which would otherwise stay open."""
         self._stopped = True
         for ended in self._watches:
             ended.set()

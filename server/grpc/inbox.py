@@ -50,7 +50,7 @@ class Inbox:
                 turn.set_exception(_gone())
 
     async def only(self, requests: Requests) -> bytes:
-        """Receive the one message of a call; raises what `next` raises."""
+        """Receive the one message of a call; raises as `next`."""
         async with opened(requests) as messages:
             return await self.next(messages)
 

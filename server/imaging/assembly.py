@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.backends.base import Pixels
+from server.imaging import tiling
 from server.imaging.tiling import Axis, Grid, Span, Tile
 
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
@@ -68,6 +69,9 @@ class Assembly:
         with self._lock:
             self._missing.remove((tile.top, tile.left))  # KeyError: not in this grid, or added before
             vertical, horizontal = self._grid.vertical, self._grid.horizontal
+            if self._grid.is_whole:
+                self._write((vertical.spans[0], horizontal.spans[0]), tiling.crop(restored, tile))
+                return True
             row, column = vertical.starts.index(tile.top), horizontal.starts.index(tile.left)
             for rows in _spans_of(vertical, row):
                 for columns in _spans_of(horizontal, column):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import TracebackType
 
 import cv2
 import numpy as np
@@ -19,23 +20,30 @@ _ROOM_BYTES = 512 * 2**20
 _LARGE_BYTES = 8 * 2**20
 
 
-@contextmanager
-def blaming_memory(samples_bytes: int | None = None) -> Iterator[None]:
+class blaming_memory:  # noqa: N801 - used as a function; a generator would take four times as long
     """Raise MemoryShort if the block fails for lack of memory; other errors pass through.
 
     Some libraries report an unreadable file when they cannot allocate memory. So any error in work on an image of
     `samples_bytes` also counts as lack of memory if the memory for such work cannot be allocated afterwards.
     """
-    try:
-        yield
-    except MemoryShort:
-        raise
-    except Exception as error:
-        if _is_of_memory(error) or not _is_free(samples_bytes):
+
+    __slots__ = ("_samples_bytes",)
+
+    def __init__(self, samples_bytes: int | None = None) -> None:
+        self._samples_bytes = samples_bytes
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if not isinstance(error, Exception) or isinstance(error, MemoryShort):
+            return
+        if _is_of_memory(error) or not _is_free(self._samples_bytes):
             raise MemoryShort(
                 "The server has too little memory free for this image: try again later, or send a smaller one."
             ) from error
-        raise
 
 
 class DecodedRoom:

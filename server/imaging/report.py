@@ -76,9 +76,7 @@ class Findings:
         known = [tile for tile in tiles if tile is not None]
         if not known or len(known) < len(tiles):
             return cls()
-        with np.errstate(invalid="ignore"):  # infinity less infinity, which is found below
-            mean = known[0] if len(known) == 1 else np.stack(known).mean(axis=0, dtype=np.float64)
-        rows = mean.tolist()
+        rows = (known[0] if len(known) == 1 else _mean(known)).tolist()
         if not all(map(math.isfinite, chain.from_iterable(rows))):
             return cls()
         levels = rows[:-1] if labels else rows
@@ -86,3 +84,8 @@ class Findings:
             tuple(tuple(level) for level in levels) or None,
             dict(zip(labels, rows[-1], strict=False)) if labels else None,
         )
+
+
+def _mean(tiles: Sequence[Aux]) -> Aux:
+    with np.errstate(invalid="ignore"):  # infinity less infinity, which the caller finds
+        return np.asarray(np.stack(tiles).mean(axis=0, dtype=np.float64))

@@ -2,7 +2,7 @@
 
 import sqlite3
 
-from server.jobs.record import Batch, State
+from server.jobs.record import UNFINISHED, Batch
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS batches (
@@ -38,7 +38,7 @@ class BatchTable:
         self._connection.execute(
             "UPDATE jobs SET expires_at = ? WHERE batch = (SELECT batch FROM jobs WHERE id = ?) AND expires_at IS NULL "
             "AND NOT EXISTS (SELECT 1 FROM jobs AS other WHERE other.batch = jobs.batch AND other.state IN (?, ?))",
-            (expires_at, job, State.QUEUED, State.RUNNING),
+            (expires_at, job, *UNFINISHED),
         )
 
     def delete(self, id_: str) -> None:

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from server.errors import JobDamaged, JobsUnavailable
 from server.jobs.batch_table import BatchTable
-from server.jobs.record import Answer, Order, Problem, Record, State
+from server.jobs.record import UNFINISHED, Answer, Order, Problem, Record, State
 from server.jobs.webhook_table import WebhookTable
 
 VERSION = 3
@@ -207,7 +207,7 @@ class Database:
         changed = self._connection.execute(
             "UPDATE jobs SET state = ?, bytes = ?, expires_at = CASE WHEN batch IS NULL THEN ? END, answer = ?, "
             "problem = ? WHERE id = ? AND state IN (?, ?)",
-            (state, used_bytes, expires_at, answer_json, problem_json, id_, *_UNFINISHED),
+            (state, used_bytes, expires_at, answer_json, problem_json, id_, *UNFINISHED),
         ).rowcount
         if changed:
             self.batches.keep_until(id_, expires_at)
@@ -248,9 +248,6 @@ class Database:
             (State.EXPIRED, owner, owner),
         ).fetchone()
         return None if moment is None else float(moment)
-
-
-_UNFINISHED = (State.QUEUED, State.RUNNING)
 
 
 def _record(row: tuple[Any, ...]) -> Record:

@@ -56,7 +56,7 @@ class Folder:
         return None if os.access(self.path, os.W_OK) else "cannot be written: it is read-only"
 
     def misplaced(self) -> str | None:
-        """As `fault`, of a link or a file in the place of one of its own folders; raises OSError where one is gone."""
+        """Return, worded as `fault`, which of its folders is now a link or a file; raises OSError if one is gone."""
         for name in (UPLOADS, RESULTS):
             if not stat.S_ISDIR((self.path / name).lstat().st_mode):
                 return f"has something else in the place of its folder {name}, and no link is followed"

@@ -25,7 +25,11 @@ class State(StrEnum):
     @property
     def is_final(self) -> bool:
         """Whether the job has finished in any way."""
-        return self not in (State.QUEUED, State.RUNNING)
+        return self not in UNFINISHED
+
+
+UNFINISHED = (State.QUEUED, State.RUNNING)
+"""The states of a job that has not finished."""
 
 
 Problem = dict[str, object]

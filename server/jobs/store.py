@@ -16,7 +16,7 @@ from server.jobs.budget import Budget
 from server.jobs.database import Database
 from server.jobs.disk import Disk, Trouble
 from server.jobs.file_store import Damaged, FileStore
-from server.jobs.record import Answer, Order, Problem, Record, State
+from server.jobs.record import UNFINISHED, Answer, Order, Problem, Record, State
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class Store:
                 for id_ in self._rows.ids(State.RUNNING).difference(running):
                     self._rows.put_back(id_, counted=True)
             self._expire()
-            strays = self._disk.uploads.keep_only(self._rows.ids(State.QUEUED, State.RUNNING))
+            strays = self._disk.uploads.keep_only(self._rows.ids(*UNFINISHED))
             strays += self._disk.results.keep_only(self._rows.ids(State.DONE))
             self._count()
         folder = str(self._disk.folder.path)

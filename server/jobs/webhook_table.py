@@ -4,7 +4,7 @@ import secrets
 import sqlite3
 from dataclasses import dataclass
 
-from server.jobs.record import State
+from server.jobs.record import UNFINISHED
 
 _ID_BYTES = 16
 _TABLE = """
@@ -50,7 +50,7 @@ class WebhookTable:
             "UPDATE webhooks SET due_at = 0 WHERE due_at IS NULL AND (subject = ? OR subject = "
             "(SELECT batch FROM jobs WHERE id = ? AND NOT EXISTS (SELECT 1 FROM jobs AS other "
             "WHERE other.batch = jobs.batch AND other.state IN (?, ?))))",
-            (job, job, State.QUEUED, State.RUNNING),
+            (job, job, *UNFINISHED),
         )
 
     def due(self, now: float, most: int) -> list[Webhook]:

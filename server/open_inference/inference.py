@@ -119,8 +119,8 @@ class Inference:
     async def run(self, call: Call, read: Callable[[], Images], size: int, reserve: Reserve) -> Outcome:
         """Restore the images of a call, which `read` decodes from `size` bytes of a request.
 
-        Memory for the results is reserved: of tensors before they run, of each file when it is written. Raises what
-        `read`, `reserve` and the Restorer raise. Cancelling it takes its tiles out of the queue.
+        Memory for the results is reserved: of tensors before they run, of each file when it is written. Raises as
+        `read`, `reserve` and the Restorer. Cancelling it takes its tiles out of the queue.
         """
         with call.request:
             images = await run_off_loop(read, size)

@@ -95,7 +95,7 @@ class CodecProcesses:
         return SharedRun(self, lease, plan, decoded)
 
     def run(self, work: Callable[[CodecProcess], T]) -> T:
-        """Do some work with an idle process, and once more with another one if it is lost; raises CodecLost."""
+        """Run `work` with an idle process, and again with another if the first is lost; raises CodecLost after that."""
         for _ in range(TRIES):
             process = self._idle.pop()
             try:

@@ -88,7 +88,7 @@ class Lifecycle:
         return self._workers.failure
 
     async def start(self) -> None:
-        """Start the devices and return when the first is warm; raises what stops it, which `failure` keeps."""
+        """Start the devices and return when the first is warm; raises BackendUnavailable, which `failure` keeps."""
         self._codecs.start()
         self.infos = dict(await self._workers.start())
         for model, info in self.infos.items():

@@ -181,7 +181,7 @@ class Restorer(Lifecycle):
     async def restore_frames(self, frames: Frames, request: RestoreRequest) -> RestoredFrames:
         """Restore the decoded images (N, 3, H, W) of a request, admitted as a whole: admit, run.
 
-        Raises what `restore` raises; if one image fails, all do. Their size was held against the limits before.
+        Raises as `restore`; if one image fails, all do. Their size was held against the limits before.
         """
         began = self._clock()
         request.keep_ticket()

@@ -100,7 +100,7 @@ class RestoreRequest:
         return self.caller is not None and not self._charged
 
     def lapse_after(self, seconds: float) -> None:
-        """Give the ticket back unless `keep_ticket` comes first: a slow upload must not block others all the while."""
+        """Give the ticket back after `seconds` unless `keep_ticket` is called: a slow upload must not block others."""
         self._lapse = asyncio.get_running_loop().call_later(seconds, self._give_up_ticket)
 
     def keep_ticket(self) -> None:

@@ -18,7 +18,7 @@ from server.scheduling.policy.device import Device, wake_all, wake_for, wake_idl
 from server.scheduling.policy.mixed_sizes import PaddedShapes
 from server.scheduling.policy.planner import Run, State, plan
 from server.scheduling.queue.tile import Batch, Completion, PaddedShape, Priority, Tile, fail_soon
-from server.scheduling.queue.tile_queue import TileQueue
+from server.scheduling.queue.tile_queue import ShapeBucket, TileQueue
 from server.scheduling.snapshot import Snapshot, snapshot_of
 
 Clock = Callable[[], float]
@@ -119,8 +119,8 @@ class Batcher:
     ) -> Completion:
         """Wait for the copy of one tile that `model` restores: float32 (3, H, W), H and W of its size multiple.
 
-        The tile takes up one of the places that `ticket` holds; without a ticket it is admitted here, which raises what
-        `Admission.admit` raises. Raises DeadlineExceeded if the deadline passes before the run or no run could keep it;
+        The tile takes up one of the places that `ticket` holds; without a ticket it is admitted here, which raises as
+        `Admission.admit`. Raises DeadlineExceeded if the deadline passes before the run or no run could keep it;
         BackendError if the run fails. Cancelling the call takes the tile out of the queue; a run that has begun
         continues without it. The array must not change until then.
         """
@@ -149,7 +149,7 @@ class Batcher:
                 timer.cancel()
 
     def enqueue(self, tile: Tile, ticket: Ticket | None = None) -> None:
-        """Put a new tile into the queue and wake a device for it; raises what `submit` raises at once."""
+        """Put a new tile into the queue and wake a device for it; raises as `submit`, at once."""
         padded_shape = tile.padded_shape
         with self._metrics.refusals, self.queue.lock:
             self._arrivals.arrived(padded_shape, tile.enqueued_at)
@@ -158,9 +158,11 @@ class Batcher:
                 seconds = self.admission.check(padded_shape, tile.deadline, tile.priority, tile.enqueued_at)
                 tile.expected_at = tile.enqueued_at + seconds
             else:
+                self.queue.check_open()
                 tile.expected_at = ticket.redeem()
             self.queue.offer(tile, admitted=True)  # its room was checked with its admission
-            self.admission.changed(padded_shape)
+            if ticket is None:
+                self.admission.changed(padded_shape)
             wake_for(tile, self.devices.values(), self.queue)
 
     def delivered(self, tile: Tile) -> None:
@@ -198,6 +200,8 @@ class Batcher:
             if not self._has(device):  # abandoned or replaced: what it took would never end
                 return None
             now = self._clock()
+            if only_full and not self._fills(device, now):  # as after most runs
+                return None
             while self.queue.tiles:
                 answer = plan(self._state(device, now, only_full))
                 if not isinstance(answer, Run):
@@ -247,12 +251,16 @@ class Batcher:
         waiting = self.queue.buckets
         buckets, view = tuple([bucket.view for bucket in waiting]), device.view(now)
         if only_full:
-            full = tuple([bucket.view for bucket in waiting if bucket.has(device.full_run(bucket.padded_shape), now)])
+            full = tuple([bucket.view for bucket in self._fills(device, now)])
             return State(buckets, view, now, (), (), NOBODY, self._runs_since_batch, True, full)
         others = tuple([other.view(now) for other in self.devices.values() if other is not device])
         alone = len(buckets) == 1 and buckets[0].tiles < device.room(buckets[0].padded_shape)
         forecast = self._arrivals.forecast(buckets[0].padded_shape, now) if alone else NOBODY
         return State(buckets, view, now, others, self._padded_shapes.chosen, forecast, self._runs_since_batch)
+
+    def _fills(self, device: Device, now: float) -> list[ShapeBucket]:
+        """Return the buckets that fill a run of the device with tiles that still need an answer."""
+        return [bucket for bucket in self.queue.buckets if bucket.has(device.full_run(bucket.padded_shape), now)]
 
     def _take(self, run: Run, device: Device, now: float) -> Batch | None:
         """Take a run out of the queue as a batch; tiles whose deadline has passed end here. None if no tile is left."""

@@ -1,9 +1,10 @@
-"""Base class of a group of settings, and parsing of environment values."""
+"""Base class of a group of settings, and what its fields need."""
 
-from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, SecretBytes, SecretStr
+
+from server.backends.settings import split as split
 
 PREFIX = "PROMPTIR_"
 
@@ -19,12 +20,3 @@ def is_secret(annotation: Any) -> bool:
     if annotation in (SecretStr, SecretBytes):
         return True
     return any(is_secret(part) for part in get_args(annotation))
-
-
-def split(value: object) -> object:
-    """Split a comma-separated list, dropping empty members; a single path becomes a list of one."""
-    if isinstance(value, Path):
-        return [value]
-    if not isinstance(value, str):
-        return value
-    return [part for part in map(str.strip, value.split(",")) if part]

@@ -10,12 +10,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import cv2
 import httpx
 import numpy as np
 import pytest
+from client_keys import LINES, ORIGIN
+
+from server.access.keys_file import read_keys
 
 WAIT_S = 30.0
 POLL_S = 0.02
@@ -166,3 +170,25 @@ def command() -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+@pytest.fixture(scope="module")
+def guarded(session_start: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Return a server that requires keys; it is shared, so tests may not stop it."""
+    folder = tmp_path_factory.mktemp("guarded")
+    (folder / "keys").write_text(LINES)
+    settings = {"keys_file": folder / "keys", "jobs_folder": folder / "jobs", "cors_origins": ORIGIN}
+    return session_start(**settings).until_ready()
+
+
+@pytest.fixture
+def count_of(guarded: Any, tmp_path: Path) -> Callable[..., float]:
+    """Return the value of a key's series, by the client's name."""
+    (tmp_path / "keys").write_text(LINES)
+    labels = read_keys(tmp_path / "keys").labels()
+
+    def value(series: str, name: str, further: str = "") -> float:
+        found: float = guarded.metric(f'promptir_key_{series}_total{{key="{labels[name]}"{further}}}')
+        return found
+
+    return value

@@ -10,42 +10,13 @@ from typing import Any
 
 import httpx
 import pytest
+from client_keys import ADA, BOB, EVE, ORIGIN
 from problems import assert_problem
 
-from promptir_client import Client, Forbidden, NotFound, Retries, TooManyRequests, Unauthorized
-from server.access.keys_file import Terms, new_key, read_keys
+from promptir_client import Client, Forbidden, NotFound, Unauthorized
 
 Image = Callable[..., bytes]
 Command = Callable[..., Any]
-ADA, ADA_LINE = new_key("ada", Terms())
-BOB, BOB_LINE = new_key("bob", Terms())
-EVE, EVE_LINE = new_key("eve", Terms(suspended=True))
-SPARE, SPARE_LINE = new_key("sparing", Terms(requests_per_minute=60, megapixels_per_minute=0.06))
-ORIGIN = "https://photos.example"
-CountOf = Callable[..., float]
-ONCE = Retries(attempts=1)
-
-
-@pytest.fixture(scope="module")
-def guarded(session_start: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Return a server that requires keys; it is shared, so tests may not stop it."""
-    folder = tmp_path_factory.mktemp("guarded")
-    (folder / "keys").write_text("\n".join([ADA_LINE, BOB_LINE, EVE_LINE, SPARE_LINE]))
-    settings = {"keys_file": folder / "keys", "jobs_folder": folder / "jobs", "cors_origins": ORIGIN}
-    return session_start(**settings).until_ready()
-
-
-@pytest.fixture
-def count_of(guarded: Any, tmp_path: Path) -> Callable[..., float]:
-    """Return the value of a key's series, by the client's name."""
-    (tmp_path / "keys").write_text("\n".join([ADA_LINE, BOB_LINE, EVE_LINE, SPARE_LINE]))
-    labels = read_keys(tmp_path / "keys").labels()
-
-    def value(series: str, name: str, further: str = "") -> float:
-        found: float = guarded.metric(f'promptir_key_{series}_total{{key="{labels[name]}"{further}}}')
-        return found
-
-    return value
 
 
 @pytest.mark.parametrize(
@@ -98,31 +69,6 @@ def test_openapi_says_where_a_key_is_asked_for(guarded: Any, server: Any) -> Non
     assert health["security"] == []
     assert "401" not in health["responses"]
     assert "security" not in server.client.get("/openapi.json").json()
-
-
-def test_either_header_lets_in_and_the_log_has_the_name_alone(
-    guarded: Any, png: Image, count_of: Callable[..., float]
-) -> None:
-    for headers in ({"Authorization": f"Bearer {ADA}"}, {"X-API-Key": ADA}):
-        response = guarded.client.post("/restore", content=png(8, 8, seed=1), headers=headers)
-        assert response.status_code == 200
-    mine = response.headers["x-request-id"]
-    guarded.until(lambda: any(line.get("request_id") == mine for line in guarded.lines))
-    (line,) = [line for line in guarded.lines if line.get("request_id") == mine and line["message"] == "request"]
-    assert line["key"] == "ada"
-    written = json.dumps(guarded.lines)
-    assert ADA not in written
-    assert SPARE not in written
-    assert count_of("requests", "ada") >= 2
-    assert count_of("pixels", "ada") >= 128
-
-
-def test_no_name_of_a_client_is_in_the_open_metrics(guarded: Any) -> None:
-    """Neither in the text format nor in OpenMetrics, with or without a key."""
-    for headers in ({}, {"X-API-Key": ADA}, {"Accept": "application/openmetrics-text"}):
-        page = guarded.client.get("/metrics", headers=headers).text
-        assert "promptir_key_requests_total{" in page
-        assert not [name for name in ("ada", "bob", "eve", "sparing") if f'"{name}"' in page]
 
 
 def test_a_good_key_lets_in_beside_the_credentials_of_a_proxy(guarded: Any) -> None:
@@ -190,42 +136,6 @@ def test_the_command_line_shows_its_key_and_gives_up_at_once_without(
     assert "401 unauthorized" in refused.stderr.splitlines()[-1]
     assert command(*asked, "--resume", "--api-key-file", tmp_path / "key").returncode == 0
     assert len(list((tmp_path / "out").iterdir())) == 4
-
-
-def test_pixels_are_charged_from_the_header_and_the_wait_is_told(
-    guarded: Any, png: Image, count_of: Callable[..., float]
-) -> None:
-    """0.06 megapixels per minute are 1000 pixels per second."""
-    with Client(guarded.url, SPARE, retries=ONCE) as client:
-        assert client.restore(png(200, 200, seed=3)).data
-        with pytest.raises(TooManyRequests) as refused:
-            client.restore(png(200, 200, seed=4))
-        assert refused.value.slug == "quota-exceeded"
-        assert refused.value.members["megapixels_per_minute"] == 0.06
-        assert 10 <= (refused.value.retry_after_s or 0) <= 20
-        with pytest.raises(TooManyRequests):
-            client.submit(png(200, 200, seed=4))
-        cut = png(200, 200, seed=5)[:3000]  # it could not even be decoded
-        with pytest.raises(TooManyRequests):
-            client.restore(cut)
-    assert count_of("refusals", "sparing", ',reason="megapixels"') == 3
-    assert count_of("pixels", "sparing") == 40_000
-
-
-def test_a_size_behind_a_long_profile_is_charged_as_well(
-    guarded: Any, png: Image, count_of: Callable[..., float]
-) -> None:
-    data = png(300, 300, seed=6)
-    profile = b"\xff\xe2" + (65_533).to_bytes(2, "big") + b"x" * 65_531
-    import cv2
-    import numpy as np
-
-    jpeg = cv2.imencode(".jpg", cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR))[1].tobytes()
-    before = count_of("pixels", "bob")
-    headers = {"X-API-Key": BOB}
-    response = guarded.client.post("/restore", content=jpeg[:2] + profile * 10 + jpeg[2:], headers=headers)
-    assert response.status_code == 200, response.text
-    assert count_of("pixels", "bob") == before + 90_000
 
 
 def test_jobs_belong_to_the_key_that_made_them(guarded: Any, png: Image) -> None:

@@ -1,27 +1,14 @@
 """Tests of hostile input over HTTP: invalid or lying files, forms, queries and headers."""
 
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from malformed import corpus
 from problems import assert_sound
 
-CORPUS = Path(__file__).parents[1] / "corpus" / "malformed.py"
 LYING_TYPES = ("image/png", "image/x-nothing", "application/octet-stream", "IMAGE/JPEG; q=\xff", "")
 REFUSALS = {400, 413, 415, 422}
-
-
-def malformed() -> dict[str, bytes]:
-    """Load the corpus, whose folder is not a package."""
-    spec = importlib.util.spec_from_file_location("malformed", CORPUS)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    files: dict[str, bytes] = module.corpus()
-    return files
 
 
 def assert_restored_or_problem(response: httpx.Response) -> None:
@@ -35,7 +22,7 @@ def assert_restored_or_problem(response: httpx.Response) -> None:
 
 def test_no_file_of_the_corpus_breaks_the_server_in_either_form(start: Any) -> None:
     server = start().until_ready()
-    files = malformed()
+    files = corpus()
     assert len(files) >= 170
     for number, (name, data) in enumerate(files.items()):
         kind = LYING_TYPES[number % len(LYING_TYPES)].encode("latin-1")

@@ -19,7 +19,7 @@ async def run_locally(
     jobs: int,
     overwrite: bool,
 ) -> None:
-    """Restore all inputs, `jobs` at a time; raises what stops the target from working, including RunEnded."""
+    """Restore all inputs, `jobs` at a time; raises the error that stops the target, such as RunEnded."""
     waiting = iter(inputs)
 
     async def work() -> None:

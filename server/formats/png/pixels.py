@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from server.errors import UndecodableImage
 from server.formats.base import Header, Planes, Samples
-from server.formats.png.stored_stream import store, stored_bytes
+from server.formats.png.stored_stream import BLOCK_BYTES, store, stored, stored_bytes
 from server.formats.png.writer import SIGNATURE, png_chunk
 from server.formats.samples import decode_with_opencv, planes_of
 
@@ -25,6 +25,7 @@ _PIECE_BYTES = 2**20
 # The decoder holds the inflated rows and up to three copies of the pixels, so a large photo is decoded in bands.
 _BAND_BYTES = 8 * 2**20
 _UNFILTERED = b"\0"
+_END = png_chunk(b"IEND", b"")
 
 
 class PackedPixels(NamedTuple):
@@ -82,15 +83,24 @@ def decode_pixels(packed: PackedPixels, header: Header) -> Planes:
     uncompressed PNG is faster than letting the decoder inflate.
     """
     ihdr = _Ihdr(*struct.unpack(">IIBBBBB", packed.header))
-    size = ihdr.bytes_of_rows
+    size = ihdr.bytes_of_rows if ihdr.interlaced else ihdr.height * ihdr.row_bytes
     try:
         if size > _BAND_BYTES and ihdr.can_be_cut:
             return _decode_in_bands(packed, ihdr, header)
+        if size <= BLOCK_BYTES:
+            return _decode_small(packed, size, header)
         file, found = _file(ihdr, packed.colours, size, _inflated(packed.bodies, size))
         _check_whole(found, size)
     except _INFLATE_ERROR as error:
         raise UndecodableImage("The PNG is damaged: its pixels cannot be inflated.") from error
     return _decoded_and_freed([file], header)
+
+
+def _decode_small(packed: PackedPixels, size: int, header: Header) -> Planes:
+    rows = b"".join(_inflated(packed.bodies, size))
+    _check_whole(len(rows), size)
+    chunks = png_chunk(b"IHDR", packed.header), packed.colours, png_chunk(b"IDAT", stored(rows)), _END
+    return planes_of(decode_with_opencv(b"".join((SIGNATURE, *chunks)), header), header)
 
 
 def _decode_in_bands(packed: PackedPixels, ihdr: _Ihdr, header: Header) -> Planes:
@@ -162,7 +172,7 @@ class _Rows:
 def _file(ihdr: _Ihdr, colours: bytes, size: int, rows: Iterator[bytes | memoryview]) -> tuple[NDArray[np.uint8], int]:
     # Returns an uncompressed PNG file of some rows, and how many of the `size` bytes were available.
     before = b"".join((SIGNATURE, png_chunk(b"IHDR", struct.pack(">IIBBBBB", *ihdr)), colours))
-    after = png_chunk(b"IEND", b"")
+    after = _END
     start, length = len(before) + 8, stored_bytes(size)
     file = np.empty(start + length + 4 + len(after), np.uint8)
     view = memoryview(file)  # type: ignore[arg-type]  # NumPy's stubs do not know that arrays are buffers

@@ -7,13 +7,20 @@ from isal import isal_zlib
 
 _START = b"\x78\x01"
 _HEADER_BYTES, _CHECKSUM_BYTES = 5, 4
-_BLOCK_BYTES = 65_535
+BLOCK_BYTES = 65_535
+"""The most that one block holds."""
 
 
 def stored_bytes(size: int) -> int:
     """Return the length of a stored stream of `size` bytes, at least one."""
-    blocks = -(-size // _BLOCK_BYTES)
+    blocks = -(-size // BLOCK_BYTES)
     return len(_START) + blocks * _HEADER_BYTES + size + _CHECKSUM_BYTES
+
+
+def stored(data: bytes) -> bytes:
+    """Return a stored stream of one block, of at most BLOCK_BYTES."""
+    header = struct.pack("<BHH", 1, len(data), len(data) ^ 0xFFFF)
+    return b"".join((_START, header, data, struct.pack(">I", isal_zlib.adler32(data))))
 
 
 def store(pieces: Iterable[bytes | memoryview], size: int, into: memoryview) -> int:
@@ -29,7 +36,7 @@ def store(pieces: Iterable[bytes | memoryview], size: int, into: memoryview) -> 
         rest = memoryview(piece)
         while len(rest):
             if room == 0:
-                room = min(_BLOCK_BYTES, size - done)
+                room = min(BLOCK_BYTES, size - done)
                 struct.pack_into("<BHH", into, at, done + room == size, room, room ^ 0xFFFF)
                 at += _HEADER_BYTES
             part, rest = rest[:room], rest[room:]

@@ -70,7 +70,7 @@ class InflatedBody:
         self._size = 0
 
     async def chunk(self) -> bytes:
-        """Return the next bytes, possibly none; raises what a Body raises, and InvalidRequest."""
+        """Return the next bytes, possibly none; raises as a Body, and InvalidRequest."""
         if not self._packed and not self._body.ended:
             self._packed = await self._body.chunk()
         else:

@@ -26,7 +26,7 @@ class FileBuffer:
         self._block: BytesIO | None = None
 
     def add(self, piece: bytes | memoryview) -> None:
-        """Append a piece; raises what `look` raises."""
+        """Append a piece; raises as `look`."""
         if not piece:
             return
         if self.size == 0:

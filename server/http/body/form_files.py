@@ -85,7 +85,7 @@ async def read_form(
     most_files: int,
     looks: Mapping[str, Look] | None = None,
 ) -> FormFiles:
-    """Read a form whose files have no more bytes than the body may have; raises what FormFiles and the body raise."""
+    """Read a form whose files have no more bytes than the body may have; raises as FormFiles and the body."""
     form = FormFiles(content_type_of(headers), names, most_files, looks)
     await feed_form(form, body)
     return form

@@ -48,7 +48,7 @@ async def _read_raw(body: Body | InflatedBody, look: Look) -> Upload:
 
 
 async def feed_form(form: Form, body: Body | InflatedBody) -> None:
-    """Read a form whose files have no more bytes than the body may have; raises what the form and the body raise."""
+    """Read a form whose files have no more bytes than the body may have; raises as the form and the body."""
     max_bytes = body.limit_bytes
     body.limit_bytes += FORM_ALLOWANCE_BYTES
     while not body.ended:

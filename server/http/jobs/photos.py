@@ -34,7 +34,7 @@ class Photos:
 async def read_photos(headers: Mapping[bytes, bytes], body: Body | InflatedBody, limits: LimitSettings) -> Photos:
     """Read the photos of a request, all of whose files together have no more bytes than one upload may have.
 
-    Raises what `read_upload` raises, and InvalidRequest for archives and forms that are not accepted.
+    Raises as `read_upload`, and InvalidRequest for archives and forms that are not accepted.
     """
 
     def look(start: bytes) -> bool:
@@ -52,7 +52,7 @@ async def read_photos(headers: Mapping[bytes, bytes], body: Body | InflatedBody,
             raise InvalidRequest(f"The form has no file in the field `{FIELD}` or `{SEVERAL}`.", expected_field=FIELD)
         if len(single) > 1:
             raise InvalidRequest(f"The form has more than one file in `{FIELD}`: send several photos as `{SEVERAL}`.")
-        (upload,), fields = single, form.fields.keys()
+        (upload,), fields = single, frozenset(form.fields)
     else:
         upload = await read_upload(headers, body, look)
         fields = upload.fields

@@ -18,7 +18,6 @@ from server.http.services import InjectedServices
 from server.imaging.entity_tag import is_listed
 from server.jobs.archive import MEDIA_TYPE as MEDIA_TYPE_ZIP
 from server.jobs.long_work import LongWork
-from server.jobs.record import State
 from server.jobs.run import BatchStatus, Status
 
 MEDIA_TYPE = "text/event-stream"
@@ -27,7 +26,6 @@ RETRY_MS = 2000
 
 _FIRST = f"retry: {RETRY_MS}\n\n".encode()
 _HEARTBEAT = b": still here\n\n"
-_UNFINISHED = (State.QUEUED, State.RUNNING)
 
 _RESULT: dict[int | str, dict[str, Any]] = {
     200: {
@@ -151,6 +149,6 @@ async def _job_events(news: AsyncIterator[Status | BatchStatus | None], root: st
 
 
 def _event(now: Status | BatchStatus, root: str) -> bytes:
-    name = "progress" if now.state in _UNFINISHED else now.state.value
+    name = now.state.value if now.state.is_final else "progress"
     document = document_of(now, root, with_photos=False)  # a long list at each change would be too much
     return f"id: {now.mark}\nevent: {name}\ndata: {document.model_dump_json()}\n\n".encode()

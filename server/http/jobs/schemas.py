@@ -67,22 +67,18 @@ class Job(BaseModel):
     def of(cls, now: Status, root: str) -> Self:
         """Describe a job, with links below the public root path."""
         record = now.record
-        own = f"{root}{PATH}/{record.id}"
-        links = {"self": own, "events": f"{own}/events"}
-        if record.state is State.DONE:
-            links["result"] = f"{own}/result"
         return cls(
             id=record.id,
             state=record.state,
             tiles=JobTiles(done=now.done, total=now.total or None),
-            time_left_s=None if now.left_s is None else math.ceil(now.left_s * 10) / 10,
+            time_left_s=_tenths(now.left_s),
             created_at=_moment(record.created_at),
             expires_at=None if record.expires_at is None else _moment(record.expires_at),
             filename=record.order.filename,
             options=record.order.restore_options.named(),
             problem=None if record.problem is None else Problem.model_validate(record.problem),
             result=None if record.answer is None else JobResult.of(record.answer),
-            links=links,
+            links=_links(record.id, record.state, root),
         )
 
 
@@ -125,17 +121,13 @@ class BatchJob(BaseModel):
     def of(cls, now: BatchStatus, root: str, *, with_photos: bool = True) -> Self:
         """Describe a batch, with links below the public root path."""
         batch = now.batch
-        own = f"{root}{PATH}/{batch.id}"
-        links = {"self": own, "events": f"{own}/events"}
-        if now.state is State.DONE:
-            links["result"] = f"{own}/result"
         expiries = [photo.record.expires_at for photo in now.photos if photo.record.expires_at is not None]
         problem = now.photos[0].record.problem if now.state is State.FAILED else None
         return cls(
             id=batch.id,
             state=now.state,
             tiles=JobTiles(done=now.done, total=now.total or None),
-            time_left_s=None if now.left_s is None else math.ceil(now.left_s * 10) / 10,
+            time_left_s=_tenths(now.left_s),
             created_at=_moment(batch.created_at),
             expires_at=_moment(min(expiries)) if expiries else None,
             filename=batch.filename,
@@ -143,7 +135,7 @@ class BatchJob(BaseModel):
             problem=None if problem is None else Problem.model_validate(problem),
             counts={state.value: count for state, count in now.counts.items()},
             photos=[BatchPhoto.of(photo, root) for photo in now.photos] if with_photos else None,
-            links=links,
+            links=_links(batch.id, now.state, root),
         )
 
 
@@ -155,6 +147,17 @@ def document_of(now: Status | BatchStatus, root: str, *, with_photos: bool = Tru
 def webhook_document(now: Status | BatchStatus, root: str) -> dict[str, object]:
     """Describe a job or batch as a webhook tells it."""
     return document_of(now, root, with_photos=False).model_dump(mode="json")
+
+
+def _links(id_: str, state: State, root: str) -> dict[str, str]:
+    own = f"{root}{PATH}/{id_}"
+    links = {"self": own, "events": f"{own}/events"}
+    return links | {"result": f"{own}/result"} if state is State.DONE else links
+
+
+def _tenths(seconds: float | None) -> float | None:
+    """Round a predicted time up to tenths of a second."""
+    return None if seconds is None else math.ceil(seconds * 10) / 10
 
 
 def _moment(seconds: float) -> datetime:

@@ -10,18 +10,14 @@ from fastapi.routing import APIRoute
 from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from server import errors
 from server.access.caller import Caller
-from server.errors import PromptIRServeError
-from server.http import error_responses
-from server.http.body.body import Body, UploadRoom, declared_bytes
 from server.http.body.compression import as_sent
-from server.http.body.refusal import refuse
 from server.http.body.upload import BINARY_TYPES
+from server.http.body.upload_route import Exchange, UploadRoute
 from server.http.error_responses import openapi_responses
 from server.http.jobs.orders import Orders
 from server.http.jobs.photos import SEVERAL, Photos, read_photos
@@ -36,8 +32,6 @@ from server.http.restore.options import (
     read_options,
     repeated,
 )
-from server.http.scope import caller_of, headers_of, note_outcome
-from server.http.services import Services
 from server.jobs.archive import MEDIA_TYPE, MOST_PHOTOS
 from server.jobs.long_work import LongWork
 from server.jobs.record import options_json
@@ -48,48 +42,33 @@ METHOD = "POST"
 WEBHOOK = "webhook"
 
 
-class SubmitRoute:
-    """Takes the same options as `POST /restore`, and answers faults in them and in the body at once in the same way.
+class SubmitRoute(UploadRoute):
+    """Stores a job; takes the options of `POST /restore`, and checks them and the photos before it accepts.
 
     Several photos, as parts of a form or in an archive, make a batch; a bad one among them fails alone. Load is no
     reason to refuse: a job waits. Its upload shares one room with all others while it is read.
     """
 
-    def __init__(self, services: Services, room: UploadRoom) -> None:
-        self._services = services
-        self._room = room
+    async def answer(self, exchange: Exchange) -> tuple[str, ASGIApp]:
+        """Store the job, and answer 202 with its document."""
+        job = await self._submit(exchange)
+        location = {"Location": job.links["self"]}
+        return "accepted", Response(job.model_dump_json(), 202, location, "application/json")
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = headers_of(scope)
-        limits = self._services.limits
-        body = Body(receive, declared_bytes(headers), limits.max_upload_bytes, self._room, limits.upload_stall_s)
-        try:
-            job = await self._submit(scope, headers, body)
-        except PromptIRServeError as error:
-            refusal = error_responses.answer(scope, error)
-        except ClientDisconnect:
-            refusal = error_responses.client_gone(scope)
-        else:
-            note_outcome(scope, "accepted")
-            location = {"Location": job.links["self"]}
-            await Response(job.model_dump_json(), 202, location, "application/json")(scope, receive, send)
-            return
-        await refuse(refusal, body, scope, receive, send)  # outside of `except`: a traceback would hold the upload
-
-    async def _submit(self, scope: Scope, headers: dict[bytes, bytes], body: Body) -> Job | BatchJob:
+    async def _submit(self, exchange: Exchange) -> Job | BatchJob:
         jobs, limits = require_jobs(self._services.jobs), self._services.limits
-        webhook, query = webhook_of(scope["query_string"])
+        webhook, query = webhook_of(exchange.scope["query_string"])
         if webhook is not None:
             jobs.check_webhook(webhook)
-        options = read_options(query, headers)
+        options = read_options(query, exchange.headers)
         self._services.restorer.model_named(options.restore.model)
-        sent = as_sent(headers, body, self._room)
+        sent = as_sent(exchange.headers, exchange.body, self._room)
         deadline_at = None if options.patience_s is None else time.time() + options.patience_s
-        orders = Orders(self._services.restorer, limits, options.restore, deadline_at, caller_of(scope))
+        orders = Orders(self._services.restorer, limits, options.restore, deadline_at, exchange.caller)
         with self._services.restorer.accepted():
             try:
                 with stage("upload"):
-                    photos = await read_photos(headers, sent, limits)
+                    photos = await read_photos(exchange.headers, sent, limits)
                 check_form_fields(photos.fields, (*RestoreQuery.model_fields, WEBHOOK))
                 return await self._store(jobs, photos, orders, webhook)
             finally:

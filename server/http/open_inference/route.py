@@ -9,19 +9,16 @@ from fastapi import Header
 from fastapi.routing import APIRoute
 from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
-from starlette.requests import ClientDisconnect
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from server import errors
 from server.concurrency import run_off_loop
-from server.errors import PromptIRServeError
 from server.errors.problem import status_of
-from server.http import error_responses
-from server.http.body.body import Body, UploadRoom, declared_bytes
+from server.http.body.body import UploadRoom
 from server.http.body.cancellation import WhileConnected
 from server.http.body.compression import wanted_encoding
-from server.http.body.refusal import refuse
+from server.http.body.upload_route import Exchange, UploadRoute
 from server.http.middleware.request_context import SERVER_TIMING
 from server.http.open_inference.incoming import Incoming
 from server.http.open_inference.schemas import (
@@ -35,7 +32,6 @@ from server.http.open_inference.schemas import (
 from server.http.open_inference.wire import HEADER_LENGTH, Head, PiecewiseResponse, read_head, write_answer
 from server.http.restore.answer import RESTORE_MODE, server_timing
 from server.http.restore.route import HOLD_S
-from server.http.scope import caller_of, headers_of, note_outcome
 from server.http.services import Services
 from server.open_inference.inference import Call, Inference, Outcome, Reserve
 from server.restore.byte_room import Reservation
@@ -45,46 +41,32 @@ METHOD = "POST"
 PATHS = (f"{ROOT}/models/{{model}}/infer", f"{ROOT}/models/{{model}}/versions/{{version}}/infer")
 
 
-class InferRoute:
-    """An ASGI application for the infer paths: the JSON decides before binary data after it is read.
+class InferRoute(UploadRoute):
+    """Runs tensors: the JSON decides before binary data after it is read.
 
     A request is refused by shape or by load, or gets its ticket. The data takes up room for uploads until it is
     restored, since tiles are cut from it.
     """
 
     def __init__(self, services: Services, room: UploadRoom) -> None:
-        self._services = services
-        self._room = room
+        super().__init__(services, room)
         self._inference = Inference(services.restorer, services.limits)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = headers_of(scope)
-        limits = self._services.limits
-        body = Body(receive, declared_bytes(headers), limits.max_upload_bytes, self._room, limits.upload_stall_s)
-        with Reservation(self._room) as held:  # until the results are sent
+    async def answer(self, exchange: Exchange) -> tuple[str, ASGIApp]:
+        """Run the request, and answer piece by piece; the results take up room until they are sent."""
+        headers = exchange.headers
+        reserve = exchange.held.enter_context(Reservation(self._room)).take
+        with self._services.restorer.accepted():
+            incoming = Incoming(headers, exchange.body, self._room)
             try:
-                with self._services.restorer.accepted():
-                    incoming = Incoming(headers, body, self._room)
-                    try:
-                        head, call, outcome = await self._infer(scope, incoming, receive, held.take)
-                    finally:
-                        incoming.release()
-                    response = await _response(head, call, outcome, wanted_encoding(headers))
-                    del outcome  # the response alone holds it, and drops it piece by piece
-            except PromptIRServeError as error:
-                refusal = error_responses.answer(scope, error)
-            except ClientDisconnect:
-                refusal = error_responses.client_gone(scope)
-            else:
-                note_outcome(scope, "restored")
-                await response(scope, receive, send)
-                return
-        await refuse(refusal, body, scope, receive, send)  # outside of `except`: a traceback would hold the upload
+                head, call, outcome = await self._infer(exchange, incoming, reserve)
+            finally:
+                incoming.release()
+            response = await _response(head, call, outcome, wanted_encoding(headers))
+            return "restored", response  # it alone holds the outcome, and drops it piece by piece
 
-    async def _infer(
-        self, scope: Scope, incoming: Incoming, receive: Receive, reserve: Reserve
-    ) -> tuple[Head, Call, Outcome]:
-        path = scope["path_params"]
+    async def _infer(self, exchange: Exchange, incoming: Incoming, reserve: Reserve) -> tuple[Head, Call, Outcome]:
+        path = exchange.scope["path_params"]
         with ExitStack() as held:
             with stage("upload"):
                 text = await incoming.text()
@@ -98,12 +80,12 @@ class InferRoute:
                     document.parameters,
                     head.inputs,
                     head.outputs,
-                    caller_of(scope),
+                    exchange.caller,
                 )
                 held.enter_context(call.request).lapse_after(HOLD_S)
                 head.check(call.shape)
                 binary = await incoming.binary()
-            with WhileConnected(receive):
+            with WhileConnected(exchange.receive):
                 images = partial(head.images, call.shape, binary)
                 outcome = await self._inference.run(call, images, incoming.size, reserve)
         return head, call, outcome

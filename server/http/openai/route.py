@@ -7,24 +7,19 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fastapi.routing import APIRoute
-from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.access.caller import Caller
 from server.concurrency import gather
-from server.errors import InvalidRequest, PromptIRServeError
-from server.http import error_responses
-from server.http.body.body import Body, UploadRoom, declared_bytes
+from server.errors import InvalidRequest
 from server.http.body.cancellation import WhileConnected
 from server.http.body.compression import as_sent
 from server.http.body.form import is_form
 from server.http.body.form_files import read_form
-from server.http.body.refusal import refuse
 from server.http.body.upload import Upload
+from server.http.body.upload_route import Exchange, UploadRoute
 from server.http.openai.options import EditOptions, read_edit_options
 from server.http.openai.schemas import PATH, ImagesResponse, OpenAIError
-from server.http.scope import caller_of, headers_of, note_outcome
-from server.http.services import Services
 from server.restore.options import Restored
 from server.restore.request import RestoreRequest
 from server.scheduling.queue.tile import Priority
@@ -36,55 +31,29 @@ _IMAGE, _MASK = "image", "mask"
 _NAMES = {_IMAGE: _IMAGE, f"{_IMAGE}[]": _IMAGE, _MASK: _MASK}
 
 
-class EditsRoute:
+class EditsRoute(UploadRoute):
     """Restores every `image` of a form; a mask, a prompt and the name of another model change nothing."""
 
     path = PATH
 
-    def __init__(self, services: Services, room: UploadRoom) -> None:
-        self._services = services
-        self._room = room
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = headers_of(scope)
-        limits = self._services.limits
-        body = Body(receive, declared_bytes(headers), limits.max_upload_bytes, self._room, limits.upload_stall_s)
-        try:
-            pieces = await self._answer(headers, body, receive, caller_of(scope))
-        except PromptIRServeError as error:
-            refusal = error_responses.answer(scope, error)
-        except ClientDisconnect:
-            refusal = error_responses.client_gone(scope)
-        else:
-            note_outcome(scope, "restored")
-            length = str(sum(map(len, pieces))).encode()
-            sent = [(b"content-type", b"application/json"), (b"content-length", length)]
-            await send({"type": "http.response.start", "status": 200, "headers": sent})
-            for piece in pieces:
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
-            return
-        await refuse(refusal, body, scope, receive, send)  # outside of `except`: a traceback would hold the upload
-
-    async def _answer(
-        self, headers: dict[bytes, bytes], body: Body, receive: Receive, caller: Caller | None
-    ) -> list[bytes]:
-        if not is_form(headers):
+    async def answer(self, exchange: Exchange) -> tuple[str, ASGIApp]:
+        """Restore the images of the form, and answer with them in one JSON document."""
+        if not is_form(exchange.headers):
             raise InvalidRequest("The body is a multipart form with a file in the field `image`.", param=_IMAGE)
-        sent = as_sent(headers, body, self._room)
+        sent = as_sent(exchange.headers, exchange.body, self._room)
         with self._services.restorer.accepted():
             try:
                 with stage("upload"):
-                    form = await read_form(headers, sent, _NAMES, MOST_IMAGES + 1)
+                    form = await read_form(exchange.headers, sent, _NAMES, MOST_IMAGES + 1)
                 images = [upload for name, upload in form.files if name == _IMAGE]
                 if not 0 < len(images) <= MOST_IMAGES:
                     rule = f"The form has 1 to {MOST_IMAGES} files in the field `image`, and not {len(images)}."
                     raise InvalidRequest(rule, param=_IMAGE)
                 options = read_edit_options(form.fields, self._services.restorer.models, form.repeated)
                 del form
-                with WhileConnected(receive):
-                    results = await gather(self._restore(image, options, caller) for image in images)
-                return list(_document(results, options))
+                with WhileConnected(exchange.receive):
+                    results = await gather(self._restore(image, options, exchange.caller) for image in images)
+                return "restored", _PiecesResponse(list(_document(results, options)))
             finally:
                 sent.release()
 
@@ -98,6 +67,21 @@ class EditsRoute:
             request.close()
             raise
         return await restorer.restore(image.data, request)
+
+
+class _PiecesResponse:
+    """Sends a JSON document in pieces, which are not put together first."""
+
+    def __init__(self, pieces: Sequence[bytes]) -> None:
+        self._pieces = pieces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        length = str(sum(map(len, self._pieces))).encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", length)]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for piece in self._pieces:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
 
 
 def _document(results: Sequence[Restored], options: EditOptions) -> Iterator[bytes]:

@@ -8,6 +8,8 @@ from functools import lru_cache
 from pathlib import PurePosixPath
 from urllib.parse import quote
 
+from starlette.types import Receive, Scope, Send
+
 from server.formats.output import OutputFormat
 from server.http.middleware.request_context import SERVER_TIMING
 from server.http.restore.report import ReportDocument, ReportWithImage
@@ -25,11 +27,15 @@ _VARY = (b"vary", b"Accept")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Status, headers and content of a response."""
+    """Status, headers and content of a response, as an ASGI application that sends them."""
 
     status: int
     headers: list[tuple[bytes, bytes]]
     content: bytes = b""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
+        await send({"type": "http.response.body", "body": self.content})
 
 
 def not_modified(tag: str) -> Answer:

@@ -3,22 +3,18 @@
 from contextlib import ExitStack
 from functools import partial
 
-from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from server import formats
-from server.errors import PromptIRServeError
 from server.formats.header import peek
-from server.http import error_responses
-from server.http.body.body import Body, UploadRoom, declared_bytes
+from server.http.body.body import UploadRoom
 from server.http.body.cancellation import WhileConnected
 from server.http.body.compression import as_sent
-from server.http.body.refusal import refuse
 from server.http.body.upload import Upload, read_upload
+from server.http.body.upload_route import Exchange, UploadRoute
 from server.http.restore.answer import Answer, not_modified, restored_answer
 from server.http.restore.options import RequestOptions, check_form_fields, read_options
 from server.http.restore.shared_work import SharedWork
-from server.http.scope import caller_of, headers_of, note_outcome
 from server.http.services import Services
 from server.imaging.entity_tag import is_listed
 from server.restore.options import Restored
@@ -32,49 +28,36 @@ HOLD_S = 1.0
 client that sends nothing must not keep others out, nor a device idle."""
 
 
-class RestoreRoute:
-    """An ASGI application for this one path: a framework would cost more per request than a small image's codec.
+class RestoreRoute(UploadRoute):
+    """Restores one image, with little work for each request.
 
     The first bytes of an image decide: it is refused by size or by load before the rest is read, or gets its ticket.
     """
 
     def __init__(self, services: Services) -> None:
-        self._services = services
-        self._shared = SharedWork[Restored]()
         limits = services.limits
-        room = self.room = UploadRoom(
-            max(limits.max_uploads_bytes, limits.max_upload_bytes), services.metrics.count_refusal
-        )
+        room = UploadRoom(max(limits.max_uploads_bytes, limits.max_upload_bytes), services.metrics.count_refusal)
+        super().__init__(services, room)
+        self.room = room
+        """The room for uploads, which all routes share."""
+        self._shared = SharedWork[Restored]()
         services.metrics.watch_uploads(lambda: room.used_bytes)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = headers_of(scope)
-        limits = self._services.limits
-        body = Body(receive, declared_bytes(headers), limits.max_upload_bytes, self.room, limits.upload_stall_s)
-        try:
-            answer = await self._answer(scope, headers, body, receive)
-        except PromptIRServeError as error:
-            refusal = error_responses.answer(scope, error)
-        except ClientDisconnect:
-            refusal = error_responses.client_gone(scope)
-        else:
-            note_outcome(scope, "restored" if answer.status == 200 else "not-modified")
-            await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
-            await send({"type": "http.response.body", "body": answer.content})
-            return
-        # Out of the except block: the traceback of the error holds the upload, while the rest of it is dropped.
-        await refuse(refusal, body, scope, receive, send)
+    async def answer(self, exchange: Exchange) -> tuple[str, ASGIApp]:
+        """Restore the image, alone or with equal requests; 304 if the client has the result."""
+        answer = await self._answer(exchange)
+        return "restored" if answer.status == 200 else "not-modified", answer
 
-    async def _answer(self, scope: Scope, headers: dict[bytes, bytes], body: Body, receive: Receive) -> Answer:
+    async def _answer(self, exchange: Exchange) -> Answer:
         restorer = self._services.restorer
-        options = read_options(scope["query_string"], headers)
+        options = read_options(exchange.scope["query_string"], exchange.headers)
         restorer.model_named(options.restore.model)
-        sent = as_sent(headers, body, self.room)
+        sent = as_sent(exchange.headers, exchange.body, self._room)
         deadline = restorer.deadline_in(options.patience_s)
         with restorer.accepted(), ExitStack() as held:
             held.callback(sent.release)
             request = held.enter_context(
-                RestoreRequest(options.restore, deadline, options.priority, caller_of(scope), sent.held)
+                RestoreRequest(options.restore, deadline, options.priority, exchange.caller, sent.held)
             )
 
             def look(start: bytes) -> bool:
@@ -87,7 +70,7 @@ class RestoreRoute:
                 return size is not None
 
             with stage("upload"):
-                upload = await read_upload(headers, sent, look)
+                upload = await read_upload(exchange.headers, sent, look)
             check_form_fields(upload.fields)
             if request.owes:  # the first bytes did not tell its size
                 header = await restorer.inspect(upload.data, request)
@@ -96,7 +79,7 @@ class RestoreRoute:
             if is_listed(tag, options.if_none_match):
                 return not_modified(tag)
             filename = upload.filename
-            with WhileConnected(receive):
+            with WhileConnected(exchange.receive):
                 # A deadline is one client's own, so its work is too.
                 key = (tag, options.priority) if deadline is None else object()
                 start = partial(restorer.restore, upload.data, request)

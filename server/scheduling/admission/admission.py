@@ -94,15 +94,14 @@ class Admission:
         `alone` is for a tile that is not one of a series.
         """
         with self.lock:
-            counts = self.reserved[priority]
-            counts[padded_shape] += count
-            if not counts[padded_shape]:
-                del counts[padded_shape]
-            if alone:
-                self._single_pixels += count * padded_shape.pixels
-            else:
-                self._series_pixels += count * padded_shape.pixels
+            self._reserve(padded_shape, count, priority, alone=alone)
             self.changed(padded_shape)
+
+    def redeem(self, padded_shape: PaddedShape, priority: Priority, *, alone: bool) -> None:
+        """Count one reserved tile less because it enters the queue: together they stay as many, and take as long."""
+        with self.lock:
+            self._reserve(padded_shape, -1, priority, alone=alone)
+            self._savings.changed()
 
     def drain_s(self, priority: Priority, now: float) -> float:
         """Predict the seconds until all admitted tiles of `priority` and above are done."""
@@ -152,6 +151,16 @@ class Admission:
     @property
     def _is_waited(self) -> bool:
         return self._queue.tiles > 0 or any(self.reserved.values())
+
+    def _reserve(self, padded_shape: PaddedShape, count: int, priority: Priority, *, alone: bool) -> None:
+        counts, pixels = self.reserved[priority], count * padded_shape[0] * padded_shape[1]
+        left = counts[padded_shape] = counts[padded_shape] + count
+        if not left:
+            del counts[padded_shape]
+        if alone:
+            self._single_pixels += pixels
+        else:
+            self._series_pixels += pixels
 
     def _check_any(self, arriving: int, now: float) -> None:
         devices = self._devices.values()
@@ -222,7 +231,7 @@ class Ticket:
         self._gate = asyncio.Barrier(count) if at_once else None
 
     def __enter__(self) -> Self:
-        """Raise what `Admission.admit` raises, or hold the places."""
+        """Hold the places; raises as `Admission.admit`."""
         count = None if self._alone else self._count
         with self._admission.lock:
             expected_at = self._admission.admit(self._padded_shape, self._deadline, self._priority, count)
@@ -250,14 +259,15 @@ class Ticket:
             self._hold(left)
 
     def redeem(self) -> float | None:
-        """Give up one place for a tile that enters the queue; returns when its answer was expected, if it is alone."""
+        """Give up one place for a tile that enters the queue at once; returns when it is expected, if it is alone."""
         if not self._left:
             raise RuntimeError("a ticket has no place left")
-        self._hold(-1)
+        self._admission.redeem(self._padded_shape, self._priority, alone=self._alone)
+        self._left -= 1
         return self._expected_at
 
     async def submit(self, pixels: Pixels) -> Completion:
-        """Wait for the restored copy of one tile; raises what `Batcher.submit` raises, but no refusal for load."""
+        """Wait for the restored copy of one tile; raises as `Batcher.submit`, except for load."""
         if self._gate is not None:
             await self._gate.wait()
         model = self._padded_shape.model

@@ -246,7 +246,7 @@ class Device(Capacity):
         self.models[batch.model].cost_model.observe(batch.padded_shape, len(batch.tiles), seconds)
 
     def ended(self, batch: Batch, now: float) -> None:
-        """Note that a batch has left it."""
+        """Note that the run of a batch has ended."""
         self.running = tuple(other for other in self.running if other is not batch)
         self.run_began = now
 

@@ -58,7 +58,7 @@ class ShapeBucket:
 
     @property
     def view(self) -> BucketView:
-        """What waits, as data that later changes leave as it is; IndexError if nothing waits."""
+        """Snapshot of the waiting tiles, which later changes do not affect; raises IndexError if there are none."""
         if self._view is None:  # it is made once for each change of the bucket, not for each decision
             interactive, batch = self.classes
             head = (interactive or batch)[0]

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from plan_volumes import ARTIFACT
 
 PROJECT = Path(__file__).resolve().parents[3]
 SCHEMAS = Path(__file__).resolve().parents[1] / "schemas"
@@ -95,3 +96,22 @@ def resolved(podman_compose: RunCompose) -> dict[str, Any]:
     """Resolve compose.yaml with a compose implementation, with every variable at its default."""
     profiles = ["--profile", "cpu", "--profile", "gpu", "--profile", "export"]
     return yaml.safe_load(podman_compose(*profiles, "config"))
+
+
+@pytest.fixture
+def volume(script: Callable[[str], ModuleType]) -> ModuleType:
+    return script("plan_volume")
+
+
+@pytest.fixture
+def artifact(tmp_path: Path) -> Path:
+    folder = tmp_path / "artifact"
+    folder.mkdir()
+    ARTIFACT.save(folder)
+    (folder / "weights.safetensors").write_bytes(b"")
+    return folder
+
+
+@pytest.fixture
+def hopper(volume: ModuleType) -> Any:
+    return volume.Runtime("tensorrt", "11.4.0", "NVIDIA H100 80GB HBM3", "9.0")

@@ -1,92 +1,17 @@
-"""Tests of the plan volume: the plans built into it and served from it."""
+"""Tests of the plan volume: the plans that are served from it."""
 
-import hashlib
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from plan_volumes import write_plan
 
-from export.profiles import DEFAULT_PROFILES
-from models.artifact import ArtifactError, Manifest, Parity
-from models.plan_manifest import PLAN_FILE, BuildOptions, PlanManifest, ShapeProfile
+from models.artifact import ArtifactError, Manifest
+from models.plan_manifest import ShapeProfile
 from server.restore.artifact_watcher import successor
 from server.settings import Settings
-
-Script = Callable[[str], ModuleType]
-PLAN = b"a plan"
-ARTIFACT = Manifest(
-    name="shipped",
-    variant="promptnaf",
-    input_name="image",
-    output_name="restored",
-    size_multiple=8,
-    precision="fp32",
-    opset=17,
-    sha256="0" * 64,
-    weights_sha256="1" * 64,
-    parameters=1,
-    parity=(),
-    exporter={},
-)
-
-
-@pytest.fixture
-def volume(script: Script) -> ModuleType:
-    return script("plan_volume")
-
-
-@pytest.fixture
-def artifact(tmp_path: Path) -> Path:
-    folder = tmp_path / "artifact"
-    folder.mkdir()
-    ARTIFACT.save(folder)
-    (folder / "weights.safetensors").write_bytes(b"")
-    return folder
-
-
-@pytest.fixture
-def hopper(volume: ModuleType) -> Any:
-    return volume.Runtime("tensorrt", "11.4.0", "NVIDIA H100 80GB HBM3", "9.0")
-
-
-def write_plan(folder: Path, **changed: object) -> PlanManifest:
-    facts = {
-        "name": folder.name,
-        "variant": "promptnaf",
-        "precision": "mixed",
-        "sha256": hashlib.sha256(PLAN).hexdigest(),
-        "flavour": "tensorrt",
-        "tensorrt_version": "11.4.0",
-        "device": "NVIDIA H100 80GB HBM3",
-        "compute_capability": "9.0",
-        "profiles": DEFAULT_PROFILES,
-        "options": BuildOptions(),
-        "layer_types": {"CONVOLUTION": {"HALF": 1}},
-        "onnx_sha256": "2" * 64,
-        "onnx_parity": (),
-        "parity": (Parity(shape=(1, 3, 64, 64), max_abs_error=1e-3, psnr_db=70.0),),
-    }
-    common = ARTIFACT.model_dump(exclude={"name", "variant", "precision", "sha256", "parity"})
-    manifest = PlanManifest(**common, **(facts | changed))
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / PLAN_FILE).write_bytes(PLAN)
-    manifest.save(folder)
-    return manifest
-
-
-def exporting(steps: list[list[str]], **changed: object) -> SimpleNamespace:
-    """Replace `subprocess`: records each step; a step that builds a plan writes one."""
-
-    def run(step: list[str], check: bool) -> SimpleNamespace:
-        steps.append(step)
-        if step[1] == "tensorrt":
-            write_plan(Path(step[step.index("--output") + 1]), **changed)
-        return SimpleNamespace(returncode=0)
-
-    return SimpleNamespace(run=run)
 
 
 def test_a_plan_is_kept_by_device_and_version(volume: ModuleType, hopper: Any) -> None:
@@ -208,81 +133,6 @@ def test_a_backend_that_the_user_names_is_not_overruled(volume: ModuleType, arti
     assert volume.serving(tmp_path, [artifact], {"PROMPTIR_BACKEND": "pytorch"}) == {}
 
 
-def test_the_export_makes_the_mixed_onnx_file_and_then_the_plan(
-    volume: ModuleType, hopper: Any, artifact: Path, tmp_path: Path
-) -> None:
-    steps: list[list[str]] = []
-    volume.find_runtime = lambda: hopper
-    volume.subprocess = exporting(steps)
-    assert volume.export(tmp_path, artifact, ["1x64x64:1x64x64:1x64x64"]) == 0
-    onnx, plan = steps
-    assert onnx[:2] == ["promptir-export", "onnx"]
-    assert onnx[onnx.index("--precision") + 1] == "mixed"
-    assert plan[:2] == ["promptir-export", "tensorrt"]
-    assert plan[plan.index("--onnx") + 1] == onnx[onnx.index("--output") + 1]
-    assert plan[plan.index("--output") + 1] == str(tmp_path / hopper.key / "promptnaf")
-    # the mixed folder has no weights, and without them nothing is measured
-    assert plan[plan.index("--weights") + 1] == onnx[onnx.index("--weights") + 1]
-    assert plan[-2:] == ["--profile", "1x64x64:1x64x64:1x64x64"]
-
-
-def test_a_step_that_fails_ends_the_export_with_its_code(
-    volume: ModuleType, hopper: Any, artifact: Path, tmp_path: Path
-) -> None:
-    steps: list[list[str]] = []
-    volume.find_runtime = lambda: hopper
-    volume.subprocess = SimpleNamespace(run=lambda step, check: steps.append(step) or SimpleNamespace(returncode=3))
-    assert volume.export(tmp_path, artifact, []) == 3
-    assert len(steps) == 1
-
-
-def test_a_plan_that_is_there_is_not_built_again(
-    volume: ModuleType, hopper: Any, artifact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_plan(tmp_path / hopper.key / "promptnaf")
-    volume.find_runtime = lambda: hopper
-    volume.subprocess = None  # nothing may be run
-    assert volume.export(tmp_path, artifact, []) == 0
-    assert "already exists" in capsys.readouterr().out
-
-
-def test_a_plan_that_nobody_has_measured_is_named_and_built_again(
-    volume: ModuleType, hopper: Any, artifact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    steps: list[list[str]] = []
-    folder = tmp_path / hopper.key / "promptnaf"
-    write_plan(folder, parity=(), parity_unmeasured="no weights were at hand")
-    volume.find_runtime = lambda: hopper
-    volume.subprocess = exporting(steps)
-    assert volume.export(tmp_path, artifact, []) == 0
-    assert len(steps) == 2
-    assert f"{folder} is not verified: no weights were at hand" in capsys.readouterr().err
-
-
-def test_an_export_whose_plan_could_not_be_measured_fails(
-    volume: ModuleType, hopper: Any, artifact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    volume.find_runtime = lambda: hopper
-    volume.subprocess = exporting([], parity=(), parity_unmeasured="torch cannot use the NVIDIA H100")
-    assert volume.export(tmp_path, artifact, []) == 1
-    assert "is not verified: torch cannot use the NVIDIA H100" in capsys.readouterr().err
-
-
-def test_without_a_gpu_nothing_is_built_and_no_plan_is_served(
-    volume: ModuleType, artifact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    portable = volume.Runtime("tensorrt_rtx", "1.7.1")
-    unbound = {"device": "portable", "compute_capability": None}
-    write_plan(tmp_path / portable.key / "promptnaf", flavour="tensorrt_rtx", tensorrt_version="1.7.1", **unbound)
-    volume.find_runtime = lambda: portable
-    volume.subprocess = None  # nothing may be run
-    assert volume.export(tmp_path, artifact, []) == 1
-    assert "no GPU to measure the plan" in capsys.readouterr().err
-    assert volume.serving(tmp_path, [artifact], {})["PROMPTIR_BACKEND"] == "pytorch"
-    volume.find_runtime = lambda: volume.Runtime("tensorrt_rtx", "1.7.1", "NVIDIA L40S", "8.9")
-    assert volume.serving(tmp_path, [artifact], {})["PROMPTIR_BACKEND"] == "tensorrt"
-
-
 def test_serving_takes_the_place_of_the_process(
     volume: ModuleType, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -295,15 +145,6 @@ def test_serving_takes_the_place_of_the_process(
     ((file, arguments, environment),) = started
     assert (file, arguments) == ("promptir", ["promptir", "serve", "--max-batch", "4"])
     assert environment["PROMPTIR_TORCH_PRECISION"] == "fp16"
-
-
-def test_an_artifact_that_is_missing_is_one_sentence(
-    volume: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    volume.find_runtime = lambda: volume.Runtime("tensorrt", "11.4.0")
-    monkeypatch.setenv("PROMPTIR_ARTIFACT", str(tmp_path / "nothing"))
-    assert volume.main(["--plans", str(tmp_path), "export"]) == 1
-    assert capsys.readouterr().err.startswith("plan_volume: ")
 
 
 def test_the_installed_tensorrt_is_found(volume: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

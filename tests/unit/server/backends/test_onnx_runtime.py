@@ -3,73 +3,29 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from onnx_models import FREE, IDENTITY_KERNEL, new_backend, onnx, started_backend, write_artifact
 
-from models.artifact import MODEL_FILE, Manifest, Parity, sha256_of
+from models.artifact import MODEL_FILE
 from server.backends.base import ModelInput
 from server.backends.cuda_device import CudaDevice
-from server.backends.onnx_providers import PROVIDER_NAMES, engine_key
-from server.backends.onnx_runtime import OnnxBackend, OnnxSettings
+from server.backends.onnx_providers import engine_key
+from server.backends.onnx_runtime import OnnxBackend
 from server.errors import BackendError, BackendLost, BackendUnavailable, DeviceOutOfMemory
 
-onnx = pytest.importorskip("onnx", reason="writes its models with onnx")
 pytest.importorskip("onnxruntime", reason="runs its models with onnxruntime")
 
 Make = Callable[..., Path]
-IDENTITY_KERNEL = np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1)
-FREE = ("n", 3, "h", "w")
-
-
-def _model(input_name: str, output_name: str, shape: tuple[Any, ...], element: int, kernel: np.ndarray) -> bytes:
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(element)
-    graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("Conv", [input_name, "kernel"], [output_name])],
-        "identity",
-        [onnx.helper.make_tensor_value_info(input_name, element, shape)],
-        [onnx.helper.make_tensor_value_info(output_name, element, (shape[0], len(kernel), *shape[2:]))],
-        [onnx.numpy_helper.from_array(kernel.astype(dtype), "kernel")],
-    )
-    opset = onnx.helper.make_opsetid("", 17)
-    serialized: bytes = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=9).SerializeToString()
-    return serialized
 
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
-    """Write an artifact whose manifest says input, output and (n, 3, h, w), whatever the model in it is."""
-
-    def artifact(
-        input_name: str = "input",
-        output_name: str = "output",
-        shape: tuple[Any, ...] = FREE,
-        element: int = onnx.TensorProto.FLOAT,
-        kernel: np.ndarray = IDENTITY_KERNEL,
-        content: bytes | None = None,
-    ) -> Path:
-        model = tmp_path / MODEL_FILE
-        model.write_bytes(_model(input_name, output_name, shape, element, kernel) if content is None else content)
-        manifest = Manifest(
-            name="identity",
-            variant="none",
-            input_name="input",
-            output_name="output",
-            input_shape=FREE,
-            size_multiple=8,
-            precision="fp32",
-            opset=17,
-            sha256=sha256_of(model),
-            parameters=9,
-            parity=(Parity(shape=(1, 3, 8, 8), max_abs_error=0.0),),
-            exporter={"onnx": onnx.__version__},
-        )
-        manifest.save(tmp_path)
-        return tmp_path
-
-    return artifact
+    return partial(write_artifact, tmp_path)
 
 
 def _wide_model(channels: int) -> bytes:
@@ -94,34 +50,23 @@ def _wide_model(channels: int) -> bytes:
     return serialized
 
 
-def _started(artifact: Path) -> OnnxBackend:
-    backend = _backend(artifact)
-    backend.start()
-    return backend
-
-
-def _backend(artifact: Path, *providers: str, device: str | None = None, **settings: Any) -> OnnxBackend:
-    given = {"threads": 1} | ({"onnx_providers": providers} if providers else {}) | settings
-    return OnnxBackend(OnnxSettings(artifact=artifact, **given), max_batch=4, device=device)
-
-
 @pytest.mark.parametrize("shape", [(1, 3, 8, 8), (3, 3, 16, 8), (2, 3, 8, 40)])
 def test_it_runs_any_batch_and_size(make: Make, shape: tuple[int, ...]) -> None:
     batch = np.random.default_rng(1).random(shape, np.float32)
-    output = _started(make()).run(ModelInput(batch)).pixels
+    output = started_backend(make()).run(ModelInput(batch)).pixels
     assert output.dtype == np.float32
     np.testing.assert_allclose(output, batch, atol=1e-6)
 
 
 def test_it_says_what_it_serves(make: Make) -> None:
-    info = _backend(make()).start()
+    info = new_backend(make()).start()
     assert (info.backend, info.device, info.model.name, info.model.precision) == ("onnx", "cpu", "identity", "fp32")
     assert (info.model.size_multiple, info.max_batch) == (8, 4)
 
 
 def test_a_missing_artifact_is_named(tmp_path: Path) -> None:
     with pytest.raises(BackendUnavailable, match="nowhere"):
-        _backend(tmp_path / "nowhere").start()
+        new_backend(tmp_path / "nowhere").start()
 
 
 def test_a_model_that_was_changed_is_refused(make: Make) -> None:
@@ -129,12 +74,12 @@ def test_a_model_that_was_changed_is_refused(make: Make) -> None:
     with (artifact / MODEL_FILE).open("ab") as model:
         model.write(b"\0")
     with pytest.raises(BackendUnavailable, match="sha256"):
-        _started(artifact)
+        started_backend(artifact)
 
 
 def test_a_file_that_is_no_model_is_refused(make: Make) -> None:
     with pytest.raises(BackendUnavailable, match="onnxruntime cannot load"):
-        _started(make(content=b"not a model"))
+        started_backend(make(content=b"not a model"))
 
 
 @pytest.mark.parametrize(
@@ -155,11 +100,11 @@ def test_a_session_unlike_its_manifest_is_refused(make: Make, difference: dict[s
     if difference.get("shape") == ("n", 3, "h"):
         difference["kernel"] = np.zeros((3, 3, 1))
     with pytest.raises(BackendUnavailable, match=words):
-        _started(make(**difference))
+        started_backend(make(**difference))
 
 
 def test_a_run_that_fails_is_a_backend_error_and_the_next_one_goes_well(make: Make) -> None:
-    backend = _started(make())
+    backend = started_backend(make())
     with pytest.raises(BackendError, match=r"\(1, 4, 8, 8\)"):
         backend.run(ModelInput(np.zeros((1, 4, 8, 8), np.float32)))
     assert backend.run(ModelInput(np.ones((1, 3, 8, 8), np.float32))).pixels.shape == (1, 3, 8, 8)
@@ -197,7 +142,7 @@ def test_the_memory_of_a_large_run_is_given_back_by_the_next_small_one(make: Mak
 
 
 def test_without_a_start_or_after_the_stop_it_does_not_run(make: Make) -> None:
-    backend = _backend(make())
+    backend = new_backend(make())
     backend.stop()
     for _ in range(2):
         with pytest.raises(BackendError, match="not started"):
@@ -206,87 +151,9 @@ def test_without_a_start_or_after_the_stop_it_does_not_run(make: Make) -> None:
         backend.stop()
 
 
-def test_a_missing_onnxruntime_names_the_extras(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(BackendUnavailable, match="extra `cpu`, or `gpu`"):
-        _started(make())
-
-
-def test_two_distributions_in_each_others_way_are_named(
-    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    site = tmp_path_factory.mktemp("site")
-    for name in ("onnxruntime", "onnxruntime-gpu"):
-        folder = site / f"{name.replace('-', '_')}-1.0.dist-info"
-        folder.mkdir()
-        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-    monkeypatch.syspath_prepend(site)
-    with pytest.raises(BackendUnavailable, match="both installed"):
-        _started(make())
-
-
-@pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
-def test_a_provider_that_is_not_installed_is_an_error_and_no_run_on_the_cpu(
-    make: Make, provider: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
-    with pytest.raises(BackendUnavailable, match=f"has no provider {provider}: install .* extra `gpu`"):
-        _backend(make(), provider, "cpu").start()
-
-
-def test_a_provider_that_is_installed_but_does_not_load_is_an_error_and_no_run_on_the_cpu(
-    make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import onnxruntime
-
-    open_session = onnxruntime.InferenceSession
-
-    def fall_back(model: Path, options: Any, providers: Any, **_: Any) -> Any:
-        assert [name for name, _ in providers] == [PROVIDER_NAMES["cuda"], PROVIDER_NAMES["cpu"]]
-        return open_session(model, options, providers=["CPUExecutionProvider"])  # as onnxruntime does, with a log line
-
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(PROVIDER_NAMES.values()))
-    monkeypatch.setattr(onnxruntime, "InferenceSession", fall_back)
-    with pytest.raises(BackendUnavailable, match="could not load its provider cuda and would run on CPUExecution"):
-        _backend(make(), "cuda", "cpu").start()
-
-
-@pytest.mark.parametrize(
-    ("device", "steps"), [("cuda:0", ["libraries", "session"]), ("cpu", ["session"])], ids=["cuda", "cpu"]
-)
-def test_the_libraries_of_cuda_are_loaded_before_a_session_that_needs_them(
-    make: Make, monkeypatch: pytest.MonkeyPatch, device: str, steps: list[str]
-) -> None:
-    import onnxruntime
-
-    taken: list[str] = []
-
-    def open_session(*_: Any, **__: Any) -> Any:
-        taken.append("session")
-        raise RuntimeError("enough")
-
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(PROVIDER_NAMES.values()))
-    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: taken.append("libraries"))
-    monkeypatch.setattr(onnxruntime, "InferenceSession", open_session)
-    with pytest.raises(BackendUnavailable, match="enough"):
-        _backend(make(), "cuda", "cpu", device=device).start()
-    assert taken == steps
-
-
-def test_an_onnxruntime_that_cannot_load_them_is_left_to_find_them(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    import onnxruntime
-
-    open_session = onnxruntime.InferenceSession
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(PROVIDER_NAMES.values()))
-    monkeypatch.delattr(onnxruntime, "preload_dlls")
-    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda model, options, **_: open_session(model, options))
-    with pytest.raises(BackendUnavailable, match="could not load its provider cuda"):
-        _backend(make(), "cuda", "cpu").start()
-
-
 @pytest.mark.parametrize("shapes", [[(1, 3, 8, 8)] * 3, [(2, 3, 8, 16), (1, 3, 8, 8), (2, 3, 8, 16)]])
 def test_a_bound_run_answers_like_a_plain_one(make: Make, shapes: list[tuple[int, ...]]) -> None:
-    backend = _started(make())
+    backend = started_backend(make())
     outputs = []
     for seed, shape in enumerate(shapes):
         batch = np.random.default_rng(seed).random(shape, np.float32)
@@ -301,30 +168,10 @@ def test_running_out_of_memory_is_told_apart(make: Make) -> None:
         def run(self, *_: Any) -> Any:
             raise RuntimeError("bfc_arena.cc: Failed to allocate memory for requested buffer of size 1073741824")
 
-    backend = _started(make())
+    backend = started_backend(make())
     backend._session = Full()
     with pytest.raises(DeviceOutOfMemory, match=r"\(2, 3, 8, 8\)"):
         backend.run(ModelInput(np.zeros((2, 3, 8, 8), np.float32)))
-
-
-def test_a_session_is_opened_for_its_own_device(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    import onnxruntime
-
-    opened: list[tuple[int, list[tuple[str, str | None]]]] = []
-
-    def open_session(model: Path, options: Any, providers: Any, **_: Any) -> Any:
-        asked = [(name, options.get("device_id")) for name, options in providers]
-        opened.append((options.intra_op_num_threads, asked))
-        raise RuntimeError("enough")
-
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(PROVIDER_NAMES.values()))
-    monkeypatch.setattr(onnxruntime, "InferenceSession", open_session)
-    settings = {"devices": ("cuda:0", "cuda:1", "cpu"), "threads": 3}
-    for device in ("cuda:1", "cpu"):
-        with pytest.raises(BackendUnavailable, match="enough"):
-            _backend(make(), "cuda", "cpu", device=device, **settings).start()
-    cuda, cpu = PROVIDER_NAMES["cuda"], PROVIDER_NAMES["cpu"]
-    assert opened == [(3, [(cuda, "1"), (cpu, None)]), (3, [(cpu, None)])]
 
 
 @pytest.mark.parametrize(("fault", "kind"), [(700, BackendLost), (1, BackendError), (0, BackendError)])
@@ -332,7 +179,7 @@ def test_a_device_that_failed_for_good_is_told_from_a_run_that_failed(
     make: Make, cuda: Any, monkeypatch: pytest.MonkeyPatch, fault: int, kind: type[BackendError]
 ) -> None:
     cuda.fault = fault
-    backend = _started(make())
+    backend = started_backend(make())
     monkeypatch.setattr(OnnxBackend, "_on_device", True)
     monkeypatch.setattr(backend, "_run_bound", lambda *_: 1 / 0)  # onnxruntime's exceptions have no codes
     monkeypatch.setattr("server.backends.onnx_runtime.open_device", lambda index: CudaDevice(cuda, index))

@@ -65,7 +65,8 @@ def test_what_is_read_is_named_by_the_command_line_and_the_documents() -> None:
 
 
 def test_an_unknown_format_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(ValueError, match="'png', 'jpeg', 'webp', 'avif', 'tiff' or 'same'"):
+    offered = formats.listing([repr(name) for name in (*formats.WRITTEN, "same")], "or")
+    with pytest.raises(ValueError, match=offered):
         RestoreQuery.model_validate({"format": "jxl"})
 
 

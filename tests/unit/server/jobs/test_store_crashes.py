@@ -42,7 +42,7 @@ class Fuse:
             self.left -= 1
 
 
-class CrashingShelf(FileStore):
+class CrashingFileStore(FileStore):
     """A file store whose process may end before, in the middle of and after each step."""
 
     def __init__(self, folder: Path, fuse: Fuse) -> None:
@@ -83,7 +83,11 @@ class StoreWithCrashes(RuleBasedStateMachine):
 
     def _opened(self) -> Store:
         store = Store(
-            Path(self.folder.name), BUDGET, KEEP_S, lambda: self.now, lambda folder: CrashingShelf(folder, self.fuse)
+            Path(self.folder.name),
+            BUDGET,
+            KEEP_S,
+            lambda: self.now,
+            lambda folder: CrashingFileStore(folder, self.fuse),
         )
         store.open()
         return store

@@ -92,9 +92,10 @@ def clock_type() -> type[ManualClock]:
 
 
 class ScriptedBackend:
-    """Runs each batch after the warm-up through `script`; `hold` keeps runs from ending, `inside` says one is on.
+    """Runs each batch after the warm-up through `script`.
 
-    With `start_error` it cannot start.
+    `hold_runs` keeps runs from ending until `released` is set; `inside` is set once a run has begun. With `start_error`
+    it cannot start.
     """
 
     def __init__(self, script: Callable[[Pixels], Any] = np.copy, max_batch: int = 4) -> None:
@@ -129,7 +130,7 @@ class ScriptedBackend:
         self.threads.add(threading.get_ident())
         self.stops += 1
 
-    def batch_delay(self) -> None:
+    def hold_runs(self) -> None:
         self.inside.clear()
         self.released.clear()
 
@@ -175,3 +176,15 @@ def build(metrics: Metrics) -> Callable[..., tuple[Batcher, WorkerPool]]:
         return batcher, WorkerPool(names, new_worker, batcher, metrics, clock, sleep=sleep, jitter=lambda: 0.0)
 
     return build
+
+
+@pytest.fixture
+def make_batcher(clock: ManualClock, metrics: Metrics) -> Callable[[], Batcher]:
+    """Make a batcher with one device named 0, which takes three images in a run."""
+
+    def make() -> Batcher:
+        batcher = Batcher(TileQueue(max_pixels=10**9), metrics, clock)
+        batcher.join(a_device("0", max_batch=3))
+        return batcher
+
+    return make

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from batcher_steps import turns
 from devices import a_device
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,12 +20,6 @@ from server.scheduling.queue.tile_queue import TileQueue
 
 Play = Callable[..., Any]
 MAX_BATCH = 3
-
-
-async def _turns() -> None:
-    """Let every ready task and callback run; an answer needs three turns of the loop to reach its caller."""
-    for _ in range(5):
-        await asyncio.sleep(0)
 
 
 SHAPES = [(8, 8), (8, 16), (16, 8), (24, 24)]
@@ -106,10 +101,10 @@ class Story:
     async def play(self, steps: list[tuple[Any, ...]]) -> list[Any]:
         for name, *arguments in steps:
             if name == "turn":
-                await _turns()
+                await turns()
             else:
                 getattr(self, name)(*arguments)
-        await _turns()
+        await turns()
         self.batcher.queue.close(lambda: Draining("stopping"))
         self.end("result")
         while (batch := self.batcher.next_batch(self.device)) is not None:

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import numpy as np
 import pytest
+from batcher_steps import turns
 from devices import a_device, loaded
 from prometheus_client import CollectorRegistry
 
@@ -35,11 +36,6 @@ def play(
         await scene(batcher, device)
 
     asyncio.run(run())
-
-
-async def turns() -> None:
-    for _ in range(5):
-        await asyncio.sleep(0)
 
 
 def test_what_is_still_to_come_is_backlog_until_it_has_come_or_is_given_up() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
+from waiting import all_ends, until
 
 from server.backends.base import BackendInfo, Pixels
 from server.errors import BackendLost, BackendUnavailable, Draining, NotReady
@@ -18,15 +19,6 @@ from server.scheduling.queue.tile import Completion
 MakePixels = Callable[..., Pixels]
 Play = Callable[..., Any]
 PATIENCE_S = 10.0
-
-
-async def _all(*callers: Any) -> list[Any]:
-    return await asyncio.gather(*callers, return_exceptions=True)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 - it comes from another thread, without an event
-        await asyncio.sleep(0.001)
 
 
 def gone(_: Pixels) -> Pixels:
@@ -140,7 +132,7 @@ def test_a_device_that_does_not_start_after_another_did_fails_the_pool_and_what_
 
     async def scenario() -> None:
         await pool.start()
-        backends["good"].batch_delay()
+        backends["good"].hold_runs()
         admitted = [asyncio.create_task(batcher.submit(make_pixels(8, side))) for side in (8, 16)]
         await backends["good"].running()
         failing.set()
@@ -150,7 +142,7 @@ def test_a_device_that_does_not_start_after_another_did_fails_the_pool_and_what_
         with pytest.raises(NotReady):
             await batcher.submit(make_pixels())
         backends["good"].released.set()
-        assert [type(end) for end in await _all(*admitted)] == [Completion] * 2
+        assert [type(end) for end in await all_ends(*admitted)] == [Completion] * 2
         await pool.stop(PATIENCE_S)
 
     play(scenario())
@@ -169,7 +161,7 @@ def test_a_lost_device_leaves_the_others_at_work_and_the_service_ready(
         await pool.start()
         await until(lambda: set(pool.conditions.values()) == {"ready"})
         for backend in backends.values():
-            backend.batch_delay()
+            backend.hold_runs()
         tiles = [asyncio.create_task(batcher.submit(make_pixels(8, side, value=side))) for side in (8, 16)]
         await backends["one"].running()
         await backends["two"].running()
@@ -180,7 +172,7 @@ def test_a_lost_device_leaves_the_others_at_work_and_the_service_ready(
         await until(lambda: pool.conditions["one"] == "lost")
         assert pool.ready
         backends["two"].released.set()
-        ends = await _all(*tiles, waiting)
+        ends = await all_ends(*tiles, waiting)
         assert sorted(type(end).__name__ for end in ends[:2]) == ["BackendLost", "Completion"]
         assert ends[2].output[0, 0, 0] == 24
         assert isinstance(await batcher.submit(make_pixels()), Completion)
@@ -203,17 +195,17 @@ def test_what_waits_while_no_device_is_there_is_refused_after_a_bound(
 
     async def scenario() -> None:
         await pool.start()
-        backend.batch_delay()
+        backend.hold_runs()
         running = asyncio.create_task(batcher.submit(make_pixels()))
         await backend.running()
         waiting = [asyncio.create_task(batcher.submit(make_pixels(8, side))) for side in (8, 16)]
         await asyncio.sleep(0)
         backend.released.set()
-        await _all(running)
+        await all_ends(running)
         await until(lambda: pool.conditions["test"] == "lost")
         assert not any(tile.done() for tile in waiting)
         patience.set()
-        assert [type(end) for end in await _all(*waiting)] == [NotReady] * 2
+        assert [type(end) for end in await all_ends(*waiting)] == [NotReady] * 2
         await pool.stop(PATIENCE_S)
 
     play(scenario())
@@ -235,7 +227,7 @@ def test_a_pool_whose_devices_do_not_come_back_gives_up(
 
     async def scenario() -> None:
         await pool.start()
-        await _all(batcher.submit(make_pixels()))
+        await all_ends(batcher.submit(make_pixels()))
         await until(lambda: pool.failure is not None)
         assert "test: the context is lost" in str(pool.failure)
         await pool.stop(PATIENCE_S)
@@ -252,13 +244,13 @@ def test_a_stop_that_runs_out_of_time_ends_every_tile(
 
     async def scenario() -> None:
         await pool.start()
-        backend.batch_delay()
+        backend.hold_runs()
         running = asyncio.create_task(batcher.submit(make_pixels()))
         await backend.running()
         waiting = asyncio.create_task(batcher.submit(make_pixels()))
         await asyncio.sleep(0)
         await pool.stop(timeout_s=0)
-        assert [type(end) for end in await _all(running, waiting)] == [BackendLost, Draining]
+        assert [type(end) for end in await all_ends(running, waiting)] == [BackendLost, Draining]
         backend.released.set()  # the stuck run comes back after all: too late to matter
         await until(lambda: backend.stops == 1)
 
@@ -289,11 +281,11 @@ def test_a_start_that_is_cancelled_leaves_no_thread_behind(build: Any, scripted:
     _, pool = build(lambda _: backend)
 
     async def scenario() -> None:
-        backend.batch_delay()
+        backend.hold_runs()
         start = asyncio.create_task(pool.start())
         await backend.running()
         start.cancel()
-        await _all(start)
+        await all_ends(start)
         pool.drain()
         backend.released.set()
         await pool.stop(PATIENCE_S)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from devices import MODEL
 from prometheus_client import CollectorRegistry
+from waiting import until
 
 from server.backends.base import Pixels
 from server.errors import BackendLost, BackendUnavailable, Draining
@@ -16,11 +17,6 @@ from server.scheduling.queue.tile import Completion
 MakePixels = Callable[..., Pixels]
 Play = Callable[..., Any]
 TIMEOUT_S = 30.0
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 - it comes from another thread, without an event
-        await asyncio.sleep(0.001)
 
 
 def adds(value: float) -> Callable[[Pixels], Pixels]:

@@ -117,7 +117,7 @@ def test_out_of_memory_lowers_the_limit_of_that_model_alone(
 
     async def scene() -> None:
         await pool.start()
-        quick.batch_delay()
+        quick.hold_runs()
         held = asyncio.create_task(batcher.submit(make_pixels(16, 16), model=QUICK))
         await quick.running()
         waiting = [asyncio.create_task(batcher.submit(make_pixels(), model=SLOW)) for _ in range(4)]

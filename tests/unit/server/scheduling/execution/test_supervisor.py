@@ -4,66 +4,21 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
+from lost_devices import Backends, condition_of, dies, rebuilds
 from prometheus_client import CollectorRegistry
+from waiting import all_ends, until
 
 from server.backends.base import Pixels
 from server.errors import BackendLost, BackendUnavailable, NotReady
 from server.scheduling.execution.pool import PATIENCE_S as POOL_PATIENCE_S
-from server.scheduling.execution.supervisor import FIRST_PAUSE_S, LONGEST_PAUSE_S, MOST_HUNG, STEADY_S, pause_s
+from server.scheduling.execution.supervisor import FIRST_PAUSE_S, LONGEST_PAUSE_S, STEADY_S, pause_s
 from server.scheduling.queue.tile import Completion
 
 MakePixels = Callable[..., Pixels]
 Play = Callable[..., Any]
 PATIENCE_S = 10.0
 TIMEOUT_S = 30.0
-
-
-async def _all(*callers: Any) -> list[Any]:
-    return await asyncio.gather(*callers, return_exceptions=True)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 - it comes from another thread, without an event
-        await asyncio.sleep(0.001)
-
-
-def condition_of(registry: CollectorRegistry, device: str = "test") -> str:
-    (condition,) = (
-        sample.labels["promptir_device_condition"]
-        for metric in registry.collect()
-        for sample in metric.samples
-        if sample.name == "promptir_device_condition" and sample.labels["device"] == device and sample.value
-    )
-    return condition
-
-
-def rebuilds(registry: CollectorRegistry, device: str = "test") -> float:
-    return registry.get_sample_value("promptir_device_rebuilds_total", {"device": device}) or 0.0
-
-
-class Backends:
-    """Makes backends by script, and keeps them in order; the first ones get the scripts given."""
-
-    def __init__(self, scripted: Any, *scripts: Any) -> None:
-        self.scripted = scripted
-        self.scripts = list(scripts)
-        self.made: list[Any] = []
-
-    def __call__(self, device: str) -> Any:
-        script = self.scripts.pop(0) if self.scripts else np.copy
-        self.made.append(self.scripted(script))
-        if isinstance(script, BackendUnavailable):
-            self.made[-1].start_error = script
-        return self.made[-1]
-
-
-def dies(error: BaseException) -> Callable[[Pixels], Pixels]:
-    def script(_: Pixels) -> Pixels:
-        raise error
-
-    return script
 
 
 def test_pauses_double_up_to_a_bound_and_differ_between_devices() -> None:
@@ -82,13 +37,13 @@ def test_a_loss_ends_what_ran_and_what_waits_runs_on_a_fresh_backend(
 
     async def scenario() -> None:
         await pool.start()
-        backends.made[0].batch_delay()
+        backends.made[0].hold_runs()
         running = asyncio.create_task(batcher.submit(make_pixels()))
         await backends.made[0].running()
         waiting = [asyncio.create_task(batcher.submit(make_pixels(8, side, value=side))) for side in (8, 16, 24)]
         await asyncio.sleep(0)
         backends.made[0].released.set()
-        (end,) = await _all(running)
+        (end,) = await all_ends(running)
         assert type(end) is BackendLost
         assert "CUDA" not in str(end)
         assert [end.output[0, 0, 0] for end in await asyncio.gather(*waiting)] == [8, 16, 24]
@@ -112,13 +67,13 @@ def test_a_device_that_only_a_new_process_can_use_ends_the_service_at_once(
 
     async def scenario() -> None:
         await pool.start()
-        backends.made[0].batch_delay()
+        backends.made[0].hold_runs()
         running = asyncio.create_task(batcher.submit(make_pixels()))
         await backends.made[0].running()
         waiting = asyncio.create_task(batcher.submit(make_pixels(8, 16)))
         await asyncio.sleep(0)
         backends.made[0].released.set()
-        assert [type(end) for end in await _all(running, waiting)] == [BackendLost, NotReady]
+        assert [type(end) for end in await all_ends(running, waiting)] == [BackendLost, NotReady]
         assert "only a new process" in str(pool.failure)
         await pool.stop(PATIENCE_S)
 
@@ -137,7 +92,7 @@ def test_a_device_that_only_a_new_process_can_use_leaves_the_others_at_work(
         await pool.start()
         await until(lambda: set(pool.conditions.values()) == {"ready"})
         while pool.conditions["one"] == "ready":
-            await _all(*(batcher.submit(make_pixels(8, side)) for side in (8, 16)))
+            await all_ends(*(batcher.submit(make_pixels(8, side)) for side in (8, 16)))
         assert isinstance(await batcher.submit(make_pixels()), Completion)
         assert pool.failure is None
         await pool.stop(PATIENCE_S)
@@ -162,7 +117,7 @@ def test_while_no_device_is_there_it_is_not_ready_and_refuses_and_afterwards_it_
     async def scenario() -> None:
         await pool.start()
         assert condition_of(registry) == "ready"
-        assert type((await _all(batcher.submit(make_pixels())))[0]) is BackendLost
+        assert type((await all_ends(batcher.submit(make_pixels())))[0]) is BackendLost
         await paused.wait()
         assert not pool.ready
         assert condition_of(registry) == "lost"
@@ -194,7 +149,7 @@ def test_each_loss_and_each_start_that_fails_doubles_the_pause_until_the_device_
 
     async def lose(count: int) -> None:
         for _ in range(count):
-            (end,) = await _all(batcher.submit(make_pixels()))
+            (end,) = await all_ends(batcher.submit(make_pixels()))
             assert type(end) is BackendLost
             await until(lambda: pool.ready)
 
@@ -211,62 +166,6 @@ def test_each_loss_and_each_start_that_fails_doubles_the_pause_until_the_device_
     assert len(backends.made) == 6
 
 
-def test_a_run_that_hangs_is_given_up_and_the_next_one_has_a_fresh_backend(
-    build: Any, scripted: Any, play: Play, make_pixels: MakePixels, clock: Any, registry: CollectorRegistry
-) -> None:
-    backends = Backends(scripted)
-    batcher, pool = build(backends, clock=clock, run_timeout_s=TIMEOUT_S)
-
-    async def scenario() -> None:
-        await pool.start()
-        stuck = backends.made[0]
-        stuck.batch_delay()
-        running = asyncio.create_task(batcher.submit(make_pixels(value=1)))
-        await stuck.running()
-        waiting = asyncio.create_task(batcher.submit(make_pixels(value=2)))
-        await asyncio.sleep(0)
-        clock.advance(TIMEOUT_S + 1)
-        assert type((await _all(running))[0]) is BackendLost
-        assert (await waiting).output[0, 0, 0] == 2
-        assert stuck.stops == 0
-        # It comes back after all: too late to matter, and it takes no more work.
-        stuck.released.set()
-        await until(lambda: stuck.stops == 1)
-        assert len(stuck.shapes) == 1
-        assert (await batcher.submit(make_pixels(value=3))).output[0, 0, 0] == 3
-        assert len(stuck.shapes) == 1
-        await pool.stop(PATIENCE_S)
-
-    play(scenario())
-    assert rebuilds(registry) == 1
-    assert batcher.queue.running == []
-
-
-def test_no_further_backend_is_made_while_several_runs_hang(
-    build: Any, scripted: Any, play: Play, make_pixels: MakePixels, clock: Any
-) -> None:
-    backends = Backends(scripted)
-    batcher, pool = build(backends, clock=clock, run_timeout_s=TIMEOUT_S)
-
-    async def scenario() -> None:
-        await pool.start()
-        for number in range(MOST_HUNG):
-            await until(lambda: pool.ready)
-            backends.made[number].batch_delay()
-            running = asyncio.create_task(batcher.submit(make_pixels()))
-            await backends.made[number].running()
-            clock.advance(TIMEOUT_S + 1)
-            assert type((await _all(running))[0]) is BackendLost
-        await until(lambda: pool.failure is not None)
-        assert "runs hang" in str(pool.failure)
-        assert len(backends.made) == MOST_HUNG
-        for backend in backends.made:
-            backend.released.set()
-        await pool.stop(PATIENCE_S)
-
-    play(scenario())
-
-
 def test_a_drain_of_a_lost_device_ends_at_once_where_nothing_waits(
     build: Any, scripted: Any, play: Play, make_pixels: MakePixels
 ) -> None:
@@ -278,7 +177,7 @@ def test_a_drain_of_a_lost_device_ends_at_once_where_nothing_waits(
 
     async def scenario() -> None:
         await pool.start()
-        await _all(batcher.submit(make_pixels()))
+        await all_ends(batcher.submit(make_pixels()))
         await until(lambda: not pool.ready)
         await pool.stop(timeout_s=1000)
 
@@ -300,13 +199,13 @@ def test_a_drain_of_a_lost_device_still_runs_what_waits(
 
     async def scenario() -> None:
         await pool.start()
-        backends.made[0].batch_delay()
+        backends.made[0].hold_runs()
         running = asyncio.create_task(batcher.submit(make_pixels()))
         await backends.made[0].running()
         waiting = asyncio.create_task(batcher.submit(make_pixels(value=5)))
         await asyncio.sleep(0)
         backends.made[0].released.set()
-        await _all(running)
+        await all_ends(running)
         await paused.wait()
         await pool.stop(PATIENCE_S)
         assert (await waiting).output[0, 0, 0] == 5

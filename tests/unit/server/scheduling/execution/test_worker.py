@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from devices import MODEL, a_device
 from prometheus_client import CollectorRegistry
+from waiting import all_ends
 
 from server.backends.base import Pixels
 from server.backends.simulated import SimulatedBackend
@@ -27,10 +28,6 @@ PATIENCE_S = 10.0
 MAX_BATCH = 4
 
 
-async def _all(*callers: Any) -> list[Any]:
-    return await asyncio.gather(*callers, return_exceptions=True)
-
-
 def test_what_goes_in_comes_out_of_the_one_thread_that_owns_the_backend(
     build: Any, scripted: Any, play: Play, make_pixels: MakePixels
 ) -> None:
@@ -40,7 +37,7 @@ def test_what_goes_in_comes_out_of_the_one_thread_that_owns_the_backend(
     async def scenario() -> None:
         infos = await pool.start()
         assert infos[MODEL].backend == "scripted"
-        ends = await _all(*(batcher.submit(make_pixels(value=value)) for value in range(9)))
+        ends = await all_ends(*(batcher.submit(make_pixels(value=value)) for value in range(9)))
         assert [end.output[0, 0, 0] for end in ends] == list(range(1, 10))
         await pool.stop(PATIENCE_S)
 
@@ -77,14 +74,14 @@ def test_while_one_batch_runs_the_next_one_gathers(
 
     async def scenario() -> None:
         await pool.start()
-        backend.batch_delay()
+        backend.hold_runs()
         first = asyncio.create_task(batcher.submit(make_pixels()))
         await backend.running()
         others = [asyncio.create_task(batcher.submit(make_pixels())) for _ in range(3)]
         await asyncio.sleep(0)
         backend.released.set()
         assert (await first).batch_size == 1
-        assert [end.batch_size for end in await _all(*others)] == [3, 3, 3]
+        assert [end.batch_size for end in await all_ends(*others)] == [3, 3, 3]
         await pool.stop(PATIENCE_S)
 
     play(scenario())
@@ -100,7 +97,7 @@ def test_the_backends_own_limit_lowers_the_largest_batch(
 
     async def scenario() -> None:
         await pool.start()
-        backend.batch_delay()
+        backend.hold_runs()
         tiles = [asyncio.create_task(batcher.submit(make_pixels())) for _ in range(7)]
         await backend.running()
         backend.released.set()
@@ -141,7 +138,7 @@ def test_a_bad_run_fails_its_tiles_and_the_next_run_goes_well(
 
     async def scenario() -> None:
         await pool.start()
-        for end in await _all(*(batcher.submit(make_pixels(value=1)) for _ in range(3))):
+        for end in await all_ends(*(batcher.submit(make_pixels(value=1)) for _ in range(3))):
             assert type(end) is expected
             assert "secret" not in str(end)
         backend.script = np.copy
@@ -166,13 +163,13 @@ def test_outputs_that_are_not_finite_are_counted_one_by_one(
 
     async def scenario() -> None:
         await pool.start()
-        backend.batch_delay()
+        backend.hold_runs()
         first = asyncio.create_task(batcher.submit(make_pixels()))
         await backend.running()
         pair = [asyncio.create_task(batcher.submit(make_pixels())) for _ in range(2)]
         await asyncio.sleep(0)
         backend.released.set()
-        ends = await _all(first, *pair)
+        ends = await all_ends(first, *pair)
         assert [type(end) for end in ends] == [WrongOutput, WrongOutput, Completion]
         await pool.stop(PATIENCE_S)
 
@@ -196,7 +193,7 @@ def test_a_caller_that_leaves_during_a_run_changes_nothing_for_its_bucket_mates(
 
     async def scenario() -> None:
         await pool.start()
-        backend.batch_delay()
+        backend.hold_runs()
         blocker = asyncio.create_task(batcher.submit(make_pixels()))
         await backend.running()
         tiles = [asyncio.create_task(batcher.submit(make_pixels(value=value))) for value in range(4)]
@@ -207,7 +204,7 @@ def test_a_caller_that_leaves_during_a_run_changes_nothing_for_its_bucket_mates(
         tiles[1].cancel()
         await asyncio.sleep(0)
         go_on.set()
-        ends = await _all(*tiles)
+        ends = await all_ends(*tiles)
         assert [type(end) for end in ends] == [Completion, asyncio.CancelledError, Completion, Completion]
         assert [end.output[0, 0, 0] for end in (ends[0], ends[2], ends[3])] == [0, 2, 3]
         await pool.stop(PATIENCE_S)
@@ -229,7 +226,7 @@ def test_a_run_hangs_when_it_outlasts_the_bound_and_what_was_predicted_by_far(
         assert not worker.overdue
         for _ in range(40):  # so many that the cost model knows what a run takes
             await batcher.submit(make_pixels())
-        backend.batch_delay()
+        backend.hold_runs()
         running = asyncio.create_task(batcher.submit(make_pixels()))
         await backend.running()
         clock.advance(60.0)
@@ -254,7 +251,7 @@ def test_a_drain_finishes_what_was_admitted_and_refuses_what_is_new(
 
     async def scenario() -> None:
         await pool.start()
-        backend.batch_delay()
+        backend.hold_runs()
         admitted = [asyncio.create_task(batcher.submit(make_pixels(8, side))) for side in (8, 16, 24)]
         await backend.running()
         pool.drain()
@@ -263,7 +260,7 @@ def test_a_drain_finishes_what_was_admitted_and_refuses_what_is_new(
             await batcher.submit(make_pixels())
         backend.released.set()
         await pool.stop(PATIENCE_S)
-        assert [type(end) for end in await _all(*admitted)] == [Completion] * 3
+        assert [type(end) for end in await all_ends(*admitted)] == [Completion] * 3
 
     play(scenario())
     assert backend.stops == 1
@@ -289,7 +286,7 @@ def test_a_crowd_that_comes_and_goes_leaves_nothing_behind(build: Any, play: Pla
                 await asyncio.sleep(0)
             while batcher.queue.tiles > 20:  # of those still open: what has ended would end the wait at once
                 await asyncio.wait([task for task in tasks if not task.done()], return_when=asyncio.FIRST_COMPLETED)
-        ends = await _all(*tasks)
+        ends = await all_ends(*tasks)
         await pool.stop(PATIENCE_S)
         for number, end in enumerate(ends):
             assert isinstance(end, asyncio.CancelledError) or (end.output == number).all()

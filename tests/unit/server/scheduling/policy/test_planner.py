@@ -3,50 +3,14 @@
 from dataclasses import dataclass
 
 import pytest
-from devices import a_device_view
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from planner_states import LARGE, MAX_BATCH, OTHER, SMALL, device, full, state, wait_for
 
-from server.scheduling.policy.batch_delay import Forecast
-from server.scheduling.policy.cost_model import Costs, Line
-from server.scheduling.policy.device import NOTHING_TO_DO, DeviceView, Wait
+from server.scheduling.policy.device import NOTHING_TO_DO, Wait
 from server.scheduling.policy.planner import BATCH_SHARE_RUNS, SHORTEST_WAIT_S, Run, State, plan
 from server.scheduling.queue.tile import BATCH_PATIENCE_S, STARVATION_S, PaddedShape
 from server.scheduling.queue.tile_queue import BucketView
-
-NOW = 100.0
-SMALL, OTHER, LARGE = PaddedShape(64, 64), PaddedShape(72, 64), PaddedShape(512, 512)
-MAX_BATCH = 8
-
-
-def device(
-    name: str = "a", fixed_ms: float = 6.0, image_ms: float = 2.0, max_run_pixels: int = 10**9, **more: object
-) -> DeviceView:
-    """A device that takes 6 ms for a run and 2 ms for each image of 64x64, larger ones by their pixels."""
-    costs = Costs({}, Line(fixed_ms / 1e3, image_ms / 1e3 / SMALL.pixels))
-    return a_device_view(name, MAX_BATCH, max_run_pixels, costs, **more)
-
-
-def wait_for(
-    padded_shape: PaddedShape, interactive: int, *, age: float = 0.01, time_left: float | None = None, batch: int = 0
-) -> BucketView:
-    """A bucket whose head came `age` seconds ago, perhaps with seconds left until its deadline."""
-    came = NOW - age
-    patience = STARVATION_S if interactive else BATCH_PATIENCE_S
-    deadline = None if time_left is None else NOW + time_left
-    due = came + patience if deadline is None else deadline
-    batch_due = came + BATCH_PATIENCE_S if batch else float("inf")
-    return BucketView(padded_shape, interactive + batch, interactive, came, due, deadline, batch_due)
-
-
-def state(*buckets: BucketView, on: DeviceView | None = None, **more: object) -> State:
-    return State(buckets, on or device(), NOW)._replace(**more)  # type: ignore[arg-type]
-
-
-def full(*buckets: BucketView, **more: object) -> State:
-    """A state that asks for a full run behind the current one, where every bucket with enough tiles fills a run."""
-    enough = tuple(bucket for bucket in buckets if bucket.tiles >= MAX_BATCH)
-    return state(*buckets, only_full=True, full=enough, **more)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -250,54 +214,6 @@ def test_a_run_says_that_it_is_pressing_and_that_batch_tiles_leave_first() -> No
     run = plan(state(wait_for(SMALL, 8), wait_for(OTHER, 2)))
     assert isinstance(run, Run)
     assert (run.pressing, run.batch_first) == (False, False)
-
-
-# Two clients were answered just now, and clients have always returned after a millisecond.
-RETURNING = Forecast(((0.0, 2),), (0.001,) * 20)
-
-
-def test_a_run_waits_for_clients_that_are_expected_back_at_once() -> None:
-    wait = plan(state(wait_for(SMALL, 1), forecast=RETURNING))
-    assert isinstance(wait, Wait)
-    assert (wait.padded_shape, wait.tiles) == (SMALL, 3)
-    assert 0.001 < wait.seconds < 0.006
-
-
-@pytest.mark.parametrize(
-    "waits_not",
-    [
-        state(wait_for(SMALL, 1)),
-        state(wait_for(SMALL, 8), forecast=RETURNING),
-        state(wait_for(SMALL, 1), wait_for(OTHER, 1), forecast=RETURNING),
-        state(wait_for(SMALL, 1), forecast=Forecast(((0.0, 2),), (0.007,) * 20)),
-        state(wait_for(SMALL, 1), forecast=Forecast(((0.002, 2),), (0.001,) * 20)),
-        state(wait_for(SMALL, 1), forecast=RETURNING, on=device(fixed_ms=0.0)),
-        state(wait_for(SMALL, 1), forecast=RETURNING, on=device(delayed_s=0.006)),
-        state(wait_for(SMALL, 1, time_left=0.011), forecast=RETURNING),
-        state(wait_for(SMALL, 2), forecast=RETURNING, others=(device("b"),)),
-    ],
-    ids=[
-        "nobody was answered",
-        "the run is full",
-        "another size waits",
-        "clients return too late to be worth the wait",
-        "clients are later than any before",
-        "runs have no fixed cost to save",
-        "it has waited for as long as the wait can save",
-        "the head's deadline leaves no time for it",
-        "another device is idle",
-    ],
-)
-def test_a_run_does_not_wait_for_more_tiles_if(waits_not: State) -> None:
-    assert isinstance(plan(waits_not), Run)
-
-
-def test_tiles_of_the_current_run_are_expected_back_after_its_end() -> None:
-    busy = device(running=((SMALL, 4),), remaining_s=0.005)
-    wait = plan(state(wait_for(SMALL, 1), on=busy, forecast=Forecast((), (0.001,) * 20)))
-    assert isinstance(wait, Wait)
-    assert (wait.padded_shape, wait.tiles) == (SMALL, 5)
-    assert wait.seconds > busy.remaining_s
 
 
 sizes = st.sampled_from([SMALL, OTHER, LARGE, PaddedShape(128, 64), PaddedShape(256, 320)])

@@ -1,0 +1,100 @@
+"""Tests of a photo in tiles: progress, a run that fails, and a caller who leaves."""
+
+import asyncio
+
+import pytest
+from prometheus_client import CollectorRegistry
+from restorers import GatedBackend, play, png, until_one_waits
+
+from server.backends.base import ModelInput, Result
+from server.errors import (
+    BackendError,
+)
+from server.metrics import Metrics
+from server.restore.options import RestoreOptions
+from server.restore.pipeline import Restorer
+from server.restore.request import RestoreRequest
+
+TILED = RestoreOptions(tile=64, overlap=16)
+
+
+class FailingBackend(GatedBackend):
+    """A backend whose n-th run after the start of the scene fails."""
+
+    def __init__(self, failing: int) -> None:
+        super().__init__()
+        self.failing = failing
+        self.runs = -(10**6)
+
+    def run(self, batch: ModelInput) -> Result:
+        self.runs += 1
+        if self.runs == self.failing:
+            raise BackendError("this run failed")
+        return super().run(batch)
+
+
+def test_progress_is_told_from_the_decoded_photo_to_the_last_tile() -> None:
+    told: list[tuple[int, int]] = []
+
+    async def scene(restorer: Restorer) -> None:
+        await restorer.start()
+        restored = await restorer.restore(
+            png(300, 200), RestoreRequest(TILED), progress=lambda done, total: told.append((done, total))
+        )
+        assert (restored.mode, restored.tiles) == ("tiled", len(told) - 1)
+        assert told == [(done, restored.tiles) for done in range(restored.tiles + 1)]
+        await restorer.restore(png(30, 20), RestoreRequest(), progress=lambda done, total: told.append((done, total)))
+        assert told[-2:] == [(0, 1), (1, 1)]
+
+    play(scene)
+
+
+def test_a_guide_that_fails_fails_its_photo_once() -> None:
+    backend = FailingBackend(failing=1)
+    metrics = Metrics(CollectorRegistry())
+
+    async def scene(restorer: Restorer) -> None:
+        await restorer.start()
+        backend.runs = 0
+        with pytest.raises(BackendError, match="this run failed"):
+            await restorer.restore(png(400, 400), RestoreRequest(TILED))
+        assert metrics.registry.get_sample_value("promptir_queue_tiles") == 0
+        assert restorer.snapshot().backlog_ms < 1000
+
+    play(scene, backend, metrics)
+
+
+def test_one_failed_tile_fails_its_photo_once_and_takes_the_others_out_of_the_queue() -> None:
+    backend = FailingBackend(failing=2)
+    metrics = Metrics(CollectorRegistry())
+
+    async def scene(restorer: Restorer) -> None:
+        await restorer.start()
+        backend.runs = 0
+        with pytest.raises(BackendError, match="this run failed"):
+            await restorer.restore(png(400, 400), RestoreRequest(TILED))
+        assert metrics.registry.get_sample_value("promptir_queue_tiles") == 0
+        assert restorer.snapshot().backlog_ms < 1000
+        assert (await restorer.restore(png(8, 8), RestoreRequest())).width == 8
+
+    play(scene, backend, metrics)
+
+
+def test_cancelling_a_photo_takes_all_its_tiles_out_of_the_queue() -> None:
+    backend = GatedBackend()
+    metrics = Metrics(CollectorRegistry())
+
+    async def scene(restorer: Restorer) -> None:
+        await restorer.start()
+        backend.gate.clear()
+        backend.running.clear()
+        photo = asyncio.create_task(restorer.restore(png(600, 600), RestoreRequest(TILED)))
+        await asyncio.to_thread(backend.running.wait)
+        await until_one_waits(metrics)
+        photo.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await photo
+        assert metrics.registry.get_sample_value("promptir_queue_tiles") == 0
+        backend.gate.set()
+
+    play(scene, backend, metrics)
