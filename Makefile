@@ -47,7 +47,7 @@ bench: $(VENV)/.develop ## benchmark the server against a reference batcher on a
 bench-front: $(VENV)/.develop ## benchmark what the server costs an image beside a device that costs nothing; four minutes; ARGS="--seconds 1"
 	$(BIN)/python loadtests/front_bench.py $(ARGS)
 
-bench-peers: $(VENV)/.develop ## benchmark the server beside mosec, in a venv of its own, and a script: docs/comparison.md
+bench-peers: $(VENV)/.develop ## benchmark the server beside mosec, LitServe, BentoML and a script: docs/comparison.md; ARGS="--peers mosec"
 	$(BIN)/python loadtests/bench_peers.py $(ARGS)
 
 load: $(VENV)/.loadtest ## run locust against the server at URL: SCENARIO=spike ARGS="--seconds 30 --clients 50"; see docs/load-tests.md

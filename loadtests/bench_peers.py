@@ -42,7 +42,7 @@ HEAD = (
     "| load | server | per second | of the script | p50 ms | p99 ms | CPU ms each | MB | failed | cores of others |",
     "|---|---|---|---|---|---|---|---|---|---|",
 )
-PACKAGES = ("opencv-python-headless", "numpy", "starlette", "uvicorn")
+PACKAGES = ("opencv-python-headless", "numpy", "fastapi", "uvicorn")
 
 
 @dataclass(frozen=True)

@@ -225,6 +225,16 @@ def test_a_raw_file_is_named_as_such_and_not_sent(name: str, server: Any, visit:
     assert "POST" not in asked
 
 
+def test_an_empty_file_is_named_as_such_and_not_sent(server: Any, visit: Any) -> None:
+    guest = visit(server)
+    asked: list[str] = []
+    guest.page.on("request", lambda request: asked.append(request.method))
+    guest.choose(("empty.jpg", b""))
+    guest.until("failed")
+    assert guest.text(".entry .state") == "The file is empty."
+    assert "POST" not in asked
+
+
 def test_a_heic_that_this_server_does_not_read_is_told_the_way_out(server: Any, visit: Any) -> None:
     guest = visit(server)
     problem = '{"status": 415, "detail": "HEIC is not read here.", "allowed_formats": ["JPEG", "PNG"]}'
