@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.degradation_head import LABELS, DegradationHead, spatial_mean
+from models.degradation_head import LABELS, DegradationHead, correction_strength, spatial_mean
 from models.layers import LayerNorm2d, conv1x1, conv3x3, widened
 from models.prompt import PromptGeneration
 from models.restoration import IMAGE_CHANNELS, Outputs, RestorationNetwork
-from models.validity import EVERYWHERE, Validity, kept, scales
+from models.validity import EVERYWHERE, Scales, Validity, kept, scales
 
 
 @dataclass(frozen=True)
@@ -131,8 +131,31 @@ class PromptNAF(RestorationNetwork):
         self.output = conv3x3(dim, IMAGE_CHANNELS)
 
     def outputs(self, image: Tensor, height: Tensor | None = None, width: Tensor | None = None) -> Outputs:
+        at = self._scales(image, height, width)
+        x, skips, means = self._encode(image, at)
+        logits = self.head(means)
+        weights = []
+        for level in reversed(range(len(skips))):
+            if self.prompts is not None:
+                x, level_weights = self.prompts[level](x, at[level + 1])
+                weights.append(level_weights)
+            x = F.pixel_shuffle(self.up[level](x), 2) + skips[level]
+            x = self.decoder[level](x, at[level])
+        correction = widened(self.output(kept(x, at[0])))
+        if not self.training:  # an untrained head cannot tell yet
+            correction = correction * correction_strength(logits)
+        return Outputs(correction + image, torch.stack(weights, dim=1) if weights else None, logits)
+
+    def head_features(self, image: Tensor) -> Tensor:
+        return self._encode(image, self._scales(image, None, None))[2]
+
+    def _scales(self, image: Tensor, height: Tensor | None, width: Tensor | None) -> Scales:
         dtype = self.output.weight.dtype
-        at = EVERYWHERE if height is None or width is None else scales(image, height, width, dtype)
+        return EVERYWHERE if height is None or width is None else scales(image, height, width, dtype)
+
+    def _encode(self, image: Tensor, at: Scales) -> tuple[Tensor, list[Tensor], Tensor]:
+        """Return the latent features, the skip connections from fine to coarse, and the input of the head."""
+        dtype = self.output.weight.dtype
         x = self.embed(kept(image.to(dtype), at[0]))
         skips, means = [], []
         for level, (encode, down) in enumerate(zip(self.encoder, self.down, strict=True)):
@@ -142,13 +165,4 @@ class PromptNAF(RestorationNetwork):
             x = down(x)
         x = self.latent(x, at[len(skips)])
         means.append(spatial_mean(x, at[len(skips)]))
-        weights = []
-        for level in reversed(range(len(skips))):
-            if self.prompts is not None:
-                x, level_weights = self.prompts[level](x, at[level + 1])
-                weights.append(level_weights)
-            x = F.pixel_shuffle(self.up[level](x), 2) + skips[level]
-            x = self.decoder[level](x, at[level])
-        restored = widened(self.output(kept(x, at[0]))) + image
-        logits = self.head(torch.cat(means, dim=1).to(dtype))
-        return Outputs(restored, torch.stack(weights, dim=1) if weights else None, logits)
+        return x, skips, torch.cat(means, dim=1).to(dtype)

@@ -50,6 +50,10 @@ class RestorationNetwork(nn.Module, ABC):
     def outputs(self, image: Tensor, height: Tensor | None = None, width: Tensor | None = None) -> Outputs:
         """Restore `image`, and return prompt weights and degradation logits with it."""
 
+    def head_features(self, image: Tensor) -> Tensor:
+        """Return the input (N, C) of the degradation head; raise `ValueError` if the network has none."""
+        raise ValueError("the network has no degradation head")
+
     def forward(self, image: Tensor, height: Tensor | None = None, width: Tensor | None = None) -> Tensor:
         return self.outputs(image, height, width).restored
 

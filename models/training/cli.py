@@ -1,4 +1,4 @@
-"""Command line `python -m models.training`: train a network, calibrate its degradation head, evaluate weights."""
+"""Command line `python -m models.training`: train, average, calibrate and evaluate weights."""
 
 import argparse
 import json
@@ -15,7 +15,8 @@ from models.photos import DatasetError, Photo, photo_paths, read_photo
 from models.training.contact_sheet import contact_sheet
 from models.training.dataset import PatchDataset, ValidationSets, middle, validation_set
 from models.training.evaluate import evaluate_clean, evaluate_pairs, format_table, worst_flat_error
-from models.training.label_accuracy import calibrate, label_accuracy
+from models.training.head_fit import draw_examples, fit_head
+from models.training.label_accuracy import label_accuracy
 from models.training.mix import Mix
 from models.training.near_duplicates import near_duplicate, perceptual_hash, read_hashes
 from models.training.schedule import Schedule, Stage
@@ -49,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=PROGRAM, description=__doc__)
     commands = parser.add_subparsers(required=True)
     _add_fit(commands)
+    _add_average(commands)
     _add_calibrate(commands)
     _add_evaluate(commands)
     return parser
@@ -93,18 +95,24 @@ def _add_fit(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     fit.add_argument("--validate-every", type=int, default=500, metavar="STEPS")
 
 
+def _add_average(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    averaging = commands.add_parser("average", help="average two weights of one network, as of two fine-tuning runs")
+    averaging.set_defaults(run=_average)
+    averaging.add_argument("first", type=Path)
+    averaging.add_argument("second", type=Path)
+    averaging.add_argument("--share", type=float, default=0.5, help="share of the first weights, from 0 to 1")
+    averaging.add_argument("--variant", choices=sorted(VARIANTS), default="promptnaf")
+    averaging.add_argument("--output", type=Path, required=True, help="safetensors file of the average")
+
+
 def _add_calibrate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    calibrating = commands.add_parser("calibrate", help="fit the degradation head's probabilities to held-out photos")
+    calibrating = commands.add_parser("calibrate", help="fit the degradation head to the features of trained weights")
     calibrating.set_defaults(run=_calibrate)
     calibrating.add_argument("weights", type=Path)
-    calibrating.add_argument(
-        "photos",
-        type=Path,
-        nargs="+",
-        help="the training folders; only their held-out photos (one in twelve) are used",
-    )
+    calibrating.add_argument("photos", type=Path, nargs="+", help="the folders that the weights were trained on")
     calibrating.add_argument("--variant", choices=sorted(VARIANTS), default="promptnaf")
     calibrating.add_argument("--output", type=Path, required=True, help="safetensors file of the calibrated weights")
+    calibrating.add_argument("--examples", type=int, default=12000, help="number of degraded pictures to fit to")
     calibrating.add_argument("--seed", type=int, default=0)
 
 
@@ -199,12 +207,26 @@ def _checked(path: Path) -> Photo:
     return photo
 
 
+def _average(options: argparse.Namespace) -> int:
+    if not 0.0 <= options.share <= 1.0:
+        raise ValueError(f"--share must be from 0 to 1, got {options.share:g}")
+    first, second = (
+        load_weights(path, variant(options.variant)).state_dict for path in (options.first, options.second)
+    )
+    save_file({name: torch.lerp(second[name], first[name], options.share) for name in first}, options.output)
+    return 0
+
+
 def _calibrate(options: argparse.Namespace) -> int:
     network = load_network(options.weights, variant(options.variant))
-    photos = _held_out(options.photos)
-    calibrate(network, photos, options.seed)
+    photos = [_checked(path) for path in _split(options.photos)[0]]
+    scenes = [middle(photo, LABEL_CROP) for photo in photos if min(photo.shape[:2]) >= 2 * LABEL_CROP]
+    with tqdm(total=options.examples, unit="pictures") as bar:
+        examples = draw_examples(network, photos, scenes, options.examples, options.seed, bar.update)
+    fit_head(network, examples, options.seed)
     save_file({name: w.contiguous() for name, w in network.state_dict().items()}, options.output)
-    print(f"expected calibration error {label_accuracy(network, photos, options.seed + 1).calibration_error:.3f}")
+    found = label_accuracy(network, _held_out(options.photos), options.seed)
+    print(f"held-out photos: {found.mean:.1%} classified correctly; calibration error {found.calibration_error:.3f}")
     return 0
 
 

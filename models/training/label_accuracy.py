@@ -2,22 +2,21 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.restoration import SIZE_MULTIPLE, RestorationNetwork
-from models.training.degradations.base import Degrade, Image, in_sequence
+from models.training.degradations.base import Degrade, in_sequence
 from models.training.degradations.files import jpeg
 from models.training.degradations.noise import noise
-from models.training.degradations.weather import hazy, heavy_rain, rain
+from models.training.degradations.weather import fine_rain, hazy, heavy_rain, rain
 
 DECISION = 0.5
 BINS = 10
-CALIBRATION_STEPS = 60
 
 Photo = NDArray[np.uint8]
 
@@ -26,18 +25,26 @@ def _both(*steps: Degrade) -> Degrade:
     return lambda clean, rng: in_sequence(clean, steps, rng)
 
 
-CASES: dict[str, tuple[Degrade, frozenset[str]]] = {
-    "clean": (_both(), frozenset()),
-    "noise 15": (noise(15), frozenset({"noise"})),
-    "noise 40": (noise(40), frozenset({"noise"})),
-    "rain": (rain, frozenset({"rain"})),
-    "heavy rain": (heavy_rain, frozenset({"rain"})),
-    "haze 0.8": (hazy(0.8), frozenset({"haze"})),
-    "haze 1.6": (hazy(1.6), frozenset({"haze"})),
-    "JPEG 40": (jpeg(40), frozenset({"jpeg"})),
-    "JPEG 20": (jpeg(20), frozenset({"jpeg"})),
-    "haze and noise": (_both(hazy(1.2), noise(25)), frozenset({"haze", "noise"})),
-    "noise and JPEG": (_both(noise(25), jpeg(40)), frozenset({"noise", "jpeg"})),
+class Case(NamedTuple):
+    """Degradation of known strength, and the labels that it should get."""
+
+    degrade: Degrade
+    labels: frozenset[str]
+
+
+CASES = {
+    "clean": Case(_both(), frozenset()),
+    "noise 15": Case(noise(15), frozenset({"noise"})),
+    "noise 40": Case(noise(40), frozenset({"noise"})),
+    "rain": Case(rain, frozenset({"rain"})),
+    "heavy rain": Case(heavy_rain, frozenset({"rain"})),
+    "haze 0.8": Case(hazy(0.8), frozenset({"haze"})),
+    "haze 1.6": Case(hazy(1.6), frozenset({"haze"})),
+    "JPEG 40": Case(jpeg(40), frozenset({"jpeg"})),
+    "JPEG 20": Case(jpeg(20), frozenset({"jpeg"})),
+    "haze and noise": Case(_both(hazy(1.2), noise(25)), frozenset({"haze", "noise"})),
+    "noise and JPEG": Case(_both(noise(25), jpeg(40)), frozenset({"noise", "jpeg"})),
+    "rain and JPEG": Case(_both(fine_rain, jpeg(60)), frozenset({"rain", "jpeg"})),
 }
 """A picture counts as correctly classified if exactly these labels are predicted."""
 
@@ -69,23 +76,6 @@ def label_accuracy(network: RestorationNetwork, photos: Sequence[Photo], seed: i
     return LabelAccuracy(by_case, expected_calibration_error(torch.cat(probabilities), torch.cat(truths)))
 
 
-def calibrate(network: RestorationNetwork, photos: Sequence[Photo], seed: int) -> None:
-    """Fit a scale and shift for the logits of each label, in place, on degraded `photos` (Platt 1999)."""
-    head = network.get_submodule("head.logits")
-    if not isinstance(head, nn.Linear):
-        raise TypeError(f"the head's last layer is a {type(head).__name__}, not a linear one")
-    logits = torch.cat([torch.stack(list(_logits(network, photos, case, seed))) for case in CASES])
-    rows = [
-        [float(name in expected) for name in network.degradation_labels]
-        for _, expected in CASES.values()
-        for _ in photos
-    ]
-    scale, shift = _platt(logits, torch.tensor(rows))
-    with torch.no_grad():
-        head.weight.mul_(scale[:, None])
-        head.bias.mul_(scale).add_(shift)
-
-
 def expected_calibration_error(probabilities: Tensor, truths: Tensor) -> float:
     """Average the gap between probability and frequency over ten equal probability bins, weighted by their counts."""
     places = (probabilities * BINS).long().clamp(max=BINS - 1)
@@ -98,30 +88,19 @@ def expected_calibration_error(probabilities: Tensor, truths: Tensor) -> float:
     return total / probabilities.numel()
 
 
-def _platt(logits: Tensor, truths: Tensor) -> tuple[Tensor, Tensor]:
-    scale = torch.ones(logits.shape[1], requires_grad=True)
-    shift = torch.zeros(logits.shape[1], requires_grad=True)
-    optimiser = torch.optim.LBFGS([scale, shift], max_iter=CALIBRATION_STEPS, line_search_fn="strong_wolfe")
-
-    def loss() -> Tensor:
-        optimiser.zero_grad()
-        value = F.binary_cross_entropy_with_logits(logits * scale + shift, truths)
-        torch.autograd.backward(value)
-        return value
-
-    optimiser.step(loss)  # type: ignore[no-untyped-call]
-    return scale.detach(), shift.detach()
+def degraded(photo: Photo, degrade: Degrade, rng: np.random.Generator) -> Tensor:
+    """Degrade a photo (H, W, 3), cut to the size multiple: (1, 3, h, w) float32."""
+    height, width = (side // SIZE_MULTIPLE * SIZE_MULTIPLE for side in photo.shape[:2])
+    image = degrade(photo[:height, :width].astype(np.float32) / np.float32(255.0), rng)
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
 
 
+@torch.inference_mode()
 def _logits(network: RestorationNetwork, photos: Sequence[Photo], case: str, seed: int) -> Iterator[Tensor]:
-    degrade, _ = CASES[case]
     for index, photo in enumerate(photos):
-        height, width = (side // SIZE_MULTIPLE * SIZE_MULTIPLE for side in photo.shape[:2])
-        clean: Image = photo[:height, :width].astype(np.float32) / np.float32(255.0)
-        image = degrade(clean, np.random.default_rng((seed, index)))
-        pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
-        with torch.inference_mode():
-            logits = network.outputs(pixels).degradations
+        logits = network.outputs(
+            degraded(photo, CASES[case].degrade, np.random.default_rng((seed, index)))
+        ).degradations
         if logits is None:
             raise ValueError("the network has no degradation head")
         yield logits[0].clone()

@@ -56,12 +56,11 @@ def flat(clean: Image, rng: np.random.Generator) -> Degraded:
 
 
 def _flat_or_gradient(height: int, width: int, rng: np.random.Generator) -> Image:
-    colour = rng.random((1, 1, 3), dtype=np.float32)
+    channels = 1 if rng.random() < 0.4 else 3  # grey or coloured
+    colour = np.broadcast_to(rng.random((1, 1, channels), dtype=np.float32), (1, 1, 3))
     if rng.random() < 0.4:
         colour = np.clip(1.6 * colour - 0.3, 0.0, 1.0)  # reaches 0 and 1, for saturated colours, black and white
     corners = np.repeat(colour, 4, axis=0).reshape(2, 2, 3)
-    if rng.random() < 0.4:
-        corners = corners.mean(axis=2, keepdims=True).repeat(3, axis=2)  # grey
     if rng.random() < 0.4:
         corners = np.clip(corners + rng.normal(0.0, 0.2, (2, 2, 3)), 0.0, 1.0).astype(np.float32)
     field = cv2.resize(corners, (width, height), interpolation=cv2.INTER_LINEAR)

@@ -5,7 +5,24 @@ import numpy as np
 from models.training.degradations.base import Degraded, Image, degradation, labels
 from models.training.degradations.files import JPEG_QUALITY, random_jpeg
 from models.training.degradations.noise import random_noise
-from models.training.degradations.weather import deep_haze, haze, heavy_rain, rain
+from models.training.degradations.weather import deep_haze, fine_rain, haze, heavy_rain, rain
+
+PHOTO_JPEG_QUALITY = (50, 95)
+
+
+@degradation("rain_jpeg", share=0.10)
+def rain_jpeg(clean: Image, rng: np.random.Generator) -> Degraded:
+    """Apply rain, then JPEG compression: photos of rain nearly always arrive compressed."""
+    fall = fine_rain if rng.random() < 0.6 else rain if rng.random() < 0.5 else heavy_rain
+    save, label = random_jpeg(PHOTO_JPEG_QUALITY, rng)
+    return Degraded(save(fall(clean, rng), rng), clean, labels("rain", label))
+
+
+@degradation("haze_jpeg", share=0.06, whole_scenes=0.7)
+def haze_jpeg(clean: Image, rng: np.random.Generator) -> Degraded:
+    """Apply haze, then JPEG compression, as in most photos of haze."""
+    save, label = random_jpeg(PHOTO_JPEG_QUALITY, rng)
+    return Degraded(save((haze if rng.random() < 0.4 else deep_haze)(clean, rng), rng), clean, labels("haze", label))
 
 
 @degradation("mixture", share=0.08, whole_scenes=0.5)

@@ -24,6 +24,12 @@ HEAVY_LAYERS = (2, 5)
 HEAVY_STREAKS_PER_PIXEL = (0.001, 0.012)
 HEAVY_BRIGHTNESS = (0.2, 0.9)
 
+FINE_LAYERS = (1, 4)
+FINE_STREAK_LENGTH = (5, 27)
+FINE_STREAKS_PER_PIXEL = (0.001, 0.015)
+FINE_BRIGHTNESS = (0.1, 0.6)
+FINE_VEIL = (0.05, 0.45)
+
 HAZE_AIRLIGHT = (0.75, 1.0)
 HAZE_AIRLIGHT_TINT = 0.03
 HAZE_OPTICAL_DEPTH = (0.3, 1.8)
@@ -65,11 +71,33 @@ def heavy_rain(clean: Image, rng: np.random.Generator) -> Image:
     return rounded_to_8_bits(image + added * (1.0 - rng.uniform(0.0, 0.5) * image))
 
 
+def fine_rain(clean: Image, rng: np.random.Generator) -> Image:
+    """Add rain as in small photos on the web: short, soft, faint streaks in up to four layers, often with a veil."""
+    height, width = clean.shape[:2]
+    image = clean
+    if rng.random() < 0.6:
+        veil = rng.uniform(*FINE_VEIL) * _depth(height, width, rng)[..., None]
+        image = image * (1.0 - veil) + rng.uniform(0.6, 1.0) * veil
+    slant, spread = rng.uniform(*STREAK_ANGLE_DEGREES), rng.uniform(0.0, 8.0)
+    streaks = np.zeros((height, width), np.float32)
+    for _ in range(rng.integers(FINE_LAYERS[0], FINE_LAYERS[1] + 1)):
+        angle = slant + rng.uniform(-spread, spread)
+        layer = _rain_layer(height, width, angle, FINE_STREAKS_PER_PIXEL, rng, FINE_STREAK_LENGTH)
+        streaks += log_uniform(*FINE_BRIGHTNESS, rng) * cv2.GaussianBlur(layer, (0, 0), rng.uniform(0.2, 0.9))
+    added = np.clip(streaks, 0.0, 1.0)[..., None]
+    return rounded_to_8_bits(image + added * (rng.uniform(0.8, 1.0) - rng.uniform(0.3, 0.8) * image))
+
+
 def _rain_layer(
-    height: int, width: int, angle_degrees: float, density_range: tuple[float, float], rng: np.random.Generator
+    height: int,
+    width: int,
+    angle_degrees: float,
+    density_range: tuple[float, float],
+    rng: np.random.Generator,
+    length_range: tuple[int, int] = STREAK_LENGTH,
 ) -> Image:
     """Draw one layer of streaks (H, W) in [0, 1]: sparse drops, motion-blurred along the wind."""
-    length = int(rng.integers(STREAK_LENGTH[0], STREAK_LENGTH[1] + 1))
+    length = int(rng.integers(length_range[0], length_range[1] + 1))
     margin = length  # streaks that begin outside the frame cross its border
     shape = (height + 2 * margin, width + 2 * margin)
     density = np.exp(rng.uniform(*np.log(density_range)))  # log-uniform: light rain is as frequent as heavy rain

@@ -6,9 +6,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from models.training.cli import main
 from models.training.evaluation_sets import EVALUATION, VALIDATION
+from models.variants import build, variant
 
 FIT = [
     "--variant",
@@ -81,3 +84,32 @@ def test_a_stage_that_cannot_be_read_is_a_usage_error(capsys: pytest.CaptureFixt
         main(["fit", "x", "--output", "y", "--steps", "1", "--stages", "half"])
     assert ended.value.code == 2
     assert "UNTIL:PATCHxBATCH" in capsys.readouterr().err
+
+
+def test_calibrate_fits_the_head_and_nothing_else(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = build(variant("promptnaf-tiny")).state_dict()
+    save_file(before, tmp_path / "trained.safetensors")
+    paths = [str(tmp_path / "trained.safetensors"), str(photos), "--output", str(tmp_path / "calibrated.safetensors")]
+    assert main(["calibrate", *paths, "--variant", "promptnaf-tiny", "--examples", "16"]) == 0
+    assert "classified correctly" in capsys.readouterr().out
+    after = load_file(tmp_path / "calibrated.safetensors")
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"head.hidden.weight", "head.hidden.bias", "head.logits.weight", "head.logits.bias"}
+
+
+def test_average_lies_between_two_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = (build(variant("promptnaf-tiny")).state_dict() for _ in range(2))
+    for name, weights in (("first", first), ("second", second)):
+        save_file(weights, tmp_path / f"{name}.safetensors")
+    average = ["average", str(tmp_path / "first.safetensors"), str(tmp_path / "second.safetensors")]
+    average += ["--variant", "promptnaf-tiny", "--output", str(tmp_path / "average.safetensors")]
+    assert main([*average, "--share", "0.75"]) == 0
+    found = load_file(tmp_path / "average.safetensors")
+    assert found.keys() == first.keys()
+    for name, weights in found.items():
+        torch.testing.assert_close(weights, 0.75 * first[name] + 0.25 * second[name])
+
+    assert main([*average, "--share", "1.5"]) == 1
+    assert "from 0 to 1" in capsys.readouterr().err

@@ -1,14 +1,16 @@
 """Tests of the degradations: their effects and reproducibility."""
 
+import cv2
 import numpy as np
 import pytest
 
 from models.degradation_head import LABELS
 from models.training.degradations import REGISTRY
-from models.training.degradations.base import degradation
+from models.training.degradations.base import Degrade, degradation
 from models.training.degradations.files import SAMPLINGS, jpeg
+from models.training.degradations.mixtures import rain_jpeg
 from models.training.degradations.noise import NOISE_LEVELS, camera_noise, correlated_noise, noise
-from models.training.degradations.weather import deep_haze, haze, heavy_rain, rain
+from models.training.degradations.weather import deep_haze, fine_rain, haze, heavy_rain, rain
 from models.training.evaluation_sets import EVALUATION, fast_nl_means
 from models.training.pictures import dead_leaves
 
@@ -118,6 +120,25 @@ def test_heavy_rain_covers_more_than_rain() -> None:
         for kind in (rain, heavy_rain)
     )
     assert heavy > 3 * light
+
+
+def test_streaks_of_fine_rain_are_shorter_than_those_of_heavy_rain() -> None:
+    dark = np.full((160, 160, 3), 51 / 255, np.float32)
+
+    def reach(kind: Degrade) -> float:
+        """Return the correlation of pixels twenty rows apart."""
+        added = [(kind(dark, np.random.default_rng(seed)) - dark).mean(axis=2) for seed in range(12)]
+        detail = [layer - cv2.GaussianBlur(layer, (0, 0), 20) for layer in added]
+        return float(np.mean([(side[20:] * side[:-20]).mean() / side.var() for side in detail]))
+
+    assert reach(fine_rain) < 0.5 * reach(heavy_rain)
+
+
+def test_rain_that_was_saved_is_labelled_as_rain_and_mostly_as_jpeg() -> None:
+    grey = np.full((64, 64, 3), 0.5, np.float32)
+    found = [rain_jpeg(grey, np.random.default_rng(seed)) for seed in range(40)]
+    assert all("rain" in pair.labels and np.array_equal(pair.target, grey) for pair in found)
+    assert 20 < sum("jpeg" in pair.labels for pair in found) < 40  # above quality 85 it is hardly visible
 
 
 def test_deep_haze_steps_where_the_picture_does() -> None:
