@@ -33,8 +33,8 @@ PROFILES = (
 )
 NORMALISED = 2
 """Queries and keys."""
-HEAD_MEANS = 3
-"""The degradation head reads four resolutions; the mean of the coarsest is the coarsest prompt's, too."""
+HEAD_REDUCTIONS = 4
+"""Three means, because the fourth, the coarsest, is the coarsest prompt's, too; and the most probable label."""
 
 
 @dataclass
@@ -88,8 +88,8 @@ def test_every_layer_has_the_type_of_the_precision_table(mixed: Export) -> None:
     blocks, prompts = mixed.count(MDTA), mixed.count(PromptGeneration)
     assert table["NORMALIZATION"] == {"FLOAT": mixed.count(LayerNorm2d)}
     assert table["SOFTMAX"] == {"FLOAT": blocks + prompts}
-    means = mixed.count(NAFBlock) + HEAD_MEANS * mixed.count(DegradationHead)
-    assert table["REDUCE"] == {"FLOAT": NORMALISED * blocks + prompts + means}
+    others = mixed.count(NAFBlock) + HEAD_REDUCTIONS * mixed.count(DegradationHead)
+    assert table["REDUCE"] == {"FLOAT": NORMALISED * blocks + prompts + others}
 
 
 def test_images_go_in_and_come_out_in_float32_at_any_shape(mixed: Export) -> None:
