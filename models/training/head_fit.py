@@ -100,8 +100,7 @@ def _cases(network: RestorationNetwork, scenes: Sequence[Photo], seed: int) -> I
     while True:
         for case in CASES.values():
             picture = degraded(scenes[int(rng.integers(len(scenes)))], case.degrade, rng)
-            truth = torch.tensor([[float(name in case.labels) for name in network.degradation_labels]])
-            yield _features(network, picture), truth
+            yield _features(network, picture), case.truth(network.degradation_labels)
 
 
 @torch.inference_mode()

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from models.photos import Photo
 from models.restoration import SIZE_MULTIPLE, RestorationNetwork
 from models.training.degradations.base import Degrade, in_sequence
 from models.training.degradations.files import jpeg
@@ -17,8 +17,6 @@ from models.training.degradations.weather import fine_rain, hazy, heavy_rain, ra
 
 DECISION = 0.5
 BINS = 10
-
-Photo = NDArray[np.uint8]
 
 
 def _both(*steps: Degrade) -> Degrade:
@@ -30,6 +28,10 @@ class Case(NamedTuple):
 
     degrade: Degrade
     labels: frozenset[str]
+
+    def truth(self, names: Sequence[str]) -> Tensor:
+        """Return 1 for each of `names` that is a label of the case, otherwise 0: (1, len(names)) float32."""
+        return torch.tensor([[float(name in self.labels) for name in names]])
 
 
 CASES = {
@@ -64,13 +66,12 @@ class LabelAccuracy:
 
 def label_accuracy(network: RestorationNetwork, photos: Sequence[Photo], seed: int) -> LabelAccuracy:
     """Degrade each photo in each way of `CASES` and compare the predicted labels with the true ones."""
-    names = network.degradation_labels
     by_case, probabilities, truths = {}, [], []
-    for case, (_, expected) in CASES.items():
+    for name, case in CASES.items():
         logits = torch.stack(list(_logits(network, photos, case, seed)))
-        truth = torch.tensor([[float(name in expected) for name in names]]).expand_as(logits)
+        truth = case.truth(network.degradation_labels).expand_as(logits)
         predicted = torch.sigmoid(logits)
-        by_case[case] = float(((predicted > DECISION) == (truth > DECISION)).all(dim=1).float().mean())
+        by_case[name] = float(((predicted > DECISION) == (truth > DECISION)).all(dim=1).float().mean())
         probabilities.append(predicted)
         truths.append(truth)
     return LabelAccuracy(by_case, expected_calibration_error(torch.cat(probabilities), torch.cat(truths)))
@@ -96,11 +97,10 @@ def degraded(photo: Photo, degrade: Degrade, rng: np.random.Generator) -> Tensor
 
 
 @torch.inference_mode()
-def _logits(network: RestorationNetwork, photos: Sequence[Photo], case: str, seed: int) -> Iterator[Tensor]:
+def _logits(network: RestorationNetwork, photos: Sequence[Photo], case: Case, seed: int) -> Iterator[Tensor]:
     for index, photo in enumerate(photos):
-        logits = network.outputs(
-            degraded(photo, CASES[case].degrade, np.random.default_rng((seed, index)))
-        ).degradations
+        image = degraded(photo, case.degrade, np.random.default_rng((seed, index)))
+        logits = network.outputs(image).degradations
         if logits is None:
             raise ValueError("the network has no degradation head")
         yield logits[0].clone()

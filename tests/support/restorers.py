@@ -2,8 +2,9 @@
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -18,6 +19,8 @@ from server.settings import Settings
 
 SETTINGS = Settings()
 FOREVER_S = 60.0
+
+T = TypeVar("T")
 
 
 class GatedBackend(SimulatedBackend):
@@ -36,6 +39,14 @@ class GatedBackend(SimulatedBackend):
         self.running.set()
         self.gate.wait()
         return super().run(batch)
+
+    async def held_at_gate(self, work: Coroutine[None, None, T]) -> asyncio.Task[T]:
+        """Close the gate, and begin work whose first run waits at it."""
+        self.gate.clear()
+        self.running.clear()
+        task = asyncio.create_task(work)
+        await asyncio.to_thread(self.running.wait)
+        return task
 
 
 def png(height: int, width: int) -> bytes:

@@ -2,6 +2,7 @@
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from models.training.degradations.base import (
     Degrade,
@@ -23,12 +24,14 @@ STREAK_BRIGHTNESS = (0.25, 0.75)
 HEAVY_LAYERS = (2, 5)
 HEAVY_STREAKS_PER_PIXEL = (0.001, 0.012)
 HEAVY_BRIGHTNESS = (0.2, 0.9)
+HEAVY_VEIL = (0.05, 0.4)
 
 FINE_LAYERS = (1, 4)
 FINE_STREAK_LENGTH = (5, 27)
 FINE_STREAKS_PER_PIXEL = (0.001, 0.015)
 FINE_BRIGHTNESS = (0.1, 0.6)
 FINE_VEIL = (0.05, 0.45)
+VEIL_BRIGHTNESS = (0.6, 1.0)
 
 HAZE_AIRLIGHT = (0.75, 1.0)
 HAZE_AIRLIGHT_TINT = 0.03
@@ -60,8 +63,7 @@ def heavy_rain(clean: Image, rng: np.random.Generator) -> Image:
     spread = rng.uniform(0.0, 12.0)
     image = clean
     if rng.random() < 0.5:
-        veil = rng.uniform(0.05, 0.4) * _depth(height, width, rng)[..., None]
-        image = image * (1.0 - veil) + rng.uniform(0.6, 1.0) * veil
+        image = _veiled(image, HEAVY_VEIL, rng)
     brightness = rng.uniform(*HEAVY_BRIGHTNESS)
     streaks = np.zeros((height, width), np.float32)
     for _ in range(rng.integers(HEAVY_LAYERS[0], HEAVY_LAYERS[1] + 1)):
@@ -76,8 +78,7 @@ def fine_rain(clean: Image, rng: np.random.Generator) -> Image:
     height, width = clean.shape[:2]
     image = clean
     if rng.random() < 0.6:
-        veil = rng.uniform(*FINE_VEIL) * _depth(height, width, rng)[..., None]
-        image = image * (1.0 - veil) + rng.uniform(0.6, 1.0) * veil
+        image = _veiled(image, FINE_VEIL, rng)
     slant, spread = rng.uniform(*STREAK_ANGLE_DEGREES), rng.uniform(0.0, 8.0)
     streaks = np.zeros((height, width), np.float32)
     for _ in range(rng.integers(FINE_LAYERS[0], FINE_LAYERS[1] + 1)):
@@ -86,6 +87,12 @@ def fine_rain(clean: Image, rng: np.random.Generator) -> Image:
         streaks += log_uniform(*FINE_BRIGHTNESS, rng) * cv2.GaussianBlur(layer, (0, 0), rng.uniform(0.2, 0.9))
     added = np.clip(streaks, 0.0, 1.0)[..., None]
     return rounded_to_8_bits(image + added * (rng.uniform(0.8, 1.0) - rng.uniform(0.3, 0.8) * image))
+
+
+def _veiled(image: Image, strengths: tuple[float, float], rng: np.random.Generator) -> NDArray[np.floating]:
+    """Add the veil of distant drops, which thickens with a depth-like map."""
+    veil = rng.uniform(*strengths) * _depth(image.shape[0], image.shape[1], rng)[..., None]
+    return np.asarray(image * (1.0 - veil) + rng.uniform(*VEIL_BRIGHTNESS) * veil)
 
 
 def _rain_layer(

@@ -68,6 +68,8 @@ class _Ihdr(NamedTuple):
     @property
     def bytes_of_rows(self) -> int:
         """Inflated bytes of all rows."""
+        if not self.interlaced:
+            return self.height * self.row_bytes
         return sum(part.height * part.row_bytes for part, _ in self.parts)
 
     @property
@@ -83,7 +85,7 @@ def decode_pixels(packed: PackedPixels, header: Header) -> Planes:
     uncompressed PNG is faster than letting the decoder inflate.
     """
     ihdr = _Ihdr(*struct.unpack(">IIBBBBB", packed.header))
-    size = ihdr.bytes_of_rows if ihdr.interlaced else ihdr.height * ihdr.row_bytes
+    size = ihdr.bytes_of_rows
     try:
         if size > _BAND_BYTES and ihdr.can_be_cut:
             return _decode_in_bands(packed, ihdr, header)
@@ -172,14 +174,13 @@ class _Rows:
 def _file(ihdr: _Ihdr, colours: bytes, size: int, rows: Iterator[bytes | memoryview]) -> tuple[NDArray[np.uint8], int]:
     # Returns an uncompressed PNG file of some rows, and how many of the `size` bytes were available.
     before = b"".join((SIGNATURE, png_chunk(b"IHDR", struct.pack(">IIBBBBB", *ihdr)), colours))
-    after = _END
     start, length = len(before) + 8, stored_bytes(size)
-    file = np.empty(start + length + 4 + len(after), np.uint8)
+    file = np.empty(start + length + 4 + len(_END), np.uint8)
     view = memoryview(file)  # type: ignore[arg-type]  # NumPy's stubs do not know that arrays are buffers
     view[:start] = before + struct.pack(">I4s", length, b"IDAT")
     found = store(rows, size, view[start : start + length])
     checksum = isal_zlib.crc32(view[start : start + length], isal_zlib.crc32(b"IDAT"))
-    view[start + length :] = struct.pack(">I", checksum) + after
+    view[start + length :] = struct.pack(">I", checksum) + _END
     return file, found
 
 

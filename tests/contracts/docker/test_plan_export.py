@@ -51,12 +51,12 @@ def test_a_plan_that_nobody_has_measured_is_named_and_built_again(
 ) -> None:
     steps: list[list[str]] = []
     folder = tmp_path / hopper.key / "promptnaf"
-    write_plan(folder, parity=(), parity_unmeasured="no weights were at hand")
+    write_plan(folder, parity=(), parity_unmeasured="there were no weights")
     volume.find_runtime = lambda: hopper
     volume.subprocess = exporting(steps)
     assert volume.export(tmp_path, artifact, []) == 0
     assert len(steps) == 2
-    assert f"{folder} is not verified: no weights were at hand" in capsys.readouterr().err
+    assert f"{folder} is not verified: there were no weights" in capsys.readouterr().err
 
 
 def test_an_export_whose_plan_could_not_be_measured_fails(

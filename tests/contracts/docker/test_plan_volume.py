@@ -44,7 +44,7 @@ def test_the_plan_of_this_gpu_is_served(volume: ModuleType, hopper: Any, artifac
         {"flavour": "tensorrt_rtx"},
         {"sha256": "3" * 64},
         {"weights_sha256": "4" * 64},
-        {"parity": (), "parity_unmeasured": "no weights were at hand"},
+        {"parity": (), "parity_unmeasured": "there were no weights"},
         {"profiles": (ShapeProfile(min=(1, 8, 8), opt=(1, 64, 64), max=(1, 2040, 2048)),)},
     ],
     ids=["another GPU", "another version", "another library", "damaged", "other weights", "not verified", "too small"],

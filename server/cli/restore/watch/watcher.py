@@ -163,8 +163,7 @@ class Watcher:
         destination = self.destination(arrival)
         overwrite = self._overwrite or self._journal.owns_result(arrival)
         try:
-            is_free = not destination.exists()
-            starts = self._journal.start(arrival, is_free=is_free)
+            starts = self._journal.start(arrival, is_free=not destination.exists())
         except OSError as error:
             raise _Waits(error) from error
         try:

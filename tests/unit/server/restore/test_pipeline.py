@@ -89,10 +89,7 @@ def test_cancelling_a_restoration_that_waits_takes_its_tile_out_of_the_queue() -
 
     async def scene(restorer: Restorer) -> None:
         await restorer.start()
-        backend.gate.clear()
-        backend.running.clear()
-        first = asyncio.create_task(restorer.restore(png(8, 8), RestoreRequest()))
-        await asyncio.to_thread(backend.running.wait)
+        first = await backend.held_at_gate(restorer.restore(png(8, 8), RestoreRequest()))
         second = asyncio.create_task(restorer.restore(png(8, 8), RestoreRequest()))
         await until_one_waits(metrics)
         second.cancel()

@@ -96,10 +96,7 @@ def test_an_image_that_is_refused_for_load_is_not_decoded() -> None:
 
     async def scene(restorer: Restorer) -> None:
         await restorer.start()
-        backend.gate.clear()
-        backend.running.clear()
-        first = asyncio.create_task(restorer.restore(png(64, 64), RestoreRequest()))
-        await asyncio.to_thread(backend.running.wait)
+        first = await backend.held_at_gate(restorer.restore(png(64, 64), RestoreRequest()))
         second = asyncio.create_task(restorer.restore(png(64, 64), RestoreRequest()))
         await until_one_waits(metrics)
         with pytest.raises(QueueFull):
@@ -114,7 +111,7 @@ def test_an_image_that_is_refused_for_load_is_not_decoded() -> None:
 
 
 def test_images_that_the_codecs_have_no_time_for_are_refused_before_they_are_decoded() -> None:
-    """With a device that takes no time, nothing else would bound what waits for the threads."""
+    """Otherwise images would pile up before the codec threads, because this device takes no time."""
     slow_to_write, bound_s, count = RestoreOptions(effort=PngEffort.SMALL), 0.2, 40
     settings = Settings.from_environment({"max_backlog_ms": bound_s * 1e3})
 

@@ -7,9 +7,7 @@ from prometheus_client import CollectorRegistry
 from restorers import GatedBackend, play, png, until_one_waits
 
 from server.backends.base import ModelInput, Result
-from server.errors import (
-    BackendError,
-)
+from server.errors import BackendError
 from server.metrics import Metrics
 from server.restore.options import RestoreOptions
 from server.restore.pipeline import Restorer
@@ -49,23 +47,9 @@ def test_progress_is_told_from_the_decoded_photo_to_the_last_tile() -> None:
     play(scene)
 
 
-def test_a_guide_that_fails_fails_its_photo_once() -> None:
-    backend = FailingBackend(failing=1)
-    metrics = Metrics(CollectorRegistry())
-
-    async def scene(restorer: Restorer) -> None:
-        await restorer.start()
-        backend.runs = 0
-        with pytest.raises(BackendError, match="this run failed"):
-            await restorer.restore(png(400, 400), RestoreRequest(TILED))
-        assert metrics.registry.get_sample_value("promptir_queue_tiles") == 0
-        assert restorer.snapshot().backlog_ms < 1000
-
-    play(scene, backend, metrics)
-
-
-def test_one_failed_tile_fails_its_photo_once_and_takes_the_others_out_of_the_queue() -> None:
-    backend = FailingBackend(failing=2)
+@pytest.mark.parametrize("failing", [1, 2], ids=["the guide", "a tile"])
+def test_one_failed_run_fails_its_photo_once_and_takes_the_others_out_of_the_queue(failing: int) -> None:
+    backend = FailingBackend(failing)
     metrics = Metrics(CollectorRegistry())
 
     async def scene(restorer: Restorer) -> None:
@@ -86,10 +70,7 @@ def test_cancelling_a_photo_takes_all_its_tiles_out_of_the_queue() -> None:
 
     async def scene(restorer: Restorer) -> None:
         await restorer.start()
-        backend.gate.clear()
-        backend.running.clear()
-        photo = asyncio.create_task(restorer.restore(png(600, 600), RestoreRequest(TILED)))
-        await asyncio.to_thread(backend.running.wait)
+        photo = await backend.held_at_gate(restorer.restore(png(600, 600), RestoreRequest(TILED)))
         await until_one_waits(metrics)
         photo.cancel()
         with pytest.raises(asyncio.CancelledError):
