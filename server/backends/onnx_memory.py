@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     import onnxruntime
 
 # The arena grows in pieces of at least this size, each too large for the heap of the C library (see
-# server/allocator.py). Its default first piece of 2 MiB would lie in that heap, which can only release its end.
+# server/restore/allocator.py). Its default first piece of 2 MiB would lie in that heap, which can only release its end.
 GROWTH_BYTES = 8 * 2**20
 # Larger pieces leave more of the last one unused; smaller ones do not hold large tensors.
 MOST_GROWTH_BYTES = 256 * 2**20

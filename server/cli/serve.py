@@ -15,12 +15,12 @@ import uvicorn
 from prometheus_client import CollectorRegistry, start_http_server
 
 from server import logs
-from server.allocator import limit_retained_memory
 from server.app import create_app
 from server.cli.draining_server import DrainingServer
 from server.cli.settings_flags import GROUPS, add_settings, settings_from
 from server.errors import BackendUnavailable
 from server.http.protocol.shedding import SheddingProtocol
+from server.restore.allocator import limit_retained_memory
 from server.restore.pipeline import Restorer
 from server.settings import HttpSettings
 

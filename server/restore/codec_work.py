@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from server.allocator import limit_retained_memory
 from server.backends.base import Aux, Pixels
 from server.errors import PromptIRServeError
 from server.formats import codec
@@ -20,6 +19,7 @@ from server.formats.output import OutputFormat
 from server.imaging import tiling
 from server.imaging.metadata import Metadata
 from server.imaging.tiling import Grid
+from server.restore.allocator import limit_retained_memory
 from server.restore.codec_process import Work
 from server.restore.options import RestoreOptions
 from server.restore.photo import Photo

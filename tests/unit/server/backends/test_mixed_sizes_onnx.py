@@ -82,7 +82,7 @@ from pathlib import Path
 import numpy as np
 from server.backends.base import ModelInput
 from server.backends.onnx_runtime import OnnxBackend, OnnxSettings
-from server.allocator import limit_retained_memory
+from server.restore.allocator import limit_retained_memory
 
 def resident_bytes():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096

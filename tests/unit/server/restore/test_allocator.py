@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from server import allocator
+from server.restore import allocator
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has no arenas to count")
 
