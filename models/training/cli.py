@@ -79,9 +79,6 @@ def _add_fit(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         help="relative frequencies of degradations",
     )
     fit.add_argument(
-        "--fft-weight", type=float, default=defaults.fft_weight, help="weight of the frequency-domain loss"
-    )
-    fit.add_argument(
         "--head-weight", type=float, default=defaults.head_weight, help="weight of the degradation head's loss"
     )
     fit.add_argument("--threads", type=int, help="CPU threads of PyTorch (default: PyTorch's choice)")
@@ -169,7 +166,6 @@ def _fit(options: argparse.Namespace) -> int:
         learning_rate=options.learning_rate,
         warmup_steps=options.warmup_steps,
         ema_decay=options.ema_decay,
-        fft_weight=options.fft_weight,
         head_weight=options.head_weight,
         mix=Mix.adjusted(dict(options.mix)),
         seed=options.seed,

@@ -32,7 +32,6 @@ class Schedule:
     weight_decay: float = 1e-4
     gradient_clip: float = 1.0
     ema_decay: float = 0.999
-    fft_weight: float = 0.1
     head_weight: float = 0.1
     mix: Mix = field(default_factory=Mix)
     seed: int = 0

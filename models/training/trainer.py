@@ -13,7 +13,7 @@ from torch import Tensor
 
 from models.restoration import RestorationNetwork, channels_last
 from models.training.dataset import Batch, PatchDataset, ValidationSets
-from models.training.losses import balanced_fft_l1, balanced_l1, head_loss
+from models.training.losses import balanced_rmse, head_loss
 from models.training.schedule import Schedule
 from models.variants import NetworkConfig, build
 
@@ -119,10 +119,7 @@ class Trainer:
         )
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._mixed_precision):
             outputs = self.network.outputs(source)
-        restored = outputs.restored.float()
-        loss = balanced_l1(restored, target)
-        if self.schedule.fft_weight:
-            loss = loss + self.schedule.fft_weight * balanced_fft_l1(restored, target)
+        loss = balanced_rmse(outputs.restored.float(), target)
         if outputs.degradations is not None and self.schedule.head_weight:
             labels = torch.from_numpy(batch.labels).to(self._device)
             loss = loss + self.schedule.head_weight * head_loss(outputs.degradations.float(), labels)

@@ -21,6 +21,8 @@ SAMPLINGS = {
     "4:4:4": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
 }
 SAMPLING_ODDS = (0.5, 0.15, 0.35)
+ALIGNED_SHARE = 0.6
+"""Share of compressions whose blocks begin at the first pixel, as in a file as it was saved; others were cropped."""
 TWICE_SHARE = 0.25
 """Share of JPEG images compressed twice, as messengers do."""
 
@@ -47,13 +49,17 @@ def jpeg(quality: int, sampling: str = "4:2:0", *, aligned: bool = False) -> Deg
 
 def random_jpeg(quality: tuple[int, int], rng: np.random.Generator) -> tuple[Degrade, str | None]:
     """Draw a JPEG compression, sometimes a double one; return it and its label."""
+
+    def compression(level: int, sampling: str) -> Degrade:
+        return jpeg(level, sampling, aligned=rng.random() < ALIGNED_SHARE)
+
     first = int(rng.integers(quality[0], quality[1] + 1))
     sampling = str(rng.choice(list(SAMPLINGS), p=SAMPLING_ODDS))
     label = "jpeg" if first <= LABELLED_JPEG_QUALITY else None
-    once = jpeg(first, sampling)
+    once = compression(first, sampling)
     if rng.random() >= TWICE_SHARE:
         return once, label
-    again = jpeg(int(rng.integers(max(quality[0], 60), quality[1] + 1)), "4:2:0")
+    again = compression(int(rng.integers(max(quality[0], 60), quality[1] + 1)), "4:2:0")
     return lambda image, generator: again(once(image, generator), generator), label
 
 
