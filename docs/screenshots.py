@@ -17,8 +17,8 @@ LARGEST_BYTES = 200_000
 RESTORE_TIMEOUT_MS = 120_000
 
 SHOTS = {
-    "page-light": ("cat", "noise", {**DESK, "color_scheme": "light"}),
-    "page-dark": ("pier", "haze", {**DESK, "color_scheme": "dark"}),
+    "page-light": ("hopper", None, {**DESK, "color_scheme": "light"}),
+    "page-dark": ("town", None, {**DESK, "color_scheme": "dark"}),
     "page-phone": ("rocket", "rain", {**PHONE, "color_scheme": "light"}),
 }
 
@@ -39,14 +39,16 @@ def main(server: str = SERVER) -> int:
     return 0
 
 
-def shot(browser: Browser, server: str, sample: str, kind: str, look: dict[str, object]) -> bytes:
-    """Return a JPEG of the page, smaller than LARGEST_BYTES, after it has restored one sample."""
+def shot(browser: Browser, server: str, sample: str, kind: str | None, look: dict[str, object]) -> bytes:
+    """Return a JPEG below LARGEST_BYTES of the page after it has restored one sample; a real one has no kind."""
     page = browser.new_page(**look, reduced_motion="reduce")  # type: ignore[arg-type]
     page.goto(server)
     page.wait_for_selector("#service[data-status=ready]")
-    for group, value in (("sample", sample), ("kind", kind)):
-        page.check(f"[name={group}][value={value}]", force=True)
-    page.wait_for_selector(f"#caption-name:text-is('{sample}-{kind}.png')")
+    if kind is not None:
+        page.check(f"[name=kind][value={kind}]", force=True)
+    page.check(f"[name=sample][value={sample}]", force=True)
+    name = f"{sample}.jpg" if kind is None else f"{sample}-{kind}.png"
+    page.wait_for_selector(f"#caption-name:text-is('{name}')")
     page.click("#restore-sample")
     page.wait_for_selector("#divider:not([hidden])", timeout=RESTORE_TIMEOUT_MS)
     page.mouse.move(0, 0)

@@ -93,20 +93,20 @@ function remove(photo) {
   else preview();
 }
 
-/** Show the sample as it is spoilt now. */
+/** Show the sample as it is chosen now. */
 async function preview() {
-  const spoilt = await sample.now();
-  if (spoilt) await showSpoilt(spoilt);
+  const trial = await sample.now();
+  if (trial) await showTrial(trial);
 }
 
-/** @param {import("./sample.js").Spoilt} spoilt */
-async function showSpoilt({ file, name, what }) {
+/** @param {import("./sample.js").Trial} trial */
+async function showTrial({ file, name, facts }) {
   shown = null;
   tray.choose(null);
   drawShown();
   const last = previewUrl;
   previewUrl = URL.createObjectURL(file);
-  caption.preview(name, `A ${what}, made in this page`);
+  caption.preview(name, facts);
   await stage.show({ id: "sample", before: previewUrl, after: "", name, blank: "" });
   if (last) URL.revokeObjectURL(last);
 }
@@ -142,10 +142,10 @@ receive((files) => {
   announce(files.length === 1 ? `${photos[0].name} is on its way` : `${files.length} photos are on their way`);
   show(photos[0]);
 });
-sample.onSpoilt = showSpoilt;
+sample.onChosen = showTrial;
 restoreSample.addEventListener("click", async () => {
-  const spoilt = await sample.now();
-  if (spoilt) show(restore(spoilt.file, spoilt.name));
+  const trial = await sample.now();
+  if (trial) show(restore(trial.file, trial.name));
 });
 tray.onChosen = show;
 tray.onAgain = (/** @type {Photo} */ photo) => queue.add(photo);

@@ -1,49 +1,52 @@
-/** Sample: a clean photo that comes with the page, and what spoils it. */
+/** Sample: a photo that comes with the page: a real one as it is, or a clean one and what spoils it. */
 
 import { DEGRADATIONS, seeded } from "./degradations.js";
 import { element } from "./elements.js";
 
-/** @typedef {{ file: Blob, name: string, what: string }} Spoilt */
+/** @typedef {{ file: Blob, name: string, facts: string }} Trial a file to try, and what it is */
 
 const SEED = 7;
 
 export class Sample {
-  /** A choice was made, and this is the picture. @type {(spoilt: Spoilt) => void} */
-  onSpoilt = () => {};
+  /** A choice was made, and this is the picture. @type {(trial: Trial) => void} */
+  onChosen = () => {};
   #amount = element("amount", HTMLInputElement);
   #amountText = element("amount-text", HTMLOutputElement);
+  #spoil = element("spoil", HTMLFieldSetElement);
   #turn = 0;
-  /** @type {Spoilt | null} */
-  #spoilt = null;
+  /** @type {Trial | null} */
+  #trial = null;
 
   constructor() {
     const changed = async () => {
-      const spoilt = await this.spoil();
-      if (spoilt) this.onSpoilt(spoilt);
+      const trial = await this.prepare();
+      if (trial) this.onChosen(trial);
     };
     for (const input of document.querySelectorAll("[name=sample], [name=kind]"))
       input.addEventListener("change", changed);
     this.#amount.addEventListener("input", changed);
   }
 
-  /** The picture as it is chosen now. @returns {Promise<Spoilt | null>} null where a later choice came between */
-  async spoil() {
+  /** The file as it is chosen now. @returns {Promise<Trial | null>} null where a later choice came between */
+  async prepare() {
     const turn = ++this.#turn;
     this.#amountText.value = `${this.#amount.value} %`;
-    const [sample, kind] = [chosen("sample"), chosen("kind")];
-    const canvas = document.createElement("canvas");
-    const clean = await pixels(sample.closest("label")?.querySelector("img"), canvas);
-    const spoilt = DEGRADATIONS[kind.value](clean, Number(this.#amount.value) / 100, seeded(SEED));
-    canvas.getContext("2d")?.putImageData(spoilt, 0, 0);
-    const file = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
-    if (turn !== this.#turn || !(file instanceof Blob)) return null;
-    this.#spoilt = { file, name: `${sample.value}-${kind.value}.png`, what: `sample with ${kind.value}` };
-    return this.#spoilt;
+    const sample = chosen("sample");
+    const { facts } = sample.dataset;
+    this.#spoil.disabled = Boolean(facts);
+    const image = sample.closest("label")?.querySelector("img");
+    if (!image) throw new Error("the sample has no picture");
+    const trial = facts
+      ? { file: await sent(image), name: `${sample.value}.jpg`, facts }
+      : await spoilt(image, sample.value, chosen("kind").value, Number(this.#amount.value) / 100);
+    if (turn !== this.#turn) return null;
+    this.#trial = trial;
+    return trial;
   }
 
-  /** The last picture, made first where there is none. */
+  /** The last file, made first where there is none. */
   async now() {
-    return this.#spoilt ?? this.spoil();
+    return this.#trial ?? this.prepare();
   }
 }
 
@@ -55,12 +58,37 @@ function chosen(name) {
 }
 
 /**
- * @param {HTMLImageElement | null | undefined} image
+ * The file of a picture as the server sent it: to draw it and save it again would change its noise.
+ * @param {HTMLImageElement} image
+ */
+async function sent(image) {
+  const answer = await fetch(image.src, { cache: "force-cache" });
+  if (!answer.ok) throw new Error(`the sample was answered with ${answer.status}`);
+  return answer.blob();
+}
+
+/**
+ * @param {HTMLImageElement} image
+ * @param {string} name
+ * @param {string} kind
+ * @param {number} amount 0 to 1
+ * @returns {Promise<Trial>}
+ */
+async function spoilt(image, name, kind, amount) {
+  const canvas = document.createElement("canvas");
+  const clean = await pixels(image, canvas);
+  canvas.getContext("2d")?.putImageData(DEGRADATIONS[kind](clean, amount, seeded(SEED)), 0, 0);
+  const file = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+  if (!(file instanceof Blob)) throw new Error("this browser writes no PNG");
+  return { file, name: `${name}-${kind}.png`, facts: `A sample with ${kind}, made in this page` };
+}
+
+/**
+ * @param {HTMLImageElement} image
  * @param {HTMLCanvasElement} canvas
  * @returns {Promise<ImageData>}
  */
 async function pixels(image, canvas) {
-  if (!image) throw new Error("the sample has no picture");
   await image.decode();
   [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
   const context = canvas.getContext("2d", { willReadFrequently: true });

@@ -39,7 +39,7 @@ _FORMAT_MARKS = {
 
 HTML = "text/html"
 _TEXT = {".html": f"{HTML}; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
-_BINARY = {".svg": "image/svg+xml", ".webp": "image/webp", ".woff2": "font/woff2"}
+_BINARY = {".jpg": "image/jpeg", ".svg": "image/svg+xml", ".webp": "image/webp", ".woff2": "font/woff2"}
 _VERSION_DIGITS = 16
 _KEPT = "public, max-age=31536000, immutable"
 _ASKED_FOR_AGAIN = "no-cache"

@@ -4,11 +4,18 @@ import re
 from pathlib import Path
 from typing import Any
 
+import cv2
 import httpx
+import numpy as np
 
+from models.artifact import DEFAULT_ARTIFACT
+from models.photos import read_photo
+from models.training.near_duplicates import near_duplicate, perceptual_hash
 from server import formats
 from server.http.ops import page
 
+SAMPLES = page.FOLDER / "samples"
+FREE_LICENCES = {"CC0", "public domain", "Apache 2.0"}
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"}
 
 
@@ -76,6 +83,46 @@ def test_nothing_but_the_pages_files_is_served(server: Any) -> None:
         assert response.headers["content-type"] == "application/problem+json"
 
 
+def test_every_sample_is_served_opens_and_is_credited(server: Any) -> None:
+    html = start_page(server).text
+    offered = re.findall(r'<img src="(web/\w+/samples/([^"]+))" alt="([^"]+)" width="(\d+)" height="(\d+)">', html)
+    assert {name for _, name, *_ in offered} == {path.name for path in SAMPLES.glob("*") if path.suffix != ".md"}
+    for address, name, _, width, height in offered:
+        served = server.client.get(f"/{address}")
+        assert served.headers["content-type"] == {".jpg": "image/jpeg", ".webp": "image/webp"}[Path(name).suffix]
+        assert served.content == (SAMPLES / name).read_bytes()
+        pixels = cv2.imdecode(np.frombuffer(served.content, np.uint8), cv2.IMREAD_COLOR)
+        assert pixels.shape == (int(height), int(width), 3), name
+        what, source, licence = credits_of_samples()[name]
+        assert what.startswith(f"{width}x{height}, "), name
+        assert source, name
+        assert licence in FREE_LICENCES, name
+
+
+def test_real_samples_name_their_author_or_source_and_licence_on_the_page(server: Any) -> None:
+    facts = dict(re.findall(r'name="sample" value="(\w+)" data-facts="([^"]+)"', start_page(server).text))
+    assert len(facts) == 2
+    for name, sentence in facts.items():
+        what, source, licence = credits_of_samples()[f"{name}.jpg"]
+        assert sentence.startswith("A real photo with ")
+        author_or_source, _, named_licence = re.split(r", (?:by|from) ", sentence)[1].partition("; ")
+        assert author_or_source in what + source, name
+        assert named_licence == licence, name
+
+
+def credits_of_samples() -> dict[str, tuple[str, str, str]]:
+    """Return what, source and licence of each file of the table in samples/README.md."""
+    rows = re.findall(r"^\| (\S+\.\w+) \| (.+?) \| (.+?) \| (.+?) \|$", (SAMPLES / "README.md").read_text(), re.M)
+    return {name: (what, source, licence) for name, what, source, licence in rows}
+
+
+def test_no_sample_was_trained_on() -> None:
+    lines = (DEFAULT_ARTIFACT / "photos.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    trained = {line.split("\t")[0]: int(line.split("\t")[-1], 16) for line in lines}
+    for path in (*SAMPLES.glob("*.jpg"), *SAMPLES.glob("*.webp")):
+        assert near_duplicate(perceptual_hash(read_photo(path)), trained) is None, path.name
+
+
 def test_the_files_change_the_version(tmp_path: Path) -> None:
     (tmp_path / "index.html").write_text("web/{version}/main.js")
     (tmp_path / "main.js").write_text("one")
@@ -86,8 +133,8 @@ def test_the_files_change_the_version(tmp_path: Path) -> None:
 
 def test_the_page_is_small() -> None:
     sizes = {path: path.stat().st_size for path in page.FOLDER.rglob("*") if path.is_file()}
-    assert sum(sizes.values()) < 300_000
-    assert sum(size for path, size in sizes.items() if path.suffix == ".webp") < 150_000
+    assert sum(sizes.values()) < 350_000
+    assert sum(size for path, size in sizes.items() if path.suffix in (".jpg", ".webp")) < 150_000
 
 
 def test_the_page_offers_the_formats_that_the_server_reads_and_writes(server: Any) -> None:
