@@ -67,6 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
         log_config=logs.config(settings.log_level),
         access_log=False,  # the request context logs requests, with more detail
         server_header=False,
+        proxy_headers=False,  # nothing reads the address of a client, or the scheme
         ws="none",
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=CLOSE_CONNECTIONS_S,

@@ -22,7 +22,7 @@ class OutputFormat(StrEnum):
     @property
     def file_format(self) -> Format:
         """The description of the format."""
-        return formats.WRITTEN[self.value]
+        return formats.WRITTEN[self._value_]  # `value` runs Python code, and images ask for it eight times
 
     @property
     def encoder(self) -> Encoder:

@@ -105,7 +105,10 @@ class Axis:
 
 @dataclass(frozen=True)
 class Grid:
-    """Equal tiles of one image in row-major order; iterating yields the tiles."""
+    """Equal tiles of one image in row-major order; iterating yields the tiles.
+
+    Images of one size share their grid, so what it is asked for on each request is computed once.
+    """
 
     vertical: Axis
     horizontal: Axis
@@ -113,21 +116,28 @@ class Grid:
     """Whether an additional run, of the whole photo at reduced size, sets the tone of the tiles: see `Guide`."""
 
     def __len__(self) -> int:
-        return len(self.vertical.starts) * len(self.horizontal.starts)
+        return len(self.tiles)
 
     def __iter__(self) -> Iterator[Tile]:
-        for top in self.vertical.starts:
-            for left in self.horizontal.starts:
-                yield Tile(
-                    top,
-                    left,
-                    min(self.vertical.side, self.vertical.length - top),
-                    min(self.horizontal.side, self.horizontal.length - left),
-                    self.vertical.side,
-                    self.horizontal.side,
-                )
+        return iter(self.tiles)
 
-    @property
+    @cached_property
+    def tiles(self) -> tuple[Tile, ...]:
+        """All tiles."""
+        return tuple(
+            Tile(
+                top,
+                left,
+                min(self.vertical.side, self.vertical.length - top),
+                min(self.horizontal.side, self.horizontal.length - left),
+                self.vertical.side,
+                self.horizontal.side,
+            )
+            for top in self.vertical.starts
+            for left in self.horizontal.starts
+        )
+
+    @cached_property
     def is_whole(self) -> bool:
         """Whether one tile covers the whole image."""
         return len(self) == 1

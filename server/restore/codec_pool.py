@@ -1,4 +1,4 @@
-"""The CodecThreads: a small thread pool for decoding and encoding, and a prediction of its backlog."""
+"""The Codecs: small thread pools for decoding and encoding, each with a prediction of its backlog."""
 
 import time
 from collections.abc import Callable, Hashable
@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from server.concurrency import available_cores
+from server.imaging.tiling import Grid
 from server.metrics import Metrics
 from server.restore.worker_threads import WorkerThreads
 from server.scheduling.admission.backlog import WaitBound
@@ -20,6 +21,42 @@ RECENT_IMAGES = 16
 WHOLE_PARTS = 2
 
 
+class Codecs:
+    """All codec threads: for images of one run, for photos in tiles, and one for headers.
+
+    Decoding a photo of 24 megapixels takes a quarter of a second of CPU time, and all of its steps two seconds. They
+    run in background threads: no other image waits behind them, and the event loop has the cores first.
+    """
+
+    def __init__(self, metrics: Metrics, max_backlog_s: float, processes: int = 0) -> None:
+        threads = min(MAX_THREADS, available_cores())
+        # Each process has a thread that waits for it. Photos in tiles need no process.
+        self.whole = CodecThreads(processes or threads, "promptir-codec", metrics, max_backlog_s)
+        self.tiled = CodecThreads(threads, "promptir-tiled", metrics, max_backlog_s, background=True)
+        self._reader: WorkerThreads | None = None
+        metrics.watch_codecs(lambda: self.whole.backlog_s + self.tiled.backlog_s)
+
+    def start(self) -> None:
+        self.whole.start()
+        self.tiled.start()
+        self._reader = WorkerThreads(1, "promptir-reader")
+
+    def stop(self) -> None:
+        """Drop waiting work and return at once; running work ends by itself."""
+        self.whole.stop()
+        self.tiled.stop()
+        if self._reader is not None:
+            self._reader.stop()
+
+    def of(self, grid: Grid) -> "CodecThreads":
+        """Return the threads for an image."""
+        return self.whole if grid.is_whole else self.tiled
+
+    async def read(self, work: Callable[[], T]) -> T:
+        """Read a header in a separate thread: it is short, and must not wait behind decodes."""
+        return await _started(self._reader).run(work)
+
+
 class CodecThreads:
     """Threads for decoding and encoding, with the predicted seconds until all announced work is done.
 
@@ -27,27 +64,27 @@ class CodecThreads:
     but the work itself belongs to the event loop.
     """
 
-    def __init__(self, metrics: Metrics, max_backlog_s: float, processes: int = 0) -> None:
-        self.count = processes or min(MAX_THREADS, available_cores())  # each process has a thread that waits for it
+    def __init__(
+        self, count: int, name: str, metrics: Metrics, max_backlog_s: float, *, background: bool = False
+    ) -> None:
+        self.count = count
+        self._name = name
+        self._background = background
         self._threads: WorkerThreads | None = None
-        self._reader: WorkerThreads | None = None
         self._pending_s = 0.0
         self._images = 0
         self._pixel_s: dict[Hashable, float] = {}
         self._usual_s = 0.0
         self._bound = WaitBound(max_backlog_s)
         self._metrics = metrics
-        metrics.watch_codecs(lambda: self.backlog_s)
 
     def start(self) -> None:
-        self._threads = WorkerThreads(self.count, "promptir-codec")
-        self._reader = WorkerThreads(1, "promptir-reader")
+        self._threads = WorkerThreads(self.count, self._name, background=self._background)
 
     def stop(self) -> None:
         """Drop waiting work and return at once; running work ends by itself."""
-        for threads in (self._threads, self._reader):
-            if threads is not None:
-                threads.stop()
+        if self._threads is not None:
+            self._threads.stop()
 
     @property
     def backlog_s(self) -> float:
@@ -68,10 +105,6 @@ class CodecThreads:
     async def run(self, work: Callable[[], T]) -> T:
         """Run work in one of the threads."""
         return await _started(self._threads).run(work)
-
-    async def read(self, work: Callable[[], T]) -> T:
-        """Read a header in a separate thread: it is short, and must not wait behind decodes."""
-        return await _started(self._reader).run(work)
 
     def predict(self, kind: Hashable, pixels: int) -> float:
         """Predict the seconds of one thread; an unknown kind is assumed to cost as much as the most expensive one."""

@@ -79,11 +79,12 @@ class CodecProcesses:
                 self._metrics.count_codec_fault("no-shared-memory")
             return open_photo(data, header, grid, options)
         plan = Plan(layout, grid, options)
+        packed_plan = packed(plan)
         upload = lease.data[layout.samples_bytes : layout.samples_bytes + len(data)]
 
         def decode(process: CodecProcess) -> bytes | None:
             np.copyto(upload, np.frombuffer(data, np.uint8))  # without the interpreter lock
-            decoded: bytes | None = process.call(decode_into, lease.name, len(data), packed(plan), header)
+            decoded: bytes | None = process.call(decode_into, lease.name, len(data), packed_plan, header)
             return decoded
 
         try:
@@ -92,7 +93,7 @@ class CodecProcesses:
             decoded = None
         if decoded is None:
             return open_photo(data, header, grid, options)
-        return SharedRun(self, lease, plan, decoded)
+        return SharedRun(self, lease, plan, packed_plan, decoded)
 
     def run(self, work: Callable[[CodecProcess], T]) -> T:
         """Run `work` with an idle process, and again with another if the first is lost; raises CodecLost after that."""
@@ -118,11 +119,11 @@ class CodecProcesses:
 class SharedRun(SingleRun):
     """The single run of a photo that lies in shared memory; `decoded` is its pickled `Decoded`."""
 
-    def __init__(self, processes: CodecProcesses, lease: Lease, plan: Plan, decoded: bytes) -> None:
+    def __init__(self, processes: CodecProcesses, lease: Lease, plan: Plan, packed_plan: bytes, decoded: bytes) -> None:
         super().__init__(plan.layout.tile(lease.data))
         self._processes = processes
         self._lease = lease
-        self._plan = plan
+        self._plan, self._packed_plan = plan, packed_plan
         self._decoded = decoded
 
     def write(self, output: OutputFormat, labels: Sequence[str]) -> RestoredFile:
@@ -132,7 +133,7 @@ class SharedRun(SingleRun):
 
         def encode(process: CodecProcess) -> RestoredFile:
             np.copyto(self._pixels, completion.output)
-            parts = (packed(plan), packed(ending), self._decoded, completion.aux)
+            parts = (self._packed_plan, packed(ending), self._decoded, completion.aux)
             written, file = process.call(encode_from, lease.name, *parts)
             start = plan.layout.samples_bytes
             data = file if isinstance(file, bytes) else lease.data[start : start + file].tobytes()

@@ -8,7 +8,7 @@ from enum import StrEnum
 from server.backends.base import BackendInfo
 from server.errors import BackendUnavailable, Draining, NotReady, Refused, UnknownModel
 from server.metrics import Metrics
-from server.restore.codec_pool import CodecThreads
+from server.restore.codec_pool import Codecs
 from server.scheduling.execution.pool import WorkerPool
 from server.scheduling.execution.worker import NewBackend
 
@@ -40,7 +40,7 @@ class Status(StrEnum):
 class Lifecycle:
     """Starts and stops the devices and the codec threads, and counts the requests in between."""
 
-    def __init__(self, models: Sequence[str], workers: WorkerPool, codecs: CodecThreads, metrics: Metrics) -> None:
+    def __init__(self, models: Sequence[str], workers: WorkerPool, codecs: Codecs, metrics: Metrics) -> None:
         self.models = tuple(models)
         """The names of the models that are served, the default first."""
         self.infos: dict[str, BackendInfo] = {}

@@ -15,7 +15,7 @@ from server.imaging.entity_tag import entity_tag
 from server.imaging.memory import DecodedRoom, blaming_memory
 from server.imaging.tiling import Grid
 from server.metrics import Metrics
-from server.restore.codec_pool import CodecThreads
+from server.restore.codec_pool import Codecs
 from server.restore.codec_processes import CodecProcesses, OpenPhoto
 from server.restore.frame import Frame, Frames
 from server.restore.lifecycle import Lifecycle
@@ -47,7 +47,7 @@ def _ignore(done: int, total: int) -> None:
 class Restorer(Lifecycle):
     """Restores photos and tensors in one line of steps: inspect, admit, decode, run, encode.
 
-    Codecs run in a small pool of threads or processes, or on the event loop if the image is small. An image of at most
+    Codecs run in small pools of threads or processes, or on the event loop if the image is small. An image of at most
     `max_whole_pixels` runs in one piece, a larger one in tiles. `start`, `restore` and `stop` belong to one event loop.
     """
 
@@ -63,7 +63,7 @@ class Restorer(Lifecycle):
         max_whole_pixels: int,
         codec_processes: int = 0,
     ) -> None:
-        super().__init__(models, workers, CodecThreads(metrics, batcher.max_backlog_s, codec_processes), metrics)
+        super().__init__(models, workers, Codecs(metrics, batcher.max_backlog_s, codec_processes), metrics)
         self._processes = CodecProcesses(codec_processes, metrics) if codec_processes else None
         self._batcher = batcher
         self._limits = limits
@@ -117,7 +117,7 @@ class Restorer(Lifecycle):
         if self.status is Status.READY:  # otherwise the route has a better answer
             self._batcher.admission.admit_any(arriving)
             if upload_bytes > INLINE_BYTES:
-                self._codecs.check(arriving)
+                self._codecs.whole.check(arriving)
 
     async def tag(self, data: bytes, options: RestoreOptions) -> str:
         """Compute the entity tag of the answer to an upload: equal for equal bytes, options and model."""
@@ -191,7 +191,7 @@ class Restorer(Lifecycle):
                 self.admit(request, height, width, images=count)
             ticket, grid = request.admitted, request.planned
             photos = [Frame(pixels, grid, request.options.strength) for pixels in frames]
-            work: Work = run_inline if count * height * width <= INLINE_PIXELS else self._codecs.run
+            work: Work = run_inline if count * height * width <= INLINE_PIXELS else self._codecs.of(grid).run
             in_flight = self._batcher.useful_tiles(request.shape)
             runs = await gather(run_tiles(frame, grid, ticket.submit, work, in_flight, _ignore) for frame in photos)
         ended, queue_s = self._clock(), min(run.queue_s for run in runs)
@@ -211,11 +211,12 @@ class Restorer(Lifecycle):
         return run_inline if request.codec_work is None else request.codec_work.run
 
     def _admit_to_codecs(self, request: RestoreRequest, input_format: str | None) -> None:
-        self._codecs.check()
+        grid, options = request.planned, request.options
+        threads = self._codecs.of(grid)
+        threads.check()
         if input_format is not None:
-            grid, options = request.planned, request.options
             kind = (input_format, request.output_for(input_format), options.effort, options.report)
-            request.codec_work = request.hold(self._codecs.announce(kind, grid.height * grid.width))
+            request.codec_work = request.hold(threads.announce(kind, grid.height * grid.width))
 
     def _opener(self, request: RestoreRequest) -> OpenPhoto:
         """Return where an image is decoded: a small one, on the event loop, is not sent to a process."""
@@ -233,7 +234,7 @@ class Restorer(Lifecycle):
     ) -> RestoredFile:
         labels = self.info_of(request.model).model.labels
         if request.codec_work is None and not _is_quick(output, request.options):
-            work = self._codecs.run
+            work = self._codecs.whole.run
         write = opened.write if isinstance(opened, SingleRun) else partial(write_photo, opened)
         return await work(partial(write, output, labels))
 

@@ -1,6 +1,8 @@
 """The WorkerThreads: run CPU work off the event loop, with one message each way for a piece of work."""
 
 import asyncio
+import os
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,16 +12,23 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
+BACKGROUND_NICENESS = 10
+"""Raises the niceness of background threads: a thread of normal niceness gets nine times their share of a core."""
+
+
 class WorkerThreads:
     """Daemon threads that share a queue of work, started as work comes; `run` and `stop` belong to one event loop.
+
+    In the `background`, they leave the cores to the other threads of the process where those need them (on Linux).
 
     `ThreadPoolExecutor` does the same with two futures and four locks for each piece, which is a tenth of what the
     event loop spends on an image.
     """
 
-    def __init__(self, count: int, name: str) -> None:
+    def __init__(self, count: int, name: str, *, background: bool = False) -> None:
         self._count = count
         self._name = name
+        self._background = background
         self._started = 0
         self._stopped = False
         self._waiting: SimpleQueue[tuple[Callable[[], Any], asyncio.Future[Any]] | None] = SimpleQueue()
@@ -57,6 +66,8 @@ class WorkerThreads:
                 raise
 
     def _serve(self) -> None:
+        if self._background and sys.platform == "linux":  # elsewhere niceness is that of the whole process
+            os.nice(BACKGROUND_NICENESS)
         while (piece := self._waiting.get()) is not None:
             work, future = piece
             result, error = None, None

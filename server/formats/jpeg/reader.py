@@ -79,7 +79,8 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
             f"JPEG with {len(components)} channels of {precision} bits is not supported: use 1 or 3 channels of 8 bits."
         )
     _coded(data, layout)
-    block, xmp = _first_body(data, layout.before, exif.PREFIX), _first_body(data, layout.before, XMP_PREFIX)
+    described = [segment for segment in layout.before if segment.marker in (APP1, APP2)]
+    block, xmp = _first_body(data, described, exif.PREFIX), _first_body(data, described, XMP_PREFIX)
     return Header(
         format="JPEG",
         width=width,
@@ -88,11 +89,11 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
         has_alpha=False,
         orientation=exif.orientation(block, xmp),
         metadata=Metadata(
-            icc_profile=_profile(data, layout.before, max_metadata_bytes),
+            icc_profile=_profile(data, described, max_metadata_bytes),
             exif=block,
             xmp=xmp,
         ),
-        parts=parts_of(xmp) | _parts(data, layout),
+        parts=parts_of(xmp) | _parts(data, described, layout.scan.end),
         found=layout,
     )
 
@@ -185,11 +186,11 @@ def _first_body(data: bytes, segments: list[Segment], prefix: bytes) -> bytes | 
     return next(_bodies(data, segments, APP1, prefix), None) or None
 
 
-def _parts(data: bytes, layout: _Layout) -> frozenset[str]:
-    parts: frozenset[str] = frozenset({"motion-video"} if has_video_after(data, layout.scan.end) else ())
-    if any(_bodies(data, layout.before, APP2, GAIN_MAP_PREFIX)):
+def _parts(data: bytes, segments: list[Segment], scan: int) -> frozenset[str]:
+    parts: frozenset[str] = frozenset({"motion-video"} if has_video_after(data, scan) else ())
+    if any(_bodies(data, segments, APP2, GAIN_MAP_PREFIX)):
         parts |= {"gain-map"}
-    for segment in layout.before:
+    for segment in segments:
         body = segment.start + 4
         if segment.marker == APP2 and data.startswith(MPF_PREFIX, body):
             base = body + len(MPF_PREFIX)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from server.errors import UndecodableImage
 from server.formats.base import Header, Planes, Samples
 from server.formats.png.stored_stream import BLOCK_BYTES, store, stored, stored_bytes
-from server.formats.png.writer import SIGNATURE, png_chunk
+from server.formats.png.writer import END, SIGNATURE, png_chunk
 from server.formats.samples import decode_with_opencv, planes_of
 
 GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
@@ -25,7 +25,6 @@ _PIECE_BYTES = 2**20
 # The decoder holds the inflated rows and up to three copies of the pixels, so a large photo is decoded in bands.
 _BAND_BYTES = 8 * 2**20
 _UNFILTERED = b"\0"
-_END = png_chunk(b"IEND", b"")
 
 
 class PackedPixels(NamedTuple):
@@ -101,7 +100,7 @@ def decode_pixels(packed: PackedPixels, header: Header) -> Planes:
 def _decode_small(packed: PackedPixels, size: int, header: Header) -> Planes:
     rows = b"".join(_inflated(packed.bodies, size))
     _check_whole(len(rows), size)
-    chunks = png_chunk(b"IHDR", packed.header), packed.colours, png_chunk(b"IDAT", stored(rows)), _END
+    chunks = png_chunk(b"IHDR", packed.header), packed.colours, png_chunk(b"IDAT", stored(rows)), END
     return planes_of(decode_with_opencv(b"".join((SIGNATURE, *chunks)), header), header)
 
 
@@ -175,12 +174,12 @@ def _file(ihdr: _Ihdr, colours: bytes, size: int, rows: Iterator[bytes | memoryv
     # Returns an uncompressed PNG file of some rows, and how many of the `size` bytes were available.
     before = b"".join((SIGNATURE, png_chunk(b"IHDR", struct.pack(">IIBBBBB", *ihdr)), colours))
     start, length = len(before) + 8, stored_bytes(size)
-    file = np.empty(start + length + 4 + len(_END), np.uint8)
+    file = np.empty(start + length + 4 + len(END), np.uint8)
     view = memoryview(file)  # type: ignore[arg-type]  # NumPy's stubs do not know that arrays are buffers
     view[:start] = before + struct.pack(">I4s", length, b"IDAT")
     found = store(rows, size, view[start : start + length])
     checksum = isal_zlib.crc32(view[start : start + length], isal_zlib.crc32(b"IDAT"))
-    view[start + length :] = struct.pack(">I", checksum) + _END
+    view[start + length :] = struct.pack(">I", checksum) + END
     return file, found
 
 

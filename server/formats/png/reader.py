@@ -2,7 +2,7 @@
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +22,7 @@ _DEPTHS = {GREY: (1, 2, 4, 8, 16), RGB: (8, 16), PALETTE: (1, 2, 4, 8), GREY_ALP
 _COLOUR_CHUNKS = frozenset({b"PLTE", b"tRNS"})
 _PIXEL_CHUNKS = frozenset({b"IHDR", b"IDAT", b"IEND", *_COLOUR_CHUNKS})
 _COLOUR_SIZES = ((b"gAMA", 4), (b"cHRM", 32), (b"sRGB", 1), (b"cICP", 4))
-_READ_CHUNKS = (b"eXIf", b"iCCP", b"acTL", *(kind for kind, _ in _COLOUR_SIZES))
+_READ_CHUNKS = frozenset({b"eXIf", b"iCCP", b"acTL", XMP_KEYWORD, *(kind for kind, _ in _COLOUR_SIZES)})
 
 
 class _Chunk(NamedTuple):
@@ -45,9 +45,8 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
     width, height, depth, colour_type = struct.unpack(">IIBB", body[:10])
     if depth not in _DEPTHS.get(colour_type, ()):
         raise UndecodableImage(f"The PNG states {depth} bits in colour type {colour_type}, which does not exist.")
-    extra = {kind: _ancillary(data, chunks.get(kind), max_metadata_bytes) for kind in _READ_CHUNKS}
-    block = extra[b"eXIf"].removeprefix(exif.PREFIX)
-    xmp = _xmp(_ancillary(data, chunks.get(XMP_KEYWORD), max_metadata_bytes), max_metadata_bytes)
+    extra = {kind: _ancillary(data, chunks[kind], max_metadata_bytes) for kind in _READ_CHUNKS & chunks.keys()}
+    metadata = _metadata(extra, max_metadata_bytes) if extra else Metadata()
     return Header(
         format="PNG",
         width=width,
@@ -55,14 +54,9 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
         is_grey=colour_type in (GREY, GREY_ALPHA) or (colour_type == PALETTE and _is_grey_palette(data, chunks)),
         has_alpha=colour_type in (GREY_ALPHA, RGB_ALPHA) or b"tRNS" in chunks,
         depth=depth,
-        frames=int.from_bytes(extra[b"acTL"][:4], "big") if extra[b"acTL"] else 1,
-        orientation=exif.orientation(block, xmp),
-        metadata=Metadata(
-            icc_profile=_profile(extra[b"iCCP"], max_metadata_bytes),
-            exif=block or None,
-            xmp=xmp,
-            colour_chunks=tuple((kind, extra[kind]) for kind, size in _COLOUR_SIZES if len(extra[kind]) == size),
-        ),
+        frames=int.from_bytes(extra[b"acTL"][:4], "big") if extra.get(b"acTL") else 1,
+        orientation=exif.orientation(metadata.exif, metadata.xmp),
+        metadata=metadata,
         found=pixel_chunks,
     )
 
@@ -73,10 +67,14 @@ def decode(data: bytes, header: Header) -> Planes:
     found = (
         kept.chunks if isinstance(kept, _PixelChunks) else [one for one in _chunks(data) if one.kind in _PIXEL_CHUNKS]
     )
-    if not all(_is_sound(view, chunk) for chunk in found):
-        raise UndecodableImage("The PNG is damaged: a checksum is wrong.")
-    colours = b"".join(view[one.start : one.start + one.length + 12] for one in found if one.kind in _COLOUR_CHUNKS)
-    bodies = [view[one.start + 8 : one.start + 8 + one.length] for one in found if one.kind == b"IDAT"]
+    colours, bodies = b"", []
+    for kind, start, length in found:
+        if not _is_sound(view, start, length):
+            raise UndecodableImage("The PNG is damaged: a checksum is wrong.")
+        if kind == b"IDAT":
+            bodies.append(view[start + 8 : start + 8 + length])
+        elif kind in _COLOUR_CHUNKS:
+            colours += view[start : start + length + 12]
     planes = decode_pixels(PackedPixels(_body(data, found[0]), colours, bodies), header)
     if planes.alpha is None and header.has_alpha:
         key = next(_body(data, chunk) for chunk in found if chunk.kind == b"tRNS")
@@ -130,17 +128,24 @@ def _body(data: bytes, chunk: _Chunk) -> bytes:
     return data[chunk.start + 8 : chunk.start + 8 + chunk.length]
 
 
-def _ancillary(data: bytes, chunk: _Chunk | None, limit: int) -> bytes:
+def _ancillary(data: bytes, chunk: _Chunk, limit: int) -> bytes:
     # Damaged metadata is left out, and the image is still read; the decoder checks the pixel chunks.
-    if chunk is None:
-        return b""
     check_metadata_size(chunk.kind.decode("latin-1"), chunk.length, limit)
-    return _body(data, chunk) if _is_sound(data, chunk) else b""
+    return _body(data, chunk) if _is_sound(memoryview(data), chunk.start, chunk.length) else b""
 
 
-def _is_sound(data: bytes | memoryview, chunk: _Chunk) -> bool:
-    end = chunk.start + 8 + chunk.length
-    checksum: int = isal_zlib.crc32(memoryview(data)[chunk.start + 4 : end])
+def _metadata(extra: Mapping[bytes, bytes], max_metadata_bytes: int) -> Metadata:
+    return Metadata(
+        icc_profile=_profile(extra.get(b"iCCP", b""), max_metadata_bytes),
+        exif=extra.get(b"eXIf", b"").removeprefix(exif.PREFIX) or None,
+        xmp=_xmp(extra.get(XMP_KEYWORD, b""), max_metadata_bytes),
+        colour_chunks=tuple((kind, extra[kind]) for kind, size in _COLOUR_SIZES if len(extra.get(kind, b"")) == size),
+    )
+
+
+def _is_sound(data: memoryview, start: int, length: int) -> bool:
+    end = start + 8 + length
+    checksum: int = isal_zlib.crc32(data[start + 4 : end])
     return checksum == int.from_bytes(data[end : end + 4], "big")
 
 

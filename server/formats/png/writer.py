@@ -37,7 +37,7 @@ def write_png(planes: Sequence[Samples], metadata: Metadata | None = None, effor
     header = struct.pack(">IIBBBBB", width, height, depth, _COLOUR_TYPE[len(planes)], 0, 0, 0)
     chunks = [SIGNATURE, png_chunk(b"IHDR", header), *_metadata_chunks(metadata or Metadata())]
     # Joined once: a join holds the interpreter lock.
-    return b"".join((*chunks, *_framed(b"IDAT", _packed(planes, effort)), png_chunk(b"IEND", b"")))
+    return b"".join((*chunks, *_framed(b"IDAT", _packed(planes, effort)), END))
 
 
 def png_chunk(kind: bytes, body: bytes) -> bytes:
@@ -50,6 +50,9 @@ def _framed(kind: bytes, pieces: Sequence[bytes]) -> tuple[bytes, ...]:
     for piece in pieces:
         checksum = isal_zlib.crc32(piece, checksum)
     return struct.pack(">I4s", sum(map(len, pieces)), kind), *pieces, struct.pack(">I", checksum)
+
+
+END = png_chunk(b"IEND", b"")
 
 
 def _packed(planes: Sequence[Samples], effort: PngEffort) -> list[bytes]:

@@ -15,7 +15,7 @@ _VARY, _BY_KEY = b"vary", CREDENTIALS.encode()
 def kept_private(headers: Iterable[Header]) -> list[Header]:
     """Add the headers that make an answer private, unless it says otherwise itself."""
     kept = list(headers)
-    names = {name for name, _ in kept}
+    names = dict(kept)
     kept += [header for header in (_NOSNIFF, _PRIVATE) if header[0] not in names]
     return kept
 

@@ -105,15 +105,11 @@ class RequestContext:
 
 def _with_context(headers: Iterable[tuple[bytes, bytes]], request_id: str, seconds: float) -> list[tuple[bytes, bytes]]:
     timing = b"total;dur=%.2f" % (seconds * 1e3)
-    kept = []
-    for header in headers:
-        if header[0] == SERVER_TIMING:
-            timing = b"%b, %b" % (header[1], timing)
-        else:
-            kept.append(header)
-    kept.append((REQUEST_ID, request_id.encode()))
-    kept.append((SERVER_TIMING, timing))
-    return kept
+    kept = list(headers)
+    if (stages := dict(kept).get(SERVER_TIMING)) is not None:
+        kept.remove((SERVER_TIMING, stages))
+        timing = b"%b, %b" % (stages, timing)
+    return [*kept, (REQUEST_ID, request_id.encode()), (SERVER_TIMING, timing)]
 
 
 def request_id_of(headers: Iterable[tuple[bytes, bytes]]) -> str:

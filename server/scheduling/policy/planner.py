@@ -18,6 +18,8 @@ BATCH_SHARE_RUNS = 8
 # that keep this part of its images per second.
 LONG_RUN_S = 0.05
 NEARLY_AS_FAST = 0.95
+# The same after a run of interactive tiles: more of them probably arrive meanwhile.
+FAST_BESIDE_OTHERS = 0.8
 # A device leaves work to another one that finishes within this part of its own time: predictions are no more exact.
 EARLIER = 0.9
 # A device that leaves its work to others looks again after this time at the earliest.
@@ -136,11 +138,12 @@ def _choose(
             count, seconds = _extent(first, device, start, batch_first=True)
             return first, Run(first.padded_shape, ((first.padded_shape, count),), seconds, True, True)
     candidates = [bucket for bucket in buckets if bucket.interactive] or buckets
+    share = FAST_BESIDE_OTHERS if runs_since_batch else NEARLY_AS_FAST
     if len(candidates) == 1:
         bucket = candidates[0]
-        count, seconds = _extent(bucket, device, start)
+        count, seconds = _extent(bucket, device, start, share)
         return bucket, Run(bucket.padded_shape, ((bucket.padded_shape, count),), seconds)
-    runs = [(bucket, *_extent(bucket, device, start)) for bucket in candidates]
+    runs = [(bucket, *_extent(bucket, device, start, share)) for bucket in candidates]
     longest = max(seconds for _, _, seconds in runs)
     pressing = [run for run in runs if _presses(run[0], run[2], longest, start)]
     if pressing:
@@ -150,14 +153,19 @@ def _choose(
     return bucket, Run(bucket.padded_shape, ((bucket.padded_shape, count),), seconds, bool(pressing))
 
 
-def _extent(bucket: BucketView, device: DeviceView, start: float, *, batch_first: bool = False) -> tuple[int, float]:
-    """Return how many tiles of a bucket would run at `start`, and the predicted seconds of that run."""
+def _extent(
+    bucket: BucketView, device: DeviceView, start: float, share: float = NEARLY_AS_FAST, *, batch_first: bool = False
+) -> tuple[int, float]:
+    """Return how many tiles of a bucket would run at `start`, and the predicted seconds of that run.
+
+    A long run of batch tiles keeps `share` of its images per second.
+    """
     padded_shape, deadline = bucket.padded_shape, bucket.deadline
     count = min(bucket.tiles, device.room(padded_shape))
     seconds = device.predict(padded_shape, count)
     interactive = 0 if batch_first else bucket.interactive
     if seconds > LONG_RUN_S and interactive < count:
-        count = max(interactive, _fewest_nearly_as_fast(padded_shape, count, seconds, device))
+        count = max(interactive, _fewest_nearly_as_fast(padded_shape, count, seconds, device, share))
         seconds = device.predict(padded_shape, count)
     if deadline is not None and start + seconds > deadline:
         # Run fewer if that keeps the head's deadline. If nothing does, the prediction may still be wrong.
@@ -169,9 +177,11 @@ def _extent(bucket: BucketView, device: DeviceView, start: float, *, batch_first
     return count, seconds
 
 
-def _fewest_nearly_as_fast(padded_shape: PaddedShape, count: int, seconds: float, device: DeviceView) -> int:
-    """Return the fewest images whose run does nearly as many per second as a run of `count`, which takes `seconds`."""
-    enough = NEARLY_AS_FAST * count / seconds
+def _fewest_nearly_as_fast(
+    padded_shape: PaddedShape, count: int, seconds: float, device: DeviceView, share: float
+) -> int:
+    """Return the fewest images whose run does `share` as many per second as a run of `count`, in `seconds`."""
+    enough = share * count / seconds
     return next(fewer for fewer in range(1, count + 1) if fewer >= enough * device.predict(padded_shape, fewer))
 
 

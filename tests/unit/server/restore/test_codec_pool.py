@@ -8,17 +8,24 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from server.errors import QueueFull
+from server.imaging import tiling
 from server.metrics import Metrics
-from server.restore.codec_pool import MAX_THREADS, RECENT_IMAGES, CodecThreads
+from server.restore.codec_pool import MAX_THREADS, RECENT_IMAGES, Codecs, CodecThreads
 
 KIND = ("png", "jpeg")
+ONE_RUN, IN_TILES = tiling.plan(256, 256, 8), tiling.plan(256, 256, 8, tile=64)
 
 
 @pytest.fixture
-def threads() -> CodecThreads:
-    threads = CodecThreads(Metrics(CollectorRegistry()), max_backlog_s=1.0)
-    threads.start()
-    return threads
+def codecs() -> Codecs:
+    codecs = Codecs(Metrics(CollectorRegistry()), max_backlog_s=1.0)
+    codecs.start()
+    return codecs
+
+
+@pytest.fixture
+def threads(codecs: Codecs) -> CodecThreads:
+    return codecs.whole
 
 
 async def work_on(threads: CodecThreads, pixels: int, seconds: float, kind: object = KIND) -> None:
@@ -107,4 +114,58 @@ def test_what_waits_at_the_stop_is_dropped(threads: CodecThreads) -> None:
 def test_there_are_as_many_as_the_process_has_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     for share, count in ((1, 1), (2, 2), (64, MAX_THREADS)):
         monkeypatch.setattr("server.restore.codec_pool.available_cores", lambda share=share: share)
-        assert CodecThreads(Metrics(CollectorRegistry()), max_backlog_s=1.0).count == count
+        codecs = Codecs(Metrics(CollectorRegistry()), max_backlog_s=1.0)
+        assert codecs.whole.count == codecs.tiled.count == count
+
+
+def test_each_codec_process_has_a_thread_and_photos_in_tiles_keep_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.restore.codec_pool.available_cores", lambda: 2)
+    codecs = Codecs(Metrics(CollectorRegistry()), max_backlog_s=1.0, processes=8)
+    assert (codecs.whole.count, codecs.tiled.count) == (8, 2)
+
+
+def test_an_image_of_one_run_does_not_wait_for_photos_in_tiles(codecs: Codecs) -> None:
+    gate = threading.Event()
+    tiled, whole = codecs.of(IN_TILES), codecs.of(ONE_RUN)
+
+    async def scene() -> None:
+        photos = [asyncio.ensure_future(tiled.run(lambda: gate.wait(10))) for _ in range(4 * tiled.count)]
+        await asyncio.sleep(0)
+        assert await asyncio.wait_for(whole.run(lambda: "done"), 10) == "done"
+        assert not any(photo.done() for photo in photos)
+        gate.set()
+        assert all(await asyncio.gather(*photos))
+        codecs.stop()
+
+    asyncio.run(scene())
+
+
+def test_the_backlog_of_photos_in_tiles_refuses_only_further_photos_in_tiles(codecs: Codecs) -> None:
+    tiled, whole = codecs.of(IN_TILES), codecs.of(ONE_RUN)
+
+    async def scene() -> None:
+        await work_on(tiled, 1000, 0.1)
+        await work_on(whole, 1000, 0.1)
+        pixels = round(2 * tiled.count * 1000 / tiled.predict(KIND, 1000))  # two seconds for all threads
+        with tiled.announce(KIND, pixels):
+            whole.check()
+            with pytest.raises(QueueFull):
+                tiled.check()
+
+    asyncio.run(scene())
+
+
+def test_the_metric_is_the_backlog_of_all_images() -> None:
+    registry = CollectorRegistry()
+    codecs = Codecs(Metrics(registry), max_backlog_s=1.0)
+    codecs.start()
+
+    async def scene() -> None:
+        await work_on(codecs.whole, 1000, 0.1)
+        await work_on(codecs.tiled, 1000, 0.1)
+        with codecs.whole.announce(KIND, 1000), codecs.tiled.announce(KIND, 3000):
+            sum_s = codecs.whole.backlog_s + codecs.tiled.backlog_s
+            assert registry.get_sample_value("promptir_codec_backlog_seconds") == pytest.approx(sum_s)
+            assert sum_s > codecs.tiled.backlog_s > 0
+
+    asyncio.run(scene())

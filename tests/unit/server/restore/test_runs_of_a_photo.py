@@ -1,6 +1,7 @@
 """Tests of a photo in tiles: progress, a run that fails, and a caller who leaves."""
 
 import asyncio
+import threading
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -8,7 +9,12 @@ from restorers import GatedBackend, play, png, until_one_waits
 
 from server.backends.base import ModelInput, Result
 from server.errors import BackendError
+from server.formats import codec
+from server.formats.codec import Image
+from server.formats.header import Header
+from server.formats.output import ColourPolicy
 from server.metrics import Metrics
+from server.restore.codec_pool import MAX_THREADS
 from server.restore.options import RestoreOptions
 from server.restore.pipeline import Restorer
 from server.restore.request import RestoreRequest
@@ -79,3 +85,27 @@ def test_cancelling_a_photo_takes_all_its_tiles_out_of_the_queue() -> None:
         backend.gate.set()
 
     play(scene, backend, metrics)
+
+
+def test_an_image_of_one_run_overtakes_photos_in_tiles_that_are_being_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, decode = threading.Event(), codec.decode
+
+    def held(data: bytes, header: Header, colours: ColourPolicy) -> Image:
+        if header.width == 300:
+            gate.wait(10)
+        return decode(data, header, colours)
+
+    monkeypatch.setattr(codec, "decode", held)
+
+    async def scene(restorer: Restorer) -> None:
+        await restorer.start()
+        large = [
+            asyncio.create_task(restorer.restore(png(300, 300), RestoreRequest(TILED))) for _ in range(MAX_THREADS)
+        ]
+        small = await asyncio.wait_for(restorer.restore(png(200, 200), RestoreRequest()), 10)
+        assert small.mode == "whole"
+        assert not any(task.done() for task in large)
+        gate.set()
+        assert [restored.mode for restored in await asyncio.gather(*large)] == ["tiled"] * MAX_THREADS
+
+    play(scene)

@@ -2,12 +2,14 @@
 
 import asyncio
 import gc
+import os
+import sys
 import threading
 import weakref
 
 import pytest
 
-from server.restore.worker_threads import WorkerThreads
+from server.restore.worker_threads import BACKGROUND_NICENESS, WorkerThreads
 
 
 def test_results_and_errors_come_back_to_their_callers() -> None:
@@ -94,5 +96,21 @@ def test_without_any_thread_the_caller_gets_the_error(monkeypatch: pytest.Monkey
                 await threads.run(lambda: 1)
         assert await threads.run(lambda: 2) == 2
         threads.stop()
+
+    asyncio.run(scene())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="niceness is that of a thread only on Linux")
+def test_only_background_threads_leave_the_cores_to_others() -> None:
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    async def scene() -> None:
+        before = niceness()
+        background, foreground = WorkerThreads(1, "test", background=True), WorkerThreads(1, "test")
+        assert await background.run(niceness) == min(19, before + BACKGROUND_NICENESS)
+        assert await foreground.run(niceness) == niceness() == before
+        background.stop()
+        foreground.stop()
 
     asyncio.run(scene())

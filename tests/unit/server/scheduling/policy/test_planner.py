@@ -12,6 +12,9 @@ from server.scheduling.policy.planner import BATCH_SHARE_RUNS, SHORTEST_WAIT_S, 
 from server.scheduling.queue.tile import BATCH_PATIENCE_S, STARVATION_S, PaddedShape
 from server.scheduling.queue.tile_queue import BucketView
 
+MIDDLE = PaddedShape(192, 192)
+"""A run of it takes 24 ms, and 150 ms if full."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -101,6 +104,17 @@ ROWS = [
         "a long run of batch tiles stays full where its fixed cost makes the most of it",
         state(wait_for(SMALL, 0, batch=8), on=device(fixed_ms=200.0)),
         (SMALL, 8),
+    ),
+    Row("a long run of batch tiles keeps 95 % of its throughput", state(wait_for(MIDDLE, 0, batch=8)), (MIDDLE, 4)),
+    Row(
+        "after a run of interactive tiles it keeps 80 %, because more of them probably come",
+        state(wait_for(MIDDLE, 0, batch=8), runs_since_batch=1),
+        (MIDDLE, 2),
+    ),
+    Row(
+        "overdue batch tiles, which have one run in eight, keep 95 %",
+        state(wait_for(MIDDLE, 0, batch=8, age=2 * BATCH_PATIENCE_S), wait_for(SMALL, 1), runs_since_batch=8),
+        (MIDDLE, 4),
     ),
     Row("a long run of interactive tiles is not cut", state(wait_for(LARGE, 4)), (LARGE, 4)),
     Row("a long run is cut to its interactive tiles", state(wait_for(LARGE, 3, batch=5)), (LARGE, 3)),
