@@ -107,7 +107,7 @@ class Axis:
 class Grid:
     """Equal tiles of one image in row-major order; iterating yields the tiles.
 
-    Images of one size share their grid, so what it is asked for on each request is computed once.
+    Images of one size share their grid, so what small ones ask for on each request is computed once.
     """
 
     vertical: Axis
@@ -116,26 +116,29 @@ class Grid:
     """Whether an additional run, of the whole photo at reduced size, sets the tone of the tiles: see `Guide`."""
 
     def __len__(self) -> int:
-        return len(self.tiles)
+        return len(self.vertical.starts) * len(self.horizontal.starts)
 
     def __iter__(self) -> Iterator[Tile]:
-        return iter(self.tiles)
+        if self.is_whole:
+            yield self._only_tile
+            return
+        for top in self.vertical.starts:
+            for left in self.horizontal.starts:
+                yield self._tile(top, left)
+
+    def _tile(self, top: int, left: int) -> Tile:
+        return Tile(
+            top,
+            left,
+            min(self.vertical.side, self.vertical.length - top),
+            min(self.horizontal.side, self.horizontal.length - left),
+            self.vertical.side,
+            self.horizontal.side,
+        )
 
     @cached_property
-    def tiles(self) -> tuple[Tile, ...]:
-        """All tiles."""
-        return tuple(
-            Tile(
-                top,
-                left,
-                min(self.vertical.side, self.vertical.length - top),
-                min(self.horizontal.side, self.horizontal.length - left),
-                self.vertical.side,
-                self.horizontal.side,
-            )
-            for top in self.vertical.starts
-            for left in self.horizontal.starts
-        )
+    def _only_tile(self) -> Tile:  # kept, but not the tiles of a photo, which can be thousands
+        return self._tile(0, 0)
 
     @cached_property
     def is_whole(self) -> bool:
