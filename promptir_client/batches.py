@@ -50,11 +50,13 @@ class RestoredBatch:
 
 
 def archive_of(images: Images) -> bytes:
-    """Pack images into an archive; raises TypeError or ValueError for anything that is not an image."""
+    """Pack images into an archive; raises TypeError or ValueError for anything that is not an image, or for none."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, image in _named(images):
             archive.writestr(zipfile.ZipInfo(name), upload_of(image))
+        if not archive.filelist:
+            raise ValueError("a batch needs at least one image")
     return buffer.getvalue()
 
 

@@ -25,8 +25,10 @@ Image = Union[
 ]
 """Path, bytes of a file, open file, Pillow image, or array of (height, width[, 1 to 4 channels]), RGB or RGBA."""
 
-# Pillow modes that PNG supports; other modes are converted to RGB.
+# Pillow modes that PNG supports, and the conversions of others that keep alpha or depth; the rest becomes RGB.
+# I;16B has the samples of I;16 in the other byte order, and Pillow reads 16-bit PNG files as I.
 _PNG_MODES = {"1", "L", "LA", "I;16", "P", "RGB", "RGBA"}
+_CONVERSIONS = {"I": "I;16", "I;16B": "I;16", "I;16L": "I;16", "La": "LA", "PA": "RGBA", "RGBa": "RGBA"}
 _GREY, _RGB, _GREY_ALPHA, _RGBA = 0, 2, 4, 6
 _COLOUR_TYPES = {1: _GREY, 2: _GREY_ALPHA, 3: _RGB, 4: _RGBA}
 # On a fast network, more compression costs more time than it saves.
@@ -47,16 +49,18 @@ def upload_of(image: Image) -> bytes:
     if (numpy := sys.modules.get("numpy")) is not None and isinstance(image, numpy.ndarray):
         return _png_of_array(image)
     if hasattr(image, "read"):
-        return bytes(image.read())
-    raise TypeError(f"a {type(image).__name__} is not an image: send a path, bytes, a Pillow image or a numpy array")
+        data = image.read()
+        if isinstance(data, str):
+            raise TypeError("a file opened as text is not an image: open it with mode 'rb'")
+        return bytes(data)
+    kind = type(image).__name__
+    raise TypeError(f"an image must be a path, bytes, an open file, a Pillow image or a numpy array, not {kind}")
 
 
 def _png_of_pillow(image: "PIL.Image.Image") -> bytes:
     if image.mode == "F":
         raise TypeError("a Pillow image of floats has no defined white: convert it to L, RGB or I;16")
-    # I;16B has the same samples in the other byte order; Pillow reads 16-bit PNG files as I.
-    target = "I;16" if image.mode in ("I", "I;16B", "I;16L") else "RGB"
-    kept = image if image.mode in _PNG_MODES else image.convert(target)
+    kept = image if image.mode in _PNG_MODES else image.convert(_CONVERSIONS.get(image.mode, "RGB"))
     buffer = io.BytesIO()
     kept.save(buffer, "PNG", compress_level=_EFFORT, exif=image.getexif(), icc_profile=image.info.get("icc_profile"))
     return buffer.getvalue()

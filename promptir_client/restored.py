@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _DURATION = re.compile(r"(\w+);dur=([\d.]+)")
 _BATCH = re.compile(r'batch;desc="(\d+)"')
+# The header of a PNG: its signature, and the colour type that follows size and depth.
+_PNG, _COLOUR_TYPE_AT, _GREY_ALPHA = b"\x89PNG\r\n\x1a\n", 25, 4
 _BOUNDARY = re.compile(r'boundary="?([^";]+)')
 
 
@@ -120,7 +122,10 @@ class Restored:
         return image
 
     def numpy(self) -> "npt.NDArray[np.uint8 | np.uint16]":
-        """Decode to (height, width[, channels]) samples of the file's depth, RGB or RGBA; needs OpenCV and numpy."""
+        """Decode to (height, width[, channels]) samples of the file's depth; needs OpenCV and numpy.
+
+        The channels are RGB or RGBA, and grey with alpha for a PNG of this kind.
+        """
         import cv2
         import numpy as np
 
@@ -130,6 +135,8 @@ class Restored:
         if samples.ndim == 3:
             swap = cv2.COLOR_BGR2RGB if samples.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
             samples = cv2.cvtColor(samples, swap)
+            if self.data.startswith(_PNG) and self.data[_COLOUR_TYPE_AT] == _GREY_ALPHA:  # OpenCV repeats the grey
+                samples = samples[..., [0, 3]]
         array: npt.NDArray[np.uint8 | np.uint16] = samples
         return array
 

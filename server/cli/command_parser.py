@@ -1,6 +1,7 @@
 """Argument parser that accepts positional arguments before, between and after flags, and its types of numbers."""
 
 import argparse
+import difflib
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -42,7 +43,11 @@ def _number(text: str) -> float:
 
 
 class CommandParser(argparse.ArgumentParser):
-    """Parser of intermixed arguments; plain argparse rejects OUT in `IN --overwrite OUT`."""
+    """Parser of the arguments of one command.
+
+    They may be intermixed: plain argparse rejects OUT in `IN --overwrite OUT`. Unknown ones are reported with the
+    usage of the command, where argparse shows that of the program.
+    """
 
     _is_inside = False
 
@@ -52,6 +57,14 @@ class CommandParser(argparse.ArgumentParser):
             return super().parse_known_args(args, namespace)
         self._is_inside = True  # parse_known_intermixed_args calls this method
         try:
-            return self.parse_known_intermixed_args(args, namespace)
+            known, unknown = self.parse_known_intermixed_args(args, namespace)
         finally:
             self._is_inside = False
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._hint(unknown[0])}")
+        return known, unknown
+
+    def _hint(self, unknown: str) -> str:
+        options = [name for action in self._actions for name in action.option_strings]
+        close = difflib.get_close_matches(unknown.partition("=")[0], options, 1)
+        return f"; did you mean {close[0]}?" if close else ""

@@ -32,6 +32,7 @@ _UNREADABLE = (
 _JUNK = re.compile(r"(^|/)(\.|__MACOSX/|Thumbs\.db$|desktop\.ini$)", re.IGNORECASE)
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\/]')
 _LONGEST_PART = 100
+_LONGEST_PART_BYTES = 200  # file systems allow 255, and a number and a suffix follow
 _MOST_PARTS = 8
 _FIRST_YEAR = (1980, 1, 1, 0, 0, 0)  # the zero of the format: results have no time of their own
 
@@ -60,7 +61,7 @@ class ArchiveReader:
             self._archive = zipfile.ZipFile(io.BytesIO(data))
             entries = self._archive.infolist()
         except _UNREADABLE as error:
-            raise InvalidRequest(f"The zip archive cannot be read: {error}.") from None
+            raise InvalidRequest(f"The zip archive cannot be read, it is cut off or damaged: {error}.") from None
         if len({entry.header_offset for entry in entries}) < len(entries):
             raise InvalidRequest("The entries of the archive overlap.")
         for entry in entries:
@@ -202,9 +203,8 @@ class Names:
     def of(self, filename: str | None, suffix: str) -> str:
         """Return the name of a result: that of the upload, folders included, with another suffix."""
         parts = [_UNSAFE.sub("_", part).strip(". ") for part in (filename or "").replace("\\", "/").split("/")]
-        parts = [part[:_LONGEST_PART] for part in parts if part][-_MOST_PARTS:] or ["photo"]
+        parts = [_short(part) for part in parts if part][-_MOST_PARTS:] or ["photo"]
         stem = PurePosixPath(*parts[:-1], PurePosixPath(parts[-1]).stem or "photo").as_posix()
-        stem = stem.encode("utf-8", "replace").decode()
         if not self._taken.isdisjoint(_folders_of(stem)):  # a result cannot be a file and a folder
             stem = stem.replace("/", "_")
         name, number = f"{stem}{suffix}", 1
@@ -214,6 +214,11 @@ class Names:
         self._taken.add(name.lower())
         self._folders.update(_folders_of(name))
         return name
+
+
+def _short(part: str) -> str:
+    """Cut a name between two characters, and replace what UTF-8 cannot encode."""
+    return part[:_LONGEST_PART].encode("utf-8", "replace")[:_LONGEST_PART_BYTES].decode("utf-8", "ignore")
 
 
 def _folders_of(name: str) -> list[str]:

@@ -196,7 +196,7 @@ def test_what_cannot_be_watched_is_said_in_one_sentence(tmp_path: Path, watch: A
     watching = watch().until_said("watching")
     for arguments, reason in (
         (("--watch", tmp_path / "in", tmp_path / "out"), "another run"),
-        (("--watch", tmp_path / "none", tmp_path / "other"), "no folder"),
+        (("--watch", tmp_path / "none", tmp_path / "other"), "not a folder"),
         (("--watch", tmp_path / "in", tmp_path), "new photos"),
         (("--watch", tmp_path / "in", tmp_path / "a", tmp_path / "b"), "OUT"),
         (("--watch", tmp_path / "in", tmp_path / "other", "--resume"), "--skip-existing"),

@@ -166,7 +166,7 @@ def _restore(
 
 def _watch(arguments: argparse.Namespace, options: RestoreOptions) -> int:
     if len(arguments.files) != 1 or PIPE in arguments.files:
-        raise InvalidRequest("--watch FOLDER replaces IN: give OUT, a folder, only")
+        raise InvalidRequest("--watch FOLDER replaces IN: give only OUT, a folder")
     _alone(arguments, "--watch", list=arguments.list, skip_existing=arguments.skip_existing)
     return watch(
         arguments.watch,

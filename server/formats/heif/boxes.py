@@ -20,6 +20,11 @@ class Box(NamedTuple):
     end: int
 
 
+def shown(kind: bytes) -> str:
+    """Return the type of a box as text for a message."""
+    return ascii(kind.decode("latin-1"))
+
+
 def boxes(data: bytes, start: int, end: int, limit: int, *, may_be_cut: bool = False) -> Iterator[Box]:
     """Yield the boxes between two offsets; raises BrokenBoxError for more than `limit`, or one that exceeds `end`.
 
@@ -37,7 +42,7 @@ def boxes(data: bytes, start: int, end: int, limit: int, *, may_be_cut: bool = F
                 yield Box(kind, start, body, end)
             if may_be_cut:
                 return
-            raise BrokenBoxError(f"a box {kind!r} is cut off")
+            raise BrokenBoxError(f"a box {shown(kind)} is cut off")
         yield Box(kind, start, body, last)
         start = last
     if end - start >= _HEADER:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from server.formats.heif.boxes import Box, BrokenBoxError, Fields, boxes
+from server.formats.heif.boxes import Box, BrokenBoxError, Fields, boxes, shown
 from server.formats.heif.tracks import SEQUENCE_BRANDS, frames_of
 
 # A phone's photo has about 60 items; 200 megapixels in tiles of 512 x 512 are about 800. Decoding time grows with the
@@ -120,19 +120,21 @@ def _tables(items: Items, meta: Box) -> dict[bytes, Box]:
         if box.kind not in _TABLES:
             items.skipped.append(box)
         elif box.kind in tables:
-            raise BrokenBoxError(f"there are two boxes {box.kind!r}, and readers differ in which they use")
+            raise BrokenBoxError(f"there are two boxes {shown(box.kind)}, and readers differ in which they use")
         else:
             tables[box.kind] = box
     for kind in (b"pitm", b"iinf", b"iloc"):
         if kind not in tables:
-            raise BrokenBoxError(f"there is no box {kind!r}")
+            raise BrokenBoxError(f"there is no box {shown(kind)}")
     return tables
 
 
 def _only(kind: bytes, found: list[Box]) -> Box:
     of_kind = [box for box in found if box.kind == kind]
-    if len(of_kind) != 1:
-        raise BrokenBoxError(f"there are {len(of_kind)} boxes {kind!r}, instead of one")
+    if not of_kind:
+        raise BrokenBoxError(f"there is no box {shown(kind)}")
+    if len(of_kind) > 1:
+        raise BrokenBoxError(f"there are {len(of_kind)} boxes {shown(kind)} instead of one")
     return of_kind[0]
 
 

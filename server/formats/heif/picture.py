@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from server.errors import ImageTooLarge, UndecodableImage, UnsupportedImage
 from server.formats.base import check_metadata_size, multiple_frames_error
-from server.formats.heif.boxes import Box, BrokenBoxError, Fields
+from server.formats.heif.boxes import Box, BrokenBoxError, Fields, shown
 from server.formats.heif.code_points import code_points
 from server.formats.heif.coded_size import Size, av1_sizes, hevc_sizes
 from server.formats.heif.items import Item, Items, read_items
@@ -209,7 +209,7 @@ def _parts(items: Items) -> frozenset[str]:
 def _property(item: Item, kind: bytes) -> Box | None:
     box = item.property(kind)
     if box is not None and box.body == box.end:
-        raise BrokenBoxError(f"a box {kind!r} is empty")
+        raise BrokenBoxError(f"a box {shown(kind)} is empty")
     return box
 
 

@@ -13,7 +13,7 @@ PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 # RST0 to RST7).
 _MARKER = re.compile(rb"\xff[^\0\x01\xd0-\xd7\xff]")
 # A profile takes up to 255 segments, the XMP of a panorama about a hundred.
-_MAX_SEGMENTS = 4096
+MAX_SEGMENTS = 4096
 # A search holds the interpreter lock, so a large file is searched in pieces.
 _SEARCHED_AT_ONCE = 256 * 1024
 
@@ -43,7 +43,7 @@ def walk(data: bytes, at: int = 2) -> Iterator[Segment]:
 
     Also stops at the end of the data, at a segment that exceeds it, and after more segments than any photo has.
     """
-    for _ in range(_MAX_SEGMENTS):
+    for _ in range(MAX_SEGMENTS):
         # Segments follow one another at once, and coded data follows the header of a scan.
         start = at if _MARKER.match(data, at) else _next_marker(data, at)
         if start is None:

@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 from PIL import JpegImagePlugin
 
-from server.errors import UndecodableImage, UnsupportedImage
+from server.errors import ImageTooLarge, UndecodableImage, UnsupportedImage
 from server.formats.base import Header, Planes, check_metadata_size
 from server.formats.jpeg.markers import (
     APP0,
@@ -21,6 +21,7 @@ from server.formats.jpeg.markers import (
     DQT,
     DRI,
     EOI,
+    MAX_SEGMENTS,
     PROGRESSIVE,
     SOF,
     SOI,
@@ -146,6 +147,8 @@ def _layout(data: bytes) -> _Layout:
             scan = segment
             break
         before.append(segment)
+    if scan is None and len(before) == MAX_SEGMENTS:
+        raise ImageTooLarge(f"The JPEG has more than {MAX_SEGMENTS} segments.", max_segments=MAX_SEGMENTS)
     if scan is None:
         raise UndecodableImage("The JPEG is cut off or damaged before its pixels.")
     starts = [segment for segment in before if segment.marker in SOF]

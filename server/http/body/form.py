@@ -1,7 +1,7 @@
 """Form: the one file of a multipart/form-data body (RFC 2046, section 5.1), read while the body arrives."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.message import Message
@@ -94,7 +94,7 @@ class FormFile(Form):
         """Check at the end of the body that the form was whole and had its file."""
         super().finish()
         if not self._found:
-            raise InvalidRequest(f"The form has no file in the field `{FIELD}`.", expected_field=FIELD)
+            raise no_file(self.fields, FIELD)
 
     def begin(self, headers: Mapping[bytes, bytes]) -> None:
         """Begin a part."""
@@ -123,6 +123,15 @@ class FormFile(Form):
 
     def _is_file(self) -> bool:
         return self._part.name == FIELD and self._part.filename is not None
+
+
+def no_file(texts: Collection[str], *fields: str) -> InvalidRequest:
+    """Return the error for a form without a file in one of `fields`; `texts` are its fields that are no file."""
+    names = " or ".join(f"`{field}`" for field in fields)
+    detail = f"The form has no file in the field {names}."
+    if (sent := next((field for field in fields if field in texts), None)) is not None:
+        detail += f" Its `{sent}` is text, having no filename: add one, as `curl -F {sent}=@photo.jpg` does."
+    return InvalidRequest(detail, expected_field=fields[0])
 
 
 class FormError(ValueError):

@@ -9,7 +9,7 @@ from server.errors import InvalidRequest
 from server.formats.header import peek
 from server.http.body.body import Body
 from server.http.body.compression import InflatedBody
-from server.http.body.form import FIELD, is_form
+from server.http.body.form import FIELD, is_form, no_file
 from server.http.body.form_files import read_form
 from server.http.body.upload import Upload, read_upload
 from server.jobs.archive import MAGIC, MOST_PHOTOS, ArchiveReader
@@ -49,7 +49,7 @@ async def read_photos(headers: Mapping[bytes, bytes], body: Body | InflatedBody,
         if several:
             return Photos(several, are_several=True, fields=form.fields)
         if not single:
-            raise InvalidRequest(f"The form has no file in the field `{FIELD}` or `{SEVERAL}`.", expected_field=FIELD)
+            raise no_file(form.fields, FIELD, SEVERAL)
         if len(single) > 1:
             raise InvalidRequest(f"The form has more than one file in `{FIELD}`: send several photos as `{SEVERAL}`.")
         (upload,), fields = single, frozenset(form.fields)

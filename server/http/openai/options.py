@@ -36,11 +36,11 @@ def read_edit_options(
     names = [output.value for output in OutputFormat]
     name = fields.get("output_format") or OutputFormat.PNG.value
     if name not in names:
-        raise _invalid("output_format", f"is {', '.join(names)}")
+        raise _invalid("output_format", f"must be one of {', '.join(names)}")
     if fields.get("response_format", "b64_json") not in ("b64_json", ""):
-        raise _invalid("response_format", "is b64_json: images are returned, not stored under a URL")
+        raise _invalid("response_format", "must be b64_json: images are returned, not stored under a URL")
     if fields.get("stream", "false").lower() not in ("false", "0", ""):
-        raise _invalid("stream", "is false: there are no partial images")
+        raise _invalid("stream", "must be false: there are no partial images")
     quality = _number(fields, "output_compression", 0, 100, DEFAULT_QUALITY)
     copies = _number(fields, "n", 1, MOST_COPIES, 1)
     strength = _number(fields, "strength", 0, 1, 1.0)
@@ -58,7 +58,7 @@ def _number(fields: Mapping[str, str], name: str, least: int, most: int, default
     except ValueError:
         number = least - 1
     if not least <= number <= most:
-        raise _invalid(name, f"is a number from {least} to {most}")
+        raise _invalid(name, f"must be a number from {least} to {most}")
     return number
 
 

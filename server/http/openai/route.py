@@ -14,7 +14,7 @@ from server.concurrency import gather
 from server.errors import InvalidRequest
 from server.http.body.cancellation import WhileConnected
 from server.http.body.compression import as_sent
-from server.http.body.form import is_form
+from server.http.body.form import is_form, no_file
 from server.http.body.form_files import read_form
 from server.http.body.upload import Upload
 from server.http.body.upload_route import Exchange, UploadRoute
@@ -39,15 +39,18 @@ class EditsRoute(UploadRoute):
     async def answer(self, exchange: Exchange) -> tuple[str, ASGIApp]:
         """Restore the images of the form, and answer with them in one JSON document."""
         if not is_form(exchange.headers):
-            raise InvalidRequest("The body is a multipart form with a file in the field `image`.", param=_IMAGE)
+            raise InvalidRequest("The body must be a multipart form with a file in the field `image`.", param=_IMAGE)
         sent = as_sent(exchange.headers, exchange.body, self._room)
         with self._services.restorer.accepted():
             try:
                 with stage("upload"):
                     form = await read_form(exchange.headers, sent, _NAMES, MOST_IMAGES + 1)
                 images = [upload for name, upload in form.files if name == _IMAGE]
-                if not 0 < len(images) <= MOST_IMAGES:
-                    rule = f"The form has 1 to {MOST_IMAGES} files in the field `image`, and not {len(images)}."
+                if not images:
+                    rule = f"{no_file(form.fields, _IMAGE).detail} It takes 1 to {MOST_IMAGES}."
+                    raise InvalidRequest(rule, param=_IMAGE)
+                if len(images) > MOST_IMAGES:
+                    rule = f"The form has {len(images)} files in the field `image`; it takes 1 to {MOST_IMAGES}."
                     raise InvalidRequest(rule, param=_IMAGE)
                 options = read_edit_options(form.fields, self._services.restorer.models, form.repeated)
                 del form

@@ -9,6 +9,7 @@ import sys
 from contextlib import suppress
 from typing import Any, cast
 
+from httptools import HttpParserCallbackError, HttpParserError, HttpParserInvalidMethodError
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import is_ssl
 
@@ -18,6 +19,8 @@ from server.http.protocol.plain_parser import PlainParser
 
 # More than proxies send. The parser itself would collect headers, trailers or a URL without limit.
 MAX_HEAD_BYTES = 64 * 1024
+# The most that httptools splits into path and query.
+MAX_URL_BYTES = 65535
 # If a buffered answer does not shrink in this time, its client is not reading.
 UNREAD_S = 60.0
 # Answers from this size on are copied to the kernel without the interpreter lock, which a transport holds meanwhile.
@@ -36,6 +39,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _unread_timer: asyncio.TimerHandle | None = None
     _bare_bytes = 0
     _in_head = True
+    url = b""  # uvicorn sets it with the first request alone
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wrap the transport in one that joins head and body."""
@@ -88,7 +92,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if is_memory_short(sys.exception()):
             self._refuse(503, NO_MEMORY)
         else:
-            self._refuse(400, "What came is no HTTP request.")
+            self._refuse(*_fault(self.url, sys.exception()))
 
     def pause_writing(self) -> None:
         """Watch the reader from now on: the buffers of the connection are full."""
@@ -135,6 +139,21 @@ class BoundedProtocol(HttpToolsProtocol):
         )
         self.transport.write(head.encode() + content)
         self.transport.close()
+
+
+def _fault(url: bytes, error: BaseException | None) -> tuple[int, str]:
+    """Return the status and the detail for a request that the parser refused."""
+    if len(url) > MAX_URL_BYTES:
+        return 414, f"The URL of a request may have {MAX_URL_BYTES} bytes."
+    if isinstance(error, HttpParserInvalidMethodError):
+        return 400, (
+            "A request must begin with a method such as GET or POST. This one has an unknown method, is not plain "
+            "HTTP, or follows a body that is longer than its Content-Length."
+        )
+    if isinstance(error, HttpParserCallbackError):
+        return 400, "The URL of the request is not valid."  # splitting it is the only callback that may fail
+    reason = f": {error}" if isinstance(error, HttpParserError) and error.args else ""
+    return 400, f"The request is not valid HTTP/1.1{reason}."
 
 
 class _Joining:

@@ -173,7 +173,8 @@ def _output(parameters: RestoreQuery, accept: Accept) -> OutputFormat | None:
     if parameters.report and (accept.weight(JSON) or accept.weight("multipart/mixed")):
         return OutputFormat.PNG
     raise NotAcceptable(
-        "Accept wants none of the kinds of file that are written.", acceptable_media_types=list(_MEDIA_TYPES)
+        f"The Accept header allows none of the types that the server writes: {', '.join(_MEDIA_TYPES)}.",
+        acceptable_media_types=list(_MEDIA_TYPES),
     )
 
 

@@ -85,9 +85,11 @@ def _ignored(number: int, frame: FrameType | None) -> None:
 
 def _check_folders(folder: Path, out: Path) -> None:
     if not folder.is_dir():
-        raise InvalidRequest(f"{folder} is no folder that can be watched")
+        raise InvalidRequest(f"{folder} cannot be watched: it is not a folder")
     if out.exists() and not out.is_dir():
         raise InvalidRequest(f"{out} is a file: --watch needs a folder for the results")
+    if folder.resolve() == out.resolve():
+        raise InvalidRequest(f"{folder} is both FOLDER and OUT: results would be taken for new photos")
     if folder.resolve().is_relative_to(out.resolve()):
         raise InvalidRequest(f"{folder} lies in {out}: results would be taken for new photos")
 

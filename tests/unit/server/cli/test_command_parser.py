@@ -26,3 +26,21 @@ def test_numbers_are_finite_and_not_below_0(text: str) -> None:
 def test_a_missing_file_is_told_without_an_error_number(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["restore", "--list", "/nowhere/list.txt", "out"]) == 1
     assert capsys.readouterr().err == "promptir: /nowhere/list.txt: No such file or directory\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "usage", "told"),
+    [
+        (["restore", "a.jpg", "b.png", "--formt=png"], "promptir restore", "--formt=png; did you mean --format?"),
+        (["serve", "--prot", "8000"], "promptir serve", "--prot 8000; did you mean --port?"),
+        (["config", "everything"], "promptir config", "everything"),
+    ],
+)
+def test_an_unknown_argument_is_reported_by_its_command(
+    arguments: list[str], usage: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    written = capsys.readouterr().err
+    assert written.startswith(f"usage: {usage} ")
+    assert written.endswith(f"{usage}: error: unrecognized arguments: {told}\n")

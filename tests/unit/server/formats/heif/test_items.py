@@ -99,3 +99,8 @@ def test_content_in_the_tables_and_content_nowhere_are_distinguished() -> None:
         place = struct.pack(">BBHHHHHII", 0x44, 0, 1, 1, method, 0, 1, 2, 4)
         items = read_items(with_table(b"pitm", inside, with_table(b"iloc", full(b"iloc", place, version=1))))
         assert items.content(items.by_number[1]) == content
+
+
+def test_a_missing_box_is_named_as_text() -> None:
+    with pytest.raises(BrokenBoxError, match=r"^there is no box 'meta'$"):
+        read_items(PLAIN[: PLAIN.index(b"meta") - 4])

@@ -9,6 +9,7 @@ import pytest
 
 from server.errors import ImageTooLarge, UndecodableImage, UnsupportedImage
 from server.formats import jpeg
+from server.formats.jpeg.markers import MAX_SEGMENTS
 
 MOST = 10**6
 
@@ -147,3 +148,8 @@ def test_a_file_that_ends_before_its_pixels_is_undecodable() -> None:
     for end in range(3, data.index(b"\xff\xda") + 4):
         with pytest.raises(UndecodableImage):
             jpeg.read_header(data[:end], MOST)
+
+
+def test_a_file_with_too_many_segments_is_told_so() -> None:
+    with pytest.raises(ImageTooLarge, match=f"more than {MAX_SEGMENTS} segments"):
+        jpeg.read_header(with_segments(photo(), *[(0xFE, b"")] * MAX_SEGMENTS), MOST)

@@ -116,3 +116,9 @@ def test_what_holds_not_just_one_file_in_the_field_is_refused(body: bytes) -> No
 def test_a_form_without_a_usable_boundary_is_refused(content_type: str) -> None:
     with pytest.raises(InvalidRequest):
         FormFile(content_type, FileBuffer(lambda start: True))
+
+
+def test_a_file_without_a_filename_is_told_how_to_send_one() -> None:
+    with pytest.raises(InvalidRequest, match=r"no file in the field `file`\. Its `file` is text") as caught:
+        read(part('name="file"', b"the bytes of a photo") + END)
+    assert caught.value.extensions == {"expected_field": "file"}

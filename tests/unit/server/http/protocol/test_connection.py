@@ -203,12 +203,27 @@ def test_a_head_without_end_is_431() -> None:
     assert problem(converse(talk, patience_s=60)[0])["status"] == 431
 
 
-def test_what_is_no_http_is_400() -> None:
+@pytest.mark.parametrize(
+    ("data", "status", "named"),
+    [
+        (b"\x16\x03\x01\r\n\r\n", 400, "not plain HTTP"),
+        (b"FOO / HTTP/1.1\r\nHost: x\r\n\r\n", 400, "unknown method"),
+        (b"GET / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400, "Duplicate Content-Length"),
+        (b"GET /a b HTTP/1.1\r\n\r\n", 400, "is not valid HTTP/1.1"),
+        (b"GET http://[::1/ HTTP/1.1\r\n\r\n", 400, "URL of the request is not valid"),
+        (b"CONNECT x:443 HTTP/1.1\r\n\r\n", 400, "no proxy"),
+        (b"GET /" + b"a" * 65_535 + b" HTTP/1.1\r\n\r\n", 414, "65535 bytes"),
+    ],
+    ids=["tls", "method", "lengths", "line", "url", "connect", "long"],
+)
+def test_a_request_that_cannot_be_read_is_told_why(data: bytes, status: int, named: str) -> None:
     async def talk(connection: socket.socket) -> bytes:
-        await asyncio.get_running_loop().sock_sendall(connection, b"\x16\x03\x01\r\n\r\n")
+        await asyncio.get_running_loop().sock_sendall(connection, data)
         return await until_closed(connection)
 
-    assert problem(converse(talk, patience_s=60)[0])["status"] == 400
+    told = problem(converse(talk, patience_s=60)[0])
+    assert told["status"] == status
+    assert named in told["detail"]
 
 
 def test_an_answer_that_nobody_reads_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
