@@ -52,8 +52,8 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
         if frames == 0 and canvas != (width, height):
             raise UndecodableImage(f"The WebP states a size of {canvas}, its frame {(width, height)}.")
         (width, height), has_alpha = canvas, bool(extended[0] & _ALPHA_FLAG)
-    for kind in (b"ICCP", b"EXIF", b"XMP "):
-        check_metadata_size(kind.decode().strip(), chunks.get(kind, (0, 0))[1], max_metadata_bytes)
+    for kind, name in ((b"ICCP", "colour profile"), (b"EXIF", "EXIF"), (b"XMP ", "XMP")):
+        check_metadata_size(name, chunks.get(kind, (0, 0))[1], max_metadata_bytes)
     block = _body(data, chunks.get(b"EXIF")).removeprefix(exif.PREFIX)
     xmp = _body(data, chunks.get(b"XMP ")) or None
     return Header(

@@ -23,6 +23,7 @@ _COLOUR_CHUNKS = frozenset({b"PLTE", b"tRNS"})
 _PIXEL_CHUNKS = frozenset({b"IHDR", b"IDAT", b"IEND", *_COLOUR_CHUNKS})
 _COLOUR_SIZES = ((b"gAMA", 4), (b"cHRM", 32), (b"sRGB", 1), (b"cICP", 4))
 _READ_CHUNKS = frozenset({b"eXIf", b"iCCP", b"acTL", XMP_KEYWORD, *(kind for kind, _ in _COLOUR_SIZES)})
+_NAMES = {b"eXIf": "EXIF", b"iCCP": "colour profile", b"iTXt": "XMP"}
 
 
 class _Chunk(NamedTuple):
@@ -130,7 +131,7 @@ def _body(data: bytes, chunk: _Chunk) -> bytes:
 
 def _ancillary(data: bytes, chunk: _Chunk, limit: int) -> bytes:
     # Damaged metadata is left out, and the image is still read; the decoder checks the pixel chunks.
-    check_metadata_size(chunk.kind.decode("latin-1"), chunk.length, limit)
+    check_metadata_size(_NAMES.get(chunk.kind, chunk.kind.decode("latin-1")), chunk.length, limit)
     return _body(data, chunk) if _is_sound(memoryview(data), chunk.start, chunk.length) else b""
 
 
