@@ -1,5 +1,6 @@
 """Fitting of the degradation head alone, to the features of a network whose body is finished."""
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,17 @@ PATCHES = ((64, 4), (128, 8), (256, 4))
 """(side, count) of the batches, drawn in turn: photos of all sizes are to be judged."""
 MIX = Mix.adjusted({"clean": 0.25, "flat": 0.25, "low_contrast": 0.05, "soft": 0.08})
 """More pictures to leave alone than in training, because the head decides what is left alone."""
+FLAT_SHAPES = (
+    *((64, 64), (128, 128), (64, 64), (256, 256), (96, 64), (16, 16), (32, 32), (48, 48)),
+    *((8, 512), (512, 8), (16, 512), (24, 24), (8, 8)),
+)
+"""(height, width) of the pictures of one colour, drawn in turn.
+
+Without small and narrow ones, these were taken for rain or haze.
+"""
+GREY_SHARE, EXTREME_SHARE = 0.6, 0.2
+SHARES = (3, 3, 1)
+"""Relative numbers of patches, cases and pictures of one colour."""
 EPOCHS = 150
 MINIBATCH = 256
 LEARNING_RATE = 2e-3
@@ -44,15 +56,15 @@ def draw_examples(
 ) -> Examples:
     """Return the features of at least `count` degraded pictures.
 
-    Half of them are patches of `photos`, the others `CASES` of `scenes`. `on_example` is called with the number of
-    examples added.
+    They are patches of `photos`, `CASES` of `scenes`, and pictures of one colour, see `SHARES`. `on_example` is called
+    with the number of examples added.
     """
-    sources = _patches(network, PatchDataset(photos, seed, MIX)), _cases(network, scenes, seed)
+    sources = _patches(network, PatchDataset(photos, seed, MIX)), _cases(network, scenes, seed), _flats(network, seed)
     features: list[Tensor] = []
     labels: list[Tensor] = []
-    done = [0, 0]
+    done = [0, 0, 0]
     while sum(done) < count:
-        turn = int(done[1] < done[0])
+        turn = min(range(len(sources)), key=lambda source: done[source] / SHARES[source])
         found, truth = next(sources[turn])
         features.append(found)
         labels.append(truth)
@@ -101,6 +113,17 @@ def _cases(network: RestorationNetwork, scenes: Sequence[Photo], seed: int) -> I
         for case in CASES.values():
             picture = degraded(scenes[int(rng.integers(len(scenes)))], case.degrade, rng)
             yield _features(network, picture), case.truth(network.degradation_labels)
+
+
+def _flats(network: RestorationNetwork, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    rng = np.random.default_rng(seed)
+    clean = torch.zeros(1, len(network.degradation_labels))
+    for height, width in itertools.cycle(FLAT_SHAPES):
+        extreme = rng.random() < EXTREME_SHARE
+        grey = int(rng.choice([0, 1, 254, 255])) if extreme else int(rng.integers(256))
+        colour = [grey] * 3 if rng.random() < GREY_SHARE else rng.integers(256, size=3).tolist()
+        picture = torch.tensor(colour, dtype=torch.float32)[None, :, None, None] / 255.0
+        yield _features(network, picture.expand(1, 3, height, width).contiguous()), clean
 
 
 @torch.inference_mode()

@@ -43,6 +43,17 @@ def test_a_fitted_head_classifies_better_than_a_random_one() -> None:
     assert label_accuracy(network, photos(side=64), seed=1).mean > before + 0.2
 
 
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (8, 512), (512, 8), (64, 64)])
+def test_a_fitted_head_finds_nothing_in_a_picture_of_one_colour(height: int, width: int) -> None:
+    torch.manual_seed(0)
+    network = build(variant("promptnaf-tiny")).eval()
+    fit_head(network, draw_examples(network, photos(), photos(side=64), 200, 0, len_of), seed=0)
+    for level in (0.0, 0.35, 1.0):
+        with torch.inference_mode():
+            logits = network.outputs(torch.full((1, 3, height, width), level)).degradations
+        assert torch.sigmoid(logits).max() < 0.5
+
+
 def test_the_same_seed_gives_the_same_head() -> None:
     heads = []
     for _ in range(2):
