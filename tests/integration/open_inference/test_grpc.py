@@ -45,7 +45,10 @@ def test_a_tensor_is_restored_to_the_pixels_of_the_same_file(
     found = answer.as_numpy("restored")
     if datatype == "BYTES":
         found = np.stack([pixels_of(bytes(file)) for file in found])
-    np.testing.assert_array_equal(np.rint(found * 255) if datatype == "FP32" else found, expected)
+    if datatype == "FP32":  # a batch of two rounds in another order than two runs, so ties may fall either way
+        assert np.abs(found * 255 - expected).max() < 0.501
+    else:
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_typed_contents_are_answered_with_typed_contents(both: Any, address: Any) -> None:

@@ -17,7 +17,7 @@ SAMPLES = FOLDER / "samples"
 
 @pytest.fixture(scope="module")
 def shipped(session_start: Callable[..., Any]) -> Any:
-    return session_start(backend="onnx", max_whole_pixels=65_536).until_ready()
+    return session_start(backend="onnx").until_ready()
 
 
 @pytest.fixture(scope="module")
