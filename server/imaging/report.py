@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Self
 
@@ -84,6 +84,16 @@ class Findings:
             tuple(tuple(level) for level in levels) or None,
             dict(zip(labels, rows[-1], strict=False)) if labels else None,
         )
+
+    def with_detail(self, tiles: Self) -> Self:
+        """Return these findings of a reduced frame with the higher probability of each degradation, theirs or `tiles`'.
+
+        Reducing a photo averages its noise and JPEG blocks away; haze shows better in the whole frame.
+        """
+        if self.degradations is None or tiles.degradations is None:
+            return self
+        found = {label: max(share, tiles.degradations[label]) for label, share in self.degradations.items()}
+        return replace(self, degradations=found)
 
 
 def _mean(tiles: Sequence[Aux]) -> Aux:

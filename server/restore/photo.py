@@ -52,8 +52,9 @@ class Photo:
         return codec.encode(self._image, self._assembly.planes, output, options.quality, options.writing)
 
     def findings(self, labels: Sequence[str]) -> Findings:
-        """Summarise what the network found, in the whole frame if it had a run; `labels` name the degradations."""
-        return Findings.of(self._aux if self.guide is None else [self.guide.aux], labels)
+        """Summarise what the network found in the tiles, and in the whole frame if it had a run, for its `labels`."""
+        tiles = Findings.of(self._aux, labels)
+        return tiles if self.guide is None else Findings.of([self.guide.aux], labels).with_detail(tiles)
 
     def report(self, findings: Findings) -> Report | None:
         """Measure the change, if a report was requested."""

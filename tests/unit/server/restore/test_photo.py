@@ -64,6 +64,18 @@ def test_strength_is_the_share_of_the_restored_photo(strength: float, share: flo
     np.testing.assert_array_equal(answer, np.full_like(answer, 100 + share * 40))
 
 
+def test_a_photo_in_tiles_has_the_noise_that_its_tiles_show_and_the_haze_that_the_frame_shows() -> None:
+    grid = tiling.plan(100, 150, 8, tile=64, overlap=16, guided=True)
+    photo = Photo(image(), grid, RestoreOptions())
+    assert photo.guide is not None
+    reduced = photo.guide.reduce(photo.crop)
+    photo.guide.take(reduced, np.array([[0.25, 0.75], [0.0, 1.0]], np.float32))
+    for tile in grid:
+        pixels = photo.cut(tile)
+        photo.add(tile, pixels, pixels, np.array([[1.0, 0.0], [1.0, 0.5]], np.float32))
+    assert photo.findings(("noise", "haze")) == Findings(((0.25, 0.75),), {"noise": 1.0, "haze": 1.0})
+
+
 def test_a_report_measures_the_change_and_is_made_only_for_who_asks() -> None:
     grey = Image((np.full((100, 150), 100, np.uint8),) * 3, None)
     photo = Photo(grey, GRID, RestoreOptions(report=True))
