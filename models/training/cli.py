@@ -109,7 +109,7 @@ def _add_calibrate(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     calibrating.add_argument("photos", type=Path, nargs="+", help="the folders that the weights were trained on")
     calibrating.add_argument("--variant", choices=sorted(VARIANTS), default="promptnaf")
     calibrating.add_argument("--output", type=Path, required=True, help="safetensors file of the calibrated weights")
-    calibrating.add_argument("--examples", type=int, default=14000, help="number of degraded pictures to fit to")
+    calibrating.add_argument("--examples", type=int, default=14000, help="number of pictures to fit to")
     calibrating.add_argument("--seed", type=int, default=0)
 
 

@@ -54,7 +54,7 @@ def draw_examples(
     seed: int,
     on_example: Callable[[int], object],
 ) -> Examples:
-    """Return the features of at least `count` degraded pictures.
+    """Return the features of at least `count` pictures, degraded or clean.
 
     They are patches of `photos`, `CASES` of `scenes`, and pictures of one colour, see `SHARES`. `on_example` is called
     with the number of examples added.

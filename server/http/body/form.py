@@ -3,13 +3,12 @@
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from email.message import Message
-from typing import Protocol, Self
+from typing import Protocol
 
 from python_multipart.multipart import parse_options_header
 
 from server.errors import InvalidRequest
+from server.http.body.disposition import Disposition
 from server.http.body.file_buffer import FileBuffer
 
 FIELD = "file"
@@ -20,9 +19,6 @@ _MOST_BOUNDARY_BYTES = 200
 # Spaces that may follow a boundary on its line, in bytes.
 _MOST_PADDING_BYTES = 64
 _FOLD = re.compile(rb"\r?\n[ \t]+")
-_HEADER = "Content-Disposition"
-# The charsets that RFC 5987, section 3.2.1, names besides UTF-8. All others are read as UTF-8, which most of them are.
-_ONE_BYTE = ("iso-8859-1", "us-ascii")
 
 
 def content_type_of(headers: Mapping[bytes, bytes]) -> str:
@@ -263,30 +259,6 @@ class FormParts:
             del self._buffer[:count]
 
 
-@dataclass(frozen=True, slots=True)
-class Disposition:
-    """The field name and file name of a part, from its Content-Disposition."""
-
-    name: str | None
-    filename: str | None
-
-    @classmethod
-    def of(cls, value: bytes) -> Self:
-        """Parse the header; `filename*` (RFC 5987) takes precedence over `filename`, which can hold less."""
-        message = Message()
-        message[_HEADER] = " ".join(value.decode("latin-1").splitlines())
-        plain: dict[str, str] = {}
-        extended: dict[str, str] = {}
-        for name, given in message.get_params([], _HEADER)[1:]:
-            if isinstance(given, tuple):
-                charset, _, text = given
-                extended.setdefault(name.lower(), _text(text, charset))
-            else:  # browsers write UTF-8
-                plain.setdefault(name.lower(), _text(given))
-        both = plain | extended
-        return cls(both.get("name"), both.get("filename"))
-
-
 @contextmanager
 def _well_formed() -> Iterator[None]:
     try:
@@ -300,8 +272,3 @@ def _header(line: bytes) -> tuple[bytes, bytes]:
     if not colon:
         raise FormError("a line among the headers of a part is no header")
     return name.strip().lower(), value.strip()
-
-
-def _text(octets: str, charset: str | None = None) -> str:
-    is_plain = (charset or "").lower() in _ONE_BYTE
-    return octets if is_plain else octets.encode("latin-1", "replace").decode("utf-8", "replace")
