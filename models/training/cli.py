@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from models.checkpoint import CheckpointError, load_network, load_weights
+from models.checkpoint import CheckpointError, load_network, load_weights, variant_of
 from models.photos import DatasetError, Photo, photo_paths, read_photo
 from models.training.contact_sheet import contact_sheet
 from models.training.dataset import PatchDataset, ValidationSets, middle, validation_set
@@ -86,9 +86,14 @@ def _add_fit(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     fit.add_argument("--warmup-steps", type=int, default=defaults.warmup_steps)
     fit.add_argument("--ema-decay", type=float, default=defaults.ema_decay)
     fit.add_argument("--seed", type=int, default=defaults.seed)
-    fit.add_argument("--init", type=Path, help="start from these weights instead of random ones")
+    fit.add_argument("--init", type=Path, help="start from these weights, of the variant or of a shallower one")
     fit.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     fit.add_argument("--precision", choices=["bf16", "fp32"], default="bf16" if _bf16_is_fast() else "fp32")
+    fit.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the network: faster steps, after minutes for each patch size; needs a C++ compiler",
+    )
     fit.add_argument("--validate-every", type=int, default=500, metavar="STEPS")
 
 
@@ -174,12 +179,12 @@ def _fit(options: argparse.Namespace) -> int:
     dataset = PatchDataset(photos, options.seed, schedule.mix)
     validated = held_out[:: max(1, len(held_out) // VALIDATION_PHOTOS)][:VALIDATION_PHOTOS]
     sets = validation_set([read_photo(path) for path in validated], VALIDATION_PATCH, options.seed)
-    trainer = Trainer(config, schedule, dataset, options.device, options.precision == "bf16")
+    trainer = Trainer(config, schedule, dataset, options.device, options.precision == "bf16", options.compile)
     if (options.output / CHECKPOINT_FILE).exists():
         trainer.resume(options.output)
         print(f"resuming {options.output} at step {trainer.step}", file=sys.stderr)
     elif options.init:
-        trainer.start_from(load_weights(options.init, config).state_dict)
+        trainer.start_from(load_weights(options.init, variant(variant_of(options.init))).state_dict)
     _run(trainer, sets, options.output, options.validate_every, options.until)
     return 0
 

@@ -49,7 +49,13 @@ class Trainer:
     """Training run: network, moving average of its weights (EMA), optimiser and step count."""
 
     def __init__(
-        self, config: NetworkConfig, schedule: Schedule, dataset: PatchDataset, device: str, mixed_precision: bool
+        self,
+        config: NetworkConfig,
+        schedule: Schedule,
+        dataset: PatchDataset,
+        device: str,
+        mixed_precision: bool,
+        compiled: bool = False,
     ) -> None:
         torch.manual_seed(schedule.seed)
         self.config = config
@@ -62,6 +68,8 @@ class Trainer:
         self._mixed_precision = mixed_precision
         self.network = channels_last(build(config).to(self._device))
         self.ema = channels_last(build(config).to(self._device).eval().requires_grad_(False))
+        # Compiled once for each patch size: with dynamic shapes, the CPU code is slower.
+        self._outputs = torch.compile(self.network.outputs, dynamic=False) if compiled else self.network.outputs
         begin_as_identity(self.network)
         self.ema.load_state_dict(self.network.state_dict())
         self._optimiser = torch.optim.AdamW(
@@ -73,9 +81,23 @@ class Trainer:
         )
 
     def start_from(self, state: dict[str, Tensor]) -> None:
-        """Start from trained weights instead of random ones."""
-        self.network.load_state_dict(state)
-        self.ema.load_state_dict(state)
+        """Start from trained weights instead of random ones.
+
+        Residual blocks that `state` lacks stay the identity, so that a deeper network begins as the trained one.
+        Raises `TrainingError` if anything else differs.
+        """
+        fresh = self.network.state_dict()
+        new = tuple(b for b in _residual_blocks(self.network) if not any(name.startswith(b) for name in state))
+        for name, tensor in fresh.items():
+            if name not in state and not name.startswith(new):
+                raise TrainingError(f"cannot start from these weights: they lack {name}")
+            if name in state and state[name].shape != tensor.shape:
+                raise TrainingError(f"cannot start from these weights: {name} has another shape")
+        for name in state:
+            if name not in fresh:
+                raise TrainingError(f"cannot start from these weights: the network has no {name}")
+        self.network.load_state_dict(fresh | state)
+        self.ema.load_state_dict(fresh | state)
 
     @property
     def done(self) -> float:
@@ -118,7 +140,7 @@ class Trainer:
             for side in (batch.degraded, batch.target)
         )
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._mixed_precision):
-            outputs = self.network.outputs(source)
+            outputs = self._outputs(source)
         loss = balanced_rmse(outputs.restored.float(), target)
         if outputs.degradations is not None and self.schedule.head_weight:
             labels = torch.from_numpy(batch.labels).to(self._device)
@@ -189,6 +211,17 @@ def begin_as_identity(network: RestorationNetwork) -> None:
     for name, parameter in network.named_parameters():
         if name.endswith("project_out.weight") or name == "output.weight":
             torch.nn.init.zeros_(parameter)
+
+
+def _residual_blocks(network: RestorationNetwork) -> list[str]:
+    """Return the prefixes of the parameters of each residual block in a level."""
+    return [
+        f"{level}.{index}."
+        for level, module in network.named_modules()
+        if isinstance(module, torch.nn.Sequential)
+        for index, block in module.named_children()
+        if any(name.endswith("project_out.weight") for name, _ in block.named_parameters())
+    ]
 
 
 def _plain(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -121,6 +122,41 @@ def test_a_run_can_start_from_trained_weights() -> None:
         assert torch.equal(tensor, heir.ema.state_dict()[name])
 
 
+@pytest.mark.parametrize(
+    ("body", "deeper"),
+    [
+        ("promptnaf-tiny", {"latent_blocks": 2, "decoder_blocks": (1, 3, 1)}),
+        ("promptir-tiny", {"blocks": (1, 2, 1, 2)}),
+    ],
+)
+def test_a_deeper_network_starts_as_the_trained_one(body: str, deeper: dict[str, Any]) -> None:
+    donor = make_trainer(body=body)
+    donor.fit(ignore)
+    heir = Trainer(replace(variant(body), **deeper), SHORT, PatchDataset(photos(), 0), "cpu", mixed_precision=False)
+    heir.start_from(donor.ema.state_dict())
+    image = torch.rand(1, 3, 16, 24)
+    assert not torch.equal(heir.ema(image), image)
+    assert torch.equal(heir.ema(image), donor.ema(image))
+
+    before = {name: tensor.clone() for name, tensor in heir.network.state_dict().items()}
+    heir.fit(ignore)
+    new = [name for name in before if name not in donor.ema.state_dict()]
+    assert any(not torch.equal(before[name], heir.network.state_dict()[name]) for name in new)
+
+
+def test_weights_of_another_network_are_refused_by_the_first_difference() -> None:
+    donor, heir = make_trainer().network.state_dict(), make_trainer()
+    first = next(iter(donor))
+    with pytest.raises(TrainingError, match=f"the network has no extra.{first}"):
+        heir.start_from(donor | {f"extra.{first}": donor[first]})
+    with pytest.raises(TrainingError, match=f"{first} has another shape"):
+        heir.start_from(donor | {first: donor[first][1:]})
+    part_of_a_block = "latent.0.project_out.weight"
+    for lacking in (first, part_of_a_block):
+        with pytest.raises(TrainingError, match=f"they lack {lacking}"):
+            heir.start_from({name: tensor for name, tensor in donor.items() if name != lacking})
+
+
 def test_a_loss_that_is_not_finite_stops_the_run() -> None:
     trainer = make_trainer()
     trainer.start_from({name: torch.full_like(t, torch.nan) for name, t in trainer.network.state_dict().items()})
@@ -134,6 +170,19 @@ def test_mixed_precision_trains_too() -> None:
     trainer.fit(lambda progress: losses.append(progress.loss))
     assert np.isfinite(losses).all()
     assert all(parameter.dtype == torch.float32 for parameter in trainer.network.parameters())
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")  # the compiler's own import
+def test_a_compiled_run_follows_the_ordinary_one() -> None:
+    losses: list[list[float]] = []
+    for compiled in (False, True):
+        dataset = PatchDataset(photos(), 0)
+        trainer = Trainer(variant("promptnaf-tiny"), SHORT, dataset, "cpu", mixed_precision=False, compiled=compiled)
+        steps: list[Progress] = []
+        trainer.fit(steps.append)
+        losses.append([step.loss for step in steps])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
 def test_training_starts_from_the_unchanged_image() -> None:
