@@ -13,6 +13,7 @@ import pytest
 PROJECT = Path(__file__).resolve().parents[2]
 ADDRESS = "http://127.0.0.1:8000"
 NOT_HERE = ("make ", "docker ", "/pip install")  # they need a network, a container engine or minutes
+SAMPLE = "server/web/samples/hopper.jpg"
 WAIT_S = 120
 
 
@@ -25,7 +26,7 @@ def blocks(page: str) -> list[tuple[str, str]]:
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Change into a folder that has the files of the repository which the pages use."""
-    for name in ("tests", "models"):
+    for name in ("server", "models"):
         (tmp_path / name).symlink_to(PROJECT / name)
     (tmp_path / ".venv/bin").mkdir(parents=True)
     program = tmp_path / ".venv/bin/promptir"
@@ -52,7 +53,21 @@ def test_the_blocks_of_a_first_page_can_be_pasted(page: str, count: int, desk: P
         )
         assert pasted.returncode == 0, pasted.stderr
     for name in ("restored.png", "restored-here.png"):
-        pixels, photo = cv2.imread(str(desk / name)), cv2.imread(str(desk / "tests/photos/pier.jpg"))
+        pixels, photo = cv2.imread(str(desk / name)), cv2.imread(str(desk / SAMPLE))
         assert pixels is not None
         assert photo is not None
         assert pixels.shape == photo.shape
+
+
+def test_the_photo_of_the_first_pages_is_one_that_the_model_visibly_restores(session_start: Any) -> None:
+    shipped = session_start(backend="onnx").until_ready()
+    answer = shipped.client.post(
+        "/restore",
+        params={"report": "true"},
+        content=(PROJECT / SAMPLE).read_bytes(),
+        headers={"Accept": "application/json"},
+    ).json()
+    assert answer["degradations"]["noise"] > 0.5
+    assert answer["change"]["psnr_db"] < 42
+    for page in ("README.md", "docs/index.md"):
+        assert f"-F file=@{SAMPLE}" in (PROJECT / page).read_text()
