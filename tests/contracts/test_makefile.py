@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,23 @@ def test_another_python_has_a_venv_of_its_own() -> None:
     assert "/opt/bin/python3.13 -m venv .venv-python3.13" in done.stdout
     assert ".venv-python3.13/bin/python -m pytest" in done.stdout
     assert ".venv/bin" not in done.stdout
+
+
+def test_a_venv_that_could_not_be_finished_is_removed(tmp_path: Path) -> None:
+    make = shutil.which("make")
+    if make is None:
+        pytest.skip("needs make")
+    python = tmp_path / "python"  # as on Debian without python3-venv
+    python.write_text(f'#!/bin/sh\n[ "$1" = -c ] && exit 0\n"{sys.executable}" -m venv --without-pip "$3"\nexit 1\n')
+    python.chmod(0o755)
+    venv = tmp_path / "venv"
+    done = subprocess.run(
+        [make, f"{venv}/bin/python", f"VENV={venv}", f"PYTHON={python}"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert str(venv) in done.stdout
+    assert not venv.exists()
