@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from server.concurrency import available_cores
 
 INTERRUPTED = 130  # the shells' convention: 128 + SIGINT
+WRONG_USAGE = 2  # as argparse has it
 BROKEN_PIPE = 141  # 128 + SIGPIPE
 # Thread counts of OpenMP and numpy's BLAS, which read them when they are loaded.
 _THREADS_OF_LIBRARIES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -17,7 +18,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     _bound_libraries()
     from server.cli.commands import USER_ERRORS, parser  # imports the libraries
 
-    arguments = parser().parse_args(argv)
+    program = parser()
+    if not (sys.argv[1:] if argv is None else argv):
+        program.print_help(sys.stderr)
+        return WRONG_USAGE
+    arguments = program.parse_args(argv)
     try:
         code: int = arguments.run(arguments)
         sys.stdout.flush()

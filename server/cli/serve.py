@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import errno
 import gc
 import logging
 import os
@@ -143,5 +144,12 @@ def _listen(http: HttpSettings) -> socket.socket:
     try:
         return socket.create_server((http.host, http.port), family=family, dualstack_ipv6=both)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise OSError(f"cannot listen on {http.host} port {http.port}: {reason}") from error
+        raise OSError(_refusal(http, error)) from error
+
+
+def _refusal(http: HttpSettings, error: OSError) -> str:
+    """Return why the server cannot listen, and the way out where another program has the port."""
+    where = f"cannot listen on {http.host} port {http.port}"
+    if error.errno == errno.EADDRINUSE:
+        return f"{where}, which is in use: choose another with --port or PROMPTIR_PORT"
+    return f"{where}: {error.strerror or error}"

@@ -137,7 +137,14 @@ def assert_one_sentence(finished: Any, *words: str) -> None:
 def test_a_port_that_is_taken_is_said_in_one_sentence(server: Any, command: Command) -> None:
     port = server.url.rsplit(":", 1)[1]
     finished = command("serve", "--backend", "simulated", "--port", port)
-    assert_one_sentence(finished, "cannot listen", port, "in use")
+    assert_one_sentence(finished, "cannot listen", port, "in use", "--port")
+
+
+def test_no_command_at_all_lists_the_commands(command: Command) -> None:
+    finished = command()
+    assert finished.returncode == 2
+    for name in ("serve", "restore", "config", "key", "bench"):
+        assert f"    {name} " in finished.stderr
 
 
 def test_a_bad_setting_is_said_in_one_sentence(command: Command) -> None:

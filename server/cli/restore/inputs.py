@@ -58,6 +58,8 @@ def plan(sources: Sequence[str], target: str, output: OutputFormat) -> list[Inpu
     _check_folder(folder)
     several = len(sources) > 1
     found = [pair for source in sources for pair in _find(source, folder, several=several)]
+    if folder.suffix.lower() in OUTPUT_BY_SUFFIX and not folder.is_dir():
+        raise InvalidRequest(f"{target} is the name of an image: folders, patterns and several photos need a folder")
     return _apart(found, folder, output)
 
 

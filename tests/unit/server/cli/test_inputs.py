@@ -87,12 +87,13 @@ def test_the_suffix_of_the_target_names_the_format(name: str, output: OutputForm
 
 
 def test_what_cannot_be_done_is_said_before_anything_starts(tmp_path: Path) -> None:
-    touch(tmp_path / "a.png", tmp_path / "empty/readme.txt", tmp_path / "file.png")
+    touch(*(tmp_path / name for name in ("a.png", "empty/readme.txt", "full/a.png", "file.png")))
     for source, target, reason in (
         ("a.png", "b.gif", "output format"),
         ("none.png", "b.png", "does not exist"),
         ("empty", "out", "contains no image"),
         ("empty", "file.png", "is a file"),
+        ("full", "new.png", "is the name of an image"),
     ):
         with pytest.raises(InvalidRequest, match=reason):
             plan([str(tmp_path / source)], str(tmp_path / target), OutputFormat.PNG)
