@@ -34,6 +34,8 @@ const SAVE_IT = "This browser cannot show such a file. It is restored, though: d
 const ARCHIVE = "restored.zip";
 /** Browsers let a page write pictures to the clipboard over HTTPS and on this machine only. */
 const canCopy = "ClipboardItem" in window && isSecureContext;
+/** As in layout.css: the stage stands beside the choices, and not above them. */
+const isBeside = matchMedia("(min-width: 60rem)");
 
 /** What is on the stage; null while a sample is tried out. @type {Photo | null} */
 let shown = null;
@@ -57,6 +59,11 @@ function drawShown() {
   const { id, beforeUrl: before, afterUrl: after, name, problem, answer } = shown;
   stage.blend(weight(shown, options.choice));
   stage.show({ id, before, after, name, blank: problem?.text ?? (answer ? SAVE_IT : WAIT_FOR_IT) });
+}
+
+/** Bring the stage into sight: what the visitor chose may stand far below it. */
+function lookAtStage() {
+  element("stage", HTMLElement).scrollIntoView({ block: isBeside.matches ? "nearest" : "start" });
 }
 
 /** @param {unknown} error of a file that was to be made in this page */
@@ -141,13 +148,22 @@ receive((files) => {
   const photos = files.map((file) => restore(file, file.name || "pasted.png"));
   announce(files.length === 1 ? `${photos[0].name} is on its way` : `${files.length} photos are on their way`);
   show(photos[0]);
+  lookAtStage();
 });
 sample.onChosen = showTrial;
+// Not for the amount: the slider would move away under the finger.
+for (const input of document.querySelectorAll("[name=sample], [name=kind]"))
+  input.addEventListener("change", lookAtStage);
 restoreSample.addEventListener("click", async () => {
   const trial = await sample.now();
-  if (trial) show(restore(trial.file, trial.name));
+  if (!trial) return;
+  show(restore(trial.file, trial.name));
+  lookAtStage();
 });
-tray.onChosen = show;
+tray.onChosen = (/** @type {Photo} */ photo) => {
+  show(photo);
+  lookAtStage();
+};
 tray.onAgain = (/** @type {Photo} */ photo) => queue.add(photo);
 tray.onRemoved = remove;
 tray.onFailure = failed;

@@ -80,7 +80,7 @@ async function spoilt(image, name, kind, amount) {
   canvas.getContext("2d")?.putImageData(DEGRADATIONS[kind](clean, amount, seeded(SEED)), 0, 0);
   const file = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
   if (!(file instanceof Blob)) throw new Error("this browser writes no PNG");
-  return { file, name: `${name}-${kind}.png`, facts: `A sample with ${kind}, made in this page` };
+  return { file, name: `${name}-${kind}.png`, facts: `A clean photo, with ${kind} added here` };
 }
 
 /**

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
 
 Image = Callable[..., bytes]
 
@@ -54,6 +55,9 @@ def test_a_phone_needs_no_sideways_scrolling(server: Any, visit: Any, png: Image
           .filter(([, height]) => height < 36)"""
     )
     assert small == [], "too small for a finger"
+    guest.choose((f"{'a_long_name_of_a_camera_' * 5}.png", png(40, 90, seed=608)))
+    guest.until("done", 2)
+    assert guest.page.evaluate("document.documentElement.scrollWidth") == 375
 
 
 def test_strength_and_format_stay_in_reach_beside_the_picture_on_a_phone(
@@ -71,9 +75,30 @@ def test_strength_and_format_stay_in_reach_beside_the_picture_on_a_phone(
     assert max(tops["strength"], tops["format"]) < tops["view"]
 
 
+def test_what_is_chosen_on_a_phone_comes_into_sight(server: Any, visit: Any, phone: dict[str, Any]) -> None:
+    guest = visit(server, **phone)
+    view, knob = guest.page.locator("#view"), guest.page.locator("#amount")
+    for choice in (".thumb:has([value=rocket])", "label:has([value=rain])"):
+        guest.page.locator(choice).tap()
+        expect(view).to_be_in_viewport(ratio=1)
+    knob.scroll_into_view_if_needed()
+    place = guest.page.evaluate("scrollY")
+    knob.fill("30")
+    expect(guest.page.locator("#amount-text")).to_have_text("30 %")
+    assert guest.page.evaluate("scrollY") == place, "the page moved away under the finger"
+    guest.page.evaluate("scrollTo(0, 0)")
+    guest.page.locator("#restore-sample").tap()
+    guest.until("done")
+    guest.settle()
+    expect(view).to_be_in_viewport(ratio=1)
+    expect(guest.page.locator("#download")).to_be_in_viewport(ratio=1)
+    guest.page.locator(".entry .name").tap()
+    expect(view).to_be_in_viewport(ratio=1)
+
+
 def test_everything_is_reached_by_the_keyboard(server: Any, visit: Any, png: Image) -> None:
     guest = busy(visit(server), png, seed=604)
-    guest.page.evaluate("document.activeElement.blur()")
+    guest.page.focus(".skip")
     reached = []
     for _ in range(40):
         guest.page.keyboard.press("Tab")
