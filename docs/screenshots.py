@@ -17,8 +17,8 @@ LARGEST_BYTES = 200_000
 RESTORE_TIMEOUT_MS = 120_000
 
 SHOTS = {
-    "page-light": ("hopper", None, {**DESK, "color_scheme": "light"}),
-    "page-dark": ("town", None, {**DESK, "color_scheme": "dark"}),
+    "page-light": ("town", None, {**DESK, "color_scheme": "light"}),
+    "page-dark": ("cat", "noise", {**DESK, "color_scheme": "dark"}),
     "page-phone": ("rocket", "rain", {**PHONE, "color_scheme": "light"}),
 }
 
