@@ -146,6 +146,19 @@ def test_what_is_no_image_is_415_whatever_it_is_called(content_type: str, server
     assert "PNG" in assert_problem(response, 415, "unsupported-image")["allowed_formats"]
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_file_that_curl_took_the_line_breaks_from_is_told_how_to_be_sent(kind: str, server: Any) -> None:
+    file = io.BytesIO()
+    PIL.Image.fromarray(np.random.default_rng(5).integers(0, 256, (64, 64, 3), np.uint8)).save(file, kind)
+    types = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert server.client.post("/restore", content=file.getvalue(), headers=types).status_code == 200
+    stripped = file.getvalue().translate(None, b"\r\n\0")
+    response = server.client.post("/restore", content=stripped, headers=types)
+    assert "-F file=@" in response.json()["detail"]
+    response = server.client.post("/restore", content=stripped, headers=PNG)
+    assert "curl" not in response.json()["detail"]
+
+
 @pytest.mark.parametrize("path", ["/restore", "/v1/jobs"])
 def test_a_content_encoding_that_is_not_read_is_named(path: str, with_jobs: Any, png: Image) -> None:
     for encoding in ("br", "zstd"):

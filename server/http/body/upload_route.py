@@ -7,12 +7,15 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.access.caller import Caller
-from server.errors import PromptIRServeError
+from server.errors import PromptIRServeError, UndecodableImage, UnsupportedImage
 from server.http import error_responses
 from server.http.body.body import Body, UploadRoom, declared_bytes
 from server.http.body.refusal import refuse
 from server.http.scope import caller_of, headers_of, note_outcome
 from server.http.services import Services
+
+_TEXT_FORM = b"application/x-www-form-urlencoded"
+_CURL_DATA = "`curl -d` strips line breaks from files: send it with `-F file=@photo.jpg` or `--data-binary @photo.jpg`."
 
 
 @dataclass(eq=False, slots=True)
@@ -51,7 +54,7 @@ class UploadRoute(ABC):
         try:
             outcome, response = await self.answer(Exchange(scope, receive, headers, body))
         except PromptIRServeError as error:
-            refusal = error_responses.answer(scope, error)
+            refusal = error_responses.answer(scope, _advised(error, headers))
         except ClientDisconnect:
             refusal = error_responses.client_gone(scope)
         else:
@@ -60,3 +63,11 @@ class UploadRoute(ABC):
             return
         # Out of the except block: the traceback of the error holds the upload, while the rest of it is dropped.
         await refuse(refusal, body, scope, receive, send)
+
+
+def _advised(error: PromptIRServeError, headers: dict[bytes, bytes]) -> PromptIRServeError:
+    """Add to the error of a damaged file how curl sends it whole, where curl's default type suggests `-d`."""
+    is_damaged = isinstance(error, UndecodableImage | UnsupportedImage)
+    if is_damaged and headers.get(b"content-type", b"").startswith(_TEXT_FORM):
+        return type(error)(f"{error.detail} {_CURL_DATA}", **error.extensions)
+    return error
