@@ -131,10 +131,11 @@ $(RELEASES:%=release-%): release-%:
 image-proof: ## build and run that image without Docker: as root on Debian, with buildah and debootstrap
 	docker/build_proof.sh
 
+# Debian's Python without python3-venv fails and leaves a venv without pip behind, which would look finished next time.
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; point PYTHON at one: make PYTHON=python3.12 ..." >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; } # Debian without python3-venv leaves one without pip
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/.serve: $(VENV)/bin/python pyproject.toml
 	@echo "Installing the server and its Python client into $(VENV): about 0.4 GB, once."
