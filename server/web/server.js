@@ -9,7 +9,7 @@ import { measure } from "./verdict.js";
 /** @typedef {import("./answer.js").Answer} Answer */
 /** @typedef {import("./key.js").Key} Key */
 /** @typedef {{ strength: number, format: string }} Options */
-/** @typedef {{ done: number, total: number | null, leftS: number | null }} Progress */
+/** @typedef {{ done: number, total: number | null, leftS: number | null, isRunning: boolean }} Progress */
 /**
  * @typedef {object} Description
  * @property {string} version
@@ -120,7 +120,7 @@ export class Server {
           [last, lost] = [event.id, 0];
           const job = JSON.parse(event.data);
           if (FINAL.includes(event.type)) return job;
-          onProgress({ ...job.tiles, leftS: job.time_left_s });
+          onProgress({ ...job.tiles, leftS: job.time_left_s, isRunning: job.state === "running" });
         }
       } catch (error) {
         // A stream that breaks is taken up again: the job goes on without us.

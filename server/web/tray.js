@@ -102,7 +102,7 @@ export function stateOf(photo) {
   if (state === "sending") return `Sending ${Math.floor((fraction ?? 0) * 100)} %`;
   if (state === "waiting") return comesBackInS ? `The server is busy, next try in ${span(comesBackInS)}` : "Waiting";
   if (!tiles) return "Restoring";
-  if (!tiles.total) return "Waiting for its turn";
+  if (!tiles.total) return tiles.isRunning ? "Restoring" : "Waiting for its turn"; // not yet cut into tiles
   const left = tiles.leftS === null ? "" : `, ${span(tiles.leftS)} left`;
   return `Tile ${tiles.done} of ${tiles.total}${left}`;
 }

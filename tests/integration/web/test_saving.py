@@ -247,6 +247,18 @@ def test_a_heic_that_this_server_does_not_read_is_told_the_way_out(server: Any, 
     assert "Most Compatible" in guest.text(".entry .state")
 
 
+def test_a_running_job_does_not_wait_for_its_turn(server: Any, visit: Any) -> None:
+    script = """async () => {
+      const { stateOf } = await import(new URL("tray.js", document.querySelector("script[type=module]").src));
+      const state = (tiles) => stateOf({ state: "restoring", tiles: { leftS: null, ...tiles } });
+      return [
+        state({ done: 0, total: null, isRunning: false }), state({ done: 0, total: null, isRunning: true }),
+        state({ done: 3, total: 8, isRunning: true }),
+      ];
+    }"""
+    assert visit(server).page.evaluate(script) == ["Waiting for its turn", "Restoring", "Tile 3 of 8"]
+
+
 def test_the_sentence_says_what_the_pixels_say(server: Any, visit: Any) -> None:
     guest = visit(server)
     script = """async (cases) => {
