@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.errors import ImageTooLarge, UnsupportedImage
-from server.imaging.metadata import Metadata
+from server.imaging.metadata import NO_METADATA, Metadata
 
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -34,7 +34,7 @@ class Header:
     frames: int = 1
     orientation: int = 1
     """EXIF orientation 1..8, not yet applied to the decoded pixels."""
-    metadata: Metadata = field(default_factory=Metadata)
+    metadata: Metadata = NO_METADATA
     """As stored in the file; the profile and the EXIF may be malformed."""
     parts: frozenset[str] = frozenset()
     """Content of the file that responses leave out: gain-map, motion-video, depth-map."""
@@ -139,6 +139,8 @@ class Format:
 
     None for formats whose size may be stated anywhere in the file.
     """
+    states_size_once: bool = False
+    """Whether `peek` and `read_header` take the size from the same bytes, so that they cannot disagree."""
     encoder: Encoder | None = None
     """None for read-only formats."""
     library: str = ""

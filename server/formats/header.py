@@ -43,7 +43,7 @@ def probe(data: bytes, limits: LimitSettings) -> Header:
     with blaming_memory():
         header = found.read_header(data, limits.max_metadata_bytes)
     # `peek` admits and charges uploads by these dimensions, so they must equal the decoded ones.
-    if found.dimensions(data) not in (None, (header.height, header.width)):
+    if not found.states_size_once and found.dimensions(data) not in (None, (header.height, header.width)):
         raise UndecodableImage(f"The {found.name} states two different sizes.")
     if header.orientation >= 5:  # these swap width and height
         header = replace(header, width=header.height, height=header.width)

@@ -26,6 +26,7 @@ FORMAT = Format(
     suffixes=(".jpg", ".jpeg"),
     matches=starts_with(b"\xff\xd8\xff"),
     peek=peek,
+    states_size_once=True,
     read_header=read_header,
     decode=decode,
     encoder=Encoder(encode, is_lossy=True, longest_side=_LONGEST_SIDE),

@@ -25,6 +25,7 @@ FORMAT = Format(
     suffixes=(".png",),
     matches=starts_with(SIGNATURE),
     peek=peek,
+    states_size_once=True,
     read_header=read_header,
     decode=decode,
     encoder=Encoder(encode, is_lossy=False, depth=16, depth_with_alpha=16),
