@@ -2,8 +2,8 @@
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from dataclasses import replace
+from typing import Any, NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -16,7 +16,7 @@ from server.formats.output import ColourPolicy, MetadataPolicy, OutputOptions
 from server.formats.output import OutputFormat as OutputFormat
 from server.imaging import colour
 from server.imaging.memory import blaming_memory
-from server.imaging.metadata import Metadata
+from server.imaging.metadata import NO_METADATA, Metadata
 from server.imaging.xmp import without_claims
 
 _EIGHT_BITS = np.dtype(np.uint8)
@@ -28,8 +28,7 @@ _SCALES = {np.dtype(kind): np.float32(1 / np.iinfo(kind).max) for kind in (np.ui
 SampleType = np.dtype[np.uint8] | np.dtype[np.uint16]
 
 
-@dataclass(frozen=True)
-class Image:
+class Image(NamedTuple):
     """Decoded samples in upright orientation, with the metadata that a response preserves.
 
     `planes` are (H, W): red, green and blue, or grey. Planes and `alpha` have the source's sample type: a photo in
@@ -38,7 +37,7 @@ class Image:
 
     planes: tuple[Samples, ...]
     alpha: Samples | None
-    metadata: Metadata = field(default_factory=Metadata)
+    metadata: Metadata = NO_METADATA
 
     @property
     def is_grey(self) -> bool:

@@ -1,7 +1,7 @@
 """Output options: the format of a restored image, and the policies for its metadata and colours."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from server import formats
 from server.formats.base import Encoder, Format
@@ -64,8 +64,7 @@ class ColourPolicy(StrEnum):
     """Samples are converted to sRGB and the profile is dropped; images of more than 8 bits keep both."""
 
 
-@dataclass(frozen=True)
-class OutputOptions:
+class OutputOptions(NamedTuple):
     """Encoding options other than format and quality."""
 
     metadata: MetadataPolicy = MetadataPolicy.KEEP

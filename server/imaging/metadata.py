@@ -40,3 +40,7 @@ class Metadata:
     def without_colour(self) -> "Metadata":
         """Return the metadata for an sRGB image: without profile and colour chunks."""
         return replace(self, icc_profile=None, colour_chunks=())
+
+
+NO_METADATA = Metadata()
+"""That of an image file without any, as most small ones are."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from pydantic import BaseModel, Field
 from pydantic.json_schema import SkipJsonSchema
@@ -109,8 +109,7 @@ class Mode(StrEnum):
     TILED = "tiled"
 
 
-@dataclass(frozen=True, slots=True)
-class Timings:
+class Timings(NamedTuple):
     """Seconds of each stage of a restoration, and the size of its batch.
 
     Of a tiled photo, `queue_s` is the wait for its first run, `inference_s` the time from there to the last tile, and
@@ -124,8 +123,7 @@ class Timings:
     batch_size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Restored:
+class Restored(NamedTuple):
     """An encoded image of exactly the input's size, and how it was restored."""
 
     data: bytes

@@ -13,7 +13,7 @@ from server.formats.base import Header, Planes, check_metadata_size
 from server.formats.png.pixels import GREY, GREY_ALPHA, PALETTE, RGB, RGB_ALPHA, PackedPixels, decode_pixels
 from server.formats.png.writer import SIGNATURE, XMP_KEYWORD
 from server.imaging import exif
-from server.imaging.metadata import Metadata
+from server.imaging.metadata import NO_METADATA, Metadata
 
 _MAX_CHUNKS = 20_000  # encoders write chunks of 8 KB or more, so this allows 160 MB of pixels
 # A file with more chunks of pixels is walked through again for them: a list would be held as long as it waits.
@@ -47,7 +47,7 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
     if depth not in _DEPTHS.get(colour_type, ()):
         raise UndecodableImage(f"The PNG states {depth} bits in colour type {colour_type}, which does not exist.")
     extra = {kind: _ancillary(data, chunks[kind], max_metadata_bytes) for kind in _READ_CHUNKS & chunks.keys()}
-    metadata = _metadata(extra, max_metadata_bytes) if extra else Metadata()
+    metadata = _metadata(extra, max_metadata_bytes) if extra else NO_METADATA
     return Header(
         format="PNG",
         width=width,

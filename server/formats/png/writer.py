@@ -11,7 +11,7 @@ from isal import isal_zlib
 from numpy.typing import NDArray
 
 from server.formats.base import PngEffort, Samples
-from server.imaging.metadata import Metadata
+from server.imaging.metadata import NO_METADATA, Metadata
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 XMP_KEYWORD = b"XML:com.adobe.xmp"
@@ -26,7 +26,9 @@ _BLOCK_BYTES = 2**20
 Rows = NDArray[np.uint8]
 
 
-def write_png(planes: Sequence[Samples], metadata: Metadata | None = None, effort: PngEffort = PngEffort.FAST) -> bytes:
+def write_png(
+    planes: Sequence[Samples], metadata: Metadata = NO_METADATA, effort: PngEffort = PngEffort.FAST
+) -> bytes:
     """Encode 1 to 4 planes (H, W): grey, grey and alpha, RGB, RGBA; uint8 or uint16 sets the bit depth.
 
     FAST uses the Sub filter for all rows: one vectorised subtraction, and photos become nearly as small as with SMALL,
@@ -35,7 +37,7 @@ def write_png(planes: Sequence[Samples], metadata: Metadata | None = None, effor
     height, width = planes[0].shape
     depth = planes[0].dtype.itemsize * 8
     header = struct.pack(">IIBBBBB", width, height, depth, _COLOUR_TYPE[len(planes)], 0, 0, 0)
-    chunks = [SIGNATURE, png_chunk(b"IHDR", header), *_metadata_chunks(metadata or Metadata())]
+    chunks = [SIGNATURE, png_chunk(b"IHDR", header), *_metadata_chunks(metadata)]
     # Joined once: a join holds the interpreter lock.
     return b"".join((*chunks, *_framed(b"IDAT", _packed(planes, effort)), END))
 

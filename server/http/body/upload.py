@@ -1,7 +1,7 @@
 """Upload: the image bytes of a request, read within the limits."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from server.errors import EmptyUpload
 from server.http.body.body import Body
@@ -16,8 +16,7 @@ BINARY_TYPES = ("image/*", "application/octet-stream")
 FORM_ALLOWANCE_BYTES = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Upload:
+class Upload(NamedTuple):
     """The bytes of one file, and the name its sender gave it."""
 
     data: bytes

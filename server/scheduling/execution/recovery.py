@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -154,11 +154,11 @@ class Recovery:
             psnr_db = psnr(outcome.output, again.output)
             self._metrics.observe_parity(psnr_db)
             if psnr_db >= self._check.gate_db:
-                return replace(outcome, inference_s=self._clock() - began)
+                return outcome._replace(inference_s=self._clock() - began)
             reason = "below-gate"
             log.error("a run was too far from FP32", extra={"psnr_db": psnr_db, "shape": tile.shape})
         self._metrics.count_repeat(reason)
-        return replace(again, queue_s=began - tile.enqueued_at, inference_s=self._clock() - began)
+        return again._replace(queue_s=began - tile.enqueued_at, inference_s=self._clock() - began)
 
     def _is_sampled(self) -> bool:
         if not self._check.every:

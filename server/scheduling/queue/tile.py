@@ -46,8 +46,7 @@ class PaddedShape(NamedTuple):
         return self.height * self.width
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
+class Completion(NamedTuple):
     """The answer to one tile: output (3, H, W), seconds it waited, seconds its run took, tiles in that run.
 
     `aux` (rows, columns) is the model's auxiliary output, None for a model without one. `shared` is the padded shape
