@@ -1,7 +1,5 @@
 """Memory limits of decoded images, and detection of allocation failures."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import TracebackType
 
 import cv2
@@ -56,20 +54,37 @@ class DecodedRoom:
         self._max_bytes = max_bytes
         self.held_bytes = 0
 
-    @contextmanager
-    def take(self, samples_bytes: int) -> Iterator[None]:
-        """Reserve memory for an image; raises QueueFull for a large image while others leave too little."""
+    def take(self, samples_bytes: int) -> "_DecodedImage":
+        """Reserve memory for an image during a block, whose entry raises as `check`."""
+        return _DecodedImage(self, samples_bytes)
+
+    def check(self, samples_bytes: int) -> None:
+        """Raise QueueFull for a large image while others leave too little memory."""
         if self.held_bytes and samples_bytes > _LARGE_BYTES and self.held_bytes + samples_bytes > self._max_bytes:
             raise QueueFull(
                 f"The decoded images in progress take {self.held_bytes} bytes and this one would take {samples_bytes}; "
                 f"the limit for all is {self._max_bytes}.",
                 _RETRY_AFTER_S,
             )
-        self.held_bytes += samples_bytes
-        try:
-            yield
-        finally:
-            self.held_bytes -= samples_bytes
+
+
+class _DecodedImage:
+    """The memory of one decoded image, held from entry to exit."""
+
+    __slots__ = ("_room", "_samples_bytes")
+
+    def __init__(self, room: DecodedRoom, samples_bytes: int) -> None:
+        self._room = room
+        self._samples_bytes = samples_bytes
+
+    def __enter__(self) -> None:
+        self._room.check(self._samples_bytes)
+        self._room.held_bytes += self._samples_bytes
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._room.held_bytes -= self._samples_bytes
 
 
 def _is_of_memory(error: BaseException | None) -> bool:

@@ -1,9 +1,10 @@
 """The Lifecycle: from the start of the service to its end, and the requests it has accepted meanwhile."""
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from enum import StrEnum
+from types import TracebackType
 
 from server.backends.base import BackendInfo
 from server.errors import BackendUnavailable, Draining, NotReady, Refused, UnknownModel
@@ -52,6 +53,7 @@ class Lifecycle:
         self._metrics = metrics
         self._draining = False
         self._stopped = False
+        self._accepted = _Accepted(self)
 
     def model_named(self, name: str | None) -> str:
         """Return the name of a served model, by default the first; raises UnknownModel."""
@@ -117,15 +119,31 @@ class Lifecycle:
         await self._workers.stop(timeout_s)
         self._codecs.stop()
 
-    @contextmanager
-    def accepted(self) -> Iterator[None]:
-        """Count one request as accepted: a drain waits for its upload too. Raises NotReady or Draining instead."""
+    def accepted(self) -> AbstractContextManager[None]:
+        """Count one request as accepted in a block: a drain waits for its upload too.
+
+        Its entry raises NotReady or Draining instead.
+        """
+        return self._accepted
+
+    def _accept(self) -> None:
         if (status := self.status) is not Status.READY:
             refusal = status.refusal
             self._metrics.count_refusal(refusal.slug)
             raise refusal
         self.active += 1
-        try:
-            yield
-        finally:
-            self.active -= 1
+
+
+class _Accepted:
+    """Counts one more active request inside its block; reentrant."""
+
+    def __init__(self, lifecycle: Lifecycle) -> None:
+        self._lifecycle = lifecycle
+
+    def __enter__(self) -> None:
+        self._lifecycle._accept()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._lifecycle.active -= 1

@@ -1,8 +1,9 @@
 """Body: the bytes of a request, read within bounds while they arrive."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from types import TracebackType
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
@@ -36,24 +37,39 @@ class UploadRoom(ByteRoom):
         self.closed = False
         self.lingering = 0
         """Refused requests whose bodies are still being dropped."""
-        self._waits: dict[asyncio.Timeout, float] = {}
+        self.waits: dict[asyncio.Timeout, float] = {}
+        """The timeouts of the current waits, and how long each may last after the closing."""
 
-    @contextmanager
-    def waiting(self, patience: asyncio.Timeout, last_s: float = 0.0) -> Iterator[None]:
+    def waiting(self, patience: asyncio.Timeout, last_s: float = 0.0) -> "_Waiting":
         """Run a block that waits for more of an upload; it times out at latest `last_s` after the room is closed."""
-        self._waits[patience] = last_s
-        if self.closed:
-            _hurry(patience, last_s)
-        try:
-            yield
-        finally:
-            del self._waits[patience]
+        return _Waiting(self, patience, last_s)
 
     def close(self) -> None:
         """End all waits, now or soon, because the server stops."""
         self.closed = True
-        for patience, last_s in self._waits.items():
+        for patience, last_s in self.waits.items():
             _hurry(patience, last_s)
+
+
+class _Waiting:
+    """One wait for more of an upload, from entry to exit."""
+
+    __slots__ = ("_last_s", "_patience", "_room")
+
+    def __init__(self, room: UploadRoom, patience: asyncio.Timeout, last_s: float) -> None:
+        self._room = room
+        self._patience = patience
+        self._last_s = last_s
+
+    def __enter__(self) -> None:
+        self._room.waits[self._patience] = self._last_s
+        if self._room.closed:
+            _hurry(self._patience, self._last_s)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        del self._room.waits[self._patience]
 
 
 def _hurry(patience: asyncio.Timeout, last_s: float) -> None:
