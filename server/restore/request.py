@@ -1,10 +1,10 @@
 """The RestoreRequest: one restoration from its first bytes to its end, and all that the server reserves for it."""
 
 import asyncio
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from server.access.caller import Caller
 from server.formats.header import Header
@@ -43,7 +43,7 @@ class RestoreRequest:
     codec_work: CodecWork | None = None
     """Seconds of the codec threads, from admission to the end; None for a small image, which needs no thread."""
     _charged: bool = False
-    _held: ExitStack = field(default_factory=ExitStack)
+    _held: list[AbstractContextManager[Any]] = field(default_factory=list)
     _lapse: asyncio.TimerHandle | None = None
 
     def __enter__(self) -> Self:
@@ -53,8 +53,7 @@ class RestoreRequest:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.keep_ticket()
-        self.ticket = self.codec_work = None
-        self._held.__exit__(kind, error, traceback)
+        self._give_back(kind, error, traceback)
         self.release_upload()
 
     def close(self) -> None:
@@ -85,8 +84,10 @@ class RestoreRequest:
         return OutputFormat.same_as(input_format) if self.options.output is None else self.options.output
 
     def hold(self, reserved: AbstractContextManager[T]) -> T:
-        """Enter a context manager that the exit of the request leaves."""
-        return self._held.enter_context(reserved)
+        """Enter a context manager that the exit of the request leaves, and that never suppresses or raises an error."""
+        entered = reserved.__enter__()
+        self._held.append(reserved)
+        return entered
 
     def charge(self, pixels: int) -> None:
         """Charge the caller for the image, once; raises QuotaExceeded."""
@@ -115,5 +116,12 @@ class RestoreRequest:
             self.upload.release()
 
     def _give_up_ticket(self) -> None:
-        self._lapse = self.ticket = self.codec_work = None
-        self._held.close()
+        self._lapse = None
+        self._give_back(None, None, None)
+
+    def _give_back(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.ticket = self.codec_work = None
+        while self._held:
+            self._held.pop().__exit__(kind, error, traceback)

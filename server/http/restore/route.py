@@ -1,15 +1,14 @@
 """Restore route: `POST /restore`, from the first bytes of the body to the answer."""
 
-from contextlib import ExitStack
 from functools import partial
 
 from starlette.types import ASGIApp
 
 from server import formats
 from server.formats.header import peek
-from server.http.body.body import UploadRoom
+from server.http.body.body import Body, UploadRoom
 from server.http.body.cancellation import WhileConnected
-from server.http.body.compression import as_sent
+from server.http.body.compression import InflatedBody, as_sent
 from server.http.body.upload import Upload, read_upload
 from server.http.body.upload_route import Exchange, UploadRoute
 from server.http.restore.answer import Answer, not_modified, restored_answer
@@ -54,41 +53,51 @@ class RestoreRoute(UploadRoute):
         restorer.model_named(options.restore.model)
         sent = as_sent(exchange.headers, exchange.body, self._room)
         deadline = restorer.deadline_in(options.patience_s)
-        with restorer.accepted(), ExitStack() as held:
-            held.callback(sent.release)
-            request = held.enter_context(
-                RestoreRequest(options.restore, deadline, options.priority, exchange.caller, sent.held)
-            )
+        with restorer.accepted():
+            request = RestoreRequest(options.restore, deadline, options.priority, exchange.caller, sent.held)
 
-            def look(start: bytes) -> bool:
-                size = peek(start, self._services.limits)
-                if size is not None:
-                    restorer.admit(request, *size, input_format=formats.format_of(start).name)
-                    request.charge(size[0] * size[1])
-                    if not sent.ended:
-                        request.lapse_after(HOLD_S)
-                return size is not None
+            is_ours = True  # until it belongs to the work that equal requests share
+            try:
+                upload = await self._read(exchange, sent, request)
+                tag = await self._tag(upload, options)
+                if is_listed(tag, options.if_none_match):
+                    return not_modified(tag)
+                filename = upload.filename
+                with WhileConnected(exchange.receive):
+                    # A deadline is one client's own, so its work is too.
+                    key = (tag, options.priority) if deadline is None else object()
+                    start = partial(restorer.restore, upload.data, request)
+                    del upload  # from here on the work alone holds it, and what is reserved for it
+                    is_ours = False
+                    joined = self._shared.join(key, start, request.close)
+                    del start
+                    restored = await joined
+                return restored_answer(restored, filename, tag, as_json=options.as_json)
+            finally:
+                if is_ours:
+                    request.close()
+                    sent.release()
 
-            with stage("upload"):
-                upload = await read_upload(exchange.headers, sent, look)
-            check_form_fields(upload.fields)
-            if request.owes:  # the first bytes did not tell its size
-                header = await restorer.inspect(upload.data, request)
-                request.charge(header.decoded_pixels)
-            tag = await self._tag(upload, options)
-            if is_listed(tag, options.if_none_match):
-                return not_modified(tag)
-            filename = upload.filename
-            with WhileConnected(exchange.receive):
-                # A deadline is one client's own, so its work is too.
-                key = (tag, options.priority) if deadline is None else object()
-                start = partial(restorer.restore, upload.data, request)
-                del upload  # from here on the work alone holds it, and what is reserved for it
-                held.pop_all()
-                joined = self._shared.join(key, start, request.close)
-                del start
-                restored = await joined
-            return restored_answer(restored, filename, tag, as_json=options.as_json)
+    async def _read(self, exchange: Exchange, sent: Body | InflatedBody, request: RestoreRequest) -> Upload:
+        """Read the upload, and admit and charge the request as soon as it is known how large the image is."""
+        restorer, limits = self._services.restorer, self._services.limits
+
+        def look(start: bytes) -> bool:
+            size = peek(start, limits)
+            if size is not None:
+                restorer.admit(request, *size, input_format=formats.format_of(start).name)
+                request.charge(size[0] * size[1])
+                if not sent.ended:
+                    request.lapse_after(HOLD_S)
+            return size is not None
+
+        with stage("upload"):
+            upload = await read_upload(exchange.headers, sent, look)
+        check_form_fields(upload.fields)
+        if request.owes:  # the first bytes did not tell its size
+            header = await restorer.inspect(upload.data, request)
+            request.charge(header.decoded_pixels)
+        return upload
 
     async def _tag(self, upload: Upload, options: RequestOptions) -> str:
         tag = await self._services.restorer.tag(upload.data, options.restore)
