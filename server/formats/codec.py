@@ -81,7 +81,7 @@ def decode(data: bytes, header: Header, colours: ColourPolicy = ColourPolicy.KEE
 def _decode(data: bytes, header: Header, colours: ColourPolicy) -> Image:
     planes = formats.BY_NAME[header.format].decode(data, header)
     planes = Planes(
-        tuple(_upright(plane, header.orientation) for plane in planes.colour),
+        tuple([_upright(plane, header.orientation) for plane in planes.colour]),
         None if planes.alpha is None else _upright(planes.alpha, header.orientation),
     )
     height, width = planes.colour[0].shape
@@ -125,7 +125,7 @@ def encode(
     metadata = image.metadata if options.metadata is MetadataPolicy.KEEP else image.metadata.without_exif_and_xmp()
     if metadata.xmp is not None:
         metadata = replace(metadata, xmp=without_claims(metadata.xmp))
-    with blaming_memory(sum(plane.nbytes for plane in planes)):
+    with blaming_memory(len(planes) * planes[0].nbytes):
         layers = Planes(tuple(planes), image.alpha)
         return encoder.encode(layers, metadata, EncoderOptions(quality, options.effort))
 

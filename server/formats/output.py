@@ -19,27 +19,17 @@ class OutputFormat(StrEnum):
         if key != PNG:
             members[key.upper()] = key
 
-    @property
-    def file_format(self) -> Format:
+    def __init__(self, key: str) -> None:
+        self.file_format: Format = formats.WRITTEN[key]
         """The description of the format."""
-        return formats.WRITTEN[self._value_]  # `value` runs Python code, and images ask for it eight times
-
-    @property
-    def encoder(self) -> Encoder:
-        """The encoder of the format."""
         encoder = self.file_format.encoder
         assert encoder is not None  # noqa: S101 - members are made of the formats that have one
-        return encoder
-
-    @property
-    def media_type(self) -> str:
+        self.encoder: Encoder = encoder
+        """The encoder of the format."""
+        self.media_type = self.file_format.media_type
         """The registered media type."""
-        return self.file_format.media_type
-
-    @property
-    def suffix(self) -> str:
+        self.suffix = self.file_format.suffixes[0]
         """The usual file name suffix, with its dot."""
-        return self.file_format.suffixes[0]
 
     @classmethod
     def same_as(cls, input_format: str) -> "OutputFormat":

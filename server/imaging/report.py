@@ -81,7 +81,7 @@ class Findings:
             return cls()
         levels = rows[:-1] if labels else rows
         return cls(
-            tuple(tuple(level) for level in levels) or None,
+            tuple(map(tuple, levels)) or None,
             dict(zip(labels, rows[-1], strict=False)) if labels else None,
         )
 

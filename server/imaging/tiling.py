@@ -145,21 +145,21 @@ class Grid:
         """Whether one tile covers the whole image."""
         return len(self) == 1
 
-    @property
+    @cached_property
     def runs(self) -> int:
         """The number of runs: the tiles, and the tone guide if there is one."""
         return len(self) + self.guided
 
-    @property
+    @cached_property
     def tile_shape(self) -> tuple[int, int]:
         """Padded (height, width) of all tiles."""
         return self.vertical.side, self.horizontal.side
 
-    @property
+    @cached_property
     def height(self) -> int:
         return self.vertical.length
 
-    @property
+    @cached_property
     def width(self) -> int:
         return self.horizontal.length
 
