@@ -28,7 +28,7 @@ _UNFILTERED = b"\0"
 
 
 class PackedPixels(NamedTuple):
-    """The chunks that affect pixels: the IHDR body, PLTE and tRNS as whole chunks, and the IDAT bodies."""
+    """The chunks that affect pixels: IHDR, PLTE and tRNS as whole chunks, and the IDAT bodies."""
 
     header: bytes
     colours: bytes
@@ -83,7 +83,7 @@ def decode_pixels(packed: PackedPixels, header: Header) -> Planes:
     Data beyond the pixels, as in a decompression bomb, is not inflated. Inflating with ISA-L and giving the decoder an
     uncompressed PNG is faster than letting the decoder inflate.
     """
-    ihdr = _Ihdr(*struct.unpack(">IIBBBBB", packed.header))
+    ihdr = _Ihdr(*struct.unpack_from(">IIBBBBB", packed.header, 8))
     size = ihdr.bytes_of_rows
     try:
         if size > _BAND_BYTES and ihdr.can_be_cut:
@@ -100,7 +100,7 @@ def decode_pixels(packed: PackedPixels, header: Header) -> Planes:
 def _decode_small(packed: PackedPixels, size: int, header: Header) -> Planes:
     rows = b"".join(_inflated(packed.bodies, size))
     _check_whole(len(rows), size)
-    chunks = png_chunk(b"IHDR", packed.header), packed.colours, png_chunk(b"IDAT", stored(rows)), END
+    chunks = packed.header, packed.colours, png_chunk(b"IDAT", stored(rows)), END
     return planes_of(decode_with_opencv(b"".join((SIGNATURE, *chunks)), header), header)
 
 

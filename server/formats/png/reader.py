@@ -23,6 +23,9 @@ _COLOUR_CHUNKS = frozenset({b"PLTE", b"tRNS"})
 _PIXEL_CHUNKS = frozenset({b"IHDR", b"IDAT", b"IEND", *_COLOUR_CHUNKS})
 _COLOUR_SIZES = ((b"gAMA", 4), (b"cHRM", 32), (b"sRGB", 1), (b"cICP", 4))
 _READ_CHUNKS = frozenset({b"eXIf", b"iCCP", b"acTL", XMP_KEYWORD, *(kind for kind, _ in _COLOUR_SIZES)})
+# A checksum of more bytes at once gives up the interpreter lock, and to get it back takes longer than the microsecond of
+# a usual chunk: most encoders write 8 KB, which are two parts.
+_LOCKED_BYTES = 5 * 1024
 _NAMES = {b"eXIf": "EXIF", b"iCCP": "colour profile", b"iTXt": "XMP"}
 
 
@@ -76,7 +79,7 @@ def decode(data: bytes, header: Header) -> Planes:
             bodies.append(view[start + 8 : start + 8 + length])
         elif kind in _COLOUR_CHUNKS:
             colours += view[start : start + length + 12]
-    planes = decode_pixels(PackedPixels(_body(data, found[0]), colours, bodies), header)
+    planes = decode_pixels(PackedPixels(_whole(data, found[0]), colours, bodies), header)
     if planes.alpha is None and header.has_alpha:
         key = next(_body(data, chunk) for chunk in found if chunk.kind == b"tRNS")
         return _with_keyed_alpha(planes, header, int.from_bytes(key[:2], "big"))
@@ -99,12 +102,13 @@ def _chunks(data: bytes) -> Iterator[_Chunk]:
         if at + 12 > len(data):
             break
         length, kind = struct.unpack_from(">I4s", data, at)
-        if at + 12 + length > len(data):
+        end = at + 12 + length
+        if end > len(data):
             break
         yield _Chunk(kind, at, length)
         if kind == b"IEND":
             return
-        at += 12 + length
+        at = end
     else:
         raise ImageTooLarge(f"The PNG has more than {_MAX_CHUNKS} chunks.", max_chunks=_MAX_CHUNKS)
     raise UndecodableImage("The PNG is cut off or damaged: its chunks do not reach the end marker.")
@@ -116,13 +120,20 @@ def _found(data: bytes) -> tuple[dict[bytes, _Chunk], _PixelChunks | None]:
     first: dict[bytes, _Chunk] = {}
     pixels: list[_Chunk] = []
     for chunk in _chunks(data):
-        if not first and chunk.kind != b"IHDR":
+        kind = chunk.kind
+        if not first and kind != b"IHDR":
             break
-        is_xmp = chunk.kind == b"iTXt" and data.startswith(XMP_KEYWORD + b"\0", chunk.start + 8)
-        first.setdefault(XMP_KEYWORD if is_xmp else chunk.kind, chunk)
-        if chunk.kind in _PIXEL_CHUNKS and len(pixels) <= _MAX_KEPT_CHUNKS:
-            pixels.append(chunk)
+        if kind in _PIXEL_CHUNKS:
+            if len(pixels) <= _MAX_KEPT_CHUNKS:
+                pixels.append(chunk)
+        elif kind == b"iTXt" and data.startswith(XMP_KEYWORD + b"\0", chunk.start + 8):
+            kind = XMP_KEYWORD
+        first.setdefault(kind, chunk)
     return first, _PixelChunks(tuple(pixels)) if len(pixels) <= _MAX_KEPT_CHUNKS else None
+
+
+def _whole(data: bytes, chunk: _Chunk) -> bytes:
+    return data[chunk.start : chunk.start + chunk.length + 12]
 
 
 def _body(data: bytes, chunk: _Chunk) -> bytes:
@@ -146,7 +157,10 @@ def _metadata(extra: Mapping[bytes, bytes], max_metadata_bytes: int) -> Metadata
 
 def _is_sound(data: memoryview, start: int, length: int) -> bool:
     end = start + 8 + length
-    checksum: int = isal_zlib.crc32(data[start + 4 : end])
+    checked = data[start + 4 : end]
+    checksum: int = isal_zlib.crc32(checked[:_LOCKED_BYTES])
+    if len(checked) > _LOCKED_BYTES:
+        checksum = isal_zlib.crc32(checked[_LOCKED_BYTES:], checksum)
     return checksum == int.from_bytes(data[end : end + 4], "big")
 
 

@@ -26,9 +26,7 @@ _BLOCK_BYTES = 2**20
 Rows = NDArray[np.uint8]
 
 
-def write_png(
-    planes: Sequence[Samples], metadata: Metadata = NO_METADATA, effort: PngEffort = PngEffort.FAST
-) -> bytes:
+def write_png(planes: Sequence[Samples], metadata: Metadata = NO_METADATA, effort: PngEffort = PngEffort.FAST) -> bytes:
     """Encode 1 to 4 planes (H, W): grey, grey and alpha, RGB, RGBA; uint8 or uint16 sets the bit depth.
 
     FAST uses the Sub filter for all rows: one vectorised subtraction, and photos become nearly as small as with SMALL,
