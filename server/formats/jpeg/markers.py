@@ -12,6 +12,7 @@ PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 # Finds the next marker as libjpeg does: skips other data, stuffed bytes, fill bytes and markers without a length (TEM,
 # RST0 to RST7).
 _MARKER = re.compile(rb"\xff[^\0\x01\xd0-\xd7\xff]")
+_WITHOUT_LENGTH = frozenset({SOI, EOI})
 # A profile takes up to 255 segments, the XMP of a panorama about a hundred.
 MAX_SEGMENTS = 4096
 # A search holds the interpreter lock, so a large file is searched in pieces.
@@ -49,11 +50,11 @@ def walk(data: bytes, at: int = 2) -> Iterator[Segment]:
         if start is None:
             return
         marker = data[start + 1]
-        if marker in (SOI, EOI):
+        if marker in _WITHOUT_LENGTH:
             yield Segment(marker, start, start + 2)
             return
         at = start + 2 + int.from_bytes(data[start + 2 : start + 4], "big")
-        if at > len(data) or at < start + 4:
+        if not start + 4 <= at <= len(data):
             return
         yield Segment(marker, start, at)
 

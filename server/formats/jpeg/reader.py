@@ -41,6 +41,7 @@ from server.imaging.xmp import parts_of
 ICC_PREFIX = b"ICC_PROFILE\0"
 # APP0 and APP14 state the colour space of the components.
 _BEFORE_SCANS = SOF | {DHT, DQT, DRI, DAC, APP0, APP14}
+_DESCRIBED = frozenset({APP1, APP2})
 _BETWEEN_SCANS = frozenset({DHT, DQT, DRI, DAC, SOS})
 _AFTER_SCANS = SOF | {SOI, EOI}
 _START, _END = bytes((0xFF, SOI)), bytes((0xFF, EOI))
@@ -80,7 +81,7 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
             f"JPEG with {len(components)} channels of {precision} bits is not supported: use 1 or 3 channels of 8 bits."
         )
     _coded(data, layout)
-    described = [segment for segment in layout.before if segment.marker in (APP1, APP2)]
+    described = [segment for segment in layout.before if segment.marker in _DESCRIBED]
     block, xmp = _first_body(data, described, exif.PREFIX), _first_body(data, described, XMP_PREFIX)
     return Header(
         format="JPEG",
@@ -141,17 +142,20 @@ def _decoded(pixels: bytes, header: Header, *, is_cmyk: bool) -> Planes:
 
 def _layout(data: bytes) -> _Layout:
     before: list[Segment] = []
+    starts: list[Segment] = []
     scan: Segment | None = None
     for segment in walk(data):
-        if segment.marker == SOS:
+        marker = segment.marker
+        if marker == SOS:
             scan = segment
             break
+        if marker in SOF:
+            starts.append(segment)
         before.append(segment)
     if scan is None and len(before) == MAX_SEGMENTS:
         raise ImageTooLarge(f"The JPEG has more than {MAX_SEGMENTS} segments.", max_segments=MAX_SEGMENTS)
     if scan is None:
         raise UndecodableImage("The JPEG is cut off or damaged before its pixels.")
-    starts = [segment for segment in before if segment.marker in SOF]
     read = frame(data, starts[0]) if len(starts) == 1 else None
     if read is None:
         raise UndecodableImage("The JPEG has no frame header before its pixels, or more than one.")

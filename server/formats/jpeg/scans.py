@@ -39,10 +39,11 @@ class Scans:
             )
         if not parameters or len(parameters) < 4 + 2 * parameters[0]:
             return  # the decoder will reject it
-        first, last, bits = parameters[1 + 2 * parameters[0] :][:3]
-        completed = _ALL
+        end = 1 + 2 * parameters[0]
+        left = ~_ALL
         if self._is_progressive:
-            completed = sum(1 << at for at in range(first, min(last, 63) + 1)) if bits & 0x0F == 0 else 0
-        for component in parameters[1 : 1 + 2 * parameters[0] : 2]:
+            first, last, bits = parameters[end : end + 3]
+            left = ~sum(1 << at for at in range(first, min(last, 63) + 1)) if bits & 0x0F == 0 else _ALL
+        for component in parameters[1:end:2]:
             if component in self._missing:
-                self._missing[component] &= ~completed
+                self._missing[component] &= left
