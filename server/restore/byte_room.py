@@ -56,5 +56,6 @@ class Reservation:
 
     def release(self) -> None:
         """Give back all bytes; further calls do nothing."""
-        self._room.give_back(self._held_bytes)
-        self._held_bytes = 0
+        if self._held_bytes:
+            self._room.give_back(self._held_bytes)
+            self._held_bytes = 0

@@ -24,7 +24,7 @@ class WhileConnected:
         self._task = task
         self._cancelling = task.cancelling()
         # One task that waits on the connection: a quarter of the cost of a task each for work and watch.
-        self._watch = asyncio.ensure_future(self._cancel_when_gone())
+        self._watch = asyncio.create_task(self._cancel_when_gone())
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

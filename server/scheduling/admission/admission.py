@@ -59,8 +59,9 @@ class Admission:
         """Update the predictions because the waiting or reserved tiles of a padded shape have changed."""
         bucket = self._queue.bucket(padded_shape)
         interactive, total = (0, 0) if bucket is None else (len(bucket.classes[0]), len(bucket))
-        interactive += self.reserved[Priority.INTERACTIVE][padded_shape]
-        total += sum(counts[padded_shape] for counts in self.reserved.values())
+        reserved = self.reserved[Priority.INTERACTIVE].get(padded_shape, 0)
+        interactive += reserved
+        total += reserved + self.reserved[Priority.BATCH].get(padded_shape, 0)
         for device in self._devices.values():
             device.price(padded_shape, interactive, total)
         self._savings.changed()
@@ -154,7 +155,7 @@ class Admission:
 
     def _reserve(self, padded_shape: PaddedShape, count: int, priority: Priority, *, alone: bool) -> None:
         counts, pixels = self.reserved[priority], count * padded_shape[0] * padded_shape[1]
-        left = counts[padded_shape] = counts[padded_shape] + count
+        left = counts[padded_shape] = counts.get(padded_shape, 0) + count
         if not left:
             del counts[padded_shape]
         if alone:
@@ -177,7 +178,9 @@ class Admission:
     def _ahead_of(self, padded_shape: PaddedShape, priority: Priority) -> int:
         """Return how many tiles of a shape would leave before a new one of a class."""
         bucket = self._queue.bucket(padded_shape)
-        ahead = sum(counts[padded_shape] for class_, counts in self.reserved.items() if class_ <= priority)
+        ahead = self.reserved[Priority.INTERACTIVE].get(padded_shape, 0)
+        if priority is Priority.BATCH:
+            ahead += self.reserved[Priority.BATCH].get(padded_shape, 0)
         if bucket is None:
             return ahead
         return ahead + (len(bucket.classes[0]) if priority is Priority.INTERACTIVE else len(bucket))
