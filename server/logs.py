@@ -49,8 +49,10 @@ def shortened(text: str) -> str:
 
 def request_id_from(given: Iterable[str]) -> str:
     """Return the first of the given request ids that is safe to use, or else a new id."""
-    sane = next((id_ for id_ in given if _SANE_ID.fullmatch(id_)), None)
-    return f"{random.getrandbits(128):032x}" if sane is None else sane  # unique, not secret: a fifth of a UUID's cost
+    for id_ in given:
+        if _SANE_ID.fullmatch(id_):
+            return id_
+    return f"{random.getrandbits(128):032x}"  # unique, not secret: a fifth of a UUID's cost
 
 
 def redacted(text: str) -> str:

@@ -1,6 +1,7 @@
 """Reads the header of an upload and checks it against the limits before any pixel is decoded."""
 
 from dataclasses import replace
+from typing import NamedTuple
 
 from server import formats
 from server.errors import EmptyUpload, ImageTooLarge, UndecodableImage
@@ -12,18 +13,28 @@ from server.settings import LimitSettings
 _LONGEST_SIGNATURE = 12  # bytes, of WebP
 
 
-def peek(start: bytes, limits: LimitSettings) -> tuple[int, int] | None:
-    """Read (height, width) before orientation from the first bytes of an upload; None if more bytes are needed.
+class Peeked(NamedTuple):
+    """What the first bytes of an upload tell: the name of its format, and its size before orientation."""
+
+    format: str
+    height: int
+    width: int
+
+
+def peek(start: bytes, limits: LimitSettings) -> Peeked | None:
+    """Read format and size from the first bytes of an upload; None if more bytes are needed.
 
     Raises the errors that `probe` would raise for the whole file: UnsupportedImage, ImageTooLarge, UndecodableImage.
     Takes microseconds.
     """
     if len(start) < _LONGEST_SIGNATURE:
         return None
-    size = formats.format_of(start).dimensions(start)
-    if size is not None:
-        check_size(*size, limits)
-    return size
+    found = formats.format_of(start)
+    size = found.dimensions(start)
+    if size is None:
+        return None
+    check_size(*size, limits)
+    return Peeked(found.name, *size)
 
 
 def probe(data: bytes, limits: LimitSettings) -> Header:

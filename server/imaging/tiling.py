@@ -223,6 +223,8 @@ def fitting_tile(height: int, width: int, model: ModelSpec, max_pixels: int | No
 
     None if the model accepts the whole image, or none of the possible tiles.
     """
+    if not model.size_ranges:
+        return None
     padded = _round_up(height, model.size_multiple), _round_up(width, model.size_multiple)
     if model.takes(*padded) or (max_pixels is not None and padded[0] * padded[1] > max_pixels):
         return None

@@ -1,9 +1,9 @@
 """The Restorer: the steps from the bytes of a photo to the bytes of its restored copy."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import TypeVar
 
 from server.concurrency import gather, run_inline
@@ -127,7 +127,7 @@ class Restorer(Lifecycle):
         if options.model is not None:  # the default model has one tag, named or not
             options = replace(options, model=None)
         work = run_inline if len(data) <= INLINE_TAG_BYTES else self._codecs.read
-        return await work(lambda: entity_tag(data, options.named(), model))
+        return await work(partial(entity_tag, data, _named(options), model))
 
     def check(self, height: int, width: int, options: RestoreOptions) -> None:
         """Raise InvalidRequest for tiles that an image of this size cannot have, whatever the load; UnknownModel."""
@@ -278,6 +278,11 @@ class Restorer(Lifecycle):
         return tiling.plan(
             height, width, model.size_multiple, whole, tile, options.overlap, guided=self._limits.tone_guide
         )
+
+
+@lru_cache  # clients send few combinations of options
+def _named(options: RestoreOptions) -> Mapping[str, object]:
+    return options.named()
 
 
 def _mode_of(grid: Grid) -> Mode:

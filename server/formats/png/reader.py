@@ -23,8 +23,8 @@ _COLOUR_CHUNKS = frozenset({b"PLTE", b"tRNS"})
 _PIXEL_CHUNKS = frozenset({b"IHDR", b"IDAT", b"IEND", *_COLOUR_CHUNKS})
 _COLOUR_SIZES = ((b"gAMA", 4), (b"cHRM", 32), (b"sRGB", 1), (b"cICP", 4))
 _READ_CHUNKS = frozenset({b"eXIf", b"iCCP", b"acTL", XMP_KEYWORD, *(kind for kind, _ in _COLOUR_SIZES)})
-# A checksum of more bytes at once gives up the interpreter lock, and to get it back takes longer than the microsecond of
-# a usual chunk: most encoders write 8 KB, which are two parts.
+# A checksum of more bytes at once gives up the interpreter lock, and to get it back takes longer than to check the 8 KB
+# of a usual chunk: in two parts, it is kept.
 _LOCKED_BYTES = 5 * 1024
 _NAMES = {b"eXIf": "EXIF", b"iCCP": "colour profile", b"iTXt": "XMP"}
 
@@ -156,11 +156,12 @@ def _metadata(extra: Mapping[bytes, bytes], max_metadata_bytes: int) -> Metadata
 
 
 def _is_sound(data: memoryview, start: int, length: int) -> bool:
-    end = start + 8 + length
-    checked = data[start + 4 : end]
-    checksum: int = isal_zlib.crc32(checked[:_LOCKED_BYTES])
-    if len(checked) > _LOCKED_BYTES:
-        checksum = isal_zlib.crc32(checked[_LOCKED_BYTES:], checksum)
+    begin, end = start + 4, start + 8 + length
+    checksum = 0
+    if length > _LOCKED_BYTES:
+        checksum = isal_zlib.crc32(data[begin : begin + _LOCKED_BYTES])
+        begin += _LOCKED_BYTES
+    checksum = isal_zlib.crc32(data[begin:end], checksum)
     return checksum == int.from_bytes(data[end : end + 4], "big")
 
 

@@ -114,4 +114,4 @@ def _with_context(headers: Iterable[tuple[bytes, bytes]], request_id: str, secon
 
 def request_id_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
     """Return the id that came with a request if it is safe to use, otherwise a new one."""
-    return logs.request_id_from(value.decode("latin-1") for name, value in headers if name == REQUEST_ID)
+    return logs.request_id_from([value.decode("latin-1") for name, value in headers if name == REQUEST_ID])

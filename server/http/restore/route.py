@@ -4,7 +4,6 @@ from functools import partial
 
 from starlette.types import ASGIApp
 
-from server import formats
 from server.formats.header import peek
 from server.http.body.body import Body, UploadRoom
 from server.http.body.cancellation import WhileConnected
@@ -83,13 +82,13 @@ class RestoreRoute(UploadRoute):
         restorer, limits = self._services.restorer, self._services.limits
 
         def look(start: bytes) -> bool:
-            size = peek(start, limits)
-            if size is not None:
-                restorer.admit(request, *size, input_format=formats.format_of(start).name)
-                request.charge(size[0] * size[1])
+            peeked = peek(start, limits)
+            if peeked is not None:
+                restorer.admit(request, peeked.height, peeked.width, input_format=peeked.format)
+                request.charge(peeked.height * peeked.width)
                 if not sent.ended:
                     request.lapse_after(HOLD_S)
-            return size is not None
+            return peeked is not None
 
         with stage("upload"):
             upload = await read_upload(exchange.headers, sent, look)

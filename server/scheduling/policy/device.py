@@ -100,9 +100,11 @@ class Capacity:
 
     def predict_all(self, padded_shape: PaddedShape, count: int) -> float:
         """Predict the seconds of as many runs as `count` images need."""
+        if count <= 1:
+            return self.predict(padded_shape, count) if count else 0.0
         room = self.room(padded_shape)
         if count <= room:
-            return self.predict(padded_shape, count) if count else 0.0
+            return self.predict(padded_shape, count)
         full, rest = divmod(count, room)
         seconds = full * self.predict(padded_shape, room)
         return seconds + self.predict(padded_shape, rest) if rest else seconds

@@ -200,14 +200,15 @@ class TileQueue:
         """
         with self.lock:
             self.check_open()
-            if not admitted and not self.has_room(tile.pixel_count):
+            padded_shape, pixels = tile.padded_shape, tile.pixel_count
+            if not admitted and not self.has_room(pixels):
                 return False
-            bucket = self._buckets.get(tile.padded_shape)
+            bucket = self._buckets.get(padded_shape)
             if bucket is None:
-                bucket = self._buckets[tile.padded_shape] = ShapeBucket(tile.padded_shape)
+                bucket = self._buckets[padded_shape] = ShapeBucket(padded_shape)
             bucket.add(tile)
             self._tiles += 1
-            self._pixels += tile.pixel_count
+            self._pixels += pixels
             return True
 
     def discard(self, tile: Tile) -> bool:

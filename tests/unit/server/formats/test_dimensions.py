@@ -32,13 +32,14 @@ FILES = {
 def test_the_start_of_a_file_gives_the_same_size_as_its_header(kind: str) -> None:
     data = FILES[kind]
     header = probe(data, LIMITS)
-    assert peek(data[:700], LIMITS) == (header.height, header.width) == (HEIGHT, WIDTH)
+    assert peek(data[:700], LIMITS) == (header.format, header.height, header.width)
+    assert (header.height, header.width) == (HEIGHT, WIDTH)
 
 
 @pytest.mark.parametrize("kind", FILES)
 def test_any_shorter_start_gives_the_same_size_or_none(kind: str) -> None:
     answers = {peek(FILES[kind][:length], LIMITS) for length in range(700)}
-    assert answers == {None, (HEIGHT, WIDTH)}
+    assert answers == {None, (probe(FILES[kind], LIMITS).format, HEIGHT, WIDTH)}
 
 
 def test_an_extended_webp_gives_the_size_of_its_canvas() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from server.errors import ImageTooLarge, InvalidImage
 from server.formats import codec
-from server.formats.header import peek, probe
+from server.formats.header import Peeked, peek, probe
 from server.formats.output import ColourPolicy, MetadataPolicy, OutputFormat, OutputOptions
 from server.settings import LimitSettings
 
@@ -50,7 +50,7 @@ def test_a_changed_file_is_read_or_refused_and_written_soundly(
     encode: Encode,
 ) -> None:
     data = changed(encode(kind), changes)
-    early: InvalidImage | tuple[int, int] | None
+    early: InvalidImage | Peeked | None
     try:
         early = peek(data[:100], LIMITS)
     except InvalidImage as error:
