@@ -1,6 +1,7 @@
 """Metrics of scheduling: the queue, batches, mixed-size batches and output checks."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -52,18 +53,22 @@ class SchedulingMetrics:
             self._dropped.labels(reason)
 
     def _add_batches(self, registry: CollectorRegistry) -> None:
-        self._batch_size = Histogram(
+        batch_size = Histogram(
             "promptir_batch_size", "Tiles per batch, by model", ["model"], buckets=BATCH_SIZE_BUCKETS, registry=registry
         )
-        self._busy = Counter(
+        busy = Counter(
             "promptir_device_busy_seconds", "Seconds each device spent running batches", ["device"], registry=registry
         )
-        self._pixels = Counter(
+        pixels = Counter(
             "promptir_run_pixels",
             "Pixels run on each device, including padding and tile overlap",
             ["device"],
             registry=registry,
         )
+        # Children are looked up once: labels() takes a lock and hashes on every call.
+        self._batch_size_of = cache(batch_size.labels)
+        self._busy_of = cache(busy.labels)
+        self._pixels_of = cache(pixels.labels)
         self._cost_error = Gauge(
             "promptir_cost_model_relative_error",
             "Mean of |predicted - measured| / measured seconds over the latest batches of each model on each device",
@@ -137,17 +142,17 @@ class SchedulingMetrics:
 
     def add_batches(self, model: str) -> None:
         """Create the series of a model's batches, at 0."""
-        self._batch_size.labels(model)
+        self._batch_size_of(model)
 
     def observe_run(self, batch_size: int, seconds: float, device: str, pixels: int, model: str = "") -> None:
         """Record one batch, successful or not; `pixels` includes padding."""
-        self._batch_size.labels(model).observe(batch_size)
-        self._busy.labels(device).inc(seconds)
-        self._pixels.labels(device).inc(pixels)
+        self._batch_size_of(model).observe(batch_size)
+        self._busy_of(device).inc(seconds)
+        self._pixels_of(device).inc(pixels)
 
     def observe_fp32_run(self, seconds: float, device: str) -> None:
         """Record the seconds of an FP32 run that checks or repeats another run."""
-        self._busy.labels(device).inc(seconds)
+        self._busy_of(device).inc(seconds)
 
     def watch_cost_model(self, device: str, model: str, relative_error: Callable[[], float]) -> None:
         """Read the error of the cost model of a model on a device at each scrape."""

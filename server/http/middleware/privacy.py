@@ -16,7 +16,10 @@ def kept_private(headers: Iterable[Header]) -> list[Header]:
     """Add the headers that make an answer private, unless it says otherwise itself."""
     kept = list(headers)
     names = dict(kept)
-    kept += [header for header in (_NOSNIFF, _PRIVATE) if header[0] not in names]
+    if b"x-content-type-options" not in names:
+        kept.append(_NOSNIFF)
+    if b"cache-control" not in names:
+        kept.append(_PRIVATE)
     return kept
 
 

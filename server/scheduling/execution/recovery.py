@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,8 +28,7 @@ class ParityCheck:
     """Lowest accepted PSNR for a signal range of 1; an image below it is answered from the FP32 run."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ran:
+class Ran(NamedTuple):
     """The outcome of each tile in the batch's order, and the seconds of the run, None if it failed."""
 
     outcomes: list[Outcome]
