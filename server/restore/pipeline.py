@@ -131,7 +131,7 @@ class Restorer(Lifecycle):
 
     def check(self, height: int, width: int, options: RestoreOptions) -> None:
         """Raise InvalidRequest for tiles that an image of this size cannot have, whatever the load; UnknownModel."""
-        self._plan(height, width, options)
+        self._plan(height, width, options, self.model_named(options.model))
 
     def snapshot(self) -> Snapshot:
         """Describe what waits and runs now, and what runs are predicted to cost."""
@@ -269,11 +269,11 @@ class Restorer(Lifecycle):
 
     def _plan_for(self, request: RestoreRequest, height: int, width: int) -> Grid:
         request.model = self.model_named(request.options.model)
-        request.grid = grid = self._plan(height, width, request.options)
+        request.grid = grid = self._plan(height, width, request.options, request.model)
         return grid
 
-    def _plan(self, height: int, width: int, options: RestoreOptions) -> Grid:
-        model, whole = self.info_of(self.model_named(options.model)).model, self._max_whole_pixels
+    def _plan(self, height: int, width: int, options: RestoreOptions, name: str) -> Grid:
+        model, whole = self.info_of(name).model, self._max_whole_pixels
         tile = options.tile or tiling.fitting_tile(height, width, model, whole)
         return tiling.plan(
             height, width, model.size_multiple, whole, tile, options.overlap, guided=self._limits.tone_guide

@@ -1,7 +1,7 @@
 """JPEG: lossy, 8 bits, grey or RGB without alpha (ITU-T T.81)."""
 
 from server.formats.base import Encoder, Format, starts_with
-from server.formats.jpeg import markers
+from server.formats.jpeg.markers import SOF, SOS, frame, walk
 from server.formats.jpeg.reader import decode, read_header
 from server.formats.jpeg.writer import encode
 
@@ -11,11 +11,11 @@ _LONGEST_SIDE = 65_500
 
 def peek(start: bytes) -> tuple[int, int] | None:
     """Return (height, width) from the first frame header before the first scan."""
-    for segment in markers.walk(start):
-        if segment.marker in markers.SOF:
-            frame = markers.frame(start, segment)
-            return None if frame is None else (frame.height, frame.width)
-        if segment.marker == markers.SOS:
+    for segment in walk(start):
+        if segment.marker in SOF:
+            read = frame(start, segment)
+            return None if read is None else (read.height, read.width)
+        if segment.marker == SOS:
             break
     return None
 

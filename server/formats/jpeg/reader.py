@@ -35,7 +35,7 @@ from server.formats.jpeg.pictures import GAIN_MAP_PREFIX, MPF_PREFIX, XMP_PREFIX
 from server.formats.jpeg.scans import Scans
 from server.formats.samples import decode_with_opencv, planes_of
 from server.imaging import colour, exif
-from server.imaging.metadata import Metadata
+from server.imaging.metadata import NO_METADATA, Metadata
 from server.imaging.xmp import parts_of
 
 ICC_PREFIX = b"ICC_PROFILE\0"
@@ -80,22 +80,19 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
         raise UnsupportedImage(
             f"JPEG with {len(components)} channels of {precision} bits is not supported: use 1 or 3 channels of 8 bits."
         )
-    _coded(data, layout)
+    if _may_have_scans_after(data, layout):
+        _coded(data, layout)
     described = [segment for segment in layout.before if segment.marker in _DESCRIBED]
-    block, xmp = _first_body(data, described, exif.PREFIX), _first_body(data, described, XMP_PREFIX)
+    metadata = _metadata(data, described, max_metadata_bytes) if described else NO_METADATA
     return Header(
         format="JPEG",
         width=width,
         height=height,
         is_grey=len(components) == 1,
         has_alpha=False,
-        orientation=exif.orientation(block, xmp),
-        metadata=Metadata(
-            icc_profile=_profile(data, described, max_metadata_bytes),
-            exif=block,
-            xmp=xmp,
-        ),
-        parts=parts_of(xmp) | _parts(data, described, layout.scan.end),
+        orientation=exif.orientation(metadata.exif, metadata.xmp),
+        metadata=metadata,
+        parts=parts_of(metadata.xmp) | _parts(data, described, layout.scan.end),
         found=layout,
     )
 
@@ -162,6 +159,13 @@ def _layout(data: bytes) -> _Layout:
     return _Layout(before, starts[0], read, scan)
 
 
+def _may_have_scans_after(data: bytes, layout: _Layout) -> bool:
+    # Most JPEGs are sequential, and their only scan has all components.
+    parameters = data[layout.scan.start + 4 : layout.scan.end]
+    is_progressive = layout.start.marker in PROGRESSIVE
+    return is_progressive or not parameters or parameters[0] < len(layout.frame.components)
+
+
 def _coded(data: bytes, layout: _Layout, *, whole: bool = False) -> _Coded:
     # Collects the scans that add to the picture and counts the others; `whole` also finds the end of the last scan.
     is_progressive = layout.start.marker in PROGRESSIVE
@@ -187,6 +191,14 @@ def _bodies(data: bytes, segments: list[Segment], marker: int, prefix: bytes) ->
     for segment in segments:
         if segment.marker == marker and data.startswith(prefix, segment.start + 4):
             yield data[segment.start + 4 + len(prefix) : segment.end]
+
+
+def _metadata(data: bytes, described: list[Segment], max_metadata_bytes: int) -> Metadata:
+    return Metadata(
+        icc_profile=_profile(data, described, max_metadata_bytes),
+        exif=_first_body(data, described, exif.PREFIX),
+        xmp=_first_body(data, described, XMP_PREFIX),
+    )
 
 
 def _first_body(data: bytes, segments: list[Segment], prefix: bytes) -> bytes | None:

@@ -85,7 +85,8 @@ class RequestOptions:
 
 
 _IF_NONE_MATCH = b"if-none-match"
-_HEADERS = {field.alias.lower().encode(): field.alias for field in RestoreHeaders.model_fields.values() if field.alias}
+_ALIASES = {field.alias.lower().encode(): field.alias for field in RestoreHeaders.model_fields.values() if field.alias}
+_HEADERS = {name: alias for name, alias in _ALIASES.items() if name != _IF_NONE_MATCH}
 # How many unknown parameters an error names, and how much of each name.
 _MOST_UNKNOWN, _LONGEST_NAME = 5, 40
 # Clients send few combinations of options, and checking one takes as long as decoding a small image.
@@ -98,16 +99,17 @@ def read_options(query: bytes, headers: Mapping[bytes, bytes]) -> RequestOptions
 
     Raises InvalidRequest that names every fault, NotAcceptable where Accept wants nothing that is written.
     """
-    given = tuple([(name, headers[name]) for name in _HEADERS if name in headers and name != _IF_NONE_MATCH])
-    length = len(query) + sum([len(value) for _, value in given])
+    given = tuple(map(headers.get, _HEADERS))
+    length = len(query) + sum(map(len, filter(None, given)))
     options = _read_kept(query, given) if length <= _LONGEST_KEPT else _read(query, given)
     if (tags := headers.get(_IF_NONE_MATCH)) is not None:  # of one image, so not kept
         options = replace(options, if_none_match=tags.decode("latin-1"))
     return options
 
 
-def _read(query: bytes, headers: tuple[tuple[bytes, bytes], ...]) -> RequestOptions:
-    given = {_HEADERS[name]: value.decode("latin-1") for name, value in headers}
+def _read(query: bytes, headers: tuple[bytes | None, ...]) -> RequestOptions:
+    values = zip(_HEADERS.values(), headers, strict=True)
+    given = {alias: value.decode("latin-1") for alias, value in values if value is not None}
     faults: list[dict[str, str]] = []
     pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
     asked_for = dict(pairs)

@@ -10,7 +10,7 @@ from server.http.body.cancellation import WhileConnected
 from server.http.body.compression import InflatedBody, as_sent
 from server.http.body.upload import Upload, read_upload
 from server.http.body.upload_route import Exchange, UploadRoute
-from server.http.restore.answer import Answer, not_modified, restored_answer
+from server.http.restore.answer import not_modified, restored_answer
 from server.http.restore.options import RequestOptions, check_form_fields, read_options
 from server.http.restore.shared_work import SharedWork
 from server.http.services import Services
@@ -43,10 +43,6 @@ class RestoreRoute(UploadRoute):
 
     async def answer(self, exchange: Exchange) -> tuple[str, ASGIApp]:
         """Restore the image, alone or with equal requests; 304 if the client has the result."""
-        answer = await self._answer(exchange)
-        return "restored" if answer.status == 200 else "not-modified", answer
-
-    async def _answer(self, exchange: Exchange) -> Answer:
         restorer = self._services.restorer
         options = read_options(exchange.scope["query_string"], exchange.headers)
         restorer.model_named(options.restore.model)
@@ -60,7 +56,7 @@ class RestoreRoute(UploadRoute):
                 upload = await self._read(exchange, sent, request)
                 tag = await self._tag(upload, options)
                 if is_listed(tag, options.if_none_match):
-                    return not_modified(tag)
+                    return "not-modified", not_modified(tag)
                 filename = upload.filename
                 with WhileConnected(exchange.receive):
                     # A deadline is one client's own, so its work is too.
@@ -71,7 +67,7 @@ class RestoreRoute(UploadRoute):
                     joined = self._shared.join(key, start, request.close)
                     del start
                     restored = await joined
-                return restored_answer(restored, filename, tag, as_json=options.as_json)
+                return "restored", restored_answer(restored, filename, tag, as_json=options.as_json)
             finally:
                 if is_ours:
                     request.close()
