@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from fastapi import Request, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -112,6 +112,8 @@ def _with_context(headers: Iterable[tuple[bytes, bytes]], request_id: str, secon
     return [*kept, (REQUEST_ID, request_id.encode()), (SERVER_TIMING, timing)]
 
 
-def request_id_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
+def request_id_of(headers: Collection[tuple[bytes, bytes]]) -> str:
     """Return the id that came with a request if it is safe to use, otherwise a new one."""
+    if REQUEST_ID not in dict(headers):  # nearly always
+        return logs.request_id_from(())
     return logs.request_id_from([value.decode("latin-1") for name, value in headers if name == REQUEST_ID])

@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from server.errors import QueueFull
 from server.errors.problem import problem_of, retry_after
@@ -46,7 +46,7 @@ class LoadShedder:
         self._request_s = 0.0
         self._refused = 0
 
-    def refusal(self, headers: Iterable[tuple[bytes, bytes]], upload_bytes: int) -> bytes | None:
+    def refusal(self, headers: Collection[tuple[bytes, bytes]], upload_bytes: int) -> bytes | None:
         """Return the whole answer to a refused restoration; None for one that may pass, which is counted."""
         began = time.perf_counter()
         try:

@@ -132,8 +132,9 @@ class Admission:
         patience = math.inf if deadline is None else deadline - now
         parts = (devices, padded_shape, self._ahead_of(padded_shape, priority), priority, now, count or 1)
         seconds = promised = backlog.answered_s(*parts)
-        refused = seconds > patience or not self.bound.allows(seconds)
-        if refused and any(device.mixes_any for device in devices):  # savings are worth estimating for these alone
+        if seconds <= patience and self.bound.allows(seconds):
+            return seconds
+        if any(device.mixes_any for device in devices):  # savings are worth estimating for these alone
             apart, seconds = seconds, backlog.answered_s(*parts, self._saved(priority))
             spare = SPARE_RUNS * max(device.predict(padded_shape, device.room(padded_shape)) for device in devices)
             promised = min(apart, apart - CREDIT * (apart - seconds) + spare)
@@ -186,7 +187,7 @@ class Admission:
         return ahead + (len(bucket.classes[0]) if priority is Priority.INTERACTIVE else len(bucket))
 
     def _check_room(self, pixels: int, held: int, now: float) -> None:
-        if not self._is_waited or held + pixels <= self._queue.max_pixels:
+        if held + pixels <= self._queue.max_pixels or not self._is_waited:
             return
         excess = held + pixels - self._queue.max_pixels
         seconds = self.drain_s(Priority.BATCH, now) * min(1.0, excess / max(1, held))
