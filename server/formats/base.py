@@ -2,10 +2,10 @@
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from importlib.util import find_spec
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,7 @@ from server.imaging.metadata import NO_METADATA, Metadata
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(NamedTuple):
     """Format, size and metadata of a file, read before any pixel is decoded.
 
     A format's reader returns the size as stored; `probe` returns the size as displayed, after orientation.
@@ -40,12 +39,12 @@ class Header:
     """Content of the file that responses leave out: gain-map, motion-video, depth-map."""
     padded_pixels: int = 0
     """Pixels of all stored tiles, padding included, if tiles are decoded whole; 0 if the file has no tiles."""
-    found: object = field(default=None, compare=False, repr=False)
+    found: object = None
     """Where the reader found what its `decode` needs, so that it does not walk through the file again; or None."""
 
-    def __getstate__(self) -> dict[str, object]:
-        """Leave out `found`: another process finds it faster than it unpickles it."""
-        return {**self.__dict__, "found": None}
+    def __reduce__(self) -> tuple[type[Self], tuple[Any, ...]]:
+        """Pickle without `found`: another process finds it faster than it unpickles it."""
+        return type(self), tuple(self._replace(found=None))
 
     @property
     def decoded_pixels(self) -> int:

@@ -1,6 +1,5 @@
 """Reads the header of an upload and checks it against the limits before any pixel is decoded."""
 
-from dataclasses import replace
 from typing import NamedTuple
 
 from server import formats
@@ -57,7 +56,7 @@ def probe(data: bytes, limits: LimitSettings) -> Header:
     if not found.states_size_once and found.dimensions(data) not in (None, (header.height, header.width)):
         raise UndecodableImage(f"The {found.name} states two different sizes.")
     if header.orientation >= 5:  # these swap width and height
-        header = replace(header, width=header.height, height=header.width)
+        header = header._replace(width=header.height, height=header.width)
     check_size(header.height, header.width, limits)
     if header.frames > 1:
         raise multiple_frames_error(header.format)

@@ -1,6 +1,5 @@
 """HEIC: HEVC pixels in HEIF boxes; read-only, with the library that the extra `heif` installs."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
     picture = read_picture(data, NAME, max_metadata_bytes)
     height, width = _opened(picture).size[::-1]
     orientation = picture.orientation if _is_turned_by_codec(picture) else 1
-    return replace(header_of(picture, NAME), height=height, width=width, orientation=orientation)
+    return header_of(picture, NAME)._replace(height=height, width=width, orientation=orientation)
 
 
 def decode(data: bytes, header: Header) -> Planes:

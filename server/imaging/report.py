@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -59,8 +59,7 @@ def measure_change(before: Sequence[Samples], after: Sequence[Samples]) -> Chang
     )
 
 
-@dataclass(frozen=True)
-class Findings:
+class Findings(NamedTuple):
     """Auxiliary outputs of the network for an image; each part is None if the artifact does not output it."""
 
     prompt_weights: LevelWeights | None = None
@@ -93,7 +92,7 @@ class Findings:
         if self.degradations is None or tiles.degradations is None:
             return self
         found = {label: max(share, tiles.degradations[label]) for label, share in self.degradations.items()}
-        return replace(self, degradations=found)
+        return self._replace(degradations=found)
 
 
 def _mean(tiles: Sequence[Aux]) -> Aux:

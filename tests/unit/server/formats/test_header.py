@@ -202,8 +202,7 @@ def test_what_the_header_found_decodes_as_a_walk_through_the_file_does(bytes_a_c
     for data in (png, jpeg.getvalue()):
         header = probe(data, LIMITS)
         elsewhere = pickle.loads(pickle.dumps(header))  # noqa: S301 - our own
-        assert elsewhere == header
-        assert elsewhere.found is None
+        assert elsewhere == header._replace(found=None)
         decode = formats.format_of(data).decode
         for kept, walked in zip(decode(data, header).colour, decode(data, elsewhere).colour, strict=True):
             assert np.array_equal(kept, walked)
