@@ -10,7 +10,7 @@ import struct
 import sys
 import termios
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 import uvicorn
 
 from server.http.body.body import UploadRoom
-from server.restore.pipeline import Restorer
+from server.restore.pipeline import Restorer, Status
 
 log = logging.getLogger(__name__)
 
@@ -37,13 +37,22 @@ class DrainingServer(uvicorn.Server):
     """Server that keeps listening while it drains, so that probes can see that it is not ready.
 
     The first SIGTERM, SIGINT or SIGHUP starts the drain; a second one ends the process. The failure of the device pool
-    also starts a drain, so that runs of the remaining devices finish.
+    also starts a drain, so that runs of the remaining devices finish. `on_ready` is called once, when the service takes
+    restorations.
     """
 
-    def __init__(self, config: uvicorn.Config, restorer: Restorer, room: UploadRoom, drain_timeout_s: float) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        restorer: Restorer,
+        room: UploadRoom,
+        drain_timeout_s: float,
+        on_ready: Callable[[], None] | None = None,
+    ) -> None:
         super().__init__(config)
         self._restorer = restorer
         self._room = room
+        self._on_ready = on_ready
         self._drain_timeout_s = drain_timeout_s
         self._drain_until: float | None = None
         self._signal: int | None = None
@@ -72,6 +81,9 @@ class DrainingServer(uvicorn.Server):
         """Start the drain if needed and return whether to stop; called ten times per second."""
         if await super().on_tick(counter):
             return True
+        if self._on_ready is not None and self._restorer.status is Status.READY:
+            self._on_ready()
+            self._on_ready = None
         if self._drain_until is None:
             if self._signal is not None:
                 name = signal.Signals(self._signal).name

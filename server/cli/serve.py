@@ -82,9 +82,11 @@ def run(arguments: argparse.Namespace) -> int:
     if (choice := settings.backend.choice) is not None:
         chosen = {"backend": choice.backend, "reason": choice.reason, "rejected": list(choice.rejected)}
         log.info("the backend was chosen automatically", extra=chosen)
-    server = DrainingServer(config, restorer, app.state.room, settings.http.drain_timeout_s)
+    on_ready = None
     if sys.stderr.isatty():
-        print(_welcome(_url(host, port)), file=sys.stderr)
+        print("promptir: loading the model", file=sys.stderr)
+        on_ready = partial(print, _welcome(_url(host, port)), file=sys.stderr)
+    server = DrainingServer(config, restorer, app.state.room, settings.http.drain_timeout_s, on_ready)
     server.run(sockets=_accepting(listener))
     if scrapes is not None:
         scrapes.shutdown()

@@ -2,8 +2,6 @@
 
 import os
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -92,22 +90,3 @@ def test_a_server_that_is_not_there_is_named_at_once(
     assert time.monotonic() - began < 20  # the retries alone would take longer
     assert reason.format(free=free) in done.stderr
     assert len(done.stderr.splitlines()) == 1
-
-
-def test_a_terminal_is_told_the_address_and_a_log_is_json_alone(server: Any) -> None:
-    assert all(line for line in server.lines)  # each of them was read as JSON
-    terminal, end = os.openpty()
-    arguments = ("serve", "--port", "0", "--backend", "simulated")
-    process = subprocess.Popen([sys.executable, "-m", "server.cli", *arguments], stderr=end, stdin=subprocess.DEVNULL)
-    os.close(end)
-    told = b""
-    try:
-        until = time.monotonic() + 30
-        while b"Ctrl-C" not in told and time.monotonic() < until:
-            told += os.read(terminal, 4096)
-    finally:
-        process.terminate()
-        process.wait(30)
-        os.close(terminal)
-    plain = [line for line in told.decode().splitlines() if not line.startswith("{")]
-    assert plain[0].startswith("promptir: serving at http://127.0.0.1:")
