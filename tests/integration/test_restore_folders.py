@@ -152,3 +152,4 @@ def test_a_terminal_sees_the_pace_and_the_time_left(photos: Path, tmp_path: Path
     assert b"image/s" in drawn
     assert f"{PHOTOS}/{PHOTOS}".encode() in drawn
     assert f"{PHOTOS} restored of {PHOTOS} images".encode() in drawn
+    assert drawn.count(b".png: almost nothing changed\r\n") == PHOTOS

@@ -61,7 +61,7 @@ def test_one_photo_tells_where_it_went(tmp_path: Path, png: Image, command: Comm
     (tmp_path / "photo.jpg").write_bytes(png(8, 8))
     (tmp_path / "out").mkdir()
     done = command("restore", tmp_path / "photo.jpg", tmp_path / "out", **SIMULATED)
-    assert done.stderr == f"promptir: restored to {tmp_path / 'out/photo.png'}\n"
+    assert done.stderr == f"promptir: almost nothing changed; written to {tmp_path / 'out/photo.png'}\n"
     again = command("restore", tmp_path / "photo.jpg", tmp_path / "out", "--skip-existing", **SIMULATED)
     assert (again.returncode, "1 skipped" in again.stderr) == (0, True)
 

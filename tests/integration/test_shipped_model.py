@@ -61,7 +61,7 @@ def test_the_command_line_restores_the_photo_too(
     (tmp_path / "noisy.png").write_bytes(encoded(degraded))
     ended = command("restore", tmp_path / "noisy.png", tmp_path / "restored.png")
     assert ended.returncode == 0, ended.stderr
-    assert ended.stderr == f"promptir: restored to {tmp_path / 'restored.png'}\n"
+    assert ended.stderr == f"promptir: noise found and reduced; written to {tmp_path / 'restored.png'}\n"
     restored = decoded((tmp_path / "restored.png").read_bytes())
     assert psnr(clean, restored) - psnr(clean, degraded) > LEAST_GAIN["noise25"]
 

@@ -25,11 +25,11 @@ async def run_locally(
     async def work() -> None:
         for item in waiting:  # the workers share one iterator
             try:
-                await restore_input(target, item, options, overwrite=overwrite)
+                verdict = await restore_input(target, item, options, overwrite=overwrite)
             except (PromptIRServeError, OSError) as error:
                 progress.fail(item, str(error))
             else:
-                progress.done(item)
+                progress.done(item, verdict)
             task = asyncio.current_task()
             if task is not None and task.cancelling():  # cancelled while the file was written
                 return

@@ -53,7 +53,7 @@ def restore_piped(
 
 async def _restored(target: RestoreTarget, data: bytes, options: RestoreOptions) -> bytes:
     async with target:
-        return await target.restore(data, options)
+        return (await target.restore(data, options)).data
 
 
 def _standard_input(max_bytes: int) -> bytes:

@@ -26,7 +26,7 @@ class Progress:
         self.skipped = skipped
         self.restored = 0
         self.failed = 0
-        self._last: Path | None = None
+        self._last = ""
         self._first: list[tuple[str, str]] = []
         self._path = failures
         self._file: TextIO | None = None
@@ -55,10 +55,12 @@ class Progress:
         """Number of photos not processed yet."""
         return self.total - self.skipped - self.restored - self.failed
 
-    def done(self, item: Input) -> None:
-        """Count a restored photo whose file is written."""
+    def done(self, item: Input, verdict: str) -> None:
+        """Count a restored photo whose file is written; on a terminal, say what was done to it."""
         self.restored += 1
-        self._last = item.destination
+        self._last = f"{verdict}; written to {item.destination}"
+        if self.total > 1 and self._bar is not None and not self._bar.disable:
+            self._bar.write(f"{shown(item.source)}: {verdict}", file=sys.stderr)
         self._update()
 
     def fail(self, item: Input, reason: str) -> None:
@@ -73,9 +75,9 @@ class Progress:
         self._update()
 
     def report(self) -> None:
-        """Print the summary to standard error; for a single photo, the path of its result."""
-        if self.total == 1 and self.restored and self._last is not None:
-            print(f"promptir: restored to {shown(str(self._last))}", file=sys.stderr)
+        """Print the summary to standard error; for a single photo, what was done to it and the path of its result."""
+        if self.total == 1 and self.restored:
+            print(f"promptir: {shown(self._last)}", file=sys.stderr)
         elif self.total > 1 or self.left or self.skipped:
             seconds = time.monotonic() - self._began
             counts = {"restored": self.restored, "skipped": self.skipped, "failed": self.failed, "left": self.left}

@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote_to_bytes
 from server.cli.restore.inputs import Input
 from server.cli.restore.progress import Progress
 from server.cli.restore.targets import LocalTarget, RunEnded, restore_input
+from server.cli.restore.verdict import UNKNOWN
 from server.errors import InvalidRequest, PromptIRServeError
 from server.restore.options import RestoreOptions
 from server.settings import Settings
@@ -39,23 +40,23 @@ class RayWorker:
         self._target = self._do(LocalTarget(settings).__aenter__())
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[str]]:
-        """Restore a batch; returns one reason per input, empty on success."""
+        """Restore a batch; returns per input a verdict, or the reason why it failed."""
         rows = zip(batch["source"], batch["target"], strict=True)
         inputs = [Input(_unquoted(source), Path(_unquoted(target))) for source, target in rows]
-        return {"source": list(batch["source"]), "reason": self._do(self._restore(inputs))}
+        verdicts, reasons = zip(*self._do(self._restore(inputs)), strict=True)
+        return {"source": list(batch["source"]), "verdict": list(verdicts), "reason": list(reasons)}
 
-    async def _restore(self, inputs: Sequence[Input]) -> list[str]:
+    async def _restore(self, inputs: Sequence[Input]) -> list[tuple[str, str]]:
         slots = asyncio.Semaphore(IN_FLIGHT)
 
-        async def restore(item: Input) -> str:
+        async def restore(item: Input) -> tuple[str, str]:
             async with slots:
                 if not self._overwrite and item.destination.exists():
-                    return ""
+                    return UNKNOWN, ""
                 try:
-                    await restore_input(self._target, item, self._options, overwrite=self._overwrite)
+                    return await restore_input(self._target, item, self._options, overwrite=self._overwrite), ""
                 except (PromptIRServeError, OSError) as error:
-                    return str(error) or type(error).__name__
-                return ""
+                    return "", str(error) or type(error).__name__
 
         return list(await asyncio.gather(*map(restore, inputs)))
 
@@ -112,7 +113,7 @@ def _count(ended: Any, inputs: Sequence[Input], progress: Progress) -> None:
         if row["reason"]:
             progress.fail(item, row["reason"])
         else:
-            progress.done(item)
+            progress.done(item, str(row["verdict"]))
 
 
 def _quoted(name: str) -> str:

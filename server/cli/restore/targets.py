@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from server.app import create_restorer
 from server.cli.restore.files import check_free, read, write
 from server.cli.restore.inputs import Input
+from server.cli.restore.verdict import UNKNOWN, verdict
 from server.errors import InvalidRequest, PromptIRServeError, QueueFull
 from server.formats import codec
 from server.metrics import Metrics
@@ -38,6 +39,14 @@ class ServerLost(RunEnded):
     """Ends the run because the server no longer answers; it may come back."""
 
 
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A restored file, and in a few words what was done to the photo."""
+
+    data: bytes
+    verdict: str = UNKNOWN
+
+
 class RestoreTarget(Protocol):
     """Restores photos; an async context manager."""
 
@@ -47,8 +56,8 @@ class RestoreTarget(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    async def restore(self, data: bytes, options: RestoreOptions) -> bytes:
-        """Return the restored file; raises PromptIRServeError, or RunEnded if every other photo would fail too."""
+    async def restore(self, data: bytes, options: RestoreOptions) -> Result:
+        """Restore a file; raises PromptIRServeError, or RunEnded if every other photo would fail too."""
 
 
 class LocalTarget:
@@ -71,12 +80,18 @@ class LocalTarget:
     ) -> None:
         await self._restorer.stop(RELEASE_TIMEOUT_S)
 
-    async def restore(self, data: bytes, options: RestoreOptions) -> bytes:
+    async def restore(self, data: bytes, options: RestoreOptions) -> Result:
+        reported = replace(options, report=True)
         while True:
             try:
-                return (await self._restorer.restore(data, RestoreRequest(options))).data
+                restored = await self._restorer.restore(data, RestoreRequest(reported))
             except QueueFull as full:
                 await asyncio.sleep(min(LONGEST_LOOK_S, full.retry_after_s))
+            else:
+                break
+        if restored.report is None:
+            return Result(restored.data)
+        return Result(restored.data, verdict(restored.report.change.mean_abs, restored.degradations))
 
 
 class ServerTarget:
@@ -113,7 +128,7 @@ class ServerTarget:
     ) -> None:
         await self._client.aclose()
 
-    async def restore(self, data: bytes, options: RestoreOptions) -> bytes:
+    async def restore(self, data: bytes, options: RestoreOptions) -> Result:
         from promptir_client import (
             Forbidden,
             NotFound,
@@ -125,10 +140,10 @@ class ServerTarget:
             Unreachable,
         )
 
-        named = {name: value for name, value in options.named().items() if value is not None}
+        named = {name: value for name, value in replace(options, report=True).named().items() if value is not None}
         asked: ClientOptions = {**named, "priority": "batch"}  # type: ignore[typeddict-item]
         try:
-            return (await self._client.restore(data, **asked)).data
+            restored = await self._client.restore(data, **asked)
         except (Unauthorized, Forbidden, NotFound) as error:  # a key or a model that the server does not know
             raise RunEnded(str(error)) from error
         except Unreachable as error:
@@ -137,10 +152,13 @@ class ServerTarget:
             raise QueueFull(str(error), LONGEST_LOOK_S) from error
         except PromptIRError as error:
             raise PromptIRServeError(str(error)) from error
+        if (report := restored.report) is None:
+            return Result(restored.data)
+        return Result(restored.data, verdict(report.change.mean_abs, report.degradations))
 
 
-async def restore_input(target: RestoreTarget, item: Input, options: RestoreOptions, *, overwrite: bool) -> None:
-    """Read, restore and write one input; raises PromptIRServeError and OSError.
+async def restore_input(target: RestoreTarget, item: Input, options: RestoreOptions, *, overwrite: bool) -> str:
+    """Read, restore and write one input; returns its verdict. Raises PromptIRServeError and OSError.
 
     If the run is cancelled during the write, the write is finished first, so that its result counts.
     """
@@ -149,8 +167,9 @@ async def restore_input(target: RestoreTarget, item: Input, options: RestoreOpti
     if not data:
         raise InvalidRequest("the file is empty")
     restored = await target.restore(data, replace(options, output=item.output))
-    writing = asyncio.create_task(asyncio.to_thread(write, item.destination, restored, overwrite=overwrite))
+    writing = asyncio.create_task(asyncio.to_thread(write, item.destination, restored.data, overwrite=overwrite))
     try:
         await asyncio.shield(writing)
     except asyncio.CancelledError:
         await writing
+    return restored.verdict

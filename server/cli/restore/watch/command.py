@@ -107,4 +107,7 @@ def _report(failures: Path) -> Report:
         except OSError as error:  # the journal has it
             said(f"{failures} cannot be written: {error.strerror}")
 
-    return Report(lambda place, destination: said(f"{place} restored to {destination}"), failed, said)
+    def done(place: str, verdict: str, destination: str) -> None:
+        said(f"{place}: {verdict}; written to {destination}")
+
+    return Report(done, failed, said)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from server.cli.restore.files import check_free, write
 from server.cli.restore.inputs import OUTPUT_BY_SUFFIX
-from server.cli.restore.targets import RestoreTarget, ServerLost
+from server.cli.restore.targets import RestoreTarget, Result, ServerLost
 from server.cli.restore.watch.arrivals import Arrival, Arrivals
 from server.cli.restore.watch.journal import Journal
 from server.errors import BackendLost, ImageTooLarge, InvalidRequest, PromptIRServeError, QueueFull, Refused
@@ -29,9 +29,10 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 
 @dataclass(frozen=True)
 class Report:
-    """Tells the user about outcomes: each is called with a photo's path and a sentence, or with a sentence."""
+    """Tells the user about outcomes: each is called with a photo's path and what became of it, or with a sentence."""
 
-    done: Callable[[str, str], None]
+    done: Callable[[str, str, str], None]
+    """Called with the photo's path, the verdict and the path of the result."""
     failed: Callable[[str, str], None]
     said: Callable[[str], None]
 
@@ -183,7 +184,7 @@ class Watcher:
         if len(data) > self._max_upload_bytes:
             raise ImageTooLarge(f"the file is larger than the {self._max_upload_bytes} bytes of --max-upload-bytes")
 
-    async def _restored(self, data: bytes) -> bytes:
+    async def _restored(self, data: bytes) -> Result:
         try:
             return await self._target.restore(data, self._options)
         except (ServerLost, QueueFull) as error:
@@ -191,9 +192,9 @@ class Watcher:
         except (Refused, BackendLost) as error:
             raise _Waits(error, is_bounded=True) from error
 
-    async def _write(self, arrival: Arrival, destination: Path, restored: bytes, *, overwrite: bool) -> None:
+    async def _write(self, arrival: Arrival, destination: Path, restored: Result, *, overwrite: bool) -> None:
         """Write and record a result; if it is cancelled meanwhile, it does so first."""
-        writing = asyncio.create_task(asyncio.to_thread(write, destination, restored, overwrite=overwrite))
+        writing = asyncio.create_task(asyncio.to_thread(write, destination, restored.data, overwrite=overwrite))
         try:
             try:
                 await asyncio.shield(writing)
@@ -205,7 +206,7 @@ class Watcher:
         except OSError as error:
             self._journal.postpone(arrival)
             raise _Waits(error) from error
-        self._report.done(arrival.place, str(destination))
+        self._report.done(arrival.place, restored.verdict, str(destination))
 
     def _fail(self, arrival: Arrival, reason: str) -> None:
         try:
