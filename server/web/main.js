@@ -39,6 +39,8 @@ const isBeside = matchMedia("(min-width: 60rem)");
 
 /** What is on the stage; null while a sample is tried out. @type {Photo | null} */
 let shown = null;
+/** The sample that is chosen, once it is restored. @type {Photo | null} */
+let restoredSample = null;
 let previewUrl = "";
 
 /** @param {Photo} photo */
@@ -50,6 +52,7 @@ function show(photo) {
 
 function drawShown() {
   restoreSample.hidden = shown !== null;
+  sample.mark(shown === restoredSample || shown === null);
   again.hidden = !shown?.answer || !options.differFrom(shown.restoredWith);
   const isShownRestored = Boolean(shown?.answer && shown.pixels);
   original.hidden = !isShownRestored;
@@ -150,14 +153,18 @@ receive((files) => {
   show(photos[0]);
   lookAtStage();
 });
-sample.onChosen = showTrial;
+sample.onChosen = (trial) => {
+  restoredSample = null;
+  return showTrial(trial);
+};
 // Not for the amount: the slider would move away under the finger.
 for (const input of document.querySelectorAll("[name=sample], [name=kind]"))
   input.addEventListener("change", lookAtStage);
 restoreSample.addEventListener("click", async () => {
   const trial = await sample.now();
   if (!trial) return;
-  show(restore(trial.file, trial.name));
+  restoredSample = restore(trial.file, trial.name);
+  show(restoredSample);
   lookAtStage();
 });
 tray.onChosen = (/** @type {Photo} */ photo) => {

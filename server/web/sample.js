@@ -16,6 +16,8 @@ export class Sample {
   #turn = 0;
   /** @type {Trial | null} */
   #trial = null;
+  /** The last choice, also while it is not marked. */
+  #choice = chosen("sample");
 
   constructor() {
     const changed = async () => {
@@ -31,7 +33,7 @@ export class Sample {
   async prepare() {
     const turn = ++this.#turn;
     this.#amountText.value = `${this.#amount.value} %`;
-    const sample = chosen("sample");
+    const sample = (this.#choice = checked("sample") ?? this.#choice);
     const { facts } = sample.dataset;
     this.#spoil.disabled = Boolean(facts);
     const image = sample.closest("label")?.querySelector("img");
@@ -44,16 +46,27 @@ export class Sample {
     return trial;
   }
 
+  /** Mark the choice, or take its mark away: then one click brings it back. @param {boolean} isShown on the stage */
+  mark(isShown) {
+    this.#choice.checked = isShown;
+  }
+
   /** The last file, made first where there is none. */
   async now() {
     return this.#trial ?? this.prepare();
   }
 }
 
+/** @param {string} name */
+function checked(name) {
+  const input = document.querySelector(`[name=${name}]:checked`);
+  return input instanceof HTMLInputElement ? input : null;
+}
+
 /** @param {string} name @returns {HTMLInputElement} */
 function chosen(name) {
-  const input = document.querySelector(`[name=${name}]:checked`);
-  if (!(input instanceof HTMLInputElement)) throw new Error(`nothing is chosen for ${name}`);
+  const input = checked(name);
+  if (!input) throw new Error(`nothing is chosen for ${name}`);
   return input;
 }
 

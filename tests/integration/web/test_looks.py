@@ -7,6 +7,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
+from server.cli.restore.verdict import PRESENT, SLIGHT, UNSEEN, verdict
+
 Image = Callable[..., bytes]
 
 
@@ -75,6 +77,21 @@ def test_strength_and_format_stay_in_reach_beside_the_picture_on_a_phone(
     assert max(tops["strength"], tops["format"]) < tops["view"]
 
 
+def test_a_phone_names_the_menu_of_formats(server: Any, visit: Any, phone: dict[str, Any]) -> None:
+    guest = visit(server, **phone | {"viewport": {"width": 390, "height": 844}})
+    label, menu = (guest.page.locator(part).bounding_box() for part in ("label[for=format]", "#format"))
+    assert label is not None
+    assert menu is not None
+    assert label["width"] > 40
+    assert label["y"] + label["height"] <= menu["y"]
+    assert menu["x"] <= label["x"] <= label["x"] + label["width"] <= menu["x"] + menu["width"] <= 390
+
+
+def test_every_control_of_the_samples_is_in_sight_on_a_laptop(server: Any, visit: Any) -> None:
+    guest = visit(server, viewport={"width": 1440, "height": 900})
+    expect(guest.page.locator("#amount")).to_be_in_viewport(ratio=1)
+
+
 def test_what_is_chosen_on_a_phone_comes_into_sight(server: Any, visit: Any, phone: dict[str, Any]) -> None:
     guest = visit(server, **phone)
     view, knob = guest.page.locator("#view"), guest.page.locator("#amount")
@@ -125,3 +142,19 @@ def test_motion_is_left_out_where_it_is_not_wanted(server: Any, visit: Any, png:
     guest.until("done")
     guest.page.wait_for_selector("#divider:not([hidden])")
     assert set(guest.page.evaluate("places")) <= {"50"}
+
+
+def test_the_page_and_the_command_line_say_the_same(server: Any, visit: Any) -> None:
+    present, absent = PRESENT + 0.01, PRESENT
+    found = [None, {}, {"noise": absent}, {"noise": present, "rain": absent, "haze": present, "jpeg": present}]
+    cases = [(change, shares) for change in (0, UNSEEN * 0.99, UNSEEN, SLIGHT * 0.99, SLIGHT, 1) for shares in found]
+    script = """async (cases) => {
+      const at = document.querySelector("script[type=module]").src;
+      const [{ sentence }, { reportedChange, reportedFound }] = await Promise.all(
+        ["verdict.js", "answer.js"].map((name) => import(new URL(name, at))));
+      const reports = cases.map(([change, degradations]) => ({ change: { mean_abs: change }, degradations }));
+      return reports.map((report) => sentence(reportedChange(report), reportedFound(report)));
+    }"""
+    assert visit(server).page.evaluate(script, cases) == [
+        words[0].upper() + words[1:] for words in (verdict(*case) for case in cases)
+    ]

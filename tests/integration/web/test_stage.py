@@ -179,6 +179,25 @@ def test_a_sample_is_spoilt_here_and_restored_there(server: Any, visit: Any) -> 
     assert guest.page.get_attribute("#download", "download") == "pier-haze-restored.png"
 
 
+def test_the_mark_of_a_sample_goes_where_another_photo_is_shown(server: Any, visit: Any, noisy: bytes) -> None:
+    guest = visit(server)
+    marked = guest.page.locator("[name=sample]:checked")
+    guest.page.click("#restore-sample")
+    guest.until("done")
+    expect(marked).to_have_value("cat")
+    guest.choose(("own.png", noisy))
+    guest.until("done", 2)
+    expect(marked).to_have_count(0)
+    guest.page.click(".thumb:has([value=cat])")  # one click is enough
+    expect(guest.page.locator("#caption-name")).to_have_text("cat-noise.png")
+    expect(marked).to_have_value("cat")
+    guest.page.click(".entry:has-text('own.png') .name")
+    expect(marked).to_have_count(0)
+    guest.page.check("[name=kind][value=rain]", force=True)
+    expect(guest.page.locator("#caption-name")).to_have_text("cat-rain.png")
+    expect(marked).to_have_value("cat")
+
+
 @pytest.mark.parametrize("name", ["hopper", "town"])
 def test_a_real_sample_is_sent_as_it_is(server: Any, visit: Any, name: str) -> None:
     guest = visit(server)
