@@ -2,9 +2,11 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,25 @@ def test_the_python_of_the_page_runs(desk: Path, address: str, capsys: pytest.Ca
     assert "done 1 1" in said
     assert "415 unsupported-image" in said
     assert "2 []" in said
+
+
+def test_the_javascript_of_the_page_runs(desk: Path, address: str) -> None:
+    if (node := shutil.which("node")) is None:
+        pytest.skip("needs node (Debian: nodejs)")
+    (script,) = snippets("js")
+    (desk / "restore.mjs").write_text(script.replace(ADDRESS, address))
+    run = partial(
+        subprocess.run, [node, "restore.mjs"], capture_output=True, text=True, timeout=WAIT_S, check=False, cwd=desk
+    )
+    finished = run()
+    assert finished.returncode == 0, finished.stderr
+    restored = cv2.imread(str(desk / "restored.webp"))
+    assert restored is not None
+    assert restored.shape == (40, 56, 3)
+    (desk / "photo.jpg").write_bytes(b"this is no image")
+    refused = run()
+    assert refused.returncode == 1
+    assert "Error: Unsupported image: " in refused.stderr
 
 
 def test_the_commands_of_the_page_run(desk: Path, address: str) -> None:
