@@ -24,7 +24,7 @@ VARIANTS: dict[str, NetworkConfig] = {
         NAF, dim=24, encoder_blocks=(1, 2, 2), latent_blocks=4, decoder_blocks=(1, 2, 2), prompt_channels=(24, 48, 96)
     ),
     "promptnaf-slim": replace(NAF, dim=12, prompt_channels=(12, 24, 48)),
-    "promptnaf-late": replace(NAF, encoder_blocks=(1, 2, 4), latent_blocks=8, decoder_blocks=(4, 2, 1)),
+    "promptnaf-deep": replace(NAF, latent_blocks=8, decoder_blocks=(3, 2, 6)),
     "promptnaf-tiny": PromptNAFConfig(
         dim=8,
         encoder_blocks=(1, 1, 1),

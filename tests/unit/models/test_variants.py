@@ -19,7 +19,7 @@ PARAMETERS = {
     "promptnaf-without-prompts": 1_089_764,
     "promptnaf-wide": 3_429_963,
     "promptnaf-slim": 1_295_127,
-    "promptnaf-late": 2_238_387,
+    "promptnaf-deep": 2_389_107,
     "promptnaf-tiny": 169_715,
 }
 
