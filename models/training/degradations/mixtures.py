@@ -5,7 +5,7 @@ import numpy as np
 from models.training.degradations.base import Degraded, Image, degradation, labels
 from models.training.degradations.files import JPEG_QUALITY, random_jpeg
 from models.training.degradations.noise import random_noise
-from models.training.degradations.weather import deep_haze, fine_rain, haze, heavy_rain, rain
+from models.training.degradations.weather import deep_haze, falling_rain, fine_rain, haze, heavy_rain, rain
 
 PHOTO_JPEG_QUALITY = (50, 95)
 
@@ -13,7 +13,7 @@ PHOTO_JPEG_QUALITY = (50, 95)
 @degradation("rain_jpeg", share=0.10)
 def rain_jpeg(clean: Image, rng: np.random.Generator) -> Degraded:
     """Apply rain, then JPEG compression: photos of rain nearly always arrive compressed."""
-    fall = fine_rain if rng.random() < 0.6 else rain if rng.random() < 0.5 else heavy_rain
+    fall = (fine_rain, falling_rain, rain, heavy_rain)[rng.choice(4, p=(0.35, 0.35, 0.15, 0.15))]
     save, label = random_jpeg(PHOTO_JPEG_QUALITY, rng)
     return Degraded(save(fall(clean, rng), rng), clean, labels("rain", label))
 

@@ -33,6 +33,15 @@ FINE_BRIGHTNESS = (0.1, 0.6)
 FINE_VEIL = (0.05, 0.45)
 VEIL_BRIGHTNESS = (0.6, 1.0)
 
+FALLING_LAYERS = (3, 6)
+FALLING_DISTANCE = (1.0, 5.0)
+"""Distances of the layers, as multiples of the nearest one's: streaks are shorter, thinner, fainter and more by it."""
+FALLING_LENGTH = (17.0, 90.0)
+FALLING_WIDTH = 1.3
+FALLING_STREAKS_PER_PIXEL = (0.0003, 0.004)
+FALLING_BRIGHTNESS = (0.15, 0.9)
+FALLING_SLANT_DEGREES = 12.0
+
 HAZE_AIRLIGHT = (0.75, 1.0)
 HAZE_AIRLIGHT_TINT = 0.03
 HAZE_OPTICAL_DEPTH = (0.3, 1.8)
@@ -89,6 +98,33 @@ def fine_rain(clean: Image, rng: np.random.Generator) -> Image:
     return rounded_to_8_bits(image + added * (rng.uniform(0.8, 1.0) - rng.uniform(0.3, 0.8) * image))
 
 
+def falling_rain(clean: Image, rng: np.random.Generator) -> Image:
+    """Add rain at several distances: few long bright streaks nearby, many short faint ones far away, often a veil."""
+    height, width = clean.shape[:2]
+    image = clean
+    if rng.random() < 0.6:
+        image = _veiled(image, FINE_VEIL, rng)
+    slant, length = rng.normal(0.0, FALLING_SLANT_DEGREES), log_uniform(*FALLING_LENGTH, rng)
+    density, brightness = log_uniform(*FALLING_STREAKS_PER_PIXEL, rng), log_uniform(*FALLING_BRIGHTNESS, rng)
+    streaks = np.zeros((height, width), np.float32)
+    for _ in range(rng.integers(FALLING_LAYERS[0], FALLING_LAYERS[1] + 1)):
+        distance = log_uniform(*FALLING_DISTANCE, rng)
+        lengths = (max(5, round(length / distance)),) * 2
+        layer = _rain_layer(
+            height,
+            width,
+            slant + rng.normal(0.0, 3.0),
+            (density * distance,) * 2,
+            rng,
+            lengths,
+            (FALLING_WIDTH / (distance + 1.0), FALLING_WIDTH / np.sqrt(distance)),
+        )
+        streaks += brightness * rng.uniform(0.5, 1.0) / np.sqrt(distance) * layer
+    covered = np.clip(cv2.GaussianBlur(streaks, (0, 0), rng.uniform(0.2, 0.8)), 0.0, 1.0)[..., None]
+    light = rng.uniform(*VEIL_BRIGHTNESS)
+    return rounded_to_8_bits(image + covered * light * (1.0 - rng.uniform(0.3, 1.0) * image))
+
+
 def _veiled(image: Image, strengths: tuple[float, float], rng: np.random.Generator) -> NDArray[np.floating]:
     """Add the veil of distant drops, which thickens with a depth-like map."""
     veil = rng.uniform(*strengths) * _depth(image.shape[0], image.shape[1], rng)[..., None]
@@ -102,6 +138,7 @@ def _rain_layer(
     density_range: tuple[float, float],
     rng: np.random.Generator,
     length_range: tuple[int, int] = STREAK_LENGTH,
+    width_range: tuple[float, float] = STREAK_WIDTH,
 ) -> Image:
     """Draw one layer of streaks (H, W) in [0, 1]: sparse drops, motion-blurred along the wind."""
     length = int(rng.integers(length_range[0], length_range[1] + 1))
@@ -110,7 +147,7 @@ def _rain_layer(
     density = np.exp(rng.uniform(*np.log(density_range)))  # log-uniform: light rain is as frequent as heavy rain
     drops = (rng.random(shape, dtype=np.float32) < density).astype(np.float32)
     drops *= rng.uniform(0.4, 1.0, shape).astype(np.float32)
-    streaks = cv2.filter2D(drops, -1, _motion_kernel(length, angle_degrees, rng.uniform(*STREAK_WIDTH)))
+    streaks = cv2.filter2D(drops, -1, _motion_kernel(length, angle_degrees, rng.uniform(*width_range)))
     return np.clip(streaks[margin : margin + height, margin : margin + width], 0.0, 1.0)
 
 

@@ -10,7 +10,7 @@ from models.training.degradations.base import Degrade, degradation
 from models.training.degradations.files import SAMPLINGS, jpeg
 from models.training.degradations.mixtures import rain_jpeg
 from models.training.degradations.noise import NOISE_LEVELS, camera_noise, correlated_noise, noise
-from models.training.degradations.weather import deep_haze, fine_rain, haze, heavy_rain, rain
+from models.training.degradations.weather import deep_haze, falling_rain, fine_rain, haze, heavy_rain, rain
 from models.training.evaluation_sets import EVALUATION, fast_nl_means
 from models.training.pictures import dead_leaves
 
@@ -132,6 +132,22 @@ def test_streaks_of_fine_rain_are_shorter_than_those_of_heavy_rain() -> None:
         return float(np.mean([(side[20:] * side[:-20]).mean() / side.var() for side in detail]))
 
     assert reach(fine_rain) < 0.5 * reach(heavy_rain)
+
+
+def test_falling_rain_has_long_streaks_and_is_seen_less_before_a_bright_background() -> None:
+    dark, bright = np.zeros((160, 160, 3), np.float32), np.full((160, 160, 3), 0.9, np.float32)
+    contrast = {0.0: 0.0, 0.9: 0.0}
+    down = across = 0.0
+    for seed in range(12):
+        for picture in (dark, bright):
+            added = falling_rain(picture, np.random.default_rng(seed)) - picture
+            detail = added - cv2.GaussianBlur(added, (0, 0), 20)  # without the veil
+            contrast[round(float(picture[0, 0, 0]), 1)] += float(detail.std())
+        streaks = falling_rain(dark, np.random.default_rng(seed))[..., 0]
+        down += float(np.abs(np.diff(streaks, axis=0)).sum())
+        across += float(np.abs(np.diff(streaks, axis=1)).sum())
+    assert contrast[0.9] < 0.6 * contrast[0.0]
+    assert across > 2 * down
 
 
 def test_rain_that_was_saved_is_labelled_as_rain_and_mostly_as_jpeg() -> None:
