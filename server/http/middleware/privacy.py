@@ -16,9 +16,9 @@ def kept_private(headers: Iterable[Header]) -> list[Header]:
     """Add the headers that make an answer private, unless it says otherwise itself."""
     kept = list(headers)
     names = dict(kept)
-    if b"x-content-type-options" not in names:
+    if _NOSNIFF[0] not in names:
         kept.append(_NOSNIFF)
-    if b"cache-control" not in names:
+    if _PRIVATE[0] not in names:
         kept.append(_PRIVATE)
     return kept
 
