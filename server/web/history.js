@@ -19,6 +19,8 @@ import { unlikely } from "./words.js";
 const NAME = "promptir";
 const STORE = "photos";
 const TAB = "promptir-tab";
+/** Ids that this tab has removed. Written at once, because a reload aborts a deletion that is still on its way. */
+const REMOVED = "promptir-removed";
 /** Bounds over all tabs; the oldest go first. */
 const MOST_PHOTOS = 24;
 const MOST_BYTES = 300_000_000;
@@ -31,6 +33,11 @@ export class History {
 
   /** The photos of this tab, oldest first. @returns {Promise<Photo[]>} */
   async photos() {
+    const removed = removedIds();
+    if (removed.length) {
+      await this.#write((store) => removed.forEach((id) => store.delete(id)));
+      sessionStorage.removeItem(REMOVED);
+    }
     await this.#prune();
     const kept = (await this.#all()).filter(({ tab }) => tab === this.#tab);
     return kept.map(({ id, file, name, answer, restoredWith }) => {
@@ -50,6 +57,7 @@ export class History {
 
   /** @param {Photo} photo */
   async forget({ id }) {
+    sessionStorage.setItem(REMOVED, JSON.stringify([...removedIds(), id]));
     await this.#write((store) => store.delete(id));
   }
 
@@ -98,6 +106,11 @@ function opened() {
       resolve(null);
     }
   });
+}
+
+/** @returns {string[]} */
+function removedIds() {
+  return JSON.parse(sessionStorage.getItem(REMOVED) ?? "[]");
 }
 
 /** A name that a reload keeps and another tab does not have. */
