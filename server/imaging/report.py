@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple, Self
 
+import cv2
 import numpy as np
 
 from server.backends.base import Aux
 from server.imaging.assembly import Samples
-
-ROWS_AT_ONCE = 256
 
 Degradations = Mapping[str, float]
 """The probability of each degradation that the network can detect; several may be present at once."""
@@ -38,23 +37,19 @@ class Report:
 
 
 def measure_change(before: Sequence[Samples], after: Sequence[Samples]) -> Change:
-    """Compare (H, W) planes of equal shape and type, a band of rows at a time."""
+    """Compare (H, W) planes of equal shape and type; raises ValueError if they differ in either."""
     if [(plane.dtype, plane.shape) for plane in before] != [(plane.dtype, plane.shape) for plane in after]:
         raise ValueError("planes that differ in size, type or number cannot be compared")
+
+    def norms(kind: int) -> list[float]:
+        return [cv2.norm(old, new, kind) for old, new in zip(before, after, strict=True)]
+
     full = np.iinfo(before[0].dtype).max
-    absolute = squares = largest = 0.0
-    for old, new in zip(before, after, strict=True):
-        for top in range(0, len(old), ROWS_AT_ONCE):
-            rows = slice(top, top + ROWS_AT_ONCE)
-            difference = np.subtract(new[rows], old[rows], dtype=np.float32)
-            absolute += float(np.abs(difference).sum(dtype=np.float64))
-            squares += float(np.square(difference).sum(dtype=np.float64))
-            largest = max(largest, float(np.abs(difference).max()))
     samples = sum(plane.size for plane in before)
-    mean_square = squares / samples / full**2
+    mean_square = sum(norms(cv2.NORM_L2SQR)) / samples / full**2
     return Change(
-        mean_abs=absolute / samples / full,
-        max_abs=largest / full,
+        mean_abs=sum(norms(cv2.NORM_L1)) / samples / full,
+        max_abs=max(norms(cv2.NORM_INF)) / full,
         psnr_db=-10 * math.log10(mean_square) if mean_square else math.inf,
     )
 
