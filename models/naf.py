@@ -27,8 +27,8 @@ class PromptNAFConfig:
 
     dim: int = 16
     encoder_blocks: tuple[int, int, int] = (2, 2, 4)
-    latent_blocks: int = 6
-    decoder_blocks: tuple[int, int, int] = (2, 2, 4)
+    latent_blocks: int = 8
+    decoder_blocks: tuple[int, int, int] = (3, 2, 6)
     prompts: bool = True
     prompt_channels: tuple[int, int, int] = (16, 32, 64)
     prompt_sizes: tuple[int, int, int] = (64, 32, 16)

@@ -10,6 +10,7 @@ NetworkConfig = PromptIRConfig | PromptNAFConfig
 
 COMPACT = PromptIRConfig(dim=16, blocks=(1, 2, 2, 2), refinement_blocks=1, prompt_channels=(16, 32, 64))
 NAF = PromptNAFConfig()
+SHALLOW = PromptNAFConfig(latent_blocks=6, decoder_blocks=(2, 2, 4))
 
 VARIANTS: dict[str, NetworkConfig] = {
     "promptir": PromptIRConfig(unused_convolutions=True),
@@ -19,12 +20,12 @@ VARIANTS: dict[str, NetworkConfig] = {
         dim=8, blocks=(1, 1, 1, 1), refinement_blocks=1, prompt_channels=(8, 16, 32), prompt_sizes=(16, 8, 4)
     ),
     "promptnaf": NAF,
-    "promptnaf-without-prompts": replace(NAF, prompts=False),
+    "promptnaf-shallow": SHALLOW,
+    "promptnaf-shallow-without-prompts": replace(SHALLOW, prompts=False),
     "promptnaf-wide": replace(
         NAF, dim=24, encoder_blocks=(1, 2, 2), latent_blocks=4, decoder_blocks=(1, 2, 2), prompt_channels=(24, 48, 96)
     ),
-    "promptnaf-slim": replace(NAF, dim=12, prompt_channels=(12, 24, 48)),
-    "promptnaf-deep": replace(NAF, latent_blocks=8, decoder_blocks=(3, 2, 6)),
+    "promptnaf-slim": replace(SHALLOW, dim=12, prompt_channels=(12, 24, 48)),
     "promptnaf-tiny": PromptNAFConfig(
         dim=8,
         encoder_blocks=(1, 1, 1),

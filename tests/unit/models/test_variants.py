@@ -15,11 +15,11 @@ PARAMETERS = {
     "promptir-compact": 2_169_646,
     "promptir-compact-without-prompts": 934_523,
     "promptir-tiny": 345_878,
-    "promptnaf": 2_091_395,
-    "promptnaf-without-prompts": 1_089_764,
+    "promptnaf": 2_389_107,
+    "promptnaf-shallow": 2_091_395,
+    "promptnaf-shallow-without-prompts": 1_089_764,
     "promptnaf-wide": 3_429_963,
     "promptnaf-slim": 1_295_127,
-    "promptnaf-deep": 2_389_107,
     "promptnaf-tiny": 169_715,
 }
 
