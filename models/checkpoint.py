@@ -5,7 +5,7 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,14 +93,20 @@ def shapes_of(config: NetworkConfig) -> Shapes:
 
 
 def _check(state: StateDict, expected: Shapes, absent: tuple[str, ...], ignored: tuple[str, ...], path: Path) -> None:
-    problem = _first_problem(state, expected, absent, ignored)
+    problem = first_problem(state, expected, absent, ignored)
     if problem is not None:
         fitting = _fitting_variant(state)
         advice = f"; the file holds a {fitting} network" if fitting else ""
         raise CheckpointError(f"{path} does not fit the network: {problem}{advice}")
 
 
-def _first_problem(state: StateDict, expected: Shapes, absent: tuple[str, ...], ignored: tuple[str, ...]) -> str | None:
+def first_problem(
+    state: StateDict, expected: Shapes, absent: Collection[str] = (), ignored: Collection[str] = ()
+) -> str | None:
+    """Describe the first difference from the `expected` names and shapes, or return None.
+
+    The names in `absent` may be missing, and those in `ignored` need not be expected.
+    """
     for key, shape in expected.items():
         if key in absent:
             continue

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from models.checkpoint import first_problem, shapes_of
 from models.restoration import RestorationNetwork, channels_last
 from models.training.dataset import Batch, PatchDataset, ValidationSets
 from models.training.losses import balanced_rmse, head_loss
@@ -88,14 +89,9 @@ class Trainer:
         """
         fresh = self.network.state_dict()
         new = tuple(b for b in _residual_blocks(self.network) if not any(name.startswith(b) for name in state))
-        for name, tensor in fresh.items():
-            if name not in state and not name.startswith(new):
-                raise TrainingError(f"cannot start from these weights: they lack {name}")
-            if name in state and state[name].shape != tensor.shape:
-                raise TrainingError(f"cannot start from these weights: {name} has another shape")
-        for name in state:
-            if name not in fresh:
-                raise TrainingError(f"cannot start from these weights: the network has no {name}")
+        problem = first_problem(state, shapes_of(self.config), [name for name in fresh if name.startswith(new)])
+        if problem is not None:
+            raise TrainingError(f"cannot start from these weights: {problem}")
         self.network.load_state_dict(fresh | state)
         self.ema.load_state_dict(fresh | state)
 
