@@ -10,7 +10,7 @@ import PIL.Image
 import pytest
 
 from server.errors import UndecodableImage, UnsupportedImage
-from server.formats import tiff
+from server.formats import codec, tiff
 from server.formats.base import Planes
 from server.imaging.tiff_directory import Entry, integer_entry, write
 
@@ -112,6 +112,13 @@ def test_the_predictor_of_sixteen_bits_starts_anew_in_each_tile() -> None:
     ]
     data = b"II*\0" + struct.pack("<I", 8 + len(body)) + body + write("<", entries, 8 + len(body))
     np.testing.assert_array_equal(np.dstack(decode(data).colour), samples)
+
+
+def test_the_limit_of_pillow_does_not_apply_to_the_bytes_of_sixteen_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 60)  # Pillow refuses twice as many, and sees six for each pixel
+    codec.silence_decoder_messages()
+    samples = RNG.integers(0, 65_536, (5, 8, 3)).astype(np.uint16)
+    np.testing.assert_array_equal(np.dstack(decode(by_hand(samples)).colour), samples)
 
 
 def test_more_than_one_page_is_counted() -> None:
