@@ -3,6 +3,10 @@
 import asyncio
 import io
 import json
+import os
+import pty
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -201,3 +205,17 @@ def test_the_command_line_sends_a_folder_as_one_job(jobs: Any, png: Image, tmp_p
     assert "2 of 3 images" in partly.stderr
     assert "bad.png: The upload is not an image" in partly.stderr
     assert "needs --server" in command("restore", tmp_path / "in", tmp_path / "other.zip").stderr
+
+
+def test_a_terminal_is_told_what_was_done_to_each_photo_of_the_archive(jobs: Any, png: Image, tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(png(8, 9))
+    ours, theirs = pty.openpty()
+    arguments = ["restore", str(tmp_path / "in"), str(tmp_path / "out.zip"), "--server", jobs.url]
+    subprocess.run([sys.executable, "-m", "server.cli", *arguments], stderr=theirs, check=True)
+    os.close(theirs)
+    said = os.read(ours, 65_536)  # which the terminal holds
+    os.close(ours)
+    assert [line.split(b":")[0] for line in said.splitlines()] == [b"a.png", b"b.png", b"promptir"]
+    assert said.count(b".png: almost nothing changed\r\n") == 2
