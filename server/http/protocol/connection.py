@@ -21,7 +21,7 @@ from server.http.protocol.plain_parser import PlainParser
 MAX_HEAD_BYTES = 64 * 1024
 # The most that httptools splits into path and query.
 MAX_URL_BYTES = 65535
-# With so many requests waiting for the answers before them, no more are read. Each takes about 4 KB, many times its
+# With so many requests waiting for the answers before them, no more are read. Each takes about 2 KB, many times its
 # bytes. What arrived is then parsed in pieces of this size, which hold at most 57 of the shortest requests.
 MAX_PIPELINED, PIECE_BYTES = 16, 1024
 _HEAD_END = b"\r\n\r\n"
