@@ -19,7 +19,7 @@ WARM_UP_GREY = np.float32(0.5)
 
 
 def hold_runs(gate: Path) -> None:
-    """Make simulated devices hold all runs but those of the warm-up, whose images are grey."""
+    """Make simulated devices hold all runs but those of the warm-up, whose images are grey with black padding."""
     start, run = SimulatedBackend.start, SimulatedBackend.run
     one = gate.with_name(f"{gate.name}.one")
 
@@ -28,7 +28,7 @@ def hold_runs(gate: Path) -> None:
 
     def held(backend: SimulatedBackend, batch: ModelInput) -> Result:
         result = run(backend, batch)
-        is_warm_up = np.isin(batch.pixels, (0.0, WARM_UP_GREY)).all()
+        is_warm_up = batch.pixels.any() and np.isin(batch.pixels, (0.0, WARM_UP_GREY)).all()
         while gate.exists() and not is_warm_up:
             try:
                 one.unlink()
