@@ -24,7 +24,6 @@ from server.access.keys_file import read_keys
 # For what takes a second on an idle machine: it is only waited for that long where something is wrong.
 WAIT_S = 120.0
 POLL_S = 0.02
-GATED_SERVE = Path(__file__).resolve().parent.parent / "support" / "gated_serve.py"
 
 Image = Callable[..., bytes]
 
@@ -130,7 +129,7 @@ def running_server(gate: Path | None = None, **settings: object) -> Iterator[Run
     if settings["backend"] == "simulated":
         settings = {"simulated_base_ms": 1, "simulated_ms_per_megapixel": 1} | settings
     process = subprocess.Popen(
-        [sys.executable, *(["-m", "server.cli", "serve"] if gate is None else [GATED_SERVE, gate])],
+        [sys.executable, "-m", *(["server.cli", "serve"] if gate is None else ["tests.support.gated_serve", gate])],
         env=environment(**settings),
         stderr=subprocess.PIPE,
         text=True,

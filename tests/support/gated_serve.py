@@ -1,4 +1,4 @@
-"""Run `promptir serve` with a simulated device whose runs go on while a file exists: `gated_serve.py FILE [FLAG ...]`.
+"""Run `promptir serve` with a simulated device whose runs go on while a file exists: FILE [FLAG ...].
 
 The removal of the file ends all runs, and that of a file beside it, FILE.one, the run that removes it.
 """
