@@ -66,7 +66,7 @@ def test_the_end_does_not_wait_for_what_a_codec_still_makes(start: Any, png: Ima
     server.terminate()
     began = time.monotonic()
     assert server.wait() == 0
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 10  # a server that hangs takes 12, and does not end with 0
     assert server.lines[-1]["message"] == "stopped"
 
 
