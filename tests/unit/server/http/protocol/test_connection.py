@@ -311,13 +311,17 @@ def test_an_answer_that_nobody_reads_is_dropped(monkeypatch: pytest.MonkeyPatch)
 
 def test_an_answer_that_is_read_slowly_arrives_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "UNREAD_S", 0.2)
+    step_s = connection.UNREAD_S / 800  # so that some megabytes are read between two looks
 
     async def talk(connection: socket.socket) -> int:
         loop = asyncio.get_running_loop()
+        now = loop.time()
+        loop.time = lambda: now  # type: ignore[method-assign]  # a busy machine makes nobody read more slowly
         await loop.sock_sendall(connection, WELL_FORMED.replace(b"/ ", b"/long "))
         count = 0
         while count <= len(LONG) and (received := await loop.sock_recv(connection, 2**14)):
             count += len(received)
+            now += step_s
             await asyncio.sleep(0)
         return count
 
