@@ -95,7 +95,7 @@ def of_device(name: str, fault: str, share: float, *flags: str) -> Fault:
 
 async def codec(folder: Path, seconds: float) -> Row:
     """Kill codec processes at random moments, on images large enough for them; nothing of them may remain."""
-    rng, kills, before = random.Random(SEED), 0, _segments()
+    rng, kills = random.Random(SEED), 0
     async with alive(Subject(folder, flags=("--codec-processes", "2"))) as subject:
         async with crowd(subject.url, scale=LARGE, explained=frozenset({"codec-lost"})) as clients:
             for _ in _while(seconds):
@@ -104,11 +104,11 @@ async def codec(folder: Path, seconds: float) -> Row:
                     with suppress(ProcessLookupError):
                         os.kill(rng.choice(victims), signal.SIGKILL)
                         kills += 1
-        last = _codec_processes(subject)
+        last, server = _codec_processes(subject), subject.running.process.pid
         code = await subject.drain()
     violations = [f"exit code {code}"] * (code != 0)
     violations += ["a codec process remains"] * any(Path(f"/proc/{pid}").exists() for pid in last)
-    violations += [f"{name} remains in /dev/shm" for name in _segments() - before]
+    violations += [f"{file.name} remains in /dev/shm" for file in SEGMENTS.glob(f"promptir-{server}-*")]
     return Row("kill -9 of codec processes", clients.counts, kills, {}, violations)
 
 
@@ -220,10 +220,6 @@ def _while(seconds: float, not_yet: Callable[[], bool] = lambda: False) -> Itera
 def _codec_processes(subject: Subject) -> list[int]:
     children = [(pid, Path(f"/proc/{pid}/cmdline")) for pid in subject.running.children()]
     return [pid for pid, line in children if line.exists() and b"--multiprocessing-fork" in line.read_bytes()]
-
-
-def _segments() -> set[str]:
-    return {file.name for file in SEGMENTS.glob("psm_*")}
 
 
 async def _until_idle(subject: Subject) -> bool:

@@ -1,4 +1,4 @@
-"""Detection of errors caused by lack of memory."""
+"""Memory and errors: detection of those caused by lack of memory, and release of what others hold."""
 
 import threading
 from types import TracebackType
@@ -13,6 +13,18 @@ def is_memory_short(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def drop_frames(error: BaseException | None) -> None:
+    """Detach the frames of an error and of its causes, among whose variables is the whole upload.
+
+    The error may be part of a reference cycle: a future has it, and the frame that waited has the future. The garbage
+    collector finds those late, for it counts objects, not bytes. The frames are not cleared: they may be those of
+    several requests that share an error, and some of them may still run.
+    """
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 def _failed_start(frames: TracebackType | None) -> bool:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, cast
 
 import cv2
 import numpy as np
+import PIL.Image
 
 from server import formats
 from server.backends.base import Pixels
@@ -62,8 +63,10 @@ class Image(NamedTuple):
 
 
 def silence_decoder_messages() -> None:
-    """Configure the image libraries, once per process: no threads of their own, no messages on stderr."""
+    """Configure the image libraries, once per process: no threads and no limits of their own, no messages on stderr."""
     warnings.filterwarnings("ignore", module=r"PIL\.")
+    # `probe` checks the size. Pillow's limit would call a TIFF of 16 bits damaged, whose bytes it reads as pixels.
+    PIL.Image.MAX_IMAGE_PIXELS = None
     cv2.setNumThreads(1)
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 

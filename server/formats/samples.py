@@ -19,10 +19,10 @@ _EIGHT_BITS = np.dtype(np.uint8)
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
-def decode_with_opencv(data: bytes | NDArray[np.uint8], header: Header) -> Samples:
+def decode_with_opencv(data: bytes | NDArray[np.uint8], header: Header, mode: int = cv2.IMREAD_UNCHANGED) -> Samples:
     """Decode to (H, W) grey or (H, W, 3 or 4) BGR samples of 8 or 16 bits; raises UndecodableImage."""
     try:
-        samples: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        samples: Any = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
     except cv2.error as error:
         raise UndecodableImage(f"The {header.format} is damaged and cannot be decoded.") from error
     if samples is None or samples.dtype not in (np.uint8, np.uint16):

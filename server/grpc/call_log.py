@@ -2,15 +2,15 @@
 
 import logging
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
 from typing import Any
 
 from server import logs
 from server.errors import MemoryShort, PromptIRServeError
-from server.errors.memory import NO_MEMORY, is_memory_short
+from server.errors.memory import NO_MEMORY, drop_frames, is_memory_short
 from server.errors.problem import CLIENT_CLOSED_REQUEST, UNFORESEEN, status_of
-from server.grpc.codes import code_of, detail_of, metadata_of
+from server.grpc.codes import Metadata, code_of, detail_of, metadata_of
 from server.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -27,41 +27,60 @@ class CallLog:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
-    @asynccontextmanager
-    async def call(self, context: Any, method: str) -> AsyncIterator[None]:
+    def call(self, context: Any, method: str) -> AbstractAsyncContextManager[None]:
         """Run one call: its errors become its status, and it is counted and logged."""
-        request_id = _request_id(context)
-        logs.request_id.set(request_id)  # the call is a task of its own
-        began = time.perf_counter()
-        status, outcome = 200, "restored"
-        ids = ((REQUEST_ID, request_id),)
-        context.set_trailing_metadata(ids)
-        try:
-            yield
-        except Exception as error:
-            told = foreseen(error, method)
-            status, outcome = status_of(type(told)), told.slug
-            await context.abort(code_of(type(told)), detail_of(told), ids + metadata_of(told))
-        except BaseException:  # cancelled: the client has left, or its deadline has passed
-            status, outcome = CLIENT_CLOSED_REQUEST, "client-closed"
-            raise
-        finally:
-            self.note(method, status, outcome, time.perf_counter() - began)
+        return _Call(self, context, method, is_counted=True)
 
-    @asynccontextmanager
-    async def told(self, context: Any, method: str) -> AsyncIterator[None]:
+    def told(self, context: Any, method: str) -> AbstractAsyncContextManager[None]:
         """Run a call that is too small to be counted: its errors become its status."""
-        try:
-            yield
-        except Exception as error:
-            told = foreseen(error, method)
-            await context.abort(code_of(type(told)), detail_of(told))
+        return _Call(self, context, method, is_counted=False)
 
     def note(self, method: str, status: int, outcome: str, seconds: float) -> None:
         """Count and log one answered request."""
         self._metrics.count_request(status, outcome)
         fields = {"method": "gRPC", "path": method, "status": status, "outcome": outcome}
         log.info("request", extra=fields | {"duration_ms": round(seconds * 1e3, 2)})
+
+
+class _Call:
+    """One call, from entry to exit.
+
+    Not a generator: gRPC keeps the exception that ends a call, and with it the frames that it passed. A frame of
+    contextlib among them would keep those of the original error, and the message in their variables.
+    """
+
+    def __init__(self, calls: CallLog, context: Any, method: str, *, is_counted: bool) -> None:
+        self._calls = calls
+        self._context = context
+        self._method = method
+        self._is_counted = is_counted
+        self._ids: Metadata = ()
+        self._began = time.perf_counter()
+
+    async def __aenter__(self) -> None:
+        if self._is_counted:
+            request_id = _request_id(self._context)
+            logs.request_id.set(request_id)  # the call is a task of its own
+            self._ids = ((REQUEST_ID, request_id),)
+            self._context.set_trailing_metadata(self._ids)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, frames: TracebackType | None
+    ) -> None:
+        del frames
+        status, outcome = 200, "restored"
+        try:
+            if isinstance(error, Exception):
+                told = foreseen(error, self._method)
+                status, outcome = status_of(type(told)), told.slug
+                drop_frames(error)
+                trailing = (*self._ids, *metadata_of(told)) if self._is_counted else ()
+                await self._context.abort(code_of(type(told)), detail_of(told), trailing)
+            elif error is not None:  # cancelled: the client has left, or its deadline has passed
+                status, outcome = CLIENT_CLOSED_REQUEST, "client-closed"
+        finally:
+            if self._is_counted:
+                self._calls.note(self._method, status, outcome, time.perf_counter() - self._began)
 
 
 def foreseen(error: Exception, method: str) -> PromptIRServeError:

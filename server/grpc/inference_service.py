@@ -11,6 +11,7 @@ from server.access.access import Access
 from server.access.caller import Caller
 from server.concurrency import run_off_loop
 from server.errors import InvalidRequest, QueueFull
+from server.errors.memory import drop_frames
 from server.errors.problem import CLIENT_CLOSED_REQUEST, status_of
 from server.grpc import messages, wire
 from server.grpc.call_log import CallLog, foreseen
@@ -78,16 +79,20 @@ class InferenceService:
         async with self._calls.call(context, "ModelInfer"):
             with self._restorer.accepted():
                 caller = self._charged(context)
-                data = await self._received(requests)
                 held = Reservation(self._room)
                 try:
-                    with self._counted():
-                        answer = await self._answer(data, caller, context.time_remaining(), held)
+                    answer = await self._answer_one(requests, context, caller, held)
                 except BaseException:
                     held.release()
                     raise
                 context.add_done_callback(lambda _: held.release())  # once the answer has been sent
                 return answer
+
+    async def _answer_one(self, requests: Requests, context: Any, caller: Caller | None, held: Reservation) -> bytes:
+        # In a frame of its own, which has ended when an error is answered: see `drop_frames`.
+        data = await self._received(requests)
+        with self._counted():
+            return await self._answer(data, caller, context.time_remaining(), held)
 
     async def _infer_stream(self, requests: Requests, context: Any) -> AsyncIterator[bytes]:
         async with self._calls.told(context, "ModelStreamInfer"), opened(requests) as received:
@@ -108,8 +113,10 @@ class InferenceService:
             return wire.stream_answer(answer)
         except Exception as error:
             told = foreseen(error, "ModelStreamInfer")
-            status, outcome = status_of(type(told)), told.slug
-            return wire.stream_error(detail_of(told), _id_of(data))
+            status, outcome, detail = status_of(type(told)), told.slug, detail_of(told)
+            drop_frames(error)
+            del told  # a cycle with this frame, which has the message
+            return wire.stream_error(detail, _id_of(data))
         except BaseException:  # cancelled, as in the call log
             status, outcome = CLIENT_CLOSED_REQUEST, "client-closed"
             raise

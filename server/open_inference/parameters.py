@@ -1,6 +1,6 @@
 """Parameters: the options of a request of the protocol."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, ValidationError
@@ -44,8 +44,7 @@ class Parameters(RestoreFields):
         try:
             return cls.model_validate(given)
         except ValidationError as error:
-            faults = {str(fault["loc"][0]): fault["msg"] for fault in error.errors()}
-            raise InvalidRequest("; ".join(f"parameter {name}: {text}" for name, text in faults.items())) from None
+            raise InvalidRequest("; ".join(f"parameter {name}: {text}" for name, text in _faults(error))) from None
 
     @property
     def patience_s(self) -> float | None:
@@ -63,6 +62,18 @@ class Parameters(RestoreFields):
     def options(self) -> RestoreOptions:
         """Convert to the options of a restoration."""
         return self.with_output(None if self.format == "same" else OutputFormat(self.format))
+
+
+def _faults(error: ValidationError) -> Iterable[tuple[str, str]]:
+    # A parameter of several types has one fault for each of them; clients cannot send None, so it is not offered.
+    faults: dict[str, str] = {}
+    for fault in error.errors():
+        name, text = str(fault["loc"][0]), fault["msg"]
+        if name not in faults:
+            faults[name] = text
+        elif fault["type"] != "none_required":
+            faults[name] += f" or {text.removeprefix('Input should be ')}"
+    return faults.items()
 
 
 def refuse_features(given: Mapping[str, object]) -> None:

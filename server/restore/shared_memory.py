@@ -1,6 +1,7 @@
 """Shared memory: segments in which codec processes and this one hand pixels to each other."""
 
 import os
+import secrets
 import threading
 import weakref
 from collections import deque
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 Bytes = NDArray[np.uint8]
 
 FILES = Path("/dev/shm")  # noqa: S108 - where Linux keeps segments; the names are random
+NAME = "promptir-{pid}-"
+"""How the names of a process's segments begin, so that whatever is left there can be told from other programs'."""
 MAX_BYTES = 2**30
 """The most that all segments take."""
 KEPT_BYTES = 128 * 2**20
@@ -98,7 +101,8 @@ class SegmentPool:
         if self._closed or self._bytes + size > self._max_bytes:
             return None
         try:
-            segment = SharedMemory(create=True, size=size)
+            name = NAME.format(pid=os.getpid()) + secrets.token_hex(4)
+            segment = SharedMemory(name, create=True, size=size)
         except OSError:
             return None
         self._bytes += segment.size

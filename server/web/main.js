@@ -204,7 +204,11 @@ original.addEventListener("keydown", ({ key }) => stage.peek(key === " " || key 
 original.addEventListener("contextmenu", (event) => event.preventDefault()); // a long press is no right click
 
 if (!(await takeUp())) await preview();
-const { jobs, limits } = await introduce(server);
-queue.mostBytes = limits.max_upload_bytes;
-queue.jobs = jobs;
-queue.wholePixels = await server.wholePixels();
+try {
+  const { jobs, limits } = await introduce(server, () => queue.open());
+  queue.mostBytes = limits.max_upload_bytes;
+  queue.jobs = jobs;
+  queue.wholePixels = await server.wholePixels();
+} finally {
+  queue.open();
+}

@@ -17,7 +17,7 @@ const SLOW_MS = 15_000;
 const LARGE_BYTES = 4_000_000;
 
 export class Queue {
-  /** Known once the service has told: whether it takes jobs, the pixels of one run, the bytes of a file. */
+  /** Told by the service before the queue opens: whether it takes jobs, the pixels of one run, the bytes of a file. */
   jobs = false;
   wholePixels = Infinity;
   mostBytes = Infinity;
@@ -26,6 +26,7 @@ export class Queue {
   /** @type {{ photo: Photo, asChosen: boolean }[]} */
   #waiting = [];
   #running = 0;
+  #isOpen = false;
   /** Of the last answer. */
   #msPerPixel = 0;
 
@@ -36,6 +37,12 @@ export class Queue {
   constructor(server, options) {
     this.#server = server;
     this.#options = options;
+  }
+
+  /** Begin: the service has been asked what it takes, so that each photo is sent the right way. */
+  open() {
+    this.#isOpen = true;
+    this.#next();
   }
 
   /**
@@ -49,7 +56,7 @@ export class Queue {
   }
 
   #next() {
-    while (this.#running < AT_A_TIME) {
+    while (this.#isOpen && this.#running < AT_A_TIME) {
       const next = this.#waiting.shift();
       if (!next) return;
       const { photo, asChosen } = next;

@@ -14,9 +14,10 @@ const STATUS = { ready: "Ready", starting: "Starting", draining: "Stopping" };
 /**
  * Show it, look again until it is ready, and resolve with it.
  * @param {Server} server
+ * @param {() => void} onLocked where it opens with a key alone
  * @returns {Promise<Description>}
  */
-export async function introduce(server) {
+export async function introduce(server, onLocked) {
   const line = element("service", HTMLElement);
   const text = element("service-text", HTMLElement);
   const say = (/** @type {string} */ status, /** @type {string} */ words) => {
@@ -37,8 +38,10 @@ export async function introduce(server) {
       }
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
-      if (error.status === 401) say("locked", "Opens with a key");
-      else say("absent", "Not reachable");
+      if (error.status === 401) {
+        say("locked", "Opens with a key");
+        onLocked();
+      } else say("absent", "Not reachable");
     }
     await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS));
   }

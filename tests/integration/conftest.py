@@ -21,7 +21,8 @@ from client_keys import LINES, ORIGIN
 
 from server.access.keys_file import read_keys
 
-WAIT_S = 30.0
+# For what takes a second on an idle machine: it is only waited for that long where something is wrong.
+WAIT_S = 120.0
 POLL_S = 0.02
 
 Image = Callable[..., bytes]
@@ -30,8 +31,9 @@ Image = Callable[..., bytes]
 class RunningServer:
     """Running `promptir serve` on a free port, with its address, log lines and exit code."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str], gate: Path | None = None) -> None:
         self.process = process
+        self._gate = gate
         self.lines: list[dict[str, Any]] = []
         self._addresses: queue.Queue[str] = queue.Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -71,6 +73,27 @@ class RunningServer:
                 return float(line.rsplit(" ", 1)[1])
         return 0.0
 
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """Let no run of the device end in this block; only for a server that was started with a gate."""
+        assert self._gate is not None
+        self._gate.touch()
+        try:
+            yield
+        finally:
+            self._gate.unlink()
+
+    def end_one(self) -> None:
+        """End one of the runs that are held, and wait until it has ended."""
+        assert self._gate is not None
+        one = self._gate.with_name(f"{self._gate.name}.one")
+        one.touch()
+        self.until(lambda: not one.exists())
+
+    def running(self) -> list[dict[str, Any]]:
+        """Return the runs that the devices do now."""
+        return [run for device in self.client.get("/v1/scheduler").json()["devices"] for run in device["running"]]
+
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)
 
@@ -100,17 +123,18 @@ def environment(**settings: object) -> dict[str, str]:
 
 
 @contextmanager
-def running_server(**settings: object) -> Iterator[RunningServer]:
+def running_server(gate: Path | None = None, **settings: object) -> Iterator[RunningServer]:
+    """Start a server; its runs go on while the file `gate` exists, if that is given (support/gated_serve.py)."""
     settings = {"backend": "simulated", "port": 0} | settings
     if settings["backend"] == "simulated":
         settings = {"simulated_base_ms": 1, "simulated_ms_per_megapixel": 1} | settings
     process = subprocess.Popen(
-        [sys.executable, "-m", "server.cli", "serve"],
+        [sys.executable, "-m", *(["server.cli", "serve"] if gate is None else ["tests.support.gated_serve", gate])],
         env=environment(**settings),
         stderr=subprocess.PIPE,
         text=True,
     )
-    server = RunningServer(process)
+    server = RunningServer(process, gate)
     try:
         yield server
     finally:

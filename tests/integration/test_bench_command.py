@@ -40,8 +40,9 @@ def test_a_closed_loop_tells_what_the_device_and_the_server_did(start: Any, benc
     assert figures["outcomes"] == {"200": figures["requests"]}
     assert latency["count"] == figures["requests"] > 20
     assert 10 <= latency["p50"] <= latency["p95"] <= latency["p99"] <= latency["p999"] <= latency["maximum"]
-    # Little's law for four waiting clients: requests in flight = throughput times latency.
-    assert figures["throughput_per_s"] * latency["mean"] / 1e3 == pytest.approx(4, rel=0.1)
+    # Little's law for four waiting clients: requests in flight = throughput times latency, but for those at the edges.
+    at_edges = 4 * latency["maximum"] / 2000
+    assert figures["throughput_per_s"] * latency["mean"] / 1e3 == pytest.approx(4, abs=0.1 + at_edges)
     assert [kind["name"] for kind in figures["kinds"]] == ["16x16 png", "24x16 jpeg"]
     assert sum(kind["requests"] for kind in figures["kinds"]) == figures["requests"]
     device = figures["device"]
@@ -80,7 +81,8 @@ def test_overload_is_counted_as_refused_and_not_as_served(start: Any, bench: Any
 
 
 def test_a_form_a_deadline_and_a_priority_reach_the_server(start: Any, bench: Any) -> None:
-    server = start(simulated_base_ms=300, max_batch=1).until_ready()
+    # One run is in time and two are not, each by half a second.
+    server = start(simulated_base_ms=600, max_batch=1).until_ready()
     _, figures = bench(
         server.url,
         "--form",
@@ -91,7 +93,7 @@ def test_a_form_a_deadline_and_a_priority_reach_the_server(start: Any, bench: An
         4,
         *TWO_SECONDS,
         "--deadline-ms",
-        400,
+        1100,
         "--send-deadline",
     )
     assert figures["outcomes"].keys() > {"200"}  # the others would miss the deadline, which the server knows
@@ -117,7 +119,7 @@ def test_without_the_extra_the_command_says_what_to_install_and_the_others_work(
 
     def run(*arguments: str) -> Any:
         command = [sys.executable, "-c", hidden, *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
     finished = run("bench", "http://127.0.0.1:9")
     assert finished.returncode == 1

@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,20 +33,20 @@ def test_everyone_gets_their_own_image_back(start: Any, png: Image, samples: Sam
     assert server.metric('promptir_batch_size_count{model="identity"}') < REQUESTS
 
 
-def test_a_client_that_leaves_while_queued_takes_its_job_along(start: Any, png: Image) -> None:
-    server = start(simulated_base_ms=1200, max_batch=1).until_ready()
+def test_a_client_that_leaves_while_queued_takes_its_job_along(start: Any, png: Image, tmp_path: Path) -> None:
+    server = start(gate=tmp_path / "gate", max_batch=1).until_ready()
     with ThreadPoolExecutor(1) as sender:
-        first = sender.submit(server.client.post, "/restore", content=png(8, 8))
-        leaving = [_send(server.url, png(8, 8, seed=seed)) for seed in (1, 2, 3)]
-        server.until(lambda: server.metric("promptir_queue_tiles") == 3)  # one more runs
-        for connection in leaving:
-            connection.close()
-        server.until(lambda: server.metric("promptir_queue_tiles") == 0)
+        with server.holding():
+            first = sender.submit(server.client.post, "/restore", content=png(8, 8))
+            server.until(server.running)
+            leaving = [_send(server.url, png(8, 8, seed=seed)) for seed in (1, 2, 3)]
+            server.until(lambda: server.metric("promptir_queue_tiles") == 3)
+            for connection in leaving:
+                connection.close()
+            server.until(lambda: server.metric("promptir_queue_tiles") == 0)
         assert first.result().status_code == 200
-    dropped = server.metric('promptir_dropped_tiles_total{reason="cancelled"}')
-    abandoned = server.metric('promptir_dropped_tiles_total{reason="abandoned"}')
-    assert dropped >= 2
-    assert dropped + abandoned == 3
+    assert server.metric('promptir_dropped_tiles_total{reason="cancelled"}') == 3
+    assert server.metric('promptir_dropped_tiles_total{reason="abandoned"}') == 0
     server.until(lambda: server.metric('promptir_requests_total{outcome="client-closed",status="499"}') == 3)
 
 

@@ -99,18 +99,14 @@ def _assert_no_leftovers(server: Any, accepted: dict[str, int], folder: Path) ->
 
 
 def test_a_job_that_is_running_at_each_end_of_the_server_is_given_up(start: Any, png: Image, tmp_path: Path) -> None:
-    path = ""
-
-    def is_(state: str) -> bool:
-        return server.client.get(path).json()["state"] == state
-
-    for _ in range(5):
-        server = start(jobs_folder=tmp_path, simulated_base_ms=600).until_ready()
-        if not path:
-            path = server.client.post("/v1/jobs", content=png(8, 8)).headers["location"]
-        server.until(lambda: is_("running"))
-        server.process.kill()
-        server.wait()
-    server = start(jobs_folder=tmp_path).until_ready()
-    server.until(lambda: is_("failed"))
+    settings = {"gate": tmp_path / "gate", "jobs_folder": tmp_path / "jobs"}
+    server = start(**settings).until_ready()
+    with server.holding():
+        path = server.client.post("/v1/jobs", content=png(8, 8)).headers["location"]
+        for _ in range(5):
+            server.until(server.running)
+            server.process.kill()
+            server.wait()
+            server = start(**settings).until_ready()
+        server.until(lambda: server.client.get(path).json()["state"] == "failed")
     assert server.client.get(path).json()["problem"]["type"] == "urn:promptir:problem:job-interrupted"

@@ -133,10 +133,12 @@ def test_a_disk_that_takes_no_more_bytes_is_507_and_work_resumes_with_room(
     start: Any, png: Image, tmp_path: Path
 ) -> None:
     """The kernel refuses each byte beyond a file's first few, as a disk does that is full."""
-    server = start(jobs_folder=tmp_path / "jobs", simulated_base_ms=500, max_batch=1).until_ready()
-    paths = [submitted(server, png(64, 64, seed=seed)) for seed in range(3)]
-    _, hard = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE)
-    resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (100, hard))
+    server = start(gate=tmp_path / "gate", jobs_folder=tmp_path / "jobs", max_batch=1).until_ready()
+    with server.holding():
+        paths = [submitted(server, png(64, 64, seed=seed)) for seed in range(3)]
+        server.until(server.running)
+        _, hard = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (100, hard))
     server.until(lambda: [line for line in server.lines if line["message"] == "the jobs cannot be used"])
     for _ in range(3):
         refused = server.client.post("/v1/jobs", content=png(64, 64))

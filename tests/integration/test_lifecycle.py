@@ -31,17 +31,23 @@ def test_it_is_alive_at_once_and_ready_only_after_the_warm_up(start: Any, png: I
     assert server.client.post("/restore", content=png(8, 8)).status_code == 200
 
 
+def send(server: Any, data: bytes) -> httpx.Response:
+    response: httpx.Response = server.client.post("/restore", content=data)
+    return response
+
+
 @pytest.mark.parametrize("signal_name", ["SIGTERM", "SIGINT"])
-def test_a_signal_drains_and_the_exit_code_is_zero(signal_name: str, start: Any, png: Image) -> None:
-    server = start(simulated_base_ms=900, max_batch=1).until_ready()
+def test_a_signal_drains_and_the_exit_code_is_zero(signal_name: str, start: Any, png: Image, tmp_path: Path) -> None:
+    server = start(gate=tmp_path / "gate", max_batch=1, drain_timeout_s=60).until_ready()
     with ThreadPoolExecutor(2) as senders:
-        accepted = [senders.submit(server.client.post, "/restore", content=png(8, 8, seed=seed)) for seed in range(2)]
-        server.until(lambda: server.metric("promptir_queue_tiles") == 1)  # one runs, one waits
-        server.process.send_signal(getattr(signal, signal_name))
-        server.until(lambda: server.client.get("/readyz").status_code == 503)
-        assert server.client.get("/readyz").json() == {"status": "draining"}
-        refusal = server.client.post("/restore", content=png(8, 8))
-        assert (refusal.status_code, refusal.json()["type"]) == (503, "urn:promptir:problem:draining")
+        with server.holding():
+            accepted = [senders.submit(send, server, png(8, 8, seed=seed)) for seed in range(2)]
+            server.until(lambda: server.metric("promptir_queue_tiles") == 1)  # one runs, one waits
+            server.process.send_signal(getattr(signal, signal_name))
+            server.until(lambda: server.client.get("/readyz").status_code == 503)
+            assert server.client.get("/readyz").json() == {"status": "draining"}
+            refusal = send(server, png(8, 8))
+            assert (refusal.status_code, refusal.json()["type"]) == (503, "urn:promptir:problem:draining")
         assert [response.result().status_code for response in accepted] == [200, 200]
     assert server.wait() == 0
     assert server.lines[-1]["message"] == "stopped"
@@ -60,7 +66,7 @@ def test_the_end_does_not_wait_for_what_a_codec_still_makes(start: Any, png: Ima
     server.terminate()
     began = time.monotonic()
     assert server.wait() == 0
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 10  # a server that hangs takes 12, and does not end with 0
     assert server.lines[-1]["message"] == "stopped"
 
 
@@ -77,10 +83,10 @@ def test_an_upload_that_is_still_arriving_at_the_signal_is_accepted_work(start: 
     assert server.wait() == 0
 
 
-def test_work_that_outlasts_the_drain_is_answered_and_not_dropped(start: Any, png: Image) -> None:
-    server = start(simulated_base_ms=1000, max_batch=1, drain_timeout_s=0.3).until_ready()
-    with ThreadPoolExecutor(2) as senders:
-        accepted = [senders.submit(server.client.post, "/restore", content=png(8, 8, seed=seed)) for seed in range(2)]
+def test_work_that_outlasts_the_drain_is_answered_and_not_dropped(start: Any, png: Image, tmp_path: Path) -> None:
+    server = start(gate=tmp_path / "gate", max_batch=1, drain_timeout_s=0.3).until_ready()
+    with ThreadPoolExecutor(2) as senders, server.holding():
+        accepted = [senders.submit(send, server, png(8, 8, seed=seed)) for seed in range(2)]
         server.until(lambda: server.metric("promptir_queue_tiles") == 1)
         server.terminate()
         types = sorted(response.result().json()["type"].rsplit(":", 1)[1] for response in accepted)
@@ -89,10 +95,12 @@ def test_work_that_outlasts_the_drain_is_answered_and_not_dropped(start: Any, pn
 
 
 @pytest.mark.parametrize(("signal_name", "code"), [("SIGTERM", 143), ("SIGINT", 130)])
-def test_a_second_signal_ends_the_process_at_once(signal_name: str, code: int, start: Any, png: Image) -> None:
-    server = start(simulated_base_ms=1000, max_batch=1).until_ready()
-    with ThreadPoolExecutor(2) as senders:
-        accepted = [senders.submit(server.client.post, "/restore", content=png(8, 8, seed=seed)) for seed in range(2)]
+def test_a_second_signal_ends_the_process_at_once(
+    signal_name: str, code: int, start: Any, png: Image, tmp_path: Path
+) -> None:
+    server = start(gate=tmp_path / "gate", max_batch=1, drain_timeout_s=60).until_ready()
+    with ThreadPoolExecutor(2) as senders, server.holding():
+        accepted = [senders.submit(send, server, png(8, 8, seed=seed)) for seed in range(2)]
         server.until(lambda: server.metric("promptir_queue_tiles") == 1)
         server.process.send_signal(getattr(signal, signal_name))
         server.until(lambda: server.client.get("/readyz").status_code == 503)
@@ -102,14 +110,15 @@ def test_a_second_signal_ends_the_process_at_once(signal_name: str, code: int, s
     assert not [line for line in server.lines if line["level"] not in ("INFO", "WARNING")]
 
 
-def test_several_devices_serve_and_drain(start: Any, png: Image) -> None:
-    server = start(simulated_base_ms=700, devices="sim:0,sim:1").until_ready()
+def test_several_devices_serve_and_drain(start: Any, png: Image, tmp_path: Path) -> None:
+    server = start(gate=tmp_path / "gate", devices="sim:0,sim:1", drain_timeout_s=60).until_ready()
     ready = 'promptir_device_condition{device="sim:%d",promptir_device_condition="ready"}'
     server.until(lambda: all(server.metric(ready % number) == 1 for number in range(2)))
     with ThreadPoolExecutor(6) as senders:
-        accepted = [senders.submit(server.client.post, "/restore", content=png(8, 8 * n)) for n in range(1, 7)]
-        server.until(lambda: server.metric("promptir_queue_tiles") == 4)  # two run, and all six were admitted
-        server.terminate()
+        with server.holding():
+            accepted = [senders.submit(send, server, png(8, 8 * n)) for n in range(1, 7)]
+            server.until(lambda: server.metric("promptir_queue_tiles") == 4)  # two run, and all six were admitted
+            server.terminate()
         assert [response.result().status_code for response in accepted] == [200] * 6
     assert server.wait() == 0
 

@@ -1,8 +1,9 @@
 """Refusals at the head of a request, while what was admitted fills the backlog."""
 
-import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,42 +13,31 @@ Image = Callable[..., bytes]
 TYPE = "Content-Type: image/png"
 ANSWERED = 'promptir_requests_total{outcome="queue-full",status="429"}'
 REFUSED = 'promptir_refusals_total{reason="queue-full"}'
-# A run takes two seconds: one that runs and one that waits leave no room for a third. The rest is for slow machines.
-FULL = {"simulated_base_ms": 2000, "simulated_ms_per_megapixel": 0, "max_batch": 1, "max_backlog_ms": 4400}
+SIDE = 16
+# While one runs and one waits there is no room for a third.
+FULL = {"max_batch": 1, "max_queued_pixels": SIDE * SIDE}
 
 
 def waiting(server: Any) -> int:
     return sum(bucket["tiles"] for bucket in server.client.get("/v1/scheduler").json()["buckets"])
 
 
-@pytest.fixture(scope="module")
-def slow(session_start: Any) -> Any:
-    """One server for all tests here: its start takes some runs."""
-    return session_start(**FULL).until_ready()
-
-
 @pytest.fixture
-def full(slow: Any, png: Image) -> Iterator[Any]:
-    """A server whose backlog is full for about a second; the images that fill it come back at the end."""
-    server = slow
-    assert server.client.post("/restore", content=png(16, 16)).status_code == 200
-    statuses: list[int] = []
-
-    def send(seed: int) -> None:
-        statuses.append(server.client.post("/restore", content=png(16, 16, seed=seed)).status_code)
-
-    senders = [threading.Thread(target=send, args=(seed,)) for seed in (1, 2)]
-    for sender in senders:
-        sender.start()
-    server.until(lambda: waiting(server) == 1)
-    yield server
-    for sender in senders:
-        sender.join()
-    assert statuses == [200, 200]
+def full(start: Any, png: Image, tmp_path: Path) -> Iterator[Any]:
+    """A server whose queue is full; the images that fill it come back at the end."""
+    server = start(gate=tmp_path / "gate", **FULL).until_ready()
+    with ThreadPoolExecutor(2) as senders:
+        with server.holding():
+            sent = [senders.submit(server.client.post, "/restore", content=png(SIDE, SIDE, seed=1))]
+            server.until(server.running)
+            sent.append(senders.submit(server.client.post, "/restore", content=png(SIDE, SIDE, seed=2)))
+            server.until(lambda: waiting(server) == 1)
+            yield server
+        assert [answer.result().status_code for answer in sent] == [200, 200]
 
 
 def test_the_refusal_is_the_problem_that_the_route_would_answer_with(full: Any, png: Image) -> None:
-    data, answered, refused = png(16, 16, seed=3), full.metric(ANSWERED), full.metric(REFUSED)
+    data, answered, refused = png(SIDE, SIDE, seed=3), full.metric(ANSWERED), full.metric(REFUSED)
     with closing(connect(full.url)) as connection:
         connection.sendall(upload_head(len(data), TYPE, "X-Request-ID: my-own") + data)
         status, headers, problem = read_answer(connection)
@@ -55,7 +45,7 @@ def test_the_refusal_is_the_problem_that_the_route_would_answer_with(full: Any, 
     assert headers["x-request-id"] == "my-own"
     assert headers["server-timing"].startswith("total;dur=")
     assert 1 <= int(headers["retry-after"]) == problem.pop("retry_after_s")
-    assert problem.pop("detail").startswith("what was admitted before takes ")
+    assert problem.pop("detail").startswith("1 images wait already")
     assert problem == {
         "type": "urn:promptir:problem:queue-full",
         "title": "Queue full",
@@ -68,7 +58,7 @@ def test_the_refusal_is_the_problem_that_the_route_would_answer_with(full: Any, 
 
 
 def test_the_connection_of_a_refused_request_serves_on_whenever_its_body_comes(full: Any, png: Image) -> None:
-    data = png(16, 16, seed=3)
+    data = png(SIDE, SIDE, seed=3)
     asking = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
     with closing(connect(full.url)) as connection:
         connection.sendall(upload_head(len(data), TYPE))
@@ -81,10 +71,14 @@ def test_the_connection_of_a_refused_request_serves_on_whenever_its_body_comes(f
 
 
 def test_once_there_is_room_the_same_connection_is_served(full: Any, png: Image) -> None:
-    data = png(16, 16, seed=3)
+    data = png(SIDE, SIDE, seed=3)
     with closing(connect(full.url)) as connection:
         connection.sendall(upload_head(len(data), TYPE) + data)
         assert read_answer(connection)[0] == 429
+        full.end_one()
         full.until(lambda: not waiting(full))
         connection.sendall(upload_head(len(data), TYPE) + data)
+        full.until(lambda: waiting(full) == 1)
+        full.end_one()
+        full.end_one()
         assert received(connection).startswith(b"HTTP/1.1 200 ")

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -26,15 +27,17 @@ def sample(text: str, series: str) -> float:
 def while_a_run_goes_on(server: Any, first: bytes, images: list[bytes]) -> list[Any]:
     """The answers to images that all waited while the device ran another one."""
     with ThreadPoolExecutor(len(images) + 1) as senders:
-        running = senders.submit(server.client.post, "/restore", content=first)
-        server.until(lambda: any(device["running"] for device in server.client.get("/v1/scheduler").json()["devices"]))
-        sent = [senders.submit(server.client.post, "/restore", content=image) for image in images]
+        with server.holding():
+            running = senders.submit(server.client.post, "/restore", content=first)
+            server.until(server.running)
+            sent = [senders.submit(server.client.post, "/restore", content=image) for image in images]
+            server.until(lambda: server.metric("promptir_queue_tiles") == len(images))
         assert running.result().status_code == 200
         return [answer.result() for answer in sent]
 
 
-def test_sizes_share_a_run_and_each_answer_is_the_own_image(start: Any, png: Image) -> None:
-    server = start(simulated_base_ms=400, simulated_mixed_sizes=True).until_ready()
+def test_sizes_share_a_run_and_each_answer_is_the_own_image(start: Any, png: Image, tmp_path: Path) -> None:
+    server = start(gate=tmp_path / "gate", simulated_base_ms=20, simulated_mixed_sizes=True).until_ready()
     images = [png(*size, seed=seed) for seed, size in enumerate(SIZES * 3)]
     answers = while_a_run_goes_on(server, png(8, 8, seed=99), images)
     for image, answer in zip(images, answers, strict=True):
@@ -49,15 +52,17 @@ def test_sizes_share_a_run_and_each_answer_is_the_own_image(start: Any, png: Ima
     assert sample(text, "promptir_padding_pixels_total") > 0
 
 
-def test_without_a_masked_model_only_equal_sizes_run_together(start: Any, png: Image) -> None:
-    server = start(simulated_base_ms=200).until_ready()
+def test_without_a_masked_model_only_equal_sizes_run_together(start: Any, png: Image, tmp_path: Path) -> None:
+    server = start(gate=tmp_path / "gate").until_ready()
     images = [png(*size, seed=seed) for seed, size in enumerate(SIZES)]
     answers = while_a_run_goes_on(server, png(8, 8, seed=9), images)
     assert [answer.headers["x-restore-padded-shape"] for answer in answers] == [f"{w}x{h}; plain" for h, w in SIZES]
 
 
-def test_a_given_padded_shape_is_the_one_that_sizes_share(start: Any, png: Image) -> None:
-    server = start(simulated_base_ms=400, simulated_mixed_sizes=True, padded_shapes="40x40").until_ready()
+def test_a_given_padded_shape_is_the_one_that_sizes_share(start: Any, png: Image, tmp_path: Path) -> None:
+    server = start(
+        gate=tmp_path / "gate", simulated_base_ms=20, simulated_mixed_sizes=True, padded_shapes="40x40"
+    ).until_ready()
     none_holds_another = [(16, 40), (24, 32), (32, 24)]
     images = [png(*size, seed=seed) for seed, size in enumerate(none_holds_another * 3)]
     answers = while_a_run_goes_on(server, png(8, 8, seed=99), images)
@@ -67,19 +72,22 @@ def test_a_given_padded_shape_is_the_one_that_sizes_share(start: Any, png: Image
     assert {shape for shape in shapes if shape.endswith("; mixed-size")} == {"40x40; mixed-size"}
 
 
-def test_the_scheduler_shows_the_padded_shapes_of_a_setting_and_what_waits_for_them(start: Any, png: Image) -> None:
+def test_the_scheduler_shows_the_padded_shapes_of_a_setting_and_what_waits_for_them(
+    start: Any, png: Image, tmp_path: Path
+) -> None:
     server = start(
-        simulated_base_ms=1500, simulated_mixed_sizes=True, padded_shapes="40x32,64x64", max_batch=1
+        gate=tmp_path / "gate", simulated_mixed_sizes=True, padded_shapes="40x32,64x64", max_batch=1
     ).until_ready()
     with ThreadPoolExecutor(4) as senders:
-        sent = [senders.submit(server.client.post, "/restore", content=png(8, 8))]
-        server.until(lambda: any(device["running"] for device in server.client.get("/v1/scheduler").json()["devices"]))
-        sent += [
-            senders.submit(server.client.post, "/restore", content=png(*size, seed=seed))
-            for seed, size in enumerate(((32, 40), (24, 40), (24, 40)))
-        ]
-        server.until(lambda: server.metric("promptir_queue_tiles") == 3)
-        state = server.client.get("/v1/scheduler").json()
+        with server.holding():
+            sent = [senders.submit(server.client.post, "/restore", content=png(8, 8))]
+            server.until(server.running)
+            sent += [
+                senders.submit(server.client.post, "/restore", content=png(*size, seed=seed))
+                for seed, size in enumerate(((32, 40), (24, 40), (24, 40)))
+            ]
+            server.until(lambda: server.metric("promptir_queue_tiles") == 3)
+            state = server.client.get("/v1/scheduler").json()
         assert [answer.result().status_code for answer in sent] == [200] * 4
     assert {padded_shape["chosen_by"] for padded_shape in state["padded_shapes"]} == {"setting"}
     found = {

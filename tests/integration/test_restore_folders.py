@@ -20,7 +20,7 @@ Command = Callable[..., Any]
 QUICK = {"backend": "simulated", "simulated_base_ms": 1}
 SLOW = {"PROMPTIR_BACKEND": "simulated", "PROMPTIR_SIMULATED_BASE_MS": "200", "PROMPTIR_MAX_BATCH": "1"}
 PHOTOS = 30
-WAIT_S = 30.0
+WAIT_S = 120.0
 
 
 @pytest.fixture

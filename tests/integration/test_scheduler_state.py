@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from raw_http import connect, upload_head
@@ -22,24 +23,19 @@ def test_an_idle_server_has_devices_and_nothing_that_waits(server: Any, png: Ima
     assert any((cost["height"], cost["width"]) == (16, 24) for cost in model["costs"])
 
 
-def test_what_waits_shows_by_size_and_priority(start: Any, png: Image) -> None:
-    server = start(simulated_base_ms=1500, max_batch=1).until_ready()
+def test_what_waits_shows_by_size_and_priority(start: Any, png: Image, tmp_path: Path) -> None:
+    server = start(gate=tmp_path / "gate", max_batch=1).until_ready()
     small, wide = png(8, 8), png(8, 24)
     with ThreadPoolExecutor(4) as senders:
-        sent = [senders.submit(server.client.post, "/restore", content=small)]
-        server.until(lambda: any(device["running"] for device in server.client.get("/v1/scheduler").json()["devices"]))
-        sent += [
-            senders.submit(server.client.post, "/restore", content=data, headers={"X-Priority": priority})
-            for data, priority in ((wide, "batch"), (wide, "interactive"))
-        ]
-        seen: list[dict[str, Any]] = []
-
-        def both_wait() -> bool:
-            seen.append(server.client.get("/v1/scheduler").json())
-            return sum(bucket["tiles"] for bucket in seen[-1]["buckets"]) == 2
-
-        server.until(both_wait)
-        state = seen[-1]
+        with server.holding():
+            sent = [senders.submit(server.client.post, "/restore", content=small)]
+            server.until(server.running)
+            sent += [
+                senders.submit(server.client.post, "/restore", content=data, headers={"X-Priority": priority})
+                for data, priority in ((wide, "batch"), (wide, "interactive"))
+            ]
+            server.until(lambda: server.metric("promptir_queue_tiles") == 2)
+            state = server.client.get("/v1/scheduler").json()
         (bucket,) = state["buckets"]
         assert (bucket["height"], bucket["width"], bucket["tiles"], bucket["pixels"]) == (8, 24, 2, 2 * 8 * 24)
         assert (bucket["interactive"], bucket["batch"]) == (1, 1)
@@ -49,35 +45,45 @@ def test_what_waits_shows_by_size_and_priority(start: Any, png: Image) -> None:
         assert [answer.result().status_code for answer in sent] == [200, 200, 200]
 
 
-def test_interactive_requests_overtake_batch_ones(start: Any, png: Image) -> None:
-    server = start(simulated_base_ms=300, max_batch=1).until_ready()
-    ended: list[str] = []
+def test_interactive_requests_overtake_batch_ones(start: Any, png: Image, tmp_path: Path) -> None:
+    server = start(gate=tmp_path / "gate", max_batch=1).until_ready()
 
-    def send(priority: str, seed: int) -> None:
-        response = server.client.post("/restore", content=png(8, 8, seed=seed), headers={"X-Priority": priority})
-        assert response.status_code == 200
-        ended.append(priority)
+    def send(priority: str, seed: int, side: int) -> int:
+        content, headers = png(side, side, seed=seed), {"X-Priority": priority}
+        status: int = server.client.post("/restore", content=content, headers=headers).status_code
+        return status
 
     with ThreadPoolExecutor(4) as senders:
-        sent = [senders.submit(send, "batch", seed) for seed in range(3)]
-        server.until(lambda: server.metric("promptir_queue_tiles") == 2)  # one runs
-        sent.append(senders.submit(send, "interactive", 3))
-        for answer in sent:
-            answer.result()
-    assert ended.index("interactive") < 3
+        with server.holding():
+            sent = [senders.submit(send, "batch", seed, 8) for seed in range(3)]
+            server.until(lambda: server.metric("promptir_queue_tiles") == 2)  # one runs
+            sent.append(senders.submit(send, "interactive", 3, 16))
+            server.until(lambda: server.metric("promptir_queue_tiles") == 3)
+            server.end_one()
+            server.until(lambda: server.metric("promptir_queue_tiles") == 2)
+            (run,) = server.running()
+            assert (run["height"], run["width"]) == (16, 16)
+        assert [answer.result() for answer in sent] == [200] * 4
 
 
-def test_a_client_that_leaves_during_a_run_changes_nothing_for_the_others(start: Any, png: Image) -> None:
-    server = start(simulated_base_ms=1500, max_batch=4).until_ready()
+def test_a_client_that_leaves_during_a_run_changes_nothing_for_the_others(
+    start: Any, png: Image, tmp_path: Path
+) -> None:
+    server = start(gate=tmp_path / "gate", max_batch=4).until_ready()
     data = png(8, 8)
     with connect(server.url) as leaving, ThreadPoolExecutor(3) as senders:
-        first = senders.submit(server.client.post, "/restore", content=png(8, 8, seed=1))
-        server.until(lambda: any(device["running"] for device in server.client.get("/v1/scheduler").json()["devices"]))
-        leaving.sendall(upload_head(len(data)) + data)
-        others = [senders.submit(server.client.post, "/restore", content=png(8, 8, seed=seed)) for seed in (2, 3)]
-        assert first.result().status_code == 200
-        server.until(lambda: server.metric("promptir_queue_tiles") == 0)  # the three of them run
-        leaving.close()
+        with server.holding():
+            first = senders.submit(server.client.post, "/restore", content=png(8, 8, seed=1))
+            server.until(server.running)
+            leaving.sendall(upload_head(len(data)) + data)
+            others = [senders.submit(server.client.post, "/restore", content=png(8, 8, seed=seed)) for seed in (2, 3)]
+            server.until(lambda: server.metric("promptir_queue_tiles") == 3)
+            server.end_one()
+            assert first.result().status_code == 200
+            server.until(lambda: server.metric("promptir_queue_tiles") == 0)  # the three of them run
+            leaving.close()
+            gone = 'promptir_requests_total{outcome="client-closed",status="499"}'
+            server.until(lambda: server.metric(gone) == 1)
         assert [other.result().status_code for other in others] == [200, 200]
     server.until(lambda: server.metric('promptir_dropped_tiles_total{reason="abandoned"}') == 1)
     assert server.metric('promptir_dropped_tiles_total{reason="cancelled"}') == 0

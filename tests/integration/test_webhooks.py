@@ -128,15 +128,16 @@ def test_a_batch_is_told_once_when_its_last_photo_ends(hooked: Any, receiver: An
     assert len(taking.received) == 1
 
 
-def test_failures_and_cancellations_are_told_too(hooked: Any, receiver: Any, png: Image) -> None:
+def test_failures_and_cancellations_are_told_too(hooked: Any, receiver: Any, png: Image, tmp_path: Path) -> None:
     taking = receiver(200)
-    server = hooked(f"127.0.0.1:{taking.port}", simulated_base_ms=500)
+    server = hooked(f"127.0.0.1:{taking.port}", gate=tmp_path / "gate")
     query = {"webhook": taking.url()}
     whole = png(64, 64)
     damaged = whole[:1000] + bytes(500) + whole[1500:]
     assert server.client.post("/v1/jobs", params=query, content=damaged).status_code == 202
-    path = server.client.post("/v1/jobs", params=query, content=png(8, 8)).headers["location"]
-    server.client.delete(path)
+    with server.holding():
+        path = server.client.post("/v1/jobs", params=query, content=png(8, 8)).headers["location"]
+        assert server.client.delete(path).status_code == 204
     taking.until(2)
     assert {json.loads(body)["type"] for _, _, body in taking.received} == {"job.failed", "job.cancelled"}
 

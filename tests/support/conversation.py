@@ -14,22 +14,25 @@ WAIT_S = 30.0
 
 def converse(talk: Talk, application: Any, protocol: Callable[..., Any], patience_s: float) -> tuple[Any, ServerState]:
     """Send bytes on a new connection; returns what the client received and the server's state afterwards."""
+    return asyncio.run(conversing(talk, application, protocol, patience_s))
 
-    async def run() -> tuple[Any, ServerState]:
-        loop = asyncio.get_running_loop()
-        config = Config(application, lifespan="off", log_config=None)
-        config.timeout_keep_alive = patience_s  # type: ignore[assignment]
-        config.load()
-        state = ServerState()
-        server = await loop.create_server(lambda: protocol(config, state, {}, loop), "127.0.0.1", 0)
-        connection = socket.socket()
-        connection.setblocking(False)
-        async with server:
-            with connection:
-                await loop.sock_connect(connection, server.sockets[0].getsockname())
-                seen = await asyncio.wait_for(talk(connection), WAIT_S)
-            for _ in range(100):
-                await asyncio.sleep(0)
-            return seen, state
 
-    return asyncio.run(run())
+async def conversing(
+    talk: Talk, application: Any, protocol: Callable[..., Any], patience_s: float
+) -> tuple[Any, ServerState]:
+    """Do the same in the running loop."""
+    loop = asyncio.get_running_loop()
+    config = Config(application, lifespan="off", log_config=None)
+    config.timeout_keep_alive = patience_s  # type: ignore[assignment]
+    config.load()
+    state = ServerState()
+    server = await loop.create_server(lambda: protocol(config, state, {}, loop), "127.0.0.1", 0)
+    connection = socket.socket()
+    connection.setblocking(False)
+    async with server:
+        with connection:
+            await loop.sock_connect(connection, server.sockets[0].getsockname())
+            seen = await asyncio.wait_for(talk(connection), WAIT_S)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        return seen, state

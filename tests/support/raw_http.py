@@ -19,6 +19,15 @@ def upload_head(length: int, *lines: str) -> bytes:
     return "\r\n".join(["POST /restore HTTP/1.1", "Host: x", f"Content-Length: {length}", *lines, "", ""]).encode()
 
 
+def begin_upload(connection: socket.socket, head: bytes) -> None:
+    """Send the head of an upload, and return once the server reads its body."""
+    connection.sendall(head.removesuffix(b"\r\n") + b"Expect: 100-continue\r\n\r\n")
+    interim = b""
+    while not interim.endswith(b"\r\n\r\n"):
+        interim += received(connection, 1)
+    assert interim.startswith(b"HTTP/1.1 100 "), interim
+
+
 def read_answer(connection: socket.socket) -> tuple[int, dict[str, str], dict[str, Any]]:
     """Read status, headers (lower case) and JSON document of the next response."""
     start, body = b"", b""

@@ -1,6 +1,7 @@
 """Fixtures with golden networks: weights derived from parameter names, with activations like trained ones."""
 
 import math
+import os
 import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -12,10 +13,12 @@ import pytest
 if TYPE_CHECKING:
     from models.restoration import RestorationNetwork
 
-# By default Hypothesis fails examples of more than 200 ms, which a busy machine may take. Tests of time measure it
-# themselves.
-hypothesis.settings.register_profile("without-deadline", deadline=None)
-hypothesis.settings.load_profile("without-deadline")
+# By default Hypothesis fails examples of more than 200 ms, which a busy machine may take: tests of time measure it
+# themselves. And it draws other examples in each run, so that one that changes nothing may fail; to look for new ones,
+# set HYPOTHESIS_PROFILE=exploring.
+hypothesis.settings.register_profile("steady", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("exploring", deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 
 def drawn_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -3,19 +3,22 @@
 import io
 import struct
 
-import PIL.Image
+import cv2
 from PIL import BmpImagePlugin
 
-from server.errors import UndecodableImage
+from server.errors import UndecodableImage, UnsupportedImage
 from server.formats.base import Header, Planes, check_metadata_size
 from server.formats.bmp.fields import decode_fields, find_fields
 from server.formats.samples import decode_with_opencv, planes_of
 from server.imaging.colour_chunks import profile_of
 from server.imaging.metadata import Metadata
 
-_FILE_HEADER = 14
-# Sizes of the headers that follow the file header, BITMAPV4HEADER and BITMAPV5HEADER, and offsets of their fields.
-_V4_BYTES, _V5_BYTES = 108, 124
+_OFFSET_AT, _FILE_HEADER = 10, 14
+# Sizes of the headers that follow the file header, BITMAPCOREHEADER, BITMAPV4HEADER and BITMAPV5HEADER.
+_CORE_BYTES, _V4_BYTES, _V5_BYTES = 12, 108, 124
+_DEPTHS = (1, 4, 8, 16, 24, 32)
+_HELD_FILES = {4: "JPEG", 5: "PNG"}  # values of the compression field
+# Offsets of the fields of the last two.
 _SPACE_AT, _ENDPOINTS_AT, _GAMMAS_AT, _PROFILE_AT = 56, 60, 96, 112
 _CALIBRATED, _EMBEDDED = bytes(4), b"DEBM"
 _FIXED_2_30, _FIXED_16_16, _PNG_UNIT = 2.0**30, 2.0**16, 100_000
@@ -23,6 +26,7 @@ _FIXED_2_30, _FIXED_16_16, _PNG_UNIT = 2.0**30, 2.0**16, 100_000
 
 def read_header(data: bytes, max_metadata_bytes: int) -> Header:
     """Read the size, the bit masks and the colour profile; BMP has no other metadata."""
+    _check_kind(data)
     metadata = _metadata(data, max_metadata_bytes)
     if fields := find_fields(data):
         size = fields.width, fields.height
@@ -36,10 +40,33 @@ def decode(data: bytes, header: Header) -> Planes:
     """Decode the pixels."""
     if fields := find_fields(data):  # OpenCV supports few mask orders, and does not scale five bits to eight
         return decode_fields(data, fields)
-    return planes_of(decode_with_opencv(data, header), header)
+    # Some writers state no offset of the pixels, or that of the palette; Pillow then finds them, and OpenCV does not.
+    offset = struct.pack("<I", _opened(data).tile[0].offset)
+    if data[_OFFSET_AT:_FILE_HEADER] != offset:
+        data = b"".join((data[:_OFFSET_AT], offset, memoryview(data)[_FILE_HEADER:]))
+    # Left unchanged, OpenCV takes every picture with the oldest header for grey.
+    mode = cv2.IMREAD_COLOR if _header_bytes(data) == _CORE_BYTES else cv2.IMREAD_UNCHANGED
+    return planes_of(decode_with_opencv(data, header, mode), header)
 
 
-def _opened(data: bytes) -> PIL.Image.Image:
+def _header_bytes(data: bytes) -> int:
+    return int.from_bytes(data[_FILE_HEADER : _FILE_HEADER + 4], "little")
+
+
+def _check_kind(data: bytes) -> None:
+    header = data[_FILE_HEADER : _FILE_HEADER + 20].ljust(20, b"\0")
+    is_core = _header_bytes(data) == _CORE_BYTES
+    held = None if is_core else _HELD_FILES.get(int.from_bytes(header[16:20], "little"))
+    if held:
+        raise UnsupportedImage(f"BMP that holds a {held} is not supported: send the {held} itself.")
+    depth = int.from_bytes(header[10:12] if is_core else header[14:16], "little")
+    if depth and depth not in _DEPTHS:
+        *most, last = _DEPTHS
+        kinds = ", ".join(map(str, most))
+        raise UnsupportedImage(f"BMP of {depth} bits per pixel is not supported: use {kinds} or {last}.")
+
+
+def _opened(data: bytes) -> BmpImagePlugin.BmpImageFile:
     try:
         return BmpImagePlugin.BmpImageFile(io.BytesIO(data))
     except Exception as error:  # hostile bytes can raise anything
@@ -47,8 +74,7 @@ def _opened(data: bytes) -> PIL.Image.Image:
 
 
 def _metadata(data: bytes, max_metadata_bytes: int) -> Metadata:
-    size = int.from_bytes(data[_FILE_HEADER : _FILE_HEADER + 4], "little")
-    header = data[_FILE_HEADER : _FILE_HEADER + min(size, _V5_BYTES)]
+    header = data[_FILE_HEADER : _FILE_HEADER + min(_header_bytes(data), _V5_BYTES)]
     space = header[_SPACE_AT : _SPACE_AT + 4]
     if len(header) >= _V5_BYTES and space == _EMBEDDED:
         offset, length = struct.unpack_from("<II", header, _PROFILE_AT)

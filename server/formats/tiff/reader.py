@@ -7,21 +7,21 @@ from dataclasses import replace
 
 import numpy as np
 import PIL.Image
-from numpy.typing import NDArray
 from PIL import TiffImagePlugin
 
 from server.errors import UndecodableImage, UnsupportedImage
-from server.formats.base import Header, Planes, check_metadata_size
+from server.formats.base import Header, Planes, Samples, check_metadata_size
 from server.formats.samples import ROWS_AT_ONCE, planes_of_picture
 from server.formats.tiff import pages, tags
 from server.formats.tiff.layout import Layout, check_extents, extents, layout_of
 from server.imaging import colour, exif, orientation, tiff_directory
 from server.imaging.metadata import Metadata
-from server.imaging.tiff_directory import LONG, BrokenDirectoryError, Directory, Entry, integer_entry
+from server.imaging.tiff_directory import LONG, SHORT, BrokenDirectoryError, Directory, Entry, integer_entry
 
 _MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
-_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
-_PREMULTIPLIED, _UNASSOCIATED = 1, 2  # values of ExtraSamples; if it is absent, the second is assumed
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _CMYK = 0, 1, 2, 5
+_SEPARATE = 2  # the value of PlanarConfiguration
+_ALPHA = _PREMULTIPLIED, _UNASSOCIATED = 1, 2  # values of ExtraSamples; if it is absent, the second is assumed
 _COMPRESSIONS = {1: "none", 2: "CCITT", 3: "CCITT", 4: "CCITT", 5: "LZW", 7: "JPEG", 8: "deflate"}
 _COMPRESSIONS |= {32773: "PackBits", 32946: "deflate"}
 _BYTE_COMPRESSIONS = frozenset({1, 5, 8, 32773, 32946})  # independent of the size of samples
@@ -54,7 +54,7 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
         is_grey=is_grey,
         has_alpha=photometric <= _RGB
         and channels == colours + 1
-        and directory.integer(tags.EXTRA_SAMPLES, _UNASSOCIATED) in (1, 2),
+        and directory.integer(tags.EXTRA_SAMPLES, _UNASSOCIATED) in _ALPHA,
         depth=depth,
         frames=page_count,
         orientation=turned_by,
@@ -76,8 +76,11 @@ def decode(data: bytes, header: Header) -> Planes:
         _refuse_many_scans(data, layout, directory)
     if directory.integer(tags.COMPRESSION, 1) == 1 and held < _min_bytes(directory, header.depth):
         raise UndecodableImage("The TIFF is cut off: it has fewer bytes than its pixels need.")
+    photometric = directory.integer(tags.PHOTOMETRIC, _BLACK_IS_ZERO)
+    if directory.integer(tags.PLANAR, 1) == _SEPARATE and photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _CMYK):
+        return _separate_planes(data, directory, header)
     if header.depth == 16:
-        return _planes_of_16_bits(data, directory, header)
+        return _finished(_planes_of_16_bits(data, directory), directory, header)
     image = _opened(_with_directory(data, directory, {}))
     if image.mode not in _MODES:
         raise UnsupportedImage(f"TIFF with pixels of kind {image.mode} is not supported: save it as grey, RGB or RGBA.")
@@ -125,13 +128,12 @@ def _check_kind(directory: Directory, depth: int) -> None:
         raise UnsupportedImage("TIFF with signed, floating or odd samples is not supported: use 8 or 16 bits.")
     photometric, channels = directory.integer(tags.PHOTOMETRIC, _BLACK_IS_ZERO), directory.integer(tags.CHANNELS, 1)
     if depth == 16:
-        interleaved = directory.integer(tags.PLANAR, 1) == 1 or channels == 1
-        if not interleaved or photometric > _RGB or not 0 <= channels - (3 if photometric == _RGB else 1) <= 1:
-            raise UnsupportedImage(
-                "TIFF of 16 bits is supported only as interleaved grey or RGB, with or without alpha."
-            )
+        if photometric > _RGB or not 0 <= channels - (3 if photometric == _RGB else 1) <= 1:
+            raise UnsupportedImage("TIFF of 16 bits is supported only as grey or RGB, with or without alpha.")
         if compression not in _BYTE_COMPRESSIONS or directory.integer(tags.PREDICTOR, 1) > _HORIZONTAL:
             raise UnsupportedImage("TIFF of 16 bits is supported only uncompressed or as LZW, deflate or PackBits.")
+    if photometric == _CMYK and channels > 4 and directory.integer(tags.EXTRA_SAMPLES, 0) in _ALPHA:
+        raise UnsupportedImage("TIFF of CMYK with alpha is not supported: save it as RGBA.")
     if channels > _MAX_CHANNELS:
         raise UnsupportedImage(f"TIFF with {channels} channels is not supported: at most {_MAX_CHANNELS} are.")
 
@@ -167,13 +169,51 @@ def _first_values(entry: Entry, count: int) -> Entry:
 def _opened(data: bytes) -> PIL.Image.Image:
     try:
         image: PIL.Image.Image = TiffImagePlugin.TiffImageFile(io.BytesIO(data))
-        image.load()
+    except SyntaxError as error:  # nearly always a combination of tags that Pillow does not know
+        raise UnsupportedImage(
+            "TIFF with pixels of this kind is not supported: save it as grey, RGB or RGBA of 8 or 16 bits."
+        ) from error
     except Exception as error:  # hostile bytes can raise anything
+        raise UndecodableImage("The TIFF is cut off or damaged and cannot be decoded.") from error
+    try:
+        image.load()
+    except Exception as error:
         raise UndecodableImage("The TIFF is cut off or damaged and cannot be decoded.") from error
     return image
 
 
-def _planes_of_16_bits(data: bytes, directory: Directory, header: Header) -> Planes:
+def _separate_planes(data: bytes, directory: Directory, header: Header) -> Planes:
+    # Pillow misreads some kinds of separate planes and refuses others, so each is read as a grey picture of its own.
+    is_cmyk = directory.integer(tags.PHOTOMETRIC, _BLACK_IS_ZERO) == _CMYK
+    pieces = layout_of(directory).pieces // directory.integer(tags.CHANNELS, 1)
+    planes: list[Samples] = []
+    for number in range(4 if is_cmyk else (1 if header.is_grey else 3) + header.has_alpha):
+        one = _one_plane(directory, number, pieces, header.depth)
+        if header.depth == 16:
+            planes += _planes_of_16_bits(data, one)
+        else:
+            planes += planes_of_picture(_opened(_with_directory(data, one, {})), "L").colour
+    if is_cmyk:
+        inks = PIL.Image.merge("CMYK", [PIL.Image.fromarray(plane) for plane in planes])
+        return Planes(colour.cmyk_to_rgb(inks, header.metadata.icc_profile), None)
+    return _finished(planes, directory, header)
+
+
+def _one_plane(directory: Directory, number: int, pieces: int, depth: int) -> Directory:
+    # Returns a directory that describes one of the separate planes as a grey picture.
+    dropped = {tags.PLANAR, tags.EXTRA_SAMPLES, tags.SAMPLE_FORMAT, tags.INK_SET}
+    entries = {tag: entry for tag, entry in directory.entries.items() if tag not in dropped}
+    for tag in tags.EXTENTS & entries.keys():
+        entry = entries[tag]
+        each = len(entry.raw) // max(1, entry.count)
+        start, stop = number * pieces, (number + 1) * pieces
+        entries[tag] = replace(entry, count=pieces, raw=entry.raw[start * each : stop * each])
+    for tag, value in ((tags.BITS, depth), (tags.CHANNELS, 1), (tags.PHOTOMETRIC, _BLACK_IS_ZERO)):
+        entries[tag] = integer_entry(directory.order, tag, SHORT, value)
+    return replace(directory, entries=entries)
+
+
+def _planes_of_16_bits(data: bytes, directory: Directory) -> list[Samples]:
     # Pillow reduces 16-bit colour to 8 bits. So the directory is changed to describe every byte as a grey pixel, and
     # the decompressed bytes are joined to samples here.
     width, height, channels = (directory.integer(tag, 1) for tag in (tags.WIDTH, tags.HEIGHT, tags.CHANNELS))
@@ -187,7 +227,7 @@ def _planes_of_16_bits(data: bytes, directory: Directory, header: Header) -> Pla
     image = _opened(_with_directory(data, directory, changes))
     is_predicted = directory.integer(tags.COMPRESSION, 1) in _PREDICTED_COMPRESSIONS
     adds_up = is_predicted and directory.integer(tags.PREDICTOR, 1) == _HORIZONTAL
-    planes = [np.empty((height, width), np.uint16) for _ in range(channels)]
+    planes: list[Samples] = [np.empty((height, width), np.uint16) for _ in range(channels)]
     for top in range(0, height, ROWS_AT_ONCE):
         rows = slice(top, min(height, top + ROWS_AT_ONCE))
         part = np.asarray(image.crop((0, rows.start, width * step, rows.stop)))
@@ -197,6 +237,11 @@ def _planes_of_16_bits(data: bytes, directory: Directory, header: Header) -> Pla
             np.add.accumulate(piece, axis=1, dtype=np.uint16, out=piece)
         for channel, plane in enumerate(planes):
             plane[rows] = samples[:, :, channel]
+    return planes
+
+
+def _finished(planes: list[Samples], directory: Directory, header: Header) -> Planes:
+    # Makes alpha straight and black zero.
     alpha = planes[-1] if header.has_alpha else None
     colours = planes[: 1 if header.is_grey else 3]
     if alpha is not None and directory.integer(tags.EXTRA_SAMPLES, 0) == _PREMULTIPLIED:
@@ -208,8 +253,8 @@ def _planes_of_16_bits(data: bytes, directory: Directory, header: Header) -> Pla
     return Planes(tuple(colours), alpha)
 
 
-def _divide(plane: NDArray[np.uint16], alpha: NDArray[np.uint16]) -> None:
-    full = np.float32(65535)
+def _divide(plane: Samples, alpha: Samples) -> None:
+    full = np.float32(np.iinfo(plane.dtype).max)
     for top in range(0, len(plane), ROWS_AT_ONCE):
         rows = slice(top, top + ROWS_AT_ONCE)
         plane[rows] = np.minimum(np.rint(plane[rows] * (full / np.maximum(alpha[rows], 1))), full)

@@ -14,6 +14,7 @@ from server.http.body.file_buffer import FileBuffer
 FIELD = "file"
 _MOST_FIELDS = 16
 MOST_HEADER_BYTES = 8 * 1024
+_TEXT_ENCODINGS = (b"base64", b"quoted-printable")
 # RFC 2046 allows 70 characters; clients in use stay below this.
 _MOST_BOUNDARY_BYTES = 200
 # Spaces that may follow a boundary on its line, in bytes.
@@ -62,6 +63,12 @@ class Form:
         self._part = Disposition.of(headers.get(b"content-disposition", b""))
         if self._part.name is None:
             raise InvalidRequest("The form cannot be read: a part of it has no name.")
+        encoding = headers.get(b"content-transfer-encoding", b"binary").strip().lower()
+        if encoding in _TEXT_ENCODINGS:
+            raise InvalidRequest(
+                f"The form cannot be read: its part `{self._part.name}` is encoded ({encoding.decode()}), "
+                "which RFC 7578 does not allow: send the bytes as they are."
+            )
 
     def content(self, data: memoryview) -> None:
         """Add to the content of the part."""

@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.access.caller import Caller
 from server.errors import PromptIRServeError, UndecodableImage, UnsupportedImage
+from server.errors.memory import drop_frames
 from server.http import error_responses
 from server.http.body.body import Body, UploadRoom, declared_bytes
 from server.http.body.refusal import refuse
@@ -55,6 +56,7 @@ class UploadRoute(ABC):
             outcome, response = await self.answer(Exchange(scope, receive, headers, body))
         except PromptIRServeError as error:
             refusal = error_responses.answer(scope, _advised(error, headers))
+            drop_frames(error)
         except ClientDisconnect:
             refusal = error_responses.client_gone(scope)
         else:

@@ -21,6 +21,10 @@ from server.http.protocol.plain_parser import PlainParser
 MAX_HEAD_BYTES = 64 * 1024
 # The most that httptools splits into path and query.
 MAX_URL_BYTES = 65535
+# With so many requests waiting for the answers before them, no more are read. Each takes about 2 KB, many times its
+# bytes. What arrived is then parsed in pieces of this size, which hold at most 57 of the shortest requests.
+MAX_PIPELINED, PIECE_BYTES = 16, 1024
+_HEAD_END = b"\r\n\r\n"
 # If a buffered answer does not shrink in this time, its client is not reading.
 UNREAD_S = 60.0
 # Answers from this size on are copied to the kernel without the interpreter lock, which a transport holds meanwhile.
@@ -29,7 +33,7 @@ _HEADERS = "".join(f"{name.decode()}: {value.decode()}\r\n" for name, value in k
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Adds bounds that uvicorn lacks: on the size of a head, on its duration, and on answers that nobody reads.
+    """Adds bounds that uvicorn lacks: on heads, on requests that wait for their turn, and on answers that nobody reads.
 
     Requests for an upgrade to another protocol are answered in this one. uvicorn writes head and body of an answer
     separately: two system calls, and two wake-ups of the client. The transport here joins them.
@@ -39,6 +43,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _unread_timer: asyncio.TimerHandle | None = None
     _bare_bytes = 0
     _in_head = True
+    _unparsed = b""
     url = b""  # uvicorn sets it with the first request alone
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -49,13 +54,43 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the timers."""
+        self._unparsed = b""
         for timer in (self._head_timer, self._unread_timer):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Count the bytes of a head, or of trailers, that has not ended."""
+        """Parse what has arrived, as far as there is room for the requests in it."""
+        if self._unparsed:
+            data, self._unparsed = self._unparsed + data, b""
+        if len(self.pipeline) + data.count(_HEAD_END) <= MAX_PIPELINED:
+            self._parse(data)
+            return
+        for at in range(0, len(data), PIECE_BYTES):
+            if self.transport.is_closing():
+                return
+            if len(self.pipeline) >= MAX_PIPELINED:
+                self._unparsed = data[at:]
+                self.flow.pause_reading()
+                return
+            self._parse(data[at : at + PIECE_BYTES])
+
+    def on_response_complete(self) -> None:
+        """Parse more of what has arrived, in the loop's next turn."""
+        super().on_response_complete()
+        if self._unparsed and not self.transport.is_closing():
+            self.flow.pause_reading()
+            if len(self.pipeline) < MAX_PIPELINED:
+                self.loop.call_soon(self._parse_more)
+
+    def _parse_more(self) -> None:
+        if self._unparsed and not self.transport.is_closing():
+            self.flow.resume_reading()
+            self.data_received(b"")
+
+    def _parse(self, data: bytes) -> None:
+        # Counts the bytes of a head, or of trailers, that has not ended.
         self._bare_bytes += len(data)
         super().data_received(data)
         if self._bare_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():

@@ -191,7 +191,11 @@ class Admission:
             return
         excess = held + pixels - self._queue.max_pixels
         seconds = self.drain_s(Priority.BATCH, now) * min(1.0, excess / max(1, held))
-        raise QueueFull(f"{self._queue.tiles} images wait already", max(MIN_RETRY_AFTER_S, seconds))
+        raise QueueFull(
+            f"The images in progress have {held} pixels; with this one they would have more than the "
+            f"{self._queue.max_pixels} that are accepted.",
+            max(MIN_RETRY_AFTER_S, seconds),
+        )
 
     def _refuse_deadline(self, padded_shape: PaddedShape, patience_s: float, seconds: float) -> None:
         alone = min(device.predict(padded_shape, 1) for device in self._devices.values())

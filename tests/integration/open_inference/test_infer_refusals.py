@@ -5,6 +5,7 @@ import json
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -153,25 +154,28 @@ def test_data_that_comes_in_the_json_and_behind_it_is_refused_by_both_names(data
     assert answer.json() == {"error": "image has both data and binary_data_size: send it in the JSON or behind it."}
 
 
-def test_an_overload_is_told_with_the_time_to_come_back(start: Any, triton: Any, tensor: Any, pixels: Any) -> None:
-    server = start(simulated_base_ms=1000, max_batch=1, max_backlog_ms=500).until_ready()
+def test_an_overload_is_told_with_the_time_to_come_back(
+    start: Any, triton: Any, tensor: Any, pixels: Any, tmp_path: Path
+) -> None:
+    server = start(gate=tmp_path / "gate", max_batch=1, max_backlog_ms=0.1).until_ready()
     with ThreadPoolExecutor(1) as sender:
-        first = sender.submit(server.client.post, "/restore", content=_png())
-        server.until(lambda: bool(server.client.get("/v1/scheduler").json()["devices"][0]["running"]))
-        text = json.dumps(
-            {"inputs": [{"name": "image", "shape": [1, 3, 1, 1], "datatype": "UINT8", "data": [1, 2, 3]}]}
-        )
-        answer = server.client.post(INFER, content=text)
-        assert answer.status_code == 429, answer.text
-        assert int(answer.headers["retry-after"]) >= 1
-        assert list(answer.json()) == ["error"]
-        found, _ = refusal(lambda: triton(server).infer("promptir", tensor(pixels(2, 8, 8), "UINT8")))
-        assert found == "429"
+        with server.holding():
+            first = sender.submit(server.client.post, "/restore", content=_png())
+            server.until(server.running)
+            text = json.dumps(
+                {"inputs": [{"name": "image", "shape": [1, 3, 1, 1], "datatype": "UINT8", "data": [1, 2, 3]}]}
+            )
+            answer = server.client.post(INFER, content=text)
+            assert answer.status_code == 429, answer.text
+            assert int(answer.headers["retry-after"]) >= 1
+            assert list(answer.json()) == ["error"]
+            found, _ = refusal(lambda: triton(server).infer("promptir", tensor(pixels(2, 8, 8), "UINT8")))
+            assert found == "429"
         assert first.result().status_code == 200
 
 
-def test_a_client_that_leaves_takes_its_jobs_along(start: Any, pixels: Any) -> None:
-    server = start(simulated_base_ms=1000, max_batch=1).until_ready()
+def test_a_client_that_leaves_takes_its_jobs_along(start: Any, pixels: Any, tmp_path: Path) -> None:
+    server = start(gate=tmp_path / "gate", max_batch=1).until_ready()
     images = pixels(3, 8, 8)
     size = {"binary_data_size": images.nbytes}
     tensor = {"name": "image", "shape": list(images.shape), "datatype": "UINT8", "parameters": size}
@@ -181,10 +185,11 @@ def test_a_client_that_leaves_takes_its_jobs_along(start: Any, pixels: Any) -> N
         f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(text) + images.nbytes}\r\n"
         f"Inference-Header-Content-Length: {len(text)}\r\n\r\n"
     )
-    with closing(socket.create_connection((host, int(port)), timeout=30)) as connection:
-        connection.sendall(head.encode() + text + images.tobytes())
-        server.until(lambda: server.metric("promptir_queue_tiles") == 2)  # and one runs
-    server.until(lambda: server.metric("promptir_queue_tiles") == 0)
+    with server.holding():
+        with closing(socket.create_connection((host, int(port)), timeout=30)) as connection:
+            connection.sendall(head.encode() + text + images.tobytes())
+            server.until(lambda: server.metric("promptir_queue_tiles") == 2)  # and one runs
+        server.until(lambda: server.metric("promptir_queue_tiles") == 0)
     server.until(lambda: server.metric('promptir_requests_total{outcome="client-closed",status="499"}') == 1)
     assert server.metric("promptir_upload_bytes") == 0
 

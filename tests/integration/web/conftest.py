@@ -8,6 +8,11 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, Playwright, Request, expect, sync_playwright
 
+LISTEN = """() => {
+  window.said = [];
+  new MutationObserver(() => said.push(...[...document.querySelectorAll(".entry .state")].map((at) => at.textContent)))
+    .observe(document.getElementById("entries"), { childList: true, subtree: true });
+}"""
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 WAIT_MS = 60_000
 DESK = {"viewport": {"width": 1280, "height": 800}}
@@ -36,6 +41,7 @@ class Visit:
         self.page.goto(self.origin)
         self.page.wait_for_selector("#service[data-status=ready]")
         self.page.wait_for_function("() => document.getElementById('before').naturalWidth > 0")
+        self.page.evaluate(LISTEN)
         return self
 
     def choose(self, *files: tuple[str, bytes]) -> None:
@@ -52,6 +58,11 @@ class Visit:
     def settle(self) -> None:
         """Wait until the restored photo is on the stage and its reveal is over."""
         self.page.wait_for_selector("#divider[aria-valuenow='50']:not([hidden])")
+
+    def said(self) -> list[str]:
+        """Return what the entries of the tray have said so far: words of a second may pass between two looks."""
+        found: list[str] = self.page.evaluate("window.said")
+        return found
 
     def text(self, selector: str) -> str:
         return self.page.inner_text(selector)

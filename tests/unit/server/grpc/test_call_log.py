@@ -1,7 +1,9 @@
 """Tests of how calls end that fail, over a real channel."""
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -42,6 +44,32 @@ def a_mistake() -> None:
 
 def no_room() -> None:
     raise QueueFull("full", 2)
+
+
+class Message:
+    """Stands for the bytes of a message, to which there are no weak references."""
+
+
+alive: weakref.WeakSet[Message] = weakref.WeakSet()
+
+
+def with_a_message() -> None:
+    message = Message()
+    alive.add(message)
+    try:
+        raise KeyError
+    except KeyError as error:
+        raise QueueFull("full", 2) from error
+
+
+@pytest.mark.parametrize("method", ["Counted", "Small"])
+def test_a_message_is_gone_with_its_refused_call_without_the_garbage_collector(method: str) -> None:
+    gc.disable()
+    try:
+        ended(with_a_message, method)
+        assert not alive
+    finally:
+        gc.enable()
 
 
 def ended(work: Raise, method: str) -> tuple[grpc.StatusCode, str, CollectorRegistry]:

@@ -40,6 +40,19 @@ def test_every_fault_is_named() -> None:
     assert "strength" in refused.value.detail
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("tile", -1, "Input should be greater than or equal to 1$"),
+        ("format", "gif", "'png', 'jpeg', 'webp', 'avif' or 'tiff' or 'same'$"),
+        ("priority", -1, "greater than or equal to 0 or 'interactive' or 'batch'$"),
+    ],
+)
+def test_everything_that_a_parameter_may_be_is_named(name: str, value: object, allowed: str) -> None:
+    with pytest.raises(InvalidRequest, match=allowed):
+        Parameters.of({name: value})
+
+
 @pytest.mark.parametrize("name", ["sequence_id", "sequence_start", "shared_memory_region", "classification"])
 def test_what_is_not_offered_is_refused_only_where_it_is_asked_for(name: str) -> None:
     Parameters.of({name: 0})

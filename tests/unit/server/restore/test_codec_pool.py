@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -14,6 +13,23 @@ from server.restore.codec_pool import MAX_THREADS, RECENT_IMAGES, Codecs, CodecT
 
 KIND = ("png", "jpeg")
 ONE_RUN, IN_TILES = tiling.plan(256, 256, 8), tiling.plan(256, 256, 8, tile=64)
+
+
+class Clock:
+    """Stands still except while a codec works."""
+
+    now = 0.0
+
+    def work(self, seconds: float) -> None:
+        self.now += seconds
+
+
+CLOCK = Clock()
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.restore.codec_pool.time.perf_counter", lambda: CLOCK.now)
 
 
 @pytest.fixture
@@ -30,8 +46,8 @@ def threads(codecs: Codecs) -> CodecThreads:
 
 async def work_on(threads: CodecThreads, pixels: int, seconds: float, kind: object = KIND) -> None:
     with threads.announce(kind, pixels) as work:
-        await work.run(lambda: time.sleep(seconds / 2))
-        await work.run(lambda: time.sleep(seconds / 2))
+        await work.run(lambda: CLOCK.work(seconds / 2))
+        await work.run(lambda: CLOCK.work(seconds / 2))
 
 
 def test_what_was_announced_is_pending_by_its_pixels_until_it_ends(threads: CodecThreads) -> None:
@@ -39,7 +55,7 @@ def test_what_was_announced_is_pending_by_its_pixels_until_it_ends(threads: Code
         assert threads.backlog_s == 0
         await work_on(threads, 1000, 0.1)
         second_s = threads.predict(KIND, 1000)
-        assert 0.1 <= second_s < 0.5
+        assert second_s == pytest.approx(0.1)
         with threads.announce(KIND, 3000), threads.announce(KIND, 500):
             assert threads.backlog_s == pytest.approx(3.5 * second_s / threads.count)
         assert threads.backlog_s == pytest.approx(0)
@@ -95,10 +111,16 @@ def test_work_that_fails_is_no_longer_pending_and_teaches_nothing(threads: Codec
 
 
 def test_what_waits_at_the_stop_is_dropped(threads: CodecThreads) -> None:
-    gate, ran = threading.Event(), []
+    gate, inside, ran = threading.Event(), threading.Semaphore(0), []
+
+    def hold() -> bool:
+        inside.release()
+        return gate.wait(10)
 
     async def scene() -> None:
-        running = [asyncio.ensure_future(threads.run(lambda: gate.wait(10))) for _ in range(threads.count)]
+        running = [asyncio.ensure_future(threads.run(hold)) for _ in range(threads.count)]
+        for _ in running:
+            assert await asyncio.to_thread(inside.acquire, timeout=10)
         waiting = asyncio.ensure_future(threads.run(lambda: ran.append(1)))
         await asyncio.sleep(0)
         threads.stop()

@@ -1,8 +1,11 @@
 """Tests of the load generator: timing of requests and handling of failures."""
 
 import asyncio
+import selectors
 import threading
 import time
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
 
@@ -13,13 +16,44 @@ from server.cli.bench.uploads import Body, Kind
 KINDS = [Kind("8x8 png", (Body(b"image", "image/png"),))]
 
 
-class Answering:
-    """Fake Sender that answers after one loop iteration, or when `hold` requests are open at once."""
+class SkippingSelector(selectors.DefaultSelector):
+    """Lets no time pass where a loop would wait, and notes how long that was."""
 
-    def __init__(self, outcome: str = "200", hold: int = 0) -> None:
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self.now += timeout or 0.0
+        return super().select(0)
+
+
+Play = Callable[[Coroutine[Any, Any, Any]], Any]
+
+
+@pytest.fixture
+def play(monkeypatch: pytest.MonkeyPatch) -> Play:
+    """Run a coroutine in a time that passes in waits alone, as on a machine that does nothing else."""
+
+    def run(work: Coroutine[Any, Any, Any]) -> Any:
+        selector = SkippingSelector()
+        monkeypatch.setattr("server.cli.bench.load.time.perf_counter", lambda: selector.now)
+        loop = asyncio.SelectorEventLoop(selector)
+        loop.time = lambda: selector.now  # type: ignore[method-assign]
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            return runner.run(work)
+
+    return run
+
+
+class Answering:
+    """Fake Sender that answers after some seconds, or when `hold` requests are open at once."""
+
+    def __init__(self, outcome: str = "200", hold: int = 0, seconds: float = 0.0) -> None:
         self.open = self.most_open = 0
         self._outcome = outcome
         self._hold = hold
+        self._seconds = seconds
         self.first, self._reached = asyncio.Event(), asyncio.Event()
 
     async def send(self, kind: int, body: Body, intended_at: float) -> Answer:
@@ -29,7 +63,7 @@ class Answering:
         self.most_open = max(self.most_open, self.open)
         if self.open >= self._hold:
             self._reached.set()
-        await asyncio.sleep(0)
+        await asyncio.sleep(self._seconds)
         await self._reached.wait()
         self.open -= 1
         return Answer(kind, intended_at, sent_at, time.perf_counter(), self._outcome, answered=True)
@@ -47,18 +81,18 @@ class Recorder:
     end = begin
 
 
-def test_a_closed_loop_has_one_request_of_each_client_open() -> None:
-    sender = Answering()
-    recording = asyncio.run(apply(Load(KINDS, 0.05, 0.01, clients=3), sender))  # type: ignore[arg-type]
+def test_a_closed_loop_has_one_request_of_each_client_open(play: Play) -> None:
+    sender = Answering(seconds=0.02)
+    recording = play(apply(Load(KINDS, 0.15, 0.04, clients=3), sender))  # type: ignore[arg-type]
     assert sender.most_open == 3
-    assert len(recording.answers) > 3
+    assert len(recording.answers) == 3 * 10
     assert all(answer.intended_at < recording.window[1] for answer in recording.answers)
 
 
-def test_a_refused_client_pauses() -> None:
-    load = Load(KINDS, 10 * PAUSE_AFTER_FAILURE_S, 0.0, clients=2)
-    recording = asyncio.run(apply(load, Answering("429 queue-full")))  # type: ignore[arg-type]
-    assert 2 <= len(recording.answers) <= 2 * 10
+def test_a_refused_client_pauses(play: Play) -> None:
+    load = Load(KINDS, 9.5 * PAUSE_AFTER_FAILURE_S, 0.0, clients=2)
+    recording = play(apply(load, Answering("429 queue-full")))  # type: ignore[arg-type]
+    assert len(recording.answers) == 2 * 10
 
 
 def test_an_open_loop_sends_what_is_due_though_nothing_was_answered_yet() -> None:
@@ -77,11 +111,11 @@ def test_requests_are_due_as_the_schedule_says_and_never_sent_before() -> None:
     assert all(answer.lateness_s >= 0 for answer in recording.answers)
 
 
-def test_probes_are_read_at_both_ends_of_the_window() -> None:
-    probe = Recorder()
-    recording = asyncio.run(apply(Load(KINDS, 0.03, 0.02, clients=1), Answering(), [probe]))  # type: ignore[arg-type]
-    begin, end = probe.calls
-    assert recording.window[0] <= begin < recording.window[1] <= end
+def test_probes_are_read_at_both_ends_of_the_window(play: Play) -> None:
+    probe, load = Recorder(), Load(KINDS, 3.0, 2.0, clients=1)
+    recording = play(apply(load, Answering(seconds=0.4), [probe]))  # type: ignore[arg-type]
+    assert probe.calls == pytest.approx([2.0, 5.0])
+    assert recording.window == pytest.approx((2.0, 5.0))
 
 
 def test_a_load_that_is_cancelled_ends_with_its_pacer() -> None:

@@ -46,6 +46,55 @@ def test_rows_stored_top_down_are_not_flipped() -> None:
     assert [plane[0, 0] for plane in found.colour] == [2, 1, 0]
 
 
+def palette_file(header: int, bits: int, offset: int | None = None) -> tuple[bytes, np.ndarray]:
+    """Build a BMP of two rows, with a palette up to 8 bits, and return it with its colours; `offset` is what it states.
+
+    A header of 12 bytes has sides of 16 bits and colours of 3 bytes.
+    """
+    colours = NOISE[0, :2, :3]
+    indices = np.array([[0, 1, 1], [1, 0, 0]])
+    pixels = [row.tobytes() for row in colours[indices]]
+    if bits <= 8:
+        bases = bits * np.arange(2, -1, -1)
+        pixels = [int((row << bases).sum() << (-3 * bits % 8)).to_bytes(-(-3 * bits // 8), "big") for row in indices]
+    rows = b"".join(row + bytes(-len(row) % 4) for row in reversed(pixels))
+    unused = b"" if header == 12 else b"\0"
+    palette = b"".join(colour.tobytes() + unused for colour in colours) if bits <= 8 else b""
+    head = struct.pack("<IHHHH", 12, 3, 2, 1, bits)
+    if header != 12:
+        head = struct.pack("<IiiHHIIiiII", header, 3, 2, 1, bits, 0, 0, 0, 0, 2, 0).ljust(header, b"\0")
+    else:
+        palette = palette.ljust(3 << bits if bits <= 8 else 0, b"\0")
+    stated = 14 + len(head) + len(palette) if offset is None else offset
+    return b"BM" + struct.pack("<IHHI", 0, 0, 0, stated) + head + palette + rows, colours[indices][:, :, ::-1]
+
+
+@pytest.mark.parametrize("bits", [1, 4, 8, 24])
+def test_colours_with_the_oldest_header_are_not_read_as_grey(bits: int) -> None:
+    data, expected = palette_file(12, bits)
+    np.testing.assert_array_equal(np.dstack(read(data).colour), expected)
+
+
+@pytest.mark.parametrize(
+    ("header", "bits", "offset"), [(40, 24, 0), (40, 8, 0), (124, 1, 0), (12, 24, 0), (108, 8, 14 + 108)]
+)
+def test_pixels_are_found_without_their_offset_and_with_that_of_the_palette(
+    header: int, bits: int, offset: int
+) -> None:
+    data, expected = palette_file(header, bits, offset)
+    np.testing.assert_array_equal(np.dstack(read(data).colour), expected)
+
+
+@pytest.mark.parametrize(
+    ("bits", "kind", "named"), [(0, 4, "holds a JPEG"), (0, 5, "holds a PNG"), (2, 0, "2 bits"), (64, 0, "64 bits")]
+)
+def test_kinds_that_are_not_read_are_named(bits: int, kind: int, named: str) -> None:
+    data = b"BM" + struct.pack("<IHHI", 0, 0, 0, 54)
+    data += struct.pack("<IiiHHIIiiII", 40, 4, 4, 1, bits, kind, 0, 0, 0, 0, 0) + bytes(64)
+    with pytest.raises(UnsupportedImage, match=named):
+        bmp.read_header(data, MOST)
+
+
 def by_hand(
     words: np.ndarray, kind: int = 0, masks: tuple[int, ...] = (), header: int = 40, top_down: bool = False
 ) -> bytes:

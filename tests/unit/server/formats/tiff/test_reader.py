@@ -10,7 +10,7 @@ import PIL.Image
 import pytest
 
 from server.errors import UndecodableImage, UnsupportedImage
-from server.formats import tiff
+from server.formats import codec, tiff
 from server.formats.base import Planes
 from server.imaging.tiff_directory import Entry, integer_entry, write
 
@@ -95,6 +95,60 @@ def test_premultiplied_colours_are_divided_by_the_alpha(dtype: type) -> None:
     assert planes.alpha[1, 1] == full // 2
 
 
+def separate(samples: np.ndarray, compression: int = 8, **changes: int | tuple[int, ...] | None) -> bytes:
+    """Build a TIFF whose channels are separate planes, each of two strips."""
+    height = samples.shape[0] // 2
+    halves = [samples[top : top + height, :, number] for number in range(samples.shape[2]) for top in (0, height)]
+    strips = [zlib.compress(half.tobytes()) if compression == 8 else half.tobytes() for half in halves]
+    at = len(by_hand(samples, t284=2)) + 4096  # behind everything else
+    offsets = tuple(at + sum(map(len, strips[:number])) for number in range(len(strips)))
+    sizes = tuple(map(len, strips))
+    tags = {"t259": compression, "t273": offsets, "t278": height, "t279": sizes, "t284": 2}
+    return by_hand(samples, **{**tags, **changes}).ljust(at, b"\0") + b"".join(strips)
+
+
+@pytest.mark.parametrize("compression", [1, 8])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_separate_planes_are_read(channels: int, dtype: type, compression: int) -> None:
+    samples = RNG.integers(0, np.iinfo(dtype).max, (6, 7, channels)).astype(dtype)
+    planes = decode(separate(samples, compression))
+    assert (planes.alpha is None) == (channels == 3)
+    np.testing.assert_array_equal(np.dstack(planes.all), samples)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_separate_planes_may_be_premultiplied_or_have_channels_that_are_ignored(dtype: type) -> None:
+    full = np.iinfo(dtype).max
+    samples = np.tile(np.array([full // 4, full // 8, 0, full // 2], dtype), (4, 4, 1))
+    planes = decode(separate(samples, t338=1))
+    np.testing.assert_allclose([plane[1, 1] / full for plane in planes.colour], [0.5, 0.25, 0], atol=1 / 128)
+    planes = decode(separate(samples, 1, t338=0))
+    assert planes.alpha is None
+    np.testing.assert_array_equal(np.dstack(planes.colour), samples[:, :, :3])
+
+
+def test_separate_inks_are_converted_as_interleaved_ones_are() -> None:
+    inks = RNG.integers(0, 256, (6, 7, 4), dtype=np.uint8)
+    whole = decode(by_hand(inks, t262=5, t338=None))
+    np.testing.assert_array_equal(decode(separate(inks, t262=5, t338=None)).colour, whole.colour)
+
+
+@pytest.mark.parametrize(
+    ("channels", "changes", "named"),
+    [
+        (5, {"t262": 5, "t338": 2}, "CMYK with alpha"),
+        (2, {"t262": 0}, "pixels of this kind"),
+        (3, {"t258": (4, 4, 4)}, "pixels of this kind"),
+    ],
+)
+def test_kinds_of_pixels_that_are_not_read_are_not_called_damaged(
+    channels: int, changes: dict[str, int], named: str
+) -> None:
+    with pytest.raises(UnsupportedImage, match=named):
+        decode(by_hand(np.zeros((4, 4, channels), np.uint8), **changes))
+
+
 def test_the_predictor_of_sixteen_bits_starts_anew_in_each_tile() -> None:
     samples = RNG.integers(0, 65_536, (16, 48, 3)).astype(np.uint16)
     tiles = [samples[:, left : left + 16] for left in (0, 16, 32)]
@@ -114,6 +168,13 @@ def test_the_predictor_of_sixteen_bits_starts_anew_in_each_tile() -> None:
     np.testing.assert_array_equal(np.dstack(decode(data).colour), samples)
 
 
+def test_the_limit_of_pillow_does_not_apply_to_the_bytes_of_sixteen_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 60)  # Pillow refuses twice as many, and sees six for each pixel
+    codec.silence_decoder_messages()
+    samples = RNG.integers(0, 65_536, (5, 8, 3)).astype(np.uint16)
+    np.testing.assert_array_equal(np.dstack(decode(by_hand(samples)).colour), samples)
+
+
 def test_more_than_one_page_is_counted() -> None:
     pages = [PIL.Image.new("L", (4, 4), shade) for shade in (1, 2)]
     file = io.BytesIO()
@@ -121,7 +182,7 @@ def test_more_than_one_page_is_counted() -> None:
     assert tiff.read_header(file.getvalue(), MOST).frames == 2
 
 
-@pytest.mark.parametrize("changes", [{"t284": 2}, {"t259": 7}, {"t317": 3}, {"t339": 3}, {"t262": 6}])
+@pytest.mark.parametrize("changes", [{"t259": 7}, {"t317": 3}, {"t339": 3}, {"t262": 6}])
 def test_other_layouts_of_sixteen_bits_are_refused_before_decoding(changes: dict[str, int]) -> None:
     with pytest.raises(UnsupportedImage):
         tiff.read_header(by_hand(np.zeros((4, 4, 3), np.uint16), **changes), MOST)

@@ -112,6 +112,14 @@ def test_what_holds_not_just_one_file_in_the_field_is_refused(body: bytes) -> No
             read(body, step)
 
 
+@pytest.mark.parametrize("encoding", ["base64", "Quoted-Printable"])
+def test_a_part_that_is_encoded_as_in_mail_is_refused_by_the_name_of_its_encoding(encoding: str) -> None:
+    header = f"\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n".encode()
+    with pytest.raises(InvalidRequest, match=encoding.lower()):
+        read(FILE.replace(b"\r\n\r\n", header, 1) + END)
+    assert read(FILE.replace(b"\r\n\r\n", b"\r\nContent-Transfer-Encoding: binary\r\n\r\n", 1) + END)[0] == CONTENT
+
+
 @pytest.mark.parametrize("content_type", ["multipart/form-data", "multipart/form-data; boundary=", TYPE + "y" * 300])
 def test_a_form_without_a_usable_boundary_is_refused(content_type: str) -> None:
     with pytest.raises(InvalidRequest):

@@ -1,7 +1,6 @@
 """Tests of the room for uploads at the end of the server: nobody waits on, and nobody is left without an answer."""
 
 import asyncio
-import time
 from typing import Any
 
 import pytest
@@ -43,18 +42,18 @@ def test_one_that_comes_later_does_not_wait_either() -> None:
 
 
 def test_what_is_being_dropped_is_dropped_for_a_moment_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LINGER_S", "SILENT_S"):
+        monkeypatch.setattr(body_module, name, 3600.0)
     monkeypatch.setattr(body_module, "LAST_LINGER_S", 0.01)
 
-    async def run() -> float:
+    async def run() -> None:
         room = UploadRoom(100)
-        began = time.monotonic()
         dropping = asyncio.create_task(upload(room).discard())
         await asyncio.sleep(0.01)
         room.close()
         await dropping
-        return time.monotonic() - began
 
-    assert asyncio.run(run()) < body_module.LINGER_S / 2
+    asyncio.run(asyncio.wait_for(run(), 20))
 
 
 def test_an_upload_that_stalls_in_an_open_room_is_told_so() -> None:

@@ -16,6 +16,8 @@ from conversation import Talk
 from server.http.protocol import connection
 from server.http.protocol.connection import BoundedProtocol, _Joining
 
+LOOPS = pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+
 
 class Wire:
     """A transport that remembers its writes."""
@@ -81,7 +83,7 @@ def test_closing_sends_what_is_held() -> None:
     assert wire.closed
 
 
-@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+@LOOPS
 def test_large_answers_arrive_whole_and_in_order(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
     rng = random.Random(0)
     bodies = [rng.randbytes(size) for size in (connection.LARGE_BYTES, 10, 12 * 2**20, 300_000, 0, 70_000)]
@@ -226,6 +228,71 @@ def test_a_request_that_cannot_be_read_is_told_why(data: bytes, status: int, nam
     assert named in told["detail"]
 
 
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    body, is_last = b"", False
+    while not is_last:
+        message = await receive()
+        body, is_last = body + message["body"], not message["more_body"]
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+    await send({"type": "http.response.body", "body": body})
+
+
+@LOOPS
+def test_thousands_of_requests_at_once_are_answered_in_order_and_few_wait(
+    loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    waiting = []
+
+    class Watched(BoundedProtocol):
+        def _parse(self, data: bytes) -> None:
+            super()._parse(data)
+            waiting.append(len(self.pipeline))
+
+    bodies = [b"%d\r\n\r\n" % number * (number % 7) for number in range(5000)]  # that look like ends of heads
+    bodies[2500] = b"\r\n\r\n" * 100_000
+
+    async def talk(client: socket.socket) -> bytes:
+        running = asyncio.get_running_loop()
+        requests = b"".join(b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body) + body for body in bodies)
+        sending = asyncio.ensure_future(running.sock_sendall(client, requests))
+        expected = sum(map(len, bodies)) + sum(
+            len(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body)) for body in bodies
+        )
+        seen = bytearray()
+        while len(seen) < expected:
+            seen += await running.sock_recv(client, 1 << 20)
+        await sending
+        return bytes(seen)
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        seen, _ = runner.run(conversation.conversing(talk, echo, Watched, 60.0))
+    for body in bodies:
+        head, _, seen = seen.partition(b"\r\n\r\n")
+        assert (head[:15], seen[: len(body)]) == (b"HTTP/1.1 200 OK", body)
+        seen = seen[len(body) :]
+    assert max(waiting) < connection.MAX_PIPELINED + connection.PIECE_BYTES / len(b"GET / HTTP/1.1\r\n\r\n")
+
+
+def test_requests_behind_one_that_takes_long_wait_unparsed() -> None:
+    waiting = []
+
+    class Watched(BoundedProtocol):
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            waiting.append(len(self.pipeline))
+
+    async def never(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(3600)
+
+    async def talk(client: socket.socket) -> None:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        await asyncio.get_running_loop().sock_sendall(client, WELL_FORMED * 2000)
+        await asyncio.sleep(0.1)
+
+    conversation.converse(talk, never, Watched, 60.0)
+    assert connection.MAX_PIPELINED <= max(waiting) < 100
+
+
 def test_an_answer_that_nobody_reads_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "UNREAD_S", 0.05)
     lost = asyncio.Event()
@@ -244,13 +311,17 @@ def test_an_answer_that_nobody_reads_is_dropped(monkeypatch: pytest.MonkeyPatch)
 
 def test_an_answer_that_is_read_slowly_arrives_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "UNREAD_S", 0.2)
+    step_s = connection.UNREAD_S / 800  # so that some megabytes are read between two looks
 
     async def talk(connection: socket.socket) -> int:
         loop = asyncio.get_running_loop()
+        now = loop.time()
+        loop.time = lambda: now  # type: ignore[method-assign]  # a busy machine makes nobody read more slowly
         await loop.sock_sendall(connection, WELL_FORMED.replace(b"/ ", b"/long "))
         count = 0
         while count <= len(LONG) and (received := await loop.sock_recv(connection, 2**14)):
             count += len(received)
+            now += step_s
             await asyncio.sleep(0)
         return count
 

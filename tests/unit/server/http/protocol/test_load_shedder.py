@@ -70,8 +70,16 @@ def test_who_is_refused_does_not_count() -> None:
 
 
 @pytest.mark.parametrize(("max_backlog_s", "most"), [(30.0, 100), (0.4, 20)])
-def test_a_burst_that_would_keep_the_loop_busy_is_cut(max_backlog_s: float, most: int) -> None:
+def test_a_burst_that_would_keep_the_loop_busy_is_cut(
+    max_backlog_s: float, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Requests of 5 ms each: half a second of them pass at once, or a quarter of the bound where that is less."""
+    now = [0.0]
+    monkeypatch.setattr("server.http.protocol.load_shedder.time.perf_counter", lambda: now[0])
+
+    def take(seconds: float) -> None:
+        now[0] += seconds
+
     restorer = Admitting(max_backlog_s)
     shedder = shedder_of(restorer)
 
@@ -80,7 +88,7 @@ def test_a_burst_that_would_keep_the_loop_busy_is_cut(max_backlog_s: float, most
         for _ in range(6 * RECENT_TURNS):
             for _ in range(TELLING_REQUESTS):
                 assert shedder.refusal((), 100) is None
-                loop.call_soon(time.sleep, 0.005)
+                loop.call_soon(take, 0.005)
             for _ in range(3):
                 await asyncio.sleep(0)
         return sum(shedder.refusal((), 100) is None for _ in range(300))

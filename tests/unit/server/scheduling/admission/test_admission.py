@@ -56,6 +56,8 @@ def test_the_bound_on_pixels_refuses_and_is_counted(make: Make, send: Any, regis
     send(batcher, 3)
     with pytest.raises(QueueFull) as refusal:
         batcher.admission.admit(PaddedShape(8, 24))
+    assert "have 192 pixels" in refusal.value.detail
+    assert "than the 256 that" in refusal.value.detail
     assert refusal.value.retry_after_s == pytest.approx(3 * RUN_S * 2 / 3)  # 128 of the 192 pixels have to leave first
     send(batcher)
     with pytest.raises(QueueFull):

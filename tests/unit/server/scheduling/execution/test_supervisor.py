@@ -134,7 +134,7 @@ def test_while_no_device_is_there_it_is_not_ready_and_refuses_and_afterwards_it_
 
 
 def test_each_loss_and_each_start_that_fails_doubles_the_pause_until_the_device_holds(
-    build: Any, scripted: Any, play: Play, make_pixels: MakePixels, clock: Any
+    build: Any, scripted: Any, play: Play, make_pixels: MakePixels, clock: Any, registry: CollectorRegistry
 ) -> None:
     pauses: list[float] = []
 
@@ -149,9 +149,11 @@ def test_each_loss_and_each_start_that_fails_doubles_the_pause_until_the_device_
 
     async def lose(count: int) -> None:
         for _ in range(count):
+            paused = len(pauses)
             (end,) = await all_ends(batcher.submit(make_pixels()))
             assert type(end) is BackendLost
-            await until(lambda: pool.ready)
+            # The queue opens before the supervisor notes since when the device is ready.
+            await until(lambda: len(pauses) > paused and condition_of(registry) == "ready")  # noqa: B023
 
     async def scenario() -> None:
         await pool.start()
