@@ -11,11 +11,12 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 
 from models.checkpoint import CheckpointError, load_network, load_weights, variant_of
+from models.degradation_head import LABELS
 from models.photos import DatasetError, Photo, photo_paths, read_photo
 from models.training.contact_sheet import contact_sheet
 from models.training.dataset import PatchDataset, ValidationSets, middle, validation_set
 from models.training.evaluate import evaluate_clean, evaluate_pairs, format_table, worst_flat_error
-from models.training.head_fit import draw_examples, fit_head
+from models.training.head_fit import draw_examples, fit_head, raise_log_odds
 from models.training.label_accuracy import label_accuracy
 from models.training.mix import Mix
 from models.training.near_duplicates import near_duplicate, perceptual_hash, read_hashes
@@ -116,6 +117,8 @@ def _add_calibrate(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     calibrating.add_argument("--output", type=Path, required=True, help="safetensors file of the calibrated weights")
     calibrating.add_argument("--examples", type=int, default=14000, help="number of pictures to fit to")
     calibrating.add_argument("--seed", type=int, default=0)
+    shifts = "raise the log-odds of labels that real photos show less clearly"
+    calibrating.add_argument("--log-odds", type=_log_odds, nargs="+", default=[], metavar="LABEL=SHIFT", help=shifts)
 
 
 def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -151,7 +154,14 @@ def _share(text: str) -> tuple[str, float]:
     try:
         return name, float(share)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=SHARE, for example haze=0.2") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=NUMBER, for example haze=0.2") from None
+
+
+def _log_odds(text: str) -> tuple[str, float]:
+    label, shift = _share(text)
+    if label not in LABELS:
+        raise argparse.ArgumentTypeError(f"{label!r} is not a label; labels: {', '.join(LABELS)}")
+    return label, shift
 
 
 def _bf16_is_fast() -> bool:
@@ -225,6 +235,7 @@ def _calibrate(options: argparse.Namespace) -> int:
     with tqdm(total=options.examples, unit="pictures") as bar:
         examples = draw_examples(network, photos, scenes, options.examples, options.seed, bar.update)
     fit_head(network, examples, options.seed)
+    raise_log_odds(network, dict(options.log_odds))
     save_file({name: w.contiguous() for name, w in network.state_dict().items()}, options.output)
     found = label_accuracy(network, _held_out(options.photos), options.seed)
     print(f"held-out photos: {found.mean:.1%} classified correctly; calibration error {found.calibration_error:.3f}")

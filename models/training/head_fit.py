@@ -1,7 +1,7 @@
 """Fitting of the degradation head alone, to the features of a network whose body is finished."""
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.degradation_head import DegradationHead
+from models.degradation_head import LABELS, DegradationHead
 from models.photos import Photo
 from models.restoration import RestorationNetwork
 from models.training.dataset import PatchDataset
@@ -96,6 +96,12 @@ def fit_head(network: RestorationNetwork, examples: Examples, seed: int) -> None
     with torch.no_grad():  # fold the standardisation into the first layer
         head.hidden.weight.div_(deviation)
         head.hidden.bias.sub_(head.hidden.weight @ mean)
+
+
+def raise_log_odds(network: RestorationNetwork, shifts: Mapping[str, float]) -> None:
+    """Add `shifts`, by label, to the logits of the head of `network` in place."""
+    with torch.no_grad():
+        network.get_parameter("head.logits.bias").add_(torch.tensor([shifts.get(label, 0.0) for label in LABELS]))
 
 
 def _patches(network: RestorationNetwork, dataset: PatchDataset) -> Iterator[tuple[Tensor, Tensor]]:

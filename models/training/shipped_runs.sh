@@ -41,4 +41,5 @@ fit 8c 8b --compile --minutes 42 --stages 0.55:96x4 1:192x2 --learning-rate 4.5e
     --mix gaussian=1.3 correlated=0.08 flat=0.03 jpeg=0.4 noise_jpeg=0.14 rain=0.1 heavy_rain=0.12 rain_jpeg=0.26 \
     haze=0.22 deep_haze=0.14 haze_jpeg=0.12 clean=0.15 low_contrast=0.05 mixture=0.08
 
-promptir-train calibrate "$runs/8c/weights.safetensors" "$photos/photos" "$photos/photos2" --output "$runs/weights.safetensors"
+promptir-train calibrate "$runs/8c/weights.safetensors" "$photos/photos" "$photos/photos2" --output "$runs/weights.safetensors" \
+    --log-odds haze=2 jpeg=1

@@ -99,6 +99,23 @@ def test_calibrate_fits_the_head_and_nothing_else(
     assert changed == {"head.hidden.weight", "head.hidden.bias", "head.logits.weight", "head.logits.bias"}
 
 
+def test_calibrate_raises_the_log_odds_of_a_label(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_file(build(variant("promptnaf-tiny")).state_dict(), tmp_path / "trained.safetensors")
+    calibrate = ["calibrate", str(tmp_path / "trained.safetensors"), str(photos), "--variant", "promptnaf-tiny"]
+    calibrate += ["--examples", "16", "--output", str(tmp_path / "calibrated.safetensors")]
+    heads = []
+    for shift in ([], ["--log-odds", "haze=2", "jpeg=-0.5"]):
+        assert main([*calibrate, *shift]) == 0
+        heads.append(load_file(tmp_path / "calibrated.safetensors")["head.logits.bias"])
+    torch.testing.assert_close(heads[1] - heads[0], torch.tensor([0, 0, 2, -0.5]))
+
+    with pytest.raises(SystemExit):
+        main([*calibrate, "--log-odds", "fog=1"])
+    assert "'fog' is not a label; labels: noise, rain, haze, jpeg" in capsys.readouterr().err
+
+
 def test_average_lies_between_two_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = (build(variant("promptnaf-tiny")).state_dict() for _ in range(2))
     for name, weights in (("first", first), ("second", second)):
