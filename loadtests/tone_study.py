@@ -44,10 +44,6 @@ MAX_VARIED_PIXELS = 8 * MEGAPIXEL
 SIGMAS = (2.0, 8.0, 16.0)
 ALWAYS, NEVER = 1e-6, 1e6
 """Disagreement thresholds at which the guide always or never applies."""
-CONTRAST_CELLS = 4.0
-"""Width of the windows in which contrast is matched."""
-FLAT = 1e-4
-"""Smaller variances, below 2.5 levels, have no contrast to match."""
 PICTURE_WIDTH = 760
 PICTURE_QUALITY = 88
 
@@ -78,27 +74,6 @@ SCENES = (
     Scene("haze", 3000, 2000, 9),
     Scene("noise25-jpeg85", 6000, 4000, 39),
 )
-
-
-class Contrast(Guide):
-    """Experimental guide that also matches the local gain of the frame, not only its mean."""
-
-    def settle(self, photo: Pixels, strength: float = 1.0) -> None:
-        super().settle(photo, strength)
-        rows, columns = self._frame.shape[1:]
-        for plane, wanted in zip(photo, self._frame + self._change, strict=True):
-            known = cv2.resize(plane, (columns, rows), interpolation=cv2.INTER_AREA)
-            mean, variance, covariance = moments(known, wanted)
-            gain = cv2.resize(np.clip((covariance + FLAT) / (variance + FLAT), 0.5, 2), plane.shape[::-1])
-            plane += (gain - 1) * (plane - cv2.resize(mean, plane.shape[::-1]))
-        np.clip(photo, 0, 1, out=photo)
-
-
-def moments(one: Pixels, other: Pixels) -> tuple[Pixels, Pixels, Pixels]:
-    """Return the local mean and variance of `one`, and its covariance with `other`, in windows of some cells."""
-    blur: Callable[[Pixels], Pixels] = lambda plane: np.asarray(cv2.GaussianBlur(plane, (0, 0), CONTRAST_CELLS))  # noqa: E731
-    mean = blur(one)
-    return mean, blur(one * one) - mean**2, blur(one * other) - mean * blur(other)
 
 
 def main() -> int:
@@ -173,7 +148,6 @@ def ways(grid: Grid, *, varied: bool) -> dict[str, Guide | None]:
     served: dict[str, Guide | None] = {"tiles": None, "guide": Guide(grid)}
     others: dict[str, Guide | None] = {f"sigma {sigma}": Guide(grid, sigma) for sigma in SIGMAS}
     others |= {"always": Guide(grid, disagreement=ALWAYS), "never": Guide(grid, disagreement=NEVER)}
-    others["contrast"] = Contrast(grid)
     return served | others if varied else served
 
 
@@ -255,7 +229,7 @@ def table(rows: list[Row]) -> Iterator[str]:
 
 def variants(rows: list[Row]) -> Iterator[str]:
     """Summarise each variant: excess of steps at seams, and mean errors by degradation."""
-    rows = [row for row in rows if "contrast" in row["ways"]]
+    rows = [row for row in rows if "always" in row["ways"]]
     kinds = sorted({row["kind"] for row in rows})
     to = " | ".join(f"{kind} to clean" for kind in kinds)
     yield f"| variant | seams p95 - elsewhere p95, worst photo | {to} | haze to the whole frame |"
@@ -265,7 +239,6 @@ def variants(rows: list[Row]) -> Iterator[str]:
         "guide": f"sigma {SIGMA_CELLS}, served",
         "always": "frame's tone, always",
         "never": "frame's tone, never",
-        "contrast": "with contrast",
     }
     for way in rows[0]["ways"] if rows else ():
         of_way = [(row["kind"], row["ways"][way]) for row in rows if way in row["ways"]]

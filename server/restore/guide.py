@@ -12,6 +12,7 @@ from server.backends.base import Aux, Pixels
 from server.imaging import tiling
 from server.imaging.assembly import Samples
 from server.imaging.tiling import Grid, Span, Tile
+from server.restore.contrast import FULL, add, averaged, match_contrast, reduced
 from server.restore.stretch import Matrix, Seam, Stretch, stretches
 
 SIGMA_CELLS = 4.0
@@ -22,11 +23,8 @@ STEEPNESS = 4
 """Steepness of that transition: at half the disagreement the whole image counts 6 %, at twice 94 %."""
 MOST_SQUEEZE = 2.0
 """Largest ratio of the two sides' downscaling factors; more would stretch noise into streaks."""
-ROWS_AT_ONCE = 64
-"""The image is converted to float32 in bands of this many rows."""
-
-FULL = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535, np.dtype(np.float32): 1}
-"""White level of each sample type."""
+LEAST_SHARE = 0.05
+"""Share of the whole image's tone from which on the photo takes its local contrast too."""
 
 # OpenCV multiplies smaller matrices without OpenBLAS.
 _LARGE = 256
@@ -67,7 +65,8 @@ class Guide:
     Once all tiles are recorded, their overlaps show how much they disagree: the more they do, the more the low
     frequencies of the downscaled image's output replace theirs. The difference that remains at a seam is spread over
     half a tile on both sides. The result is one smooth correction per tile, blended like the tiles and added to the
-    assembled photo, so the order of tiles does not matter and no second copy of the photo is made.
+    assembled photo, so the order of tiles does not matter and no second copy of the photo is made. Where tiles
+    disagree, local contrast follows the downscaled image's output as well.
     """
 
     def __init__(self, grid: Grid, sigma_cells: float = SIGMA_CELLS, disagreement: float = DISAGREEMENT) -> None:
@@ -81,20 +80,14 @@ class Guide:
         self._frame: Pixels
         self._change: Pixels
         self._changes: Cells = {}
+        self._share = np.float32(0)
 
     def reduce(self, crop: Crop) -> Pixels:
         """Return the whole image downscaled and padded like a tile: (3, padded_height, padded_width)."""
         self._rows = stretches(self._grid.vertical, self.tile.height, self._sigma_cells)
         self._columns = stretches(self._grid.horizontal, self.tile.width, self._sigma_cells)
-        height, width, columns = self._grid.height, self._grid.width, self.tile.width
-        narrow = np.empty((3, height, columns), np.float32)
-        for top in range(0, height, ROWS_AT_ONCE):
-            rows = slice(top, min(height, top + ROWS_AT_ONCE))
-            for plane, target in zip(crop(rows, slice(0, width)), narrow[:, rows], strict=True):
-                target[:] = _averaged(plane, target.shape)
-        self._frame = np.empty((3, self.tile.height, columns), np.float32)
-        for plane, target in zip(narrow, self._frame, strict=True):
-            target[:] = _averaged(plane, target.shape)
+        size, width = (self.tile.height, self.tile.width), self._grid.width
+        self._frame = reduced(lambda rows: crop(rows, slice(0, width)), self._grid.height, size)
         return tiling.pad(self._frame, self.tile)
 
     def take(self, restored: Pixels, aux: Aux | None = None) -> None:
@@ -107,7 +100,7 @@ class Guide:
         index = self._grid.vertical.starts.index(tile.top), self._grid.horizontal.starts.index(tile.left)
         shape = self._rows[index[0]].cells, self._columns[index[1]].cells
         planes = zip(tiling.crop(pixels, tile), tiling.crop(restored, tile), strict=True)
-        self._changes[index] = np.stack([_averaged(np.clip(after, 0, 1) - before, shape) for before, after in planes])
+        self._changes[index] = np.stack([averaged(np.clip(after, 0, 1) - before, shape) for before, after in planes])
 
     def settle(self, photo: Samples | Pixels, strength: float = 1.0) -> None:
         """Correct the assembled photo (3 or 1, H, W) in place. Call once, after every tile is recorded.
@@ -121,7 +114,9 @@ class Guide:
             tone = self._blended(tones, rows, columns) * full
             if len(photo) == 1:
                 tone = tone.mean(axis=0, keepdims=True)
-            _add(photo[:, rows.start : rows.stop, columns.start : columns.stop], tone)
+            add(photo[:, rows.start : rows.stop, columns.start : columns.stop], tone)
+        if self._share >= LEAST_SHARE:
+            match_contrast(photo, self._frame + np.float32(strength) * self._change, float(self._share))
 
     def _tones(self) -> Cells:
         """Return the correction of each tile in its cells."""
@@ -129,8 +124,8 @@ class Guide:
         meetings = list(_meetings(self._rows, self._columns))
         squares = [np.square(_step(meeting, changes)).ravel() for meeting in meetings]
         certain = (np.sqrt(np.concatenate(squares).mean()) / self._disagreement) ** STEEPNESS
-        share = np.float32(certain / (certain + 1))
-        tones = {index: share * self._missing(index, change) for index, change in changes.items()}
+        self._share = np.float32(certain / (certain + 1))
+        tones = {index: self._share * self._missing(index, change) for index, change in changes.items()}
         for meeting in meetings:  # in grid order, because floating-point sums depend on it
             now = {index: changes[index] + tones[index] for index in (meeting.one, meeting.other)}
             half = _step(meeting, now)[:, :, np.newaxis] / 2
@@ -176,25 +171,12 @@ def _step(meeting: Meeting, changes: Cells) -> Matrix:
     return np.asarray(np.einsum("pa,ba->pb", other - one, meeting.along), np.float32)
 
 
-def _add(samples: Samples | Pixels, tone: Matrix) -> None:
-    """Add a correction to part of a photo in place; both have the same shape and full range."""
-    for target, plane in zip(samples, tone, strict=True):
-        if target.dtype == np.float32:
-            np.clip(target + plane, 0, 1, out=target)
-        else:  # OpenCV adds, rounds and saturates in one pass
-            target[:] = cv2.add(target, plane, dtype=cv2.CV_8U if target.dtype == np.uint8 else cv2.CV_16U)
-
-
 def _reduced(grid: Grid) -> Tile:
     rows, columns = grid.tile_shape
     tall, wide = max(1.0, grid.height / rows), max(1.0, grid.width / columns)
     least = max(tall, wide) / MOST_SQUEEZE
     height, width = round(grid.height / max(tall, least)), round(grid.width / max(wide, least))
     return Tile(0, 0, max(1, height), max(1, width), rows, columns)
-
-
-def _averaged(plane: Pixels, shape: tuple[int, ...]) -> Matrix:
-    return np.asarray(cv2.resize(plane, shape[::-1], interpolation=cv2.INTER_AREA), np.float32)
 
 
 def _product(rows: Matrix, values: Matrix, columns: Matrix) -> Matrix:

@@ -158,6 +158,19 @@ def test_the_more_tiles_disagree_the_more_the_frame_counts(strong: float, taken:
     assert change == pytest.approx(alone + taken * (100 - alone), abs=1.5)
 
 
+@pytest.mark.parametrize(("strong", "gain"), [(0.5, 1.0), (50.0, 1.5)])
+def test_local_contrast_follows_the_frame_where_tiles_disagree(strong: float, gain: float) -> None:
+    grid = tiling.plan(300, 900, MULTIPLE, tile=160, guided=True)
+    rows, columns = np.indices((grid.height, grid.width), np.float32) * np.float32(2 * np.pi / 48)
+    texture = np.float32(0.05) * np.sin(rows) * np.sin(columns)
+    image = np.stack([0.4 + texture] * 3).astype(np.float32)
+    guide = guide_of(image, grid, lambda pixels: (pixels - np.float32(0.4)) * np.float32(1.5) + np.float32(0.4))
+    answer = restored(image, grid, in_patches(strong), guide)
+    inner = (slice(48, -48), slice(48, -48))
+    slope = (answer[0][inner] * texture[inner]).sum() / np.square(texture[inner]).sum()
+    assert slope == pytest.approx(gain, rel=0.05)
+
+
 @pytest.mark.parametrize("overlap", [0, 16, 40])
 def test_a_step_too_small_for_the_frame_is_spread_over_half_a_tile_to_both_sides(overlap: int) -> None:
     grid = tiling.plan(300, 900, MULTIPLE, tile=160, overlap=overlap, guided=True)
