@@ -45,7 +45,7 @@ def test_the_refusal_is_the_problem_that_the_route_would_answer_with(full: Any, 
     assert headers["x-request-id"] == "my-own"
     assert headers["server-timing"].startswith("total;dur=")
     assert 1 <= int(headers["retry-after"]) == problem.pop("retry_after_s")
-    assert problem.pop("detail").startswith("1 images wait already")
+    assert problem.pop("detail").startswith("The images in progress have 256 pixels")
     assert problem == {
         "type": "urn:promptir:problem:queue-full",
         "title": "Queue full",

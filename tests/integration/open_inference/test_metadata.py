@@ -1,7 +1,6 @@
 """What the server tells of itself: in the protocol's shapes and in those of NVIDIA's microservices."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,8 +56,8 @@ def test_an_unknown_model_is_not_ready(server: Any, triton: Any) -> None:
         triton(server).get_model_metadata("other")
 
 
-def test_readiness_comes_after_the_warm_up_and_goes_with_the_drain(start: Any, triton: Any, tmp_path: Path) -> None:
-    server = start(gate=tmp_path / "gate", simulated_base_ms=700, max_batch=1, drain_timeout_s=60)
+def test_readiness_comes_after_the_warm_up_and_goes_with_the_drain(start: Any, triton: Any, png: Any) -> None:
+    server = start(simulated_base_ms=700, max_batch=1)
     client = triton(server)
     assert client.is_server_live()
     assert not client.is_server_ready()
@@ -77,15 +76,14 @@ def test_readiness_comes_after_the_warm_up_and_goes_with_the_drain(start: Any, t
         "message": "Service is ready.",
         "status": "ready",
     }
-    with server.holding():
-        pending = client.async_infer("promptir", _tensor())
-        server.until(server.running)
-        server.terminate()
-        server.until(lambda: not client.is_server_ready())
-        assert client.is_server_live()
-        assert server.client.get("/v1/health/live").json()["status"] == "live"
-        with pytest.raises(InferenceServerException, match="stopping"):
-            client.infer("promptir", _tensor())
+    pending = client.async_infer("promptir", _tensor())
+    server.until(lambda: bool(server.client.get("/v1/scheduler").json()["devices"][0]["running"]))
+    server.terminate()
+    server.until(lambda: not client.is_server_ready())
+    assert client.is_server_live()
+    assert server.client.get("/v1/health/live").json()["status"] == "live"
+    with pytest.raises(InferenceServerException, match="stopping"):
+        client.infer("promptir", _tensor())
     assert pending.get_result().as_numpy("restored").shape == (1, 3, 8, 8)
     client.close()
     assert server.wait() == 0
