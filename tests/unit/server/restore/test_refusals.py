@@ -112,7 +112,7 @@ def test_an_image_that_is_refused_for_load_is_not_decoded() -> None:
 
 def test_images_that_the_codecs_have_no_time_for_are_refused_before_they_are_decoded() -> None:
     """Otherwise images would pile up before the codec threads, because this device takes no time."""
-    slow_to_write, bound_s, count = RestoreOptions(effort=PngEffort.SMALL), 0.2, 40
+    slow_to_write, bound_s, count = RestoreOptions(effort=PngEffort.SMALL), 0.2, 160
     settings = Settings.from_environment({"max_backlog_ms": bound_s * 1e3})
 
     async def scene(restorer: Restorer) -> None:
