@@ -80,7 +80,6 @@ class Guide:
         self._frame: Pixels
         self._change: Pixels
         self._changes: Cells = {}
-        self._share = np.float32(0)
 
     def reduce(self, crop: Crop) -> Pixels:
         """Return the whole image downscaled and padded like a tile: (3, padded_height, padded_width)."""
@@ -107,7 +106,7 @@ class Guide:
 
         Integer types use their full range. The correction is scaled by `strength`, like the restoration.
         """
-        tones = self._tones()
+        tones, share = self._tones()
         self._changes.clear()
         full = np.float32(strength * FULL[photo.dtype])
         for rows, columns in itertools.product(self._grid.vertical.spans, self._grid.horizontal.spans):
@@ -115,23 +114,23 @@ class Guide:
             if len(photo) == 1:
                 tone = tone.mean(axis=0, keepdims=True)
             add(photo[:, rows.start : rows.stop, columns.start : columns.stop], tone)
-        if self._share >= LEAST_SHARE:
-            match_contrast(photo, self._frame + np.float32(strength) * self._change, float(self._share))
+        if share >= LEAST_SHARE:
+            match_contrast(photo, self._frame + np.float32(strength) * self._change, float(share))
 
-    def _tones(self) -> Cells:
-        """Return the correction of each tile in its cells."""
+    def _tones(self) -> tuple[Cells, np.float32]:
+        """Return the correction of each tile in its cells, and the share of the whole image's tone in it."""
         changes = dict(sorted(self._changes.items()))
         meetings = list(_meetings(self._rows, self._columns))
         squares = [np.square(_step(meeting, changes)).ravel() for meeting in meetings]
         certain = (np.sqrt(np.concatenate(squares).mean()) / self._disagreement) ** STEEPNESS
-        self._share = np.float32(certain / (certain + 1))
-        tones = {index: self._share * self._missing(index, change) for index, change in changes.items()}
+        share = np.float32(certain / (certain + 1))
+        tones = {index: share * self._missing(index, change) for index, change in changes.items()}
         for meeting in meetings:  # in grid order, because floating-point sums depend on it
             now = {index: changes[index] + tones[index] for index in (meeting.one, meeting.other)}
             half = _step(meeting, now)[:, :, np.newaxis] / 2
             meeting.view(tones[meeting.one])[:] += half * meeting.end.fade
             meeting.view(tones[meeting.other])[:] -= half * meeting.begin.fade
-        return tones
+        return tones, share
 
     def _missing(self, index: Index, change: Matrix) -> Matrix:
         """Return the low frequencies of the whole image's change minus the tile's."""

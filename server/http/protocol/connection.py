@@ -21,8 +21,8 @@ from server.http.protocol.plain_parser import PlainParser
 MAX_HEAD_BYTES = 64 * 1024
 # The most that httptools splits into path and query.
 MAX_URL_BYTES = 65535
-# With so many requests waiting for the answers before them, no more are read. Each takes about 2 KB, many times its
-# bytes. What arrived is then parsed in pieces of this size, which hold at most 57 of the shortest requests.
+# Stop reading while this many requests of a connection wait for earlier answers: parsed, each takes about 2 KB, many
+# times its size on the wire. Beyond that, parse in pieces of PIECE_BYTES, which hold at most 57 of the shortest.
 MAX_PIPELINED, PIECE_BYTES = 16, 1024
 _HEAD_END = b"\r\n\r\n"
 # If a buffered answer does not shrink in this time, its client is not reading.
