@@ -1,5 +1,6 @@
 """Conversions between planes and the pixels of OpenCV and Pillow."""
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import cv2
@@ -34,9 +35,19 @@ def planes_of(samples: Samples, header: Header) -> Planes:
     """Split OpenCV's samples into planes; drops unused alpha and equal colours according to the header."""
     if samples.ndim == 2:
         return Planes((samples,), None)
-    blue, green, red, *alpha = cv2.split(samples)
+    planes: Any = [np.empty(samples.shape[:2], samples.dtype) for _ in range(samples.shape[2])]
+    cv2.split(samples, planes)  # its own arrays take the interpreter lock twice each, and several times as long
+    blue, green, red, *alpha = planes
     colours = (green,) if header.is_grey else (red, green, blue)
     return Planes(colours, alpha[0] if alpha and header.has_alpha else None)
+
+
+def interleaved(planes: Sequence[Samples]) -> Samples:
+    """Merge planes (H, W) of one type into pixels (H, W, C)."""
+    channels: Any = planes
+    pixels: Any = np.empty((*channels[0].shape, len(channels)), channels[0].dtype)
+    cv2.merge(channels, pixels)  # as in `planes_of`
+    return pixels  # type: ignore[no-any-return]  # OpenCV's stubs do not know the sample type
 
 
 def planes_of_picture(picture: PIL.Image.Image, mode: str) -> Planes:
@@ -46,8 +57,8 @@ def planes_of_picture(picture: PIL.Image.Image, mode: str) -> Planes:
     for top in range(0, height, ROWS_AT_ONCE):
         bottom = min(height, top + ROWS_AT_ONCE)
         band = np.asarray(picture.crop((0, top, width, bottom)).convert(mode)).reshape(bottom - top, width, len(mode))
-        for channel, plane in enumerate(planes):
-            plane[top:bottom] = band[:, :, channel]
+        parts: Any = [plane[top:bottom] for plane in planes]
+        cv2.split(band, parts)
     alpha = planes.pop() if mode.endswith("A") else None
     return Planes(tuple(planes), alpha)
 
@@ -57,7 +68,7 @@ def picture_of(planes: Planes) -> PIL.Image.Image:
     channels: Any = planes.all
     height, width = channels[0].shape
     mode = _MODES[len(channels)]
-    return PIL.Image.frombuffer(mode, (width, height), cv2.merge(channels), "raw", mode, 0, 1)
+    return PIL.Image.frombuffer(mode, (width, height), interleaved(channels), "raw", mode, 0, 1)
 
 
 def in_eight_bits(planes: Planes) -> Planes:

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from server.formats.base import Samples
+from server.formats.samples import interleaved
 from server.imaging.metadata import Metadata
 
 DEPTH = 10
@@ -31,7 +32,7 @@ def write_deep(planes: Sequence[Samples], quality: int, speed: int, metadata: Me
     notes = [(kind, np.frombuffer(body, np.uint8)) for kind, body in kinds if body]
     settings = [cv2.IMWRITE_AVIF_DEPTH, DEPTH, cv2.IMWRITE_AVIF_QUALITY, quality, cv2.IMWRITE_AVIF_SPEED, speed]
     _, encoded = cv2.imencodeWithMetadata(
-        ".avif", cv2.merge(scaled), [kind for kind, _ in notes], [body for _, body in notes], settings
+        ".avif", interleaved(scaled), [kind for kind, _ in notes], [body for _, body in notes], settings
     )
     data: bytes = encoded.tobytes()
     return data

@@ -10,7 +10,7 @@ from server.formats.base import EncoderOptions, Planes
 from server.formats.jpeg.markers import APP1, APP2
 from server.formats.jpeg.pictures import XMP_PREFIX
 from server.formats.jpeg.reader import ICC_PREFIX
-from server.formats.samples import in_eight_bits, on_white
+from server.formats.samples import in_eight_bits, interleaved, on_white
 from server.imaging import exif
 from server.imaging.metadata import Metadata
 
@@ -31,7 +31,7 @@ def encode(planes: Planes, metadata: Metadata, options: EncoderOptions) -> bytes
     sampling = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444 if full else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420
     parameters = [cv2.IMWRITE_JPEG_QUALITY, options.quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
     shown: Any = in_eight_bits(on_white(planes)).colour
-    written, coded = cv2.imencode(".jpg", shown[0] if planes.is_grey else cv2.merge(shown[::-1]), parameters)
+    written, coded = cv2.imencode(".jpg", shown[0] if planes.is_grey else interleaved(shown[::-1]), parameters)
     if not written:
         raise RuntimeError("OpenCV wrote no JPEG")
     file = coded.data

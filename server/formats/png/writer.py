@@ -3,14 +3,13 @@
 import struct
 import zlib
 from collections.abc import Sequence
-from typing import Any
 
-import cv2
 import numpy as np
 from isal import isal_zlib
 from numpy.typing import NDArray
 
 from server.formats.base import PngEffort, Samples
+from server.formats.samples import interleaved
 from server.imaging.metadata import NO_METADATA, Metadata
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -60,8 +59,10 @@ def _packed(planes: Sequence[Samples], effort: PngEffort) -> list[bytes]:
     height, width = planes[0].shape
     step = len(planes) * planes[0].dtype.itemsize  # bytes per pixel, the distance to the sample on the left
     is_fast = effort is PngEffort.FAST
-    compressor = isal_zlib.compressobj(_FASTEST) if is_fast else zlib.compressobj(*_SMALL)
     block = max(1, _BLOCK_BYTES // (width * step))
+    if is_fast and height <= block:  # one call, which gives up the interpreter lock less often
+        return [isal_zlib.compress(_sub_filtered(_interleaved(planes, slice(None)), step).data, _FASTEST)]
+    compressor = isal_zlib.compressobj(_FASTEST) if is_fast else zlib.compressobj(*_SMALL)
     above = np.zeros(width * step, np.uint8)
     pieces = []
     for top in range(0, height, block):
@@ -74,8 +75,8 @@ def _packed(planes: Sequence[Samples], effort: PngEffort) -> list[bytes]:
 
 def _interleaved(planes: Sequence[Samples], rows: slice) -> Rows:
     # Returns big-endian samples as bytes: (rows, W * step).
-    channels: Any = [plane[rows] for plane in planes]
-    pixels = cv2.merge(channels).reshape(len(channels[0]), -1)
+    pixels = interleaved([plane[rows] for plane in planes])
+    pixels = pixels.reshape(len(pixels), -1)
     return np.ascontiguousarray(pixels, pixels.dtype.newbyteorder(">")).view(np.uint8)
 
 

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-import cv2
 import numpy as np
 from isal import isal_zlib
 
 from server.formats.base import Samples
+from server.formats.samples import interleaved
 from server.formats.tiff import tags
 from server.imaging import exif, tiff_directory
 from server.imaging.metadata import Metadata
@@ -63,8 +63,7 @@ def write_tiff(planes: Sequence[Samples], metadata: Metadata) -> bytes:
 
 def _strip(planes: Sequence[Samples], order: str) -> bytes:
     # Applies the horizontal predictor: each sample minus its left neighbour.
-    channels: Any = planes
-    pixels = cv2.merge(channels).reshape(*planes[0].shape, len(planes))
+    pixels = interleaved(planes)
     differences = pixels.copy()
     np.subtract(pixels[:, 1:], pixels[:, :-1], out=differences[:, 1:])
     byte_order: Any = order
