@@ -45,8 +45,9 @@ class SimulatedSettings(RuntimeSettings):
 class SimulatedBackend:
     """Behaves like a device: one run at a time, a duration that depends on the pixels of the batch, a largest batch.
 
-    A run takes base_ms + ms_per_megapixel * N * H * W / 1e6 milliseconds of wall time and returns a copy. One that is
-    begun during another starts when that one ends. The first prompt weight of each level is the red value of the
+    A run takes base_ms + ms_per_megapixel * N * H * W / 1e6 milliseconds of wall time and returns its input: the batch,
+    which was made for the run, or a copy of a single image, which belongs to its sender. A run that is begun during
+    another starts when that one ends. The first prompt weight of each level is the red value of the
     image's first pixel, and the others share the rest.
 
     With `run_log` each finished run appends a line `start,end,images,pixels` to that file before its result is
@@ -82,7 +83,7 @@ class SimulatedBackend:
         return BackendInfo(self._model, "simulated", self._device, self._max_batch, can_begin_ahead=True)
 
     def run(self, batch: ModelInput) -> Result:
-        """Return a copy of the batch; raises BackendError for a batch that a real device would refuse."""
+        """Return the batch, or a copy of a single image; raises BackendError for what a real device would refuse."""
         with self._one_caller():
             return self._finish(self._begin(batch))
 
@@ -113,7 +114,8 @@ class SimulatedBackend:
         self._model.check(batch)
         if self._begun == MOST_BEGUN:
             raise BackendError(f"another run was begun while {MOST_BEGUN} were")
-        result = Result(batch.pixels.copy(), _aux(batch.pixels))
+        output = batch.pixels if len(batch.pixels) > 1 else batch.pixels.copy()
+        result = Result(output, _aux(batch.pixels))
         starts_at = max(began, self._free_at)
         self._free_at = starts_at + self.duration_s(shape)
         self._begun += 1

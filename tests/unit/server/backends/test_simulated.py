@@ -15,11 +15,12 @@ def _batch(count: int = 1, height: int = 8, width: int = 8) -> Pixels:
     return np.random.default_rng(1).random((count, 3, height, width), np.float32)
 
 
-def test_it_answers_with_a_copy_of_its_input() -> None:
-    batch = _batch(2)
+@pytest.mark.parametrize("count", [1, 2])
+def test_it_answers_with_its_input_and_copies_a_single_image_of_its_sender(count: int) -> None:
+    batch = _batch(count)
     output = SimulatedBackend(0, 0, max_batch=2).run(ModelInput(batch)).pixels
     assert np.array_equal(output, batch)
-    assert not np.shares_memory(output, batch)
+    assert np.shares_memory(output, batch) == (count > 1)
 
 
 def test_its_duration_grows_with_all_pixels_of_the_batch() -> None:
