@@ -14,6 +14,11 @@ from server.errors import ImageTooLarge, UnsupportedImage
 from server.imaging.metadata import NO_METADATA, Metadata
 
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
+SMALL_BYTES = 64 * 1024
+"""The header of a file of at most this size is read faster than a thread is reached."""
+QUICK_BYTES = 256 * 1024
+"""So is that of a file of at most this size with few parts."""
+QUICK_PARTS = 64
 
 
 class Header(NamedTuple):
@@ -56,6 +61,22 @@ class Header(NamedTuple):
         """The size of the decoded image in bytes."""
         channels = (1 if self.is_grey else 3) + self.has_alpha
         return self.width * self.height * channels * (1 if self.depth <= 8 else 2)
+
+
+class JoinedPlanes(tuple[Samples, ...]):
+    """The planes (H, W) of one array (C, H, W), in its order; what handles planes one by one need not know.
+
+    NumPy and OpenCV give up the interpreter lock in each call and must wait to get it back, so one call for all planes
+    is faster than one for each.
+    """
+
+    whole: Samples
+
+    def __new__(cls, whole: Samples) -> Self:
+        """Split an array (C, H, W) into views."""
+        planes = super().__new__(cls, whole)
+        planes.whole = whole
+        return planes
 
 
 class Planes(NamedTuple):
@@ -140,6 +161,8 @@ class Format:
     """
     states_size_once: bool = False
     """Whether `peek` and `read_header` take the size from the same bytes, so that they cannot disagree."""
+    has_few_parts: Callable[[bytes], bool] = lambda data: False
+    """Whether a file has few parts to walk through; takes microseconds, whatever the bytes."""
     encoder: Encoder | None = None
     """None for read-only formats."""
     library: str = ""

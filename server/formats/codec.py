@@ -12,7 +12,7 @@ import PIL.Image
 from server import formats
 from server.backends.base import Pixels
 from server.errors import InvalidRequest, UndecodableImage
-from server.formats.base import EncoderOptions, Header, Planes, Samples
+from server.formats.base import EncoderOptions, Header, JoinedPlanes, Planes, Samples
 from server.formats.output import ColourPolicy, MetadataPolicy, OutputOptions
 from server.formats.output import OutputFormat as OutputFormat
 from server.imaging import colour
@@ -54,8 +54,10 @@ class Image(NamedTuple):
 
         Writes to `into` if given.
         """
-        parts = [plane[rows, columns] for plane in self.planes]
         scale = _SCALES[self.dtype]
+        if isinstance(self.planes, JoinedPlanes):
+            return np.multiply(self.planes.whole[:, rows, columns], scale, out=into, dtype=np.float32)
+        parts = [plane[rows, columns] for plane in self.planes]
         pixels = np.empty((3, *parts[0].shape), np.float32) if into is None else into
         for plane, part in zip(pixels, parts * (3 // len(parts)), strict=True):
             np.multiply(part, scale, out=plane, dtype=np.float32)
@@ -83,10 +85,10 @@ def decode(data: bytes, header: Header, colours: ColourPolicy = ColourPolicy.KEE
 
 def _decode(data: bytes, header: Header, colours: ColourPolicy) -> Image:
     planes = formats.BY_NAME[header.format].decode(data, header)
-    planes = Planes(
-        tuple([_upright(plane, header.orientation) for plane in planes.colour]),
-        None if planes.alpha is None else _upright(planes.alpha, header.orientation),
-    )
+    if header.orientation != 1 or not isinstance(planes.colour, JoinedPlanes):
+        planes = planes._replace(colour=tuple([_upright(plane, header.orientation) for plane in planes.colour]))
+    if planes.alpha is not None:
+        planes = planes._replace(alpha=_upright(planes.alpha, header.orientation))
     height, width = planes.colour[0].shape
     if (height, width) != (header.height, header.width):
         raise UndecodableImage(

@@ -9,7 +9,7 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from server.errors import UndecodableImage
-from server.formats.base import Header, Planes, Samples
+from server.formats.base import Header, JoinedPlanes, Planes, Samples
 from server.imaging import colour
 from server.imaging.metadata import Metadata
 
@@ -35,11 +35,14 @@ def planes_of(samples: Samples, header: Header) -> Planes:
     """Split OpenCV's samples into planes; drops unused alpha and equal colours according to the header."""
     if samples.ndim == 2:
         return Planes((samples,), None)
-    planes: Any = [np.empty(samples.shape[:2], samples.dtype) for _ in range(samples.shape[2])]
-    cv2.split(samples, planes)  # its own arrays take the interpreter lock twice each, and several times as long
-    blue, green, red, *alpha = planes
-    colours = (green,) if header.is_grey else (red, green, blue)
-    return Planes(colours, alpha[0] if alpha and header.has_alpha else None)
+    height, width, channels = samples.shape
+    if header.is_grey:
+        alpha = cv2.extractChannel(samples, 3) if channels == 4 and header.has_alpha else None
+        return Planes((cast(Samples, cv2.extractChannel(samples, 1)),), cast(Samples | None, alpha))
+    colours = JoinedPlanes(np.empty((3, height, width), samples.dtype))
+    parts: Any = [*colours[::-1], *(np.empty((height, width), samples.dtype) for _ in range(channels - 3))]
+    cv2.split(samples, parts)  # its own arrays take the interpreter lock twice each, and several times as long
+    return Planes(colours, parts[3] if channels == 4 and header.has_alpha else None)
 
 
 def interleaved(planes: Sequence[Samples]) -> Samples:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from server.concurrency import gather, run_inline
 from server.formats import codec
-from server.formats.header import Header, probe
+from server.formats.header import Header, is_quick, probe
 from server.formats.output import OutputFormat, PngEffort
 from server.imaging import tiling
 from server.imaging.entity_tag import entity_tag
@@ -143,7 +143,7 @@ class Restorer(Lifecycle):
         A ticket by the stored size moves to the size as shown: the image may lie on its side.
         """
         if request.header is None:
-            work = run_inline if len(data) <= INLINE_BYTES else self._codecs.read
+            work = run_inline if is_quick(data) else self._codecs.read
             request.header = header = await work(partial(probe, data, self._limits))
             if request.grid is None or (request.grid.height, request.grid.width) != (header.height, header.width):
                 self._plan_for(request, header.height, header.width)

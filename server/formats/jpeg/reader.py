@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ import PIL.Image
 from PIL import JpegImagePlugin
 
 from server.errors import ImageTooLarge, UndecodableImage, UnsupportedImage
-from server.formats.base import Header, Planes, check_metadata_size
+from server.formats.base import QUICK_PARTS, Header, Planes, check_metadata_size
 from server.formats.jpeg.markers import (
     APP0,
     APP1,
@@ -95,6 +96,19 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
         parts=parts_of(metadata.xmp) | _parts(data, described, layout.scan.end),
         found=layout,
     )
+
+
+def has_few_segments(data: bytes) -> bool:
+    """Return whether the header is read at once: few segments, one scan that is not progressive, no further picture."""
+    components = 0
+    for segment in islice(walk(data), QUICK_PARTS):
+        if segment.marker in SOF:
+            read = None if segment.marker in PROGRESSIVE else frame(data, segment)
+            components = 0 if read is None else len(read.components)
+        elif segment.marker == SOS:
+            has_all = components > 0 and data[segment.start + 4 : segment.start + 5] == bytes((components,))
+            return has_all and data.find(MPF_PREFIX, 0, segment.start) < 0
+    return False
 
 
 def decode(data: bytes, header: Header) -> Planes:

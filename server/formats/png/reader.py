@@ -2,14 +2,14 @@
 
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 from isal import isal_zlib
 
 from server.errors import ImageTooLarge, UndecodableImage
-from server.formats.base import Header, Planes, check_metadata_size
+from server.formats.base import QUICK_PARTS, Header, Planes, check_metadata_size
 from server.formats.png.pixels import GREY, GREY_ALPHA, PALETTE, RGB, RGB_ALPHA, PackedPixels, decode_pixels
 from server.formats.png.writer import SIGNATURE, XMP_KEYWORD
 from server.imaging import exif
@@ -29,10 +29,9 @@ _LOCKED_BYTES = 5 * 1024
 _NAMES = {b"eXIf": "EXIF", b"iCCP": "colour profile", b"iTXt": "XMP"}
 
 
-class _Chunk(NamedTuple):
-    kind: bytes
-    start: int  # offset of its length field
-    length: int
+_LENGTH, _LENGTH_AND_KIND = struct.Struct(">I"), struct.Struct(">I4s")
+# Kind, offset of the length field, and length of the body. A NamedTuple would take twice as long.
+_Chunk = tuple[bytes, int, int]
 
 
 class _PixelChunks(NamedTuple):
@@ -42,8 +41,9 @@ class _PixelChunks(NamedTuple):
 
 def read_header(data: bytes, max_metadata_bytes: int) -> Header:
     """Read IHDR, and the profile, EXIF and XMP anywhere in the file, inflated only up to the limit."""
-    chunks, pixel_chunks = _found(data)
-    body = _body(data, chunks[b"IHDR"]) if b"IHDR" in chunks else b""
+    starts_well = data.startswith(b"IHDR", len(SIGNATURE) + 4)
+    chunks, pixel_chunks = _found(data) if starts_well else ({}, None)
+    body = _body(data, chunks[b"IHDR"]) if starts_well else b""
     if len(body) != 13 or b"IDAT" not in chunks:
         raise UndecodableImage("The PNG has no header or no pixels.")
     width, height, depth, colour_type = struct.unpack(">IIBB", body[:10])
@@ -65,12 +65,20 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
     )
 
 
+def has_few_chunks(data: bytes) -> bool:
+    """Return whether the file has so few chunks that its header is read at once."""
+    unpack, at, last = _LENGTH.unpack_from, len(SIGNATURE), len(data) - 4
+    for _ in range(QUICK_PARTS):
+        if at > last:
+            return True
+        at += 12 + unpack(data, at)[0]
+    return False
+
+
 def decode(data: bytes, header: Header) -> Planes:
     """Decode the pixels; the decoder gets only the chunks that affect them."""
     kept, view = header.found, memoryview(data)
-    found = (
-        kept.chunks if isinstance(kept, _PixelChunks) else [one for one in _chunks(data) if one.kind in _PIXEL_CHUNKS]
-    )
+    found = kept.chunks if isinstance(kept, _PixelChunks) else [one for one in _walked(data) if one[0] in _PIXEL_CHUNKS]
     colours, bodies = b"", []
     for kind, start, length in found:
         if not _is_sound(view, start, length):
@@ -81,7 +89,7 @@ def decode(data: bytes, header: Header) -> Planes:
             colours += view[start : start + length + 12]
     planes = decode_pixels(PackedPixels(_whole(data, found[0]), colours, bodies), header)
     if planes.alpha is None and header.has_alpha:
-        key = next(_body(data, chunk) for chunk in found if chunk.kind == b"tRNS")
+        key = next(_body(data, chunk) for chunk in found if chunk[0] == b"tRNS")
         return _with_keyed_alpha(planes, header, int.from_bytes(key[:2], "big"))
     return planes
 
@@ -95,22 +103,19 @@ def _with_keyed_alpha(planes: Planes, header: Header, key: int) -> Planes:
     return Planes(planes.colour, alpha)
 
 
-def _chunks(data: bytes) -> Iterator[_Chunk]:
-    # Stops after IEND; raises UndecodableImage if it is missing.
-    at = len(SIGNATURE)
-    for _ in range(_MAX_CHUNKS):
-        if at + 12 > len(data):
-            break
-        length, kind = struct.unpack_from(">I4s", data, at)
-        end = at + 12 + length
-        if end > len(data):
-            break
-        yield _Chunk(kind, at, length)
-        if kind == b"IEND":
-            return
-        at = end
-    else:
-        raise ImageTooLarge(f"The PNG has more than {_MAX_CHUNKS} chunks.", max_chunks=_MAX_CHUNKS)
+def _walked(data: bytes) -> list[_Chunk]:
+    # Returns all chunks up to IEND; raises UndecodableImage if it is missing. The chunks of pixels are many, so this
+    # loop and the next are most of what a header costs.
+    chunks: list[_Chunk] = []
+    unpack, at, last = _LENGTH_AND_KIND.unpack_from, len(SIGNATURE), len(data) - 12
+    while at <= last:
+        length, kind = unpack(data, at)
+        chunks.append((kind, at, length))
+        at += 12 + length
+        if kind == b"IEND" and at <= len(data):
+            return chunks
+        if len(chunks) == _MAX_CHUNKS:
+            raise ImageTooLarge(f"The PNG has more than {_MAX_CHUNKS} chunks.", max_chunks=_MAX_CHUNKS)
     raise UndecodableImage("The PNG is cut off or damaged: its chunks do not reach the end marker.")
 
 
@@ -119,31 +124,32 @@ def _found(data: bytes) -> tuple[dict[bytes, _Chunk], _PixelChunks | None]:
     # chunks, so its key is its keyword.
     first: dict[bytes, _Chunk] = {}
     pixels: list[_Chunk] = []
-    for chunk in _chunks(data):
-        kind = chunk.kind
-        if not first and kind != b"IHDR":
-            break
+    for chunk in _walked(data):
+        kind = chunk[0]
         if kind in _PIXEL_CHUNKS:
-            if len(pixels) <= _MAX_KEPT_CHUNKS:
-                pixels.append(chunk)
-        elif kind == b"iTXt" and data.startswith(XMP_KEYWORD + b"\0", chunk.start + 8):
+            pixels.append(chunk)
+        elif kind == b"iTXt" and data.startswith(XMP_KEYWORD + b"\0", chunk[1] + 8):
             kind = XMP_KEYWORD
-        first.setdefault(kind, chunk)
+        if kind not in first:
+            first[kind] = chunk
     return first, _PixelChunks(tuple(pixels)) if len(pixels) <= _MAX_KEPT_CHUNKS else None
 
 
 def _whole(data: bytes, chunk: _Chunk) -> bytes:
-    return data[chunk.start : chunk.start + chunk.length + 12]
+    _, start, length = chunk
+    return data[start : start + length + 12]
 
 
 def _body(data: bytes, chunk: _Chunk) -> bytes:
-    return data[chunk.start + 8 : chunk.start + 8 + chunk.length]
+    _, start, length = chunk
+    return data[start + 8 : start + 8 + length]
 
 
 def _ancillary(data: bytes, chunk: _Chunk, limit: int) -> bytes:
     # Damaged metadata is left out, and the image is still read; the decoder checks the pixel chunks.
-    check_metadata_size(_NAMES.get(chunk.kind, chunk.kind.decode("latin-1")), chunk.length, limit)
-    return _body(data, chunk) if _is_sound(memoryview(data), chunk.start, chunk.length) else b""
+    kind, start, length = chunk
+    check_metadata_size(_NAMES.get(kind, kind.decode("latin-1")), length, limit)
+    return _body(data, chunk) if _is_sound(memoryview(data), start, length) else b""
 
 
 def _metadata(extra: Mapping[bytes, bytes], max_metadata_bytes: int) -> Metadata:

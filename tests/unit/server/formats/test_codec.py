@@ -30,6 +30,19 @@ def test_pixels_are_planes_of_rgb_between_zero_and_one(samples: np.ndarray, enco
     np.testing.assert_allclose(pixels, samples.transpose(2, 0, 1) / 255, atol=1e-6)
 
 
+@pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_crop_is_the_same_part_of_the_whole_image(mode: str, orientation: int, encode: Encode) -> None:
+    tags = PIL.Image.Exif()
+    tags[0x0112] = orientation
+    image = decode(encode("PNG", mode, exif=tags))
+    whole, rows, columns = image.crop(), slice(3, 17), slice(5, 22)
+    into = np.zeros((3, 14, 17), np.float32)
+    for part in (image.crop(rows, columns), image.crop(rows, columns, into=into), into):
+        np.testing.assert_array_equal(part, whole[:, rows, columns])
+    assert whole.flags.c_contiguous
+
+
 @pytest.mark.parametrize(
     ("kind", "mode"),
     [
