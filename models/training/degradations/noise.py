@@ -15,8 +15,8 @@ from models.training.degradations.base import (
 
 NOISE_LEVELS = (15, 25, 50)
 """Standard deviations of the paper's Gaussian noise, on the 0..255 scale."""
-NOISE_LEVEL_ODDS = (0.45, 0.33, 0.22)
-"""Light noise is drawn most often, because it is learned most slowly."""
+NOISE_LEVEL_ODDS = (0.3, 0.3, 0.4)
+"""Heavy noise is drawn most often, because it has the most left to learn."""
 IN_BETWEEN_SIGMA = (1.0, 55.0)
 VISIBLE_SIGMA = 4.0
 """Noise below this level is invisible, so it is not labelled."""
