@@ -15,10 +15,9 @@ from server.imaging.metadata import NO_METADATA, Metadata
 
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
 SMALL_BYTES = 64 * 1024
-"""The header of a file of at most this size is read faster than a thread is reached."""
-QUICK_BYTES = 256 * 1024
-"""So is that of a file of at most this size with few parts."""
-QUICK_PARTS = 64
+"""The header of most files of at most this size is read faster than a thread is reached."""
+QUICK_BYTES, QUICK_PARTS = 256 * 1024, 64
+"""So is that of a file of at most this size with at most this many chunks or segments."""
 
 
 class Header(NamedTuple):
@@ -161,8 +160,8 @@ class Format:
     """
     states_size_once: bool = False
     """Whether `peek` and `read_header` take the size from the same bytes, so that they cannot disagree."""
-    has_few_parts: Callable[[bytes], bool] = lambda data: False
-    """Whether a file has few parts to walk through; takes microseconds, whatever the bytes."""
+    is_quick: Callable[[bytes], bool] = lambda data: len(data) <= SMALL_BYTES
+    """Whether `read_header` takes less time than a switch to another thread; takes microseconds, whatever the bytes."""
     encoder: Encoder | None = None
     """None for read-only formats."""
     library: str = ""

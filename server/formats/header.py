@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 from server import formats
 from server.errors import EmptyUpload, ImageTooLarge, UndecodableImage
-from server.formats.base import QUICK_BYTES, SMALL_BYTES, multiple_frames_error
 from server.formats.base import Header as Header
+from server.formats.base import multiple_frames_error
 from server.imaging.memory import blaming_memory
 from server.settings import LimitSettings
 
@@ -65,10 +65,8 @@ def probe(data: bytes, limits: LimitSettings) -> Header:
 
 def is_quick(data: bytes) -> bool:
     """Return whether `probe` takes less time on these bytes than a switch to another thread."""
-    if len(data) <= SMALL_BYTES:
-        return True
     found = next((one for one in formats.KNOWN if one.matches(data)), None)
-    return found is not None and len(data) <= QUICK_BYTES and found.has_few_parts(data)
+    return found is None or found.is_quick(data)
 
 
 def check_size(height: int, width: int, limits: LimitSettings) -> None:

@@ -17,6 +17,11 @@ class Metadata:
     colour_chunks: tuple[tuple[bytes, bytes], ...] = ()
     """PNG's other descriptions of colour (gAMA, cHRM, sRGB, cICP): type and body."""
 
+    @property
+    def size(self) -> int:
+        """The bytes of profile, EXIF and XMP."""
+        return sum(len(part) for part in (self.icc_profile, self.exif, self.xmp) if part is not None)
+
     def upright(self, turned_by: int = 1) -> "Metadata":
         """Return the metadata for an image that was turned upright from orientation 1..8, without malformed EXIF."""
         if self.exif is None and self.xmp is None:

@@ -5,9 +5,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from server.access.caller import Caller
-from server.concurrency import gather, run_off_loop
+from server.concurrency import INLINE_BYTES, gather, run_off_loop
 from server.errors import ImageTooLarge, InvalidRequest
-from server.formats.header import check_size, probe
+from server.formats.header import check_size, is_quick, probe
 from server.open_inference import models
 from server.open_inference.models import INPUT, OUTPUT, Datatype, Models
 from server.open_inference.parameters import Parameters, refuse_features
@@ -141,7 +141,10 @@ class Inference:
             reserve(len(restored.data))
             return restored
 
-        headers = await run_off_loop(lambda: [probe(data, self._limits) for data in files], sum(map(len, files)))
+        size = sum(map(len, files))
+        if not all(map(is_quick, files)):
+            size = max(size, INLINE_BYTES + 1)
+        headers = await run_off_loop(lambda: [probe(data, self._limits) for data in files], size)
         sizes = [header.height * header.width for header in headers]
         self._check_pixels(sum(sizes))
         call.request.charge(sum(header.decoded_pixels for header in headers))

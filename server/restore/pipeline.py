@@ -204,7 +204,8 @@ class Restorer(Lifecycle):
         """Admit a request unless it is already, and reserve room for the decoded image; returns where to work on it."""
         if request.ticket is None:
             self.admit(request, header.height, header.width, input_format=header.format)
-        if request.codec_work is None and upload_bytes > INLINE_BYTES:  # a small image in a large file
+        # A small image may be in a large file, or have metadata that was compressed to little.
+        if request.codec_work is None and max(upload_bytes, header.metadata.size) > INLINE_BYTES:
             self._admit_to_codecs(request, header.format)
         with self._metrics.refusals:
             request.hold(self._decoded.take(header.decoded_bytes))

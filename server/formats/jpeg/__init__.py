@@ -2,7 +2,7 @@
 
 from server.formats.base import Encoder, Format, starts_with
 from server.formats.jpeg.markers import SOF, SOS, frame, walk
-from server.formats.jpeg.reader import decode, has_few_segments, read_header
+from server.formats.jpeg.reader import decode, is_quick, read_header
 from server.formats.jpeg.writer import encode
 
 # libjpeg allows 35 pixels less than the format (65 535), as headroom for its own arithmetic.
@@ -29,6 +29,6 @@ FORMAT = Format(
     states_size_once=True,
     read_header=read_header,
     decode=decode,
-    has_few_parts=has_few_segments,
+    is_quick=is_quick,
     encoder=Encoder(encode, is_lossy=True, longest_side=_LONGEST_SIDE),
 )

@@ -11,7 +11,7 @@ import PIL.Image
 from PIL import JpegImagePlugin
 
 from server.errors import ImageTooLarge, UndecodableImage, UnsupportedImage
-from server.formats.base import QUICK_PARTS, Header, Planes, check_metadata_size
+from server.formats.base import QUICK_BYTES, QUICK_PARTS, SMALL_BYTES, Header, Planes, check_metadata_size
 from server.formats.jpeg.markers import (
     APP0,
     APP1,
@@ -98,8 +98,10 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
     )
 
 
-def has_few_segments(data: bytes) -> bool:
-    """Return whether the header is read at once: few segments, one scan that is not progressive, no further picture."""
+def is_quick(data: bytes) -> bool:
+    """Return whether the file is small, or has few segments, one scan that is not progressive and no more pictures."""
+    if not SMALL_BYTES < len(data) <= QUICK_BYTES:
+        return len(data) <= SMALL_BYTES
     components = 0
     for segment in islice(walk(data), QUICK_PARTS):
         if segment.marker in SOF:

@@ -3,7 +3,7 @@
 import struct
 
 from server.formats.base import Encoder, EncoderOptions, Format, Planes, starts_with
-from server.formats.png.reader import decode, has_few_chunks, read_header
+from server.formats.png.reader import decode, is_quick, read_header
 from server.formats.png.writer import SIGNATURE, write_png
 from server.imaging.metadata import Metadata
 
@@ -28,6 +28,6 @@ FORMAT = Format(
     states_size_once=True,
     read_header=read_header,
     decode=decode,
-    has_few_parts=has_few_chunks,
+    is_quick=is_quick,
     encoder=Encoder(encode, is_lossy=False, depth=16, depth_with_alpha=16),
 )

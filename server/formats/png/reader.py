@@ -9,7 +9,7 @@ import numpy as np
 from isal import isal_zlib
 
 from server.errors import ImageTooLarge, UndecodableImage
-from server.formats.base import QUICK_PARTS, Header, Planes, check_metadata_size
+from server.formats.base import QUICK_BYTES, QUICK_PARTS, Header, Planes, check_metadata_size
 from server.formats.png.pixels import GREY, GREY_ALPHA, PALETTE, RGB, RGB_ALPHA, PackedPixels, decode_pixels
 from server.formats.png.writer import SIGNATURE, XMP_KEYWORD
 from server.imaging import exif
@@ -26,10 +26,11 @@ _READ_CHUNKS = frozenset({b"eXIf", b"iCCP", b"acTL", XMP_KEYWORD, *(kind for kin
 # A checksum of more bytes at once gives up the interpreter lock, and to get it back takes longer than to check the 8 KB
 # of a usual chunk: in two parts, it is kept.
 _LOCKED_BYTES = 5 * 1024
+_INFLATED_CHUNKS = frozenset({b"iCCP", b"iTXt"})
 _NAMES = {b"eXIf": "EXIF", b"iCCP": "colour profile", b"iTXt": "XMP"}
 
 
-_LENGTH, _LENGTH_AND_KIND = struct.Struct(">I"), struct.Struct(">I4s")
+_LENGTH_AND_KIND = struct.Struct(">I4s")
 # Kind, offset of the length field, and length of the body. A NamedTuple would take twice as long.
 _Chunk = tuple[bytes, int, int]
 
@@ -65,13 +66,18 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
     )
 
 
-def has_few_chunks(data: bytes) -> bool:
-    """Return whether the file has so few chunks that its header is read at once."""
-    unpack, at, last = _LENGTH.unpack_from, len(SIGNATURE), len(data) - 4
+def is_quick(data: bytes) -> bool:
+    """Return whether the file has few chunks, and none of metadata that may have to be inflated to megabytes."""
+    unpack, at, last = _LENGTH_AND_KIND.unpack_from, len(SIGNATURE), len(data) - 8
+    if last > QUICK_BYTES:
+        return False
     for _ in range(QUICK_PARTS):
         if at > last:
             return True
-        at += 12 + unpack(data, at)[0]
+        length, kind = unpack(data, at)
+        if kind in _INFLATED_CHUNKS:
+            return False
+        at += 12 + length
     return False
 
 

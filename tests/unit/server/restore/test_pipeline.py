@@ -1,7 +1,10 @@
 """Tests of the Restorer, on the real batcher, worker and simulated backend."""
 
 import asyncio
+import threading
+import zlib
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,6 +18,9 @@ from server.errors import (
     InvalidImage,
     UnsupportedSize,
 )
+from server.formats import codec
+from server.formats.png import reader
+from server.formats.png.writer import png_chunk
 from server.metrics import Metrics
 from server.restore.options import Mode
 from server.restore.pipeline import Restorer
@@ -67,6 +73,36 @@ def test_an_image_that_no_profile_takes_whole_is_restored_in_tiles() -> None:
         np.testing.assert_array_equal(result, source)
 
     play(scene, SmallSizesBackend())
+
+
+def test_metadata_of_a_small_file_that_inflates_to_megabytes_is_not_handled_on_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: dict[str, str] = {}
+
+    def watched(module: object, name: str) -> None:
+        work = getattr(module, name)
+
+        def noting(*arguments: Any) -> Any:
+            seen[name] = threading.current_thread().name
+            return work(*arguments)
+
+        monkeypatch.setattr(module, name, noting)
+
+    watched(reader, "_inflate")
+    watched(codec, "without_claims")
+    xmp = b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(b"<x/>" + b" " * 2_000_000)
+    small = png(8, 8)
+    data = small[:33] + png_chunk(b"iTXt", xmp) + small[33:]
+    assert len(data) < 4096
+
+    async def scene(restorer: Restorer) -> None:
+        await restorer.start()
+        assert (await restorer.restore(data, RestoreRequest())).width == 8
+
+    play(scene)
+    assert sorted(seen) == ["_inflate", "without_claims"]
+    assert threading.main_thread().name not in seen.values()
 
 
 def test_a_bad_image_reaches_no_backend_and_leaves_nothing_active() -> None:
