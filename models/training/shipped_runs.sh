@@ -3,7 +3,7 @@
 #
 # PHOTOS has two folders, photos and photos2, with the pictures of models/artifacts/promptnaf/photos.tsv; RUNS/2 has the weights to
 # start from. Runs 1 and 2 (73 minutes) were made with a forerunner of this code. As runs follow the clock, another machine makes
-# other weights. Run 4 came before rain_jpeg and haze_jpeg, runs 3 and 4 before the loss of today, and all but run 9 before
+# other weights. Run 4 came before rain_jpeg and haze_jpeg, runs 3 and 4 before the loss of today, and all but runs 9a and 9b before
 # NOISE_LEVEL_ODDS of today, (0.45, 0.33, 0.22) until then.
 set -eu
 photos=$1 runs=$2
@@ -42,9 +42,17 @@ fit 8c 8b --compile --minutes 42 --stages 0.55:96x4 1:192x2 --learning-rate 4.5e
     --mix gaussian=1.3 correlated=0.08 flat=0.03 jpeg=0.4 noise_jpeg=0.14 rain=0.1 heavy_rain=0.12 rain_jpeg=0.26 \
     haze=0.22 deep_haze=0.14 haze_jpeg=0.12 clean=0.15 low_contrast=0.05 mixture=0.08
 
-fit 9 8c --compile --minutes 86 --stages 0.55:96x4 1:192x2 --learning-rate 8e-4 --warmup-steps 50 \
+fit 9a 8c --compile --minutes 86 --stages 0.55:96x4 1:192x2 --learning-rate 8e-4 --warmup-steps 50 \
     --mix gaussian=2.2 correlated=0.06 flat=0.03 jpeg=0.75 noise_jpeg=0.12 rain=0.09 heavy_rain=0.1 rain_jpeg=0.24 \
     haze=0.22 deep_haze=0.14 haze_jpeg=0.12 clean=0.14 low_contrast=0.05 mixture=0.06
 
-promptir-train calibrate "$runs/9/weights.safetensors" "$photos/photos" "$photos/photos2" --output "$runs/weights.safetensors" \
-    --log-odds haze=2 jpeg=1
+fit 9b 9a --compile --minutes 13 --stages 0.6:96x4 1:192x2 --learning-rate 3e-4 --warmup-steps 30 --ema-decay 0.998 \
+    --mix gaussian=1.8 correlated=0.05 flat=0.03 jpeg=1.5 noise_jpeg=0.1 rain=0.1 heavy_rain=0.1 rain_jpeg=0.25 \
+    haze=0.25 deep_haze=0.14 haze_jpeg=0.12 clean=0.14 low_contrast=0.05 mixture=0.06
+
+mkdir -p "$runs/9c"
+promptir-train average "$runs/9a/weights.safetensors" "$runs/9b/weights.safetensors" --variant promptnaf \
+    --output "$runs/9c/weights.safetensors"
+
+promptir-train calibrate "$runs/9c/weights.safetensors" "$photos/photos" "$photos/photos2" --output "$runs/weights.safetensors" \
+    --log-odds haze=1.1 jpeg=1
