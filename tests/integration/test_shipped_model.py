@@ -83,6 +83,7 @@ def test_a_report_tells_what_the_network_itself_weighs(shipped: Any, clean: np.n
 def test_the_artifact_matches_its_manifest_and_its_promises() -> None:
     manifest = Manifest.load(DEFAULT_ARTIFACT)
     manifest.verify(DEFAULT_ARTIFACT)
+    assert manifest.name == DEFAULT_ARTIFACT.name  # by which clients ask for it
     assert (DEFAULT_ARTIFACT / MODEL_FILE).stat().st_size <= LARGEST_MODEL_BYTES
     assert len(manifest.parity) >= 4
     assert max(entry.max_abs_error for entry in manifest.parity) <= LARGEST_PARITY_ERROR
