@@ -30,10 +30,15 @@ SUFFIXES: Mapping[str, Format] = {suffix: one for one in BY_NAME.values() for su
 """The readable formats, by file name suffix."""
 
 
+def recognised(data: bytes) -> Format | None:
+    """Return the known format that a file begins as, whether or not this server can read it."""
+    return next((one for one in KNOWN if one.matches(data)), None)
+
+
 def format_of(data: bytes) -> Format:
     """Detect the format of a file from its first bytes; raises UnsupportedImage, which lists the readable formats."""
     refused.refuse_camera_raw(data)
-    found = next((one for one in KNOWN if one.matches(data)), None)
+    found = recognised(data)
     if found is not None and found.is_installed:
         return found
     reason = refused.reason(data) if found is None else refused.not_installed(found)

@@ -10,14 +10,13 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from server.concurrency import INLINE_BYTES
 from server.errors import ImageTooLarge, UnsupportedImage
 from server.imaging.metadata import NO_METADATA, Metadata
 
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
-SMALL_BYTES = 64 * 1024
-"""The header of most files of at most this size is read faster than a thread is reached."""
 QUICK_BYTES, QUICK_PARTS = 256 * 1024, 64
-"""So is that of a file of at most this size with at most this many chunks or segments."""
+"""The header of a file of at most this size, with at most this many chunks or segments, is short work for a loop."""
 
 
 class Header(NamedTuple):
@@ -160,7 +159,7 @@ class Format:
     """
     states_size_once: bool = False
     """Whether `peek` and `read_header` take the size from the same bytes, so that they cannot disagree."""
-    is_quick: Callable[[bytes], bool] = lambda data: len(data) <= SMALL_BYTES
+    is_quick: Callable[[bytes], bool] = lambda data: len(data) <= INLINE_BYTES
     """Whether `read_header` takes less time than a switch to another thread; takes microseconds, whatever the bytes."""
     encoder: Encoder | None = None
     """None for read-only formats."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import lru_cache, partial
 from typing import TypeVar
 
-from server.concurrency import gather, run_inline
+from server.concurrency import INLINE_BYTES, gather, run_inline
 from server.formats import codec
 from server.formats.header import Header, is_quick, probe
 from server.formats.output import OutputFormat, PngEffort
@@ -31,10 +31,8 @@ from server.scheduling.queue.tile import Priority
 from server.scheduling.snapshot import Snapshot
 from server.settings import LimitSettings
 
-# Up to these sizes a thread costs more than it saves (docs/scheduling.md). The bytes count too: a small image with many
-# chunks in its file is slow to read.
+# Up to these sizes, as up to INLINE_BYTES, a thread costs more than it saves (docs/scheduling.md).
 INLINE_PIXELS = 128 * 128
-INLINE_BYTES = 64 * 1024
 INLINE_TAG_BYTES = 256 * 1024
 
 T = TypeVar("T")

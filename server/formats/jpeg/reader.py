@@ -10,8 +10,9 @@ import numpy as np
 import PIL.Image
 from PIL import JpegImagePlugin
 
+from server.concurrency import INLINE_BYTES
 from server.errors import ImageTooLarge, UndecodableImage, UnsupportedImage
-from server.formats.base import QUICK_BYTES, QUICK_PARTS, SMALL_BYTES, Header, Planes, check_metadata_size
+from server.formats.base import QUICK_BYTES, QUICK_PARTS, Header, Planes, check_metadata_size
 from server.formats.jpeg.markers import (
     APP0,
     APP1,
@@ -100,8 +101,8 @@ def read_header(data: bytes, max_metadata_bytes: int) -> Header:
 
 def is_quick(data: bytes) -> bool:
     """Return whether the file is small, or has few segments, one scan that is not progressive and no more pictures."""
-    if not SMALL_BYTES < len(data) <= QUICK_BYTES:
-        return len(data) <= SMALL_BYTES
+    if not INLINE_BYTES < len(data) <= QUICK_BYTES:
+        return len(data) <= INLINE_BYTES
     components = 0
     for segment in islice(walk(data), QUICK_PARTS):
         if segment.marker in SOF:

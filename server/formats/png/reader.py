@@ -42,9 +42,8 @@ class _PixelChunks(NamedTuple):
 
 def read_header(data: bytes, max_metadata_bytes: int) -> Header:
     """Read IHDR, and the profile, EXIF and XMP anywhere in the file, inflated only up to the limit."""
-    starts_well = data.startswith(b"IHDR", len(SIGNATURE) + 4)
-    chunks, pixel_chunks = _found(data) if starts_well else ({}, None)
-    body = _body(data, chunks[b"IHDR"]) if starts_well else b""
+    chunks, pixel_chunks = _found(data) if data.startswith(b"IHDR", len(SIGNATURE) + 4) else ({}, None)
+    body = _body(data, chunks[b"IHDR"]) if chunks else b""
     if len(body) != 13 or b"IDAT" not in chunks:
         raise UndecodableImage("The PNG has no header or no pixels.")
     width, height, depth, colour_type = struct.unpack(">IIBB", body[:10])

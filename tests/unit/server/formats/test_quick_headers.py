@@ -10,7 +10,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from server.formats.base import QUICK_BYTES, SMALL_BYTES
+from server.concurrency import INLINE_BYTES
+from server.formats.base import QUICK_BYTES
 from server.formats.header import is_quick
 
 NOISE = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
@@ -47,7 +48,7 @@ JPEG = saved("JPEG", quality=90, subsampling=0)
 
 @pytest.mark.parametrize("data", [PNG, JPEG, chunked(PNG, 8192)], ids=["PNG", "JPEG", "PNG as libpng writes it"])
 def test_usual_files_of_moderate_size_are_quick(data: bytes) -> None:
-    assert SMALL_BYTES < len(data) <= QUICK_BYTES
+    assert INLINE_BYTES < len(data) <= QUICK_BYTES
     assert is_quick(data)
 
 
@@ -55,14 +56,14 @@ def test_usual_files_of_moderate_size_are_quick(data: bytes) -> None:
     "data",
     [
         chunked(PNG, 1000),
-        PNG[:33] + bytes(SMALL_BYTES),
+        PNG[:33] + bytes(INLINE_BYTES),
         cv2.imencode(".jpg", NOISE, [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes(),
         JPEG[:2] + b"\xff\xfe\x00\x02" * 64 + JPEG[2:],
         JPEG[:2] + b"\xff\xe2\x00\x06MPF\0" + JPEG[2:],
         JPEG.replace(b"\xff\xda\x00\x0c\x03", b"\xff\xda\x00\x08\x01", 1),
         saved("TIFF"),
         saved("PNG", PIL.Image.fromarray(np.tile(NOISE, (2, 1, 1)))),
-        b"\xff\xd8\xff" + bytes(SMALL_BYTES),
+        b"\xff\xd8\xff" + bytes(INLINE_BYTES),
     ],
     ids=[
         "many chunks",
@@ -77,7 +78,7 @@ def test_usual_files_of_moderate_size_are_quick(data: bytes) -> None:
     ],
 )
 def test_files_that_may_take_long_are_not_quick(data: bytes) -> None:
-    assert len(data) > SMALL_BYTES
+    assert len(data) > INLINE_BYTES
     assert not is_quick(data)
 
 
@@ -93,6 +94,6 @@ def test_a_small_file_of_another_format_is_quick(kind: str) -> None:
     assert is_quick(saved(kind, PIL.Image.fromarray(NOISE[:16, :16])))
 
 
-@pytest.mark.parametrize("data", [b"", b"text", bytes(SMALL_BYTES + 1)], ids=["empty", "text", "zeros"])
+@pytest.mark.parametrize("data", [b"", b"text", bytes(INLINE_BYTES + 1)], ids=["empty", "text", "zeros"])
 def test_what_is_no_image_is_refused_at_once(data: bytes) -> None:
     assert is_quick(data)
