@@ -1,9 +1,9 @@
 """The batch delay: whether a run that is not full waits for clients that, by the arrival forecast, return soon."""
 
 import math
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from server.scheduling.policy.device import DeviceView, Wait
@@ -36,13 +36,23 @@ class Forecast(NamedTuple):
         """Return the mean number of arrivals between two times."""
         return sum(count * self._share(age, start_s, end_s) for age, count in self.answers)
 
-    def probability_of_none(self, start_s: float, end_s: float) -> float:
-        """Return the probability that no tile arrives between two times."""
-        return math.prod((1 - self._share(age, start_s, end_s)) ** count for age, count in self.answers)
+    def probabilities_of_none(self, starts_s: Sequence[float], end_s: float) -> list[float]:
+        """Return for each start the probability that no tile arrives between it and the end."""
+        times, found = self.turnarounds, [1.0] * len(starts_s)
+        for age, count in self.answers:
+            until = bisect_right(times, age + end_s)
+            if left := len(times) - bisect_right(times, age):
+                for index, start_s in enumerate(starts_s):
+                    found[index] *= (1 - (until - bisect_right(times, age + start_s)) / left) ** count
+        return found
 
     def moments(self, end_s: float) -> list[float]:
         """Return times before `end_s` at which arrivals are due, where it may pay to end a wait."""
-        times = sorted({t - age for age, _ in self.answers for t in self.turnarounds if SHORTEST_S < t - age < end_s})
+        turnarounds, due = self.turnarounds, set[float]()
+        for age, _ in self.answers:
+            first, end = bisect_right(turnarounds, age + SHORTEST_S), bisect_left(turnarounds, age + end_s)
+            due.update([time - age for time in turnarounds[first:end]])
+        times = sorted(due)
         step = max(1, len(times) // MOMENTS)
         return times[::-1][::step][::-1]
 
@@ -139,22 +149,17 @@ def batch_delay(
         longest = min(longest, bucket.deadline - now - together)
     moments = forecast.moments(longest)
     if count + more <= room:
-        moment = _best(moments, start_s, saving, lambda moment: forecast.probability_of_none(moment, end_s))
+        at_once, *alone = forecast.probabilities_of_none([start_s, *moments], end_s)
+        gains = [
+            (saving * (probability - at_once) - max(0.0, moment - start_s), moment)
+            for probability, moment in zip(alone, moments, strict=True)
+        ]
+        gain, best = max(gains, default=(0.0, 0.0))
+        moment = best if gain > 0 else None
     else:
         # Two runs in any case: full ones with a pause between them, or a small and a large one without.
-        at_once = (count + more) / (seconds + device.predict_all(padded_shape, more))
+        rate = (count + more) / (seconds + device.predict_all(padded_shape, more))
         full = (moment for moment in moments if forecast.expected(0.0, moment) >= room - count)
         pauses = ((moment, max(0.0, moment - start_s)) for moment in full)
-        moment = next((moment for moment, pause in pauses if room / (pause + together) > WORTHWHILE * at_once), None)
+        moment = next((moment for moment, pause in pauses if room / (pause + together) > WORTHWHILE * rate), None)
     return None if moment is None else Wait(min(longest, SLACK * moment), padded_shape, joined)
-
-
-def _best(moments: Sequence[float], start_s: float, saving: float, alone: Callable[[float], float]) -> float | None:
-    """Return the moment until which waiting gains most, if any gains.
-
-    `alone` gives the probability that no tile arrives between a moment and the end of a run that starts at once.
-    """
-    at_once = alone(start_s)
-    gains = [(saving * (alone(moment) - at_once) - max(0.0, moment - start_s), moment) for moment in moments]
-    gain, moment = max(gains, default=(0.0, 0.0))
-    return moment if gain > 0 else None

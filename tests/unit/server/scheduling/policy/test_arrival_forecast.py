@@ -23,7 +23,7 @@ def test_nothing_is_expected_if_nobody_was_answered() -> None:
     arrivals.arrived(SMALL, 1.0)
     assert arrivals.forecast(SMALL, 2.0) == NOBODY
     assert NOBODY.expected(0, 1) == 0
-    assert NOBODY.probability_of_none(0, 1) == 1
+    assert NOBODY.probabilities_of_none([0], 1) == [1]
 
 
 def test_answered_clients_are_expected_after_the_time_it_took_before() -> None:
@@ -33,7 +33,7 @@ def test_answered_clients_are_expected_after_the_time_it_took_before() -> None:
     assert forecast.answers == ((pytest.approx(0.001), 4),)
     assert forecast.expected(0, 0.0005) == 0
     assert forecast.expected(0, 0.002) == 4
-    assert forecast.probability_of_none(0.0015, 1) == 1
+    assert forecast.probabilities_of_none([0.0015], 1) == [1]
 
 
 def test_half_of_them_by_the_median_time() -> None:
@@ -41,7 +41,7 @@ def test_half_of_them_by_the_median_time() -> None:
     arrivals.answered(SMALL, 2, 1000.0)
     forecast = arrivals.forecast(SMALL, 1000.0)
     assert forecast.expected(0, 0.002) == pytest.approx(1)
-    assert forecast.probability_of_none(0.002, 0.01) == pytest.approx(0.25)
+    assert forecast.probabilities_of_none([0.002], 0.01) == [pytest.approx(0.25)]
     assert {round(moment, 6) for moment in forecast.moments(0.01)} == {0.001, 0.003}
 
 
