@@ -136,7 +136,7 @@ class SharedRun(SingleRun):
             parts = (self._packed_plan, packed(ending), self._decoded, completion.aux)
             written, file = process.call(encode_from, lease.name, *parts)
             start = plan.layout.samples_bytes
-            data = file if isinstance(file, bytes) else lease.data[start : start + file].tobytes()
+            data = file if isinstance(file, bytes) else lease.read(start, file)
             return RestoredFile(data, *written)
 
         try:

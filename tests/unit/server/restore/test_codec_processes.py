@@ -262,6 +262,18 @@ def test_after_the_stop_there_is_no_process_and_no_segment() -> None:
     assert finished(run, OutputFormat.PNG) == in_a_thread(png(), RestoreOptions(), OutputFormat.PNG)
 
 
+def test_a_segment_is_read_while_it_has_a_name_and_after() -> None:
+    pool = SegmentPool()
+    lease = pool.lend(1000)
+    assert lease is not None
+    lease.data[:1000] = np.arange(1000) % 251
+    expected = lease.data[100:900].tobytes()
+    assert lease.read(100, 800) == expected
+    pool.close()
+    assert lease.name not in segments_in_the_system()
+    assert lease.read(100, 800) == expected
+
+
 def test_a_segment_is_lent_again_when_its_last_view_is_gone() -> None:
     pool = SegmentPool()
     first = pool.lend(1000)
