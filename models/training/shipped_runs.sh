@@ -3,7 +3,7 @@
 #
 # PHOTOS has two folders, photos and photos2, with the pictures of models/artifacts/promptnaf/photos.tsv; RUNS/2 has the weights to
 # start from. Runs 1 and 2 (73 minutes) were made with a forerunner of this code. As runs follow the clock, another machine makes
-# other weights. Run 4 came before rain_jpeg and haze_jpeg, runs 3 and 4 before the loss of today, and all but runs 9a and 9b before
+# other weights. Run 4 came before rain_jpeg and haze_jpeg, runs 3 and 4 before the loss of today, and runs 3 to 8 before
 # NOISE_LEVEL_ODDS of today, (0.45, 0.33, 0.22) until then.
 set -eu
 photos=$1 runs=$2
@@ -15,14 +15,18 @@ fit() {
         --threads 1 --ema-decay 0.9985 "$@"
 }
 
+average() {
+    mkdir -p "$runs/$3"
+    promptir-train average "$runs/$1/weights.safetensors" "$runs/$2/weights.safetensors" --variant "$4" \
+        --output "$runs/$3/weights.safetensors"
+}
+
 fit 3 2 --variant promptnaf-shallow --minutes 60 --stages 0.25:64x8 0.65:96x4 0.87:128x3 1:192x2 --learning-rate 1e-3 --warmup-steps 200
 
 fit 4 3 --variant promptnaf-shallow --minutes 122 --stages 0.25:64x8 0.6:96x4 0.85:128x3 1:192x2 --learning-rate 1e-3 --warmup-steps 200 \
     --mix gaussian=0.34 correlated=0.1 flat=0.08 mixture=0.1 rain_jpeg=0 haze_jpeg=0
 
-mkdir -p "$runs/5"
-promptir-train average "$runs/3/weights.safetensors" "$runs/4/weights.safetensors" --variant promptnaf-shallow \
-    --output "$runs/5/weights.safetensors"
+average 3 4 5 promptnaf-shallow
 
 fit 6 5 --variant promptnaf-shallow --minutes 64 --stages 0.5:96x4 0.85:128x3 1:192x2 --learning-rate 9e-4 --warmup-steps 100 \
     --mix gaussian=0.34 correlated=0.1 flat=0.03 jpeg=0.24 noise_jpeg=0.12 rain=0.08 heavy_rain=0.07 rain_jpeg=0.16 \
@@ -50,9 +54,29 @@ fit 9b 9a --compile --minutes 13 --stages 0.6:96x4 1:192x2 --learning-rate 3e-4 
     --mix gaussian=1.8 correlated=0.05 flat=0.03 jpeg=1.5 noise_jpeg=0.1 rain=0.1 heavy_rain=0.1 rain_jpeg=0.25 \
     haze=0.25 deep_haze=0.14 haze_jpeg=0.12 clean=0.14 low_contrast=0.05 mixture=0.06
 
-mkdir -p "$runs/9c"
-promptir-train average "$runs/9a/weights.safetensors" "$runs/9b/weights.safetensors" --variant promptnaf \
-    --output "$runs/9c/weights.safetensors"
+average 9a 9b 9c promptnaf
 
-promptir-train calibrate "$runs/9c/weights.safetensors" "$photos/photos" "$photos/photos2" --output "$runs/weights.safetensors" \
-    --log-odds haze=1.1 jpeg=1
+# Run 10: two runs at a time, averaged halfway and at the end.
+mix="gaussian=2.2 correlated=0.06 flat=0.03 jpeg=1 noise_jpeg=0.12 rain=0.2 heavy_rain=0.1 rain_jpeg=0.24 haze=0.26 deep_haze=0.14
+haze_jpeg=0.12 clean=0.14 low_contrast=0.05 mixture=0.06"
+
+fit_first() {
+    # shellcheck disable=SC2086
+    fit "$1" 9c --compile --seed "$2" --minutes 92 --until "$3" --stages 0.55:96x4 1:192x2 --learning-rate 8e-4 --warmup-steps 50 --mix $mix
+}
+
+fit_second() {
+    # shellcheck disable=SC2086
+    fit "$1" 10c --compile --seed "$2" --minutes "$3" --stages 0.15:96x4 1:192x2 --learning-rate 4.5e-4 --warmup-steps 50 --mix $mix
+}
+
+fit_first 10a 0 9600
+fit_first 10b 11 8800
+average 10a 10b 10c promptnaf
+
+fit_second 10d 20 46
+fit_second 10e 21 45
+average 10d 10e 10f promptnaf
+
+promptir-train calibrate "$runs/10f/weights.safetensors" "$photos/photos" "$photos/photos2" --output "$runs/weights.safetensors" \
+    --log-odds haze=0.8 jpeg=1
