@@ -44,12 +44,8 @@ class Lease:
 
     def read(self, start: int, size: int) -> bytes:
         """Return a copy of some of the bytes; where Linux keeps segments, it is made without the interpreter lock."""
-        with suppress(OSError):  # removed meanwhile, or not on Linux
-            file = os.open(FILES / self.name, os.O_RDONLY)
-            try:
-                data = os.pread(file, size, start)
-            finally:
-                os.close(file)
+        with suppress(OSError), (FILES / self.name).open("rb", buffering=0) as file:  # removed, or not on Linux
+            data = os.pread(file.fileno(), size, start)
             if len(data) == size:
                 return data
         return self.data[start : start + size].tobytes()
@@ -183,8 +179,5 @@ def _reserve(segment: SharedMemory) -> None:
     # Memory is reserved here, where a full /dev/shm is an error: later it would be a SIGBUS.
     if not FILES.is_dir():
         return
-    file = os.open(FILES / segment.name, os.O_RDWR)
-    try:
-        os.posix_fallocate(file, 0, segment.size)
-    finally:
-        os.close(file)
+    with (FILES / segment.name).open("r+b", buffering=0) as file:
+        os.posix_fallocate(file.fileno(), 0, segment.size)

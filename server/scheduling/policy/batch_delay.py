@@ -34,17 +34,15 @@ class Forecast(NamedTuple):
 
     def expected(self, start_s: float, end_s: float) -> float:
         """Return the mean number of arrivals between two times."""
-        return sum(count * self._share(age, start_s, end_s) for age, count in self.answers)
+        return sum(count * self._shares(age, (start_s,), end_s)[0] for age, count in self.answers)
 
     def probabilities_of_none(self, starts_s: Sequence[float], end_s: float) -> list[float]:
         """Return for each start the probability that no tile arrives between it and the end."""
-        times, found = self.turnarounds, [1.0] * len(starts_s)
+        none = [1.0] * len(starts_s)
         for age, count in self.answers:
-            until = bisect_right(times, age + end_s)
-            if left := len(times) - bisect_right(times, age):
-                for index, start_s in enumerate(starts_s):
-                    found[index] *= (1 - (until - bisect_right(times, age + start_s)) / left) ** count
-        return found
+            shares = self._shares(age, starts_s, end_s)
+            none = [so_far * (1 - share) ** count for so_far, share in zip(none, shares, strict=True)]
+        return none
 
     def moments(self, end_s: float) -> list[float]:
         """Return times before `end_s` at which arrivals are due, where it may pay to end a wait."""
@@ -56,13 +54,14 @@ class Forecast(NamedTuple):
         step = max(1, len(times) // MOMENTS)
         return times[::-1][::step][::-1]
 
-    def _share(self, age: float, start_s: float, end_s: float) -> float:
-        """Return which part of the clients that are still out after `age` returns between two times."""
+    def _shares(self, age: float, starts_s: Sequence[float], end_s: float) -> list[float]:
+        """Return for each start which part of the clients still out after `age` returns between it and the end."""
         times = self.turnarounds
         left = len(times) - bisect_right(times, age)
         if not left:
-            return 0.0
-        return (bisect_right(times, age + end_s) - bisect_right(times, age + start_s)) / left
+            return [0.0] * len(starts_s)
+        until = bisect_right(times, age + end_s)
+        return [(until - bisect_right(times, age + start_s)) / left for start_s in starts_s]
 
 
 NOBODY = Forecast((), ())
