@@ -2,7 +2,9 @@
 
 Closed-loop clients send images of one size; for each size and pair of formats this prints images a second, busy cores,
 processor time an image, and how long an image holds Python's interpreter lock: its inverse is the most that one process
-can do on any number of cores. `--trees` measures other checkouts in turn with this one. Writes FILE.json and FILE.md.
+can do on any number of cores. With HTTP processes, the first figure is of the process that runs the device, and the
+second of the HTTP process that answers. `--trees` measures other checkouts in turn with this one. Writes FILE.json and
+FILE.md.
 """
 
 import argparse
@@ -22,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # measure the checkout, not an installed version
 
 from lock_probe import STARTING_S, Held, find_py_spy, probe  # noqa: E402
-from peers import Peer, ProcessProbe, SimulatedDevice, promptir  # noqa: E402
+from peers import Peer, ProcessProbe, SimulatedDevice, promptir, run_and_wait_s  # noqa: E402
 from provenance import provenance  # noqa: E402
 
 from server.cli.bench.load import Load, Recording, apply  # noqa: E402
@@ -66,6 +68,8 @@ class Figures:
     """The modules that hold it longest."""
     on_core: float
     """Share of its runnable time in which the server ran: else it waited for a core."""
+    http_lock_ms: float | None = None
+    """The same as `lock_ms`, of the HTTP process that answers the image; None where there is one process."""
 
     @property
     def ceiling_per_s(self) -> float | None:
@@ -105,6 +109,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--codec-processes", nargs="*", default=[], metavar="N", help="measure this checkout with N processes as well"
     )
+    parser.add_argument(
+        "--http-processes", nargs="*", default=[], metavar="N", help="measure this checkout with N of them as well"
+    )
     parser.add_argument("--seconds", type=float, default=3.0, help="of each window (3); there are two a case")
     parser.add_argument("--clients", type=int, default=CLIENTS, help=f"that send one image at a time ({CLIENTS})")
     parser.add_argument("--output", type=Path, default=DEFAULT_OUTPUT, metavar="FILE", help="path without suffix")
@@ -115,7 +122,8 @@ def _subjects(options: argparse.Namespace) -> list[Subject]:
     others = [Subject(tree.resolve().name, tree.resolve()) for tree in options.trees]
     counts: list[str] = options.codec_processes
     processes = [Subject(f"{count} codec processes", ROOT, {"codec_processes": count}) for count in counts]
-    return [*others, Subject("ours", ROOT), *processes]
+    fronts = [Subject(f"{n} HTTP processes", ROOT, {"http_processes": n}) for n in options.http_processes]
+    return [*others, Subject("ours", ROOT), *processes, *fronts]
 
 
 async def measured(case: str, subject: Subject, peer: Peer, clients: int, seconds: float) -> Figures:
@@ -127,16 +135,21 @@ async def measured(case: str, subject: Subject, peer: Peer, clients: int, second
     """
     size, _, given = case.partition("-")
     kinds, sampled_s = kinds_of_sizes(size, "png", 0), max(1, round(seconds))
-    use, cores, lock = ProcessProbe(peer), _Cores(peer), _LockWindow(peer, sampled_s, subject.root)
+    watched = [_Watched([peer.process.pid], sampled_s, subject.root)]
+    if "http_processes" in subject.settings:
+        watched.append(_Watched(peer.children(), sampled_s, subject.root))
+    use = ProcessProbe(peer)
     async with Sender(f"{peer.url}/restore?format={given}", {}, None, TIMEOUT_S) as sender:
-        recording = await apply(Load(kinds, seconds, WARM_UP_S, clients=clients), sender, [use, cores])
+        recording = await apply(Load(kinds, seconds, WARM_UP_S, clients=clients), sender, [use, *watched])
         images = _answered(recording)
         if find_py_spy() is not None:
-            await apply(Load(kinds, sampled_s + STARTING_S, 0.0, clients=clients), sender, [lock])
+            locks = [one.lock for one in watched]
+            await apply(Load(kinds, sampled_s + STARTING_S, 0.0, clients=clients), sender, locks)
     began, ended = use.window()
-    window_s, cpu_s, held = ended.read_at - began.read_at, ended.peer_s - began.peer_s, lock.held
-    lock_ms = None if held is None else held.share * cores.share * window_s / images * 1e3
-    parts = {} if held is None or lock_ms is None else held.parts(SHOWN_PARTS)
+    window_s, cpu_s = ended.read_at - began.read_at, ended.peer_s - began.peer_s
+    lock_ms, *of_http = [one.lock_ms(window_s / images) for one in watched]
+    held = watched[0].lock.held[:1]
+    parts = held[0].parts(SHOWN_PARTS) if held else {}
     return Figures(
         case,
         subject.name,
@@ -146,39 +159,46 @@ async def measured(case: str, subject: Subject, peer: Peer, clients: int, second
         use.others_share(),
         lock_ms,
         {module: share * (lock_ms or 0.0) for module, share in parts.items()},
-        cores.share,
+        watched[0].on_core,
+        next(iter(of_http), None),
     )
 
 
-class _Cores:
-    """The share of the time in which threads of the server could run that they did run; the rest they waited."""
+class _Watched:
+    """Processes whose lock is sampled, and the share of the time in which their threads could run that they did run."""
 
-    def __init__(self, peer: Peer) -> None:
-        self.share = 1.0
-        self._peer = peer
+    def __init__(self, pids: list[int], seconds: int, root: Path) -> None:
+        self.on_core = 1.0
+        self.lock = _LockWindow(pids, seconds, root)
+        self._pids = pids
         self._before = (0.0, 0.0)
 
     async def begin(self) -> None:
-        self._before = self._peer.run_and_wait_s()
+        self._before = run_and_wait_s(self._pids)
 
     async def end(self) -> None:
-        ran, waited = (now - before for now, before in zip(self._peer.run_and_wait_s(), self._before, strict=True))
-        self.share = ran / (ran + waited)
+        ran, waited = (now - before for now, before in zip(run_and_wait_s(self._pids), self._before, strict=True))
+        self.on_core = ran / (ran + waited)
+
+    def lock_ms(self, seconds_an_image: float) -> float | None:
+        """Return for how many milliseconds an image holds their locks; None without py-spy."""
+        held = self.lock.held
+        return sum(one.share for one in held) * self.on_core * seconds_an_image * 1e3 if held else None
 
 
 class _LockWindow:
-    """Samples the lock over the measured window of a load."""
+    """Samples the locks of processes over the measured window of a load."""
 
-    def __init__(self, peer: Peer, seconds: int, root: Path) -> None:
-        self.held: Held | None = None
-        self._peer, self._seconds, self._root = peer, seconds, root
-        self._sampling: asyncio.Task[Held | None]
+    def __init__(self, pids: list[int], seconds: int, root: Path) -> None:
+        self.held: list[Held] = []
+        self._pids, self._seconds, self._root = pids, seconds, root
+        self._sampling: list[asyncio.Task[Held | None]] = []
 
     async def begin(self) -> None:
-        self._sampling = asyncio.create_task(probe(self._peer.process.pid, self._seconds, self._root))
+        self._sampling = [asyncio.create_task(probe(pid, self._seconds, self._root)) for pid in self._pids]
 
     async def end(self) -> None:
-        self.held = await self._sampling
+        self.held = [held for sampling in self._sampling if (held := await sampling) is not None]
 
 
 def _answered(recording: Recording) -> int:
@@ -198,6 +218,7 @@ _HEAD = (
 
 def _line(one: Figures) -> str:
     held = "-" if one.lock_ms is None else f"{one.lock_ms:.2f}"
+    held += "" if one.http_lock_ms is None else f" and {one.http_lock_ms:.2f}"
     ceiling = "-" if one.ceiling_per_s is None else f"{one.ceiling_per_s:.0f}/s"
     parts = ", ".join(f"{module} {ms:.2f}" for module, ms in one.parts_ms.items())
     figures = f"{one.per_s:.0f} | {one.cores:.2f} | {one.cpu_ms:.2f} | {held} | {ceiling} | {parts}"

@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,12 +51,6 @@ class Peer:
     def children(self) -> list[int]:
         """Return the process ids of its children, such as codec processes."""
         return _children(self.process.pid)
-
-    def run_and_wait_s(self) -> tuple[float, float]:
-        """Return for how long its threads ran, and for how long they could have run and waited for a core (Linux)."""
-        tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
-        times = [(task / "schedstat").read_text().split() for task in tasks]
-        return sum(int(time[0]) for time in times) / 1e9, sum(int(time[1]) for time in times) / 1e9
 
     def resident_mb(self) -> float:
         """Return the resident memory of the process, in 10**6 bytes."""
@@ -158,6 +152,13 @@ def environment(settings: Mapping[str, object]) -> dict[str, str]:
     """Return this process's environment, with the server's variables replaced by `settings`."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PROMPTIR_")}
     return inherited | {f"PROMPTIR_{name.upper()}": str(value) for name, value in settings.items()}
+
+
+def run_and_wait_s(pids: Iterable[int]) -> tuple[float, float]:
+    """Return for how long all threads of processes ran, and for how long they waited for a core (Linux)."""
+    tasks = [task for pid in pids for task in Path(f"/proc/{pid}/task").iterdir()]
+    times = [(task / "schedstat").read_text().split() for task in tasks]
+    return sum(int(time[0]) for time in times) / 1e9, sum(int(time[1]) for time in times) / 1e9
 
 
 def _children(pid: int) -> list[int]:

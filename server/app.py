@@ -4,7 +4,7 @@ import asyncio
 import importlib.metadata
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -47,6 +47,7 @@ from server.jobs.webhook_hosts import WebhookHosts
 from server.jobs.webhook_sender import WebhookSender, read_secrets
 from server.jobs.webhooks import Webhooks
 from server.metrics import Metrics
+from server.metrics.exposition import MetricsPage, page_of
 from server.restore.artifact_watcher import ArtifactWatcher
 from server.restore.guide import reserve_workspace
 from server.restore.options import Restored
@@ -68,13 +69,19 @@ from server.tracing import create as create_tracing
 if TYPE_CHECKING:
     from server.grpc.front import RpcFront
 
+NewBackends = Callable[[RuntimeSettings, int], NewBackend]  # for the settings of a model and its largest batch
 # The time for sending the last traces at the end of the server, when all requests are answered.
 SEND_TRACES_S = 3.0
 DESCRIPTION = "Blind image restoration: one network finds and removes noise, rain and haze."
 
 
-def create_restorer(settings: Settings, metrics: Metrics, new_backend: NewBackend | None = None) -> Restorer:
-    """Wire the Restorer, not started; `new_backend` replaces the backend that the settings name."""
+def backends_of(settings: RuntimeSettings, max_batch: int) -> NewBackend:
+    """Return the factory of the backends that the settings name."""
+    return lambda name: backends.create(settings, max_batch, name)
+
+
+def create_restorer(settings: Settings, metrics: Metrics, new_backends: NewBackends = backends_of) -> Restorer:
+    """Wire the Restorer, not started, with the backends of `new_backends`."""
     batching, clock = settings.batching, time.monotonic
     models = served_models(settings.backend)
     for model in models:
@@ -89,7 +96,7 @@ def create_restorer(settings: Settings, metrics: Metrics, new_backend: NewBacken
         padded_shapes=padded_shapes,
     )
     check = ParityCheck(settings.backend.fp32_check_every, settings.backend.fp32_gate_db)
-    configured = {model: new_backend or new_backends(own, batching.max_batch) for model, own in models.items()}
+    configured = {model: new_backends(own, batching.max_batch) for model, own in models.items()}
     costs: defaultdict[tuple[str, str, NewBackend], CostModel] = defaultdict(CostModel)
 
     def new_worker(name: str, replaced: Mapping[str, NewBackend]) -> Worker:
@@ -124,12 +131,9 @@ def create_restorer(settings: Settings, metrics: Metrics, new_backend: NewBacken
     )
 
 
-def new_backends(settings: RuntimeSettings, max_batch: int) -> NewBackend:
-    """Return the factory of the backends that the settings name."""
-    return lambda name: backends.create(settings, max_batch, name)
-
-
-def create_artifact_watchers(settings: Settings, restorer: Restorer, metrics: Metrics) -> list[ArtifactWatcher]:
+def create_artifact_watchers(
+    settings: Settings, restorer: Restorer, metrics: Metrics, new_backends: NewBackends
+) -> list[ArtifactWatcher]:
     """Wire a watcher for each folder in which the settings say that a better artifact may appear."""
 
     def replace(model: str, better: RuntimeSettings) -> Awaitable[BackendInfo]:
@@ -201,8 +205,12 @@ async def _listening(rpc: "RpcFront | None") -> AsyncIterator[None]:
         await rpc.stop()
 
 
-def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Service:
+def create_app(
+    settings: Settings, new_backends: NewBackends = backends_of, metrics_page: MetricsPage | None = None
+) -> Service:
     """Wire the service as an ASGI application; its lifespan starts and stops it.
+
+    `metrics_page` replaces the page of its own metrics.
 
     The port opens before the first device is warm: until then `/healthz` answers and `/readyz` says 503. A device that
     cannot start leaves its error in `app.state.services.restorer.failure`.
@@ -212,10 +220,10 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Ser
     PlatformCollector(registry=registry)
     metrics = Metrics(registry)
     tracing = create_tracing(version()) if settings.tracing else None
-    restorer = create_restorer(settings, metrics, new_backend)
+    restorer = create_restorer(settings, metrics, new_backends)
     access = create_access(settings, metrics)
     jobs = create_jobs(settings.jobs, restorer, metrics, access, settings.http.root_path or "")
-    watchers = create_artifact_watchers(settings, restorer, metrics)
+    watchers = create_artifact_watchers(settings, restorer, metrics, new_backends)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -247,7 +255,9 @@ def create_app(settings: Settings, new_backend: NewBackend | None = None) -> Ser
 
     app = Service(title="PromptIR Serve", description=DESCRIPTION, version=version(), lifespan=lifespan)
     app.public_root = settings.http.root_path or ""
-    app.state.services = services = Services(restorer, metrics, settings, version(), jobs, access)
+    app.state.services = services = Services(
+        restorer, metrics, metrics_page or partial(page_of, registry), settings, version(), jobs, access
+    )
     app.state.room = room = _add_routes(app, services, tracing)
     # Its answers do not pass the CORS middleware.
     app.state.shedder = None if settings.access.cors_origins else LoadShedder(restorer, metrics)

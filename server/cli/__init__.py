@@ -16,7 +16,8 @@ _THREADS_OF_LIBRARIES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; errors that the user can fix print one sentence, not a traceback."""
     _bound_libraries()
-    from server.cli.commands import USER_ERRORS, parser  # imports the libraries
+    from server.cli.commands import parser  # imports the libraries
+    from server.cli.user_errors import USER_ERRORS
 
     program = parser()
     if not (sys.argv[1:] if argv is None else argv):

@@ -1,15 +1,10 @@
-"""All commands, and the errors that they report in one sentence."""
+"""All commands."""
 
 import argparse
 
 from server.app import version
 from server.cli import bench, config, key, restore, serve
 from server.cli.command_parser import CommandParser
-from server.errors import PromptIRServeError
-from server.settings import SettingsError
-
-USER_ERRORS = (SettingsError, PromptIRServeError, OSError)
-"""Errors that the user can fix."""
 
 
 def parser() -> argparse.ArgumentParser:

@@ -56,18 +56,24 @@ class RpcFront:
         """Check that the port is free; raises OSError with a sentence if it is not."""
         family = socket.AF_INET6 if ":" in self._http.host else socket.AF_INET
         try:
-            socket.create_server((self._http.host, self._http.grpc_port or 0), family=family).close()
+            address = (self._http.host, self._http.grpc_port or 0)
+            socket.create_server(address, family=family, reuse_port=self._shares_port).close()
         except OSError as error:
             reason = error.strerror or str(error)
             where = f"{self._http.host} port {self._http.grpc_port}"
             raise OSError(f"cannot listen for gRPC on {where}: {reason}") from error
+
+    @property
+    def _shares_port(self) -> bool:
+        return self._http.http_processes > 1
 
     async def start(self) -> None:
         """Open the port; raises RuntimeError if it is taken."""
         options = (
             ("grpc.max_receive_message_length", self._max_bytes),
             ("grpc.max_send_message_length", -1),
-            ("grpc.so_reuseport", 0),  # or a second server could take half of the calls unnoticed
+            # Otherwise off, or a second server could take half of the calls unnoticed.
+            ("grpc.so_reuseport", int(self._shares_port)),
             # The length above does not bound what a compressed message inflates to, so none is read.
             ("grpc.compression_enabled_algorithms_bitset", _IDENTITY_ONLY),
             # Windows that grow with the traffic would buffer megabytes of messages before their turn.

@@ -9,6 +9,7 @@ from server.access.access import Access
 from server.errors import JobsUnavailable, PromptIRServeError
 from server.jobs.long_work import LongWork
 from server.metrics import Metrics
+from server.metrics.exposition import MetricsPage
 from server.restore.pipeline import Restorer, Status
 from server.settings import LimitSettings, Settings
 
@@ -19,6 +20,8 @@ class Services:
 
     restorer: Restorer
     metrics: Metrics
+    metrics_page: MetricsPage
+    """Makes the page of all metrics of the server, which may have several processes."""
     settings: Settings
     version: str
     jobs: LongWork | None = None

@@ -28,8 +28,8 @@ from server.restore.codec_work import (
 )
 from server.restore.options import RestoreOptions
 from server.restore.photo import Photo
-from server.restore.shared_memory import Lease, SegmentPool
 from server.restore.tiles import RestoredFile, SingleRun, open_photo
+from server.shared_memory import Lease, SegmentPool
 
 log = logging.getLogger(__name__)
 

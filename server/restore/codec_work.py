@@ -23,8 +23,8 @@ from server.restore.allocator import limit_retained_memory
 from server.restore.codec_process import Work
 from server.restore.options import RestoreOptions
 from server.restore.photo import Photo
-from server.restore.shared_memory import Attachments, Bytes
 from server.restore.tiles import RestoredFile, write_photo
+from server.shared_memory import Attachments, Bytes
 
 _FLOAT_BYTES = 4
 _VECTOR_BYTES = 64

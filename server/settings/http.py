@@ -1,10 +1,11 @@
 """Settings of the network: addresses, ports and shutdown."""
 
 import re
+from typing import Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from server.settings.group import Group
+from server.settings.group import PREFIX, Group
 
 _SEGMENTS = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 # The server's own first path segments, which a root path must not hide.
@@ -31,6 +32,13 @@ class HttpSettings(Group):
         le=65535,
         description="Serves /metrics on this port instead of the main one; 0 selects a free one.",
     )
+    http_processes: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Processes that serve HTTP on the port, before one that runs the devices: for a GPU that waits for "
+        "Python (docs/tune.md). Limits and quotas hold in each of them.",
+    )
     root_path: str | None = Field(
         default=None,
         description="Path prefix under which a proxy publishes the server, such as /photos. It appears in links, in "
@@ -39,6 +47,12 @@ class HttpSettings(Group):
     drain_timeout_s: float = Field(
         default=30.0, ge=0, description="Time for accepted work to finish after SIGTERM; what is left then fails."
     )
+
+    @model_validator(mode="after")
+    def _processes_share_one_grpc_port(self) -> Self:
+        if self.http_processes > 1 and self.grpc_port == 0:
+            raise ValueError(f"{PREFIX}GRPC_PORT=0: several HTTP processes share one port, which has to be named")
+        return self
 
     @field_validator("root_path")
     @classmethod

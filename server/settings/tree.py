@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from server.settings import environment
 from server.settings.access import AccessSettings
 from server.settings.backend import BackendSettings
 from server.settings.batching import BatchingSettings
-from server.settings.group import Group
+from server.settings.group import PREFIX, Group
 from server.settings.http import HttpSettings
 from server.settings.jobs import JobSettings
 from server.settings.limits import LimitSettings
@@ -44,6 +44,15 @@ class Settings(Group):
         description="Records each request as OpenTelemetry spans, configured by the standard `OTEL_*` variables; needs "
         "the extra `tracing`.",
     )
+
+    @model_validator(mode="after")
+    def _jobs_are_in_one_process(self) -> Self:
+        if self.http.http_processes > 1 and self.jobs.jobs_folder is not None:
+            raise ValueError(
+                f"{PREFIX}HTTP_PROCESSES={self.http.http_processes}: with {PREFIX}JOBS_FOLDER there is one HTTP "
+                "process, because one process runs the jobs of a folder"
+            )
+        return self
 
     def run_pixels(self, device: str) -> int:
         """Return the most pixels per batch of several images on a device."""

@@ -63,7 +63,7 @@ class FailingBackend(SimulatedBackend):
 
 @contextmanager
 def serving(faults: Faults, **backend: object) -> Iterator[httpx.Client]:
-    app = create_app(Settings.from_environment({"backend": "simulated", **backend}), faults.new_backend)
+    app = create_app(Settings.from_environment({"backend": "simulated", **backend}), lambda *_: faults.new_backend)
 
     @app.get("/crash")
     async def crash() -> None:

@@ -62,7 +62,7 @@ def play(
 ) -> Metrics:
     """Run a scene with a restorer that is stopped afterwards; returns its metrics."""
     metrics = metrics or Metrics(CollectorRegistry())
-    restorer = create_restorer(settings, metrics, lambda _: backend or GatedBackend())
+    restorer = create_restorer(settings, metrics, lambda *_: lambda _: backend or GatedBackend())
 
     async def run() -> None:
         try:

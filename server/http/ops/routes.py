@@ -4,8 +4,6 @@ import math
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, HTTPException, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from prometheus_client.openmetrics import exposition as openmetrics
 
 from server.http.ops.schemas import (
     Artifact,
@@ -20,9 +18,8 @@ from server.http.ops.schemas import (
     VersionResponse,
 )
 from server.http.services import InjectedServices
+from server.metrics.exposition import OPENMETRICS, content_type
 from server.restore.pipeline import Status
-
-OPENMETRICS = "application/openmetrics-text"
 
 router = APIRouter()
 health_router = APIRouter(prefix="/v1", tags=["health"])
@@ -110,11 +107,9 @@ def metrics(services: InjectedServices, accept: Annotated[str, Header(include_in
     if services.settings.http.metrics_port is not None:
         raise HTTPException(404)
     # Not async, so it runs in a thread: it queries GPU drivers, which may be slow.
-    registry = services.metrics.registry
-    if OPENMETRICS in accept:
-        page = openmetrics.generate_latest(registry)  # type: ignore[no-untyped-call]
-        return Response(page, media_type=openmetrics.CONTENT_TYPE_LATEST)
-    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+    is_openmetrics = OPENMETRICS in accept
+    page = services.metrics_page(is_openmetrics)
+    return Response(page, media_type=content_type(is_openmetrics))
 
 
 @health_router.get("/health/live", summary="Liveness")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft7Validator
 
-from server.cli.serve import CLOSE_CONNECTIONS_S
+from server.cli.http_server import CLOSE_CONNECTIONS_S
 from server.settings import BatchingSettings, HttpSettings, LimitSettings, Settings
 
 GIGABYTE_A_MEGAPIXEL = 3

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from server.cli.serve import CLOSE_CONNECTIONS_S
+from server.cli.http_server import CLOSE_CONNECTIONS_S
 from server.settings import BatchingSettings, HttpSettings, LimitSettings, Settings, environment_names
 
 Document = dict[str, Any]

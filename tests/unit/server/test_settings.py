@@ -18,7 +18,7 @@ from server.settings import (
 # setting limits; `tracing` costs time, `successor` is the folder of better artifacts, `grpc_port` opens another port.
 # `tone_guide` is the only choice about results that clients do not have.
 # Only operators know keys, origins and the metrics port.
-MOST_KNOBS = 46
+MOST_KNOBS = 47
 
 
 @pytest.fixture(autouse=True)
@@ -221,3 +221,16 @@ def test_codec_processes_are_counted_by_cores_where_a_gpu_is(
     monkeypatch.setenv("PROMPTIR_BACKEND", "simulated")
     monkeypatch.setenv("PROMPTIR_DEVICES", devices)
     assert Settings.from_environment().codec_process_count(cores) == count
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"http_processes": 2, "grpc_port": 0}, "PROMPTIR_GRPC_PORT=0: several HTTP processes share one port"),
+        ({"http_processes": 2, "jobs_folder": "jobs"}, "PROMPTIR_HTTP_PROCESSES=2: with PROMPTIR_JOBS_FOLDER there"),
+        ({"http_processes": 0}, "PROMPTIR_HTTP_PROCESSES=0"),
+    ],
+)
+def test_what_several_http_processes_cannot_share_is_refused(given: dict[str, object], sentence: str) -> None:
+    with pytest.raises(SettingsError, match=sentence):
+        Settings.from_environment(given)

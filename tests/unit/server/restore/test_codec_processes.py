@@ -17,20 +17,20 @@ import PIL.PngImagePlugin
 import pytest
 from prometheus_client import CollectorRegistry
 
+from server import shared_memory
 from server.errors import CodecLost, UndecodableImage
 from server.formats.header import probe
 from server.formats.output import ColourPolicy, OutputFormat
 from server.imaging import tiling
 from server.metrics import Metrics
-from server.restore import shared_memory
 from server.restore.codec_process import CodecProcess
 from server.restore.codec_processes import CodecProcesses, SharedRun
 from server.restore.options import RestoreOptions
 from server.restore.photo import Photo
-from server.restore.shared_memory import SegmentPool
 from server.restore.tiles import RestoredFile, SingleRun, WholeRun, open_photo
 from server.scheduling.queue.tile import Completion
 from server.settings import LimitSettings
+from server.shared_memory import SegmentPool
 
 LIMITS = LimitSettings()
 NOISE = np.random.default_rng(0).integers(0, 256, (120, 200, 4), dtype=np.uint8)

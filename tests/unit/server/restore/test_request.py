@@ -31,7 +31,7 @@ def png(height: int, width: int) -> bytes:
 def play(scene: Callable[[Restorer], Awaitable[None]], **settings: object) -> None:
     backend = SimulatedBackend(base_ms=0.0, ms_per_megapixel=0.0, max_batch=8)
     chosen = Settings.from_environment(settings)
-    restorer = create_restorer(chosen, Metrics(CollectorRegistry()), lambda _: backend)
+    restorer = create_restorer(chosen, Metrics(CollectorRegistry()), lambda *_: lambda _: backend)
 
     async def run() -> None:
         await restorer.start()

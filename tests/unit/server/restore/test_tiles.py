@@ -41,7 +41,9 @@ class MoodyBackend(SimulatedBackend):
 
 def play(scene: Callable[[Restorer], Awaitable[None]], backend: SimulatedBackend, **settings: object) -> None:
     """Run a scene with a restorer that has started, and is stopped afterwards."""
-    restorer = create_restorer(Settings.from_environment(settings), Metrics(CollectorRegistry()), lambda _: backend)
+    restorer = create_restorer(
+        Settings.from_environment(settings), Metrics(CollectorRegistry()), lambda *_: lambda _: backend
+    )
 
     async def run() -> None:
         try:

@@ -1,4 +1,4 @@
-"""Shared memory: segments in which codec processes and this one hand pixels to each other."""
+"""Shared memory: segments in which the processes of a server hand pixels to each other."""
 
 import os
 import secrets
@@ -6,6 +6,7 @@ import threading
 import weakref
 from collections import deque
 from contextlib import suppress
+from multiprocessing import resource_tracker
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 
@@ -22,13 +23,14 @@ MAX_BYTES = 2**30
 KEPT_BYTES = 128 * 2**20
 """Unused segments take at most this, or as much as those in use: to make a new one costs as much as to decode."""
 MAPPED_BYTES = 2 * MAX_BYTES
-"""The most that a codec process has mapped; what was removed meanwhile is freed with its next new segment."""
+"""The most that another process has mapped; what was removed meanwhile is freed with its next new segment."""
 _STEP_BYTES = 2**20
 # A kept segment of more than this many times the bytes that are needed stays for larger images.
 _WASTE = 2
 
+_in_use_lock = threading.Lock()
 _in_use: list[SharedMemory] = []
-"""Segments that had views when their pool was closed; at its own end a segment with views would complain."""
+"""Segments that had views when they were to be closed; at its own end a segment with views would complain."""
 
 
 class Lease:
@@ -86,7 +88,7 @@ class SegmentPool:
             self._closed = True
             for segment in [*self._all.values()]:
                 self._remove(segment)
-        _in_use[:] = [segment for segment in _in_use if not _is_closed(segment)]
+        _close_later([])
 
     def _take_back(self) -> None:
         while self._returned:
@@ -127,12 +129,11 @@ class SegmentPool:
         del self._all[segment.name]
         with suppress(FileNotFoundError):
             segment.unlink()
-        if not _is_closed(segment):
-            _in_use.append(segment)
+        _close_later([segment])
 
 
 class Attachments:
-    """The segments that a codec process has open, the most recently used ones: to map one anew costs a millisecond."""
+    """The segments of another process that this one has open; to map one anew costs a millisecond."""
 
     def __init__(self, mapped_bytes: int = MAPPED_BYTES) -> None:
         self._mapped_bytes = mapped_bytes
@@ -148,6 +149,11 @@ class Attachments:
         self._open[name] = segment
         return view_of(segment)
 
+    def close(self) -> None:
+        """Close all segments; those that are still in use stay open until a later call."""
+        _close_later([*self._open.values(), *self._in_use])
+        self._open, self._in_use = {}, []
+
     def _make_room(self, size: int) -> None:
         held = size + sum(segment.size for segment in self._open.values())
         for name, segment in [*self._open.items()]:
@@ -155,6 +161,14 @@ class Attachments:
                 self._in_use.append(self._open.pop(name))
                 held -= segment.size
         self._in_use = [segment for segment in self._in_use if not _is_closed(segment)]
+
+
+def remove_segments_of(pid: int) -> None:
+    """Remove the segments of a child process that has ended without removing them."""
+    for file in FILES.glob(f"{NAME.format(pid=pid)}*"):
+        with suppress(FileNotFoundError):
+            file.unlink()
+        resource_tracker.unregister(f"/{file.name}", "shared_memory")  # shared with the child; it would complain
 
 
 def view_of(segment: SharedMemory) -> Bytes:
@@ -173,6 +187,12 @@ def _is_closed(segment: SharedMemory) -> bool:
     except BufferError:
         return False
     return True
+
+
+def _close_later(segments: list[SharedMemory]) -> None:
+    """Close segments, and those of earlier calls, once they have no views."""
+    with _in_use_lock:
+        _in_use[:] = [segment for segment in [*_in_use, *segments] if not _is_closed(segment)]
 
 
 def _reserve(segment: SharedMemory) -> None:

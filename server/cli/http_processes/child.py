@@ -1,0 +1,80 @@
+"""The main function of an HTTP process."""
+
+import os
+import signal
+import threading
+from contextlib import suppress
+from functools import partial
+from multiprocessing.connection import Connection
+
+from prometheus_client import CollectorRegistry
+
+from server.app import create_app
+from server.backends.base import Backend
+from server.backends.settings import RuntimeSettings
+from server.backends.shared.backend import SharedBackend
+from server.backends.shared.messages import Address
+from server.cli.http_processes.channel import Asker, Failed, PageWanted, Unanswered
+from server.cli.http_server import HttpServer, exit_at_once, listen, open_files
+from server.cli.user_errors import USER_ERRORS
+from server.errors import NotReady
+from server.metrics.exposition import page_of
+from server.restore.allocator import limit_retained_memory
+from server.scheduling.execution.worker import NewBackend
+from server.settings import Settings
+from server.shared_memory import SegmentPool
+
+
+def serve(settings: Settings, address: Address, questions: Connection, asking: Connection) -> None:
+    """Serve HTTP with the backends of the process at `address`, until a signal or the end of that process.
+
+    `questions` brings the parent's questions, and `asking` takes those of this process.
+    """
+    os.setpgid(0, 0)  # Ctrl-C is for the parent, which then asks this process to drain
+    parent = Asker(asking)
+    try:
+        _serve(settings, address, questions, parent)
+    except USER_ERRORS as error:
+        parent.tell(Failed(str(error)))
+        exit_at_once(1)
+    exit_at_once(0)
+
+
+def _serve(settings: Settings, address: Address, questions: Connection, parent: Asker) -> None:
+    limit_retained_memory()
+    segments = SegmentPool()
+
+    def backends_of(backend: RuntimeSettings, max_batch: int) -> NewBackend:
+        def new(device: str) -> Backend:
+            return SharedBackend(address, segments, backend, max_batch, device)
+
+        return new
+
+    listener = listen(settings.http, reuse_port=True)
+    app = create_app(settings, backends_of, partial(_page_of_all, parent))
+    services = app.state.services
+    open_files(app)
+    server = HttpServer(app, settings, partial(parent.tell, "ready"))
+    threading.Thread(target=_answer, args=(questions, services.metrics.registry), daemon=True).start()
+    parent.tell("listening")
+    server.run(listener)
+    segments.close()
+    if (failure := services.restorer.failure) is not None:
+        raise failure
+
+
+def _page_of_all(parent: Asker, is_openmetrics: bool) -> bytes:
+    try:
+        page: bytes = parent.ask(PageWanted(is_openmetrics))
+    except Unanswered as error:
+        raise NotReady("the process that collects the metrics does not answer") from error
+    return page
+
+
+def _answer(questions: Connection, registry: CollectorRegistry) -> None:
+    """Answer the parent with pages of metrics; drain when the parent has ended, since the devices ended with it."""
+    with suppress(EOFError, OSError):
+        while True:
+            number, wanted = questions.recv()
+            questions.send((number, page_of(registry, wanted.is_openmetrics)))
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,96 @@
+"""The HttpProcess: one process that serves HTTP, as its parent sees it."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import Any
+
+from server.backends.shared.messages import Address
+from server.cli.http_processes import child
+from server.cli.http_processes.channel import Asker, Failed, PageWanted, Unanswered
+from server.settings import Settings
+from server.shared_memory import remove_segments_of
+
+_SPAWN = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
+MakePage = Callable[[bool], bytes]
+
+
+class HttpProcess:
+    """One process, from its start to its end; another one takes the place of one that has ended."""
+
+    def __init__(self, number: int, settings: Settings, address: Address, make_page: MakePage) -> None:
+        self.number = number
+        self.is_listening = False
+        self.is_ready = False
+        self.failure: str | None = None
+        """Why neither this process nor another in its place can serve."""
+        self.started = time.monotonic()
+        self._make_page = make_page
+        questions, asked = _SPAWN.Pipe()
+        self._told, telling = _SPAWN.Pipe()
+        self._asker = Asker(questions)
+        self._process: Any = _SPAWN.Process(
+            target=child.serve, args=(settings, address, asked, telling), name=f"promptir-http-{number}"
+        )
+        self._process.start()
+        asked.close()
+        telling.close()
+        self._listener = threading.Thread(target=self._listen, args=(self._told,), daemon=True)
+        self._listener.start()
+
+    @property
+    def sentinel(self) -> int:
+        """What becomes readable when the process ends."""
+        sentinel: int = self._process.sentinel
+        return sentinel
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while the process runs, and minus the number of the signal that ended it."""
+        code: int | None = self._process.exitcode
+        return code
+
+    def page(self) -> bytes | None:
+        """Return its page of metrics in OpenMetrics; None if it does not answer."""
+        if self.exit_code is not None:
+            return None
+        try:
+            page: bytes = self._asker.ask(PageWanted(is_openmetrics=True))
+        except Unanswered:
+            return None
+        return page
+
+    def signal(self, number: int) -> None:
+        """Send a signal, if the process still runs."""
+        if self.exit_code is None:
+            with suppress(ProcessLookupError):
+                os.kill(self._process.pid, number)
+
+    def kill(self) -> None:
+        """End the process at once."""
+        self.signal(signal.SIGKILL)
+
+    def clean_up(self) -> None:
+        """Wait for the last messages of a process that has ended, and remove its shared memory."""
+        self._process.join()
+        self._listener.join()
+        remove_segments_of(self._process.pid)
+
+    def _listen(self, told: Connection) -> None:
+        with told, suppress(EOFError, OSError):  # the process has ended
+            while True:
+                number, message = told.recv()
+                match message:
+                    case PageWanted(is_openmetrics):
+                        told.send((number, self._make_page(is_openmetrics)))
+                    case Failed(reason):
+                        self.failure = reason
+                    case "listening":
+                        self.is_listening = True
+                    case "ready":
+                        self.is_ready = True
