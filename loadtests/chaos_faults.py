@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
-from chaos_clients import Counts, Crowd, crowd, encoded, pictures
+from chaos_clients import SUBMITTERS, Counts, Crowd, crowd, encoded, pictures
 from chaos_sockets import attack
 from chaos_subject import Subject, alive
 
@@ -21,6 +21,7 @@ DAY_S = 86_400
 KEPT_HOURS = 24
 SHORTEST_LIFE_S, LONGEST_LIFE_S = 0.3, 1.5
 LONGEST_CODEC_LIFE_S, LARGE = 3.0, 4
+LONGEST_HTTP_LIFE_S, HTTP_PROCESSES = 4.0, 2
 SEGMENTS = Path("/dev/shm")  # noqa: S108 - only looked at
 FULL_MB, FULL_S = 48, 0.6
 BUDGET_BYTES = 2_000_000
@@ -79,12 +80,14 @@ async def terminate(folder: Path, seconds: float) -> Row:
     return Row("SIGTERM", clients.counts, ends, {"cut off": cut}, violations)
 
 
-def of_device(name: str, fault: str, share: float, *flags: str) -> Fault:
+def of_device(name: str, fault: str, share: float, *flags: str, http_processes: int = 1) -> Fault:
     """Create a fault that occurs in a fraction of the device's runs."""
 
     async def inject(folder: Path, seconds: float) -> Row:
-        async with alive(Subject(folder, fault, share, flags)) as subject:
-            async with crowd(subject.url, explained=frozenset({"backend-error", "wrong-output"})) as clients:
+        submitters = SUBMITTERS if http_processes == 1 else 0
+        explained = frozenset({"backend-error", "wrong-output"})
+        async with alive(Subject(folder, fault, share, flags, http_processes=http_processes)) as subject:
+            async with crowd(subject.url, submitters=submitters, explained=explained) as clients:
                 for _ in _while(seconds, lambda: subject.faults == 0):
                     await asyncio.sleep(POLL_S)
             code = await subject.drain()
@@ -100,16 +103,36 @@ async def codec(folder: Path, seconds: float) -> Row:
         async with crowd(subject.url, scale=LARGE, explained=frozenset({"codec-lost"})) as clients:
             for _ in _while(seconds):
                 await asyncio.sleep(rng.uniform(0, LONGEST_CODEC_LIFE_S))
-                if victims := _codec_processes(subject):
+                if victims := _spawned(subject):
                     with suppress(ProcessLookupError):
                         os.kill(rng.choice(victims), signal.SIGKILL)
                         kills += 1
-        last, server = _codec_processes(subject), subject.running.process.pid
+        last, server = _spawned(subject), subject.running.process.pid
         code = await subject.drain()
     violations = [f"exit code {code}"] * (code != 0)
     violations += ["a codec process remains"] * any(Path(f"/proc/{pid}").exists() for pid in last)
     violations += [f"{file.name} remains in /dev/shm" for file in SEGMENTS.glob(f"promptir-{server}-*")]
     return Row("kill -9 of codec processes", clients.counts, kills, {}, violations)
+
+
+async def http(folder: Path, seconds: float) -> Row:
+    """Kill all HTTP processes but one at random moments; nothing of them may remain."""
+    rng, kills, victims = random.Random(SEED), 0, set[int]()
+    async with alive(Subject(folder, http_processes=HTTP_PROCESSES)) as subject:
+        survivor = _spawned(subject)[0]
+        async with crowd(subject.url, submitters=0) as clients:
+            for _ in _while(seconds):
+                await asyncio.sleep(rng.uniform(0, LONGEST_HTTP_LIFE_S))
+                for pid in set(_spawned(subject)) - {survivor}:
+                    os.kill(pid, signal.SIGKILL)
+                    victims.add(pid)
+                    kills += 1
+        code = await subject.drain()
+    violations = [f"exit code {code}"] * (code != 0)
+    violations += [f"HTTP process {pid} remains" for pid in victims | {survivor} if Path(f"/proc/{pid}").exists()]
+    left = [file.name for pid in victims | {survivor} for file in SEGMENTS.glob(f"promptir-{pid}-*")]
+    violations += [f"{name} remains in /dev/shm" for name in left]
+    return Row("kill -9 of HTTP processes", clients.counts, kills, {}, violations)
 
 
 async def slow(folder: Path, seconds: float) -> Row:
@@ -204,6 +227,11 @@ FAULTS: dict[str, Fault] = {
     "wrong-shape": of_device("output with a wrong shape", "wrong-shape", 0.1),
     "error": of_device("run fails", "error", 0.1),
     "codec": codec,
+    "http": http,
+    "http-lost": of_device("device lost, two HTTP processes", "lost", 0.005, http_processes=HTTP_PROCESSES),
+    "http-hang": of_device(
+        "run hangs, two HTTP processes", "hang", 0.005, "--run-timeout-s", "0.3", http_processes=HTTP_PROCESSES
+    ),
     "slow": slow,
     "half-closed": half_closed,
     "full-disk": full_disk,
@@ -217,7 +245,8 @@ def _while(seconds: float, not_yet: Callable[[], bool] = lambda: False) -> Itera
         yield
 
 
-def _codec_processes(subject: Subject) -> list[int]:
+def _spawned(subject: Subject) -> list[int]:
+    """Return the codec processes or HTTP processes of the server."""
     children = [(pid, Path(f"/proc/{pid}/cmdline")) for pid in subject.running.children()]
     return [pid for pid, line in children if line.exists() and b"--multiprocessing-fork" in line.read_bytes()]
 

@@ -22,6 +22,8 @@ class Subject:
     """Fraction of runs with the fault."""
     flags: tuple[str, ...] = ()
     jobs: Path | None = None
+    http_processes: int = 1
+    """With several of them it stores no jobs."""
     port: int = field(default_factory=free_port)
     peer: Peer | None = None
 
@@ -39,7 +41,10 @@ class Subject:
     async def start(self) -> None:
         """Start the server and wait until it is ready."""
         jobs = self.jobs or self.folder / "jobs"
-        serve = ["--port", str(self.port), "--backend", "simulated", "--jobs-folder", str(jobs), *self.flags]
+        few = ["--jobs-folder", str(jobs)]
+        many = ["--http-processes", str(self.http_processes)]
+        which = few if self.http_processes == 1 else many
+        serve = ["--port", str(self.port), "--backend", "simulated", *which, *self.flags]
         faults = ["--clock", str(self._clock), self.fault, str(self.share), str(self.folder / "faults.log")]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PROMPTIR_")}
         environment["PYTHONPATH"] = str(ROOT)

@@ -5,7 +5,7 @@ import importlib.metadata
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -193,27 +193,19 @@ def create_access(settings: Settings, metrics: Metrics) -> Access | None:
     return None if settings.access.keys_file is None else Access(settings.access.keys_file, metrics)
 
 
-@asynccontextmanager
-async def _listening(rpc: "RpcFront | None") -> AsyncIterator[None]:
-    if rpc is None:
-        yield
-        return
-    await rpc.start()
-    try:
-        yield
-    finally:
-        await rpc.stop()
-
-
 def create_app(
-    settings: Settings, new_backends: NewBackends = backends_of, metrics_page: MetricsPage | None = None
+    settings: Settings,
+    new_backends: NewBackends = backends_of,
+    metrics_page: MetricsPage | None = None,
+    *,
+    opens_when_ready: bool = False,
 ) -> Service:
     """Wire the service as an ASGI application; its lifespan starts and stops it.
 
     `metrics_page` replaces the page of its own metrics.
 
-    The port opens before the first device is warm: until then `/healthz` answers and `/readyz` says 503. A device that
-    cannot start leaves its error in `app.state.services.restorer.failure`.
+    The port opens before the first device is warm, unless `opens_when_ready`: until then `/healthz` answers and
+    `/readyz` says 503. A device that cannot start leaves its error in `app.state.services.restorer.failure`.
     """
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
@@ -234,24 +226,28 @@ def create_app(
             access.open()
         for device, read in gpu_readers(settings.backend.device_names).items():
             metrics.watch_gpu(device, read)
-        if tracing is not None:
-            tracing.start()
-        if jobs is not None:
-            await jobs.start()
-        starting = asyncio.create_task(restorer.start())
-        watching = [asyncio.create_task(watcher.run(starting)) for watcher in watchers]
-        async with _listening(rpc):
+        async with AsyncExitStack() as parts:
+            if tracing is not None:
+                tracing.start()
+                parts.callback(tracing.stop, SEND_TRACES_S)
+            if jobs is not None:
+                await jobs.start()
+            starting = asyncio.create_task(restorer.start())
+            if opens_when_ready:
+                await asyncio.wait([starting])
+            watching = [asyncio.create_task(watcher.run(starting)) for watcher in watchers]
+            if rpc is not None:
+                await rpc.start()
+                parts.push_async_callback(rpc.stop)
             yield
             if jobs is not None:
                 await jobs.stop()
             await restorer.stop(settings.http.drain_timeout_s)
-        for task in watching:
-            task.cancel()
-        with suppress(Exception, asyncio.CancelledError):  # restorer.failure keeps it for the command line
-            starting.cancel()
-            await starting
-        if tracing is not None:
-            tracing.stop(SEND_TRACES_S)
+            for task in watching:
+                task.cancel()
+            with suppress(Exception, asyncio.CancelledError):  # restorer.failure keeps it for the command line
+                starting.cancel()
+                await starting
 
     app = Service(title="PromptIR Serve", description=DESCRIPTION, version=version(), lifespan=lifespan)
     app.public_root = settings.http.root_path or ""

@@ -71,34 +71,30 @@ def open_files(app: Service) -> None:
             part.open()
 
 
-def listen(http: HttpSettings, *, reuse_port: bool = False) -> socket.socket:
-    """Listen on the port of the settings; raises OSError with a sentence."""
-    # `::` means all addresses, IPv4 included, as for gRPC and the metrics.
-    both = http.host == "::" and socket.has_dualstack_ipv6()
-    address = (http.host, http.port)
+def listen(http: HttpSettings) -> socket.socket:
+    """Listen on the port of the settings, alone; raises OSError with a sentence."""
     try:
-        return socket.create_server(address, family=_family(http), dualstack_ipv6=both, reuse_port=reuse_port)
+        return socket.create_server((http.host, http.port), family=_family(http), dualstack_ipv6=_takes_both(http))
     except OSError as error:
         raise OSError(_refusal(http, error)) from error
 
 
-def reserve(http: HttpSettings) -> socket.socket:
-    """Bind the port of the settings for processes that listen on it with `reuse_port`; raises OSError with a sentence.
+def share(http: HttpSettings) -> socket.socket:
+    """Bind the port of the settings, without listening yet, beside other processes that share it.
 
-    It is taken alone first, since another server that shared it would get half of the requests.
+    Raises OSError with a sentence.
     """
-    with listen(http) as alone:
-        address = alone.getsockname()
-    reserved = socket.socket(_family(http))
+    shared = socket.socket(_family(http))
     try:
-        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if http.host == "::" and socket.has_dualstack_ipv6():
-            reserved.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        reserved.bind(address)
+        shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if _takes_both(http):
+            shared.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        shared.bind((http.host, http.port))
     except OSError as error:
-        reserved.close()
+        shared.close()
         raise OSError(_refusal(http, error)) from error
-    return reserved
+    return shared
 
 
 def announce(listener: socket.socket, settings: Settings) -> None:
@@ -145,6 +141,11 @@ def exit_at_once(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def _takes_both(http: HttpSettings) -> bool:
+    # `::` means all addresses, IPv4 included, as for gRPC and the metrics.
+    return http.host == "::" and socket.has_dualstack_ipv6()
 
 
 def _family(http: HttpSettings) -> socket.AddressFamily:

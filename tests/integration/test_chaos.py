@@ -60,6 +60,17 @@ def test_codec_processes_that_are_killed_cost_no_picture(tmp_path: Path) -> None
     assert set(figure["counts"]["retried"]) <= {"500 codec-lost"}
 
 
+def test_http_processes_that_are_killed_cut_off_their_own_requests_alone(tmp_path: Path) -> None:
+    figure = chaos(tmp_path, "http", seconds=8.0)["http"]
+    starting = {"503 not-ready"}  # of a process that is not warm when the first one is, at the start of the server
+    assert set(figure["counts"]["retried"]) <= {"cut off"} | starting
+
+
+def test_what_a_device_does_wrong_reaches_nobody_through_http_processes(tmp_path: Path) -> None:
+    for figure in chaos(tmp_path, "http-lost", "http-hang").values():
+        assert set(figure["counts"]["retried"]) <= {"500 backend-lost", "503 not-ready"}
+
+
 def test_bad_connections_affect_no_other_client(tmp_path: Path) -> None:
     figures = chaos(tmp_path, "slow", "half-closed")
     assert figures["slow"]["notes"]["slow body: 408"] > 0

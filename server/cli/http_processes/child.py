@@ -15,7 +15,7 @@ from server.backends.settings import RuntimeSettings
 from server.backends.shared.backend import SharedBackend
 from server.backends.shared.messages import Address
 from server.cli.http_processes.channel import Asker, Failed, PageWanted, Unanswered
-from server.cli.http_server import HttpServer, exit_at_once, listen, open_files
+from server.cli.http_server import HttpServer, exit_at_once, open_files, share
 from server.cli.user_errors import USER_ERRORS
 from server.errors import NotReady
 from server.metrics.exposition import page_of
@@ -25,22 +25,25 @@ from server.settings import Settings
 from server.shared_memory import SegmentPool
 
 
-def serve(settings: Settings, address: Address, questions: Connection, asking: Connection) -> None:
+def serve(
+    settings: Settings, address: Address, questions: Connection, asking: Connection, opens_when_ready: bool
+) -> None:
     """Serve HTTP with the backends of the process at `address`, until a signal or the end of that process.
 
-    `questions` brings the parent's questions, and `asking` takes those of this process.
+    `questions` brings the parent's questions, and `asking` takes those of this process. With `opens_when_ready` the
+    process listens when its backends are ready.
     """
     os.setpgid(0, 0)  # Ctrl-C is for the parent, which then asks this process to drain
     parent = Asker(asking)
     try:
-        _serve(settings, address, questions, parent)
+        _serve(settings, address, questions, parent, opens_when_ready)
     except USER_ERRORS as error:
         parent.tell(Failed(str(error)))
         exit_at_once(1)
     exit_at_once(0)
 
 
-def _serve(settings: Settings, address: Address, questions: Connection, parent: Asker) -> None:
+def _serve(settings: Settings, address: Address, questions: Connection, parent: Asker, opens_when_ready: bool) -> None:
     limit_retained_memory()
     segments = SegmentPool()
 
@@ -50,8 +53,8 @@ def _serve(settings: Settings, address: Address, questions: Connection, parent: 
 
         return new
 
-    listener = listen(settings.http, reuse_port=True)
-    app = create_app(settings, backends_of, partial(_page_of_all, parent))
+    listener = share(settings.http)
+    app = create_app(settings, backends_of, partial(_page_of_all, parent), opens_when_ready=opens_when_ready)
     services = app.state.services
     open_files(app)
     server = HttpServer(app, settings, partial(parent.tell, "ready"))

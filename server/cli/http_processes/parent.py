@@ -19,7 +19,7 @@ from server.backends.shared.host import DeviceHost
 from server.backends.shared.messages import Address
 from server.cli.draining_server import MAX_SHUTDOWN_S, SIGNALLED
 from server.cli.http_processes.process import HttpProcess
-from server.cli.http_server import announce, exit_at_once, reserve, serve_scrapes, welcome
+from server.cli.http_server import announce, exit_at_once, listen, serve_scrapes, share, welcome
 from server.errors import BackendUnavailable
 from server.metrics.exposition import ProcessPages, page_of
 from server.restore.allocator import limit_retained_memory
@@ -44,8 +44,9 @@ def serve_processes(settings: Settings) -> int:
     """
     limit_retained_memory()
     logging.config.dictConfig(logs.config(settings.log_level))
-    with reserve(settings.http) as port:
-        http = settings.http.model_copy(update={"port": port.getsockname()[1]})
+    with listen(settings.http) as alone:  # another server that shared the port would get half of the requests
+        http = settings.http.model_copy(update={"port": alone.getsockname()[1]})
+    with share(http) as port:  # without listening, so that the port stays ours while processes start again
         return _serve(settings.model_copy(update={"http": http}), port)
 
 
@@ -113,7 +114,8 @@ class HttpProcesses:
 
     def _start(self, number: int) -> HttpProcess:
         make_page = partial(page_of, self.registry)
-        return HttpProcess(number, self._settings, self._address, make_page)
+        opens_when_ready = any(one.is_ready for one in self._processes)  # they serve, and it could not yet
+        return HttpProcess(number, self._settings, self._address, make_page, opens_when_ready=opens_when_ready)
 
     def _restart(self) -> None:
         for index, process in enumerate(self._processes):

@@ -23,7 +23,9 @@ MakePage = Callable[[bool], bytes]
 class HttpProcess:
     """One process, from its start to its end; another one takes the place of one that has ended."""
 
-    def __init__(self, number: int, settings: Settings, address: Address, make_page: MakePage) -> None:
+    def __init__(
+        self, number: int, settings: Settings, address: Address, make_page: MakePage, *, opens_when_ready: bool
+    ) -> None:
         self.number = number
         self.is_listening = False
         self.is_ready = False
@@ -35,7 +37,9 @@ class HttpProcess:
         self._told, telling = _SPAWN.Pipe()
         self._asker = Asker(questions)
         self._process: Any = _SPAWN.Process(
-            target=child.serve, args=(settings, address, asked, telling), name=f"promptir-http-{number}"
+            target=child.serve,
+            args=(settings, address, asked, telling, opens_when_ready),
+            name=f"promptir-http-{number}",
         )
         self._process.start()
         asked.close()
