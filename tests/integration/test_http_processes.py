@@ -139,6 +139,20 @@ def test_a_process_that_is_killed_is_started_again_and_leaves_nothing(start: Any
     assert {response.status_code for response in responses} == {200}
 
 
+def test_a_mistake_in_the_keys_file_keeps_only_a_restarted_process_from_serving(start: Any, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("# no keys\n")
+    server = all_ready(start(http_processes=2, keys_file=keys))
+    keys.write_text("a mistake\n")
+    os.kill(children(server.process.pid)[0], signal.SIGKILL)
+    server.until(lambda: any(str(keys) in str(line.get("reason")) for line in server.lines))
+    assert httpx.get(f"{server.url}/v1/health/live").status_code == 200
+    keys.write_text("# no keys\n")
+    all_ready(server, 3)
+    server.terminate()
+    assert server.wait() == 0
+
+
 def test_the_processes_end_with_the_process_of_the_devices(start: Any) -> None:
     server = all_ready(start(http_processes=2))
     pids = children(server.process.pid)

@@ -15,7 +15,7 @@ PAGE_PATIENCE_S = 2.0
 
 @dataclass(frozen=True)
 class Failed:
-    """The process cannot go on, and no other could; says why."""
+    """The process cannot serve; says why."""
 
     reason: str
 

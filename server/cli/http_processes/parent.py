@@ -141,7 +141,9 @@ class HttpProcesses:
 
     def _count_loss(self, index: int, process: HttpProcess) -> None:
         process.clean_up()
-        if process.failure is not None:
+        # One that cannot start beside one that serves is tried again, as after a mistake in the keys file.
+        others_serve = any(one.is_listening and one.exit_code is None for one in self._processes)
+        if process.failure is not None and (process.is_listening or not others_serve):
             self._drain()
             raise BackendUnavailable(process.failure)
         now = time.monotonic()
@@ -149,8 +151,8 @@ class HttpProcesses:
             self._losses[index] = 0
         seconds = self._pause(index)
         self._due[index] = now + seconds
-        lost = {"http_process": index, "exit_code": process.exit_code, "in_s": round(seconds, 2)}
-        log.error("an HTTP process was lost; it is started again", extra=lost)
+        lost = {"http_process": index, "exit_code": process.exit_code, "reason": process.failure}
+        log.error("an HTTP process was lost; it is started again", extra={**lost, "in_s": round(seconds, 2)})
 
     def _drain(self) -> int:
         """Let all processes drain and wait for their end; returns 0 if none failed, else 1."""

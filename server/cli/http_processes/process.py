@@ -29,7 +29,7 @@ class HttpProcess:
         self.is_listening = False
         self.is_ready = False
         self.failure: str | None = None
-        """Why neither this process nor another in its place can serve."""
+        """Why this process could not serve, if it says so."""
         self.started = time.monotonic()
         self._make_page = make_page
         questions, asked = _SPAWN.Pipe()
