@@ -270,6 +270,25 @@ def test_a_process_that_ends_during_its_run_disturbs_no_other(device: Device) ->
     assert len(device.made) == 1
 
 
+def test_a_run_that_was_given_up_writes_to_no_memory_of_later_images(device: Device) -> None:
+    segments = SegmentPool(2**24)
+    user, other = SharedBackend(device.address, segments, RuntimeSettings(artifact="model"), 8, "cpu"), device.user()
+    user.start()
+    other.start()
+    backend = device.made[0]
+    backend.released.clear()
+    user.begin(grey(0.1))
+    assert backend.inside.wait(WAIT_S)
+    user.stop()  # what a worker does that was abandoned
+    later = segments.lend(grey(0.1).pixels.nbytes)
+    assert later is not None
+    later.data[:] = 7
+    backend.released.set()
+    other.run(grey(0.2))
+    assert (later.data == 7).all()
+    segments.close()
+
+
 def test_without_the_device_process_the_backend_is_lost_for_good(device: Device) -> None:
     user = device.user()
     nobody = SharedBackend(Address(f"{device.address.path}-gone", b"key"), SegmentPool(), RuntimeSettings(), 8, "cpu")
