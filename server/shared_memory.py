@@ -82,6 +82,12 @@ class SegmentPool:
         weakref.finalize(data, self._returned.append, segment).atexit = False
         return Lease(segment.name, data)
 
+    def give_up(self, name: str) -> None:
+        """Remove a segment in use, because another process may write to it after its last view here is gone."""
+        with self._lock:
+            if (segment := self._all.get(name)) is not None:
+                self._remove(segment)
+
     def close(self) -> None:
         """Remove all segments from the system; those in use keep their memory until their last view is gone."""
         with self._lock:
@@ -92,7 +98,8 @@ class SegmentPool:
 
     def _take_back(self) -> None:
         while self._returned:
-            self._free.append(self._returned.popleft())
+            if (segment := self._returned.popleft()).name in self._all:
+                self._free.append(segment)
         kept = sum(segment.size for segment in self._free)
         while self._free and kept > max(self._kept_bytes, self._bytes - kept):
             kept -= self._free[0].size

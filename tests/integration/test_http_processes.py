@@ -1,10 +1,12 @@
 """Tests of `promptir serve --http-processes`: several processes on one port, before one that runs the devices."""
 
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,16 +21,18 @@ Command = Callable[..., Any]
 SEGMENTS = Path("/dev/shm")  # noqa: S108 - only looked at
 
 SENT = 16
+WAIT_S = 120.0
+POLL_S = 0.02
 
 
-def children(server: Any) -> list[int]:
-    """Return the ids of the server's HTTP processes."""
+def children(server: int) -> list[int]:
+    """Return the ids of the HTTP processes of the server with this id."""
     lines = {int(file.parent.name): file for file in Path("/proc").glob("[0-9]*/cmdline")}
     found = []
     for pid, line in lines.items():
         try:
             parent = int((line.parent / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == server.process.pid and b"spawn_main" in line.read_bytes():
+            if parent == server and b"spawn_main" in line.read_bytes():
                 found.append(pid)
         except (FileNotFoundError, ProcessLookupError):
             continue
@@ -115,11 +119,17 @@ def _accepted(server: Any) -> int:
 
 def test_a_process_that_is_killed_is_started_again_and_leaves_nothing(start: Any, png: Image) -> None:
     server = all_ready(start(http_processes=2))
-    victim, other = children(server)
+    victim, other = children(server.process.pid)
     for seed in range(8):
         assert restored(server.url, png(40, 24, seed=seed)).status_code == 200
     os.kill(victim, signal.SIGKILL)
-    server.until(lambda: other in children(server) and len(children(server)) == 2 and victim not in children(server))
+    server.until(
+        lambda: (
+            other in children(server.process.pid)
+            and len(children(server.process.pid)) == 2
+            and victim not in children(server.process.pid)
+        )
+    )
     all_ready(server, 3)
     lost = [line for line in server.lines if line["message"] == "an HTTP process was lost; it is started again"]
     assert [line["exit_code"] for line in lost] == [-9]
@@ -129,9 +139,23 @@ def test_a_process_that_is_killed_is_started_again_and_leaves_nothing(start: Any
     assert {response.status_code for response in responses} == {200}
 
 
+def test_a_mistake_in_the_keys_file_keeps_only_a_restarted_process_from_serving(start: Any, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("# no keys\n")
+    server = all_ready(start(http_processes=2, keys_file=keys))
+    keys.write_text("a mistake\n")
+    os.kill(children(server.process.pid)[0], signal.SIGKILL)
+    server.until(lambda: any(str(keys) in str(line.get("reason")) for line in server.lines))
+    assert httpx.get(f"{server.url}/v1/health/live").status_code == 200
+    keys.write_text("# no keys\n")
+    all_ready(server, 3)
+    server.terminate()
+    assert server.wait() == 0
+
+
 def test_the_processes_end_with_the_process_of_the_devices(start: Any) -> None:
     server = all_ready(start(http_processes=2))
-    pids = children(server)
+    pids = children(server.process.pid)
     server.process.kill()
     server.until(lambda: not any(Path(f"/proc/{pid}/status").exists() and _runs(pid) for pid in pids))
 
@@ -184,7 +208,7 @@ def test_grpc_calls_reach_the_processes_on_one_port(start: Any) -> None:
 
 def test_a_second_signal_ends_everything_at_once(start: Any, png: Image, tmp_path: Path) -> None:
     server = all_ready(start(gate=tmp_path / "gate", http_processes=2, max_batch=1, drain_timeout_s=60))
-    pids = children(server)
+    pids = children(server.process.pid)
     with ThreadPoolExecutor(SENT) as senders, server.holding():
         sent = [senders.submit(restored, server.url, png(8, 8, seed=seed)) for seed in range(SENT)]
         server.until(lambda: _accepted(server) == SENT)
@@ -194,6 +218,49 @@ def test_a_second_signal_ends_everything_at_once(start: Any, png: Image, tmp_pat
         assert server.wait() == 128 + signal.SIGTERM
         assert all(isinstance(one.exception(), httpx.TransportError) for one in sent)
     server.until(lambda: not any(_runs(pid) for pid in pids))
+    assert {line["level"] for line in server.lines} == {"INFO"}  # no segment is left for Python to warn of
+
+
+def test_ctrl_c_while_the_processes_start_is_for_the_parent_alone() -> None:
+    command = [sys.executable, "-m", "server.cli", "serve", "--http-processes", "2"]
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PROMPTIR_")}
+    settings = inherited | {"PROMPTIR_BACKEND": "simulated", "PROMPTIR_PORT": "0"}
+    # Its group gets the signal, as that of a terminal does.
+    with subprocess.Popen(command, env=settings, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        while len(children(process.pid)) < 2:
+            assert process.poll() is None
+            time.sleep(POLL_S)
+        os.killpg(process.pid, signal.SIGINT)
+        _, printed = process.communicate(timeout=WAIT_S)
+    assert process.returncode == 0
+    assert [json.loads(line)["message"] for line in printed.splitlines()] == ["draining", "stopped"]
+
+
+def test_a_process_that_hangs_holds_up_neither_the_metrics_nor_the_others(start: Any, png: Image) -> None:
+    server = all_ready(start(http_processes=2))
+    hanging = children(server.process.pid)[0]
+    os.kill(hanging, signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor(2 * SENT) as senders:
+            scrapes = [senders.submit(httpx.get, f"{server.url}/metrics", timeout=WAIT_S) for _ in range(SENT)]
+            images = [senders.submit(restored, server.url, png(8, 8, seed=seed)) for seed in range(SENT)]
+            for sent in (scrapes, images):
+                server.until(lambda sent=sent: any(one.done() for one in sent))
+            answered = [one.result().status_code for one in scrapes + images if one.done()]
+            os.kill(hanging, signal.SIGCONT)
+            assert set(answered) == {200}
+            assert {one.result().status_code for one in scrapes + images} == {200}
+    finally:
+        os.kill(hanging, signal.SIGCONT)
+
+
+def test_nothing_is_left_in_the_temporary_folder(start: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    server = all_ready(start(http_processes=2))
+    assert len([*tmp_path.iterdir()]) == 1
+    server.terminate()
+    assert server.wait() == 0
+    assert not [*tmp_path.iterdir()]
 
 
 def test_processes_that_serve_are_not_started_by_an_import() -> None:

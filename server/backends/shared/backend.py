@@ -53,17 +53,20 @@ class SharedBackend:
         lease = self._segments.lend(batch.pixels.nbytes)
         if lease is None:
             self._say_full()
-            shared = None
+            name, shared = None, None
             self._send(Run(batch.shape, batch.pixels, batch.sizes, batch.precision))
         else:
-            shared = lease.data[: batch.pixels.nbytes].view(np.float32).reshape(batch.shape)
+            name, shared = lease.name, lease.data[: batch.pixels.nbytes].view(np.float32).reshape(batch.shape)
             np.copyto(shared, batch.pixels)
-            self._send(Run(batch.shape, lease.name, batch.sizes, batch.precision))
-        run = _SharedRun(self, shared)
+            self._send(Run(batch.shape, name, batch.sizes, batch.precision))
+        run = _SharedRun(self, name, shared)
         self._begun.append(run)
         return run
 
     def stop(self) -> None:
+        for run in self._begun:  # the device process may still write their results
+            if run.name is not None:
+                self._segments.give_up(run.name)
         self._begun.clear()
         if self._connection is not None:
             self._connection.close()
@@ -113,7 +116,9 @@ class SharedBackend:
 class _SharedRun:
     """A run that the device process has, and its answer once that is received."""
 
-    def __init__(self, backend: SharedBackend, shared: Pixels | None) -> None:
+    def __init__(self, backend: SharedBackend, name: str | None, shared: Pixels | None) -> None:
+        self.name = name
+        """Of its segment."""
         self.answer: Ran | Exception | None = None
         self._backend = backend
         self._shared = shared

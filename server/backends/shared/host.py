@@ -5,13 +5,15 @@ import math
 import pickle
 import secrets
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from multiprocessing import AuthenticationError
-from multiprocessing.connection import Connection, Listener
+from multiprocessing.connection import Connection, Listener, answer_challenge, deliver_challenge
+from pathlib import Path
 
 import numpy as np
 
@@ -45,13 +47,17 @@ class DeviceHost:
         self._instances: dict[tuple[object, ...], SharedInstance] = {}
         self._turns: dict[str, Turns] = {}
         self._listener: Listener | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def open(self) -> Address:
         """Listen, and serve each connection in a thread; returns the address for `SharedBackend`."""
         key = secrets.token_bytes(32)
-        self._listener = listener = Listener(family="AF_UNIX", authkey=key, backlog=_BACKLOG)
-        threading.Thread(target=self._accept, args=(listener,), name="promptir-host", daemon=True).start()
-        return Address(str(listener.address), key)
+        # Not in the folder of `multiprocessing`, which stays behind when a process ends without its exit functions.
+        self._folder = tempfile.TemporaryDirectory(prefix="promptir-")
+        path = str(Path(self._folder.name) / "devices")
+        self._listener = listener = Listener(path, "AF_UNIX", backlog=_BACKLOG)
+        threading.Thread(target=self._accept, args=(listener, key), name="promptir-host", daemon=True).start()
+        return Address(path, key)
 
     def close(self) -> None:
         """Take no more connections; those that exist go on."""
@@ -60,20 +66,23 @@ class DeviceHost:
             with suppress(OSError), socket.socket(socket.AF_UNIX) as last:
                 last.connect(str(listener.address))  # or the thread would wait for another connection
             listener.close()
+        if self._folder is not None:
+            self._folder.cleanup()
 
-    def _accept(self, listener: Listener) -> None:
+    def _accept(self, listener: Listener, key: bytes) -> None:
         while self._listener is listener:
             try:
                 connection = listener.accept()
-            except (EOFError, AuthenticationError):
-                continue  # not a process of ours
             except OSError:
                 time.sleep(_PAUSE_S)  # no file descriptor is free
                 continue
-            threading.Thread(target=self._serve, args=(connection,), name="promptir-host", daemon=True).start()
+            threading.Thread(target=self._serve, args=(connection, key), name="promptir-host", daemon=True).start()
 
-    def _serve(self, connection: Connection) -> None:
-        with connection, suppress(EOFError, OSError):  # the process has ended, or has stopped its backend
+    def _serve(self, connection: Connection, key: bytes) -> None:
+        # The process has ended, or has stopped its backend, or is not one of ours.
+        with connection, suppress(EOFError, OSError, AuthenticationError):
+            deliver_challenge(connection, key)  # here, since a process that hangs would keep all others waiting
+            answer_challenge(connection, key)
             start: Start = connection.recv()
             instance, caller = self._acquire(start), _Caller(connection)
             try:

@@ -8,12 +8,14 @@ from typing import Any, Literal
 
 State = Literal["listening", "ready"]
 PATIENCE_S = 5.0
-"""The longest wait for an answer: the event loop of an HTTP process never takes that long."""
+"""The longest wait for an answer."""
+PAGE_PATIENCE_S = 2.0
+"""The longest wait for the page of one process, which is part of the answer with the page of all."""
 
 
 @dataclass(frozen=True)
 class Failed:
-    """The process cannot go on, and no other could; says why."""
+    """The process cannot serve; says why."""
 
     reason: str
 
@@ -34,24 +36,35 @@ class Asker:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._lock = threading.Lock()
-        self._asked = 0
+        self._asking = threading.Lock()
+        self._sending = threading.Lock()
+        self._is_owed = False
+        """Whether the answer to the last question came too late, or has not come."""
 
     def tell(self, message: object) -> None:
         """Send a message without an answer; in vain if the other process has ended."""
-        with self._lock, suppress(OSError):
-            self._connection.send((None, message))
+        with self._sending, suppress(OSError):
+            self._connection.send(message)
 
-    def ask(self, question: object) -> Any:
-        """Send a question and return the answer; raises Unanswered."""
-        with self._lock:
-            self._asked += 1
+    def ask(self, question: object, patience_s: float = PATIENCE_S) -> Any:
+        """Send a question and return the answer; raises Unanswered, at once while an earlier one is unanswered."""
+        with self._asking:
             try:
-                self._connection.send((self._asked, question))
-                while self._connection.poll(PATIENCE_S):
-                    number, answer = self._connection.recv()
-                    if number == self._asked:  # an earlier one came too late
-                        return answer
+                if self._is_owed and not self._received(0.0):
+                    raise Unanswered  # more questions would fill the pipe of a process that hangs
+                with self._sending:
+                    self._connection.send(question)
+                self._is_owed = True
+                if answers := self._received(patience_s):
+                    return answers[0]
             except (OSError, EOFError) as error:
                 raise Unanswered from error
         raise Unanswered
+
+    def _received(self, seconds: float) -> list[Any]:
+        """Wait for the answer; returns no item if it does not come in time."""
+        if not self._connection.poll(seconds):
+            return []
+        answer = self._connection.recv()
+        self._is_owed = False
+        return [answer]

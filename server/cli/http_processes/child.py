@@ -24,6 +24,9 @@ from server.scheduling.execution.worker import NewBackend
 from server.settings import Settings
 from server.shared_memory import SegmentPool
 
+OF_THE_TERMINAL = (signal.SIGINT, signal.SIGHUP)
+"""The signals of Ctrl-C and of a closed terminal; they are blocked when the process starts."""
+
 
 def serve(
     settings: Settings, address: Address, questions: Connection, asking: Connection, opens_when_ready: bool
@@ -33,7 +36,7 @@ def serve(
     `questions` brings the parent's questions, and `asking` takes those of this process. With `opens_when_ready` the
     process listens when its backends are ready.
     """
-    os.setpgid(0, 0)  # Ctrl-C is for the parent, which then asks this process to drain
+    _leave_terminal()
     parent = Asker(asking)
     try:
         _serve(settings, address, questions, parent, opens_when_ready)
@@ -41,6 +44,15 @@ def serve(
         parent.tell(Failed(str(error)))
         exit_at_once(1)
     exit_at_once(0)
+
+
+def _leave_terminal() -> None:
+    """Leave Ctrl-C to the parent, which then asks this process to drain."""
+    os.setpgid(0, 0)
+    for number in OF_THE_TERMINAL:
+        before = signal.signal(number, signal.SIG_IGN)  # drops one that came earlier, while it was blocked
+        signal.signal(number, before)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, OF_THE_TERMINAL)
 
 
 def _serve(settings: Settings, address: Address, questions: Connection, parent: Asker, opens_when_ready: bool) -> None:
@@ -78,6 +90,5 @@ def _answer(questions: Connection, registry: CollectorRegistry) -> None:
     """Answer the parent with pages of metrics; drain when the parent has ended, since the devices ended with it."""
     with suppress(EOFError, OSError):
         while True:
-            number, wanted = questions.recv()
-            questions.send((number, page_of(registry, wanted.is_openmetrics)))
+            questions.send(page_of(registry, questions.recv().is_openmetrics))
     os.kill(os.getpid(), signal.SIGTERM)

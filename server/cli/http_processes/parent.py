@@ -8,6 +8,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from multiprocessing.connection import wait
 from types import FrameType
@@ -54,12 +55,12 @@ def _serve(settings: Settings, port: socket.socket) -> int:
     host = DeviceHost(backends.create, settings.backend.run_timeout_s)
     processes = HttpProcesses(settings, host.open())
     on_ready = partial(print, welcome(port), file=sys.stderr) if sys.stderr.isatty() else None
-    with serve_scrapes(settings.http, processes.registry):
-        try:
+    try:
+        with serve_scrapes(settings.http, processes.registry):
             code = processes.run(partial(announce, port, settings), on_ready)
-        finally:
-            processes.kill()
-            host.close()
+    finally:
+        processes.kill()
+        host.close()
     if code == 0:
         log.info("stopped")
     return code
@@ -90,7 +91,8 @@ class HttpProcesses:
         for number in _SIGNALS:
             if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._handle)
-        self._processes = [self._start(number) for number in range(len(self._losses))]
+        for index in range(len(self._losses)):
+            self._processes.append(self._start(index))
         waiting = {"is_listening": on_listening} | ({} if on_ready is None else {"is_ready": on_ready})
         while self._signal is None:
             wait([one.sentinel for one in self._processes if one.exit_code is None], _LOOK_S)
@@ -141,7 +143,9 @@ class HttpProcesses:
 
     def _count_loss(self, index: int, process: HttpProcess) -> None:
         process.clean_up()
-        if process.failure is not None:
+        # One that cannot start beside one that serves is tried again, as after a mistake in the keys file.
+        others_serve = any(one.is_listening and one.exit_code is None for one in self._processes)
+        if process.failure is not None and (process.is_listening or not others_serve):
             self._drain()
             raise BackendUnavailable(process.failure)
         now = time.monotonic()
@@ -149,8 +153,8 @@ class HttpProcesses:
             self._losses[index] = 0
         seconds = self._pause(index)
         self._due[index] = now + seconds
-        lost = {"http_process": index, "exit_code": process.exit_code, "in_s": round(seconds, 2)}
-        log.error("an HTTP process was lost; it is started again", extra=lost)
+        lost = {"http_process": index, "exit_code": process.exit_code, "reason": process.failure}
+        log.error("an HTTP process was lost; it is started again", extra={**lost, "in_s": round(seconds, 2)})
 
     def _drain(self) -> int:
         """Let all processes drain and wait for their end; returns 0 if none failed, else 1."""
@@ -165,11 +169,13 @@ class HttpProcesses:
         for process in running:
             log.error("an HTTP process did not end; it is killed", extra={"http_process": process.number})
             process.kill()
-        for process in draining:
+        for process in self._processes:
             process.clean_up()
         return int(any(one.exit_code not in _ENDED_WELL for one in draining))
 
     def _pages(self) -> Mapping[str, bytes]:
-        pages = {str(one.number): one.page() for one in self._processes if one.is_listening}
-        answered = {number: page for number, page in pages.items() if page is not None}
+        listening = [one for one in self._processes if one.is_listening]
+        with ThreadPoolExecutor(len(self._losses)) as askers:  # all at once, because some may hang
+            pages = zip(listening, askers.map(HttpProcess.page, listening), strict=True)
+        answered = {str(process.number): page for process, page in pages if page is not None}
         return {PARENT: page_of(self._own, is_openmetrics=True)} | answered

@@ -5,14 +5,15 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
 
 from server.backends.shared.messages import Address
 from server.cli.http_processes import child
-from server.cli.http_processes.channel import Asker, Failed, PageWanted, Unanswered
+from server.cli.http_processes.channel import PAGE_PATIENCE_S, Asker, Failed, PageWanted, Unanswered
 from server.settings import Settings
 from server.shared_memory import remove_segments_of
 
@@ -30,7 +31,7 @@ class HttpProcess:
         self.is_listening = False
         self.is_ready = False
         self.failure: str | None = None
-        """Why neither this process nor another in its place can serve."""
+        """Why this process could not serve, if it says so."""
         self.started = time.monotonic()
         self._make_page = make_page
         questions, asked = _SPAWN.Pipe()
@@ -41,7 +42,8 @@ class HttpProcess:
             args=(settings, address, asked, telling, opens_when_ready),
             name=f"promptir-http-{number}",
         )
-        self._process.start()
+        with _terminal_blocked():
+            self._process.start()
         asked.close()
         telling.close()
         self._listener = threading.Thread(target=self._listen, args=(self._told,), daemon=True)
@@ -64,7 +66,7 @@ class HttpProcess:
         if self.exit_code is not None:
             return None
         try:
-            page: bytes = self._asker.ask(PageWanted(is_openmetrics=True))
+            page: bytes = self._asker.ask(PageWanted(is_openmetrics=True), PAGE_PATIENCE_S)
         except Unanswered:
             return None
         return page
@@ -76,8 +78,9 @@ class HttpProcess:
                 os.kill(self._process.pid, number)
 
     def kill(self) -> None:
-        """End the process at once."""
+        """End the process at once and remove its shared memory."""
         self.signal(signal.SIGKILL)
+        remove_segments_of(self._process.pid)
 
     def clean_up(self) -> None:
         """Wait for the last messages of a process that has ended, and remove its shared memory."""
@@ -88,13 +91,27 @@ class HttpProcess:
     def _listen(self, told: Connection) -> None:
         with told, suppress(EOFError, OSError):  # the process has ended
             while True:
-                number, message = told.recv()
-                match message:
+                match told.recv():
                     case PageWanted(is_openmetrics):
-                        told.send((number, self._make_page(is_openmetrics)))
+                        told.send(self._make_page(is_openmetrics))
                     case Failed(reason):
                         self.failure = reason
                     case "listening":
                         self.is_listening = True
                     case "ready":
                         self.is_ready = True
+
+
+@contextmanager
+def _terminal_blocked() -> Iterator[None]:
+    """Start a process in this block with the signals of the terminal blocked, until it has left the terminal's group.
+
+    Those to this process come after the block.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, child.OF_THE_TERMINAL)
+    try:
+        resource_tracker.ensure_running()  # a process too, which inherits the mask; its start unblocks SIGINT here
+        signal.pthread_sigmask(signal.SIG_BLOCK, child.OF_THE_TERMINAL)
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,31 +1,33 @@
 """Tests of the questions that an HTTP process and its parent ask each other."""
 
-import threading
 from multiprocessing import Pipe
 
 import pytest
 
-from server.cli.http_processes import channel
 from server.cli.http_processes.channel import Asker, Unanswered
 
+LATE_S = 0.01
 
-def test_the_answer_to_an_earlier_question_is_not_taken_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(channel, "PATIENCE_S", 0.05)
+
+def test_an_answer_that_comes_too_late_is_not_taken_for_the_next() -> None:
     asking, answering = Pipe()
     asker = Asker(asking)
     with pytest.raises(Unanswered):
-        asker.ask("first")
-    first, _ = answering.recv()
-
-    def answer() -> None:
-        second, question = answering.recv()
-        answering.send((first, "too late"))
-        answering.send((second, f"to {question}"))
-
-    thread = threading.Thread(target=answer)
-    thread.start()
+        asker.ask("first", LATE_S)
+    for answer in ("to first", "to second"):
+        answering.send(answer)
     assert asker.ask("second") == "to second"
-    thread.join()
+    assert [answering.recv(), answering.recv()] == ["first", "second"]
+
+
+def test_a_process_that_owes_an_answer_is_asked_nothing_more() -> None:
+    asking, answering = Pipe()
+    asker = Asker(asking)
+    for _ in range(3):
+        with pytest.raises(Unanswered):
+            asker.ask("anything", LATE_S)
+    assert answering.recv() == "anything"
+    assert not answering.poll(0)
 
 
 def test_without_the_other_process_a_question_is_unanswered_and_a_message_is_lost() -> None:

@@ -1,12 +1,15 @@
 """Tests of a backend in the device process, used by several others; here all of them are threads of one process."""
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -267,6 +270,25 @@ def test_a_process_that_ends_during_its_run_disturbs_no_other(device: Device) ->
     assert len(device.made) == 1
 
 
+def test_a_run_that_was_given_up_writes_to_no_memory_of_later_images(device: Device) -> None:
+    segments = SegmentPool(2**24)
+    user, other = SharedBackend(device.address, segments, RuntimeSettings(artifact="model"), 8, "cpu"), device.user()
+    user.start()
+    other.start()
+    backend = device.made[0]
+    backend.released.clear()
+    user.begin(grey(0.1))
+    assert backend.inside.wait(WAIT_S)
+    user.stop()  # what a worker does that was abandoned
+    later = segments.lend(grey(0.1).pixels.nbytes)
+    assert later is not None
+    later.data[:] = 7
+    backend.released.set()
+    other.run(grey(0.2))
+    assert (later.data == 7).all()
+    segments.close()
+
+
 def test_without_the_device_process_the_backend_is_lost_for_good(device: Device) -> None:
     user = device.user()
     nobody = SharedBackend(Address(f"{device.address.path}-gone", b"key"), SegmentPool(), RuntimeSettings(), 8, "cpu")
@@ -283,6 +305,19 @@ def test_a_stranger_without_the_key_is_turned_away_and_others_are_served(device:
     user = device.user()
     user.start()
     assert float(user.run(grey(0.1)).pixels.max()) == pytest.approx(0.2)
+
+
+def test_a_process_that_hangs_while_it_connects_keeps_no_other_waiting(device: Device) -> None:
+    with ThreadPoolExecutor(1) as thread, socket.socket(socket.AF_UNIX) as hanging:
+        hanging.connect(device.address.path)
+        assert thread.submit(device.user().start).result(WAIT_S).backend == "doubling"
+
+
+def test_the_socket_is_gone_once_the_host_is_closed(device: Device) -> None:
+    folder = Path(device.address.path).parent
+    assert folder.stat().st_mode & 0o077 == 0  # for nobody else
+    device.host.close()
+    assert not folder.exists()
 
 
 def test_a_backend_that_begins_ahead_has_the_next_batch_before_the_current_ends(device: Device) -> None:
