@@ -2,6 +2,8 @@
 
 import logging
 from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.connection import Client, Connection
 from typing import Any
 
@@ -9,7 +11,7 @@ import numpy as np
 
 from server.backends.base import BackendInfo, ModelInput, Pending, Pixels, Result
 from server.backends.settings import RuntimeSettings
-from server.backends.shared.messages import Address, Ran, Run, Start
+from server.backends.shared.messages import Address, Ran, Run, Start, Started
 from server.errors import BackendError, BackendLost
 from server.shared_memory import SegmentPool
 
@@ -24,11 +26,13 @@ class SharedBackend:
     """
 
     def __init__(
-        self, address: Address, segments: SegmentPool, settings: RuntimeSettings, max_batch: int, device: str
+        self, address: Address, segments: SegmentPool, start: Start, before: "SharedBackend | None" = None
     ) -> None:
         self._address = address
         self._segments = segments
-        self._start = Start(settings, max_batch, device)
+        self._start = start
+        self._before = before
+        self._number: int | None = None
         self._connection: Connection | None = None
         self._begun: deque[_SharedRun] = deque()
         self._was_full = False
@@ -39,12 +43,19 @@ class SharedBackend:
         except OSError as error:
             raise _ended() from error
         try:
-            self._send(self._start)
-            info: BackendInfo = self._receive()
+            before, self._before = self._before, None
+            self._send(replace(self._start, abandoned=None if before is None else before.abandoned))
+            started: Started = self._receive()
         except BaseException:
             self.stop()
             raise
-        return info
+        self._number = started.number
+        return started.info
+
+    @property
+    def abandoned(self) -> int | None:
+        """The number of the backend in the device process, if this one was left with runs that have not ended."""
+        return self._number if self._begun else None
 
     def run(self, batch: ModelInput) -> Result:
         return self.begin(batch).result()
@@ -111,6 +122,26 @@ class SharedBackend:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+
+class SharedBackends:
+    """Makes the backends of one process; each knows the one before it, whose run may hang."""
+
+    def __init__(self, address: Address, segments: SegmentPool) -> None:
+        self._address = address
+        self._segments = segments
+        self._latest: dict[tuple[object, ...], SharedBackend] = {}
+
+    def of(self, settings: RuntimeSettings, max_batch: int) -> Callable[[str], SharedBackend]:
+        """Return what makes the backend of a device, with these settings and this largest batch."""
+
+        def new(device: str) -> SharedBackend:
+            start = Start(settings, max_batch, device)
+            before = self._latest.get(start.identity)
+            self._latest[start.identity] = made = SharedBackend(self._address, self._segments, start, before)
+            return made
+
+        return new
 
 
 class _SharedRun:

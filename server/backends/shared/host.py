@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from itertools import count
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection, Listener, answer_challenge, deliver_challenge
 from pathlib import Path
@@ -20,7 +21,7 @@ import numpy as np
 from server.backends.base import Backend, Pixels, Result
 from server.backends.settings import RuntimeSettings
 from server.backends.shared.instance import Request, SharedInstance
-from server.backends.shared.messages import Address, Ran, Run, Start
+from server.backends.shared.messages import Address, Ran, Run, Start, Started
 from server.backends.shared.turns import Turns
 from server.errors import BackendLost
 from server.shared_memory import Attachments
@@ -37,12 +38,12 @@ class DeviceHost:
     """Has one backend for each model and device, which runs the batches of all processes.
 
     A backend is started for the first process that asks for it and stopped after the last has left. One that is lost,
-    or whose run takes longer than `run_timeout_s` when a process asks for it anew, is replaced by another.
+    or that a process has given up because a run took too long, is replaced by another for all.
     """
 
-    def __init__(self, new_backend: NewBackend, run_timeout_s: float) -> None:
+    def __init__(self, new_backend: NewBackend) -> None:
         self._new_backend = new_backend
-        self._run_timeout_s = run_timeout_s
+        self._numbers = count()
         self._lock = threading.Lock()
         self._instances: dict[tuple[object, ...], SharedInstance] = {}
         self._turns: dict[str, Turns] = {}
@@ -98,14 +99,15 @@ class DeviceHost:
     def _acquire(self, start: Start) -> SharedInstance:
         with self._lock:
             instance = self._instances.get(start.identity)
-            if instance is not None and instance.has_run_for(self._run_timeout_s):
+            if instance is not None and instance.number == start.abandoned:
                 log.critical("a run hangs; its thread is abandoned", extra={"device": start.device})
                 instance.abandon(BackendLost("the run took too long"))
                 self._turns.pop(start.device, None)  # the run may never end its turn
             if instance is None or not instance.is_usable:
                 turns = self._turns.setdefault(start.device, Turns())
                 backend = self._new_backend(start.settings, start.max_batch, start.device)
-                self._instances[start.identity] = instance = SharedInstance(backend, turns)
+                instance = SharedInstance(next(self._numbers), backend, turns)
+                self._instances[start.identity] = instance
                 instance.start()
             instance.users += 1
             return instance
@@ -168,6 +170,6 @@ class _Caller:
 
 def _started(instance: SharedInstance) -> object:
     try:
-        return instance.info()
+        return Started(instance.number, instance.info())
     except Exception as error:
         return error

@@ -3,7 +3,6 @@
 import logging
 import queue
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -34,17 +33,16 @@ class SharedInstance:
     thread, or when the host abandons it; then every request is answered with BackendLost.
     """
 
-    def __init__(self, backend: Backend, turns: Turns, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, number: int, backend: Backend, turns: Turns) -> None:
+        self.number = number
         self.users = 0
         self._backend = backend
         self._turns = turns
-        self._clock = clock
         self._started: Future[BackendInfo] = Future()
         self._queue: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         self._lock = threading.Lock()  # of the two below
         self._unanswered: set[Request] = set()
         self._lost: BackendLost | None = None
-        self._running_since: float | None = None
 
     def start(self) -> None:
         """Start the thread, which starts the backend."""
@@ -59,11 +57,6 @@ class SharedInstance:
     def is_usable(self) -> bool:
         """Whether the backend starts, or serves; false once it is lost, has not started or is stopped."""
         return self._lost is None
-
-    def has_run_for(self, seconds: float) -> bool:
-        """Tell whether the current run, with its wait for the device, began longer ago than that."""
-        began = self._running_since
-        return began is not None and self._clock() - began > seconds
 
     def submit(self, request: Request) -> None:
         """Queue a batch."""
@@ -114,7 +107,6 @@ class SharedInstance:
 
     def _serve(self, pipelined: PipelinedBackend | None) -> None:
         while (request := self._queue.get()) is not None and self.is_usable:
-            self._running_since = self._clock()
             with self._turns.taken():
                 current: Request | None = request
                 while current is not None:
@@ -123,8 +115,7 @@ class SharedInstance:
                     if behind is not None:
                         self._begin(behind, pipelined)
                     self._finish(current)
-                    current, self._running_since = behind, self._clock()
-                self._running_since = None
+                    current = behind
 
     def _next(self) -> Request | None:
         """Take a request that waits, unless another backend of the device has the next turn."""

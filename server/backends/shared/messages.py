@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from server.backends.base import Aux, ModelInput, Pixels, RunPrecision, Sizes
+from server.backends.base import Aux, BackendInfo, ModelInput, Pixels, RunPrecision, Sizes
 from server.backends.settings import RuntimeSettings
 
 
@@ -16,16 +16,26 @@ class Address:
 
 @dataclass(frozen=True)
 class Start:
-    """The first message of a connection: use this backend. The answer is a `BackendInfo` or an error."""
+    """The first message of a connection: use this backend. The answer is a `Started` or an error."""
 
     settings: RuntimeSettings
     max_batch: int
     device: str
+    abandoned: int | None = None
+    """The number of the backend that this process had before, if it gave up a run that took too long."""
 
     @property
     def identity(self) -> tuple[str, str, int, str]:
         """The same for processes that can share a backend."""
         return self.settings.backend, self.settings.model_dump_json(), self.max_batch, self.device
+
+
+@dataclass(frozen=True)
+class Started:
+    """A backend that serves, and its number, which no other has."""
+
+    number: int
+    info: BackendInfo
 
 
 @dataclass(frozen=True, slots=True)

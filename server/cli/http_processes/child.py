@@ -10,9 +10,7 @@ from multiprocessing.connection import Connection
 from prometheus_client import CollectorRegistry
 
 from server.app import create_app
-from server.backends.base import Backend
-from server.backends.settings import RuntimeSettings
-from server.backends.shared.backend import SharedBackend
+from server.backends.shared.backend import SharedBackends
 from server.backends.shared.messages import Address
 from server.cli.http_processes.channel import Asker, Failed, PageWanted, Unanswered
 from server.cli.http_server import HttpServer, exit_at_once, open_files, share
@@ -20,7 +18,6 @@ from server.cli.user_errors import USER_ERRORS
 from server.errors import NotReady
 from server.metrics.exposition import page_of
 from server.restore.allocator import limit_retained_memory
-from server.scheduling.execution.worker import NewBackend
 from server.settings import Settings
 from server.shared_memory import SegmentPool
 
@@ -58,15 +55,9 @@ def _leave_terminal() -> None:
 def _serve(settings: Settings, address: Address, questions: Connection, parent: Asker, opens_when_ready: bool) -> None:
     limit_retained_memory()
     segments = SegmentPool()
-
-    def backends_of(backend: RuntimeSettings, max_batch: int) -> NewBackend:
-        def new(device: str) -> Backend:
-            return SharedBackend(address, segments, backend, max_batch, device)
-
-        return new
-
+    backends = SharedBackends(address, segments)
     listener = share(settings.http)
-    app = create_app(settings, backends_of, partial(_page_of_all, parent), opens_when_ready=opens_when_ready)
+    app = create_app(settings, backends.of, partial(_page_of_all, parent), opens_when_ready=opens_when_ready)
     services = app.state.services
     open_files(app)
     server = HttpServer(app, settings, partial(parent.tell, "ready"))

@@ -52,7 +52,7 @@ def serve_processes(settings: Settings) -> int:
 
 
 def _serve(settings: Settings, port: socket.socket) -> int:
-    host = DeviceHost(backends.create, settings.backend.run_timeout_s)
+    host = DeviceHost(backends.create)
     processes = HttpProcesses(settings, host.open())
     on_ready = partial(print, welcome(port), file=sys.stderr) if sys.stderr.isatty() else None
     try:

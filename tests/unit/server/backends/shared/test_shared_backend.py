@@ -17,16 +17,16 @@ import pytest
 
 from server.backends.base import Backend, BackendInfo, ModelInput, ModelSpec, Result
 from server.backends.settings import RuntimeSettings
-from server.backends.shared.backend import SharedBackend
+from server.backends.shared.backend import SharedBackend, SharedBackends
 from server.backends.shared.host import DeviceHost
-from server.backends.shared.messages import Address
+from server.backends.shared.messages import Address, Start
 from server.backends.simulated import SimulatedBackend
 from server.errors import BackendError, BackendLost, BackendUnavailable, DeviceOutOfMemory, UnsupportedSize
 from server.shared_memory import SegmentPool
 
 WAIT_S = 30.0
-RUN_TIMEOUT_S = 0.05
 MODEL = ModelSpec("doubling", "fp32", 8)
+START = Start(RuntimeSettings(artifact=Path("model")), 8, "cpu")
 
 
 class Doubling:
@@ -68,7 +68,7 @@ class Device:
         self.made: list[Any] = []
         self.make: Callable[[], Backend] = Doubling
         self._ends = ends
-        self.host = DeviceHost(self._new, RUN_TIMEOUT_S)
+        self.host = DeviceHost(self._new)
         self.address = self.host.open()
         ends.callback(self.host.close)
 
@@ -77,13 +77,17 @@ class Device:
         self.made.append(backend)
         return backend
 
-    def user(self, max_bytes: int = 2**24, artifact: str = "model") -> SharedBackend:
+    def process(self, max_bytes: int = 2**24) -> SharedBackends:
         segments = SegmentPool(max_bytes)
         self._ends.callback(segments.close)
-        settings = RuntimeSettings(artifact=artifact)
-        backend = SharedBackend(self.address, segments, settings, 8, "cpu")
-        self._ends.callback(backend.stop)
-        return backend
+        return SharedBackends(self.address, segments)
+
+    def user(
+        self, max_bytes: int = 2**24, artifact: str = "model", process: SharedBackends | None = None
+    ) -> SharedBackend:
+        made = (process or self.process(max_bytes)).of(RuntimeSettings(artifact=Path(artifact)), 8)("cpu")
+        self._ends.callback(made.stop)
+        return made
 
 
 @pytest.fixture
@@ -221,24 +225,39 @@ def test_a_device_that_is_lost_for_good_stays_so(device: Device) -> None:
     assert raised.value.for_good
 
 
-def test_a_backend_that_hangs_is_replaced_for_all(device: Device) -> None:
-    users = [device.user(), device.user()]
+def test_a_backend_whose_run_is_given_up_is_replaced_for_all(device: Device) -> None:
+    processes = [device.process(), device.process()]
+    users = [device.user(process=process) for process in processes]
     for user in users:
         user.start()
     hanging = device.made[0]
     hanging.released.clear()
     runs = [user.begin(grey(0.1)) for user in users]
     assert hanging.inside.wait(WAIT_S)
-    time.sleep(2 * RUN_TIMEOUT_S)
-    third = device.user()  # what a supervisor does after it has abandoned a worker
-    third.start()
-    assert float(third.run(grey(0.1)).pixels.max()) == pytest.approx(0.2)
+    # What the supervisors of both do when they have abandoned a worker: its backend is not stopped.
+    anew = [device.user(process=process) for process in processes]
+    for user in anew:
+        user.start()
+        assert float(user.run(grey(0.1)).pixels.max()) == pytest.approx(0.2)
     for run in runs:
         with pytest.raises(BackendLost, match="too long"):
             run.result()
     hanging.released.set()
     until(lambda: hanging.stops == 1)
     assert len(device.made) == 2
+
+
+def test_a_process_that_joins_during_a_run_does_not_end_it(device: Device) -> None:
+    first = device.user()
+    first.start()
+    backend = device.made[0]
+    backend.released.clear()
+    run = first.begin(grey(0.1))
+    assert backend.inside.wait(WAIT_S)
+    device.user().start()
+    backend.released.set()
+    assert float(run.result().pixels.max()) == pytest.approx(0.2)
+    assert len(device.made) == 1
 
 
 def test_a_backend_that_cannot_start_says_why_and_is_tried_again(device: Device) -> None:
@@ -272,7 +291,7 @@ def test_a_process_that_ends_during_its_run_disturbs_no_other(device: Device) ->
 
 def test_a_run_that_was_given_up_writes_to_no_memory_of_later_images(device: Device) -> None:
     segments = SegmentPool(2**24)
-    user, other = SharedBackend(device.address, segments, RuntimeSettings(artifact="model"), 8, "cpu"), device.user()
+    user, other = SharedBackend(device.address, segments, START), device.user()
     user.start()
     other.start()
     backend = device.made[0]
@@ -291,7 +310,9 @@ def test_a_run_that_was_given_up_writes_to_no_memory_of_later_images(device: Dev
 
 def test_without_the_device_process_the_backend_is_lost_for_good(device: Device) -> None:
     user = device.user()
-    nobody = SharedBackend(Address(f"{device.address.path}-gone", b"key"), SegmentPool(), RuntimeSettings(), 8, "cpu")
+    nobody = SharedBackend(
+        Address(f"{device.address.path}-gone", b"key"), SegmentPool(), Start(RuntimeSettings(), 8, "cpu")
+    )
     with pytest.raises(BackendLost) as raised:
         nobody.start()
     assert raised.value.for_good
