@@ -3,8 +3,8 @@
 #
 # PHOTOS has two folders, photos and photos2, with the pictures of models/artifacts/promptnaf/photos.tsv; RUNS/2 has the weights to
 # start from. Runs 1 and 2 (73 minutes) were made with a forerunner of this code. As runs follow the clock, another machine makes
-# other weights. Run 4 came before rain_jpeg and haze_jpeg, runs 3 and 4 before the loss of today, and runs 3 to 8 before
-# NOISE_LEVEL_ODDS of today, (0.45, 0.33, 0.22) until then.
+# other weights. Run 4 came before rain_jpeg and haze_jpeg, runs 3 and 4 before the loss of today. NOISE_LEVEL_ODDS were (0.45, 0.33,
+# 0.22) until run 8, and (0.3, 0.3, 0.4) in runs 9 and 10.
 set -eu
 photos=$1 runs=$2
 
@@ -56,27 +56,39 @@ fit 9b 9a --compile --minutes 13 --stages 0.6:96x4 1:192x2 --learning-rate 3e-4 
 
 average 9a 9b 9c promptnaf
 
-# Run 10: two runs at a time, averaged halfway and at the end.
+# Runs 10 and 11: two runs at a time, averaged halfway and at the end.
 mix="gaussian=2.2 correlated=0.06 flat=0.03 jpeg=1 noise_jpeg=0.12 rain=0.2 heavy_rain=0.1 rain_jpeg=0.24 haze=0.26 deep_haze=0.14
 haze_jpeg=0.12 clean=0.14 low_contrast=0.05 mixture=0.06"
 
 fit_first() {
     # shellcheck disable=SC2086
-    fit "$1" 9c --compile --seed "$2" --minutes 92 --until "$3" --stages 0.55:96x4 1:192x2 --learning-rate 8e-4 --warmup-steps 50 --mix $mix
+    fit "$1" "$2" --compile --seed "$3" --minutes 92 --until "$4" --stages 0.55:96x4 1:192x2 --learning-rate 8e-4 --warmup-steps 50 \
+        --mix $mix
 }
 
 fit_second() {
     # shellcheck disable=SC2086
-    fit "$1" 10c --compile --seed "$2" --minutes "$3" --stages 0.15:96x4 1:192x2 --learning-rate 4.5e-4 --warmup-steps 50 --mix $mix
+    fit "$1" "$2" --compile --seed "$3" --minutes "$4" --stages "$5":96x4 1:192x2 --learning-rate "$6" --warmup-steps 50 --mix $mix
 }
 
-fit_first 10a 0 9600
-fit_first 10b 11 8800
+fit_first 10a 9c 0 9600
+fit_first 10b 9c 11 8800
 average 10a 10b 10c promptnaf
 
-fit_second 10d 20 46
-fit_second 10e 21 45
+fit_second 10d 10c 20 46 0.15 4.5e-4
+fit_second 10e 10c 21 45 0.15 4.5e-4
 average 10d 10e 10f promptnaf
 
-promptir-train calibrate "$runs/10f/weights.safetensors" "$photos/photos" "$photos/photos2" --output "$runs/weights.safetensors" \
+mix="gaussian=2.7 correlated=0.05 flat=0.03 jpeg=1.1 noise_jpeg=0.12 rain=0.14 heavy_rain=0.08 rain_jpeg=0.2 haze=0.28 deep_haze=0.14
+haze_jpeg=0.12 clean=0.14 low_contrast=0.05 mixture=0.05"
+
+fit_first 11a 10f 30 11200
+fit_first 11b 10f 31 6400
+average 11a 11b 11c promptnaf
+
+fit_second 11d 11c 40 63 0.2 5e-4
+fit_second 11e 11c 41 62 0.2 5e-4
+average 11d 11e 11f promptnaf
+
+promptir-train calibrate "$runs/11f/weights.safetensors" "$photos/photos" "$photos/photos2" --output "$runs/weights.safetensors" \
     --log-odds haze=0.8 jpeg=1

@@ -15,7 +15,7 @@ from models.training.degradations.base import (
 
 NOISE_LEVELS = (15, 25, 50)
 """Standard deviations of the paper's Gaussian noise, on the 0..255 scale."""
-NOISE_LEVEL_ODDS = (0.3, 0.3, 0.4)
+NOISE_LEVEL_ODDS = (0.2, 0.22, 0.58)
 """Heavy noise is drawn most often, because it has the most left to learn."""
 IN_BETWEEN_SIGMA = (1.0, 55.0)
 VISIBLE_SIGMA = 4.0

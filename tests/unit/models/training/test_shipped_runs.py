@@ -27,7 +27,7 @@ def commands(tmp_path: Path) -> list[list[str]]:
 def test_every_command_of_the_shipped_runs_is_understood(
     commands: list[list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert [call[0] for call in commands].count("fit") == 13
+    assert [call[0] for call in commands].count("fit") == 17
     for call in commands:
         assert main(call) == 1, "a command that is not understood would exit"
         missing = "weights file" if call[0] in ("average", "calibrate") else "photos"
@@ -36,6 +36,6 @@ def test_every_command_of_the_shipped_runs_is_understood(
 
 def test_the_mixes_of_the_shipped_runs_name_known_degradations(commands: list[list[str]]) -> None:
     mixes = [call[call.index("--mix") + 1 :] for call in commands if "--mix" in call]
-    assert len(mixes) == 12
+    assert len(mixes) == 16
     for mix in mixes:
         Mix.adjusted({name: float(share) for name, _, share in (pair.partition("=") for pair in mix)})
