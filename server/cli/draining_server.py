@@ -22,6 +22,7 @@ from server.restore.pipeline import Restorer, Status
 
 log = logging.getLogger(__name__)
 
+TICKS_A_SECOND = 10  # of uvicorn
 # Shell convention: exit code of a process ended by a signal, plus the signal's number.
 SIGNALLED = 128
 # After the drain only the last bytes of responses are in transit; clients that read nothing for this long are cut off.
@@ -38,7 +39,7 @@ class DrainingServer(uvicorn.Server):
 
     The first SIGTERM, SIGINT or SIGHUP starts the drain; a second one ends the process. The failure of the device pool
     also starts a drain, so that runs of the remaining devices finish. `on_ready` is called once, when the service takes
-    restorations.
+    restorations, and `on_second` each second, as long as the event loop turns.
     """
 
     def __init__(
@@ -48,8 +49,10 @@ class DrainingServer(uvicorn.Server):
         room: UploadRoom,
         drain_timeout_s: float,
         on_ready: Callable[[], None] | None = None,
+        on_second: Callable[[], None] | None = None,
     ) -> None:
         super().__init__(config)
+        self._on_second = on_second
         self._restorer = restorer
         self._room = room
         self._on_ready = on_ready
@@ -81,6 +84,8 @@ class DrainingServer(uvicorn.Server):
         """Start the drain if needed and return whether to stop; called ten times per second."""
         if await super().on_tick(counter):
             return True
+        if self._on_second is not None and counter % TICKS_A_SECOND == 0:
+            self._on_second()
         if self._on_ready is not None and self._restorer.status is Status.READY:
             self._on_ready()
             self._on_ready = None

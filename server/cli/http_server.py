@@ -35,10 +35,16 @@ CLOSE_CONNECTIONS_S = 5
 class HttpServer:
     """Serves an application until a signal, or the loss of all devices, has drained it.
 
-    The constructor configures the logs of the process. `on_ready` is called once, when restorations are taken.
+    The constructor configures the logs of the process. `on_ready` and `on_second` are those of `DrainingServer`.
     """
 
-    def __init__(self, app: Service, settings: Settings, on_ready: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        app: Service,
+        settings: Settings,
+        on_ready: Callable[[], None] | None = None,
+        on_second: Callable[[], None] | None = None,
+    ) -> None:
         root = settings.http.root_path or ""
         config = uvicorn.Config(
             app,
@@ -55,7 +61,7 @@ class HttpServer:
         logs.skip_unused_fields()
         state = app.state
         timeout_s = settings.http.drain_timeout_s
-        self._server = DrainingServer(config, state.services.restorer, state.room, timeout_s, on_ready)
+        self._server = DrainingServer(config, state.services.restorer, state.room, timeout_s, on_ready, on_second)
 
     def run(self, listener: socket.socket) -> None:
         """Serve to the end of the drain."""

@@ -123,13 +123,21 @@ def environment(**settings: object) -> dict[str, str]:
 
 
 @contextmanager
-def running_server(gate: Path | None = None, **settings: object) -> Iterator[RunningServer]:
-    """Start a server; its runs go on while the file `gate` exists, if that is given (support/gated_serve.py)."""
+def running_server(gate: Path | None = None, first: str | None = None, **settings: object) -> Iterator[RunningServer]:
+    """Start a server; its runs go on while the file `gate` exists, if that is given (support/gated_serve.py).
+
+    `first` is Python that runs in its process before.
+    """
     settings = {"backend": "simulated", "port": 0} | settings
     if settings["backend"] == "simulated":
         settings = {"simulated_base_ms": 1, "simulated_ms_per_megapixel": 1} | settings
+    command: list[str | Path] = ["-m", "server.cli", "serve"]
+    if gate is not None:
+        command = ["-m", "tests.support.gated_serve", gate]
+    elif first is not None:
+        command = ["-c", f"{first}; import sys; from server import cli; sys.exit(cli.main())", "serve"]
     process = subprocess.Popen(
-        [sys.executable, "-m", *(["server.cli", "serve"] if gate is None else ["tests.support.gated_serve", gate])],
+        [sys.executable, *command],
         env=environment(**settings),
         stderr=subprocess.PIPE,
         text=True,

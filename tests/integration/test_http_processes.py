@@ -153,6 +153,18 @@ def test_a_mistake_in_the_keys_file_keeps_only_a_restarted_process_from_serving(
     assert server.wait() == 0
 
 
+def test_a_process_that_hangs_is_killed_and_started_again(start: Any) -> None:
+    impatient = "from server.cli.http_processes import parent; parent.HUNG_S = 8.0"
+    server = all_ready(start(first=impatient, http_processes=2))
+    victim = children(server.process.pid)[0]
+    os.kill(victim, signal.SIGSTOP)
+    all_ready(server, 3)
+    assert victim not in children(server.process.pid)
+    assert "an HTTP process hangs; it is killed" in [line["message"] for line in server.lines]
+    server.terminate()
+    assert server.wait() == 0
+
+
 def test_the_processes_end_with_the_process_of_the_devices(start: Any) -> None:
     server = all_ready(start(http_processes=2))
     pids = children(server.process.pid)

@@ -60,7 +60,7 @@ def _serve(settings: Settings, address: Address, questions: Connection, parent: 
     app = create_app(settings, backends.of, partial(_page_of_all, parent), opens_when_ready=opens_when_ready)
     services = app.state.services
     open_files(app)
-    server = HttpServer(app, settings, partial(parent.tell, "ready"))
+    server = HttpServer(app, settings, partial(parent.tell, "ready"), partial(parent.tell, "alive"))
     threading.Thread(target=_answer, args=(questions, services.metrics.registry), daemon=True).start()
     parent.tell("listening")
     server.run(listener)

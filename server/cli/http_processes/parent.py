@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 PARENT = "devices"
 """The name of the process that runs the devices, in the label of its series."""
+HUNG_S = 60.0
+"""A process whose event loop stands still for this long is killed; nothing in it takes more than a second."""
 _LOOK_S = 0.1
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _ENDED_WELL = (0, -signal.SIGTERM)  # the latter while it was starting
@@ -122,11 +124,17 @@ class HttpProcesses:
     def _restart(self) -> None:
         for index, process in enumerate(self._processes):
             if process.exit_code is None:
+                self._end_hanging(process)
                 continue
             if index not in self._due:
                 self._count_loss(index, process)
             elif time.monotonic() >= self._due[index]:
                 self._start_again(index)
+
+    def _end_hanging(self, process: HttpProcess) -> None:
+        if process.alive_at is not None and time.monotonic() - process.alive_at > HUNG_S:
+            log.critical("an HTTP process hangs; it is killed", extra={"http_process": process.number})
+            process.kill()
 
     def _start_again(self, index: int) -> None:
         try:

@@ -33,6 +33,8 @@ class HttpProcess:
         self.failure: str | None = None
         """Why this process could not serve, if it says so."""
         self.started = time.monotonic()
+        self.alive_at: float | None = None
+        """When its event loop last turned, in seconds of time.monotonic; None before it first did."""
         self._make_page = make_page
         questions, asked = _SPAWN.Pipe()
         self._told, telling = _SPAWN.Pipe()
@@ -100,6 +102,8 @@ class HttpProcess:
                         self.is_listening = True
                     case "ready":
                         self.is_ready = True
+                    case "alive":
+                        self.alive_at = time.monotonic()
 
 
 @contextmanager
