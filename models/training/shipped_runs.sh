@@ -18,7 +18,7 @@ fit() {
 average() {
     mkdir -p "$runs/$3"
     promptir-train average "$runs/$1/weights.safetensors" "$runs/$2/weights.safetensors" --variant "$4" \
-        --output "$runs/$3/weights.safetensors"
+        --output "$runs/$3/weights.safetensors" --share "${5-0.5}"
 }
 
 fit 3 2 --variant promptnaf-shallow --minutes 60 --stages 0.25:64x8 0.65:96x4 0.87:128x3 1:192x2 --learning-rate 1e-3 --warmup-steps 200
@@ -88,7 +88,7 @@ average 11a 11b 11c promptnaf
 
 fit_second 11d 11c 40 63 0.2 5e-4
 fit_second 11e 11c 41 62 0.2 5e-4
-average 11d 11e 11f promptnaf
+average 11d 11e 11f promptnaf 0.67
 
 promptir-train calibrate "$runs/11f/weights.safetensors" "$photos/photos" "$photos/photos2" --output "$runs/weights.safetensors" \
     --log-odds haze=0.8 jpeg=1
