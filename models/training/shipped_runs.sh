@@ -91,4 +91,4 @@ fit_second 11e 11c 41 62 0.2 5e-4
 average 11d 11e 11f promptnaf 0.67
 
 promptir-train calibrate "$runs/11f/weights.safetensors" "$photos/photos" "$photos/photos2" --output "$runs/weights.safetensors" \
-    --log-odds haze=0.8 jpeg=1
+    --log-odds haze=1.2 jpeg=1
