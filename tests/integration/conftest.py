@@ -163,6 +163,14 @@ def start() -> Iterator[Start]:
         yield lambda **settings: servers.enter_context(running_server(**settings))
 
 
+@pytest.fixture
+def heeded() -> Iterator[None]:
+    """Make servers heed SIGHUP though these tests run under nohup: what is ignored here is ignored by them too."""
+    before = signal.signal(signal.SIGHUP, lambda *_: None)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.fixture(scope="session")
 def server(session_start: Start) -> RunningServer:
     """Return a fast, ready server; it is shared, so tests may not stop it."""

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -128,14 +128,6 @@ def test_one_that_watches_a_job_is_let_go(start: Any, png: Image, tmp_path: Path
         while b"\nevent: " not in told:
             told += received(connection)
         assert seconds_to_end(server) < DRAIN_S + SOON_S
-
-
-@pytest.fixture
-def heeded() -> Iterator[None]:
-    """Make servers heed SIGHUP though these tests run under nohup: what is ignored here is ignored by them too."""
-    before = signal.signal(signal.SIGHUP, lambda *_: None)
-    yield
-    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.usefixtures("heeded")

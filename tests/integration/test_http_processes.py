@@ -93,6 +93,7 @@ def test_a_port_of_their_own_has_the_metrics_of_all_processes(start: Any) -> Non
     assert httpx.get(f"{server.url}/metrics").status_code == 404
 
 
+@pytest.mark.usefixtures("heeded")
 @pytest.mark.parametrize("signal_name", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_a_signal_drains_all_processes(signal_name: str, start: Any, png: Image, tmp_path: Path) -> None:
     server = all_ready(start(gate=tmp_path / "gate", http_processes=2, max_batch=1, drain_timeout_s=60))
