@@ -41,10 +41,8 @@ class Subject:
     async def start(self) -> None:
         """Start the server and wait until it is ready."""
         jobs = self.jobs or self.folder / "jobs"
-        few = ["--jobs-folder", str(jobs)]
-        many = ["--http-processes", str(self.http_processes)]
-        which = few if self.http_processes == 1 else many
-        serve = ["--port", str(self.port), "--backend", "simulated", *which, *self.flags]
+        serve = ["--port", str(self.port), "--backend", "simulated", "--http-processes", str(self.http_processes)]
+        serve += [*(["--jobs-folder", str(jobs)] if self.http_processes == 1 else []), *self.flags]
         faults = ["--clock", str(self._clock), self.fault, str(self.share), str(self.folder / "faults.log")]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PROMPTIR_")}
         environment["PYTHONPATH"] = str(ROOT)

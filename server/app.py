@@ -10,7 +10,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
-from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from starlette.routing import Route
 
 from server import backends
@@ -47,7 +46,7 @@ from server.jobs.webhook_hosts import WebhookHosts
 from server.jobs.webhook_sender import WebhookSender, read_secrets
 from server.jobs.webhooks import Webhooks
 from server.metrics import Metrics
-from server.metrics.exposition import MetricsPage, page_of
+from server.metrics.exposition import MetricsPage, page_of, process_registry
 from server.restore.artifact_watcher import ArtifactWatcher
 from server.restore.guide import reserve_workspace
 from server.restore.options import Restored
@@ -207,10 +206,7 @@ def create_app(
     The port opens before the first device is warm, unless `opens_when_ready`: until then `/healthz` answers and
     `/readyz` says 503. A device that cannot start leaves its error in `app.state.services.restorer.failure`.
     """
-    registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
-    PlatformCollector(registry=registry)
-    metrics = Metrics(registry)
+    metrics = Metrics(process_registry())
     tracing = create_tracing(version()) if settings.tracing else None
     restorer = create_restorer(settings, metrics, new_backends)
     access = create_access(settings, metrics)
@@ -219,13 +215,9 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        codec.silence_decoder_messages()
-        reserve_workspace()
-        bound_thread_pools(available_cores())
+        _prepare_process(settings, metrics)
         if access is not None:
             access.open()
-        for device, read in gpu_readers(settings.backend.device_names).items():
-            metrics.watch_gpu(device, read)
         async with AsyncExitStack() as parts:
             if tracing is not None:
                 tracing.start()
@@ -252,7 +244,7 @@ def create_app(
     app = Service(title="PromptIR Serve", description=DESCRIPTION, version=version(), lifespan=lifespan)
     app.public_root = settings.http.root_path or ""
     app.state.services = services = Services(
-        restorer, metrics, metrics_page or partial(page_of, registry), settings, version(), jobs, access
+        restorer, metrics, metrics_page or partial(page_of, metrics.registry), settings, version(), jobs, access
     )
     app.state.room = room = _add_routes(app, services, tracing)
     # Its answers do not pass the CORS middleware.
@@ -260,6 +252,14 @@ def create_app(
     app.state.rpc = rpc = create_rpc(services, room)
     openapi.install(app, app.public_root, asks_for_keys=access is not None)
     return app
+
+
+def _prepare_process(settings: Settings, metrics: Metrics) -> None:
+    codec.silence_decoder_messages()
+    reserve_workspace()
+    bound_thread_pools(available_cores())
+    for device, read in gpu_readers(settings.backend.device_names).items():
+        metrics.watch_gpu(device, read)
 
 
 def _add_routes(app: Service, services: Services, tracing: Tracing | None) -> UploadRoom:

@@ -2,7 +2,13 @@
 
 from collections.abc import Callable, Iterator, Mapping
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
@@ -13,6 +19,14 @@ PROCESS_LABEL = "process"
 
 MetricsPage = Callable[[bool], bytes]
 """Makes a page of metrics: in OpenMetrics, with exemplars, if its argument is true, else in the Prometheus format."""
+
+
+def process_registry() -> CollectorRegistry:
+    """Return a registry with the series of this process: its memory, processor time, files and Python."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    return registry
 
 
 def content_type(is_openmetrics: bool) -> str:

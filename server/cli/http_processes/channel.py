@@ -4,10 +4,8 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any, Literal
+from typing import Any
 
-State = Literal["listening", "ready", "alive"]
-"""What a process tells about itself; the last once a second, as long as its event loop turns."""
 PATIENCE_S = 5.0
 """The longest wait for an answer."""
 PAGE_PATIENCE_S = 2.0

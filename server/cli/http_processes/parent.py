@@ -13,7 +13,7 @@ from functools import partial
 from multiprocessing.connection import wait
 from types import FrameType
 
-from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client import CollectorRegistry
 
 from server import backends, logs
 from server.backends.shared.host import DeviceHost
@@ -22,7 +22,7 @@ from server.cli.draining_server import MAX_SHUTDOWN_S, SIGNALLED
 from server.cli.http_processes.process import HttpProcess
 from server.cli.http_server import announce, exit_at_once, listen, serve_scrapes, share, welcome
 from server.errors import BackendUnavailable
-from server.metrics.exposition import ProcessPages, page_of
+from server.metrics.exposition import ProcessPages, page_of, process_registry
 from server.restore.allocator import limit_retained_memory
 from server.scheduling.execution.supervisor import STEADY_S, pause_s
 from server.settings import Settings
@@ -75,8 +75,7 @@ class HttpProcesses:
         self.registry = CollectorRegistry()
         """The series of all processes, this one included."""
         self.registry.register(ProcessPages(self._pages))
-        self._own = CollectorRegistry()
-        ProcessCollector(registry=self._own)
+        self._own = process_registry()
         self._settings = settings
         self._address = address
         self._processes: list[HttpProcess] = []
@@ -119,7 +118,9 @@ class HttpProcesses:
     def _start(self, number: int) -> HttpProcess:
         make_page = partial(page_of, self.registry)
         opens_when_ready = any(one.is_ready for one in self._processes)  # they serve, and it could not yet
-        return HttpProcess(number, self._settings, self._address, make_page, opens_when_ready=opens_when_ready)
+        process = HttpProcess(number, self._settings, self._address, make_page, opens_when_ready=opens_when_ready)
+        process.start()
+        return process
 
     def _restart(self) -> None:
         for index, process in enumerate(self._processes):

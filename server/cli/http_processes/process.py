@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
@@ -14,41 +14,44 @@ from typing import Any
 from server.backends.shared.messages import Address
 from server.cli.http_processes import child
 from server.cli.http_processes.channel import PAGE_PATIENCE_S, Asker, Failed, PageWanted, Unanswered
+from server.metrics.exposition import MetricsPage
 from server.settings import Settings
 from server.shared_memory import remove_segments_of
 
 _SPAWN = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-MakePage = Callable[[bool], bytes]
 
 
 class HttpProcess:
     """One process, from its start to its end; another one takes the place of one that has ended."""
 
     def __init__(
-        self, number: int, settings: Settings, address: Address, make_page: MakePage, *, opens_when_ready: bool
+        self, number: int, settings: Settings, address: Address, make_page: MetricsPage, *, opens_when_ready: bool
     ) -> None:
         self.number = number
         self.is_listening = False
         self.is_ready = False
         self.failure: str | None = None
         """Why this process could not serve, if it says so."""
-        self.started = time.monotonic()
+        self.started = 0.0
+        """When it was started, in seconds of time.monotonic."""
         self.alive_at: float | None = None
-        """When its event loop last turned, in seconds of time.monotonic; None before it first did."""
+        """When its event loop last turned, likewise; None before it first did."""
         self._make_page = make_page
-        questions, asked = _SPAWN.Pipe()
-        self._told, telling = _SPAWN.Pipe()
+        questions, self._asked = _SPAWN.Pipe()
+        told, self._telling = _SPAWN.Pipe()
         self._asker = Asker(questions)
         self._process: Any = _SPAWN.Process(
             target=child.serve,
-            args=(settings, address, asked, telling, opens_when_ready),
+            args=(settings, address, self._asked, self._telling, opens_when_ready),
             name=f"promptir-http-{number}",
         )
-        with _terminal_blocked():
+        self._listener = threading.Thread(target=self._listen, args=(told,), daemon=True)
+
+    def start(self) -> None:
+        """Start the process, once; raises OSError if the system has no room for it."""
+        self.started = time.monotonic()
+        with self._asked, self._telling, _terminal_blocked():  # its own ends, which it inherits
             self._process.start()
-        asked.close()
-        telling.close()
-        self._listener = threading.Thread(target=self._listen, args=(self._told,), daemon=True)
         self._listener.start()
 
     @property
