@@ -45,8 +45,8 @@ def shot(browser: Browser, server: str, sample: str, kind: str | None, look: dic
     page.goto(server)
     page.wait_for_selector("#service[data-status=ready]")
     if kind is not None:
-        page.check(f"[name=kind][value={kind}]", force=True)
-    page.check(f"[name=sample][value={sample}]", force=True)
+        page.click(f"label:has([name=kind][value={kind}])")
+    page.click(f"label:has([name=sample][value={sample}])")
     name = f"{sample}.jpg" if kind is None else f"{sample}-{kind}.png"
     page.wait_for_selector(f"#caption-name:text-is('{name}')")
     page.click("#restore-sample")

@@ -48,6 +48,12 @@ class Visit:
         named = [{"name": name, "mimeType": "application/octet-stream", "buffer": data} for name, data in files]
         self.page.set_input_files("#files", named)  # type: ignore[arg-type]
 
+    def pick(self, name: str, value: str) -> None:
+        """Choose a radio button by its label, as a person does: once the label stands still."""
+        choice = self.page.locator(f"[name={name}][value={value}]")
+        self.page.locator("label").filter(has=choice).click()
+        expect(choice).to_be_checked()
+
     def until(self, state: str, entries: int = 1) -> None:
         """Wait until a number of entries of the tray are in a state."""
         self.page.wait_for_function(

@@ -167,10 +167,10 @@ def test_a_sample_is_spoilt_here_and_restored_there(server: Any, visit: Any) -> 
     expect(guest.page.locator("#amount-text")).to_have_text("5 %")
     name = guest.page.locator("#caption-name")
     for kind in ("rain", "haze"):
-        guest.page.check(f"[name=kind][value={kind}]", force=True)
+        guest.pick("kind", kind)
         expect(name).to_have_text(f"cat-{kind}.png")
     assert spread(guest, 0.05, 0.95) < strong
-    guest.page.check("[name=sample][value=pier]", force=True)
+    guest.pick("sample", "pier")
     expect(name).to_have_text("pier-haze.png")
     guest.page.click("#restore-sample")
     guest.until("done")
@@ -188,12 +188,12 @@ def test_the_mark_of_a_sample_goes_where_another_photo_is_shown(server: Any, vis
     guest.choose(("own.png", noisy))
     guest.until("done", 2)
     expect(marked).to_have_count(0)
-    guest.page.click(".thumb:has([value=cat])")  # one click is enough
+    guest.pick("sample", "cat")  # one click is enough
     expect(guest.page.locator("#caption-name")).to_have_text("cat-noise.png")
     expect(marked).to_have_value("cat")
     guest.page.click(".entry:has-text('own.png') .name")
     expect(marked).to_have_count(0)
-    guest.page.check("[name=kind][value=rain]", force=True)
+    guest.pick("kind", "rain")
     expect(guest.page.locator("#caption-name")).to_have_text("cat-rain.png")
     expect(marked).to_have_value("cat")
 
@@ -212,7 +212,7 @@ def test_a_real_sample_is_sent_as_it_is(server: Any, visit: Any, name: str) -> N
           };
         }"""
     )
-    guest.page.check(f"[name=sample][value={name}]", force=True)
+    guest.pick("sample", name)
     expect(guest.page.locator("#caption-name")).to_have_text(f"{name}.jpg")
     expect(guest.page.locator("#caption-facts")).to_have_text(re.compile("^A real photo with "))
     assert guest.page.is_disabled("#amount")
@@ -225,7 +225,7 @@ def test_a_real_sample_is_sent_as_it_is(server: Any, visit: Any, name: str) -> N
     assert guest.text(".entry .name") == f"{name}.jpg"
     found = Axe().run(guest.page)
     assert found.violations_count == 0, found.generate_report()
-    guest.page.check("[name=sample][value=cat]", force=True)
+    guest.pick("sample", "cat")
     expect(guest.page.locator("#caption-name")).to_have_text("cat-noise.png")
     assert guest.page.is_enabled("#amount")
 
