@@ -13,10 +13,10 @@ from server.backends.base import Pixels
 from server.errors import DeadlineExceeded, NotReady
 from server.metrics import Metrics
 from server.scheduling.admission.admission import Admission, Ticket
-from server.scheduling.policy.batch_delay import NOBODY, ArrivalForecast
+from server.scheduling.policy.batch_delay import NOBODY, ArrivalForecast, may_pay
 from server.scheduling.policy.device import Device, wake_all, wake_for, wake_idle
 from server.scheduling.policy.mixed_sizes import PaddedShapes
-from server.scheduling.policy.planner import Run, State, plan
+from server.scheduling.policy.planner import Run, State, plan, plan_lone
 from server.scheduling.queue.tile import Batch, Completion, PaddedShape, Priority, Tile, fail_soon
 from server.scheduling.queue.tile_queue import ShapeBucket, TileQueue
 from server.scheduling.snapshot import Snapshot, snapshot_of
@@ -194,16 +194,17 @@ class Batcher:
         After None, `device.poll_at` says when to ask again even if nothing changes. With `only_full` it returns only a
         full batch, to begin while another runs; never of a model that takes one image in a batch.
         """
-        if only_full and device.runs_single_images:  # they can be withdrawn as long as they wait
+        # As after most runs (`next_batch` looks under the lock). Single images can be withdrawn as long as they wait.
+        if (not self.queue.tiles and device.wait is None) or (only_full and device.runs_single_images):
             return None
         with self.queue.lock:
             if not self._has(device):  # abandoned or replaced: what it took would never end
                 return None
             now = self._clock()
-            if only_full and not self._fills(device, now):  # as after most runs
+            if only_full and not self._fills(device, now):
                 return None
             while self.queue.tiles:
-                answer = plan(self._state(device, now, only_full))
+                answer = self._lone_run(device, only_full) or plan(self._state(device, now, only_full))
                 if not isinstance(answer, Run):
                     if not only_full:
                         device.waits(answer, now)
@@ -246,6 +247,13 @@ class Batcher:
         """Tell whether a device takes work now; another one may have taken its name."""
         return self.devices.get(device.name) is device
 
+    def _lone_run(self, device: Device, only_full: bool) -> Run | None:
+        """Return the run of a tile that waits alone for the only device, as on a fast one, where a plan costs most."""
+        if only_full or self.queue.tiles > 1 or len(self.devices) > 1:
+            return None
+        (bucket,) = self.queue.buckets
+        return plan_lone(bucket.padded_shape, device)
+
     def _state(self, device: Device, now: float, only_full: bool) -> State:
         """Show the planner what it decides on; only the views of changed buckets are made anew."""
         waiting = self.queue.buckets
@@ -254,8 +262,9 @@ class Batcher:
             full = tuple([bucket.view for bucket in self._fills(device, now)])
             return State(buckets, view, now, (), (), NOBODY, self._runs_since_batch, True, full)
         others = tuple([other.view(now) for other in self.devices.values() if other is not device])
-        alone = len(buckets) == 1 and buckets[0].tiles < device.room(buckets[0].padded_shape)
-        forecast = self._arrivals.forecast(buckets[0].padded_shape, now) if alone else NOBODY
+        first, *more = buckets
+        may_wait = not more and first.tiles < device.room(first.padded_shape) and may_pay(first.padded_shape, device)
+        forecast = self._arrivals.forecast(first.padded_shape, now) if may_wait else NOBODY
         return State(buckets, view, now, others, self._padded_shapes.chosen, forecast, self._runs_since_batch)
 
     def _fills(self, device: Device, now: float) -> list[ShapeBucket]:

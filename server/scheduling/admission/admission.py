@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, ValuesView
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -25,6 +25,7 @@ Submit = Callable[..., Awaitable[Completion]]
 # leaves time only for a small run, little is shared: there it counts in part, and this many full runs must fit as well.
 CREDIT = 0.75
 SPARE_RUNS = 2
+MOST_UNPRICED = 64  # padded shapes that have changed since the last prediction, of which a quiet server makes few
 ADMITTED = "what was admitted before"
 
 
@@ -50,21 +51,29 @@ class Admission:
         self.reserved: dict[Priority, Counter[PaddedShape]] = {priority: Counter() for priority in Priority}
         """Tiles that are admitted and not yet queued, by class and padded shape."""
         self._single_pixels = self._series_pixels = 0
+        self._unpriced = set[PaddedShape]()
         self._queue = queue
         self._devices = devices
         self._metrics, self._clock = metrics, clock
         self._savings = MixedSizeSavings(queue, self.reserved, padded_shapes)
 
     def changed(self, padded_shape: PaddedShape) -> None:
-        """Update the predictions because the waiting or reserved tiles of a padded shape have changed."""
-        bucket = self._queue.bucket(padded_shape)
-        interactive, total = (0, 0) if bucket is None else (len(bucket.classes[0]), len(bucket))
-        reserved = self.reserved[Priority.INTERACTIVE].get(padded_shape, 0)
-        interactive += reserved
-        total += reserved + self.reserved[Priority.BATCH].get(padded_shape, 0)
-        for device in self._devices.values():
-            device.price(padded_shape, interactive, total)
+        """Note that the waiting or reserved tiles of a padded shape have changed, for the next prediction."""
+        self._unpriced.add(padded_shape)
+        if len(self._unpriced) > MOST_UNPRICED:
+            self._priced()
         self._savings.changed()
+
+    def _priced(self) -> ValuesView[Device]:
+        """Return the devices, with predictions for all that waits now."""
+        while self._unpriced:
+            padded_shape = self._unpriced.pop()
+            bucket = self._queue.bucket(padded_shape)
+            interactive, total = (0, 0) if bucket is None else (len(bucket.classes[0]), len(bucket))
+            first, second = (self.reserved[priority].get(padded_shape, 0) for priority in Priority)
+            for device in self._devices.values():
+                device.price(padded_shape, interactive + first, total + first + second)
+        return self._devices.values()
 
     def admit(
         self,
@@ -106,7 +115,7 @@ class Admission:
 
     def drain_s(self, priority: Priority, now: float) -> float:
         """Predict the seconds until all admitted tiles of `priority` and above are done."""
-        return backlog.drain_s(self._devices.values(), priority, now, self._saved(priority))
+        return backlog.drain_s(self._priced(), priority, now, self._saved(priority))
 
     def check(
         self,
@@ -124,6 +133,9 @@ class Admission:
         if deadline is not None and deadline <= now:
             raise DeadlineExceeded("the deadline had passed before the image was queued")
         devices = self._devices.values()
+        if deadline is None and count is None and not self._is_waited and (idle := [d for d in devices if d.is_idle]):
+            return min(device.predict(padded_shape, 1) for device in idle)
+        devices = self._priced()
         held = self._queue.pixels + self._single_pixels
         if count is None:
             self._check_room(padded_shape.pixels, held, now)
@@ -165,7 +177,7 @@ class Admission:
             self._series_pixels += pixels
 
     def _check_any(self, arriving: int, now: float) -> None:
-        devices = self._devices.values()
+        devices = self._priced()
         if not devices or not (self._is_waited or arriving):
             return
         self._check_room(1, self._queue.pixels + self._single_pixels, now)

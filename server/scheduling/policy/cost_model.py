@@ -1,5 +1,6 @@
 """The CostModel: predicts the seconds of a run from what earlier runs took."""
 
+import math
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
@@ -21,6 +22,8 @@ RECENT_RUNS = 48
 MOST_SHAPES = 256
 # Runs between two fits over the recent runs, once there are enough: it is the costliest part of a run's bookkeeping.
 RECENT_EVERY = 16
+# A line is fitted again once the runs since then took this long: a fit after each would take as long as tiny runs do.
+REFIT_S = 1e-3
 # Sizes that differ by less do not tell the fixed part of a run from the part that grows with its pixels.
 TELLING_RATIO = 2.0
 # Runs nearer to the line than this are never left out as outliers.
@@ -55,16 +58,22 @@ class _Fit:
 
     points: dict[int, _Point] = field(default_factory=dict)
     runs: int = 0
+    unfitted_s: float = math.inf
+    """Seconds of the runs since the last fit; infinite where a fit is due."""
 
-    def learn(self, count: int, seconds: float) -> None:
-        """Add a run."""
+    def learn(self, count: int, seconds: float) -> bool:
+        """Add a run; tell whether its line is to be fitted again."""
         self.runs += 1
-        point = self.points.setdefault(count, _Point())
+        self.unfitted_s += seconds
+        if (point := self.points.get(count)) is None:
+            point, self.unfitted_s = self.points.setdefault(count, _Point()), math.inf
         point.seconds.append(seconds)
         point.median, point.last = median_low(point.seconds), self.runs
+        return self.unfitted_s >= REFIT_S
 
     def line(self, area: int, by_pixels: Line) -> Line:
         """Fit seconds over the count; with a single known count, in the proportions of `by_pixels` for the area."""
+        self.unfitted_s = 0.0
         if len(self.points) > 1:
             return fitted(
                 (n, point.median, len(point.seconds) * 0.5 ** ((self.runs - point.last) / HALF_LIFE_RUNS))
@@ -79,7 +88,7 @@ class _Fit:
 
 
 class Costs(NamedTuple):
-    """What runs cost by what is known at one moment; never changed, but replaced after each run."""
+    """What runs cost by what is known at one moment; never changed, but replaced."""
 
     lines: Mapping[PaddedShape, Line]
     """Seconds by the count, of each padded shape seen."""
@@ -131,14 +140,14 @@ class CostModel:
         self._runs += 1
         area = padded_shape[0] * padded_shape[1]
         self._recent.append((count * area, seconds))
-        if self._runs <= RECENT_RUNS or self._runs % RECENT_EVERY == 0:
+        _, by_pixels, least_pixels = self.costs
+        if is_due := self._runs <= RECENT_RUNS or self._runs % RECENT_EVERY == 0:
             by_pixels, least_pixels = self._fit_by_pixels()
-        else:
-            _, by_pixels, least_pixels = self.costs
         fit = self._fits.setdefault(padded_shape, _Fit())
-        fit.learn(count, seconds)
-        lines = {**self.costs.lines, padded_shape: fit.line(area, by_pixels)}
         self._fits.move_to_end(padded_shape)
+        if not (fit.learn(count, seconds) or is_due):
+            return
+        lines = {**self.costs.lines, padded_shape: fit.line(area, by_pixels)}
         if len(self._fits) > MOST_SHAPES:
             forgotten, _ = self._fits.popitem(last=False)
             del lines[forgotten]

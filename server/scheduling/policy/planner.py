@@ -4,8 +4,8 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from server.scheduling.policy.batch_delay import NOBODY, Forecast, batch_delay
-from server.scheduling.policy.device import NOTHING_TO_DO, DeviceView, Wait
+from server.scheduling.policy.batch_delay import NOBODY, Forecast, batch_delay, may_pay
+from server.scheduling.policy.device import NOTHING_TO_DO, Capacity, DeviceView, Wait
 from server.scheduling.policy.mixed_sizes import Part, share
 from server.scheduling.queue.tile import PaddedShape, Priority
 from server.scheduling.queue.tile_queue import BucketView
@@ -83,6 +83,13 @@ def plan(state: State) -> Run | Wait:
     if not state.buckets:
         return NOTHING_TO_DO
     return Wait(max(SHORTEST_WAIT_S, min(other.remaining_s for other in state.others)))
+
+
+def plan_lone(padded_shape: PaddedShape, device: Capacity) -> Run | None:
+    """Plan the run of the only tile that waits, for the only device, as `plan` would; None if it may pay to wait."""
+    if may_pay(padded_shape, device):
+        return None
+    return Run(padded_shape, ((padded_shape, 1),), device.predict(padded_shape, 1))
 
 
 def _plan_behind(state: State) -> Run | Wait:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from server.errors import DeadlineExceeded, DeadlineUnmet, QueueFull
 from server.metrics import Metrics
+from server.scheduling.admission.admission import MOST_UNPRICED
 from server.scheduling.admission.backlog import MIN_RETRY_AFTER_S
 from server.scheduling.batcher import Batcher
 from server.scheduling.queue.tile import PaddedShape, Priority, Tile
@@ -101,6 +103,25 @@ def test_the_backlog_of_the_batch_class_does_not_refuse_interactive_tiles(make: 
     with pytest.raises(QueueFull):
         batcher.admission.admit(PaddedShape(8, 8), priority=Priority.BATCH)
     batcher.admission.admit(PaddedShape(8, 8), priority=Priority.INTERACTIVE)
+
+
+def test_all_shapes_count_however_many_changed_since_the_last_prediction(make: Make) -> None:
+    batcher = make()
+    shapes = [PaddedShape(8, 8 * width) for width in range(1, 2 * MOST_UNPRICED)]
+    with ExitStack() as tickets:
+        for shape in shapes:
+            tickets.enter_context(batcher.ticket(shape))
+        assert batcher.backlog_s() == pytest.approx(RUN_S * sum(width for width in range(1, 2 * MOST_UNPRICED)))
+    assert batcher.backlog_s() == 0
+
+
+def test_an_idle_server_expects_an_image_after_its_run_alone(make: Make, send: Any) -> None:
+    batcher = make()
+    batcher.join(a_device("slow", 4))
+    loaded(batcher.devices["slow"]).cost_model.observe(PaddedShape(8, 8), 1, 3 * RUN_S)
+    now = batcher.admission.admit(PaddedShape(8, 8)) - RUN_S
+    send(batcher)  # the second waits behind it
+    assert batcher.admission.admit(PaddedShape(8, 8)) > now + RUN_S
 
 
 def test_a_deadline_that_the_backlog_leaves_no_time_for_is_refused_at_once(

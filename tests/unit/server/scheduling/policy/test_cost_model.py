@@ -122,6 +122,26 @@ def test_a_count_that_is_no_longer_run_does_not_hold_back_the_change() -> None:
     assert model.predict(SMALL, 8) == pytest.approx(device(SMALL, 8, slowdown=3), rel=0.1)
 
 
+def test_tiny_runs_are_followed_too_though_not_after_each() -> None:
+    model = CostModel()
+    for _ in range(100):
+        model.observe(SMALL, 1, 50e-6)
+    before = model.costs
+    model.observe(SMALL, 1, 50e-6)
+    assert model.costs is before
+    for _ in range(20):
+        model.observe(SMALL, 1, 150e-6)
+    assert model.predict(SMALL, 1) == pytest.approx(150e-6)
+
+
+def test_a_count_that_is_run_for_the_first_time_counts_at_once() -> None:
+    model = CostModel()
+    for _ in range(100):
+        model.observe(SMALL, 1, 50e-6)
+    model.observe(SMALL, 8, 400e-6)
+    assert model.predict(SMALL, 8) == pytest.approx(400e-6)
+
+
 def test_the_relative_error_says_how_far_off_predictions_are() -> None:
     model = taught(*[(SMALL, count) for count in (1, 8) for _ in range(50)])
     assert model.relative_error < 0.05

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from planner_states import LARGE, MAX_BATCH, OTHER, SMALL, device, full, state, wait_for
 
+from server.scheduling.policy.batch_delay import LEAST_SAVING_S
 from server.scheduling.policy.device import NOTHING_TO_DO, Wait
-from server.scheduling.policy.planner import BATCH_SHARE_RUNS, SHORTEST_WAIT_S, Run, State, plan
+from server.scheduling.policy.planner import BATCH_SHARE_RUNS, SHORTEST_WAIT_S, Run, State, plan, plan_lone
 from server.scheduling.queue.tile import BATCH_PATIENCE_S, STARVATION_S, PaddedShape
 from server.scheduling.queue.tile_queue import BucketView
 
@@ -228,6 +229,22 @@ def test_a_run_says_that_it_is_pressing_and_that_batch_tiles_leave_first() -> No
     run = plan(state(wait_for(SMALL, 8), wait_for(OTHER, 2)))
     assert isinstance(run, Run)
     assert (run.pressing, run.batch_first) == (False, False)
+
+
+@given(
+    bucket=st.builds(wait_for, st.just(SMALL), st.integers(0, 1), age=st.floats(0, 20), batch=st.integers(0, 1)),
+    fixed_ms=st.floats(0, 2),
+    since=st.integers(0, 9),
+)
+def test_the_run_of_a_lone_tile_is_planned_without_the_rest_and_is_the_same(
+    bucket: BucketView, fixed_ms: float, since: int
+) -> None:
+    alone = bucket._replace(tiles=1)
+    on = device(fixed_ms=fixed_ms)
+    lone = plan_lone(SMALL, on)
+    assert (lone is None) == (fixed_ms >= 1e3 * LEAST_SAVING_S)
+    if lone is not None:
+        assert plan(state(alone, on=on, runs_since_batch=since))[:3] == lone[:3]
 
 
 sizes = st.sampled_from([SMALL, OTHER, LARGE, PaddedShape(128, 64), PaddedShape(256, 320)])
