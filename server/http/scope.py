@@ -1,12 +1,13 @@
 """What the scope of a request holds: its headers, and notes on who sent it and how it ended."""
 
 from collections import defaultdict
+from collections.abc import Callable
 
 from starlette.types import Scope
 
 from server.access.caller import Caller
 
-_CALLER, _OUTCOME = "promptir_caller", "promptir_outcome"
+_CALLER, _OUTCOME, _HAS_ARRIVED = "promptir_caller", "promptir_outcome", "promptir_has_arrived"
 
 
 def headers_of(scope: Scope) -> dict[bytes, bytes]:
@@ -19,6 +20,21 @@ def headers_of(scope: Scope) -> dict[bytes, bytes]:
     for name, value in pairs:
         values[name].append(value)
     return {name: b", ".join(several) for name, several in values.items()}
+
+
+def note_arrival(scope: Scope, has_arrived: Callable[[], bool]) -> None:
+    """Note who tells whether more of the body, or its end, has arrived, so that nobody waits for it."""
+    scope[_HAS_ARRIVED] = has_arrived
+
+
+def has_arrived_of(scope: Scope) -> Callable[[], bool]:
+    """Return who tells whether more of the body has arrived; it may say no where that is unknown."""
+    has_arrived: Callable[[], bool] = scope.get(_HAS_ARRIVED, _unknown)
+    return has_arrived
+
+
+def _unknown() -> bool:
+    return False
 
 
 def note_caller(scope: Scope, caller: Caller) -> None:

@@ -12,7 +12,7 @@ from server.errors.memory import drop_frames
 from server.http import error_responses
 from server.http.body.body import Body, UploadRoom, declared_bytes
 from server.http.body.refusal import refuse
-from server.http.scope import caller_of, headers_of, note_outcome
+from server.http.scope import caller_of, has_arrived_of, headers_of, note_outcome
 from server.http.services import Services
 
 _TEXT_FORM = b"application/x-www-form-urlencoded"
@@ -51,7 +51,8 @@ class UploadRoute(ABC):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = headers_of(scope)
         limits = self._services.limits
-        body = Body(receive, declared_bytes(headers), limits.max_upload_bytes, self._room, limits.upload_stall_s)
+        bounds = declared_bytes(headers), limits.max_upload_bytes, self._room, limits.upload_stall_s
+        body = Body(receive, *bounds, has_arrived_of(scope))
         try:
             outcome, response = await self.answer(Exchange(scope, receive, headers, body))
         except PromptIRServeError as error:

@@ -10,12 +10,14 @@ from contextlib import suppress
 from typing import Any, cast
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserInvalidMethodError
+from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import is_ssl
 
 from server.errors.memory import NO_MEMORY, is_memory_short
 from server.http.middleware.privacy import kept_private
 from server.http.protocol.plain_parser import PlainParser
+from server.http.scope import note_arrival
 
 # More than proxies send. The parser itself would collect headers, trailers or a URL without limit.
 MAX_HEAD_BYTES = 64 * 1024
@@ -109,6 +111,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._in_head, self._bare_bytes = False, 0
         super().on_headers_complete()
+        note_arrival(cast(Scope, self.scope), self.cycle.message_event.is_set)
 
     def on_message_complete(self) -> None:
         """Pass on the end of the body."""

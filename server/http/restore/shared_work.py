@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Hashable
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -28,8 +29,7 @@ class SharedWork(Generic[T]):
             close()
         else:
             task = asyncio.create_task(start())
-            task.add_done_callback(lambda task: self._ended(key, task))
-            task.add_done_callback(lambda _: close())
+            task.add_done_callback(partial(self._ended, key, close))
             self._tasks[key] = task, []
         del start  # it holds the upload
         task, waiting = self._tasks[key]
@@ -45,8 +45,9 @@ class SharedWork(Generic[T]):
             # would stay in memory until the next garbage collection.
             del task
 
-    def _ended(self, key: Hashable, task: asyncio.Task[T]) -> None:
+    def _ended(self, key: Hashable, close: Callable[[], None], task: asyncio.Task[T]) -> None:
         if key in self._tasks and self._tasks[key][0] is task:
             del self._tasks[key]
         if not task.cancelled():
             task.exception()  # mark it as seen, even if nobody waits
+        close()

@@ -57,6 +57,18 @@ def test_without_room_it_is_refused_and_says_when_to_come_back() -> None:
     assert room.used_bytes == 0
 
 
+def test_what_has_arrived_is_read_without_a_timer() -> None:
+    room, waits = UploadRoom(100), []
+
+    async def receive() -> dict[str, object]:
+        waits.append(len(room.waits))
+        return {"type": "http.request", "body": b"12", "more_body": len(waits) < 3}
+
+    arrived = iter([True, False, True])
+    assert asyncio.run(read(Body(receive, None, 10, room, STALL_S, lambda: next(arrived)))) == b"121212"
+    assert waits == [0, 1, 0]
+
+
 def test_a_declared_length_over_the_limit_is_refused_before_anything_is_received() -> None:
     async def never() -> dict[str, object]:
         raise AssertionError("received")

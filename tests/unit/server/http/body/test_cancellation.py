@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from starlette.requests import ClientDisconnect
 
-from server.http.body.cancellation import WhileConnected
+from server.http.body.cancellation import WATCHED_AFTER_S, WhileConnected
 
 
 class Connection:
@@ -55,9 +55,30 @@ def test_a_client_that_stays_changes_nothing_and_the_watch_ends() -> None:
     async def scene(connection: Connection) -> None:
         before = asyncio.all_tasks()
         with WhileConnected(connection.receive):
-            await asyncio.sleep(0)
+            await asyncio.sleep(2 * WATCHED_AFTER_S)
+            assert len(asyncio.all_tasks()) == len(before) + 1
         await asyncio.sleep(0)
         assert asyncio.all_tasks() == before
+
+    play(scene)
+
+
+def test_work_that_ends_soon_is_not_watched_and_ends_though_its_client_left() -> None:
+    async def scene(connection: Connection) -> None:
+        tasks = asyncio.all_tasks()
+        with WhileConnected(connection.receive):
+            connection.gone.set()
+            await asyncio.sleep(WATCHED_AFTER_S / 10)
+            assert asyncio.all_tasks() == tasks
+
+    play(scene)
+
+
+def test_longer_work_of_a_client_that_left_before_it_is_watched_is_cancelled() -> None:
+    async def scene(connection: Connection) -> None:
+        connection.gone.set()
+        with pytest.raises(ClientDisconnect), WhileConnected(connection.receive):
+            await asyncio.wait_for(asyncio.Event().wait(), 60)
 
     play(scene)
 
