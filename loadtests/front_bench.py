@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import json
 import sys
-import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -84,12 +83,11 @@ def main() -> int:
         print("py-spy is not installed (pip install py-spy): the lock is not measured", file=sys.stderr)
     report: dict[str, Any] = {"provenance": provenance(), "clients": options.clients, "seconds": options.seconds}
     found: list[Figures] = []
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as peers:
+    with ExitStack() as peers:
         running = []
-        for number, subject in enumerate(subjects):
+        for subject in subjects:
             settings = {**AS_ON_A_GPU, "log_level": "WARNING", **subject.settings}
-            log = Path(folder) / f"runs-{number}.csv"
-            running.append((subject, peers.enter_context(promptir(FREE, log, root=subject.root, **settings))))
+            running.append((subject, peers.enter_context(promptir(FREE, root=subject.root, **settings))))
         print(_HEAD, flush=True)
         for case in options.cases:
             for subject, peer in running:

@@ -118,13 +118,15 @@ class ProcessProbe:
 
 
 @contextmanager
-def promptir(device: SimulatedDevice, run_log: Path, *, root: Path = ROOT, **settings: object) -> Iterator[Peer]:
+def promptir(
+    device: SimulatedDevice, run_log: Path | None = None, *, root: Path = ROOT, **settings: object
+) -> Iterator[Peer]:
     """Start the server of a checkout, this one by default, with the simulated device; `settings` replace defaults."""
     given = {
         "backend": "simulated",
         "simulated_base_ms": device.base_ms,
         "simulated_ms_per_megapixel": device.ms_per_megapixel,
-        "simulated_run_log": run_log,
+        **({} if run_log is None else {"simulated_run_log": run_log}),
         "max_batch": MAX_BATCH,
         **settings,
     }

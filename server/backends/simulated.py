@@ -4,8 +4,6 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -42,6 +40,20 @@ class SimulatedSettings(RuntimeSettings):
     )
 
 
+class OneCaller:
+    """A lock that refuses its second holder instead of making it wait."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            raise BackendError("a second run began while one was running")
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
 class SimulatedBackend:
     """Behaves like a device: one run at a time, a duration that depends on the pixels of the batch, a largest batch.
 
@@ -73,7 +85,7 @@ class SimulatedBackend:
         self._run_log = run_log
         self._model = ModelSpec(name, "fp32", SIZE_MULTIPLE, mixed_sizes=mixed_sizes, aux=AUX)
         self._lines: TextIO | None = None
-        self._caller = threading.Lock()
+        self.one_caller = OneCaller()
         self._begun = 0
         self._free_at = 0.0
 
@@ -84,12 +96,12 @@ class SimulatedBackend:
 
     def run(self, batch: ModelInput) -> Result:
         """Return the batch, or a copy of a single image; raises BackendError for what a real device would refuse."""
-        with self._one_caller():
+        with self.one_caller:
             return self._finish(self._begin(batch))
 
     def begin(self, batch: ModelInput) -> Pending:
         """Queue a run behind the current one, if any; raises as `run`, and BackendError for a third run."""
-        with self._one_caller():
+        with self.one_caller:
             return self._begin(batch)
 
     def duration_s(self, shape: tuple[int, ...]) -> float:
@@ -131,15 +143,6 @@ class SimulatedBackend:
             self._lines.write(f"{run.starts_at:.6f},{run.ends_at:.6f},{images},{images * height * width}\n")
         return run.output
 
-    @contextmanager
-    def _one_caller(self) -> Iterator[None]:
-        if not self._caller.acquire(blocking=False):
-            raise BackendError("a second run began while one was running")
-        try:
-            yield
-        finally:
-            self._caller.release()
-
 
 @dataclass(frozen=True, slots=True)
 class _SimulatedRun:
@@ -156,7 +159,7 @@ class _SimulatedRun:
             time.sleep(remaining_s)
 
     def result(self) -> Result:
-        with self.device._one_caller():
+        with self.device.one_caller:
             return self.device._finish(self)
 
 
