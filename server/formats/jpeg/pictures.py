@@ -4,7 +4,7 @@ import re
 import struct
 from collections.abc import Iterator
 
-from server.formats.jpeg.markers import APP1, APP2, SOI, SOS, walk
+from server.formats.jpeg.markers import APP1, APP2, EOI, SOI, SOS, walk
 from server.imaging.tiff_directory import BrokenDirectoryError, read_first
 from server.imaging.xmp import parts_of
 
@@ -16,7 +16,7 @@ _ENTRIES = 0xB002
 _ENTRY_BYTES = 16
 # Phones write two or three.
 _MAX_PICTURES = 8
-_START = bytes((0xFF, SOI))
+_START, _END = bytes((0xFF, SOI)), bytes((0xFF, EOI))
 # The first box of an MP4 or QuickTime file (ISO/IEC 14496-12, section 4.3): type, brands and valid sizes.
 _FTYP, _BRANDS = b"ftyp", re.compile(rb"[ -~]{4}.{4}([ -~]{4})*", re.DOTALL)
 _FTYP_BYTES = range(16, 256, 4)
@@ -36,7 +36,12 @@ def parts_after(data: bytes, index: bytes, base: int) -> frozenset[str]:
 
 
 def has_video_after(data: bytes, at: int) -> bool:
-    """Return whether an MP4 file follows offset `at`; several phone makers append one without metadata."""
+    """Return whether an MP4 file follows offset `at`; several phone makers append one without metadata.
+
+    A file that ends with a picture is not searched, which would take the time of a checksum.
+    """
+    if data.endswith(_END):
+        return False
     chances = 0
     while chances < _MAX_CHANCES and at < len(data):
         found = data.find(_FTYP, at, at + _SEARCHED_AT_ONCE)

@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import is_ssl
 
 from server.errors.memory import NO_MEMORY, is_memory_short
+from server.http.body.body import declared_bytes
 from server.http.middleware.privacy import kept_private
 from server.http.protocol.plain_parser import PlainParser
 from server.http.scope import note_arrival
@@ -27,6 +28,8 @@ MAX_URL_BYTES = 65535
 # times its size on the wire. Beyond that, parse in pieces of PIECE_BYTES, which hold at most 57 of the shortest.
 MAX_PIPELINED, PIECE_BYTES = 16, 1024
 _HEAD_END = b"\r\n\r\n"
+# To search for the ends of heads takes 40 us for 64 KB, so in more than this the body is left out.
+LONG_BYTES = 16 * 1024
 # If a buffered answer does not shrink in this time, its client is not reading.
 UNREAD_S = 60.0
 # Answers from this size on are copied to the kernel without the interpreter lock, which a transport holds meanwhile.
@@ -46,6 +49,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _bare_bytes = 0
     _in_head = True
     _unparsed = b""
+    _coming = 0  # bytes of the current body that have not arrived, where its length was declared
     url = b""  # uvicorn sets it with the first request alone
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -66,7 +70,13 @@ class BoundedProtocol(HttpToolsProtocol):
         """Parse what has arrived, as far as there is room for the requests in it."""
         if self._unparsed:
             data, self._unparsed = self._unparsed + data, b""
-        if len(self.pipeline) + data.count(_HEAD_END) <= MAX_PIPELINED:
+        if len(data) > LONG_BYTES and not self._coming and (end := data.find(_HEAD_END, 0, LONG_BYTES)) >= 0:
+            end += len(_HEAD_END)
+            self._parse(data[:end])  # tells how much of the rest is body
+            data = data[end:]
+            if self.transport.is_closing():
+                return
+        if len(self.pipeline) + data.count(_HEAD_END, self._coming) <= MAX_PIPELINED:
             self._parse(data)
             return
         for at in range(0, len(data), PIECE_BYTES):
@@ -110,17 +120,20 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():  # the head is parsed again without Upgrade
             return
         self._in_head, self._bare_bytes = False, 0
+        self._coming = declared_bytes(dict(self.headers)) or 0
         super().on_headers_complete()
         note_arrival(cast(Scope, self.scope), self.cycle.message_event.is_set)
 
     def on_message_complete(self) -> None:
         """Pass on the end of the body."""
+        self._coming = 0
         if not self.parser.should_upgrade():
             super().on_message_complete()
 
     def on_body(self, body: bytes) -> None:
         """Pass on a part of the body: as it is, where uvicorn would copy it twice."""
         self._bare_bytes = 0
+        self._coming = max(0, self._coming - len(body))
         if not self.cycle.response_complete and not self.cycle.body:
             self.cycle.body, body = cast(bytearray, body), b""
         super().on_body(body)

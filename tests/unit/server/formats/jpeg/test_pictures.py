@@ -117,8 +117,9 @@ def test_a_video_behind_the_picture_is_found_without_any_mention(behind: bytes) 
         struct.pack(">I", 17) + b"ftypmp42" + bytes(20),
         struct.pack(">I", 2**31) + b"ftypmp42" + bytes(20),
         struct.pack(">I", 16) + b"ftyp\0\1\2\3" + bytes(20),
+        movie() + picture(),
     ],
-    ids=["letters", "cut off", "odd size", "huge", "no brand"],
+    ids=["letters", "cut off", "odd size", "huge", "no brand", "between pictures"],
 )
-def test_data_that_only_resembles_a_video_is_ignored(behind: bytes) -> None:
+def test_what_only_resembles_a_video_behind_the_picture_is_ignored(behind: bytes) -> None:
     assert jpeg.read_header(picture() + behind, 10_000).parts == set()

@@ -273,6 +273,31 @@ def test_thousands_of_requests_at_once_are_answered_in_order_and_few_wait(
     assert max(waiting) < connection.MAX_PIPELINED + connection.PIECE_BYTES / len(b"GET / HTTP/1.1\r\n\r\n")
 
 
+def test_a_long_body_is_parsed_at_once_and_the_request_behind_it_is_answered() -> None:
+    parsed = []
+
+    class Watched(BoundedProtocol):
+        def _parse(self, data: bytes) -> None:
+            parsed.append(len(data))
+            super()._parse(data)
+
+    head, body = b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n", b"\r\n\r\n" * (connection.LONG_BYTES // 2)
+    whole = head % len(body) + body + head % 2 + b"ok"
+
+    async def talk(client: socket.socket) -> bytes:
+        running, seen = asyncio.get_running_loop(), bytearray()
+        sending = asyncio.ensure_future(running.sock_sendall(client, whole))
+        while not seen.endswith(b"\r\n\r\nok"):
+            seen += await running.sock_recv(client, 1 << 20)
+        await sending
+        return bytes(seen)
+
+    seen, _ = conversation.converse(talk, echo, Watched, 60.0)
+    assert seen.count(b"HTTP/1.1 200 OK") == 2
+    assert sum(parsed) == len(whole)
+    assert len(parsed) < len(whole) / connection.PIECE_BYTES / 2
+
+
 def test_requests_behind_one_that_takes_long_wait_unparsed() -> None:
     waiting = []
 
