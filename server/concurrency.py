@@ -27,14 +27,23 @@ _large_work = ThreadPoolExecutor(1, "promptir-large")
 async def gather(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """Run coroutines concurrently and return their results in order.
 
-    The first failure cancels the others and is raised itself, not in an ExceptionGroup.
+    The first failure cancels the others, and is raised once they have ended.
     """
+    # Not a TaskGroup: a cancelled one is left in a cycle with its task, and with all that the works hold.
+    tasks = [asyncio.create_task(work) for work in works]
     try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(work) for work in works]
-    except ExceptionGroup as failed:
-        raise failed.exceptions[0] from failed.exceptions[0].__cause__
-    return [task.result() for task in tasks]
+        return await asyncio.gather(*tasks)
+    finally:
+        await _end(tasks)
+
+
+async def _end(tasks: list[asyncio.Task[T]]) -> None:
+    """Cancel tasks and wait for them; empties the list, because their errors hold the frame that has it."""
+    for task in tasks:
+        task.cancel()
+    if left := [task for task in tasks if not task.done()]:
+        await asyncio.wait(left)
+    tasks.clear()
 
 
 async def run_inline(work: Callable[[], T]) -> T:

@@ -21,7 +21,7 @@ from server.errors import (
     QueueFull,
     Refused,
 )
-from server.errors.memory import is_memory_short
+from server.errors.memory import drop_frames, is_memory_short
 from server.jobs.notifier import Notifier
 from server.jobs.record import Answer, Problem, Record
 from server.jobs.run import Run
@@ -257,7 +257,11 @@ class Runner:
 
         deadline = self._restorer.deadline_in(patience_s)
         request = RestoreRequest(order.restore_options, deadline, Priority.BATCH)
-        return await self._restorer.restore(upload, request, progress)
+        try:
+            return await self._restorer.restore(upload, request, progress)
+        except PromptIRServeError as error:
+            drop_frames(error)
+            raise
 
     async def _refused(self, id_: str, error: Exception) -> None:
         """Return a job to the queue after a refusal or a memory shortage, counting the start."""

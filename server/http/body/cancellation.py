@@ -35,6 +35,7 @@ class WhileConnected:
         self._timer.cancel()
         if self._watch is not None:
             self._watch.cancel()
+            self._watch = None  # its traceback will hold this, in a cycle
         if self._gone and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise ClientDisconnect from error
 

@@ -44,12 +44,12 @@ class Form:
         """Bytes of the collected files so far."""
         self._part = Disposition(None, None)
         with _well_formed():
-            self._parts = FormParts(boundary, self)
+            self._parts = FormParts(boundary)
 
     def feed(self, chunk: bytes) -> None:
         """Read the next bytes of the body."""
         with _well_formed():
-            self._parts.feed(chunk)
+            self._parts.feed(chunk, self)
 
     def finish(self) -> None:
         """Check at the end of the body that the form was whole."""
@@ -157,76 +157,77 @@ class PartSink(Protocol):
 class FormParts:
     """Splits a body at its boundary and passes the parts on to a sink.
 
+    It keeps no reference to the sink, and its steps are plain functions: no cycle holds an upload that was refused.
+
     Text before the first boundary and after the last one is skipped. Lines end like the one of the first boundary: in
     CR LF, as the standard demands, or in LF alone, as hand-written scripts have it.
     """
 
-    def __init__(self, boundary: bytes, sink: PartSink) -> None:
+    def __init__(self, boundary: bytes) -> None:
         if not 0 < len(boundary) <= _MOST_BOUNDARY_BYTES:
             raise FormError(f"its boundary must have 1 to {_MOST_BOUNDARY_BYTES} characters")
         self.ended = False
         """Whether the last boundary was read."""
-        self._sink = sink
         self._boundary = b"--" + boundary
         self._newline = b"\n"
         self._buffer = bytearray(b"\n")  # before the first line, as before all others
-        self._step: Callable[[], bool] = self._preamble
+        self._step: Callable[[FormParts, PartSink], bool] = FormParts._preamble
 
-    def feed(self, data: bytes) -> None:
-        """Read the next bytes. Raises FormError, and what the sink raises."""
+    def feed(self, data: bytes, sink: PartSink) -> None:
+        """Read the next bytes, for the sink of the whole body. Raises FormError, and what the sink raises."""
         if self.ended:
             return
         self._buffer += data
-        while self._step():
+        while self._step(self, sink):
             pass
 
     # Each step returns whether another one can follow with the bytes that are there.
 
-    def _preamble(self) -> bool:
+    def _preamble(self, sink: PartSink) -> bool:
         delimiter = b"\n" + self._boundary
         at = self._buffer.find(delimiter)
         if at < 0:
             del self._buffer[: max(0, len(self._buffer) - len(delimiter))]
             return False
         del self._buffer[: at + len(delimiter)]
-        self._step = self._first_line
+        self._step = FormParts._first_line
         return True
 
-    def _first_line(self) -> bool:
-        if (rest := self._rest_of_line()) is None:
+    def _first_line(self, sink: PartSink) -> bool:
+        if (rest := self._rest_of_line(sink)) is None:
             return False
         if rest.strip():
-            self._step = self._preamble
+            self._step = FormParts._preamble
         else:
             self._newline = b"\r\n" if rest.endswith(b"\r\n") else b"\n"
             del self._buffer[: len(rest)]
-            self._step = self._headers
+            self._step = FormParts._headers
         return True
 
-    def _line(self) -> bool:
-        if (rest := self._rest_of_line()) is None:
+    def _line(self, sink: PartSink) -> bool:
+        if (rest := self._rest_of_line(sink)) is None:
             return False
         if rest.strip():  # longer than the boundary: it is content
-            self._sink.content(memoryview(self._newline + self._boundary))
-            self._step = self._content
+            sink.content(memoryview(self._newline + self._boundary))
+            self._step = FormParts._content
         else:
-            self._sink.end()
+            sink.end()
             del self._buffer[: len(rest)]
-            self._step = self._headers
+            self._step = FormParts._headers
         return True
 
-    def _rest_of_line(self) -> bytes | None:
+    def _rest_of_line(self, sink: PartSink) -> bytes | None:
         """Return the rest of the line after the boundary; None until it is complete, and at the end of the form."""
         if self._buffer.startswith(b"--"):
-            if self._step == self._line:
-                self._sink.end()
+            if self._step is FormParts._line:
+                sink.end()
             self.ended = True
             return None
         end = self._buffer.find(b"\n", 0, _MOST_PADDING_BYTES) + 1
         whole = end or len(self._buffer) >= _MOST_PADDING_BYTES
         return bytes(self._buffer[: end or _MOST_PADDING_BYTES]) if whole else None
 
-    def _headers(self) -> bool:
+    def _headers(self, sink: PartSink) -> bool:
         blank = self._newline * 2
         at = 0 if self._buffer.startswith(self._newline) else self._buffer.find(blank, 0, MOST_HEADER_BYTES)
         if at < 0:
@@ -236,33 +237,33 @@ class FormParts:
         lines = _FOLD.sub(b" ", bytes(self._buffer[:at])).split(self._newline)
         # The second line end stays: if the part has no content, it belongs to the next boundary.
         del self._buffer[: at and at + len(self._newline)]
-        self._sink.begin(dict(_header(line) for line in lines if line))
-        self._step = self._content_start
+        sink.begin(dict(_header(line) for line in lines if line))
+        self._step = FormParts._content_start
         return True
 
-    def _content_start(self) -> bool:
+    def _content_start(self, sink: PartSink) -> bool:
         delimiter = self._newline + self._boundary
         if len(self._buffer) < len(delimiter):
             return False
         if not self._buffer.startswith(delimiter):
             del self._buffer[: len(self._newline)]
-        self._step = self._content
+        self._step = FormParts._content
         return True
 
-    def _content(self) -> bool:
+    def _content(self, sink: PartSink) -> bool:
         delimiter = self._newline + self._boundary
         at = self._buffer.find(delimiter)
-        self._pass_on(max(0, len(self._buffer) - len(delimiter)) if at < 0 else at)
+        self._pass_on(max(0, len(self._buffer) - len(delimiter)) if at < 0 else at, sink)
         if at < 0:
             return False
         del self._buffer[: len(delimiter)]
-        self._step = self._line
+        self._step = FormParts._line
         return True
 
-    def _pass_on(self, count: int) -> None:
+    def _pass_on(self, count: int, sink: PartSink) -> None:
         if count:
             with memoryview(self._buffer) as view, view[:count] as content:
-                self._sink.content(content)
+                sink.content(content)
             del self._buffer[:count]
 
 

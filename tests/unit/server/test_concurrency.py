@@ -1,7 +1,10 @@
 """Tests of gathering coroutines and running work in threads."""
 
 import asyncio
+import gc
 import time
+import weakref
+from contextlib import suppress
 
 import pytest
 
@@ -33,6 +36,43 @@ def test_the_first_failure_is_raised_as_it_is_and_ends_the_rest() -> None:
     with pytest.raises(KeyError, match="first"):
         asyncio.run(gather([wait(), fail(), wait()]))
     assert ended == [True, True]
+
+
+class Pixels:
+    """What works hold."""
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_what_works_held_is_gone_when_one_fails_or_all_are_cancelled(is_cancelled: bool) -> None:
+    alive: weakref.WeakSet[Pixels] = weakref.WeakSet()
+
+    async def work(fails: bool) -> None:
+        pixels = Pixels()
+        alive.add(pixels)
+        await asyncio.sleep(0)
+        if fails:
+            raise KeyError
+        await asyncio.Event().wait()
+
+    async def all_works() -> None:
+        await gather(work(fails and not is_cancelled) for fails in (False, True, False))
+
+    async def run() -> None:
+        task = asyncio.create_task(all_works())
+        await asyncio.sleep(0.01)
+        if is_cancelled:
+            task.cancel()
+        with suppress(KeyError, asyncio.CancelledError):
+            await task
+        del task
+        await asyncio.sleep(0)  # the loop still holds the task in this turn
+        assert not alive
+
+    gc.disable()
+    try:
+        asyncio.run(run())
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("size", [0, INLINE_BYTES, INLINE_BYTES + 1])

@@ -1,6 +1,8 @@
 """Tests of work that ends with its client."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -81,6 +83,23 @@ def test_longer_work_of_a_client_that_left_before_it_is_watched_is_cancelled() -
             await asyncio.wait_for(asyncio.Event().wait(), 60)
 
     play(scene)
+
+
+def test_a_watch_that_ended_leaves_nothing_to_the_garbage_collector() -> None:
+    async def scene(connection: Connection) -> None:
+        watching = WhileConnected(connection.receive)
+        with watching:
+            await asyncio.sleep(2 * WATCHED_AFTER_S)
+        left = weakref.ref(watching)
+        del watching
+        await asyncio.sleep(0.01)  # the cancelled watch ends
+        assert left() is None
+
+    gc.disable()
+    try:
+        play(scene)
+    finally:
+        gc.enable()
 
 
 def test_an_error_of_the_work_stays_itself() -> None:
