@@ -41,8 +41,8 @@ format: $(VENV)/.develop
 export: $(VENV)/.develop ## regenerate the default ONNX artifact from its weights
 	$(BIN)/promptir-export onnx --weights $(ARTIFACT)/weights.safetensors --variant promptnaf --output $(ARTIFACT)
 
-bench: $(VENV)/.develop ## benchmark the server against a reference batcher on a simulated device; four minutes
-	$(BIN)/python loadtests/scheduler_bench.py
+bench: $(VENV)/.develop ## benchmark the server against a reference batcher on a simulated device; four minutes a round; ARGS="--rounds 5"
+	$(BIN)/python loadtests/scheduler_bench.py $(ARGS)
 
 bench-front: $(VENV)/.develop ## benchmark what the server costs an image beside a device that costs nothing; four minutes; ARGS="--seconds 1"
 	$(BIN)/python loadtests/front_bench.py $(ARGS)

@@ -1,7 +1,8 @@
 """Table of the scheduler benchmark: our figures, the reference's and the targets."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from statistics import median
 from typing import Any
 
 from bench_rows import Figure, Row, Trial
@@ -17,19 +18,16 @@ class Line:
     unit: str
     ours: float | None
     reference: float | None
+    ratio: float | None
+    """Our value divided by the reference's: the median of the rounds, each with its own moment of the machine."""
     aim: str
     met: bool | None
     others: tuple[float, ...]
     """CPU share of other processes while ours, and while the reference, was measured."""
 
-    @property
-    def ratio(self) -> float | None:
-        """Return our value divided by the reference's."""
-        return self.ours / self.reference if self.ours is not None and self.reference else None
-
     def as_json(self) -> dict[str, Any]:
-        """Return all fields and the ratio."""
-        return {**asdict(self), "ratio": self.ratio}
+        """Return all fields."""
+        return asdict(self)
 
     def __str__(self) -> str:
         cells = (_text(self.ours, self.unit), _text(self.reference, self.unit), _text(self.ratio, "x"))
@@ -39,16 +37,21 @@ class Line:
         return _row(name, cells, self.aim, met, others)
 
 
-def lines_of(row: Row, trials: Mapping[str, Trial]) -> list[Line]:
-    """Return the lines of a measured row."""
+def lines_of(row: Row, rounds: Mapping[str, Sequence[Trial]]) -> list[Line]:
+    """Return the lines of a row that each server was measured on in one or more rounds; figures are their medians."""
     lines = []
-    others = tuple(trial.others_share for trial in trials.values())
+    others = tuple(median(trial.others_share for trial in trials) for trials in rounds.values())
     for figure in row.figures:
-        ours = figure.of(row, trials["ours"])
-        reference = figure.of(row, trials["reference"]) if "reference" in trials else None
-        aim, met = _judged(figure, ours, reference)
-        lines.append(Line(row.name, row.title, figure.name, figure.unit, ours, reference, aim, met, others))
+        ours, reference = ([figure.of(row, trial) for trial in rounds.get(name, ())] for name in ("ours", "reference"))
+        ratio = _middle([own / other for own, other in zip(ours, reference, strict=False) if own is not None and other])
+        found = _middle(ours), _middle(reference), ratio
+        lines.append(Line(row.name, row.title, figure.name, figure.unit, *found, *_judged(figure, *found), others))
     return lines
+
+
+def _middle(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return median(known) if known else None
 
 
 def markdown(report: Mapping[str, Any], table: Sequence[Line], notes: Sequence[str]) -> str:
@@ -74,14 +77,15 @@ def _row(name: str, cells: Sequence[str], aim: str, met: str, others: str) -> st
     return f"| {name:<58} | {' | '.join(f'{cell:>10}' for cell in cells)} | {aim:<15} | {met:<3} | {others:<8} |"
 
 
-def _judged(figure: Figure, ours: float | None, reference: float | None) -> tuple[str, bool | None]:
+def _judged(figure: Figure, ours: float | None, _: float | None, ratio: float | None) -> tuple[str, bool | None]:
     if figure.at_most is not None:
         return f"at most {figure.at_most:g} {figure.unit}", ours is not None and ours <= figure.at_most
     if figure.at_least is not None:
         return f"at least {figure.at_least:g} {figure.unit}", ours is not None and ours >= figure.at_least
     if figure.ratio_at_least is not None:
-        met = ours is not None and bool(reference) and ours >= figure.ratio_at_least * (reference or 0)
-        return f"at least {figure.ratio_at_least:g} x", met
+        return f"at least {figure.ratio_at_least:g} x", ratio is not None and ratio >= figure.ratio_at_least
+    if figure.ratio_at_most is not None:
+        return f"at most {figure.ratio_at_most:g} x", ratio is not None and ratio <= figure.ratio_at_most
     return "", None
 
 

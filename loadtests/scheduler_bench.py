@@ -49,11 +49,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as peers:
         start = _starter(Path(folder), peers)
         for row in (row for row in known if row.name in names):
-            trials = {}
-            for peer in start(row.device)[: 2 if row.peers_too else 1]:
-                trials[peer.name] = trial = measured(row, peer, options.seconds)
-                report["trials"].append(_figures(row, peer, trial))
-                notes += [f"{row.title}, {peer.name}: {doubt}" for doubt in trial.summary.warnings]
+            trials: dict[str, list[Trial]] = {}
+            for number in range(options.rounds):
+                servers = start(row.device)[: 2 if row.peers_too else 1]
+                for peer in servers if number % 2 == 0 else reversed(servers):
+                    trial = measured(row, peer, options.seconds)
+                    trials.setdefault(peer.name, []).append(trial)
+                    report["trials"].append(_figures(row, peer, trial))
+                    notes += [f"{row.title}, {peer.name}: {doubt}" for doubt in trial.summary.warnings]
             lines = lines_of(row, trials)
             table += lines
             print(*(str(line) for line in lines), sep="\n", flush=True)
@@ -71,6 +74,9 @@ def _options(known: list[Row]) -> argparse.Namespace:
         "--rows", nargs="+", choices=names, help=f"only these rows, of {', '.join(names)}", metavar="ROW"
     )
     parser.add_argument("--seconds", type=float, help="measured duration of every row (default: set by the row)")
+    parser.add_argument(
+        "--rounds", type=int, default=1, help="of each row (1): the servers take turns, and figures are medians"
+    )
     parser.add_argument("--output", type=Path, default=DEFAULT_OUTPUT, metavar="FILE", help="path without suffix")
     return parser.parse_args()
 
