@@ -7,7 +7,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 # Shorter work is done before anything is gained, and a task that watches costs a fiftieth of a small image.
-WATCHED_AFTER_S = 0.05
+WATCHED_AFTER_S = 0.2
 
 
 class WhileConnected:
