@@ -13,8 +13,9 @@ import json
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import uvloop
@@ -82,6 +83,7 @@ def main() -> int:
     if find_py_spy() is None:
         print("py-spy is not installed (pip install py-spy): the lock is not measured", file=sys.stderr)
     report: dict[str, Any] = {"provenance": provenance(), "clients": options.clients, "seconds": options.seconds}
+    report["rounds"] = options.rounds
     found: list[Figures] = []
     with ExitStack() as peers:
         running = []
@@ -90,9 +92,13 @@ def main() -> int:
             running.append((subject, peers.enter_context(promptir(FREE, root=subject.root, **settings))))
         print(_HEAD, flush=True)
         for case in options.cases:
-            for subject, peer in running:
-                found.append(uvloop.run(measured(case, subject, peer, options.clients, options.seconds)))
-                print(_line(found[-1]), flush=True)
+            load = options.clients, options.seconds
+            rounds = [
+                [uvloop.run(measured(case, subject, peer, *load)) for subject, peer in running]
+                for _ in range(options.rounds)
+            ]
+            found += (middle := [_middle(several) for several in zip(*rounds, strict=True)])
+            print(*map(_line, middle), sep="\n", flush=True)
     report["figures"] = [{**asdict(one), "ceiling_per_s": one.ceiling_per_s} for one in found]
     _write(options.output, report, found)
     return 0
@@ -111,6 +117,7 @@ def _options() -> argparse.Namespace:
         "--http-processes", nargs="*", default=[], metavar="N", help="measure this checkout with N of them as well"
     )
     parser.add_argument("--seconds", type=float, default=3.0, help="of each window (3); there are two a case")
+    parser.add_argument("--rounds", type=int, default=1, help="of each case (1): servers take turns; shows medians")
     parser.add_argument("--clients", type=int, default=CLIENTS, help=f"that send one image at a time ({CLIENTS})")
     parser.add_argument("--output", type=Path, default=DEFAULT_OUTPUT, metavar="FILE", help="path without suffix")
     return parser.parse_args()
@@ -160,6 +167,14 @@ async def measured(case: str, subject: Subject, peer: Peer, clients: int, second
         watched[0].on_core,
         next(iter(of_http), None),
     )
+
+
+def _middle(rounds: Sequence[Figures]) -> Figures:
+    """Return the medians of a case that one server was measured in several times; the parts are of the middle round."""
+    middle = sorted(rounds, key=lambda one: one.lock_ms or one.cpu_ms)[len(rounds) // 2]
+    numbers = ("per_s", "cores", "cpu_ms", "others_share", "lock_ms", "on_core", "http_lock_ms")
+    known = [name for name in numbers if getattr(middle, name) is not None]
+    return replace(middle, **{name: median(getattr(one, name) for one in rounds) for name in known})
 
 
 class _Watched:
