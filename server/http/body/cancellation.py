@@ -1,6 +1,7 @@
 """Cancellation: ends the work of a request when its client leaves."""
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
 
 from starlette.requests import ClientDisconnect
@@ -13,11 +14,14 @@ WATCHED_AFTER_S = 0.2
 class WhileConnected:
     """Cancels its block if the client disconnects, from `WATCHED_AFTER_S` on, and then raises ClientDisconnect.
 
-    The body must have been read before. If the task is cancelled from elsewhere, it stays cancelled.
+    A shorter block ends, and ClientDisconnect is raised then, if `has_more` tells that there is more to receive: the
+    body must have been read before, so it is the disconnect. If the task is cancelled from elsewhere, it stays
+    cancelled.
     """
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, has_more: Callable[[], bool] = lambda: False) -> None:
         self._receive = receive
+        self._has_more = has_more
         self._gone = False
         self._watch: asyncio.Task[None] | None = None
 
@@ -38,6 +42,8 @@ class WhileConnected:
             self._watch = None  # its traceback will hold this, in a cycle
         if self._gone and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise ClientDisconnect from error
+        if kind is None and self._has_more():
+            raise ClientDisconnect
 
     def _begin_to_watch(self) -> None:
         # One task that waits on the connection: a quarter of the cost of a task each for work and watch.

@@ -11,6 +11,7 @@ from server.errors import PromptIRServeError, UndecodableImage, UnsupportedImage
 from server.errors.memory import drop_frames
 from server.http import error_responses
 from server.http.body.body import Body, UploadRoom, declared_bytes
+from server.http.body.cancellation import WhileConnected
 from server.http.body.refusal import refuse
 from server.http.scope import caller_of, has_arrived_of, headers_of, note_outcome
 from server.http.services import Services
@@ -32,6 +33,10 @@ class Exchange:
     def caller(self) -> Caller | None:
         """Whose request this is; None if the server asks for no keys."""
         return caller_of(self.scope)
+
+    def while_connected(self) -> WhileConnected:
+        """Run a block that ends with the client; for a body that was read."""
+        return WhileConnected(self.receive, has_arrived_of(self.scope))
 
 
 class UploadRoute(ABC):

@@ -16,7 +16,6 @@ from server import errors
 from server.concurrency import run_off_loop
 from server.errors.problem import status_of
 from server.http.body.body import UploadRoom
-from server.http.body.cancellation import WhileConnected
 from server.http.body.compression import wanted_encoding
 from server.http.body.upload_route import Exchange, UploadRoute
 from server.http.middleware.request_context import SERVER_TIMING
@@ -85,7 +84,7 @@ class InferRoute(UploadRoute):
                 held.enter_context(call.request).lapse_after(HOLD_S)
                 head.check(call.shape)
                 binary = await incoming.binary()
-            with WhileConnected(exchange.receive):
+            with exchange.while_connected():
                 images = partial(head.images, call.shape, binary)
                 outcome = await self._inference.run(call, images, incoming.size, reserve)
         return head, call, outcome

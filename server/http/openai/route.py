@@ -12,7 +12,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from server.access.caller import Caller
 from server.concurrency import gather
 from server.errors import InvalidRequest
-from server.http.body.cancellation import WhileConnected
 from server.http.body.compression import as_sent
 from server.http.body.form import is_form, no_file
 from server.http.body.form_files import read_form
@@ -54,7 +53,7 @@ class EditsRoute(UploadRoute):
                     raise InvalidRequest(rule, param=_IMAGE)
                 options = read_edit_options(form.fields, self._services.restorer.models, form.repeated)
                 del form
-                with WhileConnected(exchange.receive):
+                with exchange.while_connected():
                     results = await gather(self._restore(image, options, exchange.caller) for image in images)
                 return "restored", _PiecesResponse(list(_document(results, options)))
             finally:

@@ -6,7 +6,6 @@ from starlette.types import ASGIApp
 
 from server.formats.header import peek
 from server.http.body.body import Body, UploadRoom
-from server.http.body.cancellation import WhileConnected
 from server.http.body.compression import InflatedBody, as_sent
 from server.http.body.upload import Upload, read_upload
 from server.http.body.upload_route import Exchange, UploadRoute
@@ -58,7 +57,7 @@ class RestoreRoute(UploadRoute):
                 if is_listed(tag, options.if_none_match):
                     return "not-modified", not_modified(tag)
                 filename = upload.filename
-                with WhileConnected(exchange.receive):
+                with exchange.while_connected():
                     # A deadline is one client's own, so its work is too.
                     key = (tag, options.priority) if deadline is None else object()
                     start = partial(restorer.restore, upload.data, request)

@@ -76,6 +76,25 @@ def test_work_that_ends_soon_is_not_watched_and_ends_though_its_client_left() ->
     play(scene)
 
 
+def test_a_client_that_left_during_short_work_is_a_disconnect_where_the_connection_tells() -> None:
+    done = []
+
+    async def work(connection: Connection) -> None:
+        with WhileConnected(connection.receive, connection.gone.is_set):
+            connection.gone.set()
+            await asyncio.sleep(0)
+            done.append(True)
+
+    async def scene(connection: Connection) -> None:
+        with pytest.raises(ClientDisconnect):
+            await work(connection)
+        with pytest.raises(ZeroDivisionError), WhileConnected(connection.receive, connection.gone.is_set):
+            raise ZeroDivisionError
+
+    play(scene)
+    assert done
+
+
 def test_longer_work_of_a_client_that_left_before_it_is_watched_is_cancelled() -> None:
     async def scene(connection: Connection) -> None:
         connection.gone.set()
