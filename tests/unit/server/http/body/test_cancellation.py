@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from starlette.requests import ClientDisconnect
 
+from server.http.body import cancellation
 from server.http.body.cancellation import WATCHED_AFTER_S, WhileConnected
 
 
@@ -65,12 +66,14 @@ def test_a_client_that_stays_changes_nothing_and_the_watch_ends() -> None:
     play(scene)
 
 
-def test_work_that_ends_soon_is_not_watched_and_ends_though_its_client_left() -> None:
+def test_work_that_ends_soon_is_not_watched_and_ends_though_its_client_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cancellation, "WATCHED_AFTER_S", 60.0)
+
     async def scene(connection: Connection) -> None:
         tasks = asyncio.all_tasks()
         with WhileConnected(connection.receive):
             connection.gone.set()
-            await asyncio.sleep(WATCHED_AFTER_S / 10)
+            await asyncio.sleep(0.01)
             assert asyncio.all_tasks() == tasks
 
     play(scene)
