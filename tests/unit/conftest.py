@@ -1,9 +1,10 @@
-"""Fixtures with golden networks: weights derived from parameter names, with activations like trained ones."""
+"""Fixtures with golden networks, whose weights derive from parameter names; and one without garbage collection."""
 
+import gc
 import math
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import hypothesis
@@ -53,3 +54,11 @@ def drawn_network() -> "Callable[[str], RestorationNetwork]":
         return network.eval()
 
     return draw
+
+
+@pytest.fixture
+def without_collector() -> Iterator[None]:
+    """Collect no garbage meanwhile: what is gone then was not part of a cycle."""
+    gc.disable()
+    yield
+    gc.enable()

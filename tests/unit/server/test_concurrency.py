@@ -1,7 +1,6 @@
 """Tests of gathering coroutines and running work in threads."""
 
 import asyncio
-import gc
 import time
 import weakref
 from contextlib import suppress
@@ -42,6 +41,7 @@ class Pixels:
     """What works hold."""
 
 
+@pytest.mark.usefixtures("without_collector")
 @pytest.mark.parametrize("is_cancelled", [False, True])
 def test_what_works_held_is_gone_when_one_fails_or_all_are_cancelled(is_cancelled: bool) -> None:
     alive: weakref.WeakSet[Pixels] = weakref.WeakSet()
@@ -68,11 +68,7 @@ def test_what_works_held_is_gone_when_one_fails_or_all_are_cancelled(is_cancelle
         await asyncio.sleep(0)  # the loop still holds the task in this turn
         assert not alive
 
-    gc.disable()
-    try:
-        asyncio.run(run())
-    finally:
-        gc.enable()
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize("size", [0, INLINE_BYTES, INLINE_BYTES + 1])

@@ -1,7 +1,6 @@
 """Tests of how calls end that fail, over a real channel."""
 
 import asyncio
-import gc
 import threading
 import weakref
 from collections.abc import Callable
@@ -62,14 +61,11 @@ def with_a_message() -> None:
         raise QueueFull("full", 2) from error
 
 
+@pytest.mark.usefixtures("without_collector")
 @pytest.mark.parametrize("method", ["Counted", "Small"])
 def test_a_message_is_gone_with_its_refused_call_without_the_garbage_collector(method: str) -> None:
-    gc.disable()
-    try:
-        ended(with_a_message, method)
-        assert not alive
-    finally:
-        gc.enable()
+    ended(with_a_message, method)
+    assert not alive
 
 
 def ended(work: Raise, method: str) -> tuple[grpc.StatusCode, str, CollectorRegistry]:

@@ -1,7 +1,6 @@
 """Tests of work that ends with its client."""
 
 import asyncio
-import gc
 import weakref
 from collections.abc import Awaitable, Callable
 
@@ -107,6 +106,7 @@ def test_longer_work_of_a_client_that_left_before_it_is_watched_is_cancelled() -
     play(scene)
 
 
+@pytest.mark.usefixtures("without_collector")
 def test_a_watch_that_ended_leaves_nothing_to_the_garbage_collector() -> None:
     async def scene(connection: Connection) -> None:
         watching = WhileConnected(connection.receive)
@@ -117,11 +117,7 @@ def test_a_watch_that_ended_leaves_nothing_to_the_garbage_collector() -> None:
         await asyncio.sleep(0.01)  # the cancelled watch ends
         assert left() is None
 
-    gc.disable()
-    try:
-        play(scene)
-    finally:
-        gc.enable()
+    play(scene)
 
 
 def test_an_error_of_the_work_stays_itself() -> None:

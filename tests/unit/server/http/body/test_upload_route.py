@@ -1,10 +1,11 @@
 """Tests of the route of an upload: what is left of one that was refused."""
 
 import asyncio
-import gc
 import weakref
 from types import SimpleNamespace
 from typing import Any, cast
+
+import pytest
 
 from server.errors import UndecodableImage
 from server.http.body.body import UploadRoom
@@ -30,6 +31,7 @@ class Damaged(UploadRoute):
         return await work
 
 
+@pytest.mark.usefixtures("without_collector")
 def test_a_refused_upload_is_gone_without_the_garbage_collector() -> None:
     statuses = []
 
@@ -46,8 +48,4 @@ def test_a_refused_upload_is_gone_without_the_garbage_collector() -> None:
         assert statuses[0] == 422
         assert not alive
 
-    gc.disable()
-    try:
-        asyncio.run(run())
-    finally:
-        gc.enable()
+    asyncio.run(run())

@@ -1,7 +1,6 @@
 """Tests of equal requests that are one."""
 
 import asyncio
-import gc
 import weakref
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -133,6 +132,7 @@ def test_what_is_held_for_work_that_is_cancelled_before_it_starts_is_closed_too(
     play(scene)
 
 
+@pytest.mark.usefixtures("without_collector")
 def test_what_failed_is_released_without_a_garbage_collection() -> None:
     class Upload:
         """Something as large as a photo."""
@@ -153,8 +153,4 @@ def test_what_failed_is_released_without_a_garbage_collection() -> None:
         await asyncio.sleep(0)
         return seen() is None
 
-    gc.disable()
-    try:
-        assert asyncio.run(run())
-    finally:
-        gc.enable()
+    assert asyncio.run(run())
