@@ -44,8 +44,9 @@ def lines_of(row: Row, rounds: Mapping[str, Sequence[Trial]]) -> list[Line]:
     for figure in row.figures:
         ours, reference = ([figure.of(row, trial) for trial in rounds.get(name, ())] for name in ("ours", "reference"))
         ratio = _middle([own / other for own, other in zip(ours, reference, strict=False) if own is not None and other])
-        found = _middle(ours), _middle(reference), ratio
-        lines.append(Line(row.name, row.title, figure.name, figure.unit, *found, *_judged(figure, *found), others))
+        own, other = _middle(ours), _middle(reference)
+        aim, met = _judged(figure, own, ratio)
+        lines.append(Line(row.name, row.title, figure.name, figure.unit, own, other, ratio, aim, met, others))
     return lines
 
 
@@ -77,7 +78,7 @@ def _row(name: str, cells: Sequence[str], aim: str, met: str, others: str) -> st
     return f"| {name:<58} | {' | '.join(f'{cell:>10}' for cell in cells)} | {aim:<15} | {met:<3} | {others:<8} |"
 
 
-def _judged(figure: Figure, ours: float | None, _: float | None, ratio: float | None) -> tuple[str, bool | None]:
+def _judged(figure: Figure, ours: float | None, ratio: float | None) -> tuple[str, bool | None]:
     if figure.at_most is not None:
         return f"at most {figure.at_most:g} {figure.unit}", ours is not None and ours <= figure.at_most
     if figure.at_least is not None:

@@ -82,8 +82,8 @@ def main() -> int:
     subjects = _subjects(options)
     if find_py_spy() is None:
         print("py-spy is not installed (pip install py-spy): the lock is not measured", file=sys.stderr)
-    report: dict[str, Any] = {"provenance": provenance(), "clients": options.clients, "seconds": options.seconds}
-    report["rounds"] = options.rounds
+    asked = {name: getattr(options, name) for name in ("clients", "seconds", "rounds")}
+    report: dict[str, Any] = {"provenance": provenance(), **asked}
     found: list[Figures] = []
     with ExitStack() as peers:
         running = []

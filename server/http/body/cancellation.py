@@ -14,9 +14,9 @@ WATCHED_AFTER_S = 0.2
 class WhileConnected:
     """Cancels its block if the client disconnects, from `WATCHED_AFTER_S` on, and then raises ClientDisconnect.
 
-    A shorter block ends, and ClientDisconnect is raised then, if `has_more` tells that there is more to receive: the
-    body must have been read before, so it is the disconnect. If the task is cancelled from elsewhere, it stays
-    cancelled.
+    Shorter work is not cut off: if `has_more` says at its end that there is something to receive, ClientDisconnect is
+    raised then. The body must have been read before, so nothing else can come. If the task is cancelled from elsewhere,
+    it stays cancelled.
     """
 
     def __init__(self, receive: Receive, has_more: Callable[[], bool] = lambda: False) -> None:

@@ -177,12 +177,12 @@ class Admission:
             self._series_pixels += pixels
 
     def _check_any(self, arriving: int, now: float) -> None:
-        devices = self._priced()
+        devices = self._devices.values()
         if not devices or not (self._is_waited or arriving):
             return
         self._check_room(1, self._queue.pixels + self._single_pixels, now)
         usual_s = backlog.usual_s(devices, arriving + 1)
-        if not self.bound.allows(backlog.drain_s(devices, Priority.INTERACTIVE, now) + usual_s):
+        if not self.bound.allows(backlog.drain_s(self._priced(), Priority.INTERACTIVE, now) + usual_s):
             self.bound.check(self.drain_s(Priority.INTERACTIVE, now) + usual_s, ADMITTED)
 
     def _saved(self, priority: Priority) -> backlog.Saved:

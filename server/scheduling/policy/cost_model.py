@@ -88,7 +88,7 @@ class _Fit:
 
 
 class Costs(NamedTuple):
-    """What runs cost by what is known at one moment; never changed, but replaced."""
+    """The costs of runs, as they are known at one moment; a later fit makes a new object."""
 
     lines: Mapping[PaddedShape, Line]
     """Seconds by the count, of each padded shape seen."""

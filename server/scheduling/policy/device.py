@@ -62,7 +62,7 @@ class LoadedModel:
 
     @property
     def costs(self) -> Costs:
-        """Run times predicted from the measurements so far; a new object after each run."""
+        """Run times predicted from the measurements so far; a new object after each fit."""
         return self.cost_model.costs
 
     def view(self) -> ModelView:
