@@ -14,9 +14,10 @@ from server.errors import DeadlineExceeded, NotReady
 from server.metrics import Metrics
 from server.scheduling.admission.admission import Admission, Ticket
 from server.scheduling.policy.batch_delay import NOBODY, ArrivalForecast, may_pay
-from server.scheduling.policy.device import Device, wake_all, wake_for, wake_idle
+from server.scheduling.policy.device import Device
 from server.scheduling.policy.mixed_sizes import PaddedShapes
 from server.scheduling.policy.planner import Run, State, plan, plan_lone
+from server.scheduling.policy.wakes import Wakes
 from server.scheduling.queue.tile import Batch, Completion, PaddedShape, Priority, Tile, fail_soon
 from server.scheduling.queue.tile_queue import ShapeBucket, TileQueue
 from server.scheduling.snapshot import Snapshot, snapshot_of
@@ -49,7 +50,8 @@ class Batcher:
         self._padded_shapes = PaddedShapes(padded_shapes)
         self.admission = Admission(queue, self.devices, max_backlog_s, self._padded_shapes, metrics, clock)
         self._runs_since_batch = 0
-        queue.on_close = lambda: wake_all(self.devices.values())
+        self._wakes = Wakes(self.devices, queue)
+        queue.on_close = self._wakes.all
         metrics.watch_queue(lambda: queue.tiles, lambda: queue.pixels, self.backlog_s)
 
     @property
@@ -87,7 +89,7 @@ class Batcher:
             if not self.devices:
                 self.queue.pause(lambda: NotReady("the server has no working backend at the moment"))
             device.running = ()
-            wake_all(self.devices.values())
+            self._wakes.all()
             device.wake.notify_all()
             return stranded
 
@@ -149,7 +151,7 @@ class Batcher:
                 timer.cancel()
 
     def enqueue(self, tile: Tile, ticket: Ticket | None = None) -> None:
-        """Put a new tile into the queue and wake a device for it; raises as `submit`, at once."""
+        """Put a new tile into the queue and have a device woken for it; raises as `submit`, at once."""
         padded_shape = tile.padded_shape
         with self._metrics.refusals, self.queue.lock:
             self._arrivals.arrived(padded_shape, tile.enqueued_at)
@@ -163,7 +165,7 @@ class Batcher:
             self.queue.offer(tile, admitted=True)  # its room was checked with its admission
             if ticket is None:
                 self.admission.changed(padded_shape)
-            wake_for(tile, self.devices.values(), self.queue)
+            self._wakes.new_tile(tile)
 
     def delivered(self, tile: Tile) -> None:
         """Learn that a caller has its answer. Belongs to the event loop, whose delay is part of the wait."""
@@ -208,7 +210,7 @@ class Batcher:
                 if not isinstance(answer, Run):
                     if not only_full:
                         device.waits(answer, now)
-                        wake_idle(self.devices.values(), besides=device)
+                        self._wakes.others(besides=device)
                     return None
                 if (batch := self._take(answer, device, now)) is not None:
                     return batch
@@ -217,8 +219,7 @@ class Batcher:
 
     def expire(self, batch: Batch) -> None:
         """End the tiles of a batch begun early whose deadline has passed before its run could start."""
-        now = self._clock()
-        fail_soon([tile for tile in batch.tiles if tile.expired(now)], DeadlineExceeded.in_queue)
+        fail_soon([tile for tile in batch.tiles if tile.expired(self._clock())], DeadlineExceeded.in_queue)
 
     def finished(self, device: Device, batch: Batch, seconds: float | None) -> None:
         """Learn that a run took `seconds`; None if it failed, because a failure says nothing about the next run."""
@@ -251,8 +252,7 @@ class Batcher:
         """Return the run of a tile that waits alone for the only device, as on a fast one, where a plan costs most."""
         if only_full or self.queue.tiles > 1 or len(self.devices) > 1:
             return None
-        (bucket,) = self.queue.buckets
-        return plan_lone(bucket.padded_shape, device)
+        return plan_lone(next(iter(self.queue.buckets)).padded_shape, device)
 
     def _state(self, device: Device, now: float, only_full: bool) -> State:
         """Show the planner what it decides on; only the views of changed buckets are made anew."""
@@ -291,7 +291,7 @@ class Batcher:
         device.began(batch, now)
         self._runs_since_batch = 0 if tiles[0].priority is Priority.BATCH else self._runs_since_batch + 1
         if self.queue.tiles:
-            wake_idle(self.devices.values(), besides=device)
+            self._wakes.others(besides=device)
         return batch
 
     def _expire_waiting(self, tile: Tile) -> None:

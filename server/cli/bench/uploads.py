@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from server import formats
 from server.errors import InvalidRequest
+from server.formats.jpeg.markers import COM, SOI
 
 FORMATS = ("png", "jpeg", "webp")
 # Number of different images per size, to defeat caches; large images are slow to generate.
@@ -21,6 +23,7 @@ LARGE_PIXELS = 1_000_000
 _MEDIA_TYPES = {suffix: known.media_type for known in formats.KNOWN for suffix in known.suffixes}
 _SIZE = re.compile(r"(\d+)(?:x(\d+))?(?:\.(png|jpeg|webp))?(?::(\d+(?:\.\d+)?))?")
 _QUALITY_FLAG = {"jpeg": cv2.IMWRITE_JPEG_QUALITY, "webp": cv2.IMWRITE_WEBP_QUALITY}
+_JPEG_START = bytes((0xFF, SOI))
 _SCENE_CELLS = 9
 _NOISE_LEVELS = 6.0
 _QUALITY = 90
@@ -96,7 +99,7 @@ class Sequencer:
         self._rng = rng
         self._sent = [0] * len(kinds)
         salt = int(rng.integers(2**63))
-        self._endings = (b"%016x%08x" % (salt, count) for count in itertools.count())
+        self._numbers = (b"%016x%08x" % (salt, count) for count in itertools.count())
 
     def next(self) -> tuple[int, Body]:
         """Return the index of the next kind and the image to send."""
@@ -105,8 +108,18 @@ class Sequencer:
         bodies = self.kinds[kind].bodies
         body = bodies[self._sent[kind] % len(bodies)]
         self._sent[kind] += 1
-        # Bytes after the end of an image are ignored but make uploads unique: equal uploads could share a run.
-        return kind, Body(body.data + next(self._endings), body.media_type)
+        return kind, _numbered(body, next(self._numbers))
+
+
+def _numbered(body: Body, number: bytes) -> Body:
+    """Make an upload unique, since equal ones could share a run: by a comment in a JPEG, else after the image's end.
+
+    Bytes after a JPEG would be searched for a video, which other photos are not.
+    """
+    if not body.data.startswith(_JPEG_START):
+        return Body(body.data + number, body.media_type)
+    comment = struct.pack(">BBH", 0xFF, COM, 2 + len(number)) + number
+    return Body(_JPEG_START + comment + body.data[len(_JPEG_START) :], body.media_type)
 
 
 def _photo_like(width: int, height: int, seed: int) -> NDArray[np.uint8]:

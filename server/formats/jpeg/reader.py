@@ -123,11 +123,11 @@ def decode(data: bytes, header: Header) -> Planes:
     layout = header.found if isinstance(header.found, _Layout) else _layout(data)
     coded = _coded(data, layout, whole=True)
     kept = [data[one.start : one.end] for one in layout.before if one.marker in _BEFORE_SCANS]
-    pixels = b"".join((_START, *kept, *(data[start:end] for start, end in coded.pieces)))
+    parts = _START, *kept, *(data[start:end] for start, end in coded.pieces)
     is_cmyk = len(layout.frame.components) == 4
     if coded.ends:
-        return _decoded(pixels + _END, header, is_cmyk=is_cmyk)
-    pixels = pixels.rstrip(b"\xff")
+        return _decoded(b"".join((*parts, _END)), header, is_cmyk=is_cmyk)
+    pixels = b"".join(parts).rstrip(b"\xff")
     planes = _decoded(pixels + _END, header, is_cmyk=is_cmyk)
     other = _decoded(pixels + _further(pixels) + _END, header, is_cmyk=is_cmyk)
     if not coded.is_complete or not all(map(np.array_equal, planes.colour, other.colour)):

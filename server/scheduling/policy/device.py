@@ -2,12 +2,11 @@
 
 import math
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from server.scheduling.policy.cost_model import CostModel, Costs
-from server.scheduling.queue.tile import Batch, PaddedShape, Priority, Tile
-from server.scheduling.queue.tile_queue import TileQueue
+from server.scheduling.queue.tile import Batch, PaddedShape, Priority
 from server.settings import MAX_RUN_PIXELS
 
 NO_WORK = (0.0, 0.0)
@@ -251,37 +250,3 @@ class Device(Capacity):
         """Note that the run of a batch has ended."""
         self.running = tuple(other for other in self.running if other is not batch)
         self.run_began = now
-
-
-def wake_for(tile: Tile, devices: Collection[Device], queue: TileQueue) -> None:
-    """Wake the idle device that would end a new tile first, unless it waits for more tiles of that shape.
-
-    To be called under the queue's lock, as are the other two.
-    """
-    idle = [device for device in devices if not device.running]
-    if not idle:
-        return
-    padded_shape = tile.padded_shape
-    device = idle[0] if len(idle) == 1 else min(idle, key=lambda device: device.predict(padded_shape, 1))
-    wait = device.wait
-    if wait is not None and wait.padded_shape == padded_shape and tile.deadline is None:
-        bucket = queue.bucket(padded_shape)
-        if bucket is not None and len(bucket) < wait.tiles:
-            return
-    device.wake.notify()
-
-
-def wake_idle(devices: Collection[Device], besides: Device) -> None:
-    """Wake the other idle devices, because there is work left for them.
-
-    Devices that wait know of it already; two that leave a tile to a third would wake each other without end.
-    """
-    for device in devices:
-        if device is not besides and device.is_idle and device.wait is None:
-            device.wake.notify()
-
-
-def wake_all(devices: Collection[Device]) -> None:
-    """Wake all devices, because what they may take has changed."""
-    for device in devices:
-        device.wake.notify_all()

@@ -59,3 +59,15 @@ def test_kinds_are_drawn_by_weight_and_their_images_in_turns() -> None:
     assert [body.data[:1] for kind, body in drawn if kind == 0][:4] == [b"1", b"2", b"1", b"2"]
     assert len({body.data for _, body in drawn}) == len(drawn)  # so a server cannot answer two requests with one run
     assert all(body.media_type == ("r", "o")[kind] for kind, body in drawn)
+
+
+@pytest.mark.parametrize("image_format", ["jpeg", "png", "webp"])
+def test_a_numbered_upload_is_the_same_picture_and_a_jpeg_still_ends_with_it(image_format: str) -> None:
+    kind = make_kind(16, 24, image_format)
+    sequencer = Sequencer([kind], np.random.default_rng(0))
+    for body in kind.bodies:
+        _, sent = sequencer.next()
+        assert sent.data != body.data
+        assert sent.data.endswith(b"\xff\xd9") is (image_format == "jpeg")
+        found, given = (cv2.imdecode(np.frombuffer(one.data, np.uint8), cv2.IMREAD_UNCHANGED) for one in (sent, body))
+        np.testing.assert_array_equal(found, given)

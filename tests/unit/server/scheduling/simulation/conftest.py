@@ -32,10 +32,12 @@ def affine(base_ms: float = 6.0, ms_per_megapixel: float = 488.28125) -> Cost:
 
 
 class Loop:
-    """Stands in for an event loop: what other threads ask for happens at once."""
+    """Stands in for an event loop: what is asked of it happens at once."""
 
     def call_soon_threadsafe(self, callback: Callable[..., object], *arguments: object) -> None:
         callback(*arguments)
+
+    call_soon = call_soon_threadsafe
 
 
 class Answer:
