@@ -46,8 +46,12 @@ class Lease:
 
     def read(self, start: int, size: int) -> bytes:
         """Return a copy of some of the bytes; where Linux keeps segments, it is made without the interpreter lock."""
-        with suppress(OSError), (FILES / self.name).open("rb", buffering=0) as file:  # removed, or not on Linux
-            data = os.pread(file.fileno(), size, start)
+        with suppress(OSError):  # removed, or not on Linux
+            file = os.open(f"{FILES}/{self.name}", os.O_RDONLY)
+            try:
+                data = os.pread(file, size, start)
+            finally:
+                os.close(file)
             if len(data) == size:
                 return data
         return self.data[start : start + size].tobytes()

@@ -121,9 +121,10 @@ def decode(data: bytes, header: Header) -> Planes:
     appended gives the same result.
     """
     layout = header.found if isinstance(header.found, _Layout) else _layout(data)
-    coded = _coded(data, layout, whole=True)
-    kept = [data[one.start : one.end] for one in layout.before if one.marker in _BEFORE_SCANS]
-    parts = _START, *kept, *(data[start:end] for start, end in coded.pieces)
+    coded, view = _coded(data, layout, whole=True), memoryview(data)
+    parts: list[bytes | memoryview] = [_START]
+    parts += [view[one.start : one.end] for one in layout.before if one.marker in _BEFORE_SCANS]
+    parts += [view[start:end] for start, end in coded.pieces]
     is_cmyk = len(layout.frame.components) == 4
     if coded.ends:
         return _decoded(b"".join((*parts, _END)), header, is_cmyk=is_cmyk)

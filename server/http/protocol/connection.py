@@ -29,7 +29,7 @@ MAX_URL_BYTES = 65535
 MAX_PIPELINED, PIECE_BYTES = 16, 1024
 _HEAD_END = b"\r\n\r\n"
 # To search for the ends of heads takes 40 us for 64 KB, so in more than this the body is left out.
-LONG_BYTES = 16 * 1024
+LONG_BYTES = 4 * 1024
 # If a buffered answer does not shrink in this time, its client is not reading.
 UNREAD_S = 60.0
 # Answers from this size on are copied to the kernel without the interpreter lock, which a transport holds meanwhile.
@@ -49,6 +49,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _bare_bytes = 0
     _in_head = True
     _unparsed = b""
+    _declared: int | None = None  # the length of the current body, None if its head does not say
     _coming = 0  # bytes of the current body that have not arrived, where its length was declared
     url = b""  # uvicorn sets it with the first request alone
 
@@ -119,10 +120,16 @@ class BoundedProtocol(HttpToolsProtocol):
         """Pass on the request, once its head is whole."""
         if self.parser.should_upgrade():  # the head is parsed again without Upgrade
             return
-        self._in_head, self._bare_bytes = False, 0
-        self._coming = declared_bytes(dict(self.headers)) or 0
+        self._bare_bytes, self._declared = 0, declared_bytes(dict(self.headers))
+        if self._is_refused():
+            return
+        self._in_head, self._coming = False, self._declared or 0
         super().on_headers_complete()
         note_arrival(cast(Scope, self.scope), self.cycle.message_event.is_set)
+
+    def _is_refused(self) -> bool:
+        # For subclasses that answer some requests at their head.
+        return False
 
     def on_message_complete(self) -> None:
         """Pass on the end of the body."""

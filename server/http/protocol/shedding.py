@@ -4,7 +4,6 @@ from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from server.http.body.body import declared_bytes
 from server.http.body.refusal import DROPPED_BYTES
 from server.http.protocol.connection import BoundedProtocol
 from server.http.protocol.load_shedder import LoadShedder
@@ -41,16 +40,6 @@ class SheddingProtocol(BoundedProtocol):
         self._shedder = shedder
         self._targets = (PATH.encode(), (public_root + PATH).encode())
 
-    def on_headers_complete(self) -> None:
-        """Refuse a restoration for which there is no room, once its head is whole."""
-        answer = self._refusal()
-        if answer is None:
-            super().on_headers_complete()
-            return
-        self._bare_bytes, self._dropping = 0, True
-        self.cycle = REFUSED
-        self.transport.writelines([answer])
-
     def on_message_complete(self) -> None:
         """End a request, refused or not, at the end of its body."""
         super().on_message_complete()
@@ -58,11 +47,19 @@ class SheddingProtocol(BoundedProtocol):
             self._dropping = self._in_head = False
             self.on_response_complete()
 
+    def _is_refused(self) -> bool:
+        if (answer := self._refusal()) is None:
+            return False
+        self._dropping = True
+        self.cycle = REFUSED
+        self.transport.writelines([answer])
+        return True
+
     def _refusal(self) -> bytes | None:
         url, parser = self.url, self.parser
         if self._shedder is None or not url.startswith(self._targets):
             return None
-        declared = declared_bytes(dict(self.headers))
+        declared = self._declared
         may_be_shed = (
             url.partition(b"?")[0] in self._targets
             and parser.get_method() == b"POST"
@@ -71,7 +68,6 @@ class SheddingProtocol(BoundedProtocol):
             and not self.expect_100_continue
             and parser.get_http_version() == "1.1"
             and parser.should_keep_alive()
-            and not parser.should_upgrade()
             and not self.flow.write_paused  # a client that does not read its refusals gets no more of them
             and not self.pipeline
             and (self.cycle is None or self.cycle.response_complete)
