@@ -29,8 +29,18 @@ _STEP_BYTES = 2**20
 _WASTE = 2
 
 _in_use_lock = threading.Lock()
-_in_use: list[SharedMemory] = []
+_in_use: list["Segment"] = []
 """Segments that had views when they were to be closed; at its own end a segment with views would complain."""
+
+
+class Segment(SharedMemory):
+    """Shared memory that ends in silence with its process, whatever still views it."""
+
+    def __del__(self) -> None:
+        try:  # noqa: SIM105 - `suppress` may have ended before
+            super().__del__()
+        except BufferError:  # at the end of the interpreter, which unmaps it all
+            pass
 
 
 class Lease:
@@ -64,9 +74,9 @@ class SegmentPool:
         self._max_bytes = max_bytes
         self._kept_bytes = kept_bytes
         self._lock = threading.Lock()
-        self._free: list[SharedMemory] = []  # the last is the most recently used
-        self._returned: deque[SharedMemory] = deque()  # filled by finalizers, which may run anywhere, so without a lock
-        self._all: dict[str, SharedMemory] = {}
+        self._free: list[Segment] = []  # the last is the most recently used
+        self._returned: deque[Segment] = deque()  # filled by finalizers, which may run anywhere, so without a lock
+        self._all: dict[str, Segment] = {}
         self._bytes = 0
         self._closed = False
 
@@ -109,21 +119,21 @@ class SegmentPool:
             kept -= self._free[0].size
             self._remove(self._free.pop(0))
 
-    def _kept(self, size: int) -> SharedMemory | None:
+    def _kept(self, size: int) -> Segment | None:
         fitting = [segment for segment in self._free if size <= segment.size <= _WASTE * max(size, _STEP_BYTES)]
         if not fitting:
             return None
         self._free.remove(fitting[-1])
         return fitting[-1]
 
-    def _new(self, size: int) -> SharedMemory | None:
+    def _new(self, size: int) -> Segment | None:
         while self._free and self._bytes + size > self._max_bytes:
             self._remove(self._free.pop(0))
         if self._closed or self._bytes + size > self._max_bytes:
             return None
         try:
             name = NAME.format(pid=os.getpid()) + secrets.token_hex(4)
-            segment = SharedMemory(name, create=True, size=size)
+            segment = Segment(name, create=True, size=size)
         except OSError:
             return None
         self._bytes += segment.size
@@ -135,7 +145,7 @@ class SegmentPool:
             return None
         return segment
 
-    def _remove(self, segment: SharedMemory) -> None:
+    def _remove(self, segment: Segment) -> None:
         self._bytes -= segment.size
         del self._all[segment.name]
         with suppress(FileNotFoundError):
@@ -148,14 +158,14 @@ class Attachments:
 
     def __init__(self, mapped_bytes: int = MAPPED_BYTES) -> None:
         self._mapped_bytes = mapped_bytes
-        self._open: dict[str, SharedMemory] = {}  # the least recently used first
-        self._in_use: list[SharedMemory] = []
+        self._open: dict[str, Segment] = {}  # the least recently used first
+        self._in_use: list[Segment] = []
 
     def view(self, name: str) -> Bytes:
         """Return the bytes of a segment; raises FileNotFoundError if it was removed."""
         segment = self._open.pop(name, None)
         if segment is None:
-            segment = SharedMemory(name)
+            segment = Segment(name)
             self._make_room(segment.size)
         self._open[name] = segment
         return view_of(segment)
@@ -182,7 +192,7 @@ def remove_segments_of(pid: int) -> None:
         resource_tracker.unregister(f"/{file.name}", "shared_memory")  # shared with the child; it would complain
 
 
-def view_of(segment: SharedMemory) -> Bytes:
+def view_of(segment: Segment) -> Bytes:
     """Return the bytes of a segment, which cannot be closed as long as there is a view of them.
 
     `np.ndarray(buffer=...)` would not keep it open: a segment closed too early ends the process.
@@ -192,7 +202,7 @@ def view_of(segment: SharedMemory) -> Bytes:
     return np.frombuffer(segment.buf, np.uint8)
 
 
-def _is_closed(segment: SharedMemory) -> bool:
+def _is_closed(segment: Segment) -> bool:
     try:
         segment.close()
     except BufferError:
@@ -200,13 +210,13 @@ def _is_closed(segment: SharedMemory) -> bool:
     return True
 
 
-def _close_later(segments: list[SharedMemory]) -> None:
+def _close_later(segments: list[Segment]) -> None:
     """Close segments, and those of earlier calls, once they have no views."""
     with _in_use_lock:
         _in_use[:] = [segment for segment in [*_in_use, *segments] if not _is_closed(segment)]
 
 
-def _reserve(segment: SharedMemory) -> None:
+def _reserve(segment: Segment) -> None:
     # Memory is reserved here, where a full /dev/shm is an error: later it would be a SIGBUS.
     if not FILES.is_dir():
         return
