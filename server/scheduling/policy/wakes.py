@@ -1,5 +1,6 @@
 """The Wakes: which device is woken when there is work for it, and when."""
 
+import asyncio
 from collections.abc import Mapping
 
 from server.scheduling.policy.device import Device
@@ -17,22 +18,21 @@ class Wakes:
     def __init__(self, devices: Mapping[str, Device], queue: TileQueue) -> None:
         self._devices = devices
         self._queue = queue
-        self._put_off: list[Tile] = []
+        self._in_turn_of: asyncio.AbstractEventLoop | None = None
+        """The loop at the end of whose turn a device is woken."""
 
     def new_tile(self, tile: Tile) -> None:
         """Wake the idle device that would end a new tile first, unless it waits for more tiles of that shape.
 
-        For a short run that the tile does not fill, that is put off to the end of the loop's turn.
+        That is put off to the end of the loop's turn if further tiles may join a short run, and nothing else waits.
         """
         if (device := self._device_for(tile)) is None:
             return
-        padded_shape = tile.padded_shape
-        if not 0 < device.predict(padded_shape, 1) < SHORT_RUN_S or self._waiting(tile) >= device.room(padded_shape):
+        if not self._may_be_joined(tile, device):
             device.wake.notify()
-            return
-        self._put_off.append(tile)
-        if len(self._put_off) == 1:
-            tile.future.get_loop().call_soon(self._end_turn)
+        elif self._in_turn_of is not (loop := tile.future.get_loop()):
+            self._in_turn_of = loop
+            loop.call_soon(self._end_turn, tile)
 
     def others(self, besides: Device) -> None:
         """Wake the other idle devices, because there is work left for them.
@@ -48,12 +48,16 @@ class Wakes:
         for device in self._devices.values():
             device.wake.notify_all()
 
-    def _end_turn(self) -> None:
+    def _end_turn(self, tile: Tile) -> None:
         with self._queue.lock:
-            tiles, self._put_off = self._put_off, []
-            for tile in tiles:
-                if (device := self._device_for(tile)) is not None:
-                    device.wake.notify()
+            self._in_turn_of = None
+            if (device := self._device_for(tile)) is not None:
+                device.wake.notify()
+
+    def _may_be_joined(self, tile: Tile, device: Device) -> bool:
+        padded_shape = tile.padded_shape
+        is_short = tile.deadline is None and 0 < device.predict(padded_shape, 1) < SHORT_RUN_S
+        return is_short and self._queue.tiles == self._waiting(tile) < device.room(padded_shape)
 
     def _device_for(self, tile: Tile) -> Device | None:
         idle = [device for device in self._devices.values() if not device.running]
@@ -62,8 +66,9 @@ class Wakes:
         padded_shape = tile.padded_shape
         device = idle[0] if len(idle) == 1 else min(idle, key=lambda device: device.predict(padded_shape, 1))
         wait = device.wait
-        holds = wait is not None and wait.padded_shape == padded_shape and tile.deadline is None
-        return None if holds and 0 < self._waiting(tile) < wait.tiles else device  # type: ignore[union-attr]
+        if wait is None or wait.padded_shape != padded_shape or tile.deadline is not None:
+            return device
+        return None if 0 < self._waiting(tile) < wait.tiles else device
 
     def _waiting(self, tile: Tile) -> int:
         bucket = self._queue.bucket(tile.padded_shape)

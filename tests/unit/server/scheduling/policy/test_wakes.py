@@ -19,6 +19,7 @@ from server.scheduling.queue.tile_queue import TileQueue
 SHAPE = PaddedShape(8, 8)
 SHORT_S, LONG_S = SHORT_RUN_S / 10, SHORT_RUN_S * 10
 MAX_BATCH = 3
+NOW = 100.0
 
 Enqueue = Callable[..., None]
 Play = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -38,16 +39,16 @@ class Bell:
 
 @pytest.fixture
 def batcher(metrics: Metrics) -> Batcher:
-    return Batcher(TileQueue(max_pixels=10**9), metrics, lambda: 100.0)
+    return Batcher(TileQueue(max_pixels=10**9), metrics, lambda: NOW)
 
 
 @pytest.fixture
 def enqueue(batcher: Batcher, make_pixels: Callable[..., Pixels]) -> Enqueue:
     """Put a tile of some side into the queue, within the present turn of the loop."""
 
-    def put(side: int = SHAPE.height) -> None:
+    def put(side: int = SHAPE.height, deadline: float | None = None) -> None:
         future = asyncio.get_running_loop().create_future()
-        batcher.enqueue(Tile(make_pixels(side, side), future, 100.0))
+        batcher.enqueue(Tile(make_pixels(side, side), future, NOW, deadline))
 
     return put
 
@@ -103,6 +104,48 @@ def test_a_full_short_run_begins_at_once(batcher: Batcher, enqueue: Enqueue, pla
         assert bell.rings == 1
 
     play(scenario())
+
+
+def test_a_tile_with_a_deadline_begins_at_once(batcher: Batcher, enqueue: Enqueue, play: Play) -> None:
+    async def scenario() -> None:
+        _, bell = join(batcher, SHORT_S)
+        enqueue(deadline=NOW + 1)
+        assert bell.rings == 1
+
+    play(scenario())
+
+
+def test_tiles_that_cannot_share_a_run_begin_at_once(batcher: Batcher, enqueue: Enqueue, play: Play) -> None:
+    async def scenario() -> None:
+        _, bell = join(batcher, SHORT_S)
+        enqueue()
+        assert bell.rings == 0
+        enqueue(side=2 * SHAPE.height)
+        assert bell.rings == 1
+
+    play(scenario())
+
+
+def test_a_loop_that_ended_in_the_middle_of_a_turn_leaves_the_next_one_its_wake(
+    batcher: Batcher, enqueue: Enqueue
+) -> None:
+    _, bell = join(batcher, SHORT_S)
+
+    async def scenario() -> None:
+        enqueue()
+        await asyncio.sleep(0)
+
+    first = asyncio.new_event_loop()
+    first.call_soon(first.stop)  # before the end of the turn of the tile
+    with pytest.raises(RuntimeError, match="stopped before"):
+        first.run_until_complete(scenario())
+    assert bell.rings == 0
+    asyncio.run(scenario())
+    assert bell.rings == 1
+    for task in asyncio.all_tasks(first):
+        task.cancel()
+    first.run_until_complete(asyncio.sleep(0))
+    first.close()
 
 
 def test_a_device_that_took_its_work_meanwhile_is_left_alone(batcher: Batcher, enqueue: Enqueue, play: Play) -> None:
