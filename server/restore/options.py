@@ -68,7 +68,7 @@ class RestoreFields(BaseModel):
     """The options that every front spells the same way, as a client sends them."""
 
     quality: int = Field(default=DEFAULT_QUALITY, ge=1, le=100, description=f"Of {_LOSSY}; {_LOSSLESS} are lossless.")
-    effort: PngEffort = Field(default=PngEffort.FAST, description="Of PNG: `small` takes forty times as long.")
+    effort: PngEffort = Field(default=PngEffort.FAST, description="Of PNG: `small` takes 20 to 40 times as long.")
     metadata: MetadataPolicy = Field(default=MetadataPolicy.KEEP, description="Whether EXIF and XMP are kept.")
     color: ColourPolicy = Field(
         default=ColourPolicy.KEEP,
