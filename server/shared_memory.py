@@ -36,6 +36,12 @@ _in_use: list["Segment"] = []
 class Segment(SharedMemory):
     """Shared memory that ends in silence with its process, whatever still views it."""
 
+    @property
+    def file(self) -> int | None:
+        """The descriptor of its file, which is open as long as there are views; None outside of POSIX."""
+        file: int = getattr(self, "_fd", -1)
+        return file if file >= 0 else None
+
     def __del__(self) -> None:
         try:  # noqa: SIM105 - `suppress` may have ended before
             super().__del__()
@@ -50,20 +56,18 @@ class Lease:
     after its request was cancelled still reads its own pixels.
     """
 
-    def __init__(self, name: str, data: Bytes) -> None:
+    def __init__(self, name: str, data: Bytes, file: int | None = None) -> None:
         self.name = name
         self.data = data
+        self._file = file
 
     def read(self, start: int, size: int) -> bytes:
-        """Return a copy of some of the bytes; where Linux keeps segments, it is made without the interpreter lock."""
-        with suppress(OSError):  # removed, or not on Linux
-            file = os.open(f"{FILES}/{self.name}", os.O_RDONLY)
-            try:
-                data = os.pread(file, size, start)
-            finally:
-                os.close(file)
-            if len(data) == size:
-                return data
+        """Return a copy of some of the bytes, made without the interpreter lock where a segment is a file."""
+        if self._file is not None:
+            with suppress(OSError):  # macOS reads no segments
+                data = os.pread(self._file, size, start)
+                if len(data) == size:
+                    return data
         return self.data[start : start + size].tobytes()
 
 
@@ -94,7 +98,7 @@ class SegmentPool:
             return None
         data = view_of(segment)
         weakref.finalize(data, self._returned.append, segment).atexit = False
-        return Lease(segment.name, data)
+        return Lease(segment.name, data, segment.file)
 
     def give_up(self, name: str) -> None:
         """Remove a segment in use, because another process may write to it after its last view here is gone."""

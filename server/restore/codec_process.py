@@ -6,6 +6,7 @@ import pickle
 import signal
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +17,7 @@ START_S = 60.0
 _SPAWN = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
 _PIECE_BYTES = 4096  # more than most messages have; a larger buffer costs more than a second piece
 _LENGTH = struct.Struct("<Q")
+_TIMEVAL = struct.Struct("@ll")  # of C: seconds and microseconds
 
 Work = Callable[..., Any]
 """A function of a module, called in the process with pickled arguments; pixels go through shared memory."""
@@ -102,7 +104,7 @@ class CodecProcess:
         try:
             _send(self._socket, pickle.dumps((work, arguments), pickle.HIGHEST_PROTOCOL))
             answer: tuple[bool, Any] = pickle.loads(_receive(self._socket))  # noqa: S301 - from a process of our own
-        except TimeoutError:
+        except (TimeoutError, BlockingIOError):
             self._end()
             raise ProcessLost(hung=True) from None
         except (OSError, EOFError, pickle.UnpicklingError):
@@ -117,7 +119,7 @@ class CodecProcess:
         except (OSError, EOFError, pickle.UnpicklingError):
             self._end()
             raise ProcessAbsent("a codec process does not start") from None
-        self._socket.settimeout(self._limit_s)
+        _limit(self._socket, self._limit_s)
         self._is_ready = True
 
     def _end(self) -> None:
@@ -144,6 +146,20 @@ def serve(connection: socket.socket, prepare: Work) -> None:
             except Exception as error:
                 answer = False, error
             del arguments
+
+
+def _limit(connection: socket.socket, seconds: float) -> None:
+    """Let no later send or receive take longer; they raise TimeoutError or BlockingIOError.
+
+    Each operation of a socket with a timeout of Python's own polls first, and takes the interpreter lock once more.
+    """
+    if sys.platform == "win32":
+        connection.settimeout(seconds)
+        return
+    connection.settimeout(None)
+    time_limit = _TIMEVAL.pack(int(seconds), int(seconds % 1 * 1e6))
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        connection.setsockopt(socket.SOL_SOCKET, option, time_limit)
 
 
 def _send(connection: socket.socket, message: bytes) -> None:
