@@ -30,7 +30,7 @@ _WASTE = 2
 
 _in_use_lock = threading.Lock()
 _in_use: list["Segment"] = []
-"""Segments that had views when they were to be closed; at its own end a segment with views would complain."""
+"""Segments that had views when they were to be closed; dropped, they would leave their files open."""
 
 
 class Segment(SharedMemory):
@@ -222,7 +222,5 @@ def _close_later(segments: list[Segment]) -> None:
 
 def _reserve(segment: Segment) -> None:
     # Memory is reserved here, where a full /dev/shm is an error: later it would be a SIGBUS.
-    if not FILES.is_dir():
-        return
-    with (FILES / segment.name).open("r+b", buffering=0) as file:
-        os.posix_fallocate(file.fileno(), 0, segment.size)
+    if segment.file is not None and FILES.is_dir():
+        os.posix_fallocate(segment.file, 0, segment.size)

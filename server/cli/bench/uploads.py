@@ -2,7 +2,6 @@
 
 import itertools
 import re
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from server import formats
 from server.errors import InvalidRequest
-from server.formats.jpeg.markers import COM, SOI
+from server.formats.jpeg.markers import COM, START, segment_bytes
 
 FORMATS = ("png", "jpeg", "webp")
 # Number of different images per size, to defeat caches; large images are slow to generate.
@@ -23,7 +22,6 @@ LARGE_PIXELS = 1_000_000
 _MEDIA_TYPES = {suffix: known.media_type for known in formats.KNOWN for suffix in known.suffixes}
 _SIZE = re.compile(r"(\d+)(?:x(\d+))?(?:\.(png|jpeg|webp))?(?::(\d+(?:\.\d+)?))?")
 _QUALITY_FLAG = {"jpeg": cv2.IMWRITE_JPEG_QUALITY, "webp": cv2.IMWRITE_WEBP_QUALITY}
-_JPEG_START = bytes((0xFF, SOI))
 _SCENE_CELLS = 9
 _NOISE_LEVELS = 6.0
 _QUALITY = 90
@@ -116,10 +114,9 @@ def _numbered(body: Body, number: bytes) -> Body:
 
     Bytes after a JPEG would be searched for a video, which other photos are not.
     """
-    if not body.data.startswith(_JPEG_START):
+    if not body.data.startswith(START):
         return Body(body.data + number, body.media_type)
-    comment = struct.pack(">BBH", 0xFF, COM, 2 + len(number)) + number
-    return Body(_JPEG_START + comment + body.data[len(_JPEG_START) :], body.media_type)
+    return Body(START + segment_bytes(COM, number) + body.data[len(START) :], body.media_type)
 
 
 def _photo_like(width: int, height: int, seed: int) -> NDArray[np.uint8]:

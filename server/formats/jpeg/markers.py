@@ -1,6 +1,7 @@
 """JPEG markers: iteration over the segments of a file (ITU-T T.81, annex B)."""
 
 import re
+import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -8,6 +9,9 @@ SOI, EOI, SOS, DHT, DQT, DRI, DAC, COM = 0xD8, 0xD9, 0xDA, 0xC4, 0xDB, 0xDD, 0xC
 APP0, APP1, APP2, APP14 = 0xE0, 0xE1, 0xE2, 0xEE
 SOF = frozenset({*range(0xC0, 0xD0)} - {DHT, 0xC8, DAC})
 PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+
+START, END = bytes((0xFF, SOI)), bytes((0xFF, EOI))
+"""The first and the last bytes of a picture."""
 
 # Finds the next marker as libjpeg does: skips other data, stuffed bytes, fill bytes and markers without a length (TEM,
 # RST0 to RST7).
@@ -57,6 +61,11 @@ def walk(data: bytes, at: int = 2) -> Iterator[Segment]:
         if not start + 4 <= at <= len(data):
             return
         yield Segment(marker, start, at)
+
+
+def segment_bytes(marker: int, body: bytes) -> bytes:
+    """Frame the body of a segment, of at most 65533 bytes, with its marker and length."""
+    return struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body
 
 
 def frame(data: bytes, segment: Segment) -> Frame | None:

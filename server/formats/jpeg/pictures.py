@@ -4,7 +4,7 @@ import re
 import struct
 from collections.abc import Iterator
 
-from server.formats.jpeg.markers import APP1, APP2, EOI, SOI, SOS, walk
+from server.formats.jpeg.markers import APP1, APP2, END, SOS, START, walk
 from server.imaging.tiff_directory import BrokenDirectoryError, read_first
 from server.imaging.xmp import parts_of
 
@@ -16,7 +16,6 @@ _ENTRIES = 0xB002
 _ENTRY_BYTES = 16
 # Phones write two or three.
 _MAX_PICTURES = 8
-_START, _END = bytes((0xFF, SOI)), bytes((0xFF, EOI))
 # The first box of an MP4 or QuickTime file (ISO/IEC 14496-12, section 4.3): type, brands and valid sizes.
 _FTYP, _BRANDS = b"ftyp", re.compile(rb"[ -~]{4}.{4}([ -~]{4})*", re.DOTALL)
 _FTYP_BYTES = range(16, 256, 4)
@@ -32,7 +31,7 @@ def parts_after(data: bytes, index: bytes, base: int) -> frozenset[str]:
     iPhones record them nowhere else. `index` is the body of the segment that lists the offsets of the pictures,
     relative to `base`; invalid entries are ignored.
     """
-    return frozenset().union(*(_own_parts(data, at) for at in _offsets(index, base) if data.startswith(_START, at)))
+    return frozenset().union(*(_own_parts(data, at) for at in _offsets(index, base) if data.startswith(START, at)))
 
 
 def has_video_after(data: bytes, at: int) -> bool:
@@ -40,7 +39,7 @@ def has_video_after(data: bytes, at: int) -> bool:
 
     A file that ends with a picture is not searched, which would take the time of a checksum.
     """
-    if data.endswith(_END):
+    if data.endswith(END):
         return False
     chances = 0
     while chances < _MAX_CHANCES and at < len(data):

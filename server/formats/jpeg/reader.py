@@ -22,12 +22,14 @@ from server.formats.jpeg.markers import (
     DHT,
     DQT,
     DRI,
+    END,
     EOI,
     MAX_SEGMENTS,
     PROGRESSIVE,
     SOF,
     SOI,
     SOS,
+    START,
     Frame,
     Segment,
     frame,
@@ -46,7 +48,6 @@ _BEFORE_SCANS = SOF | {DHT, DQT, DRI, DAC, APP0, APP14}
 _DESCRIBED = frozenset({APP1, APP2})
 _BETWEEN_SCANS = frozenset({DHT, DQT, DRI, DAC, SOS})
 _AFTER_SCANS = SOF | {SOI, EOI}
-_START, _END = bytes((0xFF, SOI)), bytes((0xFF, EOI))
 # Decoders assume zeros for missing data; these bits differ from zeros at once.
 _OTHER_BITS = bytes(range(0xB5, 0x35, -1))
 
@@ -122,15 +123,15 @@ def decode(data: bytes, header: Header) -> Planes:
     """
     layout = header.found if isinstance(header.found, _Layout) else _layout(data)
     coded, view = _coded(data, layout, whole=True), memoryview(data)
-    parts: list[bytes | memoryview] = [_START]
+    parts: list[bytes | memoryview] = [START]
     parts += [view[one.start : one.end] for one in layout.before if one.marker in _BEFORE_SCANS]
     parts += [view[start:end] for start, end in coded.pieces]
     is_cmyk = len(layout.frame.components) == 4
     if coded.ends:
-        return _decoded(b"".join((*parts, _END)), header, is_cmyk=is_cmyk)
+        return _decoded(b"".join((*parts, END)), header, is_cmyk=is_cmyk)
     pixels = b"".join(parts).rstrip(b"\xff")
-    planes = _decoded(pixels + _END, header, is_cmyk=is_cmyk)
-    other = _decoded(pixels + _further(pixels) + _END, header, is_cmyk=is_cmyk)
+    planes = _decoded(pixels + END, header, is_cmyk=is_cmyk)
+    other = _decoded(pixels + _further(pixels) + END, header, is_cmyk=is_cmyk)
     if not coded.is_complete or not all(map(np.array_equal, planes.colour, other.colour)):
         raise UndecodableImage("The JPEG is cut off: it has neither all its pixels nor an end marker.")
     return planes

@@ -1,13 +1,12 @@
 """Baseline JPEG writer."""
 
-import struct
 from collections.abc import Iterator
 from typing import Any
 
 import cv2
 
 from server.formats.base import EncoderOptions, Planes
-from server.formats.jpeg.markers import APP1, APP2
+from server.formats.jpeg.markers import APP1, APP2, segment_bytes
 from server.formats.jpeg.pictures import XMP_PREFIX
 from server.formats.jpeg.reader import ICC_PREFIX
 from server.formats.samples import in_eight_bits, interleaved, on_white
@@ -42,12 +41,8 @@ def encode(planes: Planes, metadata: Metadata, options: EncoderOptions) -> bytes
 def _segments(metadata: Metadata) -> Iterator[bytes]:
     for prefix, body in ((exif.PREFIX, metadata.exif), (XMP_PREFIX, metadata.xmp)):
         if body and len(body) <= _SEGMENT_BYTES:
-            yield _segment(APP1, prefix + body)
+            yield segment_bytes(APP1, prefix + body)
     profile = metadata.icc_profile or b""
     pieces = [profile[at : at + _SEGMENT_BYTES] for at in range(0, len(profile), _SEGMENT_BYTES)]
     for number, piece in enumerate(pieces, 1):  # ICC.1:2022, B.4
-        yield _segment(APP2, ICC_PREFIX + bytes((number, len(pieces))) + piece)
-
-
-def _segment(marker: int, body: bytes) -> bytes:
-    return struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body
+        yield segment_bytes(APP2, ICC_PREFIX + bytes((number, len(pieces))) + piece)

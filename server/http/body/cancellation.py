@@ -14,9 +14,9 @@ WATCHED_AFTER_S = 0.2
 class WhileConnected:
     """Cancels its block if the client disconnects, from `WATCHED_AFTER_S` on, and then raises ClientDisconnect.
 
-    Shorter work is not cut off: if `has_more` says at its end that there is something to receive, ClientDisconnect is
-    raised then. The body must have been read before, so nothing else can come. If the task is cancelled from elsewhere,
-    it stays cancelled.
+    Shorter work runs to its end, and ClientDisconnect is raised then if `has_more` says that something has arrived: the
+    body must have been read before, so it can only be the end of the connection. If the task is cancelled from
+    elsewhere, it stays cancelled.
     """
 
     def __init__(self, receive: Receive, has_more: Callable[[], bool] = lambda: False) -> None:

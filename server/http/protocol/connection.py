@@ -117,7 +117,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Pass on the request, once its head is whole."""
+        """Pass on the request, once its head is whole, unless a subclass refuses it."""
         if self.parser.should_upgrade():  # the head is parsed again without Upgrade
             return
         self._bare_bytes, self._declared = 0, declared_bytes(dict(self.headers))
@@ -128,7 +128,7 @@ class BoundedProtocol(HttpToolsProtocol):
         note_arrival(cast(Scope, self.scope), self.cycle.message_event.is_set)
 
     def _is_refused(self) -> bool:
-        # For subclasses that answer some requests at their head.
+        # A subclass that answers the request here, at its head, returns True.
         return False
 
     def on_message_complete(self) -> None:

@@ -7,8 +7,8 @@ from server.scheduling.policy.device import Device
 from server.scheduling.queue.tile import Tile
 from server.scheduling.queue.tile_queue import TileQueue
 
-# A shorter run begins at the end of the event loop's turn: beside what it costs to wake a thread and to pass it the
-# interpreter lock, tiles that come within the same turn are worth a wait.
+# To wake a thread and pass it the interpreter lock costs about as much as a shorter run, which therefore begins at the
+# end of the event loop's turn, with all tiles that came in it.
 SHORT_RUN_S = 5e-4
 
 
