@@ -1,7 +1,7 @@
-"""The FileBuffer: collects an upload in one block of memory while it arrives."""
+"""The FileBuffer: collects an upload while it arrives."""
 
 from collections.abc import Callable
-from io import BytesIO
+from io import SEEK_END, BytesIO
 
 Look = Callable[[bytes], bool]
 """Called with the first bytes of the file: raises to refuse it, or returns whether it has seen enough."""
@@ -9,34 +9,38 @@ Look = Callable[[bytes], bool]
 # A photo states its size within its first kilobytes, unless a long profile or preview comes before.
 _LAST_LOOK_BYTES = 256 * 1024
 
+# A longer file grows in a block, which the system moves without a copy (server/restore/allocator.py). So does one in
+# many pieces, each of which takes up more than its bytes.
+_MOST_PIECES_BYTES, _MOST_PIECES = 8 * 2**20, 512
+
 
 class FileBuffer:
     """Collects a file, and passes its beginning to `look`: at once, and again whenever it has doubled.
 
-    A list of pieces would be joined by a copy, and would leave holes in the heap: a block grows in place and returns to
-    the system as a whole.
+    Pieces are joined by one copy, without the interpreter lock from 1 MB on. A growing block would be copied several
+    times, unless it is large: then it alone holds the file, and returns to the system as a whole.
     """
 
     def __init__(self, look: Look) -> None:
         self.size = 0
         self._look = look
         self._next_bytes = 1
-        self._only = b""
-        """The file as long as it is one piece, as small ones are: nothing is copied."""
+        self._pieces: list[bytes] = []
+        """The file while it is small."""
         self._block: BytesIO | None = None
 
     def add(self, piece: bytes | memoryview) -> None:
         """Append a piece; raises as `look`."""
         if not piece:
             return
-        if self.size == 0:
-            self._only = bytes(piece)
-        else:
-            if self._block is None:
-                self._block = BytesIO(self._only)
-                self._block.seek(self.size)
-                self._only = b""
+        if self._block is not None:
             self._block.write(piece)
+        else:
+            self._pieces.append(bytes(piece))
+            if self.size + len(piece) > _MOST_PIECES_BYTES or len(self._pieces) == _MOST_PIECES:
+                self._block = BytesIO(self._joined())
+                self._block.seek(0, SEEK_END)
+                self._pieces.clear()
         self.size += len(piece)
         if 0 < self._next_bytes <= self.size:
             enough = self._look(self._start())
@@ -44,12 +48,17 @@ class FileBuffer:
 
     def take(self) -> bytes:
         """Return the whole file, and keep no reference to it."""
-        data = self._only if self._block is None else self._block.getvalue()  # its own buffer, not a copy
-        self._only, self._block = b"", None
+        data = self._joined() if self._block is None else self._block.getvalue()  # its own buffer, not a copy
+        self._pieces, self._block = [], None
         return data
 
     def _start(self) -> bytes:
         if self._block is None:
-            return self._only
+            return self._joined()
         with self._block.getbuffer() as block:
-            return bytes(block[: self.size])
+            return bytes(block)
+
+    def _joined(self) -> bytes:
+        if len(self._pieces) > 1:
+            self._pieces = [b"".join(self._pieces)]
+        return self._pieces[0] if self._pieces else b""

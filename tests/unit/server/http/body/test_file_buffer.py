@@ -58,3 +58,27 @@ def test_a_large_file_is_held_once() -> None:
     finally:
         tracemalloc.stop()
     assert most < 1.3 * len(data)
+
+
+@pytest.mark.parametrize(("count", "size"), [(512, 3), (600, 3), (40, 300_000), (2, 9_000_000)])
+def test_many_or_large_pieces_come_out_as_one_and_their_beginning_is_shown(count: int, size: int) -> None:
+    pieces = [bytes([number % 256]) * size for number in range(count)]
+    shown: list[bytes] = []
+    file = FileBuffer(lambda start: bool(shown.append(start)))
+    for piece in pieces:
+        file.add(piece)
+    whole = b"".join(pieces)
+    assert file.take() == whole
+    assert all(start == whole[: len(start)] for start in shown)
+
+
+def test_many_small_pieces_take_up_little_more_than_their_bytes() -> None:
+    tracemalloc.start()
+    try:
+        file = FileBuffer(lambda start: True)
+        for number in range(100_000):
+            file.add(number.to_bytes(4, "big"))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 2 * file.size
