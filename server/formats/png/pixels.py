@@ -21,7 +21,7 @@ _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), 
 _ONE_PASS = ((0, 0, 1, 1),)
 _INFLATE_ERROR: Any = isal_zlib.error
 # Bytes inflated per call, and compressed bytes passed per call, because unused input is copied.
-_PIECE_BYTES = 2**20
+_PIECE_BYTES = 16 * BLOCK_BYTES
 # The decoder holds the inflated rows and up to three copies of the pixels, so a large photo is decoded in bands.
 _BAND_BYTES = 8 * 2**20
 _UNFILTERED = b"\0"
@@ -177,7 +177,7 @@ def _file(ihdr: _Ihdr, colours: bytes, size: int, rows: Iterator[bytes | memoryv
     file = np.empty(start + length + 4 + len(END), np.uint8)
     view = memoryview(file)  # type: ignore[arg-type]  # NumPy's stubs do not know that arrays are buffers
     view[:start] = before + struct.pack(">I4s", length, b"IDAT")
-    found = store(rows, size, view[start : start + length])
+    found = store(rows, size, file[start : start + length])
     checksum = isal_zlib.crc32(view[start : start + length], isal_zlib.crc32(b"IDAT"))
     view[start + length :] = struct.pack(">I", checksum) + END
     return file, found
@@ -187,9 +187,7 @@ def _inflated(bodies: Sequence[memoryview], size: int) -> Iterator[bytes]:
     # Yields at most `size` bytes, in pieces. Each is inflated in one go without the interpreter lock; `isal_zlib` takes
     # it back whenever its output doubles.
     inflater = igzip_lib.IgzipDecompressor(igzip_lib.DECOMP_ZLIB)
-    if len(bodies) > 1 and sum(map(len, bodies)) <= _PIECE_BYTES:  # one call instead of one for every few kilobytes
-        bodies = [memoryview(b"".join(bodies))]
-    for start in (body[at : at + _PIECE_BYTES] for body in bodies for at in range(0, len(body), _PIECE_BYTES)):
+    for start in _regrouped(bodies):
         packed: bytes | memoryview = start
         needs_input = False
         while size and not (needs_input or inflater.eof):
@@ -199,3 +197,23 @@ def _inflated(bodies: Sequence[memoryview], size: int) -> Iterator[bytes]:
             size, packed, needs_input = size - len(piece), b"", inflater.needs_input
         if size == 0 or inflater.eof:
             return
+
+
+def _regrouped(bodies: Sequence[memoryview]) -> Iterator[memoryview]:
+    # Yields at most _PIECE_BYTES each, and joins smaller bodies: encoders write one for every few kilobytes, and each
+    # call gives up the interpreter lock.
+    group: list[memoryview] = []
+    room = _PIECE_BYTES
+    for body in bodies:
+        for part in (body[at : at + _PIECE_BYTES] for at in range(0, len(body), _PIECE_BYTES)):
+            if len(part) > room:
+                yield _joined(group)
+                group, room = [], _PIECE_BYTES
+            group.append(part)
+            room -= len(part)
+    if group:
+        yield _joined(group)
+
+
+def _joined(group: list[memoryview]) -> memoryview:
+    return group[0] if len(group) == 1 else memoryview(b"".join(group))

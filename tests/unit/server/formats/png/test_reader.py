@@ -66,6 +66,20 @@ def test_pixels_in_many_pieces_are_read() -> None:
     np.testing.assert_array_equal(np.dstack(png.decode(split, png.read_header(split, MOST)).colour), NOISE)
 
 
+@pytest.mark.parametrize("size", [8192, 600_000, 2_000_000])
+def test_megabytes_of_pixels_are_read_from_chunks_of_any_size_and_from_empty_ones(size: int) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (800, 1000, 3), dtype=np.uint8)
+    body = zlib.compress(b"".join(b"\0" + row.tobytes() for row in noise), 1)
+    starts = range(0, len(body), size)
+    chunks = b"".join(chunk(b"IDAT", body[start : start + size]) + chunk(b"IDAT", b"") for start in starts)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 1000, 800, 8, 2, 0, 0, 0))
+    data = photo()[:8] + header + chunks + chunk(b"IEND", b"")
+    np.testing.assert_array_equal(np.dstack(png.decode(data, png.read_header(data, MOST)).colour), noise)
+    cut = photo()[:8] + header + chunk(b"IDAT", body[: len(body) // 2]) + chunk(b"IEND", b"")
+    with pytest.raises(UndecodableImage, match="cut off"):
+        png.decode(cut, png.read_header(cut, MOST))
+
+
 @pytest.mark.parametrize("missing", [1, 40])
 def test_pixels_that_inflate_to_too_few_bytes_are_undecodable(missing: int) -> None:
     rows = bytes(9 * (1 + 33))[:-missing]

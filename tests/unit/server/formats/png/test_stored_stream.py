@@ -12,8 +12,8 @@ from server.formats.png.stored_stream import store, stored_bytes
 
 def stored(pieces: list[bytes], size: int | None = None) -> tuple[int, bytes]:
     total = sum(map(len, pieces)) if size is None else size
-    buffer = bytearray(stored_bytes(total))
-    return store(pieces, total, memoryview(buffer)), bytes(buffer)
+    buffer = np.zeros(stored_bytes(total), np.uint8)
+    return store(pieces, total, buffer), buffer.tobytes()
 
 
 @given(st.lists(st.binary(), min_size=1).filter(any))
