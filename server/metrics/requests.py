@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from server import errors
 from server.metrics.stage_seconds import StageSeconds
+from server.metrics.totals import Totals
 
 PRESENT = 0.5
 """A degradation with a higher probability counts as present."""
@@ -43,14 +44,12 @@ class RequestMetrics:
             STAGE_BUCKETS_S,
             registry,
         )
-        self._requests = Counter(
+        self._requests = Totals(
             "promptir_requests",
             "Finished requests, by HTTP status and outcome",
             ["status", "outcome"],
             registry=registry,
         )
-        # Children are looked up once: labels() takes a lock and hashes on every call.
-        self._outcomes: dict[tuple[int, str], Counter] = {}
         self._refusals = Counter(
             "promptir_refusals", "Requests refused before they entered the queue", ["reason"], registry=registry
         )
@@ -61,11 +60,10 @@ class RequestMetrics:
         )
 
     def _add_results(self, registry: CollectorRegistry) -> None:
-        self._restored_pixels = Counter(
+        self._restored_pixels = Totals(
             "promptir_restored_pixels", "Pixels of restored images, counted at their uploaded size", registry=registry
         )
-        self._detected: dict[str, Counter] = {}
-        self._degradations = Counter(
+        self._degradations = Totals(
             "promptir_degradations",
             "Restored images by detected degradation, or clean; an image with several counts once for each",
             ["degradation"],
@@ -112,10 +110,7 @@ class RequestMetrics:
 
     def count_request(self, status: int, outcome: str) -> None:
         """Count one finished request; `outcome` is `restored`, an error's slug, or `client-closed`."""
-        child = self._outcomes.get((status, outcome))
-        if child is None:
-            child = self._outcomes[status, outcome] = self._requests.labels(str(status), outcome)
-        child.inc()
+        self._requests.add((str(status), outcome))
 
     def count_refusal(self, reason: str) -> None:
         """Count one refusal; `reason` is the slug of the error."""
@@ -123,7 +118,7 @@ class RequestMetrics:
 
     def count_restored_pixels(self, pixels: int) -> None:
         """Count the pixels of one restored image."""
-        self._restored_pixels.inc(pixels)
+        self._restored_pixels.add(amount=pixels)
 
     def count_degradations(self, degradations: Mapping[str, float] | None) -> None:
         """Count one restored image under each detected degradation (probability above one half), or as clean.
@@ -134,9 +129,7 @@ class RequestMetrics:
             return
         found = [label for label, probability in degradations.items() if probability > PRESENT]
         for label in found or [CLEAN]:
-            if (child := self._detected.get(label)) is None:
-                child = self._detected[label] = self._degradations.labels(label)
-            child.inc()
+            self._degradations.add((label,))
 
     def watch_uploads(self, used_bytes: Callable[[], float]) -> None:
         """Read the memory held by uploads at each scrape."""

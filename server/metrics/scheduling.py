@@ -6,6 +6,8 @@ from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from server.metrics.totals import Totals
+
 DropReason = Literal["cancelled", "expired", "abandoned"]
 CodecFault = Literal["ended", "hung", "no-shared-memory"]
 RepeatReason = Literal["non-finite", "below-gate"]
@@ -56,10 +58,10 @@ class SchedulingMetrics:
         batch_size = Histogram(
             "promptir_batch_size", "Tiles per batch, by model", ["model"], buckets=BATCH_SIZE_BUCKETS, registry=registry
         )
-        busy = Counter(
+        self._busy = Totals(
             "promptir_device_busy_seconds", "Seconds each device spent running batches", ["device"], registry=registry
         )
-        pixels = Counter(
+        self._pixels = Totals(
             "promptir_run_pixels",
             "Pixels run on each device, including padding and tile overlap",
             ["device"],
@@ -67,8 +69,6 @@ class SchedulingMetrics:
         )
         # Children are looked up once: labels() takes a lock and hashes on every call.
         self._batch_size_of = cache(batch_size.labels)
-        self._busy_of = cache(busy.labels)
-        self._pixels_of = cache(pixels.labels)
         self._cost_error = Gauge(
             "promptir_cost_model_relative_error",
             "Mean of |predicted - measured| / measured seconds over the latest batches of each model on each device",
@@ -147,12 +147,12 @@ class SchedulingMetrics:
     def observe_run(self, batch_size: int, seconds: float, device: str, pixels: int, model: str = "") -> None:
         """Record one batch, successful or not; `pixels` includes padding."""
         self._batch_size_of(model).observe(batch_size)
-        self._busy_of(device).inc(seconds)
-        self._pixels_of(device).inc(pixels)
+        self._busy.add((device,), seconds)
+        self._pixels.add((device,), pixels)
 
     def observe_fp32_run(self, seconds: float, device: str) -> None:
         """Record the seconds of an FP32 run that checks or repeats another run."""
-        self._busy_of(device).inc(seconds)
+        self._busy.add((device,), seconds)
 
     def watch_cost_model(self, device: str, model: str, relative_error: Callable[[], float]) -> None:
         """Read the error of the cost model of a model on a device at each scrape."""
