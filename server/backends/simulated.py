@@ -21,6 +21,10 @@ NAME = "identity"
 SIZE_MULTIPLE = 8
 LEVELS, COMPONENTS = 3, 5
 AUX = AuxOutput((LEVELS + 1, COMPONENTS), ("noise", "haze"))
+# Of a level's weight, the first prompt has the red value of the image's first pixel, and the others share the rest. The
+# last row is the probability of noise, the same value, and that of haze.
+_AT_RED_0 = np.array([[0, 0.25, 0.25, 0.25, 0.25]] * LEVELS + [[0, 1, 0, 0, 0]], np.float32)
+_BY_RED = np.array([[1, 0, 0, 0, 0]] * (LEVELS + 1), np.float32) - _AT_RED_0
 MOST_BEGUN = 2
 RUN_LOG_HEADER = "start,end,images,pixels\n"
 
@@ -164,12 +168,7 @@ class _SimulatedRun:
 
 
 def _aux(pixels: Pixels) -> Aux:
-    aux = AUX.empty(len(pixels))
-    red = pixels[:, 0, 0, 0, np.newaxis]  # the same for each level
-    aux[:, :-1, 0], aux[:, :-1, 1:] = red, ((1 - red) / (COMPONENTS - 1))[..., np.newaxis]
-    aux[:, -1] = 0
-    aux[:, -1, 0], aux[:, -1, 1] = red[:, 0], 1 - red[:, 0]
-    return aux
+    return _AT_RED_0 + pixels[:, :1, 0, :1] * _BY_RED
 
 
 def _open_log(path: Path) -> TextIO:

@@ -70,7 +70,7 @@ class Admission:
             padded_shape = self._unpriced.pop()
             bucket = self._queue.bucket(padded_shape)
             interactive, total = (0, 0) if bucket is None else (len(bucket.classes[0]), len(bucket))
-            first, second = (self.reserved[priority].get(padded_shape, 0) for priority in Priority)
+            first, second = [counts.get(padded_shape, 0) for counts in self.reserved.values()]
             for device in self._devices.values():
                 device.price(padded_shape, interactive + first, total + first + second)
         return self._devices.values()
