@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, Self
 
 from pydantic import BaseModel, Field
 from pydantic.json_schema import SkipJsonSchema
@@ -11,6 +11,7 @@ from pydantic.json_schema import SkipJsonSchema
 from server import formats
 from server.formats.output import ColourPolicy, MetadataPolicy, OutputFormat, OutputOptions, PngEffort
 from server.imaging.report import Degradations, Report
+from server.imaging.tiling import Grid
 from server.restore.frame import Frames
 
 DEFAULT_QUALITY = 90
@@ -107,6 +108,11 @@ class Mode(StrEnum):
 
     WHOLE = "whole"
     TILED = "tiled"
+
+    @classmethod
+    def of(cls, grid: Grid) -> Self:
+        """Return how the image of a grid is restored."""
+        return cls.WHOLE if grid.is_whole else cls.TILED
 
 
 class Timings(NamedTuple):

@@ -135,19 +135,25 @@ class Restorer(Lifecycle):
         """Describe what waits and runs now, and what runs are predicted to cost."""
         return self._batcher.snapshot()
 
+    def glance(self, data: bytes, request: RestoreRequest) -> Header | None:
+        """Read the header for `inspect`, if that takes less time than a switch to a thread; raises InvalidImage."""
+        if is_quick(data):
+            request.header = probe(data, self._limits)
+        return request.header
+
     async def inspect(self, data: bytes, request: RestoreRequest) -> Header:
         """Read the header of an upload and plan the runs of the image; raises InvalidImage and InvalidRequest.
 
         A ticket by the stored size moves to the size as shown: the image may lie on its side.
         """
-        if request.header is None:
-            work = run_inline if is_quick(data) else self._codecs.read
-            request.header = header = await work(partial(probe, data, self._limits))
-            if request.grid is None or (request.grid.height, request.grid.width) != (header.height, header.width):
-                self._plan_for(request, header.height, header.width)
-                if request.ticket is not None:
-                    request.ticket.move(request.shape)
-        return request.header
+        header = request.header or self.glance(data, request)
+        if header is None:
+            header = request.header = await self._codecs.read(partial(probe, data, self._limits))
+        if (grid := request.grid) is None or (grid.height, grid.width) != (header.height, header.width):
+            self._plan_for(request, header.height, header.width)
+            if request.ticket is not None:
+                request.ticket.move(request.shape)
+        return header
 
     async def restore(self, data: bytes, request: RestoreRequest, progress: Progress = _ignore) -> Restored:
         """Restore one image, whole or in tiles: inspect, admit, decode, run, encode.
@@ -196,7 +202,7 @@ class Restorer(Lifecycle):
         timings = Timings(0.0, queue_s, max(0.0, ended - began - queue_s), 0.0, max(run.batch_size for run in runs))
         observe_stages(self._metrics, request.model, timings, began, ended)
         self._metrics.count_restored_pixels(count * height * width)
-        return RestoredFrames([frame.restored for frame in photos], timings, _mode_of(grid), grid.runs)
+        return RestoredFrames([frame.restored for frame in photos], timings, Mode.of(grid), grid.runs)
 
     def _admit_image(self, request: RestoreRequest, header: Header, upload_bytes: int) -> Work:
         """Admit a request unless it is already, and reserve room for the decoded image; returns where to work on it."""
@@ -256,7 +262,7 @@ class Restorer(Lifecycle):
             grid.width,
             grid.height,
             timings,
-            _mode_of(grid),
+            Mode.of(grid),
             grid.runs,
             file.report,
             (runs.shared or request.shape)[:2],
@@ -282,10 +288,6 @@ class Restorer(Lifecycle):
 @lru_cache  # clients send few combinations of options
 def _named(options: RestoreOptions) -> Mapping[str, object]:
     return options.named()
-
-
-def _mode_of(grid: Grid) -> Mode:
-    return Mode.WHOLE if grid.is_whole else Mode.TILED
 
 
 def _is_small(grid: Grid) -> bool:

@@ -7,6 +7,7 @@ from starlette.types import ASGIApp
 from server.formats.header import peek
 from server.http.body.body import Body, UploadRoom
 from server.http.body.compression import InflatedBody, as_sent
+from server.http.body.form import is_form
 from server.http.body.upload import Upload, read_upload
 from server.http.body.upload_route import Exchange, UploadRoute
 from server.http.restore.answer import not_modified, restored_answer
@@ -77,7 +78,8 @@ class RestoreRoute(UploadRoute):
         restorer, limits = self._services.restorer, self._services.limits
 
         def look(start: bytes) -> bool:
-            peeked = peek(start, limits)
+            is_whole = sent.ended and not is_form(exchange.headers)
+            peeked = (restorer.glance(start, request) if is_whole else None) or peek(start, limits)
             if peeked is not None:
                 restorer.admit(request, peeked.height, peeked.width, input_format=peeked.format)
                 request.charge(peeked.height * peeked.width)
