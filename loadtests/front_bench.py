@@ -44,11 +44,12 @@ DEFAULT_OUTPUT = ROOT / "runs" / "front"
 
 @dataclass(frozen=True)
 class Subject:
-    """One server to measure: a checkout, and the settings that it starts with."""
+    """One server to measure: a checkout, the settings that it starts with, and the Python that runs it."""
 
     name: str
     root: Path
     settings: dict[str, str] = field(default_factory=dict)
+    python: str | Path = sys.executable
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,8 @@ def main() -> int:
         running = []
         for subject in subjects:
             settings = {**AS_ON_A_GPU, "log_level": "WARNING", **subject.settings}
-            running.append((subject, peers.enter_context(promptir(FREE, root=subject.root, **settings))))
+            server = promptir(FREE, root=subject.root, python=subject.python, **settings)
+            running.append((subject, peers.enter_context(server)))
         print(_HEAD, flush=True)
         for case in options.cases:
             load = options.clients, options.seconds
@@ -111,6 +113,14 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--trees", nargs="*", type=Path, default=[], metavar="FOLDER", help="other checkouts")
     parser.add_argument(
+        "--pythons",
+        nargs="*",
+        type=_named_file,
+        default=[],
+        metavar="NAME=FILE",
+        help="measure this checkout under other Pythons as well, each of a virtual environment with its packages",
+    )
+    parser.add_argument(
         "--codec-processes", nargs="*", default=[], metavar="N", help="measure this checkout with N processes as well"
     )
     parser.add_argument(
@@ -128,7 +138,16 @@ def _subjects(options: argparse.Namespace) -> list[Subject]:
     counts: list[str] = options.codec_processes
     processes = [Subject(f"{count} codec processes", ROOT, {"codec_processes": count}) for count in counts]
     fronts = [Subject(f"{n} HTTP processes", ROOT, {"http_processes": n}) for n in options.http_processes]
-    return [*others, Subject("ours", ROOT), *processes, *fronts]
+    own = [Subject("ours", ROOT), *processes, *fronts]
+    pythons = [replace(one, name=f"{one.name}, {name}", python=file) for name, file in options.pythons for one in own]
+    return [*others, *own, *pythons]
+
+
+def _named_file(text: str) -> tuple[str, Path]:
+    name, _, file = text.partition("=")
+    if not file:
+        raise argparse.ArgumentTypeError(f"{text!r} has no name: write NAME=FILE")
+    return name, Path(file)
 
 
 async def measured(case: str, subject: Subject, peer: Peer, clients: int, seconds: float) -> Figures:
@@ -218,8 +237,10 @@ def _answered(recording: Recording) -> int:
     began, ended = recording.window
     wrong = {answer.outcome for answer in recording.answers if not answer.ok}
     images = sum(1 for answer in recording.answers if answer.ok and began <= answer.ended_at < ended)
-    if wrong or not images:
-        raise RuntimeError(f"the server answered with {', '.join(sorted(wrong)) or 'nothing'}")
+    if wrong:
+        raise RuntimeError(f"the server answered with {', '.join(sorted(wrong))}")
+    if not images:
+        raise RuntimeError(f"no image was answered in {ended - began:.1f} s: give it more with --seconds")
     return images
 
 

@@ -119,7 +119,12 @@ class ProcessProbe:
 
 @contextmanager
 def promptir(
-    device: SimulatedDevice, run_log: Path | None = None, *, root: Path = ROOT, **settings: object
+    device: SimulatedDevice,
+    run_log: Path | None = None,
+    *,
+    root: Path = ROOT,
+    python: str | Path = sys.executable,
+    **settings: object,
 ) -> Iterator[Peer]:
     """Start the server of a checkout, this one by default, with the simulated device; `settings` replace defaults."""
     given = {
@@ -130,7 +135,7 @@ def promptir(
         "max_batch": MAX_BATCH,
         **settings,
     }
-    with _running("ours", SERVE, [], environment(given), run_log, root) as peer:
+    with _running("ours", SERVE, [], environment(given), run_log, root, python) as peer:
         yield peer
 
 
@@ -198,9 +203,10 @@ def _running(
     environment: dict[str, str],
     run_log: Path | None = None,
     root: Path = ROOT,
+    python: str | Path = sys.executable,
 ) -> Iterator[Peer]:
     port = free_port()
-    command = [sys.executable, *before_port, str(port), *after_port]
+    command = [str(python), *before_port, str(port), *after_port]
     with _process(name, command, {**environment, "PYTHONPATH": str(root)}, port, root=root, run_log=run_log) as peer:
         yield peer
 
