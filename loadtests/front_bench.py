@@ -145,9 +145,9 @@ def _subjects(options: argparse.Namespace) -> list[Subject]:
 
 def _named_file(text: str) -> tuple[str, Path]:
     name, _, file = text.partition("=")
-    if not file:
-        raise argparse.ArgumentTypeError(f"{text!r} has no name: write NAME=FILE")
-    return name, Path(file)
+    if not name or not file:
+        raise argparse.ArgumentTypeError(f"{text!r} must have a name and a file: write NAME=FILE")
+    return name, Path(file).absolute()  # unresolved, as the path of a virtual environment has to be
 
 
 async def measured(case: str, subject: Subject, peer: Peer, clients: int, seconds: float) -> Figures:

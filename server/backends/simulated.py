@@ -21,8 +21,8 @@ NAME = "identity"
 SIZE_MULTIPLE = 8
 LEVELS, COMPONENTS = 3, 5
 AUX = AuxOutput((LEVELS + 1, COMPONENTS), ("noise", "haze"))
-# Of a level's weight, the first prompt has the red value of the image's first pixel, and the others share the rest. The
-# last row is the probability of noise, the same value, and that of haze.
+# The second output for a first pixel without red, and how it grows with red. In the rows of levels the first prompt has
+# the red value and the others share the rest; in the last row noise has the red value and haze the rest.
 _AT_RED_0 = np.array([[0, 0.25, 0.25, 0.25, 0.25]] * LEVELS + [[0, 1, 0, 0, 0]], np.float32)
 _BY_RED = np.array([[1, 0, 0, 0, 0]] * (LEVELS + 1), np.float32) - _AT_RED_0
 MOST_BEGUN = 2

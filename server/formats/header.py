@@ -23,8 +23,8 @@ class Peeked(NamedTuple):
 def peek(start: bytes, limits: LimitSettings) -> Peeked | None:
     """Read format and size from the first bytes of an upload; None if more bytes are needed.
 
-    Raises the errors that `probe` would raise for the whole file: UnsupportedImage, ImageTooLarge, UndecodableImage.
-    Takes microseconds.
+    Raises UnsupportedImage, ImageTooLarge or UndecodableImage, for a file that `probe` would refuse as well. Takes
+    microseconds.
     """
     if len(start) < _LONGEST_SIGNATURE:
         return None

@@ -8,9 +8,9 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 
 class Totals(Collector):
-    """Counter that looks like prometheus-client's own; safe to use from any thread.
+    """Counter that shows the same totals as prometheus-client's own, without times of creation; thread-safe.
 
-    That one makes four calls for an update, and a small image updates six counters.
+    That one makes four calls for an update, and a small image updates five counters.
     """
 
     def __init__(

@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import TypeVar
 
 from server.concurrency import INLINE_BYTES, gather, run_inline
+from server.errors import PromptIRServeError
 from server.formats import codec
 from server.formats.header import Header, is_quick, probe
 from server.formats.output import OutputFormat, PngEffort
@@ -136,9 +138,9 @@ class Restorer(Lifecycle):
         return self._batcher.snapshot()
 
     def glance(self, data: bytes, request: RestoreRequest) -> Header | None:
-        """Read the header for `inspect`, if that takes less time than a switch to a thread; raises InvalidImage."""
-        if is_quick(data):
-            request.header = probe(data, self._limits)
+        """Read the header of a whole file for `inspect`; None if that takes long, or fails, as `inspect` will tell."""
+        with suppress(PromptIRServeError):
+            request.header = probe(data, self._limits) if is_quick(data) else None
         return request.header
 
     async def inspect(self, data: bytes, request: RestoreRequest) -> Header:
@@ -146,9 +148,9 @@ class Restorer(Lifecycle):
 
         A ticket by the stored size moves to the size as shown: the image may lie on its side.
         """
-        header = request.header or self.glance(data, request)
-        if header is None:
-            header = request.header = await self._codecs.read(partial(probe, data, self._limits))
+        if (header := request.header) is None:
+            work = run_inline if is_quick(data) else self._codecs.read
+            header = request.header = await work(partial(probe, data, self._limits))
         if (grid := request.grid) is None or (grid.height, grid.width) != (header.height, header.width):
             self._plan_for(request, header.height, header.width)
             if request.ticket is not None:
@@ -280,9 +282,8 @@ class Restorer(Lifecycle):
     def _plan(self, height: int, width: int, options: RestoreOptions, name: str) -> Grid:
         model, whole = self.info_of(name).model, self._max_whole_pixels
         tile = options.tile or tiling.fitting_tile(height, width, model, whole)
-        return tiling.plan(
-            height, width, model.size_multiple, whole, tile, options.overlap, guided=self._limits.tone_guide
-        )
+        parts = height, width, model.size_multiple, whole, tile, options.overlap
+        return tiling.plan(*parts, guided=self._limits.tone_guide)
 
 
 @lru_cache  # clients send few combinations of options

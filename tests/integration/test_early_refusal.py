@@ -1,5 +1,6 @@
 """Refusals before the body is there: what a client sees that is still sending."""
 
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -33,6 +34,20 @@ def test_a_large_image_is_refused_from_its_first_bytes_while_the_rest_is_not_sen
         status, headers, problem = read_answer(connection)
     assert (status, headers["connection"]) == (413, "close")
     assert problem["max_image_pixels"] == LimitSettings().max_image_pixels
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_file_gets_the_same_refusal_whole_and_in_parts(parts: int, server: Any, png: Image) -> None:
+    huge = bytearray(png(8, 8)[:64])
+    huge[16:20] = huge[20:24] = (9000).to_bytes(4, "big")
+    for data, expected in ((bytes(huge) + bytes(400), 413), (png(40, 40)[:-8], 422), (b"II*\0" + bytes(400), 422)):
+        with closing(connect(server.url)) as connection:
+            connection.sendall(upload_head(len(data), "Content-Type: image/png"))
+            step = -(-len(data) // parts)
+            for start in range(0, len(data), step):
+                connection.sendall(data[start : start + step])
+                time.sleep(0.1)  # so that it is read before the next part
+            assert read_answer(connection)[0] == expected
 
 
 def test_what_is_no_image_is_refused_from_its_first_bytes(server: Any) -> None:

@@ -72,3 +72,15 @@ def test_a_size_behind_a_long_profile_is_charged_as_well(
     response = guarded.client.post("/restore", content=jpeg[:2] + profile * 10 + jpeg[2:], headers=headers)
     assert response.status_code == 200, response.text
     assert count_of("pixels", "bob") == before + 90_000
+
+
+@pytest.mark.parametrize("form", [False, True], ids=["raw", "form"])
+def test_a_damaged_photo_is_charged_however_it_comes(
+    form: bool, guarded: Any, png: Image, count_of: Callable[..., float]
+) -> None:
+    cut = png(120, 150, seed=7 + form)[:-8]
+    before = count_of("pixels", "bob")
+    sent: dict[str, Any] = {"files": {"file": cut}} if form else {"content": cut}
+    response = guarded.client.post("/restore", headers={"X-API-Key": BOB}, **sent)
+    assert response.status_code == 422, response.text
+    assert count_of("pixels", "bob") == before + 18_000

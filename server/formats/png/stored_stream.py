@@ -60,7 +60,7 @@ def _store_blocks(blocks: Bytes, into: Bytes, is_end: bool) -> None:
     stored = into[: len(blocks) * (_HEADER_BYTES + BLOCK_BYTES)].reshape(len(blocks), -1)
     stored[:, :_HEADER_BYTES] = _header(BLOCK_BYTES, False)
     stored[:, _HEADER_BYTES:] = blocks
-    stored[-1, 0] = is_end
+    stored[-1, 0] = is_end  # the first byte tells the last block
 
 
 def _header(size: int, is_end: bool) -> Bytes:

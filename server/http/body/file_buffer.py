@@ -17,8 +17,8 @@ _MOST_PIECES_BYTES, _MOST_PIECES = 8 * 2**20, 512
 class FileBuffer:
     """Collects a file, and passes its beginning to `look`: at once, and again whenever it has doubled.
 
-    Pieces are joined by one copy, without the interpreter lock from 1 MB on. A growing block would be copied several
-    times, unless it is large: then it alone holds the file, and returns to the system as a whole.
+    Pieces are joined by one copy, from 1 MB on without the interpreter lock; a block that grows by an eighth at a time
+    is copied nine times. A large block is moved instead of copied, and is the only copy of the file.
     """
 
     def __init__(self, look: Look) -> None:

@@ -4,7 +4,7 @@ from functools import partial
 
 from starlette.types import ASGIApp
 
-from server.formats.header import peek
+from server.formats.header import Header, Peeked, peek
 from server.http.body.body import Body, UploadRoom
 from server.http.body.compression import InflatedBody, as_sent
 from server.http.body.form import is_form
@@ -78,8 +78,10 @@ class RestoreRoute(UploadRoute):
         restorer, limits = self._services.restorer, self._services.limits
 
         def look(start: bytes) -> bool:
-            is_whole = sent.ended and not is_form(exchange.headers)
-            peeked = (restorer.glance(start, request) if is_whole else None) or peek(start, limits)
+            peeked: Header | Peeked | None = None
+            if sent.ended and not is_form(exchange.headers):  # of a form, the end may be missing
+                peeked = restorer.glance(start, request)
+            peeked = peeked or peek(start, limits)
             if peeked is not None:
                 restorer.admit(request, peeked.height, peeked.width, input_format=peeked.format)
                 request.charge(peeked.height * peeked.width)

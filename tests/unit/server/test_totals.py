@@ -14,7 +14,7 @@ def own() -> tuple[CollectorRegistry, Totals]:
     return registry, Totals("seen", "What was seen.", ["kind", "place"], registry=registry)
 
 
-def test_a_page_looks_as_with_a_counter_of_the_library() -> None:
+def test_a_page_is_that_of_the_librarys_counter_without_its_times_of_creation() -> None:
     registry, totals = own()
     theirs = CollectorRegistry()
     counter = Counter("seen", "What was seen.", ["kind", "place"], registry=theirs)
