@@ -16,7 +16,7 @@ class Totals(Collector):
     def __init__(
         self, name: str, documentation: str, label_names: Sequence[str] = (), *, registry: CollectorRegistry
     ) -> None:
-        self._name, self._documentation, self._label_names = name, documentation, tuple(label_names)
+        self._name, self._documentation, self.label_names = name, documentation, tuple(label_names)
         self._totals: dict[tuple[str, ...], float] = {} if label_names else {(): 0.0}
         self._lock = Lock()
         registry.register(self)
@@ -28,7 +28,7 @@ class Totals(Collector):
 
     def collect(self) -> Iterator[CounterMetricFamily]:
         """Return the totals as they are now."""
-        family = CounterMetricFamily(self._name, self._documentation, labels=self._label_names)
+        family = CounterMetricFamily(self._name, self._documentation, labels=self.label_names)
         with self._lock:
             totals = dict(self._totals)
         for labels, total in totals.items():
@@ -37,4 +37,4 @@ class Totals(Collector):
 
     def describe(self) -> Iterator[CounterMetricFamily]:
         """Return the family without its totals, by which the registry knows its names."""
-        yield CounterMetricFamily(self._name, self._documentation, labels=self._label_names)
+        yield CounterMetricFamily(self._name, self._documentation, labels=self.label_names)
