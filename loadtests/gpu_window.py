@@ -28,6 +28,7 @@ LEAST_TRAINING_S = 20.0
 CLOSING_S = 5.0
 INSTALL_S = 60.0
 KILL_S = 3.0
+NO_TIME = "left out: no time was left"
 PATIENCE = 8
 """Factor on the time limits of a dry run, which measures nothing and may run on a busy machine."""
 
@@ -68,7 +69,7 @@ class Window:
         """Run one stage and note how it ended; its output goes to log.txt."""
         limit_s = min(limit_s * (PATIENCE if self.options.dry_run else 1), self.left_s)
         if limit_s <= 1:
-            self.note(Outcome(name, 0.0, "left out: no time was left"))
+            self.note(Outcome(name, 0.0, NO_TIME))
             return
         print(f"== {name}, at most {limit_s:.0f} s", flush=True)
         began = time.monotonic()
@@ -117,7 +118,7 @@ def main() -> int:
             command = [sys.executable, "-m", "pytest", *tests] if stage.name == "tests" else _command(stage, options)
             window.run(stage.name, command, stage.limit_s)
         _train(window)
-    failed = [one for one in window.outcomes if one.outcome.startswith(("failed", "stopped"))]
+    failed = [one for one in window.outcomes if one.outcome.startswith(("failed", "stopped", NO_TIME))]
     print(f"{len(window.outcomes) - len(failed)} of {len(window.outcomes)} stages ended well; see {options.output}")
     return 1 if failed else 0
 
@@ -156,7 +157,7 @@ def _train(window: Window) -> None:
         window.note(Outcome("training", 0.0, "left out: no --photos were given"))
         return
     if window.left_s < LEAST_TRAINING_S:
-        window.note(Outcome("training", 0.0, "left out: no time was left"))
+        window.note(Outcome("training", 0.0, NO_TIME))
         return
     with tempfile.TemporaryDirectory() as run:
         command = train_command(options, Path(run), window.left_s)

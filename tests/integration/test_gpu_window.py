@@ -60,6 +60,14 @@ def test_stages_that_fail_or_take_too_long_do_not_stop_the_others(tmp_path: Path
     assert set(outcomes) >= {"machine", "tests", "modules", "served", "kernels", "switches", "server", "compiled"}
 
 
+def test_a_window_whose_time_ran_out_did_not_end_well(tmp_path: Path) -> None:
+    ended = window(tmp_path, "--variant", "promptir-tiny", "--minutes", 0.01)
+    assert ended.returncode == 1
+    assert "1 of 10 stages ended well" in ended.stdout  # training has no photos to begin with
+    stages = json.loads((tmp_path / "window.json").read_text())["stages"]
+    assert {stage["outcome"] for stage in stages[:-1]} == {"left out: no time was left"}
+
+
 def test_the_wheels_that_are_taken_along_are_those_of_the_images() -> None:
     locks = "".join((PROJECT / "docker/locks" / f"{name}.txt").read_text() for name in ("cpu", "export"))
     pins = re.findall(r"^[\w.-]+==\S+$", (LOADTESTS / "gpu_wheels.txt").read_text(), re.MULTILINE)
