@@ -27,7 +27,7 @@ from lock_probe import STARTING_S, Held, find_py_spy, probe  # noqa: E402
 from peers import Peer, ProcessProbe, SimulatedDevice, promptir, run_and_wait_s  # noqa: E402
 from provenance import provenance  # noqa: E402
 
-from server.cli.bench.load import Load, Recording, apply  # noqa: E402
+from server.cli.bench.load import Load, Probe, Recording, apply  # noqa: E402
 from server.cli.bench.sender import Sender  # noqa: E402
 from server.cli.bench.uploads import kinds_of_sizes  # noqa: E402
 
@@ -38,7 +38,7 @@ AS_ON_A_GPU = {"max_whole_pixels": 2_097_152, "max_run_pixels": 2_097_152}
 CLIENTS = 32
 WARM_UP_S = 0.7
 LONGEST_S = 60.0
-"""A window without an answer is repeated, twice as long, up to this one."""
+"""A window from here on that has no answer is not repeated."""
 TIMEOUT_S = 60.0
 SHOWN_PARTS = 6
 DEFAULT_OUTPUT = ROOT / "runs" / "front"
@@ -166,12 +166,7 @@ async def measured(case: str, subject: Subject, peer: Peer, clients: int, second
         watched.append(_Watched(peer.children(), sampled_s, subject.root))
     use = ProcessProbe(peer)
     async with Sender(f"{peer.url}/restore?format={given}", {}, None, TIMEOUT_S) as sender:
-        images, window_s = 0, seconds
-        while not images and window_s <= LONGEST_S:  # the first large images come back together
-            load = Load(kinds, window_s, WARM_UP_S, clients=clients)
-            images, window_s = _answered(await apply(load, sender, [use, *watched])), 2 * window_s
-        if not images:
-            raise RuntimeError(f"no image was answered in {window_s / 2:g} s")
+        images = await _images(Load(kinds, seconds, WARM_UP_S, clients=clients), sender, [use, *watched])
         if find_py_spy() is not None:
             locks = [one.lock for one in watched]
             await apply(Load(kinds, sampled_s + STARTING_S, 0.0, clients=clients), sender, locks)
@@ -237,6 +232,15 @@ class _LockWindow:
 
     async def end(self) -> None:
         self.held = [held for sampling in self._sampling if (held := await sampling) is not None]
+
+
+async def _images(load: Load, sender: Sender, probes: Sequence[Probe]) -> int:
+    # Returns how many were answered in the window. Doubles it until there is one: large images come back in bursts.
+    while not (images := _answered(await apply(load, sender, probes))):
+        if load.seconds >= LONGEST_S:
+            raise RuntimeError(f"no image was answered in {load.seconds:g} s")
+        load = replace(load, seconds=2 * load.seconds)
+    return images
 
 
 def _answered(recording: Recording) -> int:

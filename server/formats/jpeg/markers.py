@@ -56,12 +56,10 @@ def walk(data: bytes, at: int = 2) -> Iterator[Segment]:
     size = len(data)
     for _ in range(MAX_SEGMENTS):
         # Segments follow one another at once, and coded data follows the header of a scan.
-        if at + 1 < size and data[at] == 0xFF and data[at + 1] in _MARKERS:
-            start = at
-        elif (found := _next_marker(data, at)) is None:
+        is_here = at + 1 < size and data[at] == 0xFF and data[at + 1] in _MARKERS
+        start = at if is_here else _next_marker(data, at)
+        if start is None:
             return
-        else:
-            start = found
         marker = data[start + 1]
         if marker in _WITHOUT_LENGTH:
             yield Segment(marker, start, start + 2)

@@ -20,7 +20,8 @@ _CHANNELS = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGB_ALPHA: 4}
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _ONE_PASS = ((0, 0, 1, 1),)
 _INFLATE_ERROR: Any = isal_zlib.error
-# Bytes inflated per call, and compressed bytes passed per call, because unused input is copied.
+# Bytes inflated per call, in whole blocks of a stored stream; also compressed bytes passed per call, because unused
+# input is copied.
 _PIECE_BYTES = 16 * BLOCK_BYTES
 # The decoder holds the inflated rows and up to three copies of the pixels, so a large photo is decoded in bands.
 _BAND_BYTES = 8 * 2**20
@@ -175,7 +176,7 @@ def _file(ihdr: _Ihdr, colours: bytes, size: int, rows: Iterator[bytes | memoryv
     before = b"".join((SIGNATURE, png_chunk(b"IHDR", struct.pack(">IIBBBBB", *ihdr)), colours))
     start, length = len(before) + 8, stored_bytes(size)
     file = np.empty(start + length + 4 + len(END), np.uint8)
-    view = memoryview(file)  # type: ignore[arg-type]  # NumPy's stubs do not know that arrays are buffers
+    view = file.data
     view[:start] = before + struct.pack(">I4s", length, b"IDAT")
     found = store(rows, size, file[start : start + length])
     checksum = isal_zlib.crc32(view[start : start + length], isal_zlib.crc32(b"IDAT"))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 Bytes = NDArray[np.uint8]
 
 _START = b"\x78\x01"
-_HEADER_BYTES, _CHECKSUM_BYTES = 5, 4
+_HEADER, _CHECKSUM = struct.Struct("<BHH"), struct.Struct(">I")
 BLOCK_BYTES = 65_535
 """The most that one block holds."""
 
@@ -18,13 +18,13 @@ BLOCK_BYTES = 65_535
 def stored_bytes(size: int) -> int:
     """Return the length of a stored stream of `size` bytes, at least one."""
     blocks = -(-size // BLOCK_BYTES)
-    return len(_START) + blocks * _HEADER_BYTES + size + _CHECKSUM_BYTES
+    return len(_START) + blocks * _HEADER.size + size + _CHECKSUM.size
 
 
 def stored(data: bytes) -> bytes:
     """Return a stored stream of one block, of at most BLOCK_BYTES."""
-    header = struct.pack("<BHH", 1, len(data), len(data) ^ 0xFFFF)
-    return b"".join((_START, header, data, struct.pack(">I", isal_zlib.adler32(data))))
+    header = _HEADER.pack(True, len(data), len(data) ^ 0xFFFF)
+    return b"".join((_START, header, data, _CHECKSUM.pack(isal_zlib.adler32(data))))
 
 
 def store(pieces: Iterable[bytes | memoryview], size: int, into: Bytes) -> int:
@@ -33,7 +33,8 @@ def store(pieces: Iterable[bytes | memoryview], size: int, into: Bytes) -> int:
     The stream is incomplete if there were fewer than `size`; they must not have more. The bytes are copied piece by
     piece, because a large photo has hundreds of megabytes.
     """
-    into[: len(_START)] = np.frombuffer(_START, np.uint8)
+    view = into.data
+    view[: len(_START)] = _START
     at, done, room, checksum = len(_START), 0, 0, 1
     for piece in pieces:
         checksum = isal_zlib.adler32(piece, checksum)
@@ -42,26 +43,22 @@ def store(pieces: Iterable[bytes | memoryview], size: int, into: Bytes) -> int:
             if room == 0 and (blocks := len(rest) // BLOCK_BYTES):
                 count = blocks * BLOCK_BYTES
                 _store_blocks(rest[:count].reshape(blocks, BLOCK_BYTES), into[at:], done + count == size)
-                at, done, rest = at + blocks * (_HEADER_BYTES + BLOCK_BYTES), done + count, rest[count:]
+                at, done, rest = at + blocks * (_HEADER.size + BLOCK_BYTES), done + count, rest[count:]
                 continue
             if room == 0:
                 room = min(BLOCK_BYTES, size - done)
-                into[at : at + _HEADER_BYTES] = _header(room, done + room == size)
-                at += _HEADER_BYTES
+                _HEADER.pack_into(view, at, done + room == size, room, room ^ 0xFFFF)
+                at += _HEADER.size
             part, rest = rest[:room], rest[room:]
             into[at : at + len(part)] = part
             at, done, room = at + len(part), done + len(part), room - len(part)
-    into[at : at + _CHECKSUM_BYTES] = np.frombuffer(struct.pack(">I", checksum), np.uint8)
+    _CHECKSUM.pack_into(view, at, checksum)
     return done
 
 
 def _store_blocks(blocks: Bytes, into: Bytes, is_end: bool) -> None:
     # NumPy copies whole blocks without the interpreter lock.
-    stored = into[: len(blocks) * (_HEADER_BYTES + BLOCK_BYTES)].reshape(len(blocks), -1)
-    stored[:, :_HEADER_BYTES] = _header(BLOCK_BYTES, False)
-    stored[:, _HEADER_BYTES:] = blocks
+    stored = into[: len(blocks) * (_HEADER.size + BLOCK_BYTES)].reshape(len(blocks), -1)
+    stored[:, : _HEADER.size] = np.frombuffer(_HEADER.pack(False, BLOCK_BYTES, BLOCK_BYTES ^ 0xFFFF), np.uint8)
+    stored[:, _HEADER.size :] = blocks
     stored[-1, 0] = is_end  # the first byte tells the last block
-
-
-def _header(size: int, is_end: bool) -> Bytes:
-    return np.frombuffer(struct.pack("<BHH", is_end, size, size ^ 0xFFFF), np.uint8)

@@ -3,15 +3,17 @@
 from collections.abc import Callable
 from io import SEEK_END, BytesIO
 
+from server.restore.allocator import MAPPED_BYTES
+
 Look = Callable[[bytes], bool]
 """Called with the first bytes of the file: raises to refuse it, or returns whether it has seen enough."""
 
 # A photo states its size within its first kilobytes, unless a long profile or preview comes before.
 _LAST_LOOK_BYTES = 256 * 1024
 
-# A longer file grows in a block, which the system moves without a copy (server/restore/allocator.py). So does one in
-# many pieces, each of which takes up more than its bytes.
-_MOST_PIECES_BYTES, _MOST_PIECES = 8 * 2**20, 512
+# A longer file grows in a block, which the system moves without a copy. So does one in many pieces, each of which takes
+# up more than its bytes.
+_MOST_PIECES_BYTES, _MOST_PIECES = MAPPED_BYTES, 512
 
 
 class FileBuffer:
