@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 
 from server import logs
 from server.cli.draining_server import DrainingServer
+from server.http.protocol.incoming import incoming
 from server.http.protocol.shedding import SheddingProtocol
 from server.http.service import Service
 from server.settings import HttpSettings, Settings
@@ -49,9 +50,10 @@ class HttpServer:
         on_second: Callable[[], None] | None = None,
     ) -> None:
         root = settings.http.root_path or ""
+        connection = partial(SheddingProtocol, shedder=app.state.shedder, public_root=root)
         config = uvicorn.Config(
             app,
-            http=cast(type[asyncio.Protocol], partial(SheddingProtocol, shedder=app.state.shedder, public_root=root)),
+            http=cast(type[asyncio.Protocol], incoming(connection)),
             log_config=logs.config(settings.log_level),
             access_log=False,  # the request context logs requests, with more detail
             server_header=False,

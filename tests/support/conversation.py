@@ -8,6 +8,8 @@ from typing import Any
 from uvicorn import Config
 from uvicorn.server import ServerState
 
+from server.http.protocol.incoming import incoming
+
 Talk = Callable[[socket.socket], Coroutine[Any, Any, Any]]
 WAIT_S = 30.0
 
@@ -26,7 +28,8 @@ async def conversing(
     config.timeout_keep_alive = patience_s  # type: ignore[assignment]
     config.load()
     state = ServerState()
-    server = await loop.create_server(lambda: protocol(config, state, {}, loop), "127.0.0.1", 0)
+    connect = incoming(protocol)
+    server = await loop.create_server(lambda: connect(config, state, {}, loop), "127.0.0.1", 0)
     connection = socket.socket()
     connection.setblocking(False)
     async with server:

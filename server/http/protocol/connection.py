@@ -89,6 +89,18 @@ class BoundedProtocol(HttpToolsProtocol):
                 return
             self._parse(data[at : at + PIECE_BYTES])
 
+    def feed_body(self, data: memoryview) -> bool:
+        """Parse what lies inside the current body; returns False, having done nothing, for anything else."""
+        if self._unparsed or len(data) > self._coming:
+            return False
+        self._parse(data)
+        return True
+
+    def refuse_for_memory(self) -> None:
+        """Answer 503 and close the connection: there was no memory for what has arrived."""
+        if not self.transport.is_closing():
+            self._refuse(503, NO_MEMORY)
+
     def on_response_complete(self) -> None:
         """Parse more of what has arrived, in the loop's next turn."""
         super().on_response_complete()
@@ -102,10 +114,10 @@ class BoundedProtocol(HttpToolsProtocol):
             self.flow.resume_reading()
             self.data_received(b"")
 
-    def _parse(self, data: bytes) -> None:
+    def _parse(self, data: bytes | memoryview) -> None:
         # Counts the bytes of a head, or of trailers, that has not ended.
         self._bare_bytes += len(data)
-        super().data_received(data)
+        super().data_received(cast(bytes, data))  # the parser takes either
         if self._bare_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
             self._refuse(431, f"The headers of a request may have {MAX_HEAD_BYTES} bytes.")
         elif self._in_head is not (self._head_timer is not None):
