@@ -2,9 +2,9 @@
 
 import argparse
 
-from server.app import version
 from server.cli import bench, config, key, restore, serve
 from server.cli.command_parser import CommandParser
+from server.wiring import version
 
 
 def parser() -> argparse.ArgumentParser:

@@ -5,7 +5,6 @@ import json
 import sys
 from typing import Any
 
-from server.app import create_app
 from server.cli.settings_flags import GROUPS, add_settings, given_flags
 from server.restore.served_models import check_artifacts
 from server.settings import PREFIX, Settings, Source, environment_names, is_secret, sources
@@ -41,6 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _check(settings: Settings) -> None:
     """Check what a start would, without a port, a jobs folder, a device or a runtime."""
+    from server.app import create_app  # imports FastAPI
+
     if (access := create_app(settings).state.services.access) is not None:
         access.open()
     check_artifacts(settings.backend)

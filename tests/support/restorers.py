@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 from prometheus_client import CollectorRegistry
 
-from server.app import create_restorer
 from server.backends.base import BackendInfo, ModelInput, Result
 from server.backends.simulated import SimulatedBackend
 from server.metrics import Metrics
 from server.restore.pipeline import Restorer
 from server.settings import Settings
+from server.wiring import create_restorer
 
 SETTINGS = Settings()
 FOREVER_S = 60.0

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from prometheus_client import CollectorRegistry
 
-from server.app import create_restorer
 from server.cli.restore.files import check_free, read, write
 from server.cli.restore.inputs import Input
 from server.cli.restore.verdict import UNKNOWN, verdict
@@ -18,6 +17,7 @@ from server.metrics import Metrics
 from server.restore.options import RestoreOptions
 from server.restore.request import RestoreRequest
 from server.settings import Settings
+from server.wiring import create_restorer
 
 if TYPE_CHECKING:
     from promptir_client import AsyncClient

@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 from prometheus_client import CollectorRegistry
 
-from server.app import create_restorer
 from server.backends.simulated import SimulatedBackend
 from server.errors import InvalidImage, QueueFull
 from server.metrics import Metrics
@@ -19,6 +18,7 @@ from server.restore.options import RestoreOptions
 from server.restore.pipeline import Restorer
 from server.restore.request import RestoreRequest
 from server.settings import Settings
+from server.wiring import create_restorer
 
 SIDE = 64
 

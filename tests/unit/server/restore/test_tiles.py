@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from server.app import create_restorer
 from server.backends.base import BackendInfo, ModelInput, Result
 from server.backends.simulated import AUX, SimulatedBackend
 from server.imaging import tiling
@@ -19,6 +18,7 @@ from server.restore.options import Restored, RestoreOptions
 from server.restore.pipeline import Restorer
 from server.restore.request import RestoreRequest
 from server.settings import Settings
+from server.wiring import create_restorer
 
 TILED = RestoreOptions(tile=64, overlap=16)
 FOREVER_S = 60.0
