@@ -19,8 +19,11 @@ REPORTS := runs/release
 serve: $(VENV)/.serve ## start the server with the shipped model on http://127.0.0.1:8000 (CPU, no torch)
 	exec env PROMPTIR_JOBS_FOLDER="$${PROMPTIR_JOBS_FOLDER-runs/jobs}" $(BIN)/promptir serve
 
+# Tests start hundreds of servers, which would each compile the modules anew where Python may not write what it compiles.
+# In their own order, the long tests come first and the short ones fill the end.
 test: check ## everything CI runs, three files at a time; installs PyTorch and the checkers once, about 2.5 GB
-	$(BIN)/python -m pytest -m "not slow" -n 3 --dist loadfile
+	$(BIN)/python -m compileall -q models export server promptir_client loadtests
+	$(BIN)/python -m pytest -m "not slow" -n 3 --dist loadfile --no-loadscope-reorder
 
 test-python: ## run `make test` under another Python, in a venv of its own: PYTHON=python3.13
 	$(MAKE) test VENV=.venv-$(notdir $(PYTHON)) PYTHON=$(PYTHON)
