@@ -234,4 +234,5 @@ def shape_name(shape: tuple[int, ...]) -> str:
 def _open_session(model: Path) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = WARNINGS_AND_ERRORS_OFF
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # PyTorch runs in turn on the same cores
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
