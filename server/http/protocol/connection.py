@@ -98,7 +98,11 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def refuse_for_memory(self) -> None:
         """Answer 503 and close the connection: there was no memory for what has arrived."""
-        if not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if self._coming and self.cycle.response_complete:  # of a request that has its answer
+            self.transport.close()
+        else:
             self._refuse(503, NO_MEMORY)
 
     def on_response_complete(self) -> None:
@@ -112,7 +116,10 @@ class BoundedProtocol(HttpToolsProtocol):
     def _parse_more(self) -> None:
         if self._unparsed and not self.transport.is_closing():
             self.flow.resume_reading()
-            self.data_received(b"")
+            try:
+                self.data_received(b"")
+            except MemoryError:
+                self.refuse_for_memory()
 
     def _parse(self, data: bytes | memoryview) -> None:
         # Counts the bytes of a head, or of trailers, that has not ended.

@@ -47,6 +47,13 @@ class SheddingProtocol(BoundedProtocol):
             self._dropping = self._in_head = False
             self.on_response_complete()
 
+    def refuse_for_memory(self) -> None:
+        """Close the connection, with 503 unless the request is refused already."""
+        if self._dropping:
+            self.transport.close()
+        else:
+            super().refuse_for_memory()
+
     def _is_refused(self) -> bool:
         if (answer := self._refusal()) is None:
             return False

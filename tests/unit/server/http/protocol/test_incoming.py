@@ -5,6 +5,7 @@ import json
 import random
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import conversation
@@ -12,9 +13,16 @@ import pytest
 import uvloop
 
 from server.http.protocol.connection import BoundedProtocol
+from server.http.protocol.load_shedder import LoadShedder
+from server.http.protocol.shedding import SheddingProtocol
 
 LOOPS = pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 HEAD = b"POST /%s HTTP/1.1\r\nContent-Length: %d\r\n\r\n"
+
+
+async def answer_early(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 413, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
@@ -104,4 +112,52 @@ def test_an_answer_that_has_begun_is_not_continued_by_another(loop: Callable[[],
     with asyncio.Runner(loop_factory=loop) as runner:
         seen, state = runner.run(conversation.conversing(talk, echo, Short, 60.0))
     assert seen == b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nfirst"
+    assert not state.connections
+
+
+@LOOPS
+def test_a_request_that_has_its_answer_gets_no_second_one(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    async def talk(client: socket.socket) -> bytes:
+        return await until_closed(client, HEAD % (b"", 9), b"SHORT")
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        seen, state = runner.run(conversation.conversing(talk, answer_early, Short, 60.0))
+    assert seen == b"HTTP/1.1 413 Request Entity Too Large\r\ncontent-length: 0\r\n\r\n"
+    assert not state.connections
+
+
+@LOOPS
+def test_a_shed_request_gets_no_second_answer(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    class Full(LoadShedder):
+        def __init__(self) -> None:
+            pass
+
+        def refusal(self, headers: Any, upload_bytes: int) -> bytes:
+            return b"HTTP/1.1 429 Too Many Requests\r\ncontent-length: 0\r\n\r\n"
+
+    class ShortAndFull(SheddingProtocol, Short):
+        pass
+
+    async def talk(client: socket.socket) -> bytes:
+        return await until_closed(client, HEAD % (b"restore", 9), b"SHORT")
+
+    protocol = partial(ShortAndFull, shedder=Full())
+    with asyncio.Runner(loop_factory=loop) as runner:
+        seen, state = runner.run(conversation.conversing(talk, echo, protocol, 60.0))
+    assert seen == b"HTTP/1.1 429 Too Many Requests\r\ncontent-length: 0\r\n\r\n"
+    assert not state.connections
+
+
+@LOOPS
+def test_pipelined_requests_that_find_no_memory_close_the_connection(
+    loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    requests = (HEAD % (b"", 0)) * 40 + HEAD % (b"SHORT", 0)
+
+    async def talk(client: socket.socket) -> bytes:
+        return await until_closed(client, requests)
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        seen, state = runner.run(conversation.conversing(talk, echo, Short, 60.0))
+    assert 0 < seen.count(b"HTTP/1.1 200 OK") <= 40
     assert not state.connections
