@@ -39,3 +39,14 @@ async def conversing(
         for _ in range(100):
             await asyncio.sleep(0)
         return seen, state
+
+
+async def until_closed(client: socket.socket, *parts: bytes) -> bytes:
+    """Send part by part, and return all that comes until the server closes the connection."""
+    loop, received = asyncio.get_running_loop(), b""
+    for part in parts:
+        await loop.sock_sendall(client, part)
+        await asyncio.sleep(0.01)
+    while piece := await loop.sock_recv(client, 1 << 16):
+        received += piece
+    return received

@@ -11,7 +11,7 @@ from typing import Any, cast
 import conversation
 import pytest
 import uvloop
-from conversation import Talk
+from conversation import Talk, until_closed
 
 from server.http.protocol import connection
 from server.http.protocol.connection import BoundedProtocol, _Joining
@@ -153,13 +153,6 @@ def converse(talk: Talk, patience_s: float, protocol: type[BoundedProtocol] = Bo
     """What a client sees, and how many connections are left open behind it."""
     seen, state = conversation.converse(talk, application, protocol, patience_s)
     return seen, len(state.connections)
-
-
-async def until_closed(connection: socket.socket) -> bytes:
-    data = b""
-    while part := await asyncio.get_running_loop().sock_recv(connection, 1 << 16):
-        data += part
-    return data
 
 
 def problem(data: bytes) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 import conversation
 import pytest
 import uvloop
+from conversation import until_closed
 
 from server.http.protocol.connection import BoundedProtocol
 from server.http.protocol.load_shedder import LoadShedder
@@ -41,16 +42,6 @@ class Short(BoundedProtocol):
         if b"SHORT" in bytes(data):
             raise MemoryError
         super()._parse(data)
-
-
-async def until_closed(client: socket.socket, *parts: bytes) -> bytes:
-    running, seen = asyncio.get_running_loop(), b""
-    for part in parts:
-        await running.sock_sendall(client, part)
-        await asyncio.sleep(0.02)
-    while received := await running.sock_recv(client, 1 << 16):
-        seen += received
-    return seen
 
 
 @LOOPS

@@ -1,12 +1,12 @@
 """Tests of requests that ask for another protocol: each is answered in this one, and its body is its body."""
 
-import asyncio
 import json
 import socket
 from typing import Any
 
 import conversation
 import pytest
+from conversation import until_closed
 
 from server.http.protocol.connection import BoundedProtocol
 
@@ -38,13 +38,7 @@ def answered(*parts: bytes) -> list[Any]:
     """What the application saw of the requests, and the status of each refusal."""
 
     async def talk(connection: socket.socket) -> bytes:
-        loop, data = asyncio.get_running_loop(), b""
-        for part in parts:
-            await loop.sock_sendall(connection, part)
-            await asyncio.sleep(0.001)
-        while received := await loop.sock_recv(connection, 1 << 16):
-            data += received
-        return data
+        return await until_closed(connection, *parts)
 
     seen, _ = conversation.converse(talk, application, BoundedProtocol, patience_s=60)
     lines = [line for line in seen.decode().splitlines() if line.startswith(("[", "{"))]
