@@ -12,6 +12,7 @@ from starlette.routing import Route
 from server.access.access import Access
 from server.backends.nvml import gpu_readers
 from server.concurrency import available_cores, bound_thread_pools
+from server.errors.memory import reserve_string_cache
 from server.errors.problem import problem_of
 from server.formats import codec
 from server.http import error_handlers, openapi
@@ -172,6 +173,7 @@ def create_app(
 def _prepare_process(settings: Settings, metrics: Metrics) -> None:
     codec.silence_decoder_messages()
     reserve_workspace()
+    reserve_string_cache()
     bound_thread_pools(available_cores())
     for device, read in gpu_readers(settings.backend.device_names).items():
         metrics.watch_gpu(device, read)

@@ -3,7 +3,17 @@
 import threading
 from types import TracebackType
 
+from pydantic_core import from_json
+
 NO_MEMORY = "The server has no memory left for this request: retry later."
+
+
+def reserve_string_cache() -> None:
+    """Make pydantic allocate its cache of JSON strings early, because it ends the process if that fails later.
+
+    The cache takes 256 KB with the first JSON that holds a string of 2 to 63 bytes.
+    """
+    from_json('"ab"')
 
 
 def is_memory_short(error: BaseException | None) -> bool:

@@ -28,7 +28,7 @@ def tensor(pixels: int) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("left_megabytes", [8, 24, 60, 90, 120])
+@pytest.mark.parametrize("left_megabytes", [4, 24, 60, 90, 120])
 def test_want_of_memory_is_503_and_passes(left_megabytes: int, start: Any, png: Image, tmp_path: Path) -> None:
     server = start(jobs_folder=tmp_path).until_ready()
     assert server.client.post("/restore", content=png(64, 64)).status_code == 200

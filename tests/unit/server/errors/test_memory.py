@@ -60,3 +60,19 @@ def test_a_thread_that_cannot_be_started_is_one() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert ended.stdout == "True\n", ended.stderr
+
+
+def test_json_survives_want_of_memory_once_its_cache_is_there() -> None:
+    code = """
+import re, resource
+from pathlib import Path
+from pydantic_core import from_json
+from server.errors.memory import reserve_string_cache
+
+reserve_string_cache()
+used = int(re.search(r"VmSize:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+resource.setrlimit(resource.RLIMIT_AS, (used, -1))
+print(from_json('{"key": "value"}'))
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "{'key': 'value'}\n"), ended.stderr
