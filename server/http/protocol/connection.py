@@ -98,7 +98,11 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def refuse_for_memory(self) -> None:
         """Answer 503 and close the connection: there was no memory for what has arrived."""
-        if not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if self._coming and self.cycle.response_complete:  # of a request that has its answer
+            self.transport.close()
+        else:
             self._refuse(503, NO_MEMORY)
 
     def on_response_complete(self) -> None:

@@ -21,6 +21,11 @@ LOOPS = pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_even
 HEAD = b"POST /%s HTTP/1.1\r\nContent-Length: %d\r\n\r\n"
 
 
+async def answer_early(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 413, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body", "body": b""})
+
+
 async def echo(scope: Any, receive: Any, send: Any) -> None:
     body, has_more = b"", True
     while has_more:
@@ -98,6 +103,17 @@ def test_an_answer_that_has_begun_is_not_continued_by_another(loop: Callable[[],
     with asyncio.Runner(loop_factory=loop) as runner:
         seen, state = runner.run(conversation.conversing(talk, echo, Short, 60.0))
     assert seen == b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nfirst"
+    assert not state.connections
+
+
+@LOOPS
+def test_a_request_that_has_its_answer_gets_no_second_one(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    async def talk(client: socket.socket) -> bytes:
+        return await until_closed(client, HEAD % (b"", 9), b"SHORT")
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        seen, state = runner.run(conversation.conversing(talk, answer_early, Short, 60.0))
+    assert seen == b"HTTP/1.1 413 Request Entity Too Large\r\ncontent-length: 0\r\n\r\n"
     assert not state.connections
 
 
